@@ -1,0 +1,1 @@
+"""swarm_hub turns spare phones and computers into one compute cluster."""

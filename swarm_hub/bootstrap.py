@@ -1,0 +1,62 @@
+"""From a configuration directory to a hub that is set up and started."""
+
+import logging
+import platform
+from pathlib import Path
+
+from swarm_hub import setup
+from swarm_hub.config import Configuration, read_configuration
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import ConfigError, SetupError
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.setup import Plan
+from swarm_hub.storage import Store
+from swarm_hub.util.clock import Clock
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def check(config_dir: Path) -> tuple[Configuration, Plan]:
+    """Read and validate everything; raises ConfigError with every problem found."""
+    configuration = read_configuration(config_dir, platform.node() or "hub")
+    planned = setup.plan(configuration)
+    if planned.problems:
+        raise ConfigError(list(planned.problems))
+    return configuration, planned
+
+
+async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
+    """Return a running hub; raises HubError, with nothing left behind, when it can't play its role.
+
+    The caller holds the directory's lock.
+    """
+    clock = clock or Clock()
+    configuration, planned = check(config_dir)
+    store = Store(configuration.storage.path(config_dir), clock)
+    await store.open()
+    hub = Hub(config_dir, configuration.hub.name, store, clock)
+    try:
+        failures = await setup.set_up(hub, planned)
+        for failed in failures:
+            _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
+        essential = [failed for failed in failures if failed.essential]
+        if essential:
+            raise SetupError(
+                "\n".join(f"{failed.domain}: {failed.message}" for failed in essential)
+            )
+        await hub.start()
+        if failures:
+            await store.commit(
+                [],
+                [
+                    NewEvent(
+                        EventType.COMPONENT_FAILED,
+                        {"component": failed.domain, "message": failed.message},
+                    )
+                    for failed in failures
+                ],
+            )
+    except BaseException:
+        await hub.stop()
+        raise
+    return hub

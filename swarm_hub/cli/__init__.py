@@ -1,0 +1,93 @@
+"""The command line `swarm-hub`: one file a group of commands, each imported when it is used."""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from swarm_hub.const import __version__
+from swarm_hub.exceptions import HubError
+
+# command -> (module, attribute, one line of help)
+_COMMANDS: Final = {
+    "demo": ("demo", "demo", "Run three real jobs on a small swarm on this machine."),
+    "init": ("hub", "init", "Make a configuration directory."),
+    "run": ("hub", "run_hub", "Run the hub of a configuration directory."),
+    "check": ("hub", "check", "Check a configuration directory."),
+    "doctor": ("doctor", "doctor", "Look for what would keep a hub from working here."),
+    "key": ("hub", "key", "Show this hub's keys."),
+    "token": ("token", "token", "Create, list and revoke API tokens."),
+    "submit": ("jobs", "submit", "Submit a job."),
+    "job": ("jobs", "job", "List, show, cancel jobs and fetch results."),
+    "node": ("nodes", "node", "List, ban and unban nodes."),
+    "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Commands whose modules are imported when they are called, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"swarm_hub.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from swarm_hub.helpers.config_validation import did_you_mean
+
+            hint = did_you_mean(args[0], tuple(_COMMANDS))
+            raise click.UsageError(f"{error.message}{hint}", ctx) from None
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="swarm-hub")
+def main() -> None:
+    """Turn spare phones and computers into one compute cluster."""
+
+
+def run(started_at: float) -> None:
+    """Run the command line and exit with its code (0, 1, 2 usage, 3 unreachable, 4 refused)."""
+    try:
+        code = main(standalone_mode=False, obj=started_at)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except HubError as error:
+        click.echo(f"swarm-hub: {error}", err=True)
+        code = _exit_code(error)
+    sys.exit(code or 0)
+
+
+def _exit_code(error: HubError) -> int:
+    # Only commands that talk to a hub have imported the client, and only they raise its errors.
+    errors = sys.modules.get("swarm_hub.client.errors")
+    if errors is None:
+        return 1
+    if isinstance(error, errors.UnreachableError):
+        return 3
+    if isinstance(error, errors.ApiError) and error.status in (401, 403):
+        return 4
+    return 1

@@ -1,0 +1,207 @@
+"""Commands on a configuration directory: init, run, check, key."""
+
+import logging
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.const import (
+    ADMIN_TOKEN_FILE,
+    CONFIG_FILE,
+    IDENTITY_KEY_FILE,
+    SIGNER_KEY_FILE,
+    STORAGE_DIR,
+    TOKENS_FILE,
+)
+from swarm_hub.exceptions import ConfigError, HubError
+from swarm_hub.util.files import load_or_create_key, write_atomic
+
+_ROLES: Final = {
+    "both": """\
+# Takes jobs over REST and gives them to its workers.
+gateway:
+
+# Runs shards itself; a device without a battery ignores the battery rules.
+worker:
+  slots: auto
+  charging_only: true
+
+api:
+  host: 127.0.0.1
+  port: {port}
+""",
+    "gateway": """\
+# Takes jobs over REST and gives them to its workers.
+gateway:
+
+api:
+  host: 127.0.0.1
+  port: {port}
+""",
+    "worker": """\
+# Runs shards for the gateways below; a device without a battery ignores the battery rules.
+worker:
+  slots: auto
+  charging_only: true
+
+signer:
+  trust: {trust}
+""",
+}
+_COMMON: Final = """\
+# Made by `swarm-hub init`. Every key: configuration.yaml.example and docs/components/.
+hub:
+  name: {name}
+
+{role}
+mesh:
+  listen: [{listen}]
+  bootnodes: {bootnodes}
+"""
+
+
+@click.command()
+@config_option
+@click.option(
+    "--role", type=click.Choice(list(_ROLES)), default="both", show_default=True,
+    help="What this device does.",
+)  # fmt: skip
+@click.option("--name", default=lambda: platform.node() or "hub", help="What it is called.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8470, help="The API's port.")
+@click.option("--mesh-port", type=click.IntRange(0, 65535), default=4001, help="The mesh's port.")
+@click.option("--bootnode", multiple=True, help="A gateway's address, …/p2p/<peer id>.")
+@click.option("--trust", multiple=True, help="A gateway's public key, which a worker obeys.")
+def init(
+    config_dir: Path,
+    role: str,
+    name: str,
+    port: int,
+    mesh_port: int,
+    bootnode: tuple[str, ...],
+    trust: tuple[str, ...],
+) -> None:
+    """Make a configuration directory with keys and an admin token."""
+    path = config_dir / CONFIG_FILE
+    if path.exists():
+        raise HubError(f"{path} exists already; edit it, or choose another directory with -c")
+    try:
+        storage = config_dir / STORAGE_DIR
+        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = _COMMON.format(
+            name=_quoted(name),
+            role=_ROLES[role].format(port=port, trust=_listed(trust)),
+            listen=f"/ip4/0.0.0.0/tcp/{mesh_port}",
+            bootnodes=_listed(bootnode),
+        )
+        write_atomic(path, text.encode())
+        _first_token(storage)
+    except OSError as error:
+        raise HubError(
+            f"{config_dir}: the directory can't be written ({error.strerror}); "
+            "choose another with -c"
+        ) from error
+    load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+    load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+    note(f"Made {path}")
+    note(f"Next: swarm-hub run -c {config_dir}")
+
+
+@click.command("run")
+@config_option
+@click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
+@click.pass_obj
+def run_hub(started_at: float | None, config_dir: Path, verbose: int) -> int:
+    """Run the hub until Ctrl-C or SIGTERM."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose > 1 else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    if verbose < 2:
+        for noisy in ("asyncio", "aiohttp", "sqlalchemy"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+    from swarm_hub.runner import run
+
+    return run(working_dir(config_dir), started_at or time.monotonic())
+
+
+@click.command()
+@config_option
+@json_option
+def check(config_dir: Path, as_json: bool) -> int:
+    """Check a configuration directory; exit 1 and every problem when it can't be used."""
+    from swarm_hub import bootstrap
+
+    try:
+        _, planned = bootstrap.check(config_dir)
+    except ConfigError as error:
+        if as_json:
+            problems = [
+                {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
+                for each in error.problems
+            ]
+            print_json({"valid": False, "problems": problems})
+        else:
+            for problem in error.problems:
+                note(str(problem))
+        return 1
+    domains = [component.manifest.domain for component in planned.components]
+    if as_json:
+        print_json({"valid": True, "components": domains})
+    else:
+        note(f"{config_dir / CONFIG_FILE} is valid; it loads: {', '.join(domains)}")
+    return 0
+
+
+@click.group()
+def key() -> None:
+    """Show this hub's keys."""
+
+
+@key.command("show")
+@config_option
+@json_option
+def key_show(config_dir: Path, as_json: bool) -> None:
+    """Show the peer id and the public key that workers name in `signer: trust`."""
+    from nacl.signing import SigningKey
+
+    from swarm_hub.components.mesh.identity import peer_id_from_seed
+    from swarm_hub.models.envelope import key_id
+
+    storage = working_dir(config_dir) / STORAGE_DIR
+    storage.mkdir(mode=0o700, exist_ok=True)
+    identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+    signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+    public = bytes(SigningKey(signer).verify_key)
+    shown = {
+        "peer_id": peer_id_from_seed(identity),
+        "public_key": public.hex(),
+        "kid": key_id(public),
+    }
+    if as_json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        click.echo(f"{name:11} {value}")
+
+
+def _first_token(storage: Path) -> None:
+    from swarm_hub.helpers.tokens import TokenFile
+
+    _, secret = TokenFile(storage / TOKENS_FILE).create("admin", "admin", time.time())
+    write_atomic(storage / ADMIN_TOKEN_FILE, f"{secret}\n".encode(), mode=0o600)
+
+
+def _listed(texts: tuple[str, ...]) -> str:
+    return "[" + ", ".join(_quoted(text) for text in texts) + "]"
+
+
+def _quoted(text: str) -> str:
+    """Return text as a YAML scalar in quotes, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'

@@ -1,0 +1,91 @@
+"""`inspect` and what else the command line does with modules."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from swarm_hub.cli.options import json_option, print_json
+from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError
+from swarm_hub.exceptions import HubError
+from swarm_hub.tasks import TaskSupervisor
+
+_T = TypeVar("_T")
+
+
+@click.command("inspect")
+@json_option
+@click.argument("module", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def inspect_module(as_json: bool, module: Path) -> int:
+    """Show what a Wasm module (or WAT text) exports and needs, and how it can be called."""
+
+    wasm = load_module(module)
+    report = asyncio.run(with_sandbox(lambda sandbox: sandbox.inspect(wasm)))
+    if as_json:
+        print_json(_plain(report))
+    else:
+        _print(report)
+    return 0 if report.refused is None and report.abis else 1
+
+
+def load_module(path: Path) -> bytes:
+    """Return a module's bytes; a `.wat` file is assembled. Raises HubError."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise HubError(f"{path}: can't be read: {error.strerror}") from error
+    if path.suffix != ".wat":
+        return raw
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise HubError(f"{path}: is not WAT text: {error}") from error
+    return asyncio.run(with_sandbox(lambda sandbox: sandbox.assemble(text)))
+
+
+async def with_sandbox(work: Callable[[Sandbox], Awaitable[_T]]) -> _T:
+    """Run `work` with a sandbox of its own, as Wasm is never parsed in this process."""
+    tasks = TaskSupervisor()
+    with tempfile.TemporaryDirectory(prefix="swarm-hub-") as folder:
+        sandbox = Sandbox(cache_dir=Path(folder), slots=1, spawn=tasks.spawn)
+        await sandbox.start()
+        try:
+            return await work(sandbox)
+        except SandboxError as error:
+            raise HubError(str(error)) from error
+        finally:
+            await sandbox.stop()
+            await tasks.stop(timeout_s=2)
+
+
+def _plain(report: ModuleReport) -> dict[str, Any]:
+    return {
+        "abis": [{"abi": abi, "entries": list(report.entries(abi))} for abi in report.abis],
+        "exports": [
+            {"name": each.name, "kind": each.kind, "type": each.type} for each in report.exports
+        ],
+        "imports": [
+            {"name": each.name, "kind": each.kind, "type": each.type} for each in report.imports
+        ],
+        "memory_min_bytes": report.memory_min_bytes,
+        "memory_max_bytes": report.memory_max_bytes,
+        "refused": report.refused,
+    }
+
+
+def _print(report: ModuleReport) -> None:
+    for abi in report.abis:
+        click.echo(f"abi      {abi}: {', '.join(report.entries(abi))}")
+    if not report.abis:
+        click.echo("abi      none: no export can be called as a job")
+    for each in report.exports:
+        click.echo(f"export   {each.name} {each.kind} {each.type}")
+    for needed in report.imports:
+        click.echo(f"import   {needed.name} {needed.kind} {needed.type}")
+    most = "no limit" if report.memory_max_bytes is None else f"{report.memory_max_bytes} bytes"
+    click.echo(f"memory   {report.memory_min_bytes} bytes, at most {most}")
+    if report.refused is not None:
+        click.echo(f"refused  {report.refused}")

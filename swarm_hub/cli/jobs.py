@@ -1,0 +1,237 @@
+"""Commands on jobs: submit, list, show, watch, cancel, result."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from swarm_hub.cli.options import hub_options, json_option, note, print_json, target
+from swarm_hub.client import JobFailedError, SwarmClient
+from swarm_hub.models.job import REDUCERS
+
+_T = TypeVar("_T")
+_WATCH_EVERY_S: Final = 1.0
+_DETAILS: Final = ("job_id", "state", "reduce", "created_at", "finished_at", "duration_s")
+
+
+def call(
+    options: tuple[Path, str | None, str | None], work: Callable[[SwarmClient], Awaitable[_T]]
+) -> _T:
+    """Run `work` with a client of the hub that the options mean."""
+    url, token = target(*options)
+
+    async def run() -> _T:
+        async with SwarmClient(url, token) as swarm:
+            return await work(swarm)
+
+    return asyncio.run(run())
+
+
+@click.command()
+@hub_options
+@json_option
+@click.argument("module", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "inputs",
+    nargs=-1,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+)
+@click.option("--abi", help="How the module is called; found from its exports when absent.")
+@click.option("--entry", help="The export to call, where several fit.")
+@click.option("--split", help="What an item is: i32, lines, json, files, records:N.")
+@click.option("--range", "bounds", metavar="LO:HI", help="Numbers from LO to below HI as items.")
+@click.option("--reduce", "reducer", type=click.Choice(REDUCERS), help="How results are folded.")
+@click.option("--shard-size", type=click.IntRange(min=1), help="Items in a shard, exactly.")
+@click.option("--redundancy", type=click.IntRange(min=1), help="Nodes that must agree.")
+@click.option("--arg", "args", multiple=True, help="An argument of the module (repeatable).")
+@click.option("--watch", is_flag=True, help="Wait, show progress, print the result.")
+def submit(
+    config_dir: Path,
+    url: str | None,
+    token: str | None,
+    as_json: bool,
+    module: Path,
+    inputs: tuple[Path, ...],
+    bounds: str | None,
+    reducer: str | None,
+    shard_size: int | None,
+    args: tuple[str, ...],
+    watch: bool,
+    **spec: Any,
+) -> int:
+    """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin."""
+    from swarm_hub.cli.inspect import load_module
+
+    items = _items(inputs, bounds)
+    if bounds is not None:
+        spec["split"] = "range"
+    wasm = load_module(module)
+
+    async def work(swarm: SwarmClient) -> int:
+        job_id = await swarm.submit(
+            wasm,
+            items,
+            reduce=reducer,
+            shard_size=shard_size,
+            args=list(args) or None,
+            **{key: value for key, value in spec.items() if value is not None},
+        )
+        if not watch:
+            if as_json:
+                print_json({"job_id": job_id})
+            else:
+                click.echo(job_id)
+            return 0
+        note(f"Job {job_id}")
+        return await _watch(swarm, job_id, as_json)
+
+    return call((config_dir, url, token), work)
+
+
+@click.group()
+def job() -> None:
+    """List, show, watch, cancel jobs and fetch results."""
+
+
+@job.command("list")
+@hub_options
+@json_option
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+def list_jobs(
+    config_dir: Path, url: str | None, token: str | None, as_json: bool, limit: int
+) -> None:
+    """List the newest jobs."""
+    found = call((config_dir, url, token), lambda swarm: swarm.jobs(limit))
+    if as_json:
+        print_json(found)
+        return
+    for each in found:
+        progress = each["progress"]
+        done = f"{progress['items_done']}/{progress['items']}"
+        click.echo(f"{each['job_id']}  {each['state']:9}  {done:>22} items  {each['created_at']}")
+
+
+@job.command()
+@hub_options
+@json_option
+@click.argument("job_id")
+def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str) -> None:
+    """Show a job: its state, progress, failures and what each node did."""
+    status = call((config_dir, url, token), lambda swarm: swarm.status(job_id))
+    if as_json:
+        print_json(status)
+        return
+    for name in _DETAILS:
+        if status.get(name) is not None:
+            click.echo(f"{name:12} {status[name]}")
+    progress = status["progress"]
+    click.echo(
+        f"{'progress':12} {progress['items_done']} of {progress['items']} items, "
+        f"{progress['shards_done']} of {progress['shards']} shards, {progress['retries']} retries"
+    )
+    if status.get("waits"):
+        click.echo(f"{'waits':12} {status['waits']}")
+    for failure in status.get("failures", ()):
+        click.echo(f"{'failure':12} {failure}")
+    for share in status.get("nodes", ()):
+        click.echo(
+            f"{'node':12} {share['node_id']}: {share['shards']} shards, {share['wall_s']:.3f} s"
+        )
+
+
+@job.command()
+@hub_options
+@json_option
+@click.argument("job_id")
+def watch(config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str) -> int:
+    """Wait for a job, show its progress, print the result."""
+    return call((config_dir, url, token), lambda swarm: _watch(swarm, job_id, as_json))
+
+
+@job.command()
+@hub_options
+@click.argument("job_id")
+def cancel(config_dir: Path, url: str | None, token: str | None, job_id: str) -> int:
+    """Cancel a job."""
+    status = call((config_dir, url, token), lambda swarm: swarm.cancel(job_id))
+    note(f"Job {job_id} is {status['state']}")
+    return 0 if status["state"] == "cancelled" else 1
+
+
+@job.command()
+@hub_options
+@click.argument("job_id")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file.")
+def result(
+    config_dir: Path, url: str | None, token: str | None, job_id: str, output: Path | None
+) -> None:
+    """Print or save the result of a completed job."""
+    body = call((config_dir, url, token), lambda swarm: swarm.result(job_id))
+    if output is not None:
+        output.write_bytes(body)
+        note(f"{len(body)} bytes in {output}")
+    else:
+        _print_result(body)
+
+
+def _items(inputs: tuple[Path, ...], bounds: str | None) -> Any:
+    if bounds is not None:
+        if inputs:
+            raise click.UsageError("give either --range or input files, not both")
+        low, separator, high = bounds.partition(":")
+        try:
+            return range(int(low), int(high)) if separator else _bad_range(bounds)
+        except ValueError:
+            return _bad_range(bounds)
+    if not inputs:
+        raise click.UsageError("give input files (- for stdin) or --range LO:HI")
+    if inputs == (Path("-"),):
+        return sys.stdin.buffer.read()
+    return list(inputs)
+
+
+def _bad_range(bounds: str) -> Any:
+    raise click.UsageError(f"--range: expected LO:HI, such as 0:1000000, got {bounds!r}")
+
+
+async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("items", total=None, note="")
+
+        def show_progress(status: dict[str, Any]) -> None:
+            progress = status["progress"]
+            retries = f"{progress['retries']} retries" if progress["retries"] else ""
+            bar.update(
+                task,
+                description=status["state"],
+                completed=progress["items_done"],
+                total=progress["items"],
+                note=status.get("waits") or retries,
+            )
+
+        status = await swarm.wait(job_id, progress=show_progress, every_s=_WATCH_EVERY_S)
+    if as_json:
+        print_json(status)
+        return 0 if status["state"] == "completed" else 1
+    if status["state"] != "completed":
+        note(str(JobFailedError(status)))
+        return 1
+    _print_result(await swarm.result(job_id))
+    return 0
+
+
+def _print_result(body: bytes) -> None:
+    sys.stdout.buffer.write(body)
+    if sys.stdout.isatty() and not body.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()

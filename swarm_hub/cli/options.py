@@ -1,0 +1,93 @@
+"""Options and output that several commands share."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from swarm_hub.config import read_configuration
+from swarm_hub.const import (
+    ADMIN_TOKEN_FILE,
+    CONFIG_FILE,
+    DEFAULT_API_PORT,
+    DEFAULT_URL,
+    STORAGE_DIR,
+)
+from swarm_hub.exceptions import HubError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_DEFAULT_DIR: Final = Path("~/.config/swarm_hub")
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
+
+
+def config_option(command: _F) -> _F:
+    """Add `-c/--config DIR`."""
+    option: Callable[[_F], _F] = click.option(
+        "-c",
+        "--config",
+        "config_dir",
+        envvar="SWARM_HUB_CONFIG",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: _DEFAULT_DIR.expanduser(),
+        show_default=str(_DEFAULT_DIR),
+        help="The configuration directory.",
+    )
+    return option(command)
+
+
+def hub_options(command: _F) -> _F:
+    """Add `--url` and `--token`, and the configuration directory they default from."""
+    url = click.option("--url", envvar="SWARM_HUB_URL", help="The hub's API address.")
+    token = click.option("--token", envvar="SWARM_HUB_TOKEN", help="A token of that hub.")
+    return config_option(url(token(command)))
+
+
+def json_option(command: _F) -> _F:
+    """Add `--json`."""
+    option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return option(command)
+
+
+def target(config_dir: Path, url: str | None, token: str | None) -> tuple[str, str | None]:
+    """Return the address and token to use; those of a hub configured here are found alone."""
+    if token is None:
+        path = config_dir / STORAGE_DIR / ADMIN_TOKEN_FILE
+        try:
+            token = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            token = None
+        except OSError as error:
+            raise HubError(f"{path}: can't be read: {error.strerror}") from error
+    return url or _configured_url(config_dir), token
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on stdout."""
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Print a message for people on stderr."""
+    click.echo(text, err=True)
+
+
+def working_dir(config_dir: Path) -> Path:
+    """Return an existing configuration directory; raises HubError with what to do."""
+    if not (config_dir / CONFIG_FILE).is_file():
+        raise HubError(
+            f"{config_dir}: there is no {CONFIG_FILE}; make one with: "
+            f"swarm-hub init -c {os.fspath(config_dir)}"
+        )
+    return config_dir
+
+
+def _configured_url(config_dir: Path) -> str:
+    if not (config_dir / CONFIG_FILE).is_file():
+        return DEFAULT_URL
+    api = read_configuration(config_dir, "hub").sections.get("api") or {}
+    host, port = api.get("host", "127.0.0.1"), api.get("port", DEFAULT_API_PORT)
+    return f"http://{_WILDCARDS.get(host, host)}:{port}"

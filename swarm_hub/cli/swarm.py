@@ -1,0 +1,177 @@
+"""A small swarm of real hub processes on this machine, for the demo, tests and benchmarks."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from swarm_hub.client import SwarmClient, UnreachableError
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.const import (
+    CONFIG_FILE,
+    IDENTITY_KEY_FILE,
+    SIGNER_KEY_FILE,
+    STORAGE_DIR,
+    TOKENS_FILE,
+)
+from swarm_hub.exceptions import HubError
+from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.util.files import load_or_create_key
+
+_JOIN_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class LocalHub:
+    """One hub process with its directory."""
+
+    name: str
+    folder: Path
+    peer_id: str
+    public_key: str
+    mesh_port: int
+    url: str = ""
+    token: str = ""
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def address(self) -> str:
+        """Where other hubs dial this one."""
+        return f"/ip4/127.0.0.1/tcp/{self.mesh_port}/p2p/{self.peer_id}"
+
+    def start(self) -> None:
+        """Start the process; its log is `hub.log` in its directory."""
+        with (self.folder / "hub.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "swarm_hub", "run", "-c", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def kill(self) -> None:
+        """Kill the process as a phone's system would, without a warning."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def log(self) -> str:
+        """Return what the process has logged."""
+        path = self.folder / "hub.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+class LocalSwarm:
+    """Gateways and workers with keys that trust each other, all on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.hubs: list[LocalHub] = []
+
+    def start_gateway(self, name: str = "gateway", extra: str = "") -> LocalHub:
+        """Start a gateway; `extra` is appended to its configuration."""
+        hub = self._new(name)
+        port = free_port()
+        hub.url = f"http://127.0.0.1:{port}"
+        tokens = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE)
+        _, hub.token = tokens.create("local", "admin", time.time())
+        self._configure(
+            hub, f"gateway:\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}", bootnodes="[]"
+        )
+        hub.start()
+        return hub
+
+    def start_worker(self, name: str, gateway: LocalHub, extra: str = "") -> LocalHub:
+        """Start a worker that obeys `gateway`."""
+        hub = self._new(name)
+        # The battery rules are for phones in pockets, not for a demonstration.
+        worker = "" if "worker:" in extra else "worker: {charging_only: false, min_battery: 0}\n"
+        self._configure(
+            hub,
+            f"{worker}signer: {{trust: ['{gateway.public_key}']}}\n{extra}",
+            bootnodes=f"[{gateway.address}]",
+        )
+        hub.start()
+        return hub
+
+    async def wait_for_workers(self, client: SwarmClient, count: int) -> None:
+        """Return when the gateway has `count` workers; raises HubError with a log when it fails."""
+        deadline = time.monotonic() + _JOIN_TIMEOUT_S
+        up = 0
+        while time.monotonic() < deadline:
+            for hub in self.hubs:
+                if hub.process is not None and hub.process.poll() is not None:
+                    raise HubError(f"{hub.name} ended by itself:\n{hub.log()[-2000:]}")
+            try:
+                up = sum(node["state"] == "up" for node in await client.nodes())
+            except UnreachableError:
+                up = 0
+            if up >= count:
+                return
+            await asyncio.sleep(0.05)
+        raise HubError(
+            f"only {up} of {count} workers joined within {_JOIN_TIMEOUT_S:.0f} s:\n"
+            + "\n".join(hub.log()[-1000:] for hub in self.hubs)
+        )
+
+    def stop(self) -> None:
+        """End every process that was started here."""
+        running = [hub for hub in self.hubs if hub.process and hub.process.poll() is None]
+        for hub in running:
+            assert hub.process is not None
+            hub.process.terminate()
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        for hub in running:
+            assert hub.process is not None
+            try:
+                hub.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                hub.kill()
+
+    def _new(self, name: str) -> LocalHub:
+        folder = self._folder / name
+        storage = folder / STORAGE_DIR
+        storage.mkdir(parents=True, mode=0o700)
+        identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+        signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+        hub = LocalHub(
+            name,
+            folder,
+            peer_id_from_seed(identity),
+            bytes(SigningKey(signer).verify_key).hex(),
+            free_port(),
+        )
+        self.hubs.append(hub)
+        return hub
+
+    @staticmethod
+    def _configure(hub: LocalHub, roles: str, bootnodes: str) -> None:
+        (hub.folder / CONFIG_FILE).write_text(
+            f"hub: {{name: {hub.name}}}\n{roles}"
+            f"mesh:\n  listen: [/ip4/127.0.0.1/tcp/{hub.mesh_port}]\n"
+            f"  bootnodes: {bootnodes}\n  mdns: false\n"
+        )
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,257 @@
+"""The asyncio client."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
+from swarm_hub.const import DEFAULT_URL
+
+_WAIT_S: Final = 30
+_FINISHED: Final = ("completed", "failed", "cancelled")
+# A gateway that restarts is back within seconds; a poll in between is no failure of the job.
+_PATIENCE_S: Final = 30.0
+_RETRY_S: Final = 0.25
+
+Module = bytes | Path | str
+
+
+class SwarmClient:
+    """Talks to one hub: `async with SwarmClient(url, token) as swarm: …`.
+
+    Every call raises UnreachableError when no hub answers and ApiError when it refuses.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, token: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def map(
+        self,
+        module: Module,
+        items: Any,
+        *,
+        reduce: str | None = None,
+        **spec: Any,
+    ) -> Any:
+        """Run a module over items and return the folded result.
+
+        `items` is a `range`, bytes, a path or a list of paths (files), or a list of JSON values.
+        Numbers and JSON come as Python values, `concat` as bytes. Raises JobFailedError.
+        """
+        job_id = await self.submit(module, items, reduce=reduce, **spec)
+        status = await self.wait(job_id)
+        if status["state"] != "completed":
+            raise JobFailedError(status)
+        body = await self.result(job_id)
+        return body if status["reduce"] == "concat" else json.loads(body)
+
+    async def submit(
+        self,
+        module: Module,
+        items: Any,
+        *,
+        idempotency_key: str | None = None,
+        **spec: Any,
+    ) -> str:
+        """Submit a job; returns its id once the hub has it on disk."""
+        form = aiohttp.FormData()
+        wasm = module if isinstance(module, bytes) else _read(Path(module))
+        form.add_field("module", wasm, filename="module.wasm")
+        wanted = {key: value for key, value in spec.items() if value is not None}
+        for name, body in _files(items, wanted):
+            form.add_field("dataset", body, filename=name)
+        form.add_field("spec", json.dumps(wanted), content_type="application/json")
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        answer = await self._json("POST", "/jobs", data=form, headers=headers)
+        return str(answer["job_id"])
+
+    async def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
+        """Return a job's status; with `wait_s` (at most 60) held until its state changes."""
+        found: dict[str, Any] = await self._json("GET", f"/jobs/{job_id}", query={"wait": wait_s})
+        return found
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        every_s: float = _WAIT_S,
+    ) -> dict[str, Any]:
+        """Return a job's last status; a gateway that restarts meanwhile is waited for."""
+        lost_at: float | None = None
+        while True:
+            try:
+                status = await self.status(job_id, wait_s=max(1, round(every_s)))
+            except UnreachableError:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > _PATIENCE_S:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+                continue
+            lost_at = None
+            if progress is not None:
+                progress(status)
+            if status["state"] in _FINISHED:
+                return status
+
+    async def result(self, job_id: str) -> bytes:
+        """Return the bytes of a completed job's result."""
+        async with self._request("GET", f"/jobs/{job_id}/result") as response:
+            return await response.read()
+
+    async def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the newest jobs."""
+        answer = await self._json("GET", "/jobs", query={"limit": limit})
+        found: list[dict[str, Any]] = answer["jobs"]
+        return found
+
+    async def shards(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's shards with every attempt."""
+        answer = await self._json("GET", f"/jobs/{job_id}/shards")
+        found: list[dict[str, Any]] = answer["shards"]
+        return found
+
+    async def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job and return its status."""
+        answer: dict[str, Any] = await self._json("DELETE", f"/jobs/{job_id}")
+        return answer
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """Return every node the gateway has met."""
+        answer = await self._json("GET", "/nodes")
+        found: list[dict[str, Any]] = answer["nodes"]
+        return found
+
+    async def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
+        """Do `ban` or `unban` to a node."""
+        answer: dict[str, Any] = await self._json(
+            "POST", f"/nodes/{node_id}/{action}", json=content
+        )
+        return answer
+
+    async def health(self) -> dict[str, Any]:
+        """Return how the hub is."""
+        answer: dict[str, Any] = await self._json("GET", "/health")
+        return answer
+
+    async def events(self, since: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield events as they happen; with `since` first every durable one after that `seq`.
+
+        Ends when the hub closes the connection. Raises ClientError when events were lost.
+        """
+        try:
+            async with self._live.ws_connect(f"{self._url}/api/websocket") as socket:
+                await socket.receive_json(timeout=10)
+                await socket.send_json({"type": "auth", "access_token": self._token or ""})
+                if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
+                    raise ApiError(401, "unauthorized", "the hub does not know this token")
+                command = {"id": 1, "type": "subscribe_events"}
+                await socket.send_json(command if since is None else {**command, "since": since})
+                async for message in socket:
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        return
+                    content = json.loads(message.data)
+                    if content["type"] == "event":
+                        yield content["event"]
+                    elif (content.get("result") or {}).get("events_lost"):
+                        raise ClientError("events were lost: they are no longer kept")
+        except aiohttp.ClientConnectionError as error:
+            raise UnreachableError(f"no hub answers at {self._url}: {error}") from error
+
+    @property
+    def _live(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise ClientError("use it as: async with SwarmClient(…) as swarm")
+        return self._session
+
+    async def _json(
+        self, method: str, path: str, query: Mapping[str, int] | None = None, **options: Any
+    ) -> Any:
+        async with self._request(method, path, params=query, **options) as response:
+            return await response.json()
+
+    def _request(self, method: str, path: str, **options: Any) -> "_Checked":
+        url = f"{self._url}/api/v1{path}"
+        return _Checked(self._url, self._live.request(method, url, **options))
+
+
+class _Checked:
+    """A request whose failure is one of the client's errors."""
+
+    def __init__(self, url: str, request: Any) -> None:
+        self._url = url
+        self._request = request
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            response: aiohttp.ClientResponse = await self._request.__aenter__()
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise UnreachableError(f"no hub answers at {self._url}: {error}") from error
+        if response.status < 400:
+            return response
+        try:
+            content = await response.json()
+            code, message = str(content["code"]), str(content["message"])
+        except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+            code, message = "http", f"{response.status} {response.reason}"
+        await self._request.__aexit__(None, None, None)
+        raise ApiError(response.status, code, message)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._request.__aexit__(kind, error, trace)
+
+
+def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Return the dataset as uploads; a range or a list of values says its split by itself."""
+    if isinstance(items, range):
+        if items.step != 1:
+            raise ClientError("a range of items must have step 1")
+        spec.setdefault("split", "range")
+        return [("range", f"{items.start}:{items.stop}".encode())]
+    if isinstance(items, bytes):
+        return [("dataset", items)]
+    if isinstance(items, str | Path):
+        return [(Path(items).name, _read(Path(items)))]
+    if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
+        return [(path.name, _read(path)) for path in items]
+    if isinstance(items, Sequence):
+        spec.setdefault("split", "json")
+        return [("items.json", json.dumps(list(items)).encode())]
+    raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"{path}: can't be read: {error.strerror}") from error

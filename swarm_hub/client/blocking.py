@@ -1,0 +1,76 @@
+"""The blocking twin of `SwarmClient`, for scripts without asyncio."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from swarm_hub.client.asynchronous import Module, SwarmClient
+from swarm_hub.const import DEFAULT_URL
+
+_T = TypeVar("_T")
+
+
+class BlockingSwarmClient:
+    """Talks to one hub: `with BlockingSwarmClient(url, token) as swarm: …`.
+
+    The calls and errors are those of `SwarmClient`.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, token: str | None = None) -> None:
+        self._client = SwarmClient(url, token)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        self._run(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._run(self._client.__aexit__(kind, error, trace))
+        self._runner.close()
+
+    def map(self, module: Module, items: Any, *, reduce: str | None = None, **spec: Any) -> Any:
+        """Run a module over items and return the folded result."""
+        return self._run(self._client.map(module, items, reduce=reduce, **spec))
+
+    def submit(self, module: Module, items: Any, **spec: Any) -> str:
+        """Submit a job; returns its id once the hub has it on disk."""
+        return self._run(self._client.submit(module, items, **spec))
+
+    def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
+        """Return a job's status."""
+        return self._run(self._client.status(job_id, wait_s))
+
+    def wait(
+        self, job_id: str, *, progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """Return a job's last status."""
+        return self._run(self._client.wait(job_id, progress=progress))
+
+    def result(self, job_id: str) -> bytes:
+        """Return the bytes of a completed job's result."""
+        return self._run(self._client.result(job_id))
+
+    def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the newest jobs."""
+        return self._run(self._client.jobs(limit))
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job and return its status."""
+        return self._run(self._client.cancel(job_id))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return every node the gateway has met."""
+        return self._run(self._client.nodes())
+
+    def health(self) -> dict[str, Any]:
+        """Return how the hub is."""
+        return self._run(self._client.health())
+
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self._runner.run(work)

@@ -1,0 +1,43 @@
+"""The API: REST and websocket, on loopback unless configured, never without a token."""
+
+from dataclasses import dataclass
+
+import voluptuous as vol
+
+from swarm_hub.components.api.ports import JOBS, NODES, JobsPort, NodesPort
+from swarm_hub.components.api.server import ApiServer
+from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
+from swarm_hub.core import Hub, StopStage
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.tokens import TokenFile
+
+__all__ = ["JOBS", "NODES", "JobsPort", "NodesPort"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`api:`: where to listen and how large a request may be."""
+
+    host: str
+    port: int
+    request: int
+
+
+CONFIG_SCHEMA = cv.section(
+    {
+        vol.Optional("host", default="127.0.0.1"): cv.host,
+        vol.Optional("port", default=DEFAULT_API_PORT): cv.integer(0, 65535),
+        vol.Optional("request", default="384MiB"): cv.size,
+    },
+    ApiConfig,
+)
+
+
+async def async_setup(hub: Hub, config: ApiConfig) -> bool:
+    """Bind the port at once, so that a port in use is told now; serve once all is set up."""
+    tokens = TokenFile(hub.storage_path(TOKENS_FILE))
+    server = ApiServer(hub, tokens, config.request)
+    server.bind(config.host, config.port)
+    hub.on_start(server.start)
+    hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)
+    return True

@@ -1,0 +1,172 @@
+"""Routes of jobs."""
+
+import base64
+import binascii
+import re
+from typing import Any, Final
+
+from aiohttp import BodyPartReader, web
+
+from swarm_hub.components.api.access import TOKEN
+from swarm_hub.components.api.ports import JOBS, JobsPort
+from swarm_hub.components.api.replies import event_json, json_response, whole_number
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models.submission import DatasetPart, Submission
+from swarm_hub.util.strict_json import dump_json, parse_json
+
+_STATUS_CODES: Final = {"queued": 202, "running": 206}
+_WAIT_MAX_S: Final = 60
+_PARTS_MAX: Final = 10_000
+_CHUNK_BYTES: Final = 256 * 1024
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
+# In the seed's JSON a list of numbers stands for an i32 dataset.
+_JSON_KEYS: Final = ("wasm_base64", "dataset", "spec")
+
+
+def routes(hub: Hub, request_max_bytes: int) -> list[web.RouteDef]:
+    """Return the routes; they answer 503 on a hub that is no gateway."""
+    views = _JobViews(hub, request_max_bytes)
+    base = "/api/v1/jobs"
+    return [
+        web.post(base, views.submit),
+        web.get(base, views.page),
+        web.get(base + "/{job_id}", views.status),
+        web.delete(base + "/{job_id}", views.cancel),
+        web.get(base + "/{job_id}/result", views.result),
+        web.get(base + "/{job_id}/shards", views.shards),
+        web.get(base + "/{job_id}/story", views.story),
+    ]
+
+
+class _JobViews:
+    def __init__(self, hub: Hub, request_max_bytes: int) -> None:
+        self._hub = hub
+        self._request_max_bytes = request_max_bytes
+
+    @property
+    def _jobs(self) -> JobsPort:
+        service = self._hub.services.get(JOBS)
+        if service is None:
+            raise RequestError(503, "no_gateway", "this hub is no gateway; ask the one that is")
+        return service
+
+    async def submit(self, request: web.Request) -> web.Response:
+        jobs = self._jobs
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not _IDEMPOTENCY_KEY.match(key):
+            raise RequestError(
+                400, "invalid_header", "Idempotency-Key: 1 to 200 visible ASCII characters"
+            )
+        if request.content_type == "multipart/form-data":
+            submission = await self._read_multipart(request, key)
+        elif request.content_type == "application/json":
+            submission = _read_json(await request.read(), request[TOKEN].id, key)
+        else:
+            raise RequestError(
+                415,
+                "unsupported_media_type",
+                "send multipart/form-data (module, dataset, spec) or application/json "
+                "(wasm_base64, dataset, spec)",
+            )
+        submitted = await jobs.submit(submission)
+        base = f"/api/v1/jobs/{submitted.job_id}"
+        response = json_response(
+            {
+                "job_id": submitted.job_id,
+                "status": "pending_scheduler",
+                "links": {"self": base, "result": f"{base}/result", "story": f"{base}/story"},
+            },
+            202,
+        )
+        response.headers["Location"] = base
+        return response
+
+    async def status(self, request: web.Request) -> web.Response:
+        wait_s = whole_number(request, "wait", 0, 0, _WAIT_MAX_S)
+        status = await self._jobs.status(request.match_info["job_id"], wait_s)
+        return json_response(status, _STATUS_CODES.get(status["state"], 200))
+
+    async def page(self, request: web.Request) -> web.Response:
+        limit = whole_number(request, "limit", 50, 1, 500)
+        found = await self._jobs.page(request.query.get("cursor"), limit)
+        cursor = found[-1]["job_id"] if len(found) == limit else None
+        return json_response({"jobs": found, "cursor": cursor})
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        return json_response(await self._jobs.cancel(request.match_info["job_id"]))
+
+    async def result(self, request: web.Request) -> web.Response:
+        media_type, body = await self._jobs.result(request.match_info["job_id"])
+        return web.Response(body=body, content_type=media_type)
+
+    async def shards(self, request: web.Request) -> web.Response:
+        return json_response({"shards": await self._jobs.shards(request.match_info["job_id"])})
+
+    async def story(self, request: web.Request) -> web.Response:
+        after = whole_number(request, "after", 0, 0, 2**62)
+        limit = whole_number(request, "limit", 1000, 1, 10_000)
+        found = await self._jobs.story(request.match_info["job_id"], after, limit)
+        return json_response({"events": [event_json(event) for event in found]})
+
+    async def _read_multipart(self, request: web.Request, key: str | None) -> Submission:
+        module, spec = b"", b"{}"
+        parts: list[DatasetPart] = []
+        left = self._request_max_bytes
+        try:
+            async for part in await request.multipart():
+                if not isinstance(part, BodyPartReader):
+                    raise RequestError(400, "bad_multipart", "nested multipart is not taken")
+                body = await _read_part(part, left)
+                left -= len(body)
+                if part.name == "module":
+                    module = body
+                elif part.name == "spec":
+                    spec = body
+                elif part.name == "dataset":
+                    parts.append(DatasetPart(part.filename or "", body))
+                else:
+                    raise RequestError(
+                        400,
+                        "bad_multipart",
+                        f"unknown part {part.name!r}; known: module, dataset, spec",
+                    )
+                if len(parts) > _PARTS_MAX:
+                    raise RequestError(413, "too_many_files", f"at most {_PARTS_MAX} files")
+        except ValueError as error:
+            raise RequestError(400, "bad_multipart", f"not valid multipart: {error}") from None
+        return Submission(module, tuple(parts), None, spec, request[TOKEN].id, key)
+
+
+async def _read_part(part: BodyPartReader, left: int) -> bytes:
+    body = bytearray()
+    while chunk := await part.read_chunk(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > left:
+            raise RequestError(
+                413, "request_too_large", "the request is too large (see api: request)"
+            )
+    return bytes(body)
+
+
+def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
+    plain: Any = parse_json(raw, "request")
+    if not isinstance(plain, dict):
+        raise RequestError(400, "invalid_json", "request: expected an object")
+    unknown = [name for name in plain if name not in _JSON_KEYS]
+    if unknown:
+        raise RequestError(
+            422,
+            "unknown_key",
+            f"unknown key {unknown[0]!r}; known: {', '.join(_JSON_KEYS)}",
+            [{"path": name, "message": "unknown key"} for name in unknown],
+        )
+    encoded = plain.get("wasm_base64")
+    if not isinstance(encoded, str):
+        raise RequestError(422, "no_module", "wasm_base64: expected the module as base64 text")
+    try:
+        module = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(422, "no_module", "wasm_base64: not valid base64") from None
+    spec = dump_json(plain.get("spec") or {})
+    return Submission(module, (), plain.get("dataset"), spec, owner, key)

@@ -1,0 +1,52 @@
+"""What the API serves: components offer these services, the API knows nothing else of them."""
+
+from typing import Any, Final, Protocol
+
+from swarm_hub.core import HubKey
+from swarm_hub.models.event import DurableEvent
+from swarm_hub.models.submission import Submission, Submitted
+
+
+class JobsPort(Protocol):
+    """Jobs; every call may raise RequestError."""
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Check and store a job."""
+
+    async def status(self, job_id: str, wait_s: float) -> dict[str, Any]:
+        """Return a job's status, held for up to `wait_s` until its state changes."""
+
+    async def page(self, before: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return a page of jobs, newest first."""
+
+    async def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job and return its status."""
+
+    async def result(self, job_id: str) -> tuple[str, bytes]:
+        """Return (media type, bytes) of a completed job."""
+
+    async def shards(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's shards with every attempt."""
+
+    async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
+        """Return a job's transitions in order."""
+
+
+class NodesPort(Protocol):
+    """Nodes; every call may raise RequestError."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every node."""
+
+    async def ban(self, node_id: str, reason: str) -> None:
+        """Ban a node."""
+
+    async def unban(self, node_id: str) -> None:
+        """Lift a ban."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes and slots are connected."""
+
+
+JOBS: Final = HubKey[JobsPort]("jobs")
+NODES: Final = HubKey[NodesPort]("nodes")

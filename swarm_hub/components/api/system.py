@@ -1,0 +1,26 @@
+"""Routes about the hub itself."""
+
+from aiohttp import web
+
+from swarm_hub.components.api.ports import NODES
+from swarm_hub.components.api.replies import json_response
+from swarm_hub.const import __version__
+from swarm_hub.core import Hub
+
+
+def routes(hub: Hub) -> list[web.RouteDef]:
+    """Return the routes."""
+
+    async def health(_request: web.Request) -> web.Response:
+        nodes = hub.services.get(NODES)
+        content = {
+            "name": hub.name,
+            "version": __version__,
+            "state": hub.state.value,
+            "roles": ["gateway"] if nodes is not None else [],
+            "last_seq": hub.store.last_seq,
+            **({} if nodes is None else nodes.counts()),
+        }
+        return json_response(content)
+
+    return [web.get("/api/v1/health", health)]

@@ -1,0 +1,237 @@
+"""The live view: Home Assistant's websocket protocol, with `since` for durable events.
+
+Server `auth_required`; client `{"type": "auth", "access_token"}`; then commands with ids that
+strictly increase: `subscribe_events {since?}`, `unsubscribe_events`, `ping`,
+`supported_features`.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.replies import event_json
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models.event import DurableEvent, EphemeralEvent
+from swarm_hub.storage import events
+from swarm_hub.util.clock import isoformat
+from swarm_hub.util.strict_json import parse_json
+
+_LOGGER = logging.getLogger(__name__)
+
+_AUTH_TIMEOUT_S: Final = 10.0
+_PENDING_MAX: Final = 4096
+_MESSAGE_MAX_BYTES: Final = 64 * 1024
+_REPLAY_PAGE: Final = 1000
+
+
+class LiveClients:
+    """Every websocket; an event is serialised once for all of them."""
+
+    def __init__(self, hub: Hub, access: Access) -> None:
+        self._hub = hub
+        self._access = access
+        self._clients: set[_Client] = set()
+        hub.bus.listen(DurableEvent, self._on_durable)
+        hub.bus.listen(EphemeralEvent, self._on_ephemeral)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one websocket until it closes."""
+        socket = web.WebSocketResponse(heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES)
+        await socket.prepare(request)
+        client = _Client(self._hub, socket)
+        if await self._authenticate(socket):
+            self._clients.add(client)
+            try:
+                await client.serve()
+            finally:
+                self._clients.discard(client)
+        return socket
+
+    async def close(self) -> None:
+        """Say why and close every websocket."""
+        for client in tuple(self._clients):
+            await client.socket.close(code=1001, message=b"the hub is stopping")
+
+    async def _authenticate(self, socket: web.WebSocketResponse) -> bool:
+        await socket.send_json({"type": "auth_required"})
+        try:
+            message = await socket.receive(timeout=_AUTH_TIMEOUT_S)
+            content = parse_json(_raw(message.data), "auth")
+        except (TimeoutError, RequestError):
+            content = None
+        secret = content.get("access_token") if isinstance(content, dict) else None
+        if not isinstance(secret, str) or self._access.find(secret) is None:
+            await socket.send_json({"type": "auth_invalid", "message": "a valid token is needed"})
+            await socket.close()
+            return False
+        await socket.send_json({"type": "auth_ok"})
+        return True
+
+    def _on_durable(self, event: DurableEvent) -> None:
+        if self._clients:
+            self._offer(event.seq, json.dumps(event_json(event), separators=(",", ":")))
+
+    def _on_ephemeral(self, event: EphemeralEvent) -> None:
+        if self._clients:
+            content = {
+                "event_type": event.event_type,
+                "time_fired": isoformat(self._hub.clock.time()),
+                "data": event.data,
+            }
+            self._offer(None, json.dumps(content, separators=(",", ":")))
+
+    def _offer(self, seq: int | None, text: str) -> None:
+        for client in tuple(self._clients):
+            client.offer(seq, text)
+
+
+def _raw(data: object) -> bytes:
+    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else b""
+
+
+class _Client:
+    """One websocket with its subscriptions and what waits to be sent."""
+
+    def __init__(self, hub: Hub, socket: web.WebSocketResponse) -> None:
+        self._hub = hub
+        self.socket = socket
+        self._last_id = 0
+        # Subscription id -> the last durable event it was sent; None while it is catching up.
+        self._subscriptions: dict[int, int | None] = {}
+        self._pending: deque[str] = deque()
+        self._wake = asyncio.Event()
+        self._sent_all = asyncio.Event()
+        self._coalesce = False
+        self._too_slow = False
+
+    async def serve(self) -> None:
+        """Answer commands while events are sent beside them."""
+        sender = self._hub.tasks.spawn(self._send_loop(), "websocket sender")
+        try:
+            async for message in self.socket:
+                if message.type is WSMsgType.TEXT:
+                    await self._command(message.data)
+                else:
+                    break
+        finally:
+            sender.cancel()
+
+    def offer(self, seq: int | None, text: str) -> None:
+        """Queue an event for each subscription."""
+        for subscription, sent in self._subscriptions.items():
+            if sent is None or (seq is not None and seq <= sent):
+                continue
+            if seq is not None:
+                self._subscriptions[subscription] = seq
+            self._queue_event(subscription, text)
+
+    def _queue_event(self, subscription: int, text: str) -> None:
+        self._queue(f'{{"id":{subscription},"type":"event","event":{text}}}')
+
+    def _queue(self, text: str) -> None:
+        if len(self._pending) >= _PENDING_MAX:
+            self._too_slow = True
+        else:
+            self._pending.append(text)
+            self._sent_all.clear()
+        self._wake.set()
+
+    async def _send_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._too_slow:
+                reason = f"more than {_PENDING_MAX} messages waiting; read faster or resume"
+                await self.socket.close(code=1008, message=reason.encode())
+                return
+            while self._pending:
+                if self._coalesce and len(self._pending) > 1:
+                    batch = ",".join(self._pending)
+                    self._pending.clear()
+                    await self.socket.send_str(f"[{batch}]")
+                else:
+                    await self.socket.send_str(self._pending.popleft())
+            self._sent_all.set()
+
+    async def _command(self, raw: str) -> None:
+        try:
+            content = parse_json(raw.encode(), "command")
+        except RequestError as error:
+            self._fail(self._last_id, "invalid_format", str(error))
+            return
+        number = content.get("id") if isinstance(content, dict) else None
+        if type(number) is not int:
+            self._fail(self._last_id, "invalid_format", "a command needs a whole number as id")
+            return
+        if number <= self._last_id:
+            self._fail(number, "id_reuse", "ids must increase")
+            return
+        self._last_id = number
+        match content.get("type"):
+            case "ping":
+                self._queue(json.dumps({"id": number, "type": "pong"}))
+            case "subscribe_events":
+                await self._subscribe(number, content.get("since"))
+            case "unsubscribe_events":
+                known = self._subscriptions.pop(content.get("subscription"), "none") != "none"
+                if known:
+                    self._succeed(number)
+                else:
+                    self._fail(number, "not_found", "there is no such subscription")
+            case "supported_features":
+                features = content.get("features")
+                self._coalesce = isinstance(features, dict) and bool(
+                    features.get("coalesce_messages")
+                )
+                self._succeed(number)
+            case other:
+                self._fail(number, "unknown_command", f"unknown command {other!r:.60}")
+
+    async def _subscribe(self, number: int, since: Any) -> None:
+        if since is not None and (type(since) is not int or since < 0):
+            self._fail(number, "invalid_format", "since: expected the seq of an event")
+            return
+        newest = self._hub.store.last_seq
+        if since is None:
+            self._succeed(number, {"last_seq": newest})
+            self._subscriptions[number] = newest
+            return
+        # Entered as catching up at once; nothing that commits from here on can fall between.
+        self._subscriptions[number] = None
+        first = await self._hub.store.read(events.first_seq)
+        lost = first > since + 1 or since > newest
+        self._succeed(number, {"last_seq": newest, "events_lost": lost})
+        sent = 0 if since > newest else since
+        while True:
+            page = await self._hub.store.read(events.since, sent, _REPLAY_PAGE)
+            for event in page:
+                text = json.dumps(event_json(event), separators=(",", ":"))
+                self._queue_event(number, text)
+                sent = event.seq
+            # Between this check and the end of the method nothing else runs.
+            if sent >= self._hub.store.last_seq or not page:
+                break
+            await self._sent_all.wait()
+        if number in self._subscriptions:
+            self._subscriptions[number] = sent
+
+    def _succeed(self, number: int, result: Any = None) -> None:
+        self._queue(json.dumps({"id": number, "type": "result", "success": True, "result": result}))
+
+    def _fail(self, number: int, code: str, message: str) -> None:
+        self._queue(
+            json.dumps(
+                {
+                    "id": number,
+                    "type": "result",
+                    "success": False,
+                    "error": {"code": code, "message": message},
+                }
+            )
+        )

@@ -1,0 +1,59 @@
+"""The gateway: takes jobs in, gives their shards to workers, folds the results."""
+
+from dataclasses import dataclass
+
+import voluptuous as vol
+
+from swarm_hub.components.api import JOBS, NODES
+from swarm_hub.components.gateway.dispatcher import Dispatcher
+from swarm_hub.components.gateway.fleet import Fleet
+from swarm_hub.components.gateway.intake import Intake
+from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.sandbox import SANDBOX
+from swarm_hub.components.scheduler import STRATEGY, StateMachine
+from swarm_hub.components.signer import SIGNER
+from swarm_hub.components.sla import SLA
+from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.core import Hub
+from swarm_hub.helpers import config_validation as cv
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """`gateway:`: whom it admits and how large a dataset it takes."""
+
+    redundancy: int
+    admission: str
+    dataset: int
+
+
+CONFIG_SCHEMA = cv.section(
+    {
+        vol.Optional("redundancy", default=1): cv.integer(1, 1),
+        vol.Optional("admission", default="open"): cv.one_of("open"),
+        vol.Optional("dataset", default="256MiB"): cv.size,
+    },
+    GatewayConfig,
+)
+
+
+async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
+    """Continue unfinished jobs and offer the job service to the API."""
+    mesh, post = hub.services[MESH], hub.services[SIGNER]
+    mesh.capabilities["gateway"] = {}
+    service = JobService(hub)
+    machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
+    dispatcher = Dispatcher(hub, mesh, post, machine, service.job_changed)
+    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine)
+    intake = Intake(hub, hub.services[SANDBOX], mesh.peer_id, config.dataset, dispatcher.add)
+    service.attach(intake, dispatcher, machine)
+    hub.services[JOBS] = service
+    hub.services[NODES] = fleet
+
+    async def start() -> None:
+        await dispatcher.recover()
+        dispatcher.start()
+
+    hub.on_start(start)
+    return True

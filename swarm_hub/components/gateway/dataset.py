@@ -1,0 +1,219 @@
+"""Datasets: how bytes fall into items, and the bytes of a run of items.
+
+Items of fixed size need no index. For lines every 64th offset is kept, so a million lines cost
+125 KB; a file list is its own index, stored behind the files.
+"""
+
+import array
+import json
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models.job import Job, Split
+from swarm_hub.models.submission import DatasetPart
+from swarm_hub.util.strict_json import parse_json
+
+_STRIDE: Final = 64
+_LINES: Final = re.compile(rb"(?:[^\n]*\n){64}")
+_RANGE: Final = re.compile(r"\s*(-?[0-9]{1,19})\s*[:\s]\s*(-?[0-9]{1,19})\s*\Z", re.ASCII)
+_I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
+_FILE_SIZE: Final = struct.Struct("<Q")
+
+
+class Bytes(Protocol):
+    """What a dataset is read from: bytes or a mapped file."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return a part of the bytes."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+
+    def find(self, sub: bytes, start: int = 0, /) -> int:
+        """Return where `sub` is found first, -1 where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A dataset ready to be stored; `n_items` is never 0."""
+
+    split: Split
+    record_bytes: int
+    body: bytes
+    n_items: int
+    range_start: int = 0
+
+
+def measure(
+    parts: Sequence[DatasetPart], values: Any, split: tuple[Split, int] | None, default: Split
+) -> Measured:
+    """Turn what was uploaded into a dataset; raises RequestError that says what to do.
+
+    `values` is a JSON dataset, None when files were uploaded.
+    """
+    kind, record_bytes = split or (Split.JSON if values is not None else default, 0)
+    if split is None and default in (Split.I32, Split.RANGE):
+        kind = default
+    if kind is Split.RANGE:
+        return _measured_range(values if values is not None else _joined(parts))
+    if values is not None:
+        measured = _measured_values(values, kind)
+    elif kind is Split.JSON:
+        measured = _measured_values(parse_json(_joined(parts), "dataset"), kind)
+    elif kind is Split.FILES:
+        measured = _measured_files(parts)
+    elif kind is Split.LINES:
+        measured = _measured_lines(parts)
+    else:
+        measured = _measured_records(_joined(parts), kind, record_bytes)
+    if measured.n_items == 0:
+        raise RequestError(422, "empty_dataset", "the dataset has no items; nothing would be run")
+    return measured
+
+
+class Dataset:
+    """Reads runs of items of a stored dataset."""
+
+    def __init__(self, job: Job, body: Bytes) -> None:
+        self._split = job.spec.split
+        self._record_bytes = 4 if self._split is Split.I32 else job.spec.record_bytes
+        self._range_start = job.range_start
+        self._body = body
+        self._offsets: Sequence[int] = ()
+        if self._split in (Split.LINES, Split.JSON):
+            self._offsets = _line_index(body)
+        elif self._split is Split.FILES:
+            self._offsets = _file_index(body)
+
+    def read(self, first_item: int, n_items: int) -> bytes:
+        """Return the bytes of `n_items` items from `first_item` on, as the module gets them."""
+        if self._split is Split.RANGE:
+            low = self._range_start + first_item
+            return b"%d %d\n" % (low, low + n_items)
+        end_item = first_item + n_items
+        if self._split in (Split.I32, Split.RECORDS):
+            return bytes(
+                self._body[first_item * self._record_bytes : end_item * self._record_bytes]
+            )
+        if self._split is Split.FILES:
+            return bytes(self._body[self._offsets[first_item] : self._offsets[end_item]])
+        return bytes(self._body[self._line(first_item) : self._line(end_item)])
+
+    def _line(self, number: int) -> int:
+        """Return where a line begins: from the nearest indexed line, then line by line."""
+        block, rest = divmod(number, _STRIDE)
+        if block >= len(self._offsets):
+            return len(self._body)
+        offset = self._offsets[block]
+        for _ in range(rest):
+            newline = self._body.find(b"\n", offset)
+            if newline < 0:
+                return len(self._body)
+            offset = newline + 1
+        return offset
+
+
+def _line_index(body: Bytes) -> Sequence[int]:
+    offsets = array.array("Q", [0])
+    # The pattern runs in C over bytes or a mapped file alike.
+    offsets.extend(match.end() for match in _LINES.finditer(body))  # type: ignore[call-overload]
+    return offsets
+
+
+def _file_index(body: Bytes) -> Sequence[int]:
+    """Read the offsets written by `_measured_files`: sizes, then their count, at the end."""
+    (count,) = _FILE_SIZE.unpack(body[len(body) - 8 :])
+    sizes = array.array("Q")
+    sizes.frombytes(body[len(body) - 8 - 8 * count : len(body) - 8])
+    offsets = array.array("Q", [0])
+    for size in sizes:
+        offsets.append(offsets[-1] + size)
+    return offsets
+
+
+def _joined(parts: Sequence[DatasetPart]) -> bytes:
+    return parts[0].body if len(parts) == 1 else b"".join(part.body for part in parts)
+
+
+def _measured_lines(parts: Sequence[DatasetPart]) -> Measured:
+    bodies = [part.body for part in parts if part.body]
+    # A last line without its newline still ends where the next file begins.
+    ended = [body if body.endswith(b"\n") else body + b"\n" for body in bodies[:-1]]
+    body = b"".join([*ended, *bodies[-1:]]) if len(bodies) > 1 else b"".join(bodies)
+    n_lines = body.count(b"\n") + (bool(body) and not body.endswith(b"\n"))
+    return Measured(Split.LINES, 0, body, n_lines)
+
+
+def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
+    sizes = array.array("Q", [len(part.body) for part in parts])
+    index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
+    return Measured(Split.FILES, 0, _joined(parts) + index, len(parts))
+
+
+def _measured_records(body: bytes, kind: Split, record_bytes: int) -> Measured:
+    size = 4 if kind is Split.I32 else record_bytes
+    if len(body) % size:
+        raise RequestError(
+            422,
+            "ragged_dataset",
+            f"the dataset has {len(body)} bytes, which is no multiple of the {size} bytes "
+            f"of an item; split {kind.value} takes whole items only",
+        )
+    return Measured(kind, record_bytes, body, len(body) // size)
+
+
+def _measured_values(values: Any, kind: Split) -> Measured:
+    if not isinstance(values, list):
+        raise RequestError(422, "invalid_dataset", "dataset: expected a JSON list of items")
+    if kind is Split.I32:
+        return _measured_records(_packed_i32(values), kind, 0)
+    if kind is Split.LINES:
+        if not all(isinstance(value, str) and "\n" not in value for value in values):
+            raise RequestError(
+                422, "invalid_dataset", "dataset: split lines takes texts without line breaks"
+            )
+        return Measured(kind, 0, "".join(f"{value}\n" for value in values).encode(), len(values))
+    if kind is not Split.JSON:
+        raise RequestError(
+            422, "invalid_dataset", f"dataset: split {kind.value} takes an uploaded file, not JSON"
+        )
+    lines = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
+    return Measured(kind, 0, "".join(f"{line}\n" for line in lines).encode(), len(values))
+
+
+def _packed_i32(values: list[Any]) -> bytes:
+    if any(type(value) is not int for value in values):
+        raise RequestError(422, "invalid_dataset", "dataset: split i32 takes whole numbers only")
+    try:
+        return struct.pack(f"<{len(values)}i", *values)
+    except struct.error:
+        wrong = next(value for value in values if not -(2**31) <= value < 2**31)
+        raise RequestError(
+            422, "invalid_dataset", f"dataset: {wrong} does not fit into 32 bits"
+        ) from None
+
+
+def _measured_range(given: Any) -> Measured:
+    if isinstance(given, bytes):
+        match = _RANGE.match(given.decode("utf-8", "replace"))
+        bounds: Any = None if match is None else [int(match[1]), int(match[2])]
+    else:
+        bounds = given
+    if (
+        not isinstance(bounds, list)
+        or len(bounds) != 2
+        or any(type(bound) is not int or not _I64_MIN <= bound <= _I64_MAX for bound in bounds)
+    ):
+        raise RequestError(
+            422, "invalid_dataset", "dataset: a range is LO:HI or [LO, HI] in 64 bits"
+        )
+    low, high = bounds
+    if high <= low:
+        raise RequestError(
+            422, "empty_dataset", f"the range {low}:{high} is empty; HI must be above LO"
+        )
+    return Measured(Split.RANGE, 0, b"%d:%d" % (low, high), high - low, low)

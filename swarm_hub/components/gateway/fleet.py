@@ -1,0 +1,140 @@
+"""The nodes of this gateway: who is here, what they can do, who is banned."""
+
+from typing import Any, Final
+
+from swarm_hub.components.gateway.dispatcher import Dispatcher
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.scheduler import NodeChange, StateMachine
+from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models import messages
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.node import NodeRecord
+from swarm_hub.storage import nodes
+from swarm_hub.util.clock import isoformat
+
+_SLOTS_MAX: Final = 1024
+
+
+class Fleet:
+    """Keeps the scheduler's picture of the nodes true, and answers the API's questions."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: SignedPost,
+        telemetry: TelemetryBoard,
+        dispatcher: Dispatcher,
+        machine: StateMachine,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._telemetry = telemetry
+        self._dispatcher = dispatcher
+        self._machine = machine
+        self._slots: dict[str, int] = {}
+        self._refusals: dict[str, str] = {}
+        hub.bus.listen(PeerUp, self._on_peer_up)
+        hub.bus.listen(PeerDown, self._on_peer_down)
+        hub.bus.listen(NodeTelemetry, self._on_telemetry)
+        post.on((messages.DRAIN,), self._on_drain)
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every node this gateway has met, the connected ones first."""
+        records = await self._hub.store.read(nodes.all_nodes)
+        found = [self._described(record) for record in records]
+        return sorted(found, key=lambda node: (node["state"] != "up", node["name"]))
+
+    async def ban(self, node_id: str, reason: str) -> None:
+        """Ban a node; raises RequestError 404 for one that was never met."""
+        await self._known(node_id)
+        await self._mesh.ban(node_id, reason or "banned by an administrator")
+
+    async def unban(self, node_id: str) -> None:
+        """Lift a ban and let the node come back, also with a new signing key."""
+        await self._known(node_id)
+        self._post.forget_pin(node_id)
+        await self._mesh.unban(node_id)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes are connected and how many slots they have."""
+        return {"nodes": len(self._slots), "slots": sum(self._slots.values())}
+
+    async def _known(self, node_id: str) -> None:
+        records = await self._hub.store.read(nodes.all_nodes)
+        if node_id not in {record.peer_id for record in records}:
+            raise RequestError(
+                404, "unknown_node", f"there is no node {node_id}; see: swarm-hub node list"
+            )
+
+    def _described(self, record: NodeRecord) -> dict[str, Any]:
+        node_id = record.peer_id
+        entry = self._machine.node(node_id)
+        banned = self._mesh.is_banned(node_id)
+        return {
+            "node_id": node_id,
+            "name": record.name,
+            "state": "banned" if banned else "up" if entry is not None else "down",
+            "slots": self._slots.get(node_id),
+            "assignments": 0 if entry is None else len(entry.load),
+            "refuses": self._refusals.get(node_id),
+            "rtt_ms": _milliseconds(self._mesh.rtt_s(node_id)),
+            "kid": record.kid,
+            "first_seen": isoformat(record.first_seen),
+            "last_seen": isoformat(record.last_seen),
+            "ban_reason": record.ban_reason if banned else None,
+            "telemetry": self._telemetry.of(node_id).to_wire(),
+        }
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        worker = up.hello.capabilities.get("worker")
+        if worker is None:
+            return
+        self._slots[up.peer_id] = _slots(worker.get("slots"))
+        self._dispatcher.event(
+            NewEvent(EventType.NODE_UP, {"node_id": up.peer_id, "name": up.hello.name})
+        )
+        self._changed(up.peer_id)
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        if self._slots.pop(down.peer_id, None) is None:
+            return
+        self._refusals.pop(down.peer_id, None)
+        self._dispatcher.event(
+            NewEvent(EventType.NODE_DOWN, {"node_id": down.peer_id, "reason": down.reason})
+        )
+        self._dispatcher.node_lost(down.peer_id, down.reason)
+
+    def _on_telemetry(self, news: NodeTelemetry) -> None:
+        self._changed(news.peer_id)
+
+    def _on_drain(self, batch: Batch) -> None:
+        for fields in batch.of(messages.DRAIN):
+            reason = fields.get("reason")
+            if reason is None:
+                self._refusals.pop(batch.peer_id, None)
+            else:
+                self._refusals[batch.peer_id] = str(reason)[:200]
+        self._dispatcher.keep(batch.writes)
+        self._changed(batch.peer_id)
+
+    def _changed(self, node_id: str) -> None:
+        slots = self._slots.get(node_id)
+        if slots is not None:
+            self._dispatcher.node_changed(
+                NodeChange(node_id, slots, self._telemetry.of(node_id), self._refusals.get(node_id))
+            )
+
+
+def _slots(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 1
+    return min(max(value, 1), _SLOTS_MAX)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)

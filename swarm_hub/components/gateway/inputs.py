@@ -1,0 +1,112 @@
+"""The bytes of shards: read from the stored dataset, small ones sent along, large ones by hash."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_hub.components.gateway.dataset import Bytes, Dataset
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.job import Job
+from swarm_hub.util.hashing import sha256_hex
+
+# Inputs up to this size travel inside the envelope; the rest are asked for by their hash.
+_ALONG_MAX_BYTES: Final = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A shard's input; `inline` is None when it is fetched by its hash."""
+
+    sha: str
+    size_bytes: int
+    inline: bytes | None
+
+
+@dataclass(slots=True)
+class _Open:
+    """The dataset of an unfinished job, mapped while it is used."""
+
+    dataset: Dataset
+    files: contextlib.ExitStack
+    shas: set[str]
+
+
+class Inputs:
+    """Reads shards of the datasets of unfinished jobs."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._open: dict[str, _Open] = {}
+        self._expected: dict[str, str] = {}
+        self._served: dict[str, tuple[str, int, int]] = {}
+
+    async def prepare(self, job: Job, held: str, first_item: int, n_items: int) -> Prepared:
+        """Return the input of one assignment and remember its hash until `drop`."""
+        opened = await self._opened(job)
+        size = n_items * max(1, job.dataset_bytes // job.n_items)
+        if size > INLINE_MAX_BYTES:
+            data, sha = await asyncio.to_thread(_read, opened.dataset, first_item, n_items)
+        else:
+            data, sha = _read(opened.dataset, first_item, n_items)
+        self._expected[held] = sha
+        if len(data) <= _ALONG_MAX_BYTES:
+            return Prepared(sha, len(data), data)
+        self._served[sha] = (job.id, first_item, n_items)
+        opened.shas.add(sha)
+        return Prepared(sha, len(data), None)
+
+    def keep(self, job: Job, body: bytes) -> None:
+        """Keep the dataset of a new job at hand if it is small; a large one is read when needed."""
+        if len(body) <= INLINE_MAX_BYTES:
+            self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack(), set())
+
+    async def by_sha(self, sha: str) -> bytes | None:
+        """Return the input with that hash, None when no unfinished job has it."""
+        place = self._served.get(sha)
+        if place is None:
+            return None
+        job_id, first_item, n_items = place
+        data, _ = await asyncio.to_thread(_read, self._open[job_id].dataset, first_item, n_items)
+        return data
+
+    def sha(self, held: str) -> str | None:
+        """Return the input hash of an assignment sent in this life of the hub."""
+        return self._expected.get(held)
+
+    def drop(self, held: str) -> None:
+        """Forget an assignment that was answered."""
+        self._expected.pop(held, None)
+
+    def close(self, job_id: str) -> None:
+        """Forget an ended job."""
+        if (opened := self._open.pop(job_id, None)) is None:
+            return
+        opened.files.close()
+        for sha in opened.shas:
+            self._served.pop(sha, None)
+        for held in [held for held in self._expected if held.startswith(f"{job_id}.")]:
+            del self._expected[held]
+
+    async def _opened(self, job: Job) -> _Open:
+        if (known := self._open.get(job.id)) is not None:
+            return known
+        blobs = self._hub.store.blobs
+        files = contextlib.ExitStack()
+        body: Bytes
+        if job.dataset_bytes <= INLINE_MAX_BYTES:
+            stored = await blobs.get(job.dataset_sha)
+            if stored is None:
+                raise StoreError(f"the dataset of job {job.id} is gone from the store")
+            body = stored
+        else:
+            body = files.enter_context(blobs.mapped(job.dataset_sha))
+        dataset = await asyncio.to_thread(Dataset, job, body)
+        return self._open.setdefault(job.id, _Open(dataset, files, set()))
+
+
+def _read(dataset: Dataset, first_item: int, n_items: int) -> tuple[bytes, str]:
+    data = dataset.read(first_item, n_items)
+    return data, sha256_hex(data)

@@ -1,0 +1,265 @@
+"""Taking a job in: everything is checked before anything is stored, then it commits whole."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from ulid_transform import ulid_now
+
+from swarm_hub.components.gateway.dataset import Measured, measure
+from swarm_hub.components.gateway.spec import AskedSpec, parse_spec
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError, StoreBusyError
+from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.models.submission import Submission, Submitted
+from swarm_hub.storage import jobs
+from swarm_hub.util.hashing import sha256_hex
+
+_REPORTS_KEPT: Final = 256
+# Larger datasets are measured in a thread, so that the loop stays free.
+_MEASURED_INLINE_BYTES: Final = 64 * 1024
+_DEFAULT_SPLIT: Final = {"i32-array": Split.I32, "range": Split.RANGE}
+_ONLY_SPLIT: Final = _DEFAULT_SPLIT
+_RETRY_AFTER_S: Final = 2
+
+
+class Intake:
+    """Turns submissions into durable jobs and hands them to `accept`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        service: SandboxService,
+        gateway_id: str,
+        dataset_max_bytes: int,
+        accept: Callable[[Job, bytes], None],
+    ) -> None:
+        self._hub = hub
+        self._service = service
+        self._gateway_id = gateway_id
+        self._dataset_max_bytes = dataset_max_bytes
+        self._accept = accept
+        self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
+        self._submitting: dict[str, asyncio.Lock] = {}
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Check and store a job; it is durable when this returns.
+
+        Raises RequestError (400, 409, 413, 422, 429, 503) with what to do; then nothing is
+        stored.
+        """
+        if self._hub.store.busy:
+            raise RequestError(
+                503, "busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S
+            )
+        key = submission.idempotency_key
+        if key is None:
+            return await self._submit(submission, "")
+        lock = self._submitting.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._submit_once(key, submission)
+        finally:
+            if not lock.locked():
+                self._submitting.pop(key, None)
+
+    async def _submit_once(self, key: str, submission: Submission) -> Submitted:
+        digest = await asyncio.to_thread(_digest, submission)
+        known = await self._hub.store.read(jobs.by_idempotency_key, key)
+        if known is None:
+            return await self._submit(submission, digest)
+        if known[1] != digest:
+            raise RequestError(
+                409,
+                "idempotency_conflict",
+                f"the Idempotency-Key was used for another request (job {known[0]}); "
+                "choose a new key for a new job",
+            )
+        return Submitted(known[0], known=True)
+
+    async def _submit(self, submission: Submission, digest: str) -> Submitted:
+        asked = parse_spec(submission.spec)
+        self._check_sizes(submission)
+        module_sha, report = await self._inspect(submission.module)
+        abi = _abi(asked, report)
+        entry = _entry(asked, report, abi)
+        measured = await self._measure(submission, asked, abi)
+        _check_fit(asked, abi, measured)
+        spec = JobSpec(
+            abi=abi,
+            entry=entry,
+            split=measured.split,
+            record_bytes=measured.record_bytes,
+            reduce=asked.reduce or ("sum" if abi in _ONLY_SPLIT else "concat"),
+            shard_size=asked.shard_size,
+            deterministic=asked.deterministic,
+            limits=asked.limits,
+            args=asked.args,
+            env=asked.env,
+            priority=asked.priority,
+            labels=asked.labels,
+        )
+        now = self._hub.clock.time()
+        store = self._hub.store
+        _, module_row = await store.blobs.put(submission.module, now)
+        dataset_sha, dataset_row = await store.blobs.put(measured.body, now)
+        job = Job(
+            id=ulid_now(),
+            state=JobState.QUEUED,
+            spec=spec,
+            module_sha=module_sha,
+            module_bytes=len(submission.module),
+            dataset_sha=dataset_sha,
+            n_items=measured.n_items,
+            dataset_bytes=len(measured.body),
+            range_start=measured.range_start,
+            created_at=now,
+            owner=submission.owner,
+        )
+        row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)
+        queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
+        try:
+            await store.commit([module_row, dataset_row, row], [queued])
+        except StoreBusyError as error:
+            raise RequestError(503, "busy", str(error), retry_after_s=_RETRY_AFTER_S) from error
+        self._accept(job, measured.body)
+        return Submitted(job.id, known=False)
+
+    def _check_sizes(self, submission: Submission) -> None:
+        if len(submission.module) > self._service.module_bytes_max:
+            raise RequestError(
+                413,
+                "module_too_large",
+                f"the module has {len(submission.module)} bytes, at most "
+                f"{self._service.module_bytes_max} are taken (sandbox: module)",
+            )
+        if sum(len(part.body) for part in submission.parts) > self._dataset_max_bytes:
+            raise RequestError(
+                413,
+                "dataset_too_large",
+                f"the dataset is larger than {self._dataset_max_bytes} bytes (gateway: dataset)",
+            )
+
+    async def _inspect(self, module: bytes) -> tuple[str, ModuleReport]:
+        if not module:
+            raise RequestError(400, "no_module", "the request has no module")
+        sha = sha256_hex(module)
+        report = self._reports.get(sha)
+        if report is None:
+            try:
+                report = await self._service.sandbox.inspect(module)
+            except SandboxError as error:
+                raise RequestError(422, error.code, str(error)) from error
+            self._reports[sha] = report
+            if len(self._reports) > _REPORTS_KEPT:
+                self._reports.popitem(last=False)
+        if report.refused is not None:
+            raise RequestError(422, "bad_module", report.refused)
+        return sha, report
+
+    async def _measure(self, submission: Submission, asked: AskedSpec, abi: str) -> Measured:
+        default = _DEFAULT_SPLIT.get(abi, Split.LINES)
+        if submission.values is None and not submission.parts:
+            raise RequestError(
+                422,
+                "no_dataset",
+                "the request has no dataset; upload a file as `dataset`, or give a range",
+            )
+        arguments = (submission.parts, submission.values, asked.split, default)
+        large = sum(len(part.body) for part in submission.parts) > _MEASURED_INLINE_BYTES
+        if large or submission.values is not None:
+            return await asyncio.to_thread(measure, *arguments)
+        return measure(*arguments)
+
+
+def _abi(asked: AskedSpec, report: ModuleReport) -> str:
+    known = tuple(abi for abi, _ in report.candidates)
+    if asked.abi is not None:
+        if asked.abi not in known:
+            raise RequestError(
+                422,
+                "unknown_abi",
+                f"unknown abi {asked.abi!r}; known: {', '.join(known)}"
+                f"{did_you_mean(asked.abi, known)}",
+            )
+        return asked.abi
+    abis = report.abis
+    if asked.split is not None:
+        # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
+        split = asked.split[0]
+        abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
+    if not abis:
+        raise RequestError(
+            422,
+            "no_abi",
+            f"the module's exports fit none of {', '.join(known)}"
+            + ("" if asked.split is None else f" with split {asked.split[0].value}")
+            + "; see `swarm-hub inspect` for what it exports",
+        )
+    return abis[0]
+
+
+def _entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+    fitting = report.entries(abi)
+    if asked.entry is not None:
+        if asked.entry in fitting:
+            return asked.entry
+        exported = {export.name: export for export in report.exports}
+        if asked.entry in exported:
+            raise RequestError(
+                422,
+                "wrong_signature",
+                f"the export {asked.entry} is {exported[asked.entry].kind} "
+                f"{exported[asked.entry].type}, which does not fit abi {abi}",
+            )
+        raise RequestError(
+            422,
+            "missing_export",
+            f"the module has no export {asked.entry!r}{did_you_mean(asked.entry, tuple(exported))}",
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise RequestError(
+            422,
+            "ambiguous_entry",
+            f"several exports fit abi {abi}: {', '.join(fitting)}; choose one with `entry`",
+        )
+    raise RequestError(
+        422,
+        "missing_export",
+        f"no export fits abi {abi}; the module exports "
+        + (", ".join(f"{each.name}: {each.type}" for each in report.exports[:20]) or "nothing"),
+    )
+
+
+def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
+    needed = _ONLY_SPLIT.get(abi)
+    if needed is not None and measured.split is not needed:
+        raise RequestError(
+            422,
+            "wrong_split",
+            f"abi {abi} takes split {needed.value}, not {measured.split.value}",
+        )
+    if asked.shard_size is not None and -(-measured.n_items // asked.shard_size) > 1_000_000:
+        raise RequestError(
+            422,
+            "too_many_shards",
+            f"shard_size {asked.shard_size} would cut {measured.n_items} items into more than "
+            "1,000,000 shards; choose a larger one",
+        )
+
+
+def _digest(submission: Submission) -> str:
+    """Return the hash that tells whether two requests under one key are the same."""
+    digest = hashlib.sha256(submission.spec)
+    for part in (submission.module, *(part.body for part in submission.parts)):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    digest.update(repr(submission.values).encode())
+    return digest.hexdigest()

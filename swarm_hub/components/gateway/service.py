@@ -1,0 +1,258 @@
+"""What the API asks about jobs: their state, results, shards and story."""
+
+import asyncio
+import json
+from collections import defaultdict
+from typing import Any, Final
+
+from swarm_hub.components.gateway.dispatcher import Dispatcher
+from swarm_hub.components.gateway.intake import Intake
+from swarm_hub.components.gateway.reduce import is_numeric, media_type, number, spelled_out, total
+from swarm_hub.components.scheduler import StateMachine
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models.event import DurableEvent
+from swarm_hub.models.job import Job, JobState
+from swarm_hub.models.shard import ShardResult, ShardState
+from swarm_hub.models.submission import Submission, Submitted
+from swarm_hub.storage import events, jobs
+from swarm_hub.util.clock import isoformat
+
+_BREAKDOWN_MAX: Final = 1000
+# A larger result is only linked from the status.
+_SHOWN_MAX_BYTES: Final = 1024 * 1024
+# The seed's words for our states.
+_STATUS: Final = {
+    JobState.QUEUED: "awaiting_telemetry",
+    JobState.RUNNING: "partial",
+}
+
+
+class JobService:
+    """Answers for jobs that are unfinished, finished or pruned."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    def attach(self, intake: Intake, dispatcher: Dispatcher, machine: StateMachine) -> None:
+        """Connect the parts that know this service's `job_changed`."""
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._machine = machine
+
+    def job_changed(self, job_id: str) -> None:
+        """Wake whoever waits for that job."""
+        for watcher in self._watchers.pop(job_id, ()):
+            watcher.set()
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Check and store a job; raises RequestError."""
+        return await self._intake.submit(submission)
+
+    async def status(self, job_id: str, wait_s: float) -> dict[str, Any]:
+        """Return a job's status; with `wait_s` held until its state changes or it has ended."""
+        if wait_s > 0 and self._dispatcher.job(job_id) is not None:
+            await self._changed(job_id, wait_s)
+        return await self._described(job_id)
+
+    async def _changed(self, job_id: str, timeout_s: float) -> None:
+        changed = asyncio.Event()
+        watchers = self._watchers.setdefault(job_id, set())
+        watchers.add(changed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            watchers.discard(changed)
+            if not watchers and self._watchers.get(job_id) is watchers:
+                del self._watchers[job_id]
+
+    async def page(self, before: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return a page of jobs, newest first."""
+        return [self._summary(job) for job in await self._hub.store.read(jobs.page, before, limit)]
+
+    async def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
+        if self._dispatcher.cancel(job_id):
+            while self._dispatcher.job(job_id) is not None:
+                await self._changed(job_id, 1)
+        return await self._described(job_id)
+
+    async def result(self, job_id: str) -> tuple[str, bytes]:
+        """Return (media type, bytes) of a completed job's result and note that it was read.
+
+        Raises RequestError 404, 409 (not completed) or 410.
+        """
+        job = await self._job(job_id)
+        if job.state is not JobState.COMPLETED:
+            raise RequestError(
+                409,
+                "no_result",
+                f"job {job_id} is {job.state.value}; only a completed job has a result",
+            )
+        body = await self._result_body(job)
+        self._mark_read(job)
+        return media_type(job.spec.reduce), body
+
+    async def shards(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's shards with every attempt."""
+        await self._job(job_id)
+        attempts: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for held, reason in await self._hub.store.read(jobs.assignments_of, job_id):
+            attempts[held.index].append(
+                {
+                    "attempt": held.attempt,
+                    "node_id": held.node_id,
+                    "state": held.state.value,
+                    "reason": reason,
+                }
+            )
+        return [
+            {
+                "index": shard.index,
+                "state": shard.state.value,
+                "first_item": shard.first_item,
+                "n_items": shard.n_items,
+                "attempts": attempts[shard.index],
+            }
+            for shard in await self._hub.store.read(jobs.shards_of, job_id)
+        ]
+
+    async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
+        """Return a job's transitions in order."""
+        await self._job(job_id)
+        return await self._hub.store.read(events.story, job_id, after, limit)
+
+    async def _job(self, job_id: str) -> Job:
+        job = await self._hub.store.read(jobs.get, job_id)
+        if job is None:
+            raise await self._missing(job_id)
+        return job
+
+    async def _missing(self, job_id: str) -> RequestError:
+        if await self._hub.store.read(jobs.was_pruned, job_id):
+            return RequestError(
+                410, "pruned", f"job {job_id} was finished and has been removed (see gc:)"
+            )
+        return RequestError(404, "not_found", f"there is no job {job_id}")
+
+    async def _described(self, job_id: str) -> dict[str, Any]:
+        job = self._dispatcher.job(job_id)
+        if job is None or job.state.finished:
+            found = await self._hub.store.read(jobs.overview, job_id, _BREAKDOWN_MAX + 1)
+            if found is None:
+                raise await self._missing(job_id)
+            job, results, shares = found
+        elif job.state is JobState.RUNNING and is_numeric(job.spec.reduce):
+            results = await self._hub.store.read(jobs.results_of, job_id, _BREAKDOWN_MAX + 1)
+            shares = []
+        else:
+            results, shares = [], []
+        entry = self._machine.job(job_id)
+        described = self._summary(job)
+        described |= {
+            "spec": job.spec.to_json(),
+            "module_sha": job.module_sha,
+            "dataset_sha": job.dataset_sha,
+            "failures": list(job.failures),
+            "waits": self._machine.why_waiting(job_id),
+            "missing_shards": []
+            if entry is None
+            else [
+                shard.index for shard in entry.shards.values() if shard.state is not ShardState.DONE
+            ],
+            "links": _links(job_id),
+            **_seed_fields(job, results),
+        }
+        if job.state.finished:
+            described["nodes"] = [
+                {
+                    "node_id": share.node_id,
+                    "shards": share.shards,
+                    "attempts": share.attempts,
+                    "wall_s": round(share.wall_s, 6),
+                    "cpu_s": round(share.cpu_s, 6),
+                }
+                for share in shares
+            ]
+        small = (job.result_bytes or 0) <= _SHOWN_MAX_BYTES
+        if job.state is JobState.COMPLETED and job.spec.reduce != "concat" and small:
+            value = json.loads(await self._result_body(job))
+            described["result"] = value
+            if (text := spelled_out(value)) is not None:
+                described["result_text"] = text
+            self._mark_read(job)
+        return described
+
+    def _summary(self, job: Job) -> dict[str, Any]:
+        entry = self._machine.job(job.id)
+        if entry is not None:
+            n_shards, n_done, retries = len(entry.shards), entry.n_done_shards, entry.n_retries
+            items_done = entry.n_done_items
+        else:
+            completed = job.state is JobState.COMPLETED
+            n_shards, retries = job.n_shards, job.n_retries
+            n_done = job.n_shards if completed else 0
+            items_done = job.n_items if completed else 0
+        return {
+            "job_id": job.id,
+            "status": _STATUS.get(job.state, job.state.value),
+            "state": job.state.value,
+            "reduce": job.spec.reduce,
+            "progress": {
+                "items": job.n_items,
+                "items_done": items_done,
+                "shards": n_shards,
+                "shards_done": n_done,
+                "retries": retries,
+            },
+            "created_at": isoformat(job.created_at),
+            "started_at": None if job.started_at is None else isoformat(job.started_at),
+            "finished_at": None if job.finished_at is None else isoformat(job.finished_at),
+            "duration_s": None
+            if job.finished_at is None
+            else round(job.finished_at - job.created_at, 6),
+        }
+
+    async def _result_body(self, job: Job) -> bytes:
+        if job.result_inline is not None:
+            return job.result_inline
+        body = None if job.result_sha is None else await self._hub.store.blobs.get(job.result_sha)
+        if body is None:
+            raise RequestError(500, "result_lost", f"the result of job {job.id} is gone")
+        return body
+
+    def _mark_read(self, job: Job) -> None:
+        if job.read_at is None:
+            self._hub.store.commit([jobs.mark_read(job.id, self._hub.clock.time())])
+
+
+def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:
+    """Return `total_sum` and `breakdown`, which the seed's clients read."""
+    nothing: dict[str, Any] = {"total_sum": None, "breakdown": []}
+    if not is_numeric(job.spec.reduce):
+        return nothing
+    if len(results) > _BREAKDOWN_MAX:
+        omitted = f"more than {_BREAKDOWN_MAX} shards; see links.shards"
+        return {**nothing, "breakdown_omitted": omitted}
+    try:
+        values = [number(result.body or b"") for result in results]
+    except ValueError:
+        return nothing
+    return {
+        "total_sum": total(values),
+        "breakdown": [[each.index, value] for each, value in zip(results, values, strict=True)],
+    }
+
+
+def _links(job_id: str) -> dict[str, str]:
+    base = f"/api/v1/jobs/{job_id}"
+    return {
+        "self": base,
+        "result": f"{base}/result",
+        "shards": f"{base}/shards",
+        "story": f"{base}/story",
+    }

@@ -1,0 +1,137 @@
+"""The job spec as users write it, checked key by key; every problem is named with its path."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.exceptions import RequestError
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.job import REDUCERS, JobLimits, Split
+from swarm_hub.util.strict_json import parse_json
+
+_SPEC_MAX_BYTES: Final = 256 * 1024
+_RECORDS: Final = re.compile(r"records:([1-9][0-9]{0,8})\Z", re.ASCII)
+_PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Split.RECORDS)
+_ITEMS_MAX: Final = 2**53
+
+
+def _split(value: Any) -> tuple[Split, int]:
+    if isinstance(value, str):
+        if value in _PLAIN_SPLITS:
+            return Split(value), 0
+        if match := _RECORDS.match(value):
+            return Split.RECORDS, int(match[1])
+    known = (*_PLAIN_SPLITS, "records:N")
+    raise vol.Invalid(
+        f"unknown split {value!r}; known: {', '.join(known)}{cv.did_you_mean(str(value), known)}"
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value or len(value) > 32_768:
+        raise vol.Invalid("expected text without NUL characters")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > 256:
+        raise vol.Invalid("expected a list of at most 256 texts")
+    return tuple(_text(each) for each in value)
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict) or len(value) > 256:
+        raise vol.Invalid("expected at most 256 names, each with a text")
+    return tuple(sorted((_text(name), _text(text)) for name, text in value.items()))
+
+
+def _single(value: Any) -> int:
+    if value != 1 or isinstance(value, bool):
+        raise vol.Invalid("redundancy above 1 is not available in this version")
+    return 1
+
+
+def _not_yet(value: Any) -> None:
+    if value:
+        raise vol.Invalid("this key is not available in this version")
+
+
+def _optional(validator: Any) -> Any:
+    return vol.Any(None, validator)
+
+
+_LIMITS: Final = {
+    vol.Optional("fuel", default=None): _optional(cv.integer(1, 2**62)),
+    vol.Optional("memory", default=None): _optional(cv.size),
+    vol.Optional("wall_time", default=None): _optional(cv.positive_duration),
+    vol.Optional("output", default=None): _optional(cv.size),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSpec:
+    """A checked spec; None where the module or the dataset will decide."""
+
+    abi: str | None
+    entry: str | None
+    split: tuple[Split, int] | None
+    reduce: str | None
+    shard_size: int | None
+    redundancy: int
+    deterministic: bool
+    limits: JobLimits
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    priority: int
+    deadline_s: None
+    constraints: None
+    labels: tuple[tuple[str, str], ...]
+
+
+_SCHEMA: Final = cv.section(
+    {
+        vol.Optional("abi", default=None): _optional(_text),
+        vol.Optional("entry", default=None): _optional(_text),
+        vol.Optional("split", default=None): _optional(_split),
+        vol.Optional("reduce", default=None): _optional(cv.one_of(*REDUCERS)),
+        vol.Optional("shard_size", default=None): _optional(cv.integer(1, _ITEMS_MAX)),
+        vol.Optional("redundancy", default=1): _single,
+        vol.Optional("deterministic", default=False): cv.boolean,
+        vol.Optional("limits", default=dict): cv.section(_LIMITS, JobLimits),
+        vol.Optional("args", default=list): _texts,
+        vol.Optional("env", default=dict): _pairs,
+        vol.Optional("priority", default=0): cv.integer(-100, 100),
+        vol.Optional("deadline_s", default=None): _not_yet,
+        vol.Optional("constraints", default=None): _not_yet,
+        vol.Optional("labels", default=dict): _pairs,
+    },
+    AskedSpec,
+)
+
+
+def parse_spec(raw: bytes) -> AskedSpec:
+    """Read a spec from JSON; raises RequestError 400 for bad JSON and 422 for bad keys."""
+    if len(raw) > _SPEC_MAX_BYTES:
+        raise RequestError(413, "spec_too_large", "the spec is larger than 256 KiB")
+    return check_spec(parse_json(raw, "spec"))
+
+
+def check_spec(plain: Any) -> AskedSpec:
+    """Check a decoded spec; raises RequestError 422 that lists every problem with its path."""
+    try:
+        return _SCHEMA(plain)
+    except vol.Invalid as error:
+        found = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
+        errors = [
+            {"path": ".".join(str(part) for part in each.path), "message": each.msg}
+            for each in found
+        ]
+        first = errors[0]
+        raise RequestError(
+            422,
+            "invalid_spec",
+            f"spec: {first['path']}: {first['message']}" if first["path"] else first["message"],
+            errors,
+        ) from None

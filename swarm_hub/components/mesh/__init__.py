@@ -1,0 +1,122 @@
+"""The mesh: who is connected, and messages to and from them, over libp2p or in-process."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
+from swarm_hub.components.mesh.identity import (
+    parse_dial_address,
+    parse_listen_address,
+    peer_id_from_seed,
+)
+from swarm_hub.components.mesh.loopback import LoopbackTransport
+from swarm_hub.components.mesh.service import Greeter, Hello, Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh.transport import Message, Transport
+from swarm_hub.const import IDENTITY_KEY_FILE
+from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.exceptions import MeshError, SetupError
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.files import load_or_create_key
+
+__all__ = [
+    "MESH",
+    "Greeter",
+    "Hello",
+    "Mesh",
+    "Message",
+    "PeerDown",
+    "PeerUp",
+    "decode_messages",
+    "encode_message",
+    "join_messages",
+]
+
+MESH: Final = HubKey[Mesh]("mesh")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """`mesh:`: where to listen and whom to find; no key can be reloaded."""
+
+    transport: str
+    listen: tuple[str, ...]
+    bootnodes: tuple[str, ...]
+    mdns: bool
+    heartbeat: float
+
+
+def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
+    def validate(value: Any) -> str:
+        if not isinstance(value, str):
+            raise vol.Invalid(
+                f"expected an address such as /ip4/192.168.1.10/tcp/4001, got {value!r}"
+            )
+        if value.startswith("/memory/"):
+            return value
+        try:
+            parse(value)
+        except MeshError as error:
+            raise vol.Invalid(str(error)) from None
+        return value
+
+    return validate
+
+
+CONFIG_SCHEMA = cv.section(
+    {
+        vol.Optional("transport", default="libp2p"): cv.one_of("libp2p", "loopback"),
+        vol.Optional("listen", default=lambda: ["/ip4/0.0.0.0/tcp/4001"]): cv.sequence(
+            _address(parse_listen_address)
+        ),
+        vol.Optional("bootnodes", default=list): cv.sequence(_address(parse_dial_address)),
+        vol.Optional("mdns", default=True): cv.boolean,
+        vol.Optional("heartbeat", default=5): cv.positive_duration,
+    },
+    MeshConfig,
+)
+
+
+async def async_setup(hub: Hub, config: MeshConfig) -> bool:
+    """Make the mesh; it comes up in the background, so that the hub never waits for peers."""
+    seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
+    peer_id = peer_id_from_seed(seed)
+    local = LoopbackTransport(peer_id)
+    transports: list[Transport] = [local]
+    if config.transport == "libp2p":
+        _check_ports(config.listen)
+        # Imported here because a loopback hub needs none of it.
+        from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+
+        transports.append(Libp2pTransport(seed, listen=config.listen, mdns=config.mdns))
+    bans = await BanList.load(hub)
+    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat)
+    hub.services[MESH] = mesh
+
+    async def start() -> None:
+        hub.tasks.spawn(mesh.start(), "mesh start")
+
+    hub.on_start(start)
+    hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
+    return True
+
+
+def _check_ports(listen: tuple[str, ...]) -> None:
+    """Refuse a port in use at once; the library itself would say so only seconds later."""
+    for text in listen:
+        address = parse_listen_address(text)
+        family = socket.AF_INET if address.host_kind == "ip4" else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, address.port))
+                probe.listen(1)
+            except OSError as error:
+                raise SetupError(
+                    f"can't listen on {text}: {error.strerror}; another program uses the port, "
+                    "or the address is not this device's: change mesh: listen"
+                ) from error

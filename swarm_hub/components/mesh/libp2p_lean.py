@@ -1,0 +1,151 @@
+"""Imports libp2p 0.8.1 without the parts this hub never uses: 34 MB and half a second less.
+
+Importing any module of libp2p runs `libp2p/__init__.py`, which imports every transport, muxer,
+security and discovery protocol it has, and with them 640 modules of aioquic, requests,
+httpx, dnspython, pycryptodome, coincurve, zeroconf and others. Here those parts of libp2p
+itself are replaced by stubs; third-party packages are never stubbed, so that no other code of
+the process can meet a stub (`multiaddr.resolvers` is the one exception: it belongs to libp2p's
+address type, and addresses are resolved by the hub).
+A stub can be imported, subclassed and named in `except` or `isinstance`; using it raises.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import logging
+import sys
+import threading
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+_MDNS = "libp2p.discovery.mdns"
+STUBBED = (
+    "libp2p.bitswap",
+    "libp2p.crypto.ecc",
+    "libp2p.crypto.rsa",
+    "libp2p.crypto.secp256k1",
+    "libp2p.discovery.bootstrap",
+    _MDNS,
+    "libp2p.discovery.random_walk",
+    "libp2p.discovery.upnp",
+    "libp2p.kad_dht",
+    "libp2p.metrics.swarm",
+    "libp2p.peer.persistent",
+    "libp2p.rcmgr.prometheus_exporter",
+    "libp2p.relay",
+    "libp2p.security.insecure",
+    "libp2p.security.pnet",
+    "libp2p.security.secio",
+    "libp2p.security.tls",
+    "libp2p.stream_muxer.mplex",
+    "libp2p.transport.cmux",
+    "libp2p.transport.quic",
+    "libp2p.transport.webrtc",
+    "libp2p.transport.websocket",
+    "libp2p.transport.webtransport",
+    "multiaddr.resolvers",
+)
+# These are constructed on the paths the hub uses, and only carried around there.
+_INERT: dict[str, Sequence[str]] = {
+    "libp2p.metrics.swarm": ("SwarmEvent",),
+    "multiaddr.resolvers": ("DNSResolver",),
+}
+_lock = threading.Lock()
+
+
+class _StubType(type):
+    """The type of stub classes: any attribute exists and refuses to be called."""
+
+    def __getattr__(cls, name: str) -> Callable[..., NoReturn]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def refuse(*_args: object, **_kwargs: object) -> NoReturn:
+            raise NotImplementedError(f"{cls.__module__}.{cls.__name__}.{name} is stubbed out")
+
+        return refuse
+
+
+class _Stub(Exception, metaclass=_StubType):
+    """Stands for a class of a part that is left out; an exception so that `except` takes it."""
+
+    def __class_getitem__(cls, _item: object) -> type:
+        return cls
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        raise NotImplementedError(f"{type(self).__module__}.{type(self).__name__} is stubbed out")
+
+
+class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Answers imports of the stubbed parts with empty modules."""
+
+    def __init__(self) -> None:
+        self.parts = set(STUBBED)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        if any(fullname == part or fullname.startswith(part + ".") for part in self.parts):
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        module = types.ModuleType(spec.name, "A part of libp2p that this hub leaves out.")
+        inert = _INERT.get(spec.name, ())
+
+        def stub(name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            made = (
+                type(name, (types.SimpleNamespace,), {"__module__": spec.name})
+                if name in inert
+                else _StubType(name, (_Stub,), {"__module__": spec.name})
+            )
+            setattr(module, name, made)
+            return made
+
+        module.__dict__["__getattr__"] = stub
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing runs: attributes are made when they are asked for."""
+
+
+_finder = _StubFinder()
+
+
+def import_libp2p() -> None:
+    """Import what the hub uses of libp2p; complete imports made earlier stay as they are."""
+    with _lock:
+        if "libp2p" in sys.modules:
+            return
+        # The finder stays, because libp2p also imports inside functions.
+        sys.meta_path.insert(0, _finder)
+        importlib.import_module("libp2p")
+        _silence()
+
+
+def import_mdns() -> types.ModuleType:
+    """Import libp2p's mDNS, replacing its stub."""
+    import_libp2p()
+    with _lock:
+        if _MDNS in _finder.parts and _finder in sys.meta_path:
+            _finder.parts.remove(_MDNS)
+            for name in [one for one in sys.modules if one == _MDNS or one.startswith(_MDNS + ".")]:
+                del sys.modules[name]
+        return importlib.import_module(_MDNS + ".mdns")
+
+
+def _silence() -> None:
+    """Turn the library's log off: it calls ordinary disconnects errors.
+
+    What matters is reported by the transport. Some of its modules set a level of their own.
+    """
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("libp2p."):
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)

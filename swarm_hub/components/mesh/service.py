@@ -1,0 +1,399 @@
+"""Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.exchange import BlobExchange, BlobSource
+from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
+
+_LOGGER = logging.getLogger(__name__)
+
+PROTOCOL_VERSIONS: Final = (2,)
+_MISSED_BEATS: Final = 3
+_HELLO_TIMEOUT_S: Final = 10.0
+_REDIAL_FIRST_S: Final = 0.25
+# A bootnode that just went away is usually restarting: ask every second for half a minute.
+_REDIAL_SOON_S: Final = 1.0
+_REDIAL_SOON_FOR_S: Final = 30.0
+_REDIAL_MAX_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an admitted peer said of itself; `capabilities` maps a role to its properties."""
+
+    name: str
+    capabilities: Mapping[str, Mapping[str, Any]]
+    kid: str | None
+    boot_id: str
+    db_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A peer was admitted (bus event)."""
+
+    peer_id: str
+    address: str
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """An admitted peer is gone (bus event)."""
+
+    peer_id: str
+    reason: str
+
+
+class Greeter(Protocol):
+    """Writes our `hello` and decides on theirs."""
+
+    def compose(self, peer_id: str) -> dict[str, Any]:
+        """Return the fields of the hello for that peer."""
+
+    def admit(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+        """Return who they are; raises SignatureRefusedError when they are not admitted."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    transport: Transport
+    address: str
+    connected_at: float
+    last_heard: float
+    hello: Hello | None = None
+    rtt_s: float | None = None
+    handlers: dict[str, Any] = field(default_factory=dict)
+
+
+class Mesh:
+    """The mesh of one hub.
+
+    Listen to `PeerUp` and `PeerDown` on the bus; register a handler for each kind of message.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        transports: Sequence[Transport],
+        bans: BanList,
+        bootnodes: Sequence[str],
+        heartbeat_s: float,
+    ) -> None:
+        self._hub = hub
+        self._transports = tuple(transports)
+        self._bans = bans
+        self._bootnodes = tuple(bootnodes)
+        self._heartbeat_s = heartbeat_s
+        self._peers: dict[str, _Peer] = {}
+        self._not_wanted: set[str] = set()
+        self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
+        self._gossip: dict[str, Callable[[str, bytes], None]] = {}
+        self._stopping = False
+        self.greeter: Greeter | None = None
+        self.capabilities: dict[str, dict[str, Any]] = {}
+        self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
+        self.on("hello", self._on_hello)
+        self.on("heartbeat", self._on_heartbeat)
+        self.on("bye", self._on_bye)
+        self.on("need", self.exchange.on_need)
+        self.on("blob", self.exchange.on_blob)
+
+    @property
+    def peer_id(self) -> str:
+        """This hub's own peer id, by which gateways know it as a node."""
+        return self._transports[0].peer_id
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where others can dial this hub; empty until the mesh is up."""
+        return tuple(
+            address
+            for transport in self._transports
+            for address in transport.addresses()
+            if not address.startswith("/memory/")
+        )
+
+    def peers(self) -> dict[str, Hello]:
+        """Return the admitted peers."""
+        return {peer_id: peer.hello for peer_id, peer in self._peers.items() if peer.hello}
+
+    def rtt_s(self, peer_id: str) -> float | None:
+        """Return the round-trip time of the newest heartbeat, None before the first."""
+        peer = self._peers.get(peer_id)
+        return None if peer is None else peer.rtt_s
+
+    def on(self, kind: str, handler: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Hand every message of that kind from an admitted peer to `handler(peer_id, fields)`."""
+        self._handlers[kind] = handler
+
+    def on_gossip(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
+        """Subscribe to a topic; `handler(source peer id, payload)`. Call it before the start."""
+        self._gossip[topic] = handler
+
+    def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        """Queue one message; raises MeshError when the peer is gone or reads too slowly."""
+        self._transport_of(peer_id).send(peer_id, encode_message(kind, fields))
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Gossip a payload; it may be lost."""
+        for transport in self._transports:
+            try:
+                await transport.publish(topic, payload)
+            except MeshError as error:
+                _LOGGER.debug("Gossip on %s failed: %s", topic, error)
+
+    async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
+        """Fetch a blob by its hash from a peer, verified; raises MeshError."""
+        return await self.exchange.fetch(peer_id, sha, size_bytes)
+
+    def serve_blobs(self, source: BlobSource) -> None:
+        """Answer peers' `need` from `source(peer_id, sha) -> bytes | None`."""
+        self.exchange.add_source(source)
+
+    async def disconnect(self, peer_id: str, reason: str) -> None:
+        """End the session with a peer."""
+        if (peer := self._peers.get(peer_id)) is not None:
+            await peer.transport.disconnect(peer_id, reason)
+
+    async def ban(self, peer_id: str, reason: str, until: float | None = None) -> None:
+        """Ban a peer: it is refused in both directions until `unban` or `until`."""
+        await self._bans.add(peer_id, reason, until)
+        self._apply_bans()
+        await self.disconnect(peer_id, f"banned: {reason}")
+
+    async def unban(self, peer_id: str) -> bool:
+        """Lift a ban; returns whether there was one."""
+        lifted = await self._bans.lift(peer_id)
+        self._apply_bans()
+        return lifted
+
+    def is_banned(self, peer_id: str) -> bool:
+        """Whether a ban of this peer is in force."""
+        return peer_id in self._bans.banned()
+
+    async def start(self) -> None:
+        """Bring up the transports, then look for peers; ends once everything is under way."""
+        for transport in self._transports:
+            try:
+                await transport.start(_Side(self, transport))
+            except HubError as error:
+                _LOGGER.error("The mesh can't start: %s", error)
+                self._hub.ask_to_stop(exit_code=1)
+                return
+            for topic in self._gossip:
+                await transport.subscribe(topic)
+        self._apply_bans()
+        if {"gateway", "worker"} <= self.capabilities.keys():
+            await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
+        for address in self._bootnodes:
+            self._hub.tasks.supervise(lambda address=address: self._keep(address), "bootnode")
+        self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
+        for address in self.addresses():
+            _LOGGER.info("Listening on %s", address)
+
+    async def stop(self) -> None:
+        """Say goodbye and stop the transports."""
+        self._stopping = True
+        await asyncio.gather(*(transport.stop() for transport in self._transports))
+
+    async def _keep(self, address: str) -> None:
+        """Stay connected to a bootnode."""
+        peer_id = address.rpartition("/p2p/")[2]
+        transport = self._transports[0 if address.startswith("/memory/") else -1]
+        loop = asyncio.get_running_loop()
+        backoff_s, lost_at, told = _REDIAL_FIRST_S, loop.time(), False
+        while True:
+            if peer_id not in self._peers and not self.is_banned(peer_id):
+                try:
+                    await transport.dial(address)
+                except MeshError as error:
+                    if not told:
+                        _LOGGER.warning("Can't reach %s yet: %s", address, error)
+                        told = True
+            if peer_id in self._peers:
+                if told:
+                    _LOGGER.info("Reached %s", address)
+                backoff_s, lost_at, told = _REDIAL_FIRST_S, loop.time(), False
+                await asyncio.sleep(_REDIAL_FIRST_S)
+                continue
+            # Jitter keeps a fleet from redialling a restarted gateway in step.
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
+            soon = loop.time() - lost_at < _REDIAL_SOON_FOR_S
+            backoff_s = min(backoff_s * 2, _REDIAL_SOON_S if soon else _REDIAL_MAX_S)
+
+    async def _beat(self) -> None:
+        now = self._hub.clock.monotonic()
+        for peer_id, peer in list(self._peers.items()):
+            if now - peer.last_heard > _MISSED_BEATS * self._heartbeat_s:
+                await peer.transport.disconnect(peer_id, "silent: missed its heartbeats")
+            elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
+                await peer.transport.disconnect(peer_id, "never said hello")
+            elif peer.hello is not None:
+                self._try_send(peer_id, "heartbeat", {"t": now})
+        self._apply_bans()
+
+    def connected(self, transport: Transport, peer_id: str, address: str) -> None:
+        """Greet a new session (called by the transport's side)."""
+        now = self._hub.clock.monotonic()
+        self._peers[peer_id] = _Peer(transport, address, now, now)
+        fields = {} if self.greeter is None else self.greeter.compose(peer_id)
+        self._try_send(
+            peer_id,
+            "hello",
+            {
+                "versions": list(PROTOCOL_VERSIONS),
+                **fields,
+            },
+        )
+
+    def disconnected(self, peer_id: str, reason: str) -> None:
+        """Forget a session (called by the transport's side)."""
+        peer = self._peers.pop(peer_id, None)
+        self.exchange.peer_gone(peer_id)
+        if peer is None or peer.hello is None:
+            _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
+            return
+        if not self._stopping:
+            _LOGGER.info("%s (%s) is gone: %s", peer.hello.name, peer_id, reason)
+        self._hub.bus.fire(PeerDown(peer_id, reason))
+
+    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
+        """Hand messages to their handlers (called by the transport's side)."""
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return
+        peer.last_heard = self._hub.clock.monotonic()
+        for kind, fields in messages:
+            if peer.hello is None and kind not in ("hello", "bye"):
+                _LOGGER.warning("%s sent %s before it was admitted", peer_id, kind)
+                continue
+            handler = self._handlers.get(kind)
+            if handler is None:
+                _LOGGER.debug("%s sent an unknown message %s", peer_id, kind)
+                continue
+            try:
+                handler(peer_id, fields)
+            except (KeyError, TypeError, ValueError) as error:
+                # A wrong shape from a peer is its fault; it must not stop the others' messages.
+                _LOGGER.warning("%s sent a malformed %s: %r", peer_id, kind, error)
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
+        """Hand gossip to its subscriber (called by the transport's side)."""
+        if (handler := self._gossip.get(topic)) is not None:
+            handler(peer_id, payload)
+
+    def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Dial a hub seen on the local network, unless it turned out to be of no use."""
+        if (
+            "worker" in self.capabilities
+            and peer_id not in self._peers
+            and peer_id not in self._not_wanted
+            and not self.is_banned(peer_id)
+        ):
+            self._hub.tasks.spawn(self._dial_discovered(addresses), "mdns dial")
+
+    def failed(self, reason: str) -> None:
+        """Stop the hub when a transport died (called by the transport's side)."""
+        _LOGGER.error("The mesh failed: %s", reason)
+        self._hub.ask_to_stop(exit_code=1)
+
+    async def _dial_discovered(self, addresses: Sequence[str]) -> None:
+        for address in addresses:
+            try:
+                await self._transports[-1].dial(address)
+            except MeshError as error:
+                _LOGGER.debug("Can't reach %s, seen on the local network: %s", address, error)
+            else:
+                return
+
+    def _on_hello(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        peer = self._peers[peer_id]
+        if peer.hello is not None:
+            return
+        if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
+            self._refuse(peer_id, f"no common protocol version, we speak {PROTOCOL_VERSIONS}")
+            return
+        try:
+            hello = (
+                Hello(peer_id[-8:], {}, None, "", "")
+                if self.greeter is None
+                else self.greeter.admit(peer_id, fields)
+            )
+        except SignatureRefusedError as error:
+            self._refuse(peer_id, str(error))
+            return
+        if not self._of_use(peer_id, hello):
+            self._not_wanted.add(peer_id)
+            self._refuse(peer_id, "neither of us has work for the other")
+            return
+        peer.hello = hello
+        _LOGGER.info("%s (%s) is here", hello.name, peer_id)
+        self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
+
+    def _of_use(self, peer_id: str, hello: Hello) -> bool:
+        """Whether one side is a gateway and the other a worker."""
+        ours, theirs = self.capabilities.keys(), hello.capabilities.keys()
+        return ("gateway" in ours and "worker" in theirs) or (
+            "worker" in ours and "gateway" in theirs
+        )
+
+    def _refuse(self, peer_id: str, reason: str) -> None:
+        _LOGGER.warning("Refused %s: %s", peer_id, reason)
+        self._try_send(peer_id, "bye", {"reason": reason})
+        self._hub.tasks.spawn(self.disconnect(peer_id, reason), "refuse peer")
+
+    def _on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        if "t" in fields:
+            self._try_send(peer_id, "heartbeat", {"echo": fields["t"]})
+        elif isinstance(sent := fields.get("echo"), float):
+            self._peers[peer_id].rtt_s = max(0.0, self._hub.clock.monotonic() - sent)
+
+    def _on_bye(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        reason = str(fields.get("reason", ""))[:200]
+        _LOGGER.info("%s says goodbye: %s", peer_id, reason)
+        self._hub.tasks.spawn(self.disconnect(peer_id, reason), "goodbye")
+
+    def _apply_bans(self) -> None:
+        banned = self._bans.banned()
+        for transport in self._transports:
+            transport.set_banned(banned)
+
+    def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        try:
+            self.send(peer_id, kind, fields)
+        except MeshError as error:
+            _LOGGER.debug("Can't send %s to %s: %s", kind, peer_id, error)
+
+    async def _post_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        await self._transport_of(peer_id).send_bulk(peer_id, encode_message(kind, fields))
+
+    def _transport_of(self, peer_id: str) -> Transport:
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            raise PeerGone(f"{peer_id} is not connected")
+        return peer.transport
+
+
+class _Side:
+    """A transport's events, with the transport they come from."""
+
+    def __init__(self, mesh: Mesh, transport: Transport) -> None:
+        self._mesh = mesh
+        self._transport = transport
+        self.peer_disconnected = mesh.disconnected
+        self.received = mesh.received
+        self.gossiped = mesh.gossiped
+        self.discovered = mesh.discovered
+        self.failed = mesh.failed
+
+    def peer_connected(self, peer_id: str, address: str) -> None:
+        self._mesh.connected(self._transport, peer_id, address)

@@ -1,0 +1,101 @@
+"""What a mesh transport is: its limits, its events, its calls and its errors."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from swarm_hub.exceptions import MeshError
+
+# One message as it is sent and received: its kind and its fields.
+Message = tuple[str, Mapping[str, Any]]
+
+MIB = 1024 * 1024
+
+
+class PeerGone(MeshError):
+    """There is no live session with this peer."""
+
+
+class QueueFull(MeshError):
+    """The peer reads too slowly: its queue of control messages is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """Bounds of a transport, the same for every peer."""
+
+    max_frame_bytes: int = MIB
+    # A bulk message is one frame that nothing overtakes, hence much smaller than a frame may be:
+    # 256 KiB of payload and room for its fields.
+    max_bulk_message_bytes: int = 256 * 1024 + 4096
+    max_queue_bytes: int = 8 * MIB
+    max_connections: int = 1024
+    max_streams_per_peer: int = 32
+    dial_timeout_s: float = 10.0
+    send_timeout_s: float = 30.0
+    disconnect_timeout_s: float = 0.8
+    start_timeout_s: float = 30.0
+    stop_timeout_s: float = 5.0
+    # Two connections to one peer are left after simultaneous dials; the one without the session
+    # is closed when both sides have surely settled.
+    spare_connection_s: float = 3.0
+
+
+class TransportEvents(Protocol):
+    """What a transport tells its owner: on the asyncio loop, never blocking, in order."""
+
+    def peer_connected(self, peer_id: str, address: str) -> None:
+        """A session with this peer is live; called once per session."""
+
+    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+        """The live session with this peer ended; called once per session."""
+
+    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
+        """A burst: every message of the frames that were read at once."""
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
+        """A gossip message; `peer_id` is its source as its signature proves it."""
+
+    def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """A peer was seen on the local network."""
+
+    def failed(self, reason: str) -> None:
+        """The transport itself died; every peer has been reported as disconnected before."""
+
+
+class Transport(Protocol):
+    """Framed messages between hubs over one long-lived session per peer."""
+
+    @property
+    def peer_id(self) -> str:
+        """This side's peer id."""
+
+    async def start(self, events: TransportEvents) -> None:
+        """Listen; a `MeshError` says in one line what is wrong."""
+
+    async def stop(self) -> None:
+        """Disconnect every peer and stop, in bounded time."""
+
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses under which others reach this transport, each with its peer id."""
+
+    async def dial(self, address: str) -> str:
+        """Open a session, or find the live one; returns the peer id."""
+
+    def send(self, peer_id: str, message: bytes) -> None:
+        """Queue one encoded control message; raises `PeerGone` or `QueueFull`."""
+
+    async def send_bulk(self, peer_id: str, message: bytes) -> None:
+        """Queue one encoded bulk message once there is room; raises `PeerGone`."""
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Gossip to whoever subscribed; needs no subscription of its own."""
+
+    async def subscribe(self, topic: str) -> None:
+        """Have the gossip of this topic delivered."""
+
+    async def disconnect(self, peer_id: str, reason: str) -> None:
+        """End the session with a peer, which is told the reason if it still listens."""
+
+    def set_banned(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
+        """Replace the bans: refused in both directions at connection, live sessions dropped."""

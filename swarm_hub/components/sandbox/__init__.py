@@ -1,0 +1,83 @@
+"""The sandbox: Wasm in child processes that know nothing of the hub."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import voluptuous as vol
+
+from swarm_hub.components.sandbox.call import OK, Call, Limits, Outcome, SandboxError, SandboxStats
+from swarm_hub.components.sandbox.pool import Sandbox
+from swarm_hub.components.sandbox.report import ModuleReport
+from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.helpers import config_validation as cv
+
+__all__ = [
+    "OK",
+    "SANDBOX",
+    "Call",
+    "Limits",
+    "ModuleReport",
+    "Outcome",
+    "Sandbox",
+    "SandboxError",
+    "SandboxService",
+    "SandboxStats",
+    "default_slots",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """`sandbox:`: the bounds of every shard here; a job may ask for less, never for more."""
+
+    memory: int
+    wall_time: float
+    output: int
+    module: int
+    cache: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxService:
+    """The sandbox with the bounds its owner set."""
+
+    sandbox: Sandbox
+    limits: Limits
+    module_bytes_max: int
+
+
+SANDBOX: Final = HubKey[SandboxService]("sandbox")
+
+CONFIG_SCHEMA = cv.section(
+    {
+        vol.Optional("memory", default="128MiB"): cv.size,
+        vol.Optional("wall_time", default=60): cv.positive_duration,
+        vol.Optional("output", default="16MiB"): cv.size,
+        vol.Optional("module", default="64MiB"): cv.size,
+        vol.Optional("cache", default="256MiB"): cv.size,
+    },
+    SandboxConfig,
+)
+
+
+def default_slots() -> int:
+    """Return how many shards run at once unless configured: half of the cores, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
+    """Make the sandbox; its children start at first use."""
+    sandbox = Sandbox(
+        cache_dir=hub.storage_path("wasm-cache"),
+        slots=default_slots(),
+        spawn=hub.tasks.spawn,
+        module_bytes_max=config.module,
+        cache_bytes_max=config.cache,
+    )
+    hub.services[SANDBOX] = SandboxService(
+        sandbox, Limits(config.memory, config.wall_time, config.output), config.module
+    )
+    hub.on_start(sandbox.start)
+    hub.on_stop(StopStage.DISCONNECT, "sandbox", sandbox.stop, timeout_s=4)
+    return True

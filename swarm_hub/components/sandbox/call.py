@@ -1,0 +1,125 @@
+"""The values of the sandbox's public interface: a call, its limits and its outcome."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from swarm_hub.exceptions import HubError
+
+from .child.variants import DETERMINISTIC, FUEL, PLAIN
+
+OK = "ok"
+FUEL_SPENT = "fuel"
+MEMORY = "memory"
+WALL_TIME = "wall_time"
+OUTPUT = "output"
+BAD_MODULE = "bad_module"
+BAD_EXPORT = "bad_export"
+BAD_INPUT = "bad_input"
+COMPILE_LIMIT = "compile_limit"
+CHILD_DIED = "child_died"
+
+# With the JSON escapes this stays within a frame's header.
+_TEXT_CHARS_MAX = 32 * 1024
+
+
+class SandboxError(HubError):
+    """The sandbox can't do what was asked; `code` is a failure code or `stopped`, `no_child`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one shard; fuel counts instructions and repeats exactly."""
+
+    memory_bytes: int
+    wall_time_s: float
+    output_bytes: int
+    fuel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a module is called on a shard."""
+
+    module_sha: str
+    abi: str
+    entry: str | None
+    limits: Limits
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    deterministic: bool = False
+
+    @property
+    def variant(self) -> str:
+        """The way the module is compiled for this call; metering costs up to half the speed."""
+        if self.deterministic:
+            return DETERMINISTIC
+        return PLAIN if self.limits.fuel is None else FUEL
+
+    @property
+    def problem(self) -> str | None:
+        """Why this call can't be made whatever the module is, or None."""
+        texts = [self.abi, self.entry or "", *self.args]
+        texts += [text for pair in self.env for text in pair]
+        if any("\0" in text for text in texts):
+            return "An argument or environment variable contains a NUL character"
+        if any("\ud800" <= char <= "\udfff" for text in texts for char in text):
+            return "An argument or environment variable is not valid Unicode"
+        if sum(map(len, texts)) > _TEXT_CHARS_MAX:
+            return (
+                f"The arguments and environment are longer than {_TEXT_CHARS_MAX} characters; "
+                "put them into the input"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSource:
+    """Where a module's bytes come from, and the name of its compiled form."""
+
+    key: str
+    sha: str
+    variant: str
+    load_wasm: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a shard: `code` is `ok` or a failure code, `text` says what to do."""
+
+    code: str
+    text: str
+    output: bytes
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int | None
+    fuel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStats:
+    """Counters for diagnostics and telemetry."""
+
+    children: int
+    running: int
+    queued: int
+    restarts: int
+    loaded: int
+    compiled: int
+    cache_bytes: int
+    pids: tuple[int, ...]
+
+
+def not_wasm(module: bytes) -> str | None:
+    """Return why these bytes can't be a core module; looks at the first bytes only."""
+    if module.startswith(b"\0asm\1\0\0\0"):
+        return None
+    if module.startswith(b"\0asm"):
+        return "This is a Wasm component or an unknown version; build a core module instead"
+    start = module[:4096].lstrip()
+    if start.startswith((b"(module", b"(;", b";;", b"(component")):
+        return "This is WAT text: assemble it with `wat2wasm` or `wasm-tools parse` first"
+    return "This is not a Wasm module: it does not start with the bytes 00 61 73 6d 01 00 00 00"

@@ -1,0 +1,1 @@
+"""The sandbox's child process: a package of its own that imports only itself and wasmtime."""

@@ -1,0 +1,137 @@
+"""What every ABI provides, and the registry that finds them by file name."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from wasmtime import Func, Instance, Memory, Store
+
+from .failure import Failure
+from .scratch import Scratch
+from .shape import Shape
+
+_PAGE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """The bounds of one run."""
+
+    memory_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One instance in its own store, ready to be called once."""
+
+    store: Store
+    instance: Instance
+    entry: str
+    limits: RunLimits
+    scratch: Scratch
+
+    @property
+    def memory(self) -> Memory:
+        """The exported memory; the ABIs that use it require it in `entries`."""
+        memory = self.instance.exports(self.store)["memory"]
+        if not isinstance(memory, Memory):
+            raise Failure("bad_export", "The export `memory` is not a plain memory")
+        return memory
+
+    def call(self, name: str, *arguments: int) -> int:
+        """Call an exported function that returns one integer."""
+        result = self.function(name)(self.store, *arguments)
+        if not isinstance(result, int):
+            raise Failure("bad_export", f"The export `{name}` did not return one integer")
+        return result
+
+    def function(self, name: str) -> Func:
+        """Return an exported function."""
+        function = self.instance.exports(self.store)[name]
+        if not isinstance(function, Func):
+            raise Failure("bad_export", f"The export `{name}` is not a function")
+        return function
+
+    def make_room(self, memory: Memory, size_bytes: int) -> None:
+        """Grow the memory until it has at least this many bytes."""
+        missing = size_bytes - memory.data_len(self.store)
+        if missing > 0:
+            if size_bytes > self.limits.memory_bytes:
+                raise Failure(
+                    "memory",
+                    f"The shard's input of {size_bytes} bytes does not fit into the memory limit "
+                    f"of {self.limits.memory_bytes} bytes; use smaller shards or a higher limit",
+                )
+            memory.grow(self.store, -(-missing // _PAGE_BYTES))
+
+
+class Abi(Protocol):
+    """One way to hand a shard to a module and to take its result back."""
+
+    @property
+    def name(self) -> str:
+        """The name used in a job's spec."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Lower is preferred when a module fits several ABIs."""
+        ...
+
+    @property
+    def wants(self) -> str:
+        """The exports a module needs, for messages."""
+        ...
+
+    def entries(self, shape: Shape) -> tuple[str, ...]:
+        """Return the exports that can be the entry; none if the module does not fit."""
+        ...
+
+    def run(self, session: Session, body: bytes) -> bytes:
+        """Call the module once and return the shard's output."""
+        ...
+
+
+@cache
+def registry() -> Mapping[str, Abi]:
+    """Import every `abi_*.py` of this package; another ABI is one more file."""
+    found: list[Abi] = [
+        importlib.import_module(f".{path.stem}", __package__).ABI
+        for path in Path(__file__).parent.glob("abi_*.py")
+    ]
+    return {abi.name: abi for abi in sorted(found, key=lambda abi: abi.rank)}
+
+
+def resolve_entry(abi: Abi, shape: Shape, wanted: str | None) -> str:
+    """Return the entry to call, or fail with the candidates by name."""
+    candidates = abi.entries(shape)
+    if wanted is not None:
+        if wanted in candidates:
+            return wanted
+        have = next((port for port in shape.exports if port.name == wanted), None)
+        problem = (
+            f"The module does not export `{wanted}`"
+            if have is None
+            else f"The export `{wanted}` is a {have.kind} of type {have.type}"
+        )
+        raise Failure(
+            "bad_export", f"{problem}; abi {abi.name} wants {abi.wants}. {_offer(candidates)}"
+        )
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = "No export fits" if not candidates else "Several exports fit"
+    raise Failure(
+        "bad_export",
+        f"{problem} abi {abi.name}, which wants {abi.wants}. {_offer(candidates)}",
+    )
+
+
+def _offer(candidates: tuple[str, ...]) -> str:
+    if not candidates:
+        return "No export of this module can be the entry"
+    named = ", ".join(candidates[:12]) + (", ..." if len(candidates) > 12 else "")
+    return f"Choose the entry from: {named}"

@@ -1,0 +1,32 @@
+"""ABI `i32-array`: packed little-endian i32 at address 0, `(ptr, len) -> i32`."""
+
+import ctypes
+
+from .abi import Session
+from .failure import Failure
+from .shape import Shape
+
+
+class _I32Array:
+    name = "i32-array"
+    rank = 40
+    wants = "an exported `memory` and a function (i32, i32) -> i32"
+
+    def entries(self, shape: Shape) -> tuple[str, ...]:
+        if not shape.has("memory", "memory"):
+            return ()
+        return shape.functions("(i32, i32) -> i32")
+
+    def run(self, session: Session, body: bytes) -> bytes:
+        if len(body) % 4:
+            raise Failure(
+                "bad_input", f"The input has {len(body)} bytes; packed i32 need a multiple of 4"
+            )
+        memory = session.memory
+        session.make_room(memory, len(body))
+        if body:
+            ctypes.memmove(memory.get_buffer_ptr(session.store, len(body)), body, len(body))
+        return b"%d" % session.call(session.entry, 0, len(body) // 4)
+
+
+ABI = _I32Array()

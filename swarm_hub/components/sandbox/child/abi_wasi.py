@@ -1,0 +1,39 @@
+"""ABI `wasi`: a preview1 command, the shard on stdin, the result from stdout."""
+
+from wasmtime import ExitTrap
+
+from .abi import Session
+from .failure import Failure
+from .shape import Shape
+
+
+class _Wasi:
+    name = "wasi"
+    rank = 10
+    wants = "a command: `_start` () -> ()"
+
+    def entries(self, shape: Shape) -> tuple[str, ...]:
+        return ("_start",) if shape.has("_start", "func", "() -> ()") else ()
+
+    def run(self, session: Session, body: bytes) -> bytes:
+        # The shard itself is already the file behind stdin, see wasi.py.
+        try:
+            session.function("_start")(session.store)
+        except ExitTrap as exit_trap:
+            if exit_trap.code != 0:
+                said = session.scratch.stderr_text()
+                raise Failure(
+                    f"exit: {exit_trap.code}",
+                    said or f"The command ended with exit code {exit_trap.code} and no message",
+                ) from None
+        output = session.scratch.read_stdout(session.limits.output_bytes + 1)
+        if len(output) > session.limits.output_bytes:
+            raise Failure(
+                "output",
+                f"The command wrote more than the limit of {session.limits.output_bytes} bytes; "
+                "use smaller shards or a higher limit",
+            )
+        return output
+
+
+ABI = _Wasi()

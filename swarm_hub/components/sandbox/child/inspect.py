@@ -1,0 +1,54 @@
+"""The report on a module: what it exports and imports, and which ABIs it fits."""
+
+import json
+
+from .abi import registry
+from .engine import Library
+from .failure import Failure
+from .shape import Port, Shape, describe, refusal
+from .variants import PLAIN
+
+# A report is for people and for choosing an entry; the rest is counted by nobody.
+_PORTS_MAX = 1_000
+_NAME_CHARS_MAX = 200
+
+
+def inspect(library: Library, wasm: bytes) -> bytes:
+    """Compile the module to know that it can be, and describe it as JSON."""
+    module = library.compile(wasm, PLAIN)
+    shape = describe(module)
+    refused = refusal(shape)
+    if refused is None:
+        try:
+            library.link(module, PLAIN)
+        except Failure as failure:
+            refused = failure.text
+    return json.dumps(
+        {
+            "abis": {abi.name: _some(abi.entries(shape)) for abi in registry().values()}
+            if refused is None
+            else {},
+            **_outside(shape),
+            "refused": refused,
+        }
+    ).encode()
+
+
+def _outside(shape: Shape) -> dict[str, object]:
+    return {
+        "exports": _ports(shape.exports),
+        "imports": _ports(shape.imports),
+        "memory_min_bytes": shape.memory_min_bytes,
+        "memory_max_bytes": shape.memory_max_bytes,
+    }
+
+
+def _ports(ports: tuple[Port, ...]) -> list[list[str]]:
+    return [
+        [port.name[:_NAME_CHARS_MAX], port.kind, port.type[:_NAME_CHARS_MAX]]
+        for port in ports[:_PORTS_MAX]
+    ]
+
+
+def _some(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names[:_PORTS_MAX] if len(name) <= _NAME_CHARS_MAX]

@@ -1,0 +1,74 @@
+"""What the kernel enforces on this process, whatever the module or the compiler does."""
+
+import contextlib
+import ctypes
+import math
+import os
+import resource
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+_NICE = 5
+_OPEN_FILES_MAX = 64
+
+_TIME_S_MAX = 10**8
+
+# Python, wasmtime, its linkers and the native code of the modules that stay loaded.
+_RUNTIME_BYTES = 128 * 1024 * 1024
+
+
+def confine(parent_pid: int) -> None:
+    """Apply the limits that never change; called once before any module is seen."""
+    # Ctrl-C in a terminal is the hub's business. Python ignores SIGXFSZ at its start, but
+    # here it has to end a command that floods its stdout.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    if sys.platform in ("linux", "android"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The hub may have died before the line above took effect.
+        if os.getppid() != parent_pid:
+            os._exit(1)
+    # Some systems refuse to lower priorities or limits inside containers; the rest holds.
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
+
+
+class MovingLimits:
+    """The limits that move with each request; a system call only where a value changes."""
+
+    def __init__(self) -> None:
+        self._data_bytes = -1
+        self._cpu_s = -1
+
+    def allow(self, memory_bytes: int, time_s: float) -> None:
+        """Allow this much memory on top of the runtime's, and this much CPU time from now."""
+        cpu_s = math.ceil(time.process_time() + min(time_s, _TIME_S_MAX)) + 1
+        if cpu_s != self._cpu_s:
+            _soft(resource.RLIMIT_CPU, cpu_s)
+            self._cpu_s = cpu_s
+        data_bytes = _RUNTIME_BYTES + memory_bytes
+        if data_bytes != self._data_bytes:
+            _soft(resource.RLIMIT_DATA, data_bytes)
+            self._data_bytes = data_bytes
+
+
+def give_back_memory() -> None:
+    """Return the memory a compilation freed to the system; glibc keeps it otherwise."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _soft(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, hard))
+
+
+def _lower(which: int, value: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(which, (value, value))

@@ -1,0 +1,71 @@
+"""The files behind stdin and stdout of a command, and the tail of its stderr."""
+
+import os
+import resource
+from pathlib import Path
+
+STDERR_BYTES_MAX = 4096
+
+
+class Scratch:
+    """Two files that live in memory where the system can, else in the private directory."""
+
+    def __init__(self) -> None:
+        self._stdin, self.stdin_path = _open("stdin")
+        self._stdout, self.stdout_path = _open("stdout")
+        self._stderr = bytearray()
+
+    def prepare(self, body: bytes, output_bytes: int) -> None:
+        """Put the shard behind stdin, empty the rest and let the kernel bound stdout.
+
+        A write past the limit is cut short at it; the next one kills this process with
+        SIGXFSZ, so a flood ends at once and never fills memory or disk.
+        """
+        self._stderr.clear()
+        _bound_files(resource.RLIM_INFINITY)
+        os.ftruncate(self._stdin, 0)
+        at = 0
+        with memoryview(body) as view:
+            while at < len(view):
+                at += os.pwrite(self._stdin, view[at:], at)
+        os.ftruncate(self._stdout, 0)
+        _bound_files(output_bytes + 1)
+
+    def read_stdout(self, size_bytes: int) -> bytes:
+        """Return at most this many bytes of what the command wrote."""
+        size_bytes = min(size_bytes, os.fstat(self._stdout).st_size)
+        output = os.pread(self._stdout, size_bytes, 0)
+        while len(output) < size_bytes:
+            chunk = os.pread(self._stdout, size_bytes - len(output), len(output))
+            if not chunk:
+                break
+            output += chunk
+        return output
+
+    def hear_stderr(self, chunk: bytes) -> int:
+        """Keep the last few kilobytes; the rest is dropped so that a chatty command goes on."""
+        self._stderr += chunk[-STDERR_BYTES_MAX:]
+        if len(self._stderr) > STDERR_BYTES_MAX:
+            del self._stderr[:-STDERR_BYTES_MAX]
+        return len(chunk)
+
+    def stderr_text(self) -> str:
+        """Return the tail of what the command wrote to stderr."""
+        return self._stderr.decode(errors="replace").strip()
+
+
+def _bound_files(size_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+
+def _open(name: str) -> tuple[int, str]:
+    create = getattr(os, "memfd_create", None)
+    if create is not None:
+        descriptor: int = create(name)
+        path = f"/proc/self/fd/{descriptor}"
+        if os.path.exists(path):
+            return descriptor, path
+        os.close(descriptor)
+    # The hub empties this directory when it starts, so a killed child leaves nothing for long.
+    file = Path.cwd() / f"{name}.{os.getpid()}"
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), str(file)

@@ -1,0 +1,116 @@
+"""Frames between the hub and a sandbox child: two lengths, a number, a JSON header, a raw body."""
+
+import json
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+_PREFIX = struct.Struct("!III")
+# Building an encoder costs more than using it.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+# The longest header either side writes is a failure's text plus a few numbers, or a call's
+# arguments and environment.
+HEADER_BYTES_MAX = 512 * 1024
+# A buffer for small frames; larger allocations would be mapped and unmapped at each read.
+READ_BYTES = 64 * 1024
+
+
+class WireError(Exception):
+    """The other side sent something that is not a frame within the bounds."""
+
+
+class Frame(NamedTuple):
+    """One request or answer; frames with equal headers may share the mapping."""
+
+    number: int
+    header: Mapping[str, Any]
+    body: bytes
+
+
+def encode_header(header: Mapping[str, Any]) -> bytes:
+    """Return the header's bytes; shards of the same call use the same ones again."""
+    return _ENCODER.encode(header).encode()
+
+
+def encode_head(number: int, header: bytes, body_bytes: int) -> bytes:
+    """Return the prefix and the header; the body follows on the wire as it is."""
+    if len(header) > HEADER_BYTES_MAX:
+        raise WireError(f"a header of {len(header)} bytes, more than {HEADER_BYTES_MAX}")
+    return _PREFIX.pack(len(header), body_bytes, number) + header
+
+
+class Decoder:
+    """Cuts a byte stream into frames and refuses a size before it is buffered or parsed.
+
+    Bytes are read straight into its buffer, and a large frame gets a buffer of its own size,
+    so that a body is copied once.
+    """
+
+    __slots__ = ("_buffer", "_end", "_start")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(READ_BYTES)
+        # What was read and not taken lies from start to end.
+        self._start = 0
+        self._end = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much was read and not yet taken."""
+        return self._end - self._start
+
+    def space(self) -> memoryview:
+        """Return where to read next; never empty after `take` returned None."""
+        return memoryview(self._buffer)[self._end :]
+
+    def filled(self, size_bytes: int) -> None:
+        """Say how much was read into the space."""
+        self._end += size_bytes
+
+    def take(self, body_bytes_max: int) -> Frame | None:
+        """Return the next whole frame, or None until more bytes are read."""
+        have = self.pending_bytes
+        if have < _PREFIX.size:
+            self._await(_PREFIX.size)
+            return None
+        header_bytes, body_bytes, number = _PREFIX.unpack_from(self._buffer, self._start)
+        if header_bytes > HEADER_BYTES_MAX or body_bytes > body_bytes_max:
+            raise WireError(f"a frame of {header_bytes} + {body_bytes} bytes is out of bounds")
+        total = _PREFIX.size + header_bytes + body_bytes
+        if have < total:
+            self._await(total)
+            return None
+        body_at = self._start + _PREFIX.size + header_bytes
+        with memoryview(self._buffer) as view:
+            header = bytes(view[self._start + _PREFIX.size : body_at])
+            body = bytes(view[body_at : body_at + body_bytes])
+        self._start += total
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._buffer) > READ_BYTES:
+                self._buffer = bytearray(READ_BYTES)
+        return Frame(number, _parse(header), body)
+
+    def _await(self, total: int) -> None:
+        """Make room for a frame of this size."""
+        if len(self._buffer) - self._start >= total:
+            return
+        # A new buffer instead of a larger one: whoever reads may still hold a view of the old.
+        rest = self._buffer[self._start : self._end]
+        self._buffer = bytearray(max(total, READ_BYTES))
+        self._buffer[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+
+
+# The requests for the shards of one call have the same header.
+@lru_cache(maxsize=8)
+def _parse(header: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(header)
+    except (ValueError, RecursionError) as err:
+        raise WireError("a header that is not JSON") from err
+    if not isinstance(parsed, dict):
+        raise WireError("a header that is not a JSON object")
+    return parsed

@@ -1,0 +1,146 @@
+"""Starting a child process with nothing of the hub in it, and reading why one ended."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm_hub.exceptions import SetupError
+
+from .call import BAD_MODULE, CHILD_DIED, COMPILE_LIMIT, MEMORY, OUTPUT, WALL_TIME
+
+_HERE = str(Path(__file__).parent)
+
+# The child's package leaves the path as soon as it is imported, so that the files of this
+# directory can't stand in for modules that wasmtime imports.
+_BOOT = """\
+import sys
+here, site, fd, parent = sys.argv[1:5]
+sys.path.insert(0, here)
+import child
+sys.path[0:1] = []
+sys.path.append(site)
+from child.main import main
+main(int(fd), int(parent))
+"""
+
+_STDERR_BYTES_MAX = 64 * 1024
+_STDERR_TAIL_CHARS = 1_000
+_LARGE_SOCKET_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A child that was just started; both descriptors belong to the receiver of this."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    stderr: int
+
+
+def wasmtime_directory() -> str:
+    """Return the directory to import wasmtime from, found without importing it."""
+    spec = importlib.util.find_spec("wasmtime")
+    if spec is None or spec.origin is None:
+        raise SetupError("The sandbox needs wasmtime; install it with: pip install wasmtime")
+    return str(Path(spec.origin).parent.parent)
+
+
+def launch(cwd: Path, site: str) -> Launched:
+    """Start a child: isolated Python, no environment, one inherited socket.
+
+    This blocks for about a millisecond and must stay on the hub's main thread: Linux ends a
+    child with PR_SET_PDEATHSIG when the thread that started it ends, not the process.
+    """
+    ours, theirs = socket.socketpair()
+    read_end, write_end = os.pipe()
+    try:
+        # Nobody reads the child's stderr until it is dead, so a full pipe must not block it.
+        os.set_blocking(write_end, False)
+        os.set_blocking(read_end, False)
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE_SOCKET_BYTES)
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                *("-I", "-S", "-c", _BOOT),
+                *(_HERE, site, str(theirs.fileno()), str(os.getpid())),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=write_end,
+            env={},
+            cwd=cwd,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+    except OSError:
+        ours.close()
+        os.close(read_end)
+        raise
+    finally:
+        theirs.close()
+        os.close(write_end)
+    return Launched(process, ours, read_end)
+
+
+async def reap(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process that is about to end and return its exit status."""
+    pause_s = 0.001
+    while (status := process.poll()) is None:
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+    return status
+
+
+def last_words(stderr: int) -> str:
+    """Return the end of what a dead child wrote to its stderr."""
+    try:
+        return os.read(stderr, _STDERR_BYTES_MAX).decode(errors="replace")[-_STDERR_TAIL_CHARS:]
+    except BlockingIOError:
+        return ""
+
+
+def explain_death(operation: str, status: int, words: str) -> tuple[str, str]:
+    """Return the failure code and text for the request that a child died on."""
+    if operation in ("compile", "inspect", "assemble"):
+        if "is not implemented" in words:
+            return BAD_MODULE, (
+                "The module exports or imports a function with a type the sandbox can't "
+                f"describe, such as v128: {_last_line(words)}"
+            )
+        return COMPILE_LIMIT, (
+            f"Compiling the module ended the compiler ({_cause(status, words)}); "
+            "split its largest functions or leave out unused code"
+        )
+    if operation == "run":
+        if status == -signal.SIGXFSZ:
+            return OUTPUT, (
+                "The command wrote more to stdout than its limit; "
+                "use smaller shards or a higher limits.output"
+            )
+        if status == -signal.SIGXCPU:
+            return WALL_TIME, "The shard used more CPU time than its wall time limit allows"
+        if "memory allocation of" in words:
+            return MEMORY, "The sandbox ran out of memory; use smaller shards or a higher limit"
+    return CHILD_DIED, f"The sandbox process ended ({_cause(status, words)})"
+
+
+def _cause(status: int, words: str) -> str:
+    if status >= 0:
+        cause = f"exit status {status}"
+    elif status == -signal.SIGXCPU:
+        cause = "out of CPU time"
+    else:
+        cause = signal.Signals(-status).name if -status in set(signal.Signals) else str(status)
+    return f"{cause}: {_last_line(words)}" if words.strip() else cause
+
+
+def _last_line(words: str) -> str:
+    return words.strip().rsplit("\n", 1)[-1]

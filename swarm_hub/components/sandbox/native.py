@@ -1,0 +1,180 @@
+"""Getting a module's native code into a child: from the cache, or compiled once for all."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from .cache import ModuleCache
+from .call import BAD_MODULE, COMPILE_LIMIT, OK, ModuleSource, not_wasm
+from .child.wire import encode_header
+from .protocol import ChildLink, ChildLostError
+from .request import Answer, Request
+
+# Native code is a few times larger than Wasm; more than this is not a module for a phone.
+NATIVE_BYTES_MAX = 512 * 1024 * 1024
+
+_REFUSED_MAX = 64
+# A compilation can hit its limits because the machine was busy, so it is tried again later.
+_REFUSED_S = 600.0
+_LOAD_S = 20.0
+_FINISH_S = 1.0
+_LARGE_BYTES = 256 * 1024
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompileLimits:
+    """The bounds of a compilation or an inspection."""
+
+    module_bytes: int
+    time_s: float
+    memory_bytes: int
+
+
+class NativeCode:
+    """Installs modules in children; each module is compiled by one child only."""
+
+    def __init__(self, cache: ModuleCache, limits: CompileLimits, spawn: Spawn) -> None:
+        self.compiled = 0
+        self._cache = cache
+        self._limits = limits
+        self._spawn = spawn
+        self._keeping: set[asyncio.Task[None]] = set()
+        self._flights: dict[str, asyncio.Future[bytes | None]] = {}
+        self._refused: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
+
+    async def install(self, child: ChildLink, source: ModuleSource) -> Answer | None:
+        """Load a module into a child; returns the failure, or None if loaded or child lost."""
+        try:
+            return await self._install(child, source)
+        except ChildLostError:
+            return None
+
+    async def finish(self) -> None:
+        """Wait until what was compiled is in the cache, a second at most."""
+        if self._keeping:
+            await asyncio.wait(self._keeping, timeout=_FINISH_S)
+
+    async def _install(self, child: ChildLink, source: ModuleSource) -> Answer | None:
+        while True:
+            refused = self._known_refusal(source.key, child.loop.time())
+            if refused is not None:
+                return refused
+            flight = self._flights.get(source.key)
+            if flight is None:
+                return await self._lead(child, source)
+            # Another child reads or compiles it; if that fails, this one finds out why.
+            native = await asyncio.shield(flight)
+            if native is not None:
+                return await self._load(child, source, native)
+
+    async def _lead(self, child: ChildLink, source: ModuleSource) -> Answer | None:
+        flight: asyncio.Future[bytes | None] = child.loop.create_future()
+        self._flights[source.key] = flight
+        native: bytes | None = None
+        try:
+            native = await self._cache.get(source.key)
+            if native is not None:
+                failure = await self._load(child, source, native)
+                if failure is None or failure.code != "bad_native":
+                    return failure
+                native = None
+                await self._cache.drop(source.key)
+            wasm = await source.load_wasm()
+            answer = await self._check(wasm, source) or await self._compile(child, source, wasm)
+            if answer.code != OK:
+                self._remember(source.key, answer, child.loop.time())
+                return answer
+            native = answer.body
+            child.note_loaded(source.key)
+            self.compiled += 1
+            keeping = self._spawn(
+                self._cache.put(source.key, native), "sandbox: keep a compiled module"
+            )
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+            return None
+        finally:
+            del self._flights[source.key]
+            flight.set_result(native)
+
+    async def _check(self, wasm: bytes, source: ModuleSource) -> Answer | None:
+        problem = not_wasm(wasm)
+        if problem is None and len(wasm) > self._limits.module_bytes:
+            problem = (
+                f"The module has {len(wasm)} bytes, more than the limit of "
+                f"{self._limits.module_bytes}"
+            )
+        if problem is None:
+            large = len(wasm) > _LARGE_BYTES
+            digest = await asyncio.to_thread(_sha, wasm) if large else _sha(wasm)
+            # Native code is kept under this hash, so it must be the hash of what is compiled.
+            if digest != source.sha:
+                problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
+        return None if problem is None else Answer(BAD_MODULE, problem)
+
+    async def _compile(self, child: ChildLink, source: ModuleSource, wasm: bytes) -> Answer:
+        return await child.ask(
+            Request(
+                "compile",
+                encode_header(
+                    {
+                        "op": "compile",
+                        "key": source.key,
+                        "variant": source.variant,
+                        "memory": self._limits.memory_bytes,
+                        "time": self._limits.time_s,
+                    }
+                ),
+                wasm,
+                NATIVE_BYTES_MAX,
+                self._limits.time_s,
+                child.loop.create_future(),
+            )
+        )
+
+    async def _load(self, child: ChildLink, source: ModuleSource, native: bytes) -> Answer | None:
+        answer = await child.ask(
+            Request(
+                "load",
+                encode_header(
+                    {
+                        "op": "load",
+                        "key": source.key,
+                        "variant": source.variant,
+                        "memory": 0,
+                        "time": _LOAD_S,
+                    }
+                ),
+                native,
+                0,
+                _LOAD_S,
+                child.loop.create_future(),
+            )
+        )
+        if answer.code != OK:
+            return answer
+        child.note_loaded(source.key)
+        return None
+
+    def _known_refusal(self, key: str, now_s: float) -> Answer | None:
+        answer, until_s = self._refused.get(key, (None, 0.0))
+        if answer is None or now_s < until_s:
+            return answer
+        del self._refused[key]
+        return None
+
+    def _remember(self, key: str, answer: Answer, now_s: float) -> None:
+        if answer.code not in (BAD_MODULE, COMPILE_LIMIT):
+            return
+        self._refused[key] = (answer, now_s + _REFUSED_S)
+        if len(self._refused) > _REFUSED_MAX:
+            self._refused.popitem(last=False)
+
+
+def _sha(wasm: bytes) -> str:
+    return hashlib.sha256(wasm).hexdigest()

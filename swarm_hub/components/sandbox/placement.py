@@ -1,0 +1,77 @@
+"""Which child gets the next shard: a function of what the children are doing."""
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+# More than this many shards in a child hide no more of the round trip.
+DEPTH_MAX = 8
+# A child whose recent shards took longer gets one shard at a time, so that none waits
+# behind another while a slot is free.
+FAST_S = 0.002
+# A larger input is not worth queueing in a child's socket.
+SMALL_BYTES = 64 * 1024
+
+
+class Lane(Protocol):
+    """What the choice looks at in a child."""
+
+    @property
+    def idle(self) -> bool:
+        """It is ready, has nothing to do and is not reserved."""
+        ...
+
+    @property
+    def takes_runs(self) -> bool:
+        """It occupies a slot: it runs shards, or is reserved for one."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """The requests it has not answered yet."""
+        ...
+
+    @property
+    def mean_s(self) -> float | None:
+        """The moving average of its recent shards' wall time."""
+        ...
+
+    @property
+    def pipelining(self) -> bool:
+        """It may get a shard behind another one: not reserved, not held up."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Tell whether a module is loaded in it."""
+        ...
+
+
+L = TypeVar("L", bound=Lane)
+
+
+def choose(lanes: Iterable[L], key: str, body_bytes: int, slots: int) -> L | None:
+    """Return the child for a shard: idle with the module, idle, or fast and loaded."""
+    running = 0
+    idle: L | None = None
+    idle_has = False
+    behind: L | None = None
+    for lane in lanes:
+        if lane.idle:
+            if not idle_has and (idle is None or lane.has(key)):
+                idle, idle_has = lane, lane.has(key)
+        elif lane.takes_runs:
+            running += 1
+            if _accepts(lane, key) and (behind is None or lane.queued < behind.queued):
+                behind = lane
+    if idle is not None and running < slots:
+        return idle
+    return behind if body_bytes <= SMALL_BYTES else None
+
+
+def _accepts(lane: Lane, key: str) -> bool:
+    return (
+        lane.pipelining
+        and lane.queued < DEPTH_MAX
+        and lane.mean_s is not None
+        and lane.mean_s < FAST_S
+        and lane.has(key)
+    )

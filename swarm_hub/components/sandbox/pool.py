@@ -1,0 +1,388 @@
+"""The sandbox: shards and inspections placed over a few child processes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from pathlib import Path
+
+from .cache import ModuleCache, cache_key
+from .call import (
+    BAD_INPUT,
+    BAD_MODULE,
+    CHILD_DIED,
+    OK,
+    Call,
+    ModuleSource,
+    Outcome,
+    SandboxError,
+    SandboxStats,
+    not_wasm,
+)
+from .child.wire import encode_header
+from .launch import wasmtime_directory
+from .native import CompileLimits, NativeCode, Spawn
+from .nursery import Nursery
+from .placement import DEPTH_MAX, choose
+from .protocol import ChildLink
+from .report import ModuleReport, parse_report
+from .request import STOPPED, Answer, Request
+
+_MIB = 1024 * 1024
+_SPARES_MAX = 2
+_ASIDE_PATIENCE_S = 0.5
+_REPORT_BYTES_MAX = 4 * _MIB
+_OUTPUT_BYTES_MIN = 64
+_ATTEMPTS_MAX = 3
+
+
+class Sandbox:
+    """Runs shards in `slots` children; the hub's own process never parses or runs Wasm."""
+
+    def __init__(
+        self,
+        *,
+        cache_dir: Path,
+        slots: int,
+        spawn: Spawn,
+        module_bytes_max: int = 64 * _MIB,
+        compile_time_s: float = 60.0,
+        compile_memory_bytes: int = 768 * _MIB,
+        cache_bytes_max: int = 256 * _MIB,
+    ) -> None:
+        self._slots = slots
+        self._spawn = spawn
+        self._cwd = cache_dir / "empty"
+        self._cache = ModuleCache(cache_dir, size_bytes_max=cache_bytes_max)
+        self._compile = CompileLimits(module_bytes_max, compile_time_s, compile_memory_bytes)
+        self._native = NativeCode(self._cache, self._compile, spawn)
+        self._site = ""
+        self._runs: deque[Request] = deque()
+        self._asides: deque[Request] = deque()
+        self._nursery = Nursery(
+            self, slots=slots, spawn=spawn, wake=self._dispatch, give_up=self._give_up
+        )
+        self._children = self._nursery.children
+        self._hurry: asyncio.TimerHandle | None = None
+        self._stopped = True
+
+    def resize(self, slots: int) -> None:
+        """Run that many shards at once; to be called before the first one."""
+        self._slots = slots
+        self._nursery.resize(slots)
+
+    async def start(self) -> None:
+        """Open the cache; children start when they are first needed, or by `warm`."""
+        self._site = wasmtime_directory()
+        await self._cache.open()
+        await asyncio.to_thread(_make_empty, self._cwd)
+        self._stopped = False
+
+    async def warm(self) -> None:
+        """Start a child for every slot and wait until they are ready or failed to start."""
+        missing = self._slots - len(self._children)
+        starting = [self._start_child(spare=False) for _ in range(missing)]
+        if tasks := [task for task in starting if task is not None]:
+            await asyncio.wait(tasks)
+
+    async def stop(self) -> None:
+        """Kill every child and wait until they are gone, at most 2 s (and 1 s for the cache)."""
+        self._stopped = True
+        if self._hurry is not None:
+            self._hurry.cancel()
+        self._settle_waiting(Answer(STOPPED, "The sandbox is stopping"))
+        await self._nursery.stop()
+        await self._native.finish()
+
+    async def inspect(self, wasm: bytes) -> ModuleReport:
+        """Describe a module; raises SandboxError when it is not Wasm or can't be compiled."""
+        problem = not_wasm(wasm)
+        if problem is None and len(wasm) > self._compile.module_bytes:
+            limit = self._compile.module_bytes
+            problem = f"The module has {len(wasm)} bytes, more than the limit of {limit}"
+        if problem is not None:
+            raise SandboxError(BAD_MODULE, problem)
+        body = await self._aside("inspect", wasm, _REPORT_BYTES_MAX)
+        try:
+            return parse_report(body)
+        except ValueError as err:
+            raise SandboxError(CHILD_DIED, f"The sandbox process sent {err}") from err
+
+    async def assemble(self, wat: str) -> bytes:
+        """Turn WAT text into a binary module; raises SandboxError with the place of a mistake."""
+        return await self._aside("assemble", wat.encode(), self._compile.module_bytes)
+
+    async def run(
+        self, call: Call, data: bytes, load_wasm: Callable[[], Awaitable[bytes]]
+    ) -> Outcome:
+        """Run one shard; a fault of the module is an outcome, never an exception.
+
+        `load_wasm` is awaited only if the module is in neither a child nor the cache.
+        Cancelling the caller takes the shard back, killing the child if it has begun.
+        """
+        problem, key, header = _prepare(call)
+        if problem is not None:
+            return _outcome(Answer(BAD_INPUT, problem))
+        source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
+        for _ in range(_ATTEMPTS_MAX):
+            answer = await self._run_once(call, header, data, source)
+            # A module the child forgot is loaded again; the shard itself has not begun.
+            if answer.code != "not_loaded":
+                return _outcome(answer)
+        return _outcome(Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly"))
+
+    def stats(self) -> SandboxStats:
+        """Return counters for diagnostics."""
+        return SandboxStats(
+            children=len(self._children),
+            running=sum(child.takes_runs for child in self._children),
+            queued=len(self._runs) + len(self._asides),
+            restarts=self._nursery.restarts,
+            loaded=sum(len(child.loaded) for child in self._children),
+            compiled=self._native.compiled,
+            cache_bytes=self._cache.size_bytes,
+            pids=tuple(child.pid for child in self._children),
+        )
+
+    # What the children tell, see protocol.Owner
+
+    def child_answered(self, child: ChildLink) -> None:
+        """Place what waits; a surplus child with nothing to do is stopped after a while."""
+        # A child that still has enough to do is filled up later, several shards in one write.
+        if child.queued <= DEPTH_MAX // 2:
+            self._dispatch()
+            self._nursery.resting(child)
+
+    def child_held_up(self, child: ChildLink) -> None:
+        """Move the shards behind a long one elsewhere, if there is a free slot."""
+        if self._has_free_slot():
+            self._take_back(child)
+            self._dispatch()
+        else:
+            self._start_for_runs(1)
+
+    def child_lost(self, child: ChildLink, waiting: list[Request]) -> None:
+        """Run elsewhere what the child had not begun, and start another child."""
+        was_used = not child.spare
+        self._nursery.lost(child)
+        for request in reversed(waiting):
+            request.child = None
+            self._runs.appendleft(request)
+        if was_used and not self._stopped:
+            self._nursery.restarts += 1
+            if child.started and len(self._children) < self._slots:
+                self._start_child(spare=False)
+        self._dispatch()
+
+    # Placing
+
+    async def _run_once(
+        self, call: Call, header: bytes, data: bytes, source: ModuleSource
+    ) -> Answer:
+        request = Request(
+            "run",
+            header,
+            data,
+            max(call.limits.output_bytes, _OUTPUT_BYTES_MIN),
+            call.limits.wall_time_s,
+            self._future(),
+            source,
+        )
+        self._runs.append(request)
+        self._dispatch()
+        answer = await self._wait(request)
+        if answer.code == "not_loaded" and request.child is not None:
+            request.child.loaded.pop(source.key, None)
+        return answer
+
+    async def _aside(self, operation: str, body: bytes, body_bytes_max: int) -> bytes:
+        header = encode_header(
+            {
+                "op": operation,
+                "memory": self._compile.memory_bytes,
+                "time": self._compile.time_s,
+            }
+        )
+        request = Request(
+            operation, header, body, body_bytes_max, self._compile.time_s, self._future()
+        )
+        self._asides.append(request)
+        self._dispatch()
+        answer = await self._wait(request)
+        if answer.code != OK:
+            raise SandboxError(answer.code, answer.text)
+        return answer.body
+
+    async def _wait(self, request: Request) -> Answer:
+        try:
+            answer = await request.future
+        except asyncio.CancelledError:
+            if request.child is not None:
+                request.child.withdraw(request)
+            raise
+        if answer.code in (STOPPED, "no_child"):
+            raise SandboxError(answer.code, answer.text)
+        return answer
+
+    def _future(self) -> asyncio.Future[Answer]:
+        if self._stopped:
+            raise SandboxError("stopped", "The sandbox is not running")
+        return asyncio.get_running_loop().create_future()
+
+    def _dispatch(self) -> None:
+        if self._stopped:
+            # A shard whose child was lost may come back after `stop` has emptied the queue.
+            self._settle_waiting(Answer(STOPPED, "The sandbox is stopping"))
+            return
+        if self._runs:
+            self._place_runs()
+        if self._asides:
+            self._place_asides()
+        if not self._runs:
+            # A slot became free: shards that wait behind a long one can go there.
+            for child in self._children:
+                if child.held_up and self._has_free_slot():
+                    self._take_back(child)
+            self._place_runs()
+
+    def _place_runs(self) -> None:
+        written: set[ChildLink] = set()
+        while self._runs:
+            request = self._runs[0]
+            assert request.module is not None
+            if request.future.done():
+                self._runs.popleft()
+                continue
+            child = choose(self._children, request.module.key, len(request.body), self._slots)
+            if child is None:
+                break
+            self._runs.popleft()
+            child.spare = False
+            if child.has(request.module.key):
+                child.post(request)
+                written.add(child)
+            else:
+                child.reserved = True
+                self._spawn(
+                    self._install(child, request, request.module),
+                    f"sandbox: load a module into child {child.pid}",
+                )
+        for child in written:
+            child.flush()
+        self._start_for_runs(len(self._runs))
+
+    def _start_for_runs(self, wanted: int) -> None:
+        """Start children for slots that have none yet."""
+        busy = sum(child.takes_runs or not child.ready for child in self._children)
+        for _ in range(min(wanted, self._slots - busy)):
+            self._start_child(spare=False)
+
+    def _take_back(self, child: ChildLink) -> None:
+        self._runs.extendleft(reversed(child.withdraw_followers()))
+
+    def _place_asides(self) -> None:
+        while self._asides:
+            request = self._asides[0]
+            if request.future.done():
+                self._asides.popleft()
+                continue
+            child = next((child for child in self._children if child.idle), None)
+            if child is None:
+                break
+            self._asides.popleft()
+            child.post(request)
+            child.flush()
+        if not self._asides:
+            return
+        if all((child.ready and not child.queued) or child.takes_runs for child in self._children):
+            self._start_spare()
+        elif self._hurry is None:
+            # Most inspections take milliseconds, so waiting for one is cheaper than a child.
+            loop = asyncio.get_running_loop()
+            self._hurry = loop.call_later(_ASIDE_PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._hurry = None
+        if self._asides and not self._stopped:
+            self._start_spare()
+
+    def _start_spare(self) -> None:
+        if sum(child.spare for child in self._children) < _SPARES_MAX:
+            self._start_child(spare=True)
+
+    async def _install(self, child: ChildLink, request: Request, source: ModuleSource) -> None:
+        try:
+            failure = await self._native.install(child, source)
+        except Exception as err:
+            # Reading the module is the caller's code, so its error is the caller's to see.
+            if not request.future.done():
+                request.future.set_exception(err)
+        else:
+            if failure is not None:
+                if not request.future.done():
+                    request.future.set_result(failure)
+            elif child.lost:
+                self._runs.appendleft(request)
+            elif not request.future.done():
+                child.post(request)
+                child.flush()
+        finally:
+            child.reserved = False
+            self._dispatch()
+
+    def _has_free_slot(self) -> bool:
+        running = sum(child.takes_runs for child in self._children)
+        return running < self._slots and any(child.idle for child in self._children)
+
+    def _start_child(self, *, spare: bool) -> asyncio.Task[None] | None:
+        return self._nursery.start(self._cwd, self._site, spare=spare)
+
+    def _give_up(self, why: str) -> None:
+        self._settle_waiting(Answer("no_child", why))
+
+    def _settle_waiting(self, answer: Answer) -> None:
+        for request in (*self._runs, *self._asides):
+            if not request.future.done():
+                request.future.set_result(answer)
+        self._runs.clear()
+        self._asides.clear()
+
+
+@lru_cache(maxsize=64)
+def _prepare(call: Call) -> tuple[str | None, str, bytes]:
+    """Return what is the same for all shards of a call: its problem, its key, its header."""
+    limits = call.limits
+    if call.problem is not None:
+        return call.problem, "", b""
+    key = cache_key(call.module_sha, call.variant)
+    header = {
+        "op": "run",
+        "key": key,
+        "abi": call.abi,
+        "entry": call.entry,
+        "memory": limits.memory_bytes,
+        "time": limits.wall_time_s,
+        "output": limits.output_bytes,
+        "fuel": limits.fuel,
+        "args": call.args,
+        "env": call.env,
+    }
+    return None, key, encode_header(header)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    return Outcome(
+        answer.code,
+        answer.text,
+        answer.body,
+        answer.wall_s,
+        answer.cpu_s,
+        answer.peak_memory_bytes,
+        answer.fuel,
+    )
+
+
+def _make_empty(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in directory.iterdir():
+        path.unlink()

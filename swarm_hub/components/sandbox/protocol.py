@@ -1,0 +1,316 @@
+"""The hub's end of one child: requests in order, answers in order, a deadline for each."""
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .call import CHILD_DIED
+from .child.wire import Decoder, Frame, WireError, encode_head, encode_header
+from .launch import Launched, explain_death, last_words, reap
+from .request import Answer, Request, parse_answer, too_late
+
+_LOGGER = logging.getLogger(__name__)
+
+# The child forgets the least recently used module beyond this; see child/engine.py.
+LOADED_MAX = 16
+# A shard that runs this long with others behind it is holding them up.
+_HELD_UP_S = 0.005
+_MEAN_WEIGHT = 0.3
+_SKIP_S = 0.1
+_CLOSED_S = 0.2
+_JOIN_BYTES_MAX = 64 * 1024
+# Interpreter and wasmtime start in 0.2 s; a phone under load may need far longer.
+_START_S = 30.0
+
+
+class ChildLostError(Exception):
+    """The child was lost before it could begin a request, which may run elsewhere."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    number: int
+    request: Request
+    withdrawn: bool = False
+
+    @property
+    def time_s(self) -> float:
+        """How long it may take from the moment it is first in the child."""
+        # A withdrawn shard is skipped at once, unless the child had just begun it.
+        return _SKIP_S if self.withdrawn else self.request.time_s
+
+
+class Owner(Protocol):
+    """What a child tells the pool."""
+
+    def child_answered(self, child: "ChildLink") -> None:
+        """Some answers arrived; the child may have room."""
+        ...
+
+    def child_held_up(self, child: "ChildLink") -> None:
+        """Its first shard takes long while others wait behind it."""
+        ...
+
+    def child_lost(self, child: "ChildLink", waiting: list[Request]) -> None:
+        """It is dead or dying; `waiting` were not begun."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class ChildLink(asyncio.BufferedProtocol):
+    """A child process and the socket to it; implements `placement.Lane`."""
+
+    owner: Owner
+    launched: Launched
+    loop: asyncio.AbstractEventLoop
+    # Started for an inspection; stopped when it has nothing to do for a while.
+    spare: bool = False
+    # Being loaded with a module for a shard; nothing else may be placed here.
+    reserved: bool = False
+    ready: bool = False
+    # It was ready once; one that never was is started again by the back-off only.
+    started: bool = False
+    lost: bool = False
+    held_up: bool = False
+    mean_s: float | None = None
+    idle_since_s: float = 0.0
+    loaded: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _sent: deque[_Sent] = field(default_factory=deque)
+    _outbox: list[bytes] = field(default_factory=list)
+    _decoder: Decoder = field(default_factory=Decoder)
+    _transport: asyncio.Transport | None = None
+    _number: int = 0
+    _head_since_s: float = 0.0
+    _timer: asyncio.TimerHandle | None = None
+    _timer_at_s: float = 0.0
+    _buried: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.launched.process.pid
+
+    @property
+    def idle(self) -> bool:
+        """It is ready, has nothing to do and is not reserved."""
+        return self.ready and not self._sent and not self.reserved and not self.lost
+
+    @property
+    def takes_runs(self) -> bool:
+        """It occupies a slot: it runs shards, or is reserved for one."""
+        return self.reserved or (bool(self._sent) and self._sent[-1].request.operation == "run")
+
+    @property
+    def queued(self) -> int:
+        """The requests it has not answered yet."""
+        return len(self._sent)
+
+    @property
+    def pipelining(self) -> bool:
+        """It may get a shard behind another one: not reserved, not held up."""
+        return not (self.reserved or self.held_up or self.lost)
+
+    def has(self, key: str) -> bool:
+        """Tell whether a module is loaded in it."""
+        return key in self.loaded
+
+    def note_loaded(self, key: str) -> None:
+        """Mirror the child's own list of loaded modules."""
+        self.loaded[key] = None
+        self.loaded.move_to_end(key)
+        if len(self.loaded) > LOADED_MAX:
+            self.loaded.popitem(last=False)
+
+    async def connect(self) -> Answer:
+        """Take over the socket and wait until the child has its engine, or died before."""
+        # The child's first frame answers this request, which is never sent.
+        hello = Request("start", b"", b"", 0, _START_S, self.loop.create_future())
+        self._push(hello)
+        await self.loop.create_unix_connection(lambda: self, sock=self.launched.link)
+        return await hello.future
+
+    async def ask(self, request: Request) -> Answer:
+        """Send one request and wait for its answer; raises ChildLostError if it can't begin."""
+        if self.lost:
+            raise ChildLostError
+        self.post(request)
+        self.flush()
+        return await request.future
+
+    def post(self, request: Request) -> None:
+        """Queue a request; `flush` sends what was queued in one write."""
+        self._number += 1
+        request.child = self
+        if request.module is not None:
+            self.note_loaded(request.module.key)
+        head = encode_head(self._number, request.header, len(request.body))
+        if len(request.body) <= _JOIN_BYTES_MAX:
+            self._outbox.append(head + request.body)
+        else:
+            self._outbox += (head, request.body)
+        self._push(request)
+
+    def flush(self) -> None:
+        """Write the queued requests."""
+        if self._transport is not None and self._outbox:
+            small = sum(map(len, self._outbox)) <= _JOIN_BYTES_MAX
+            # Joining large bodies would copy them.
+            for chunk in [b"".join(self._outbox)] if small else self._outbox:
+                self._transport.write(chunk)
+        self._outbox.clear()
+
+    def withdraw(self, request: Request) -> None:
+        """Give up a request: the child is killed if it has begun it, else told to skip it."""
+        if not self._sent or self.lost:
+            return
+        if self._sent[0].request is request:
+            self.kill(Answer(CHILD_DIED, "The shard was withdrawn while it ran"))
+            return
+        self._skip([sent for sent in self._sent if sent.request is request])
+
+    def withdraw_followers(self) -> list[Request]:
+        """Take back the shards behind the first one, to run them elsewhere."""
+        followers = [sent for sent in list(self._sent)[1:] if not sent.withdrawn]
+        self._skip(followers)
+        return [sent.request for sent in followers]
+
+    def kill(self, verdict: Answer) -> None:
+        """End the child now; its first request gets the verdict, the others go elsewhere."""
+        if self.lost:
+            return
+        self.launched.process.kill()
+        if self._transport is not None:
+            self._transport.abort()
+        waiting = self._lose()
+        if self._sent:
+            _settle(self._sent.popleft(), verdict)
+        self.owner.child_lost(self, waiting)
+
+    async def bury(self) -> None:
+        """Wait for the process to end, then settle the request it died on; safe to repeat."""
+        status = await reap(self.launched.process)
+        if self._buried:
+            return
+        self._buried = True
+        words = last_words(self.launched.stderr)
+        os.close(self.launched.stderr)
+        if self._transport is None:
+            self.launched.link.close()
+        if self._sent:
+            first = self._sent.popleft()
+            operation = first.request.operation
+            verdict = Answer(*explain_death(operation, status, words))
+            _LOGGER.warning(
+                "Sandbox child %d ended during a %s request: %s", self.pid, operation, verdict.text
+            )
+            _settle(first, verdict)
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the decoder's buffer; a new one for each read would cost 20 µs."""
+        return self._decoder.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Settle the requests that were answered, in order."""
+        self._decoder.filled(nbytes)
+        try:
+            while self._sent:
+                frame = self._decoder.take(self._sent[0].request.body_bytes_max)
+                if frame is None:
+                    return
+                self._answered(frame)
+            if self._decoder.pending_bytes:
+                raise WireError("an answer without a request")
+        except WireError as err:
+            _LOGGER.warning("Sandbox child %d broke the protocol: %s", self.pid, err)
+            self.kill(Answer(CHILD_DIED, f"The sandbox process broke the protocol: {err}"))
+            return
+        finally:
+            if not self.lost:
+                self._watch()
+                self.owner.child_answered(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The child closed its socket: it is dead or about to be."""
+        if not self.lost:
+            # A child that closes the socket without ending is of no use either.
+            self.loop.call_later(_CLOSED_S, self.launched.process.kill)
+            self.owner.child_lost(self, self._lose())
+
+    def _answered(self, frame: Frame) -> None:
+        sent = self._sent[0]
+        answer = parse_answer(frame, sent.number)
+        self._sent.popleft()
+        self._head_since_s = self.idle_since_s = self.loop.time()
+        self.held_up = False
+        if sent.request.operation == "run" and answer.code != "dropped":
+            mean_s = answer.wall_s if self.mean_s is None else self.mean_s
+            self.mean_s = mean_s + _MEAN_WEIGHT * (answer.wall_s - mean_s)
+        _settle(sent, answer)
+
+    def _push(self, request: Request) -> None:
+        if not self._sent:
+            self._head_since_s = self.loop.time()
+        self._sent.append(_Sent(self._number, request))
+        self._watch()
+
+    def _skip(self, followers: list[_Sent]) -> None:
+        for sent in followers:
+            sent.withdrawn = True
+            sent.request.child = None
+        if followers and self._transport is not None:
+            drop = {"op": "drop", "ids": [sent.number for sent in followers]}
+            self._transport.write(encode_head(0, encode_header(drop), 0))
+
+    def _watch(self) -> None:
+        """Arm the timer for what is due next; one that is due earlier is left to fire."""
+        if not self._sent:
+            return
+        due_s = self._head_since_s + self._sent[0].time_s
+        if len(self._sent) > 1 and not self.held_up:
+            due_s = min(due_s, self._head_since_s + _HELD_UP_S)
+        if self._timer is not None:
+            if self._timer_at_s <= due_s:
+                return
+            self._timer.cancel()
+        self._timer_at_s = due_s
+        self._timer = self.loop.call_at(due_s, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self.lost or not self._sent:
+            return
+        first = self._sent[0]
+        running_s = self.loop.time() - self._head_since_s
+        if running_s >= first.time_s:
+            self.kill(too_late(first.request))
+            return
+        if len(self._sent) > 1 and not self.held_up and running_s >= _HELD_UP_S:
+            self.held_up = True
+            self.owner.child_held_up(self)
+        self._watch()
+
+    def _lose(self) -> list[Request]:
+        """Mark it lost, keep only the request it is on and return those it had not begun."""
+        self.started = self.ready
+        self.lost, self.ready = True, False
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting = [sent.request for sent in list(self._sent)[1:] if not sent.withdrawn]
+        while len(self._sent) > 1:
+            self._sent.pop()
+        return waiting
+
+
+def _settle(sent: _Sent, answer: Answer) -> None:
+    if not sent.withdrawn and not sent.request.future.done():
+        sent.request.future.set_result(answer)

@@ -1,0 +1,95 @@
+"""What the state machine answers: transitions to store, then instructions to carry out."""
+
+from dataclasses import dataclass, field
+
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import Assignment, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """Transition: queued → running."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """Transition to the last state; a completed job still has to be folded."""
+
+    job_id: str
+    state: JobState
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentOffered:
+    """Transition: a new assignment."""
+
+    assignment: Assignment
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentChanged:
+    """Transition of an assignment, with the reason where there is one to tell."""
+
+    assignment: Assignment
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardChanged:
+    """A shard's new state and the assignment whose result counts."""
+
+    shard: Shard
+    accepted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Instruction: send an assignment to its node."""
+
+    node_id: str
+    assignment: Assignment
+    first_item: int
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Instruction: tell a node that an assignment is no longer wanted."""
+
+    node_id: str
+    assignment_id: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The answer to one or several events; `shards` holds the newest state of each shard."""
+
+    transitions: list[JobStarted | JobEnded | AssignmentOffered | AssignmentChanged] = field(
+        default_factory=list
+    )
+    shards: dict[tuple[str, int], ShardChanged] = field(default_factory=dict)
+    instructions: list[Send | Withdraw] = field(default_factory=list)
+    # For the event stream: (shard, reason) returned, (shard, node, text) failed.
+    returned: list[tuple[Shard, str]] = field(default_factory=list)
+    failures: list[tuple[Shard, str, str]] = field(default_factory=list)
+    # The shard whose result counts, None when the result came too late.
+    counted: Shard | None = None
+
+    def shard_changed(self, shard: Shard, accepted: str | None) -> None:
+        """Remember the newest state of a shard."""
+        self.shards[shard.job_id, shard.index] = ShardChanged(shard, accepted)
+
+    def add(self, other: "Outcome") -> None:
+        """Append what came after; `counted` belongs to one event and is not taken over."""
+        self.transitions += other.transitions
+        self.shards.update(other.shards)
+        self.instructions += other.instructions
+        self.returned += other.returned
+        self.failures += other.failures
+
+    def __bool__(self) -> bool:
+        return bool(self.transitions or self.shards or self.instructions)

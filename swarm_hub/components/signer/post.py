@@ -1,0 +1,174 @@
+"""Signed messages to and from peers: sealed in batches, checked before anybody acts on them."""
+
+import asyncio
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh import (
+    Mesh,
+    Message,
+    decode_messages,
+    encode_message,
+    join_messages,
+)
+from swarm_hub.components.signer.greeting import SignedGreeter
+from swarm_hub.components.signer.replay import ReplayCache
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import MeshError, SignatureRefusedError
+from swarm_hub.models.envelope import Envelope, key_id, seal, unseal
+from swarm_hub.storage import Write
+
+_LOGGER = logging.getLogger(__name__)
+
+# What ends a peer's welcome: it forges, or it passes on what others signed (DESIGN, section 5).
+_BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
+# Envelopes stay well below the frame limit of 1 MiB.
+_BODY_MAX_BYTES: Final = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The messages of one checked envelope.
+
+    `writes` must commit together with the batch's effect; `replayed` says that the effect
+    happened before, so that the batch is only to be acknowledged again.
+    """
+
+    peer_id: str
+    trusted: bool
+    replayed: bool
+    messages: tuple[Message, ...]
+    writes: list[Write]
+
+    def of(self, kind: str) -> list[Mapping[str, Any]]:
+        """Return the fields of every message of one kind."""
+        return [fields for found, fields in self.messages if found == kind]
+
+
+class SignedPost:
+    """Sends and receives signed messages.
+
+    Messages posted in one turn of the event loop travel in one envelope a peer.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        key: SigningKey,
+        greeter: SignedGreeter,
+        replay: ReplayCache,
+        ttl_s: int,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._key = key
+        self._kid = key_id(bytes(key.verify_key))
+        self._greeter = greeter
+        self._replay = replay
+        self._ttl_s = ttl_s
+        self._waiting: dict[str, list[bytes]] = defaultdict(list)
+        self._flush_due = False
+        self._handlers: dict[str, Callable[[Batch], None]] = {}
+        self.refused: Counter[str] = Counter()
+        mesh.on("envelope", self._on_envelope)
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that workers name in `signer: trust` to obey this hub."""
+        return bytes(self._key.verify_key)
+
+    def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
+        """Hand every checked envelope with a message of these kinds to `handler`, once."""
+        for kind in kinds:
+            self._handlers[kind] = handler
+
+    def post(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        """Queue a message; a peer that is gone loses it, so the caller must be able to resend."""
+        self._waiting[peer_id].append(encode_message(kind, fields))
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    async def flush(self) -> None:
+        """Send what is queued now."""
+        self._flush()
+
+    def forget_pin(self, peer_id: str) -> None:
+        """Let a peer come back with another signing key."""
+        self._greeter.forget_pin(peer_id)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        for peer_id, messages in waiting.items():
+            for body in _bodies(messages):
+                self._send(peer_id, body)
+
+    def _send(self, peer_id: str, body: bytes) -> None:
+        envelope = seal(
+            self._key,
+            kid=self._kid,
+            iss=self._mesh.peer_id,
+            aud=peer_id,
+            now=int(self._hub.clock.time()),
+            ttl_s=self._ttl_s,
+            jti=os.urandom(16),
+            body=body,
+        )
+        try:
+            self._mesh.send(
+                peer_id,
+                "envelope",
+                {"h": envelope.header, "s": envelope.signature, "b": envelope.body},
+            )
+        except MeshError as error:
+            _LOGGER.debug("An envelope for %s was not sent: %s", peer_id, error)
+
+    def _on_envelope(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        header, signature, body = fields["h"], fields["s"], fields["b"]
+        if not all(isinstance(part, bytes) for part in (header, signature, body)):
+            raise TypeError("an envelope's parts must be bytes")
+        try:
+            checked = unseal(
+                Envelope(header, signature, body),
+                sender=peer_id,
+                me=self._mesh.peer_id,
+                key_of=self._greeter.key_of,
+                sender_time=self._greeter.time_of(peer_id),
+            )
+            replayed, writes = self._replay.check(checked)
+        except SignatureRefusedError as error:
+            self._refuse(peer_id, error)
+            return
+        if replayed:
+            self.refused["replayed"] += 1
+        messages = tuple(decode_messages(body))
+        batch = Batch(peer_id, self._greeter.trusts(checked.kid), replayed, messages, writes)
+        for handler in {self._handlers[kind] for kind, _ in messages if kind in self._handlers}:
+            handler(batch)
+
+    def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
+        self.refused[error.code] += 1
+        _LOGGER.warning("Refused an envelope from %s: %s: %s", peer_id, error.code, error)
+        if error.code in _BANNED_FOR:
+            self._hub.tasks.spawn(self._mesh.ban(peer_id, f"{error.code}: {error}"), "ban")
+
+
+def _bodies(messages: list[bytes]) -> list[bytes]:
+    """Pack encoded messages into as few CBOR arrays as fit into envelopes."""
+    packed: list[list[bytes]] = [[]]
+    size = 0
+    for message in messages:
+        if packed[-1] and size + len(message) > _BODY_MAX_BYTES:
+            packed.append([])
+            size = 0
+        packed[-1].append(message)
+        size += len(message)
+    return [join_messages(group) for group in packed]

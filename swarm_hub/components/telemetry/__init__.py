@@ -1,0 +1,39 @@
+"""Telemetry: what this device measures of itself, gossiped; what the others said last."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import voluptuous as vol
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.telemetry.board import NodeTelemetry, TelemetryBoard
+from swarm_hub.core import Hub, HubKey
+from swarm_hub.helpers import config_validation as cv
+
+__all__ = ["TELEMETRY", "NodeTelemetry", "TelemetryBoard"]
+
+TELEMETRY: Final = HubKey[TelemetryBoard]("telemetry")
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """`telemetry:`: how often this device measures itself, in seconds."""
+
+    interval: float
+
+
+CONFIG_SCHEMA = cv.section(
+    {vol.Optional("interval", default=10): cv.positive_duration}, TelemetryConfig
+)
+
+
+async def async_setup(hub: Hub, config: TelemetryConfig) -> bool:
+    """Measure and gossip on workers, listen on gateways."""
+    board = TelemetryBoard(hub, hub.services[MESH])
+    hub.services[TELEMETRY] = board
+
+    async def start() -> None:
+        board.start(config.interval)
+
+    hub.on_start(start)
+    return True

@@ -1,0 +1,84 @@
+"""The newest telemetry of each node, and the loop that publishes this device's own."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import cbor2
+
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.telemetry.probe import measure
+from swarm_hub.core import Hub
+from swarm_hub.models.event import EphemeralEvent
+from swarm_hub.models.node import Telemetry
+
+_LOGGER = logging.getLogger(__name__)
+
+TOPIC: Final = "swarm-hub/telemetry"
+_PAYLOAD_MAX_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTelemetry:
+    """New telemetry of a connected node (bus event)."""
+
+    peer_id: str
+    telemetry: Telemetry
+
+
+class TelemetryBoard:
+    """Keeps the newest telemetry of this device and of every connected node."""
+
+    def __init__(self, hub: Hub, mesh: Mesh) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._newest: dict[str, Telemetry] = {}
+        self.own = Telemetry()
+        self.own_known = asyncio.Event()
+        # A topic must be subscribed before the mesh starts; only gateways read it.
+        mesh.on_gossip(TOPIC, self._on_gossip)
+        hub.bus.listen(PeerDown, self._on_peer_down)
+        hub.bus.listen(PeerUp, self._on_peer_up)
+
+    def start(self, interval_s: float) -> None:
+        """Measure now and every `interval_s` seconds."""
+
+        async def loop() -> None:
+            while True:
+                await self._measure()
+                await asyncio.sleep(interval_s)
+
+        self._hub.tasks.supervise(loop, "telemetry")
+
+    def of(self, peer_id: str) -> Telemetry:
+        """Return the newest telemetry of a node; all unknown where none arrived yet."""
+        return self._newest.get(peer_id, Telemetry())
+
+    async def _measure(self) -> None:
+        self.own = await asyncio.to_thread(measure)
+        self.own_known.set()
+        if "worker" in self._mesh.capabilities:
+            await self._mesh.publish(TOPIC, cbor2.dumps(self.own.to_wire()))
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        # A new gateway should not wait an interval for the first measurement.
+        if "gateway" in up.hello.capabilities and self.own_known.is_set():
+            payload = cbor2.dumps(self.own.to_wire())
+            self._hub.tasks.spawn(self._mesh.publish(TOPIC, payload), "telemetry hello")
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        self._newest.pop(down.peer_id, None)
+
+    def _on_gossip(self, peer_id: str, payload: bytes) -> None:
+        # The sender is the subject: the payload names nobody, so nobody can speak for others.
+        if peer_id not in self._mesh.peers() or len(payload) > _PAYLOAD_MAX_BYTES:
+            return
+        try:
+            telemetry = Telemetry.from_wire(cbor2.loads(payload))
+        except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
+            _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
+            return
+        self._newest[peer_id] = telemetry
+        self._hub.bus.fire(NodeTelemetry(peer_id, telemetry))
+        self._hub.bus.fire(EphemeralEvent("telemetry", {"node_id": peer_id, **telemetry.to_wire()}))

@@ -1,0 +1,46 @@
+"""Measuring this device; what can't be measured is None, never zero.
+
+Android denies much of this (PermissionError) or lacks it (AttributeError).
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import psutil
+
+from swarm_hub.models.node import Telemetry
+
+_T = TypeVar("_T")
+
+# psutil compares two readings; its "since the last call" form answers a false 0 at first.
+_CPU_WINDOW_S: Final = 0.2
+_BATTERY_ZONES: Final = ("battery", "bms", "max170xx_battery")
+_CPU_ZONES: Final = ("coretemp", "cpu_thermal", "k10temp", "cpu-thermal", "soc_thermal")
+
+
+def measure() -> Telemetry:
+    """Return what this device shows now; may take a few milliseconds, so run it in a thread."""
+    battery = _known(lambda: psutil.sensors_battery())
+    return Telemetry(
+        cpu_percent=_known(lambda: psutil.cpu_percent(interval=_CPU_WINDOW_S)),
+        available_memory_bytes=_known(lambda: int(psutil.virtual_memory().available)),
+        load_1m=_known(lambda: psutil.getloadavg()[0]),
+        battery_percent=None if battery is None else float(battery.percent),
+        charging=None if battery is None else bool(battery.power_plugged),
+        temperature_c=_known(_temperature),
+    )
+
+
+def _temperature() -> float | None:
+    zones = psutil.sensors_temperatures()
+    for name in (*_BATTERY_ZONES, *_CPU_ZONES):
+        for entry in zones.get(name, ()):
+            return float(entry.current)
+    return None
+
+
+def _known(read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except (OSError, AttributeError, NotImplementedError, KeyError, RuntimeError, psutil.Error):
+        return None

@@ -1,0 +1,65 @@
+"""The worker: takes assignments onto its disk, runs them, and delivers until it is heard."""
+
+from dataclasses import dataclass
+
+import voluptuous as vol
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.sandbox import SANDBOX, default_slots
+from swarm_hub.components.signer import SIGNER
+from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.components.worker.desk import Desk
+from swarm_hub.components.worker.politeness import PolitenessConfig, PolitenessWatch
+from swarm_hub.core import Hub, StopStage
+from swarm_hub.helpers import config_validation as cv
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """`worker:`: how much of this device may be used, and when."""
+
+    slots: int | None
+    charging_only: bool
+    min_battery: float
+    max_temperature: float
+
+
+CONFIG_SCHEMA = cv.section(
+    {
+        vol.Optional("slots", default="auto"): vol.Any(
+            vol.All("auto", lambda _auto: None),
+            cv.integer(1, 256),
+            msg="expected auto or a whole number from 1 to 256",
+        ),
+        vol.Optional("charging_only", default=True): cv.boolean,
+        vol.Optional("min_battery", default=90): cv.number(0, 100),
+        vol.Optional("max_temperature", default=40): cv.number(-20, 120),
+    },
+    WorkerConfig,
+)
+
+
+async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
+    """Offer this device's slots to the gateways it trusts."""
+    mesh, service = hub.services[MESH], hub.services[SANDBOX]
+    slots = config.slots or default_slots()
+    service.sandbox.resize(slots)
+    mesh.capabilities["worker"] = {
+        "slots": slots,
+        "memory_bytes": service.limits.memory_bytes,
+    }
+    desk = Desk(hub, mesh, hub.services[SIGNER], service, slots)
+    watch = PolitenessWatch(
+        hub,
+        desk,
+        hub.services[TELEMETRY],
+        PolitenessConfig(config.charging_only, config.min_battery, config.max_temperature),
+    )
+
+    async def start() -> None:
+        await desk.start()
+        watch.start()
+
+    hub.on_start(start)
+    hub.on_stop(StopStage.DRAIN, "worker", desk.stop)
+    return True

@@ -1,0 +1,333 @@
+"""Inbox → sandbox → outbox: each step is on disk before the next one tells anybody."""
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from swarm_hub.components.mesh import Mesh, PeerUp
+from swarm_hub.components.sandbox import OK, Call, Limits, Outcome, SandboxService
+from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import MeshError, StoreError
+from swarm_hub.models import messages
+from swarm_hub.models.call import ModuleCall
+from swarm_hub.models.messages import Assign, Result
+from swarm_hub.storage import Write, inbox
+from swarm_hub.storage.inbox import InboxEntry, OutboxEntry
+from swarm_hub.util.hashing import sha256_hex
+
+_LOGGER = logging.getLogger(__name__)
+
+# Enough callers at the sandbox's door that it can hand small shards to a child in batches.
+_RUNNERS_PER_SLOT: Final = 8
+_RESEND_EVERY_S: Final = 5.0
+_RESULTS_PER_POST: Final = 64
+_ACK_DELAY_S: Final = 0.002
+_FORGET_DELAY_S: Final = 0.1
+# Assignments held at once; a gateway that sends more gets them back.
+_HELD_MAX: Final = 8192
+
+
+class Desk:
+    """What this worker accepted, runs and still has to deliver."""
+
+    def __init__(
+        self, hub: Hub, mesh: Mesh, post: SignedPost, service: SandboxService, slots: int
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._service = service
+        self._slots = slots
+        self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
+        self._held: set[str] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._unwanted: set[str] = set()
+        self._undelivered: dict[str, OutboxEntry] = {}
+        self._finished: list[OutboxEntry] = []
+        self._finished_writes: list[Write] = []
+        self._heard: list[str] = []
+        self._acks: dict[str, list[str]] = defaultdict(list)
+        self._wake = asyncio.Event()
+        self._refusing: str | None = None
+        post.on((messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK), self._on_batch)
+        mesh.serve_blobs(self._serve)
+        hub.bus.listen(PeerUp, self._on_peer_up)
+
+    async def start(self) -> None:
+        """Take up what the last life left: run the inbox again, deliver the outbox."""
+        for entry in await self._hub.store.read(inbox.open_entries):
+            self._held.add(entry.assignment_id)
+            self._queue.put_nowait(entry)
+        for done in await self._hub.store.read(inbox.undelivered):
+            self._undelivered[done.assignment_id] = done
+        if self._held or self._undelivered:
+            _LOGGER.info(
+                "Resuming %d assignments, delivering %d results",
+                len(self._held),
+                len(self._undelivered),
+            )
+        for number in range(self._slots * _RUNNERS_PER_SLOT):
+            self._hub.tasks.supervise(self._run_queue, f"runner {number}")
+        self._hub.tasks.supervise(self._finish_loop, "worker outbox")
+        self._hub.tasks.every(_RESEND_EVERY_S, self._resend, "worker resend")
+        # The first shard should not wait for a child to start.
+        self._hub.tasks.spawn(self._service.sandbox.warm(), "sandbox warm-up")
+
+    async def stop(self) -> None:
+        """Tell the gateways that this worker takes no more work."""
+        self.refuse("the hub is stopping")
+
+    def refuse(self, reason: str | None) -> None:
+        """Take no new work and say why, or take work again (None)."""
+        if reason == self._refusing:
+            return
+        self._refusing = reason
+        _LOGGER.info("Taking work again" if reason is None else f"Taking no work: {reason}")
+        for peer_id, hello in self._mesh.peers().items():
+            if "gateway" in hello.capabilities:
+                self._post.post(peer_id, messages.DRAIN, {"reason": reason})
+
+    def _on_batch(self, batch: Batch) -> None:
+        if not batch.trusted:
+            _LOGGER.warning("Refused work from %s: its key is not in signer: trust", batch.peer_id)
+            offered = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
+            self._nack(
+                batch.peer_id,
+                [shard.assignment_id for assign in offered for shard in assign.shards],
+                "this worker does not trust your key (signer: trust)",
+            )
+            return
+        for fields in batch.of(messages.RESULT_ACK):
+            self._on_delivered(messages.ids(fields))
+        for fields in batch.of(messages.CANCEL):
+            self._on_cancel(messages.ids(fields))
+        assigns = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
+        if assigns:
+            self._hub.tasks.spawn(self._accept(batch, assigns), "accept")
+        elif batch.writes:
+            self._hub.store.commit(batch.writes)
+
+    async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
+        """Write the inbox, then ACK, then run (DESIGN, section 6)."""
+        offered = [shard.assignment_id for assign in assigns for shard in assign.shards]
+        if self._refusing is not None or len(self._held) + len(offered) > _HELD_MAX:
+            self._nack(batch.peer_id, offered, self._refusing or "too many assignments held")
+            return
+        fresh = [] if batch.replayed else self._fresh(batch.peer_id, assigns)
+        self._held.update(entry.assignment_id for entry in fresh)
+        try:
+            await self._hub.store.commit([*batch.writes, inbox.accept(fresh)])
+        except StoreError as error:
+            self._held.difference_update(entry.assignment_id for entry in fresh)
+            _LOGGER.warning("Can't keep %d assignments: %s", len(fresh), error)
+            self._nack(batch.peer_id, offered, f"its store failed: {error}")
+            return
+        for entry in fresh:
+            self._queue.put_nowait(entry)
+        # The ACK may wait to share an envelope with the first result.
+        self._acks[batch.peer_id].extend(offered)
+        asyncio.get_running_loop().call_later(_ACK_DELAY_S, self._send_acks)
+
+    def _fresh(self, gateway: str, assigns: list[Assign]) -> list[InboxEntry]:
+        now = self._hub.clock.time()
+        entries = []
+        for assign in assigns:
+            call = json.dumps(
+                {"call": assign.call.to_plain(), "module_bytes": assign.module_bytes},
+                separators=(",", ":"),
+            )
+            for shard in assign.shards:
+                if shard.assignment_id in self._held or shard.assignment_id in self._undelivered:
+                    continue
+                entries.append(
+                    InboxEntry(
+                        shard.assignment_id, gateway, call, shard.input_sha, shard.size_bytes,
+                        shard.data, now,
+                    )
+                )  # fmt: skip
+        return entries
+
+    async def _run_queue(self) -> None:
+        while True:
+            entry = await self._queue.get()
+            if entry.assignment_id in self._unwanted:
+                self._unwanted.discard(entry.assignment_id)
+                continue
+            # A task of its own, so that a cancelled assignment can be stopped alone.
+            task = self._hub.tasks.spawn(self._run(entry), entry.assignment_id)
+            self._running[entry.assignment_id] = task
+            try:
+                await asyncio.wait([task])
+            finally:
+                self._running.pop(entry.assignment_id, None)
+
+    async def _run(self, entry: InboxEntry) -> None:
+        plain = json.loads(entry.call)
+        call = ModuleCall.from_plain(plain["call"])
+        try:
+            data = entry.input
+            if data is None:
+                data = await self._mesh.fetch(entry.gateway, entry.input_sha, entry.size_bytes)
+        except MeshError as error:
+            await self._give_back(entry, f"its input could not be fetched: {error}")
+            return
+
+        async def load_wasm() -> bytes:
+            return await self._module(entry.gateway, call.module_sha, plain["module_bytes"])
+
+        try:
+            outcome = await self._service.sandbox.run(self._bounded(call), data, load_wasm)
+        except MeshError as error:
+            await self._give_back(entry, f"its module could not be fetched: {error}")
+            return
+        await self._finish(entry, outcome)
+
+    def _bounded(self, call: ModuleCall) -> Call:
+        """Return the call within this worker's own limits."""
+        own = self._service.limits
+        return Call(
+            module_sha=call.module_sha,
+            abi=call.abi,
+            entry=call.entry,
+            limits=Limits(
+                memory_bytes=min(call.memory_bytes or own.memory_bytes, own.memory_bytes),
+                wall_time_s=min(call.wall_time_s or own.wall_time_s, own.wall_time_s),
+                output_bytes=min(call.output_bytes or own.output_bytes, own.output_bytes),
+                fuel=call.fuel,
+            ),
+            args=call.args,
+            env=call.env,
+            deterministic=call.deterministic,
+        )
+
+    async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
+        """Return a module's bytes, fetched once and kept as a cache."""
+        if (known := await self._hub.store.blobs.get(sha)) is not None:
+            return known
+        if size_bytes > self._service.module_bytes_max:
+            raise MeshError(f"the module is larger than {self._service.module_bytes_max} bytes")
+        wasm = await self._mesh.fetch(gateway, sha, size_bytes)
+        _, row = await self._hub.store.blobs.put(wasm, self._hub.clock.time(), durable=False)
+        await self._hub.store.commit([row])
+        return wasm
+
+    async def _finish(self, entry: InboxEntry, outcome: Outcome) -> None:
+        body: bytes | None = outcome.output if outcome.code == OK else b""
+        size_bytes = len(body or b"")
+        if body is not None and size_bytes > INLINE_MAX_BYTES:
+            sha, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
+            self._finished_writes.append(row)
+            body = None
+        else:
+            sha = sha256_hex(body or b"")
+        self._finished.append(
+            OutboxEntry(
+                assignment_id=entry.assignment_id,
+                gateway=entry.gateway,
+                code=outcome.code,
+                text=outcome.text,
+                input_sha=entry.input_sha,
+                sha=sha,
+                size_bytes=size_bytes,
+                body=body,
+                wall_s=outcome.wall_s,
+                cpu_s=outcome.cpu_s,
+                created_at=self._hub.clock.time(),
+            )
+        )
+        self._wake.set()
+
+    async def _finish_loop(self) -> None:
+        """Move finished assignments to the outbox, many in one transaction, and deliver them."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            finished, self._finished = self._finished, []
+            writes, self._finished_writes = self._finished_writes, []
+            finished = [each for each in finished if each.assignment_id not in self._unwanted]
+            heard, self._heard = self._heard, []
+            writes.append(inbox.delivered(heard))
+            while True:
+                try:
+                    await self._hub.store.commit([*inbox.finish(finished), *writes])
+                    break
+                except StoreError as error:
+                    _LOGGER.warning("Can't keep %d results yet: %s", len(finished), error)
+                    await asyncio.sleep(1)
+            for entry in finished:
+                self._held.discard(entry.assignment_id)
+                self._undelivered[entry.assignment_id] = entry
+            self._send_acks()
+            self._deliver(finished)
+
+    def _send_acks(self) -> None:
+        acks, self._acks = self._acks, defaultdict(list)
+        for gateway, held in acks.items():
+            self._post.post(gateway, messages.ACK, {"ids": held})
+
+    def _deliver(self, entries: Iterable[OutboxEntry]) -> None:
+        for entry in entries:
+            result = Result(
+                entry.assignment_id, entry.code, entry.text, entry.input_sha, entry.sha,
+                entry.size_bytes, entry.body, entry.wall_s, entry.cpu_s,
+            )  # fmt: skip
+            self._post.post(entry.gateway, messages.RESULT, result.to_wire())
+
+    async def _resend(self) -> None:
+        """Deliver again what was not acknowledged within a few seconds."""
+        peers = self._mesh.peers()
+        oldest = self._hub.clock.time() - _RESEND_EVERY_S
+        due = [
+            entry
+            for entry in self._undelivered.values()
+            if entry.gateway in peers and entry.created_at < oldest
+        ]
+        self._deliver(due[:_RESULTS_PER_POST])
+
+    async def _give_back(self, entry: InboxEntry, reason: str) -> None:
+        self._held.discard(entry.assignment_id)
+        await self._hub.store.commit(inbox.drop([entry.assignment_id]))
+        self._nack(entry.gateway, [entry.assignment_id], reason)
+
+    def _nack(self, gateway: str, assignment_ids: list[str], reason: str) -> None:
+        if assignment_ids:
+            self._post.post(gateway, messages.NACK, {"ids": assignment_ids, "reason": reason})
+
+    def _on_delivered(self, assignment_ids: list[str]) -> None:
+        known = [each for each in assignment_ids if self._undelivered.pop(each, None)]
+        if not known:
+            return
+        # Not urgent: it goes with the next results, or in a moment.
+        if not self._heard:
+            asyncio.get_running_loop().call_later(_FORGET_DELAY_S, self._wake.set)
+        self._heard += known
+
+    def _on_cancel(self, assignment_ids: list[str]) -> None:
+        for held in assignment_ids:
+            self._undelivered.pop(held, None)
+            if held in self._running:
+                self._running[held].cancel()
+            elif held in self._held:
+                self._unwanted.add(held)
+            self._held.discard(held)
+        self._hub.store.commit(inbox.drop(assignment_ids))
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        if "gateway" not in up.hello.capabilities:
+            return
+        if self._refusing is not None:
+            self._post.post(up.peer_id, messages.DRAIN, {"reason": self._refusing})
+        waiting = [each for each in self._undelivered.values() if each.gateway == up.peer_id]
+        self._deliver(waiting)
+
+    async def _serve(self, peer_id: str, sha: str) -> bytes | None:
+        """Give a gateway the body of a large result of its own."""
+        wanted = any(
+            entry.sha == sha and entry.gateway == peer_id for entry in self._undelivered.values()
+        )
+        return await self._hub.store.blobs.get(sha) if wanted else None

@@ -1,0 +1,62 @@
+"""When a device is left alone: on battery, too warm, or when its battery can't be read."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_hub.components.telemetry import TelemetryBoard
+from swarm_hub.components.worker.desk import Desk
+from swarm_hub.core import Hub
+from swarm_hub.models.node import Telemetry
+
+_CHECK_EVERY_S: Final = 2.0
+# After a refusal the device rests this long, so that a reading near the edge does not flicker.
+_REST_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PolitenessConfig:
+    """The owner's conditions; a device without a battery ignores the first two."""
+
+    charging_only: bool
+    min_battery: float
+    max_temperature: float
+
+
+def refusal(config: PolitenessConfig, telemetry: Telemetry) -> str | None:
+    """Return why the device takes no work now, None when it does."""
+    battery = telemetry.battery_percent
+    if battery is None:
+        return None
+    if config.charging_only and telemetry.charging is not True:
+        return "not charging"
+    if battery < config.min_battery:
+        return f"battery below {config.min_battery:g} %"
+    if telemetry.temperature_c is not None and telemetry.temperature_c > config.max_temperature:
+        return f"warmer than {config.max_temperature:g} °C"
+    return None
+
+
+class PolitenessWatch:
+    """Tells the desk, and with it the gateways, when the device is to be left alone."""
+
+    def __init__(
+        self, hub: Hub, desk: Desk, telemetry: TelemetryBoard, config: PolitenessConfig
+    ) -> None:
+        self._hub = hub
+        self._desk = desk
+        self._telemetry = telemetry
+        self._config = config
+        self._resting_until = 0.0
+
+    def start(self) -> None:
+        """Check every two seconds."""
+        self._hub.tasks.every(_CHECK_EVERY_S, self._check, "politeness")
+
+    async def _check(self) -> None:
+        now = self._hub.clock.monotonic()
+        reason = refusal(self._config, self._telemetry.own)
+        if reason is not None:
+            self._resting_until = now + _REST_S
+            self._desk.refuse(reason)
+        elif now >= self._resting_until:
+            self._desk.refuse(None)

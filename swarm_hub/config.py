@@ -1,0 +1,137 @@
+"""The configuration directory: reading its YAML, and naming every problem with file and line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import voluptuous as vol
+
+from swarm_hub.const import CONFIG_FILE
+from swarm_hub.exceptions import ConfigError, ConfigProblem
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap, load_yaml
+
+_T = TypeVar("_T")
+
+CORE_SECTIONS: Final = ("hub", "storage")
+_SQLITE_URL: Final = "sqlite:///"
+# voluptuous speaks of Python's types; these are the words of the file's author.
+_PLAINER: Final = {
+    "expected a dictionary": "expected keys and values below it, each on its own line",
+    "required key not provided": "this key is required",
+    "expected str": "expected text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HubConfig:
+    """`hub:`: what this device is called."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """`storage:`: where the store is."""
+
+    url: str
+
+    def path(self, config_dir: Path) -> Path:
+        """Return the database file; a relative one is inside the configuration directory."""
+        return config_dir / self.url.removeprefix(_SQLITE_URL)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A read configuration: the core's sections checked, the components' still as written."""
+
+    directory: Path
+    hub: HubConfig
+    storage: StorageConfig
+    sections: YamlMap
+
+
+def read_configuration(directory: Path, default_name: str) -> Configuration:
+    """Read `configuration.yaml`; raises ConfigError with every problem of its top level."""
+    path = directory / CONFIG_FILE
+    if not path.exists():
+        raise ConfigError(
+            [
+                ConfigProblem(
+                    str(path), None, "", f"does not exist; run: swarm-hub init -c {directory}"
+                )
+            ]
+        )
+    content = load_yaml(path, directory)
+    if content is None:
+        content = YamlMap()
+        content.places = {}
+    if not isinstance(content, YamlMap):
+        raise ConfigError(
+            [ConfigProblem(CONFIG_FILE, 1, "", "expected sections such as `gateway:`")]
+        )
+    return Configuration(
+        directory=directory,
+        hub=validate_section(content, "hub", _hub_schema(default_name)),
+        storage=validate_section(content, "storage", _STORAGE_SCHEMA),
+        sections=content,
+    )
+
+
+def validate_section(content: YamlMap, domain: str, schema: Callable[[Any], _T]) -> _T:
+    """Check one section; raises ConfigError with every problem, its line and a suggestion."""
+    value = content.get(domain)
+    try:
+        return schema(value)
+    except vol.MultipleInvalid as error:
+        problems = [_located(content, domain, each) for each in error.errors]
+    except vol.Invalid as error:
+        problems = [_located(content, domain, error)]
+    raise ConfigError(problems)
+
+
+def problem_at(content: YamlMap, domain: str, message: str) -> ConfigProblem:
+    """Return a problem of a whole section."""
+    place = content.places.get(domain)
+    if place is None:
+        return ConfigProblem(CONFIG_FILE, None, domain, message)
+    return ConfigProblem(place.file, place.line, domain, message)
+
+
+def _located(content: YamlMap, domain: str, error: vol.Invalid) -> ConfigProblem:
+    path = [domain, *(str(getattr(part, "schema", part)) for part in error.path)]
+    place = _place(content, [domain, *error.path])
+    message = _PLAINER.get(error.msg, error.msg)
+    if place is None:
+        return ConfigProblem(CONFIG_FILE, None, " → ".join(path), message)
+    return ConfigProblem(place.file, place.line, " → ".join(path), message)
+
+
+def _place(content: YamlMap, path: list[Any]) -> Place | None:
+    place: Place | None = None
+    current: Any = content
+    for part in path:
+        key = getattr(part, "schema", part)
+        inside_list = isinstance(current, YamlList) and isinstance(key, int) and key < len(current)
+        if inside_list or (isinstance(current, YamlMap) and key in current):
+            place, current = current.places[key], current[key]
+        else:
+            break
+    return place
+
+
+def _storage_url(value: Any) -> str:
+    if isinstance(value, str) and value.startswith(_SQLITE_URL) and len(value) > len(_SQLITE_URL):
+        return value
+    raise vol.Invalid(f"expected an address such as sqlite:///swarm_hub.db, got {value!r}")
+
+
+def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
+    name = vol.All(str, vol.Length(min=1, max=64))
+    return cv.section({vol.Optional("name", default=default_name): name}, HubConfig)
+
+
+_STORAGE_SCHEMA: Final = cv.section(
+    {vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url}, StorageConfig
+)

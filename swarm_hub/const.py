@@ -1,0 +1,21 @@
+"""Names and numbers that several rooms share."""
+
+from typing import Final
+
+__version__: Final = "0.1.0"
+
+CONFIG_FILE: Final = "configuration.yaml"
+SECRETS_FILE: Final = "secrets.yaml"
+STORAGE_DIR: Final = ".storage"
+CUSTOM_COMPONENTS_DIR: Final = "custom_components"
+LOCK_FILE: Final = ".storage/hub.lock"
+IDENTITY_KEY_FILE: Final = "identity.key"
+SIGNER_KEY_FILE: Final = "signer.key"
+ADMIN_TOKEN_FILE: Final = "admin.token"
+TOKENS_FILE: Final = "tokens.json"
+
+DEFAULT_API_PORT: Final = 8470
+DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_API_PORT}"
+
+# Bodies up to this size live in their database row; larger ones are blob files.
+INLINE_MAX_BYTES: Final = 64 * 1024

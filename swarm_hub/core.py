@@ -1,0 +1,171 @@
+"""The hub: its services, its event bus and its life from start to stop."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast, overload
+
+from ulid_transform import ulid_now
+
+from swarm_hub.const import STORAGE_DIR
+from swarm_hub.storage import Store
+from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util.clock import Clock
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_E = TypeVar("_E")
+
+
+# No slots: `HubKey[T](…)` sets an attribute, which a slotted frozen dataclass answers wrongly.
+@dataclass(frozen=True)
+class HubKey(Generic[_T]):
+    """The typed name under which a component offers its service."""
+
+    name: str
+
+
+class Services:
+    """What the components offer each other, by typed key."""
+
+    def __init__(self) -> None:
+        self._services: dict[HubKey[Any], object] = {}
+
+    def __setitem__(self, key: HubKey[_T], service: _T) -> None:
+        self._services[key] = service
+
+    def __getitem__(self, key: HubKey[_T]) -> _T:
+        return cast(_T, self._services[key])
+
+    @overload
+    def get(self, key: HubKey[_T]) -> _T | None: ...
+    @overload
+    def get(self, key: HubKey[_T], default: _T) -> _T: ...
+    def get(self, key: HubKey[_T], default: _T | None = None) -> _T | None:
+        """Return the service, or `default` where no component offers it."""
+        return cast(_T | None, self._services.get(key, default))
+
+
+class EventBus:
+    """Typed events: a listener names the class of the events it wants."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[type[Any], list[Callable[[Any], None]]] = defaultdict(list)
+
+    def listen(self, kind: type[_E], listener: Callable[[_E], None]) -> Callable[[], None]:
+        """Call `listener` for each event of class `kind`; returns the way to stop."""
+        self._listeners[kind].append(listener)
+
+        def remove() -> None:
+            self._listeners[kind].remove(listener)
+
+        return remove
+
+    def fire(self, event: object) -> None:
+        """Hand `event` to its listeners at once; one that raises is logged, the others go on."""
+        for listener in tuple(self._listeners.get(type(event), ())):
+            try:
+                listener(event)
+            except Exception:
+                _LOGGER.exception("A listener of %s failed", type(event).__name__)
+
+
+class HubState(StrEnum):
+    """The hub's own life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class StopStage(IntEnum):
+    """The order in which a hub stops; each stage ends before the next begins."""
+
+    INTAKE = 1  # take no new requests or work
+    DRAIN = 2  # hand back or finish what was taken
+    DISCONNECT = 3  # leave the mesh, end children
+    CLOSE = 4  # last writes
+
+
+@dataclass(frozen=True, slots=True)
+class _StopStep:
+    stage: StopStage
+    name: str
+    work: Callable[[], Awaitable[None]]
+    timeout_s: float
+
+
+class Hub:
+    """One running process with its configuration directory."""
+
+    def __init__(self, config_dir: Path, name: str, store: Store, clock: Clock) -> None:
+        self.config_dir = config_dir
+        self.name = name
+        self.store = store
+        self.clock = clock
+        self.boot_id = ulid_now()
+        self.bus = EventBus()
+        self.services = Services()
+        self.tasks = TaskSupervisor()
+        self.state = HubState.STARTING
+        self._start_steps: list[Callable[[], Awaitable[None]]] = []
+        self._stop_steps: list[_StopStep] = []
+        self._stop_asked = asyncio.Event()
+        self.exit_code = 0
+
+    def storage_path(self, *parts: str) -> Path:
+        """Return a path inside the hub's private `.storage` directory."""
+        return self.config_dir.joinpath(STORAGE_DIR, *parts)
+
+    def on_start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` once every component is set up, in the order of registration."""
+        self._start_steps.append(work)
+
+    def on_stop(
+        self, stage: StopStage, name: str, work: Callable[[], Awaitable[None]], timeout_s: float = 5
+    ) -> None:
+        """Run `work` at stop, in its stage, latest registered first, for at most `timeout_s`."""
+        self._stop_steps.append(_StopStep(stage, name, work, timeout_s))
+
+    async def start(self) -> None:
+        """Run the start steps; the hub is ready when this returns."""
+        self.store.on_committed(self.bus.fire)
+        for work in self._start_steps:
+            await work()
+        self.state = HubState.RUNNING
+
+    def ask_to_stop(self, exit_code: int = 0) -> None:
+        """Let `wait_stopped` return; the caller of `start` then calls `stop`."""
+        self.exit_code = max(self.exit_code, exit_code)
+        self._stop_asked.set()
+
+    async def wait_asked_to_stop(self) -> None:
+        """Return when somebody called `ask_to_stop`."""
+        await self._stop_asked.wait()
+
+    async def stop(self) -> None:
+        """Stop in stages; a step that fails or takes too long is logged and left behind."""
+        if self.state in (HubState.STOPPING, HubState.STOPPED):
+            return
+        self.state = HubState.STOPPING
+        for stage in StopStage:
+            if stage is StopStage.CLOSE:
+                await self.tasks.stop(timeout_s=3)
+            for step in reversed([step for step in self._stop_steps if step.stage is stage]):
+                await self._run_stop_step(step)
+        await self.store.close()
+        self.state = HubState.STOPPED
+
+    async def _run_stop_step(self, step: _StopStep) -> None:
+        try:
+            async with asyncio.timeout(step.timeout_s):
+                await step.work()
+        except TimeoutError:
+            _LOGGER.warning("Stopping %s took more than %.1f s", step.name, step.timeout_s)
+        except Exception:
+            _LOGGER.exception("Stopping %s failed", step.name)

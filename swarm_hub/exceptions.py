@@ -1,0 +1,72 @@
+"""The errors a user can meet; each message names the thing, the expectation and the way out."""
+
+from dataclasses import dataclass
+
+
+class HubError(Exception):
+    """Base of every error that is shown to a user without a traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One mistake in the configuration: where it is, what is wrong and what to do."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+class ConfigError(HubError):
+    """The configuration can't be used; carries every problem found, not only the first."""
+
+    def __init__(self, problems: list[ConfigProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class SetupError(HubError):
+    """A component could not be set up."""
+
+
+class StoreError(HubError):
+    """The store refused or failed an operation."""
+
+
+class StoreBusyError(StoreError):
+    """The writer's queue is full; the caller should come back later."""
+
+
+class MeshError(HubError):
+    """The mesh can't listen, dial or deliver."""
+
+
+class SignatureRefusedError(HubError):
+    """An envelope or a hello was refused; `code` names the check that failed."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RequestError(HubError):
+    """A request is refused; the API turns it into a 4xx/5xx body `{message, code, errors}`."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        errors: list[dict[str, str]] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.errors = errors or []
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,1 @@
+"""What components share on top of the core: validation, platforms."""

@@ -1,0 +1,156 @@
+"""Validators for component schemas, and from a validated mapping to a frozen dataclass."""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import voluptuous as vol
+
+from swarm_hub.util.units import parse_duration, parse_size
+
+_T = TypeVar("_T")
+
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z", re.ASCII)
+
+
+def section(keys: dict[Any, Any], into: Callable[..., _T]) -> Callable[[Any], _T]:
+    """Return a validator of a YAML section: checks its keys, then builds the dataclass `into`.
+
+    An empty section (`worker:` with nothing below) takes every default.
+    """
+    schema = vol.Schema(keys)
+    known = tuple(str(getattr(key, "schema", key)) for key in keys)
+
+    def validate(value: Any) -> _T:
+        try:
+            return into(**schema({} if value is None else value))
+        except vol.MultipleInvalid as error:
+            raise vol.MultipleInvalid([_explained(each, known) for each in error.errors]) from None
+
+    validate.schema = schema  # type: ignore[attr-defined]
+    return validate
+
+
+def size(value: Any) -> int:
+    """Validate a size in bytes: an integer or text such as `128MiB`."""
+    return _converted(parse_size, value)
+
+
+def duration(value: Any) -> float:
+    """Validate a duration in seconds: a number or text such as `24h`."""
+    return _converted(parse_duration, value)
+
+
+def positive_duration(value: Any) -> float:
+    """Validate a duration that is not zero."""
+    seconds = duration(value)
+    if seconds <= 0:
+        raise vol.Invalid("a duration above 0 is needed")
+    return seconds
+
+
+def boolean(value: Any) -> bool:
+    """Validate true or false; text such as "yes" is refused so that a typo is never a yes."""
+    if not isinstance(value, bool):
+        raise vol.Invalid(f"expected true or false, got {value!r}")
+    return value
+
+
+def integer(low: int, high: int) -> Callable[[Any], int]:
+    """Return a validator of a whole number between `low` and `high`, both included."""
+
+    def validate(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise vol.Invalid(f"expected a whole number from {low} to {high}, got {value!r}")
+        return value
+
+    return validate
+
+
+def number(low: float, high: float) -> Callable[[Any], float]:
+    """Return a validator of a finite number between `low` and `high`, both included."""
+
+    def validate(value: Any) -> float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or not low <= value <= high
+        ):
+            raise vol.Invalid(f"expected a number from {low:g} to {high:g}, got {value!r}")
+        return float(value)
+
+    return validate
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """Return a validator of one of a few words, with a suggestion for a near miss."""
+
+    def validate(value: Any) -> str:
+        if value not in choices:
+            raise vol.Invalid(
+                f"expected one of {', '.join(choices)}, got {value!r}"
+                + did_you_mean(str(value), choices)
+            )
+        return str(value)
+
+    return validate
+
+
+def host(value: Any) -> str:
+    """Validate an IP address or host name to listen on."""
+    if isinstance(value, str):
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            if _HOST.match(value):
+                return value
+    raise vol.Invalid(f"expected an IP address or host name, got {value!r}")
+
+
+def public_key(value: Any) -> bytes:
+    """Validate an Ed25519 public key in hex (64 digits)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value, re.ASCII):
+        raise vol.Invalid(
+            f"expected a signer's public key (64 hex digits, see `swarm-hub key show`), "
+            f"got {value!r}"
+        )
+    return bytes.fromhex(value)
+
+
+def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
+    """Return a validator of a list, which becomes a tuple."""
+    schema = vol.Schema([validator])
+
+    def validate(value: Any) -> tuple[_T, ...]:
+        if not isinstance(value, list):
+            raise vol.Invalid(f"expected a list, got {value!r}")
+        return tuple(schema(value))
+
+    return validate
+
+
+def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> str:
+    """Return `; did you mean X?` for the nearest known word, or nothing where none is near."""
+    # difflib costs 5 ms to import and is needed only when somebody mistyped.
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
+    if error.msg != "extra keys not allowed" or len(error.path) != 1:
+        return error
+    key = str(error.path[0])
+    hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"
+    return vol.Invalid(f"unknown key{hint}", path=error.path)
+
+
+def _converted(convert: Callable[[Any], _T], value: Any) -> _T:
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise vol.Invalid(str(error)) from None

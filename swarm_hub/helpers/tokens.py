@@ -1,0 +1,92 @@
+"""Bearer tokens: kept hashed in one file, read again when another process changed it."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from ulid_transform import ulid_now
+
+from swarm_hub.exceptions import HubError
+from swarm_hub.util.files import write_atomic
+
+SCOPES: Final = ("read", "submit", "admin")
+_PREFIX: Final = "swh_"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is kept; each scope includes those before it in `SCOPES`."""
+
+    id: str
+    name: str
+    scope: str
+    sha256: str
+    created_at: float
+
+    def allows(self, scope: str) -> bool:
+        """Whether this token may do what needs `scope`."""
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+
+class TokenFile:
+    """The tokens of one hub; commands and the hub use it side by side."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_at: tuple[int, int] | None = None
+        self._by_hash: dict[str, Token] = {}
+
+    def find(self, secret: str) -> Token | None:
+        """Return the token with that secret; looking up its hash leaks no timing of the secret."""
+        self._refresh()
+        return self._by_hash.get(_hash(secret))
+
+    def all(self) -> list[Token]:
+        """Return every token, oldest first."""
+        self._refresh()
+        return sorted(self._by_hash.values(), key=lambda token: token.id)
+
+    def create(self, name: str, scope: str, now: float) -> tuple[Token, str]:
+        """Add a token; returns it with its secret, which is shown this once."""
+        secret = _PREFIX + secrets.token_urlsafe(24)
+        token = Token(ulid_now(), name, scope, _hash(secret), now)
+        self._write([*self.all(), token])
+        return token, secret
+
+    def revoke(self, token_id: str) -> bool:
+        """Remove a token; returns whether there was one of that id."""
+        kept = [token for token in self.all() if token.id != token_id]
+        if len(kept) == len(self._by_hash):
+            return False
+        self._write(kept)
+        return True
+
+    def _refresh(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._by_hash, self._read_at = {}, None
+            return
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp == self._read_at:
+            return
+        try:
+            tokens = [Token(**plain) for plain in json.loads(self._path.read_bytes())]
+        except (OSError, ValueError, TypeError) as error:
+            raise HubError(
+                f"{self._path}: the token file can't be read ({error}); restore it, or delete it "
+                "and make new tokens with: swarm-hub token create"
+            ) from error
+        self._by_hash = {token.sha256: token for token in tokens}
+        self._read_at = stamp
+
+    def _write(self, tokens: list[Token]) -> None:
+        plain = [asdict(token) for token in tokens]
+        write_atomic(self._path, json.dumps(plain, indent=1).encode(), mode=0o600)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,156 @@
+"""Finding components: their manifests are read before any of their code is imported."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.const import CUSTOM_COMPONENTS_DIR
+from swarm_hub.exceptions import SetupError
+
+_BUILT_IN: Final = Path(__file__).parent / "components"
+_MANIFEST_MAX_BYTES: Final = 64 * 1024
+_DOMAIN: Final = vol.Match(r"^[a-z][a-z0-9_]{0,40}\Z")
+_MANIFEST_SCHEMA: Final = vol.Schema(
+    {
+        vol.Required("domain"): _DOMAIN,
+        vol.Required("name"): str,
+        vol.Required("documentation"): str,
+        vol.Optional("version", default=""): str,
+        vol.Optional("dependencies", default=list): [_DOMAIN],
+        vol.Optional("after_dependencies", default=list): [_DOMAIN],
+        vol.Optional("requirements", default=list): [str],
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a component says of itself in `manifest.json`."""
+
+    domain: str
+    name: str
+    documentation: str
+    version: str
+    dependencies: tuple[str, ...]
+    after_dependencies: tuple[str, ...]
+    requirements: tuple[str, ...]
+    folder: Path
+    custom: bool
+
+    def import_component(self) -> ModuleType:
+        """Import the component's package; raises SetupError when that fails."""
+        try:
+            if not self.custom:
+                return importlib.import_module(f"swarm_hub.components.{self.domain}")
+            return _import_custom(self.domain, self.folder)
+        except Exception as error:
+            raise SetupError(f"{self.domain}: its code can't be imported: {error}") from error
+
+
+class ComponentIndex:
+    """The components this hub could load; `custom_components/` wins over built-in ones."""
+
+    def __init__(self, config_dir: Path) -> None:
+        self._custom = config_dir / CUSTOM_COMPONENTS_DIR
+        self._manifests: dict[str, Manifest] = {}
+
+    def domains(self) -> list[str]:
+        """Return every domain there is a folder for."""
+        found = {path.parent.name for path in _BUILT_IN.glob("*/manifest.json")}
+        found |= {path.parent.name for path in self._custom.glob("*/manifest.json")}
+        return sorted(found)
+
+    def manifest(self, domain: str) -> Manifest | None:
+        """Return a component's manifest, None for an unknown domain.
+
+        Raises SetupError when there is one but it can't be used.
+        """
+        if domain not in self._manifests:
+            for folder, custom in ((self._custom / domain, True), (_BUILT_IN / domain, False)):
+                if (folder / "manifest.json").is_file():
+                    self._manifests[domain] = _read_manifest(folder, custom)
+                    break
+        return self._manifests.get(domain)
+
+    def order(self, domains: set[str]) -> list[Manifest]:
+        """Return the manifests of `domains` and of all they depend on, dependencies first.
+
+        Raises SetupError for an unknown dependency or a circle.
+        """
+        wanted: dict[str, Manifest] = {}
+        queue = sorted(domains)
+        while queue:
+            domain = queue.pop()
+            if domain in wanted:
+                continue
+            manifest = self.manifest(domain)
+            if manifest is None:
+                raise SetupError(f"{domain}: there is no such component")
+            wanted[domain] = manifest
+            queue.extend(manifest.dependencies)
+        ordered: list[Manifest] = []
+        for domain in sorted(wanted):
+            self._visit(domain, wanted, ordered, ())
+        return ordered
+
+    def _visit(
+        self,
+        domain: str,
+        wanted: dict[str, Manifest],
+        ordered: list[Manifest],
+        trail: tuple[str, ...],
+    ) -> None:
+        manifest = wanted[domain]
+        if manifest in ordered:
+            return
+        if domain in trail:
+            raise SetupError(f"components depend on each other in a circle: {' → '.join(trail)}")
+        for before in (*manifest.dependencies, *manifest.after_dependencies):
+            if before in wanted:
+                self._visit(before, wanted, ordered, (*trail, domain))
+        ordered.append(manifest)
+
+
+def _read_manifest(folder: Path, custom: bool) -> Manifest:
+    path = folder / "manifest.json"
+    try:
+        if path.stat().st_size > _MANIFEST_MAX_BYTES:
+            raise SetupError(f"{path}: larger than 64 KiB")
+        fields: dict[str, Any] = _MANIFEST_SCHEMA(json.loads(path.read_bytes()))
+    except (OSError, ValueError, vol.Invalid) as error:
+        raise SetupError(f"{path}: {error}") from error
+    if fields["domain"] != folder.name:
+        raise SetupError(f"{path}: domain must be the folder's name, {folder.name}")
+    if custom and not fields["version"]:
+        raise SetupError(f"{path}: a custom component needs a version")
+    for key in ("dependencies", "after_dependencies", "requirements"):
+        fields[key] = tuple(fields[key])
+    return Manifest(folder=folder, custom=custom, **fields)
+
+
+def _import_custom(domain: str, folder: Path) -> ModuleType:
+    name = f"{CUSTOM_COMPONENTS_DIR}.{domain}"
+    if CUSTOM_COMPONENTS_DIR not in sys.modules:
+        package = ModuleType(CUSTOM_COMPONENTS_DIR)
+        package.__path__ = []
+        sys.modules[CUSTOM_COMPONENTS_DIR] = package
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder} has no __init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module

@@ -1,0 +1,35 @@
+"""How a module is called: what a worker needs besides the module and the shard's bytes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """The job's part of a call; a limit of None leaves the worker's own."""
+
+    module_sha: str
+    abi: str
+    entry: str
+    fuel: int | None = None
+    memory_bytes: int | None = None
+    wall_time_s: float | None = None
+    output_bytes: int | None = None
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    deterministic: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain values for CBOR or JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Rebuild a call; raises TypeError, ValueError or KeyError on a wrong shape."""
+        return cls(
+            **{
+                **plain,
+                "args": tuple(str(arg) for arg in plain["args"]),
+                "env": tuple((str(key), str(value)) for key, value in plain["env"]),
+            }
+        )

@@ -1,0 +1,159 @@
+"""The signed wrapper around a batch of messages that have effect.
+
+Header: deterministic CBOR `{v, typ, kid, iss, aud, iat, exp, jti, body_hash, body_len}`; signed
+is `b"swarm-hub/v2/" + typ + NUL + header` with Ed25519. The body travels raw beside it.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cbor2
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from swarm_hub.exceptions import SignatureRefusedError
+
+VERSION: Final = 2
+TYPE_BATCH: Final = "batch"
+TYPE_HELLO: Final = "hello"
+TTL_MAX_S: Final = 300
+SKEW_S: Final = 120
+_HEADER_MAX_BYTES: Final = 1024
+_DOMAIN: Final = b"swarm-hub/v2/"
+_FIELDS: Final = {
+    "v": int, "typ": str, "kid": str, "iss": str, "aud": str,
+    "iat": int, "exp": int, "jti": bytes, "body_hash": bytes, "body_len": int,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A sealed envelope as it travels."""
+
+    header: bytes
+    signature: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of an envelope whose signature, addressee and body were checked."""
+
+    kid: str
+    iss: str
+    jti: bytes
+    exp: int
+    body_hash: bytes
+
+
+def key_id(public_key: bytes) -> str:
+    """Return the `kid`: the first 16 hex digits of the SHA-256 of the public key."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
+def sign(key: SigningKey, typ: str, canonical: bytes) -> bytes:
+    """Return the 64-byte Ed25519 signature of canonical CBOR under its type."""
+    return key.sign(_DOMAIN + typ.encode() + b"\0" + canonical).signature
+
+
+def verify(public_key: bytes, typ: str, canonical: bytes, signature: bytes) -> bool:
+    """Return whether the signature is of these bytes, under that type, by that key."""
+    try:
+        VerifyKey(public_key).verify(_DOMAIN + typ.encode() + b"\0" + canonical, signature)
+    except (BadSignatureError, ValueError, TypeError):
+        return False
+    return True
+
+
+def seal(
+    key: SigningKey, *, kid: str, iss: str, aud: str, now: int, ttl_s: int, jti: bytes, body: bytes
+) -> Envelope:
+    """Return a signed envelope for `aud`, valid for `ttl_s` seconds from `now`."""
+    header = canonical(
+        {
+            "v": VERSION,
+            "typ": TYPE_BATCH,
+            "kid": kid,
+            "iss": iss,
+            "aud": aud,
+            "iat": now,
+            "exp": now + ttl_s,
+            "jti": jti,
+            "body_hash": hashlib.sha256(body).digest(),
+            "body_len": len(body),
+        }
+    )
+    return Envelope(header, sign(key, TYPE_BATCH, header), body)
+
+
+def unseal(
+    envelope: Envelope,
+    *,
+    sender: str,
+    me: str,
+    key_of: Callable[[str, str], bytes | None],
+    sender_time: float,
+) -> Header:
+    """Check an envelope that `sender` delivered; returns its header.
+
+    `key_of(iss, kid)` gives the public key of an issuer, None for an unknown one;
+    `sender_time` is the sender's clock as far as we know it. Raises SignatureRefusedError with
+    the code of the check that failed; nothing of the body may be used before this returned.
+    """
+    fields = _decode_header(envelope.header)
+    if fields["iss"] != sender:
+        raise SignatureRefusedError(
+            "relayed", f"an envelope issued by {fields['iss']} was delivered by {sender}"
+        )
+    public_key = key_of(fields["iss"], fields["kid"])
+    if public_key is None:
+        raise SignatureRefusedError("unknown_key", f"the key {fields['kid']} is not trusted here")
+    if not verify(public_key, fields["typ"], envelope.header, envelope.signature):
+        raise SignatureRefusedError("bad_signature", "the signature is not of this envelope")
+    if fields["aud"] != me:
+        raise SignatureRefusedError("wrong_audience", f"the envelope is for {fields['aud']}")
+    if (
+        fields["body_len"] != len(envelope.body)
+        or fields["body_hash"] != hashlib.sha256(envelope.body).digest()
+    ):
+        raise SignatureRefusedError("bad_body", "the body is not the one that was signed")
+    _check_time(fields["iat"], fields["exp"], sender_time)
+    return Header(fields["kid"], fields["iss"], fields["jti"], fields["exp"], fields["body_hash"])
+
+
+def canonical(fields: dict[str, Any]) -> bytes:
+    """Encode as deterministic CBOR (RFC 8949, section 4.2)."""
+    return cbor2.dumps(fields, canonical=True)
+
+
+def _decode_header(raw: bytes) -> dict[str, Any]:
+    if len(raw) > _HEADER_MAX_BYTES:
+        raise SignatureRefusedError("malformed", "the envelope's header is too long")
+    try:
+        fields = cbor2.loads(raw)
+        # The decoder takes duplicate keys, long forms and trailing bytes; the signature is of
+        # one spelling only, so decoding and encoding again must give the same bytes.
+        same = isinstance(fields, dict) and canonical(fields) == raw
+    except Exception as error:
+        raise SignatureRefusedError("malformed", f"the header can't be read: {error}") from error
+    if (
+        not same
+        or fields.keys() != _FIELDS.keys()
+        or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
+    ):
+        raise SignatureRefusedError("malformed", "the header is not canonical or has other fields")
+    if fields["v"] != VERSION or fields["typ"] != TYPE_BATCH or len(fields["jti"]) != 16:
+        raise SignatureRefusedError("malformed", "the header has an unknown version or type")
+    checked: dict[str, Any] = fields
+    return checked
+
+
+def _check_time(iat: int, exp: int, sender_time: float) -> None:
+    if not 0 < exp - iat <= TTL_MAX_S:
+        raise SignatureRefusedError("expired", f"a lifetime of {exp - iat} s is not allowed")
+    if sender_time > exp + SKEW_S:
+        raise SignatureRefusedError("expired", f"it expired {sender_time - exp:.0f} s ago")
+    if iat > sender_time + SKEW_S:
+        raise SignatureRefusedError("expired", f"it is from {iat - sender_time:.0f} s ahead")

@@ -1,0 +1,53 @@
+"""Events that dashboards follow: durable ones carry a sequence number that never repeats."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class EventType(StrEnum):
+    """Every durable event there is."""
+
+    JOB_QUEUED = "job_queued"
+    JOB_RUNNING = "job_running"
+    JOB_COMPLETED = "job_completed"
+    JOB_FAILED = "job_failed"
+    JOB_CANCELLED = "job_cancelled"
+    JOB_PRUNED = "job_pruned"
+    SHARD_ASSIGNED = "shard_assigned"
+    SHARD_DONE = "shard_done"
+    SHARD_RETURNED = "shard_returned"
+    SHARD_FAILED = "shard_failed"
+    NODE_UP = "node_up"
+    NODE_DOWN = "node_down"
+    NODE_BANNED = "node_banned"
+    NODE_UNBANNED = "node_unbanned"
+    COMPONENT_FAILED = "component_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A durable event on its way into the store; `data` is JSON-serialisable."""
+
+    event_type: EventType
+    data: dict[str, Any]
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DurableEvent:
+    """A committed event; fired on the bus in the order of its `seq`."""
+
+    seq: int
+    event_type: EventType
+    time_fired: float
+    data: dict[str, Any]
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EphemeralEvent:
+    """A passing event (`telemetry`, `job_progress`): without `seq`, not kept, may be dropped."""
+
+    event_type: str
+    data: dict[str, Any]

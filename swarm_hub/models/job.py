@@ -1,0 +1,107 @@
+"""A job: a Wasm module, a dataset and a spec."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Self
+
+
+class JobState(StrEnum):
+    """Where a job is in its life: queued → running → completed | failed | cancelled."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to the job's shards."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class Split(StrEnum):
+    """How a dataset falls into items; `records:N` is RECORDS with a record size."""
+
+    I32 = "i32"
+    LINES = "lines"
+    JSON = "json"
+    FILES = "files"
+    RANGE = "range"
+    RECORDS = "records"
+
+
+REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list")
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What a job asks for within the worker's own limits; None leaves the worker's limit."""
+
+    fuel: int | None = None
+    memory: int | None = None
+    wall_time: float | None = None
+    output: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """How to cut, call and fold; field names are those of the REST spec."""
+
+    abi: str
+    entry: str
+    split: Split
+    record_bytes: int
+    reduce: str
+    shard_size: int | None = None
+    redundancy: int = 1
+    deterministic: bool = False
+    limits: JobLimits = field(default_factory=JobLimits)
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain values that `from_json` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Self:
+        """Rebuild a spec from what `to_json` gave; the store is trusted, so nothing is checked."""
+        return cls(
+            **{
+                **plain,
+                "split": Split(plain["split"]),
+                "limits": JobLimits(**plain["limits"]),
+                "args": tuple(plain["args"]),
+                "env": tuple((key, value) for key, value in plain["env"]),
+                "labels": tuple((key, value) for key, value in plain["labels"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the store keeps it; times are seconds since the epoch."""
+
+    id: str
+    state: JobState
+    spec: JobSpec
+    module_sha: str
+    module_bytes: int
+    dataset_sha: str
+    n_items: int
+    dataset_bytes: int
+    range_start: int
+    created_at: float
+    owner: str
+    started_at: float | None = None
+    finished_at: float | None = None
+    read_at: float | None = None
+    failures: tuple[str, ...] = ()
+    result_sha: str | None = None
+    result_bytes: int | None = None
+    result_inline: bytes | None = None
+    n_shards: int = 0
+    n_retries: int = 0

@@ -1,0 +1,61 @@
+"""Another hub as the gateway sees it."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What a node measured of itself; None means unknown, never zero.
+
+    `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C.
+    """
+
+    cpu_percent: float | None = None
+    available_memory_bytes: int | None = None
+    load_1m: float | None = None
+    battery_percent: float | None = None
+    charging: bool | None = None
+    temperature_c: float | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the plain values that `from_wire` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, plain: object) -> Self:
+        """Read telemetry from an untrusted peer; whatever is not a finite number is unknown."""
+        if not isinstance(plain, dict):
+            return cls()
+        memory = _number(plain.get("available_memory_bytes"))
+        charging = plain.get("charging")
+        return cls(
+            cpu_percent=_number(plain.get("cpu_percent")),
+            available_memory_bytes=None if memory is None else int(memory),
+            load_1m=_number(plain.get("load_1m")),
+            battery_percent=_number(plain.get("battery_percent")),
+            charging=charging if isinstance(charging, bool) else None,
+            temperature_c=_number(plain.get("temperature_c")),
+        )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What the store keeps of a node; times are seconds since the epoch."""
+
+    peer_id: str
+    name: str
+    kid: str | None
+    public_key: bytes | None
+    first_seen: float
+    last_seen: float
+    banned_at: float | None = None
+    ban_reason: str | None = None
+    ban_until: float | None = None

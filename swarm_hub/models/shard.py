@@ -1,0 +1,76 @@
+"""A shard, and the assignments that are its attempts."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ShardState(StrEnum):
+    """queued → assigned → done; assigned → queued when returned; dead and cancelled end it."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    DONE = "done"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class AssignmentState(StrEnum):
+    """offered → accepted → finished; the other four end an attempt without a counted result."""
+
+    OFFERED = "offered"
+    ACCEPTED = "accepted"
+    FINISHED = "finished"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+def assignment_id(job_id: str, index: int, attempt: int) -> str:
+    """Name one attempt at one shard; unique for ever because attempts only count up.
+
+    The id is the fencing token. It is derived, not drawn, so that the state machine needs no
+    randomness and a log line tells its job, shard and attempt.
+    """
+    return f"{job_id}.{index}.{attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A contiguous run of items, cut when it was first assigned; its bounds never change."""
+
+    job_id: str
+    index: int
+    state: ShardState
+    first_item: int
+    n_items: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt of one node at one shard."""
+
+    id: str
+    job_id: str
+    index: int
+    attempt: int
+    node_id: str
+    state: AssignmentState
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """An accepted result: `body` is None when it is a blob; times in seconds."""
+
+    assignment_id: str
+    job_id: str
+    index: int
+    first_item: int
+    n_items: int
+    node_id: str
+    sha: str
+    size_bytes: int
+    body: bytes | None
+    wall_s: float
+    cpu_s: float

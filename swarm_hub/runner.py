@@ -1,0 +1,68 @@
+"""One process, one configuration directory, one hub: lock file, signals and exit codes."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from swarm_hub.bootstrap import start_hub
+from swarm_hub.const import LOCK_FILE, STORAGE_DIR
+from swarm_hub.exceptions import HubError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(config_dir: Path) -> Iterator[None]:
+    """Hold the directory's lock; raises HubError naming the process that holds it.
+
+    The kernel releases the lock with the process, so a killed hub leaves nothing to clean up.
+    """
+    path = config_dir / LOCK_FILE
+    try:
+        (config_dir / STORAGE_DIR).mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HubError(
+            f"{config_dir}: the directory can't be written ({error.strerror}); "
+            "give its owner write permission or choose another with -c"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise HubError(
+                f"{config_dir}: another hub (process {holder}) already runs on this directory; "
+                "stop it first or choose another directory with -c"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def run(config_dir: Path, started_at: float) -> int:
+    """Run a hub until a signal stops it; returns the exit code."""
+    with locked(config_dir):
+        return asyncio.run(_run(config_dir, started_at))
+
+
+async def _run(config_dir: Path, started_at: float) -> int:
+    hub = await start_hub(config_dir)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, hub.ask_to_stop)
+    _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
+    try:
+        await hub.wait_asked_to_stop()
+    finally:
+        _LOGGER.info("Hub %s is stopping", hub.name)
+        await hub.stop()
+    return hub.exit_code

@@ -1,0 +1,123 @@
+"""A worker's inbox and outbox: what it accepted and what it still has to deliver."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from swarm_hub.storage import schema
+from swarm_hub.storage.writer import Write
+
+_IN = schema.inbox
+_OUT = schema.outbox
+_ACCEPT: Final = insert(_IN).on_conflict_do_nothing()
+_DROP_IN: Final = delete(_IN).where(_IN.c.assignment_id == bindparam("b_id"))
+_DROP_OUT: Final = delete(_OUT).where(_OUT.c.assignment_id == bindparam("b_id"))
+_FINISH_OUT: Final = insert(_OUT).on_conflict_do_nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """An accepted assignment; `call` is JSON, `input` None when it is fetched by its hash."""
+
+    assignment_id: str
+    gateway: str
+    call: str
+    input_sha: str
+    size_bytes: int
+    input: bytes | None
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A finished assignment; `code` is `ok` or names the failure; `body` None means a blob."""
+
+    assignment_id: str
+    gateway: str
+    code: str
+    text: str
+    input_sha: str
+    sha: str
+    size_bytes: int
+    body: bytes | None
+    wall_s: float
+    cpu_s: float
+    created_at: float
+
+
+def accept(entries: Iterable[InboxEntry]) -> Write:
+    """Return the rows that must be on disk before the assignments are ACKed."""
+    return Write(
+        _ACCEPT,
+        [
+            {
+                "assignment_id": entry.assignment_id,
+                "gateway": entry.gateway,
+                "call": entry.call,
+                "input_sha": entry.input_sha,
+                "size_bytes": entry.size_bytes,
+                "input": entry.input,
+                "state": "accepted",
+                "received_at": entry.received_at,
+            }
+            for entry in entries
+        ],
+    )
+
+
+def finish(entries: Sequence[OutboxEntry]) -> list[Write]:
+    """Return the writes that move assignments from the inbox to the outbox."""
+    return [
+        Write(
+            _FINISH_OUT,
+            [
+                {
+                    "assignment_id": entry.assignment_id,
+                    "gateway": entry.gateway,
+                    "code": entry.code,
+                    "text": entry.text,
+                    "input_sha": entry.input_sha,
+                    "sha": entry.sha,
+                    "size_bytes": entry.size_bytes,
+                    "body": entry.body,
+                    "wall_s": entry.wall_s,
+                    "cpu_s": entry.cpu_s,
+                    "created_at": entry.created_at,
+                }
+                for entry in entries
+            ],
+        ),
+        Write(_DROP_IN, [{"b_id": entry.assignment_id} for entry in entries]),
+    ]
+
+
+def delivered(assignment_ids: Iterable[str]) -> Write:
+    """Return the removal of results the gateway has acknowledged."""
+    return Write(_DROP_OUT, [{"b_id": assignment_id} for assignment_id in assignment_ids])
+
+
+def drop(assignment_ids: Sequence[str]) -> list[Write]:
+    """Return the removal of assignments the gateway no longer wants, wherever they are."""
+    rows = [{"b_id": assignment_id} for assignment_id in assignment_ids]
+    return [Write(_DROP_IN, rows), Write(_DROP_OUT, rows)]
+
+
+def open_entries(connection: Connection) -> list[InboxEntry]:
+    """Return the accepted, unfinished assignments, oldest first."""
+    rows = connection.execute(
+        select(
+            _IN.c.assignment_id, _IN.c.gateway, _IN.c.call, _IN.c.input_sha,
+            _IN.c.size_bytes, _IN.c.input,
+            _IN.c.received_at,
+        ).order_by(_IN.c.received_at)
+    )  # fmt: skip
+    return [InboxEntry(**row._mapping) for row in rows]
+
+
+def undelivered(connection: Connection) -> list[OutboxEntry]:
+    """Return the results that still wait for the gateway's ACK, oldest first."""
+    rows = connection.execute(select(_OUT).order_by(_OUT.c.created_at))
+    return [OutboxEntry(**row._mapping) for row in rows]

@@ -1,0 +1,420 @@
+"""Queries on jobs, their shards, assignments and results."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from swarm_hub.models.job import Job, JobSpec, JobState
+from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
+from swarm_hub.storage import schema
+from swarm_hub.storage.writer import Write
+
+_J = schema.jobs
+_S = schema.shards
+_A = schema.assignments
+_R = schema.results
+_B = schema.blobs
+
+_INSERT_JOB: Final = insert(_J)
+_START_JOB: Final = (
+    update(_J)
+    .where(_J.c.id == bindparam("b_id"))
+    .values(state=bindparam("b_state"), started_at=bindparam("b_at"))
+)
+_FINISH_JOB: Final = (
+    update(_J)
+    .where(_J.c.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"),
+        finished_at=bindparam("b_at"),
+        failures=bindparam("b_failures"),
+        result_sha=bindparam("b_sha"),
+        result_bytes=bindparam("b_bytes"),
+        result_inline=bindparam("b_inline"),
+        n_shards=bindparam("b_shards"),
+        n_retries=bindparam("b_retries"),
+    )
+)
+_READ_JOB: Final = (
+    update(_J)
+    .where(_J.c.id == bindparam("b_id"), _J.c.read_at.is_(None))
+    .values(read_at=bindparam("b_at"))
+)
+_UPSERT_SHARD_BASE = upsert(_S)
+_UPSERT_SHARD: Final = _UPSERT_SHARD_BASE.on_conflict_do_update(
+    index_elements=["job_id", "idx"],
+    set_={
+        "state": _UPSERT_SHARD_BASE.excluded.state,
+        "attempts": _UPSERT_SHARD_BASE.excluded.attempts,
+        "accepted_assignment": _UPSERT_SHARD_BASE.excluded.accepted_assignment,
+    },
+)
+_INSERT_ASSIGNMENT: Final = insert(_A)
+_UPDATE_ASSIGNMENT: Final = (
+    update(_A)
+    .where(
+        _A.c.job_id == bindparam("b_job_id"),
+        _A.c.idx == bindparam("b_idx"),
+        _A.c.attempt == bindparam("b_attempt"),
+    )
+    .values(state=bindparam("b_state"), reason=bindparam("b_reason"), ended_at=bindparam("b_at"))
+)
+_INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
+_DROP_BLOB: Final = delete(_B).where(
+    _B.c.sha == bindparam("b_sha"), _B.c.last_ref < bindparam("b_before")
+)
+_ENTOMB: Final = upsert(schema.tombstones).on_conflict_do_nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a job ended; the result is inline or, with `result_inline` None, a blob."""
+
+    job_id: str
+    state: JobState
+    at: float
+    failures: tuple[str, ...]
+    result_sha: str | None
+    result_bytes: int | None
+    result_inline: bytes | None
+    n_shards: int
+    n_retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShare:
+    """What one node did for a job; times in seconds."""
+
+    node_id: str
+    shards: int
+    attempts: int
+    wall_s: float
+    cpu_s: float
+
+
+def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: str) -> Write:
+    """Return the row that makes a job durable."""
+    return Write(
+        _INSERT_JOB,
+        [
+            {
+                "id": job.id,
+                "state": job.state.value,
+                "gateway": gateway,
+                "epoch": epoch,
+                "idem_key": idem_key,
+                "idem_sha": idem_sha,
+                "owner": job.owner,
+                "spec": json.dumps(job.spec.to_json(), separators=(",", ":")),
+                "module_sha": job.module_sha,
+                "module_bytes": job.module_bytes,
+                "dataset_sha": job.dataset_sha,
+                "dataset_bytes": job.dataset_bytes,
+                "n_items": job.n_items,
+                "range_start": job.range_start,
+                "created_at": job.created_at,
+                "n_shards": 0,
+                "n_retries": 0,
+            }
+        ],
+    )
+
+
+def start(job_ids: Iterable[str], now: float) -> Write:
+    """Return the change of jobs from queued to running."""
+    return Write(
+        _START_JOB,
+        [{"b_id": job_id, "b_state": JobState.RUNNING.value, "b_at": now} for job_id in job_ids],
+    )
+
+
+def finish(ends: Iterable[Finish]) -> Write:
+    """Return the change of jobs to their last state."""
+    return Write(
+        _FINISH_JOB,
+        [
+            {
+                "b_id": end.job_id,
+                "b_state": end.state.value,
+                "b_at": end.at,
+                "b_failures": json.dumps(end.failures),
+                "b_sha": end.result_sha,
+                "b_bytes": end.result_bytes,
+                "b_inline": end.result_inline,
+                "b_shards": end.n_shards,
+                "b_retries": end.n_retries,
+            }
+            for end in ends
+        ],
+    )
+
+
+def mark_read(job_id: str, now: float) -> Write:
+    """Return the note of when a result was first read."""
+    return Write(_READ_JOB, [{"b_id": job_id, "b_at": now}])
+
+
+def put_shards(shards: Iterable[tuple[Shard, str | None]]) -> Write:
+    """Return new or changed shards, each with its accepted assignment."""
+    return Write(
+        _UPSERT_SHARD,
+        [
+            {
+                "job_id": shard.job_id,
+                "idx": shard.index,
+                "state": shard.state.value,
+                "first_item": shard.first_item,
+                "n_items": shard.n_items,
+                "attempts": shard.attempts,
+                "accepted_assignment": accepted,
+            }
+            for shard, accepted in shards
+        ],
+    )
+
+
+def offer(assignments: Iterable[Assignment], now: float) -> Write:
+    """Return the rows of new assignments."""
+    return Write(
+        _INSERT_ASSIGNMENT,
+        [
+            {
+                "job_id": assignment.job_id,
+                "idx": assignment.index,
+                "attempt": assignment.attempt,
+                "node_id": assignment.node_id,
+                "state": assignment.state.value,
+                "offered_at": now,
+            }
+            for assignment in assignments
+        ],
+    )
+
+
+def end_assignments(changes: Iterable[tuple[Assignment, str | None]], now: float) -> Write:
+    """Return changed assignments, each with the reason of its end."""
+    return Write(
+        _UPDATE_ASSIGNMENT,
+        [
+            {
+                "b_job_id": assignment.job_id,
+                "b_idx": assignment.index,
+                "b_attempt": assignment.attempt,
+                "b_state": assignment.state.value,
+                "b_reason": reason,
+                "b_at": now,
+            }
+            for assignment, reason in changes
+        ],
+    )
+
+
+def put_results(results: Iterable[ShardResult]) -> Write:
+    """Return the rows of accepted results; a second one for the same assignment is ignored."""
+    return Write(
+        _INSERT_RESULT,
+        [
+            {
+                "assignment_id": result.assignment_id,
+                "job_id": result.job_id,
+                "idx": result.index,
+                "first_item": result.first_item,
+                "n_items": result.n_items,
+                "node_id": result.node_id,
+                "sha": result.sha,
+                "size_bytes": result.size_bytes,
+                "body": result.body,
+                "wall_s": result.wall_s,
+                "cpu_s": result.cpu_s,
+            }
+            for result in results
+        ],
+    )
+
+
+def get(connection: Connection, job_id: str) -> Job | None:
+    """Return a job, None where there is none (pruned or never submitted)."""
+    row = connection.execute(select(_J).where(_J.c.id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def was_pruned(connection: Connection, job_id: str) -> bool:
+    """Return whether a job of that id was finished and pruned."""
+    tomb = schema.tombstones
+    return (
+        connection.execute(select(tomb.c.job_id).where(tomb.c.job_id == job_id)).one_or_none()
+        is not None
+    )
+
+
+def by_idempotency_key(connection: Connection, key: str) -> tuple[str, str] | None:
+    """Return (job id, hash of the request) of the job submitted under that key."""
+    row = connection.execute(
+        select(_J.c.id, _J.c.idem_sha).where(_J.c.idem_key == key)
+    ).one_or_none()
+    return None if row is None else (row.id, row.idem_sha)
+
+
+def page(connection: Connection, before: str | None, limit: int) -> list[Job]:
+    """Return up to `limit` jobs, newest first, older than the job id `before`."""
+    query = select(_J).order_by(_J.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(_J.c.id < before)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def unfinished(connection: Connection) -> list[Job]:
+    """Return the jobs that a starting gateway continues, oldest first."""
+    rows = connection.execute(select(_J).where(_J.c.finished_at.is_(None)).order_by(_J.c.id))
+    return [_job(row) for row in rows]
+
+
+def shards_of(connection: Connection, job_id: str) -> list[Shard]:
+    """Return the cut shards of a job in the order of cutting."""
+    rows = connection.execute(select(_S).where(_S.c.job_id == job_id).order_by(_S.c.idx))
+    return [
+        Shard(row.job_id, row.idx, ShardState(row.state), row.first_item, row.n_items, row.attempts)
+        for row in rows
+    ]
+
+
+def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
+    """Return every attempt at a job's shards with the reason of its end."""
+    rows = connection.execute(
+        select(_A).where(_A.c.job_id == job_id).order_by(_A.c.idx, _A.c.attempt)
+    )
+    return [
+        (
+            Assignment(
+                f"{row.job_id}.{row.idx}.{row.attempt}",
+                row.job_id,
+                row.idx,
+                row.attempt,
+                row.node_id,
+                AssignmentState(row.state),
+            ),
+            row.reason,
+        )
+        for row in rows
+    ]
+
+
+def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
+    """Return a job's accepted results in item order."""
+    rows = connection.execute(
+        select(_R).where(_R.c.job_id == job_id).order_by(_R.c.first_item).limit(limit)
+    )
+    return [
+        ShardResult(
+            row.assignment_id, row.job_id, row.idx, row.first_item, row.n_items, row.node_id,
+            row.sha, row.size_bytes, row.body, row.wall_s, row.cpu_s,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def shares_of(connection: Connection, job_id: str) -> list[NodeShare]:
+    """Return per node what it did for a job, busiest first."""
+    shares: dict[str, list[float]] = {}
+    for row in connection.execute(select(_A.c.node_id).where(_A.c.job_id == job_id)):
+        shares.setdefault(row.node_id, [0, 0, 0, 0])[1] += 1
+    for row in connection.execute(
+        select(_R.c.node_id, _R.c.wall_s, _R.c.cpu_s).where(_R.c.job_id == job_id)
+    ):
+        share = shares.setdefault(row.node_id, [0, 0, 0, 0])
+        share[0] += 1
+        share[2] += row.wall_s
+        share[3] += row.cpu_s
+    found = [
+        NodeShare(node_id, int(done), int(tried), wall_s, cpu_s)
+        for node_id, (done, tried, wall_s, cpu_s) in shares.items()
+    ]
+    return sorted(found, key=lambda share: share.shards, reverse=True)
+
+
+def overview(
+    connection: Connection, job_id: str, results_limit: int
+) -> tuple[Job, list[ShardResult], list[NodeShare]] | None:
+    """Return a job with its results and what each node did for it, in one reading."""
+    job = get(connection, job_id)
+    if job is None:
+        return None
+    return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
+
+
+def prunable(
+    connection: Connection, read_before: float, finished_before: float, limit: int
+) -> list[str]:
+    """Return finished jobs whose result was read, or which ended, long enough ago."""
+    rows = connection.execute(
+        select(_J.c.id)
+        .where(
+            _J.c.finished_at.is_not(None),
+            (_J.c.read_at < read_before) | (_J.c.finished_at < finished_before),
+        )
+        .order_by(_J.c.finished_at)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def prune(job_ids: Sequence[str], now: float) -> list[Write]:
+    """Return the writes that remove finished jobs and leave their tombstones."""
+    rows = [{"b_id": job_id} for job_id in job_ids]
+    return [
+        Write(_ENTOMB, [{"job_id": job_id, "pruned_at": now} for job_id in job_ids]),
+        *(
+            Write(delete(table).where(column == bindparam("b_id")), rows)
+            for table, column in ((_R, _R.c.job_id), (_A, _A.c.job_id), (_S, _S.c.job_id))
+        ),
+        Write(delete(_J).where(_J.c.id == bindparam("b_id")), rows),
+    ]
+
+
+def unreferenced_blobs(connection: Connection, unused_since: float, limit: int) -> list[str]:
+    """Return blobs that nothing refers to and nothing has touched since that time."""
+    used = select(_J.c.module_sha).union_all(
+        select(_J.c.dataset_sha),
+        select(_J.c.result_sha).where(_J.c.result_sha.is_not(None)),
+        select(_R.c.sha).where(_R.c.body.is_(None)),
+        select(schema.outbox.c.sha).where(schema.outbox.c.body.is_(None)),
+        select(schema.inbox.c.input_sha).where(schema.inbox.c.input.is_(None)),
+    )
+    rows = connection.execute(
+        select(_B.c.sha).where(_B.c.last_ref < unused_since, _B.c.sha.not_in(used)).limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def drop_blobs(shas: Sequence[str], unused_since: float) -> Write:
+    """Return the removal of blob rows still untouched since then; files go after the commit."""
+    return Write(_DROP_BLOB, [{"b_sha": sha, "b_before": unused_since} for sha in shas])
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        state=JobState(row.state),
+        spec=JobSpec.from_json(json.loads(row.spec)),
+        module_sha=row.module_sha,
+        module_bytes=row.module_bytes,
+        dataset_sha=row.dataset_sha,
+        n_items=row.n_items,
+        dataset_bytes=row.dataset_bytes,
+        range_start=row.range_start,
+        created_at=row.created_at,
+        owner=row.owner,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        read_at=row.read_at,
+        failures=tuple(json.loads(row.failures or "[]")),
+        result_sha=row.result_sha,
+        result_bytes=row.result_bytes,
+        result_inline=row.result_inline,
+        n_shards=row.n_shards,
+        n_retries=row.n_retries,
+    )

@@ -1,0 +1,67 @@
+"""Queries on nodes and their bans."""
+
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from swarm_hub.models.node import NodeRecord
+from swarm_hub.storage import schema
+from swarm_hub.storage.writer import Write
+
+_T = schema.nodes
+_INSERT = insert(_T)
+_SEE: Final = _INSERT.on_conflict_do_update(
+    index_elements=["peer_id"],
+    set_={
+        "name": _INSERT.excluded.name,
+        "kid": _INSERT.excluded.kid,
+        "public_key": _INSERT.excluded.public_key,
+        "last_seen": _INSERT.excluded.last_seen,
+    },
+)
+_KNOW: Final = _INSERT.on_conflict_do_nothing()
+_BAN: Final = (
+    update(_T)
+    .where(_T.c.peer_id == bindparam("b_peer_id"))
+    .values(
+        banned_at=bindparam("b_at"),
+        ban_reason=bindparam("b_reason"),
+        ban_until=bindparam("b_until"),
+    )
+)
+
+
+def see(peer_id: str, name: str, kid: str | None, public_key: bytes | None, now: float) -> Write:
+    """Return the row of a node that was just admitted."""
+    return Write(
+        _SEE,
+        [
+            {
+                "peer_id": peer_id,
+                "name": name,
+                "kid": kid,
+                "public_key": public_key,
+                "first_seen": now,
+                "last_seen": now,
+            }
+        ],
+    )
+
+
+def ban(peer_id: str, reason: str, now: float, until: float | None) -> list[Write]:
+    """Return the writes that ban a node, also one that was never admitted."""
+    known = {"peer_id": peer_id, "name": "", "first_seen": now, "last_seen": now}
+    row = {"b_peer_id": peer_id, "b_at": now, "b_reason": reason, "b_until": until}
+    return [Write(_KNOW, [known]), Write(_BAN, [row])]
+
+
+def unban(peer_id: str) -> Write:
+    """Return the write that lifts a ban."""
+    return Write(_BAN, [{"b_peer_id": peer_id, "b_at": None, "b_reason": None, "b_until": None}])
+
+
+def all_nodes(connection: Connection) -> list[NodeRecord]:
+    """Return every node ever admitted or banned."""
+    rows = connection.execute(select(_T).order_by(_T.c.first_seen))
+    return [NodeRecord(**row._mapping) for row in rows]

@@ -1,0 +1,183 @@
+"""The tables of a hub; a gateway and a worker use different ones of the same schema."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = MetaData()
+
+# STRICT tables of SQLite know INTEGER (64 bits) and REAL (a double), not BIGINT and FLOAT.
+_BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")
+_DOUBLE: Final[Any] = Double().with_variant(REAL, "sqlite")
+
+
+def _table(name: str, *columns: Column[object] | Index, rowid: bool = True) -> Table:
+    return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=rowid)
+
+
+meta: Final = _table(
+    "meta", Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
+)
+
+jobs: Final = _table(
+    "jobs",
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("idem_key", Text, unique=True),
+    Column("idem_sha", Text),
+    Column("owner", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("module_sha", Text, nullable=False),
+    Column("module_bytes", _BIGINT, nullable=False),
+    Column("dataset_sha", Text, nullable=False),
+    Column("dataset_bytes", _BIGINT, nullable=False),
+    Column("n_items", _BIGINT, nullable=False),
+    Column("range_start", _BIGINT, nullable=False),
+    Column("created_at", _DOUBLE, nullable=False),
+    Column("started_at", _DOUBLE),
+    Column("finished_at", _DOUBLE),
+    Column("read_at", _DOUBLE),
+    Column("failures", Text),
+    Column("result_sha", Text),
+    Column("result_bytes", _BIGINT),
+    Column("result_inline", LargeBinary),
+    Column("n_shards", Integer, nullable=False),
+    Column("n_retries", Integer, nullable=False),
+    Index("jobs_unfinished", "id", sqlite_where=text("finished_at IS NULL")),
+    Index("jobs_prunable", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
+)
+
+# What is left of a pruned job, so that its id answers 410 and not 404.
+tombstones: Final = _table(
+    "tombstones",
+    Column("job_id", Text, primary_key=True),
+    Column("pruned_at", _DOUBLE, nullable=False),
+    rowid=False,
+)
+
+shards: Final = _table(
+    "shards",
+    Column("job_id", Text, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("first_item", _BIGINT, nullable=False),
+    Column("n_items", _BIGINT, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("accepted_assignment", Text),
+    rowid=False,
+)
+
+assignments: Final = _table(
+    "assignments",
+    Column("job_id", Text, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("node_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("offered_at", _DOUBLE, nullable=False),
+    Column("ended_at", _DOUBLE),
+    rowid=False,
+)
+
+results: Final = _table(
+    "results",
+    Column("assignment_id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("first_item", _BIGINT, nullable=False),
+    Column("n_items", _BIGINT, nullable=False),
+    Column("node_id", Text, nullable=False),
+    Column("sha", Text, nullable=False),
+    Column("size_bytes", _BIGINT, nullable=False),
+    Column("body", LargeBinary),
+    Column("wall_s", _DOUBLE, nullable=False),
+    Column("cpu_s", _DOUBLE, nullable=False),
+    Index("results_by_job", "job_id", "first_item"),
+)
+
+blobs: Final = _table(
+    "blobs",
+    Column("sha", Text, primary_key=True),
+    Column("size_bytes", _BIGINT, nullable=False),
+    Column("body", LargeBinary),
+    Column("last_ref", _DOUBLE, nullable=False),
+)
+
+events: Final = _table(
+    "events",
+    Column("seq", Integer, primary_key=True),
+    Column("event_type", Text, nullable=False),
+    Column("job_id", Text),
+    Column("time_fired", _DOUBLE, nullable=False),
+    Column("data", Text, nullable=False),
+    Index("events_by_job", "job_id", "seq", sqlite_where=text("job_id IS NOT NULL")),
+)
+
+nodes: Final = _table(
+    "nodes",
+    Column("peer_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kid", Text),
+    Column("public_key", LargeBinary),
+    Column("first_seen", _DOUBLE, nullable=False),
+    Column("last_seen", _DOUBLE, nullable=False),
+    Column("banned_at", _DOUBLE),
+    Column("ban_reason", Text),
+    Column("ban_until", _DOUBLE),
+)
+
+# The replay cache: an envelope whose jti is here was already acted upon.
+seen: Final = _table(
+    "seen",
+    Column("jti", LargeBinary, primary_key=True),
+    Column("iss", Text, nullable=False),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("exp", _DOUBLE, nullable=False),
+    Index("seen_expiry", "exp"),
+    rowid=False,
+)
+
+inbox: Final = _table(
+    "inbox",
+    Column("assignment_id", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("call", Text, nullable=False),
+    Column("input_sha", Text, nullable=False),
+    Column("size_bytes", _BIGINT, nullable=False),
+    Column("input", LargeBinary),
+    Column("state", Text, nullable=False),
+    Column("received_at", _DOUBLE, nullable=False),
+    Index("inbox_open", "received_at", sqlite_where=text("state = 'accepted'")),
+)
+
+outbox: Final = _table(
+    "outbox",
+    Column("assignment_id", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("input_sha", Text, nullable=False),
+    Column("sha", Text, nullable=False),
+    Column("size_bytes", _BIGINT, nullable=False),
+    Column("body", LargeBinary),
+    Column("wall_s", _DOUBLE, nullable=False),
+    Column("cpu_s", _DOUBLE, nullable=False),
+    Column("created_at", _DOUBLE, nullable=False),
+)

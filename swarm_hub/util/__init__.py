@@ -1,0 +1,1 @@
+"""Small pure tools without knowledge of the hub."""

@@ -1,0 +1,63 @@
+"""Files that must be whole after a crash and private to their owner."""
+
+import os
+import stat
+from pathlib import Path
+
+from swarm_hub.exceptions import HubError
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write `data` to `path` so that a reader or a crash sees the old file or the new one.
+
+    With `durable` the bytes and the directory entry are on disk when this returns
+    (temp file, fsync, rename, fsync of the directory).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names inside `path` survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load_or_create_key(path: Path, what: str, *, size_bytes: int = 32) -> bytes:
+    """Return the secret bytes of `path`, made at first use with mode 0600.
+
+    Raises HubError when the file is readable by others or has another length: a key that
+    leaked or was cut short must be replaced by its owner, never silently by us.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        write_atomic(path, os.urandom(size_bytes), mode=0o600)
+        status = path.stat()
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise HubError(
+            f"{path}: the {what} can be read by other users (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}); run: chmod 600 {path}"
+        )
+    if status.st_size != size_bytes:
+        raise HubError(
+            f"{path}: the {what} must be exactly {size_bytes} bytes, found {status.st_size}; "
+            "restore it from a backup, or delete it to get a new identity"
+        )
+    return path.read_bytes()

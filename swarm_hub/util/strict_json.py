@@ -1,0 +1,33 @@
+"""JSON from strangers: no NaN or Infinity, no numbers out of range, no deep nesting."""
+
+import json
+import math
+from typing import Any
+
+from swarm_hub.exceptions import RequestError
+
+
+def parse_json(raw: bytes, what: str) -> Any:
+    """Read strict JSON; raises RequestError 400 that names `what`."""
+    try:
+        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise RequestError(400, "invalid_json", f"{what}: nested too deeply") from None
+    except ValueError as error:
+        raise RequestError(400, "invalid_json", f"{what}: not valid JSON: {error}") from None
+
+
+def dump_json(value: Any) -> bytes:
+    """Write compact JSON."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is out of range")
+    return value

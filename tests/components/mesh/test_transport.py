@@ -1,0 +1,696 @@
+"""What every mesh transport promises, and what only the one over libp2p has to."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+from swarm_hub.components.mesh.loopback import LoopbackNetwork, LoopbackTransport
+from swarm_hub.components.mesh.transport import (
+    Message,
+    PeerGone,
+    QueueFull,
+    Transport,
+    TransportLimits,
+)
+from swarm_hub.exceptions import MeshError
+
+DEADLINE_S = 15.0
+QUICK = TransportLimits(spare_connection_s=0.2, dial_timeout_s=8.0)
+
+
+class Side:
+    """A started transport and everything it has told so far."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.events: list[tuple[str, ...]] = []
+        self.bursts: list[tuple[str, list[Message]]] = []
+        self.gossip: list[tuple[str, str, bytes]] = []
+        self.failure: str | None = None
+        self.on_message: Callable[[str, Message], None] | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def peer_id(self) -> str:
+        return self.transport.peer_id
+
+    @property
+    def address(self) -> str:
+        return self.transport.addresses()[0]
+
+    def messages(self, kind: str | None = None) -> list[Message]:
+        return [m for _, burst in self.bursts for m in burst if kind in (None, m[0])]
+
+    def reasons(self) -> list[str]:
+        return [event[2] for event in self.events if event[0] == "down"]
+
+    def live(self) -> set[str]:
+        live: set[str] = set()
+        for kind, peer_id, *_ in self.events:
+            (live.add if kind == "up" else live.discard)(peer_id)
+        return live
+
+    async def until(self, condition: Callable[[], Any], what: str = "the condition") -> None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not condition():
+                    self._changed.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), 0.05)
+        except TimeoutError:
+            pytest.fail(f"{what} did not come about; events so far: {self.events}")
+
+    def peer_connected(self, peer_id: str, address: str) -> None:
+        self.events.append(("up", peer_id, address))
+        self._changed.set()
+
+    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+        self.events.append(("down", peer_id, reason))
+        self._changed.set()
+
+    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
+        self.bursts.append((peer_id, list(messages)))
+        for message in messages:
+            if self.on_message is not None:
+                self.on_message(peer_id, message)
+        self._changed.set()
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
+        self.gossip.append((peer_id, topic, payload))
+        self._changed.set()
+
+    def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
+        self.events.append(("seen", peer_id, *addresses))
+
+    def failed(self, reason: str) -> None:
+        self.failure = reason
+        self._changed.set()
+
+
+Make = Callable[..., Awaitable[Side]]
+
+
+class Factory:
+    """Starts transports of one kind and stops them all at the end."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.network = LoopbackNetwork()
+        self.sides: list[Side] = []
+
+    def transport(self, seed: bytes, limits: TransportLimits) -> Transport:
+        if self.kind == "loopback":
+            return LoopbackTransport(peer_id_from_seed(seed), self.network, limits=limits)
+        return Libp2pTransport(seed, listen=["/ip4/127.0.0.1/tcp/0"], limits=limits)
+
+    async def __call__(self, seed: bytes | None = None, limits: TransportLimits = QUICK) -> Side:
+        side = Side(self.transport(seed or os.urandom(32), limits))
+        await side.transport.start(side)
+        self.sides.append(side)
+        return side
+
+
+async def run_factory(kind: str) -> AsyncIterator[Factory]:
+    threads = set(threading.enumerate())
+    factory = Factory(kind)
+    yield factory
+    for side in factory.sides:
+        await side.transport.stop()
+    left = {one.name for one in set(threading.enumerate()) - threads}
+    # The loop's own executor, which resolves names, ends with the loop.
+    assert not {name for name in left if not name.startswith("asyncio_")}
+
+
+@pytest.fixture(params=["loopback", "libp2p"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Factory]:
+    async for factory in run_factory(request.param):
+        yield factory
+
+
+@pytest.fixture
+async def make_libp2p() -> AsyncIterator[Factory]:
+    async for factory in run_factory("libp2p"):
+        yield factory
+
+
+@pytest.fixture
+async def make_loopback() -> AsyncIterator[Factory]:
+    async for factory in run_factory("loopback"):
+        yield factory
+
+
+async def connected(make: Make, **kwargs: Any) -> tuple[Side, Side]:
+    """Two sides with a session; the second one dialled."""
+    a, b = await make(**kwargs), await make(**kwargs)
+    assert await b.transport.dial(a.address) == a.peer_id
+    await a.until(lambda: b.peer_id in a.live(), "the session")
+    await b.until(lambda: a.peer_id in b.live(), "the session")
+    return a, b
+
+
+def numbered(kind: str, number: int, size: int = 0) -> bytes:
+    return encode_message(kind, {"n": number, "body": b"x" * size})
+
+
+# Sessions
+
+
+async def test_messages_pass_in_both_directions(make: Factory) -> None:
+    a, b = await connected(make)
+    b.transport.send(a.peer_id, encode_message("hello", {"from": "b"}))
+    a.transport.send(b.peer_id, encode_message("hello", {"from": "a"}))
+    await a.until(a.messages)
+    await b.until(b.messages)
+    assert a.messages() == [("hello", {"from": "b"})]
+    assert b.messages() == [("hello", {"from": "a"})]
+    assert a.bursts[0][0] == b.peer_id
+
+
+async def test_an_address_names_the_peer_and_dialling_again_finds_the_live_session(
+    make: Factory,
+) -> None:
+    a, b = await connected(make)
+    assert a.address.endswith(f"/p2p/{a.peer_id}")
+    assert await b.transport.dial(a.address) == a.peer_id
+    assert await a.transport.dial(b.address) == b.peer_id
+    assert a.events == [("up", b.peer_id, a.events[0][2])]
+
+
+async def test_a_peer_learns_the_reason_of_a_disconnect(make: Factory) -> None:
+    a, b = await connected(make)
+    b.transport.send(a.peer_id, encode_message("last", {}))
+    await b.transport.disconnect(a.peer_id, "work is done")
+    await a.until(a.reasons)
+    await b.until(b.reasons)
+    assert b.reasons() == ["work is done"]
+    assert a.reasons() == ["the peer said: work is done"]
+    assert a.messages() == [("last", {})], "what was queued before arrives"
+
+
+async def test_nothing_can_be_sent_to_a_peer_that_is_gone(make: Factory) -> None:
+    a, b = await connected(make)
+    await b.transport.disconnect(a.peer_id, "bye")
+    await b.until(b.reasons)
+    with pytest.raises(PeerGone):
+        b.transport.send(a.peer_id, encode_message("late", {}))
+    with pytest.raises(PeerGone):
+        await b.transport.send_bulk(a.peer_id, encode_message("late", {}))
+    await b.transport.disconnect(a.peer_id, "again")
+
+
+async def test_a_peer_that_restarts_with_its_identity_comes_back(make: Factory) -> None:
+    seed = os.urandom(32)
+    a, b = await make(), await make(seed)
+    await b.transport.dial(a.address)
+    await b.transport.stop()
+    await a.until(lambda: a.reasons() == ["the peer said: the hub is stopping"])
+    again = await make(seed)
+    await again.transport.dial(a.address)
+    again.transport.send(a.peer_id, encode_message("back", {}))
+    await a.until(lambda: a.messages("back"))
+    assert [event[0] for event in a.events] == ["up", "down", "up"]
+
+
+async def test_simultaneous_dials_end_in_one_session(make: Factory) -> None:
+    a, b = await make(), await make()
+    await asyncio.gather(a.transport.dial(b.address), b.transport.dial(a.address))
+    await a.until(lambda: a.live())
+    await b.until(lambda: b.live())
+    for number in range(20):
+        a.transport.send(b.peer_id, numbered("n", number))
+        b.transport.send(a.peer_id, numbered("n", number))
+    await a.until(lambda: len(a.messages()) == 20)
+    await b.until(lambda: len(b.messages()) == 20)
+    assert [event[0] for event in a.events] == ["up"]
+    assert [event[0] for event in b.events] == ["up"]
+
+
+async def test_a_session_can_be_opened_again_many_times(make: Factory) -> None:
+    a, b = await make(), await make()
+    for number in range(5):
+        await b.transport.dial(a.address)
+        b.transport.send(a.peer_id, numbered("n", number))
+        await a.until(lambda: len(a.messages()) == number + 1)  # noqa: B023 - awaited here
+        await (a if number % 2 else b).transport.disconnect(
+            (b if number % 2 else a).peer_id, "once more"
+        )
+        await a.until(lambda: not a.live())
+        await b.until(lambda: not b.live())
+    assert [event[0] for event in a.events] == ["up", "down"] * 5
+    assert [event[0] for event in b.events] == ["up", "down"] * 5
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "nonsense",
+        "/ip4/127.0.0.1/tcp/1",
+        "/ip4/127.0.0.1/udp/1/quic-v1/p2p/x",
+        "/memory/0/p2p/",
+    ],
+)
+async def test_a_bad_address_is_refused_with_one_line(make: Factory, address: str) -> None:
+    a = await make()
+    with pytest.raises(MeshError) as caught:
+        await a.transport.dial(address)
+    assert "\n" not in str(caught.value)
+
+
+async def test_nobody_at_the_address_is_an_error_now_and_no_obstacle_later(make: Factory) -> None:
+    seed = os.urandom(32)
+    a, b = await make(), await make(seed)
+    address = b.address
+    await b.transport.stop()
+    for _ in range(2):
+        with pytest.raises(MeshError, match="cannot dial"):
+            await a.transport.dial(address)
+    again = await make(seed)
+    await a.transport.dial(again.address)
+    await a.until(lambda: a.live())
+
+
+# Messages
+
+
+async def test_control_messages_keep_their_order(make: Factory) -> None:
+    a, b = await connected(make)
+    for number in range(2000):
+        b.transport.send(a.peer_id, numbered("n", number, size=number % 700))
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    await a.until(lambda: len(a.messages()) == 2000, "all messages")
+    assert [fields["n"] for _, fields in a.messages()] == list(range(2000))
+
+
+async def test_messages_that_wait_share_a_burst(make: Factory) -> None:
+    a, b = await connected(make)
+    for number in range(50):
+        b.transport.send(a.peer_id, numbered("n", number))
+    await a.until(lambda: len(a.messages()) == 50)
+    assert len(a.bursts) < 10
+
+
+async def test_control_messages_overtake_bulk(make: Factory) -> None:
+    a, b = await connected(make)
+    for number in range(16):
+        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=256 * 1024))
+    for number in range(3):
+        b.transport.send(a.peer_id, numbered("control", number))
+    await a.until(lambda: len(a.messages()) == 19)
+    order = [kind for kind, _ in a.messages()]
+    assert order.index("control") < 10, order
+    assert [fields["n"] for _, fields in a.messages("bulk")] == list(range(16))
+    assert [fields["n"] for _, fields in a.messages("control")] == [0, 1, 2]
+
+
+async def test_bulk_in_chunks_arrives_intact_through_a_bounded_queue(make: Factory) -> None:
+    limits = TransportLimits(max_queue_bytes=1024 * 1024)
+    a, b = await connected(make, limits=limits)
+    original = os.urandom(8 * 1024 * 1024)
+    chunk = 256 * 1024
+    for offset in range(0, len(original), chunk):
+        body = {"offset": offset, "body": original[offset : offset + chunk]}
+        await b.transport.send_bulk(a.peer_id, encode_message("blob", body))
+    await a.until(lambda: len(a.messages()) == len(original) // chunk)
+    assert b"".join(fields["body"] for _, fields in a.messages()) == original
+
+
+async def test_waiting_for_room_ends_when_the_peer_goes(make: Factory) -> None:
+    limits = TransportLimits(max_queue_bytes=300 * 1024)
+    a, b = await connected(make, limits=limits)
+
+    async def send_without_end() -> None:
+        while True:
+            await b.transport.send_bulk(a.peer_id, numbered("bulk", 0, size=250 * 1024))
+
+    sending = asyncio.create_task(send_without_end())
+    await a.until(a.messages)
+    await a.transport.disconnect(b.peer_id, "enough")
+    with pytest.raises(PeerGone):
+        await asyncio.wait_for(sending, DEADLINE_S)
+
+
+async def test_a_queue_that_is_full_is_refused_and_what_was_queued_arrives(make: Factory) -> None:
+    limits = TransportLimits(max_queue_bytes=100_000)
+    a, b = await connected(make, limits=limits)
+    for number in range(9):
+        b.transport.send(a.peer_id, numbered("n", number, size=10_000))
+    with pytest.raises(QueueFull):
+        b.transport.send(a.peer_id, numbered("n", 9, size=10_000))
+    await a.until(lambda: len(a.messages()) == 9)
+
+
+async def test_a_message_too_large_to_send_is_the_senders_error(make: Factory) -> None:
+    a, b = await connected(make)
+    with pytest.raises(MeshError, match="at most"):
+        b.transport.send(a.peer_id, numbered("n", 0, size=1024 * 1024))
+    with pytest.raises(MeshError, match="at most"):
+        await b.transport.send_bulk(a.peer_id, numbered("n", 0, size=300 * 1024))
+    b.transport.send(a.peer_id, numbered("fine", 0))
+    await a.until(a.messages)
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        (b"\xff\xff\xff", "not valid CBOR"),
+        (b"\x82\x61a\xbf\x61x\x01\xff", "not valid CBOR"),
+        (b"\x82\x61a" + b"\x81" * 200 + b"\x00", "not valid CBOR"),
+        (b"\x01", "not \\[kind, fields\\]"),
+        (encode_message("a", {"body": b"x" * 70_000}), "at most 65536"),
+    ],
+    ids=["garbage", "indefinite", "deep", "shape", "oversize"],
+)
+async def test_a_bad_frame_disconnects_only_its_sender(
+    make: Factory, message: bytes, complaint: str
+) -> None:
+    a = await make(limits=TransportLimits(max_frame_bytes=65_536))
+    good, bad = await make(), await make()
+    await good.transport.dial(a.address)
+    await bad.transport.dial(a.address)
+    await a.until(lambda: len(a.live()) == 2)
+    bad.transport.send(a.peer_id, message)
+    await a.until(a.reasons)
+    await bad.until(bad.reasons)
+    assert a.live() == {good.peer_id}
+    assert a.reasons()[0].startswith("the peer sent ")
+    assert re.search(complaint, a.reasons()[0])
+    good.transport.send(a.peer_id, encode_message("still", {}))
+    await a.until(lambda: a.messages("still"))
+
+
+# Bans
+
+
+async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Factory) -> None:
+    a, b = await connected(make)
+    a.transport.set_banned({b.peer_id})
+    await a.until(a.reasons)
+    await b.until(b.reasons)
+    assert a.reasons() == ["the peer is banned"]
+    with pytest.raises(MeshError, match="banned"):
+        await a.transport.dial(b.address)
+    with pytest.raises(MeshError):
+        await b.transport.dial(a.address)
+    assert [event[0] for event in a.events] == ["up", "down"]
+    a.transport.set_banned(())
+    await b.transport.dial(a.address)
+    await a.until(lambda: a.live() == {b.peer_id})
+
+
+async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
+    banned = await make()
+    a = Side(make.transport(os.urandom(32), QUICK))
+    make.sides.append(a)
+    a.transport.set_banned({banned.peer_id})
+    await a.transport.start(a)
+    with pytest.raises(MeshError):
+        await banned.transport.dial(a.address)
+    assert a.events == []
+
+
+# Gossip
+
+
+async def test_gossip_reaches_subscribers_without_subscribing_oneself(make: Factory) -> None:
+    a, b = await connected(make)
+    await a.transport.subscribe("telemetry")
+
+    async def publish() -> None:
+        number = 0
+        while not a.gossip:
+            await b.transport.publish("telemetry", b"%d" % number)
+            await b.transport.publish("other", b"nobody listens")
+            number += 1
+            await asyncio.sleep(0.1)
+
+    await asyncio.wait_for(publish(), DEADLINE_S)
+    source, topic, payload = a.gossip[0]
+    assert (source, topic) == (b.peer_id, "telemetry")
+    assert payload.isdigit()
+
+
+# Life
+
+
+async def test_stop_disconnects_in_bounded_time_and_can_be_repeated(make: Factory) -> None:
+    a, b = await connected(make)
+    began = time.monotonic()
+    await a.transport.stop()
+    await a.transport.stop()
+    assert time.monotonic() - began < 3
+    assert a.transport.addresses() == ()
+    await b.until(lambda: not b.live())
+    assert a.reasons() == ["the hub is stopping"]
+    with pytest.raises(MeshError):
+        await a.transport.dial(b.address)
+    with pytest.raises(PeerGone):
+        a.transport.send(b.peer_id, b"")
+
+
+async def test_a_transport_can_be_started_again(make: Factory) -> None:
+    a, b = await connected(make)
+    await a.transport.stop()
+    await a.transport.start(a)
+    await b.until(lambda: not b.live())
+    await b.transport.dial(a.address)
+    await a.until(lambda: a.live())
+
+
+# Loopback only
+
+
+async def test_a_hub_can_be_its_own_peer(make_loopback: Factory) -> None:
+    a = await make_loopback()
+    assert await a.transport.dial(a.address) == a.peer_id
+    a.transport.send(a.peer_id, encode_message("self", {"n": 1}))
+    await a.transport.send_bulk(a.peer_id, encode_message("self", {"n": 2}))
+    await a.until(lambda: len(a.messages()) == 2)
+    await a.transport.disconnect(a.peer_id, "done")
+    await a.until(a.reasons)
+    assert [event[0] for event in a.events] == ["up", "down"]
+
+
+async def test_a_peer_id_exists_once_in_a_process(make_loopback: Factory) -> None:
+    seed = os.urandom(32)
+    await make_loopback(seed)
+    with pytest.raises(MeshError, match="in use"):
+        await make_loopback(seed)
+
+
+# libp2p only
+
+
+async def test_a_port_in_use_is_named(make_libp2p: Factory) -> None:
+    a = await make_libp2p()
+    taken = a.address.partition("/p2p/")[0]
+    with pytest.raises(MeshError, match=f"cannot listen on {taken}: ") as caught:
+        await Libp2pTransport(os.urandom(32), listen=[taken]).start(a)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "listen", ["", "/ip4/127.0.0.1", "/dns4/localhost/tcp/1", "/ip4/1.2.3.4/tcp/70000"]
+)
+def test_a_bad_listen_address_is_refused_before_the_start(listen: str) -> None:
+    with pytest.raises(MeshError):
+        Libp2pTransport(os.urandom(32), listen=[listen])
+
+
+async def test_a_name_can_be_dialled(make_libp2p: Factory) -> None:
+    a, b = await make_libp2p(), await make_libp2p()
+    port = a.address.split("/")[4]
+    await b.transport.dial(f"/dns4/localhost/tcp/{port}/p2p/{a.peer_id}")
+    await a.until(lambda: a.live())
+
+
+async def test_another_peer_at_the_address_is_refused(make_libp2p: Factory) -> None:
+    a, b = await make_libp2p(), await make_libp2p()
+    stranger = peer_id_from_seed(os.urandom(32))
+    with pytest.raises(MeshError, match="does not correspond"):
+        await b.transport.dial(a.address.replace(a.peer_id, stranger))
+    assert not a.live()
+
+
+async def test_a_banned_network_is_refused_in_both_directions(make_libp2p: Factory) -> None:
+    a, b = await connected(make_libp2p)
+    a.transport.set_banned((), ["127.0.0.0/8"])
+    await a.until(a.reasons)
+    assert a.reasons() == ["the peer is banned"]
+    with pytest.raises(MeshError, match="banned network"):
+        await a.transport.dial(b.address)
+    with pytest.raises(MeshError):
+        await b.transport.dial(a.address)
+    with pytest.raises(MeshError, match="cannot ban"):
+        a.transport.set_banned((), ["not a network"])
+
+
+async def test_the_newest_of_two_with_one_identity_replaces_the_older(
+    make_libp2p: Factory,
+) -> None:
+    seed = os.urandom(32)
+    a, older = await make_libp2p(), await make_libp2p(seed)
+    await older.transport.dial(a.address)
+    newer = await make_libp2p(seed)
+    await newer.transport.dial(a.address)
+    await older.until(older.reasons)
+    await a.until(lambda: len(a.events) == 3)
+    assert [event[0] for event in a.events] == ["up", "down", "up"]
+    assert a.reasons() == ["replaced by a newer connection"]
+    a.transport.send(newer.peer_id, encode_message("to-newer", {}))
+    await newer.until(newer.messages)
+    assert not older.messages()
+
+
+async def test_one_connection_is_left_after_simultaneous_dials(make_libp2p: Factory) -> None:
+    a, b = await make_libp2p(), await make_libp2p()
+    await asyncio.gather(a.transport.dial(b.address), b.transport.dial(a.address))
+
+    def connections(side: Side) -> int:
+        assert isinstance(side.transport, Libp2pTransport)
+        assert side.transport._node is not None
+        return len(side.transport._node._swarm.get_connections())
+
+    await a.until(lambda: connections(a) == 1 and connections(b) == 1, "one connection")
+    assert a.live()
+    assert [event[0] for event in b.events] == ["up"]
+
+
+async def test_a_frozen_peer_is_disconnected_within_a_second(make_libp2p: Factory) -> None:
+    a = await make_libp2p()
+    with peer_process() as (process, address):
+        peer_id = await a.transport.dial(address)
+        await a.until(lambda: a.live())
+        process.send_signal(signal.SIGSTOP)
+        for number in range(40):
+            a.transport.send(peer_id, numbered("n", number, size=200_000))
+        await a.until(stuck(a, peer_id, 40 * 200_000), "a writer that is stuck")
+        began = time.monotonic()
+        await a.transport.disconnect(peer_id, "silent")
+        assert time.monotonic() - began < 1.0
+        await a.until(a.reasons)
+        assert a.reasons() == ["silent"]
+        process.send_signal(signal.SIGCONT)
+
+
+async def test_a_killed_peer_is_noticed_at_once(make_libp2p: Factory) -> None:
+    a = await make_libp2p()
+    with peer_process() as (process, address):
+        await a.transport.dial(address)
+        await a.until(lambda: a.live())
+        process.kill()
+        began = time.monotonic()
+        await a.until(a.reasons)
+        assert time.monotonic() - began < 2.0
+        assert a.reasons() == ["the connection was lost"]
+
+
+async def test_the_end_of_the_thread_takes_every_peer_down_and_is_told(
+    make_libp2p: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = await connected(make_libp2p)
+    assert isinstance(a.transport, Libp2pTransport)
+    assert a.transport._bridge is not None
+
+    def break_trio() -> None:
+        raise RuntimeError("broken on purpose")
+
+    a.transport._bridge.post(break_trio)
+    await a.until(lambda: a.failure)
+    assert a.failure is not None
+    assert "the mesh failed" in a.failure
+    assert not a.live()
+    with pytest.raises(MeshError):
+        await a.transport.dial(b.address)
+    await b.until(lambda: not b.live())
+
+
+async def test_reconnects_leave_nothing_behind(make_libp2p: Factory) -> None:
+    """The library's defaults allow 250 inbound connections in a lifetime and leak a task each."""
+    limits = TransportLimits(max_connections=8, spare_connection_s=0.05)
+    a, b = await make_libp2p(limits=limits), await make_libp2p(limits=limits)
+    assert isinstance(a.transport, Libp2pTransport)
+
+    async def tasks(side: Side) -> int:
+        import trio
+
+        transport = side.transport
+        assert isinstance(transport, Libp2pTransport)
+        assert transport._bridge is not None
+
+        async def count() -> int:
+            return int(trio.lowlevel.current_statistics().tasks_living)
+
+        return await transport._bridge.call(count)
+
+    counts = []
+    for number in range(40):
+        await b.transport.dial(a.address)
+        await a.until(lambda: a.live())
+        await b.transport.disconnect(a.peer_id, "round")
+        await a.until(lambda: not a.live())
+        if number in (4, 39):
+            lowest = 10_000
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                lowest = min(lowest, await tasks(a) + await tasks(b))
+                await asyncio.sleep(0.05)
+            counts.append(lowest)
+    assert counts[1] <= counts[0], f"tasks grew from {counts[0]} to {counts[1]}"
+    assert a.transport._node is not None
+    assert a.transport._node._swarm._inbound_limiter.borrowed_tokens == 0
+    gc.collect()
+
+
+def stuck(side: Side, peer_id: str, queued: int) -> Callable[[], bool]:
+    """Whether sending has begun and has not gone on since the last look, 50 ms ago."""
+    assert isinstance(side.transport, Libp2pTransport)
+    outbox = side.transport._sessions[peer_id].outbox
+    seen: list[int] = []
+
+    def look() -> bool:
+        seen.append(outbox.queued_bytes)
+        return len(seen) > 2 and 0 < seen[-1] == seen[-2] < queued
+
+    return look
+
+
+@contextlib.contextmanager
+def peer_process() -> Any:
+    """A peer in a process of its own; its standard input keeps it alive."""
+    code = (
+        "import asyncio, os, sys\n"
+        "from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport\n"
+        "class Deaf:\n"
+        "    def __getattr__(self, name): return lambda *args: None\n"
+        "async def main():\n"
+        "    t = Libp2pTransport(os.urandom(32), listen=['/ip4/127.0.0.1/tcp/0'])\n"
+        "    await t.start(Deaf())\n"
+        "    print(t.addresses()[0], flush=True)\n"
+        "    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,71 @@
+"""The modules of the tests, as WAT."""
+
+SUM = """(module
+  (memory (export "memory") 1)
+  (func (export "sum") (param $at i32) (param $left i32) (result i32) (local $sum i32)
+    (block $done (loop $next
+      (br_if $done (i32.eqz (local.get $left)))
+      (local.set $sum (i32.add (local.get $sum) (i32.load (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (i32.const 4)))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br $next)))
+    (local.get $sum)))"""
+
+# Runs hi - lo million iterations, so a test can choose how long a shard takes.
+SPIN = """(module
+  (func (export "map") (param $lo i64) (param $hi i64) (result i64) (local $left i64)
+    (local.set $left
+      (i64.mul (i64.sub (local.get $hi) (local.get $lo)) (i64.const 1000000)))
+    (block $done (loop $next
+      (br_if $done (i64.eqz (local.get $left)))
+      (local.set $left (i64.sub (local.get $left) (i64.const 1)))
+      (br $next)))
+    (i64.sub (local.get $hi) (local.get $lo))))"""
+
+# Loops for ever if lo is 1, else returns hi.
+MAYBE_ENDLESS = """(module
+  (func (export "map") (param $lo i64) (param $hi i64) (result i64)
+    (loop $again (br_if $again (i64.eq (local.get $lo) (i64.const 1))))
+    (local.get $hi)))"""
+
+# A command that copies stdin to stdout in pieces of 4 KiB.
+CAT = """(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $next
+      (i32.store (i32.const 0) (i32.const 1024))
+      (i32.store (i32.const 4) (i32.const 4096))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (if (i32.eqz (i32.load (i32.const 8))) (then (return)))
+      (i32.store (i32.const 4) (i32.load (i32.const 8)))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br $next))))"""
+
+
+def says(descriptor: int, text: str, exit_code: int) -> str:
+    """A command that writes a text to stdout or stderr and exits."""
+    return f"""(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "{text}")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const {len(text)}))
+    (drop (call $write (i32.const {descriptor}) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $exit (i32.const {exit_code}))))"""
+
+
+def range_module(body: str, extra: str = "") -> str:
+    """A module of abi range with this body of `map`."""
+    return f"""(module {extra}
+  (func (export "map") (param $lo i64) (param $hi i64) (result i64) {body}))"""
+
+
+def bytes_module(result: str, alloc: str = "(i32.const 64)") -> str:
+    """A module of abi bytes that returns this i64."""
+    return f"""(module (memory (export "memory") 1)
+  (func (export "alloc") (param i32) (result i32) {alloc})
+  (func (export "map") (param $at i32) (param $n i32) (result i64) {result}))"""

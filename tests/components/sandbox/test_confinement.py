@@ -1,0 +1,92 @@
+"""A child has nothing of the hub: no environment, no descriptors, no importable hub."""
+
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.components.sandbox import modules
+from tests.components.sandbox.conftest import MIB, Bench, is_alive, until
+
+ROOT = Path(__file__).parents[3]
+
+
+async def child_of(bench: Bench) -> Path:
+    await bench.run(modules.SUM, "i32-array", bytes(4))
+    return Path("/proc") / str(bench.sandbox.stats().pids[0])
+
+
+async def test_the_environment_is_empty(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_HUB_TOKEN", "secret")
+    assert (await child_of(bench)).joinpath("environ").read_bytes() == b""
+
+
+async def test_the_working_directory_is_empty(bench: Bench) -> None:
+    directory = (await child_of(bench)).joinpath("cwd").readlink()
+    assert list(directory.iterdir()) == []
+
+
+async def test_no_descriptor_of_the_hub_is_inherited(bench: Bench, tmp_path: Path) -> None:
+    with (tmp_path / "secret").open("w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        links = [os.readlink(path) for path in (await child_of(bench)).joinpath("fd").iterdir()]
+    sockets = [link for link in links if link.startswith("socket:")]
+    others = [link for link in links if not link.startswith(("socket:", "/memfd:", "pipe:"))]
+    assert len(sockets) == 1
+    assert set(others) <= {"/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
+
+
+async def test_the_kernel_limits_are_set(bench: Bench) -> None:
+    pid = int((await child_of(bench)).name)
+    assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (64, 64)
+    assert resource.prlimit(pid, resource.RLIMIT_DATA)[0] < 64 * MIB + 256 * MIB
+    # The run's limit is 20 s.
+    assert resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 25
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
+
+
+HUB = """
+import asyncio, sys
+from pathlib import Path
+from swarm_hub.components.sandbox.pool import Sandbox
+
+async def main():
+    def spawn(work, name):
+        return asyncio.get_running_loop().create_task(work, name=name)
+    sandbox = Sandbox(cache_dir=Path(sys.argv[1]), slots=2, spawn=spawn)
+    await sandbox.start()
+    await sandbox.warm()
+    print(*sandbox.stats().pids, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def start_and_kill_a_hub(directory: Path) -> list[int]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HUB, str(directory)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as hub:
+        assert hub.stdout is not None
+        pids = [int(pid) for pid in hub.stdout.readline().split()]
+        hub.kill()
+    return pids
+
+
+async def test_a_child_does_not_outlive_a_killed_hub(tmp_path: Path) -> None:
+    pids = await asyncio.to_thread(start_and_kill_a_hub, tmp_path)
+    assert len(pids) == 2
+    await until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_the_hub_never_imports_wasmtime() -> None:
+    program = (
+        "import sys, swarm_hub.components.sandbox.pool; "
+        "sys.exit(any(name.startswith('wasmtime') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=30)

@@ -1,0 +1,206 @@
+"""Fixtures: real hubs in this process, on real stores and sandboxes, joined by the loopback mesh."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from nacl.signing import SigningKey
+
+from swarm_hub.bootstrap import start_hub
+from swarm_hub.cli.inspect import with_sandbox
+from swarm_hub.cli.swarm import free_port
+from swarm_hub.client import SwarmClient
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.sandbox import Sandbox
+from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
+from swarm_hub.core import Hub
+from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.storage import Store
+from swarm_hub.util.clock import Clock
+from swarm_hub.util.files import load_or_create_key
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+_EXAMPLE_NAMES = (
+    "sum_i32/sum", "primes/primes", "wordcount/wordcount", "echo/echo", "bytesum/bytesum",
+)  # fmt: skip
+
+
+class MovableClock(Clock):
+    """A clock whose wall time tests move; monotonic time stays real unless moved too."""
+
+    def __init__(self) -> None:
+        self.offset_s = 0.0
+        self.monotonic_offset_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.offset_s
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.monotonic_offset_s
+
+
+class RunningHub:
+    """A hub of this process with its directory and a client's way in."""
+
+    def __init__(self, folder: Path, hub: Hub, port: int, token: str, clock: MovableClock) -> None:
+        self.folder = folder
+        self.hub = hub
+        self.url = f"http://127.0.0.1:{port}"
+        self.token = token
+        self.clock = clock
+
+
+class Swarm:
+    """Hubs of one test; every one is stopped at its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[RunningHub] = []
+
+    def keys(self, name: str) -> tuple[str, str]:
+        """Return (peer id, public key) of the hub of that name, made at first use."""
+        storage = self._folder / name / STORAGE_DIR
+        storage.mkdir(parents=True, mode=0o700, exist_ok=True)
+        seed = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+        key = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+        return peer_id_from_seed(seed), bytes(SigningKey(key).verify_key).hex()
+
+    async def start(
+        self, name: str, yaml: str, port: int = 0, clock: MovableClock | None = None
+    ) -> RunningHub:
+        """Start a hub with this configuration (the mesh is loopback unless it says otherwise)."""
+        self.keys(name)
+        folder = self._folder / name
+        mesh = "" if "mesh:" in yaml else "mesh: {transport: loopback}\n"
+        (folder / "configuration.yaml").write_text(f"hub: {{name: {name}}}\n{mesh}{yaml}")
+        _, token = TokenFile(folder / STORAGE_DIR / TOKENS_FILE).create("t", "admin", time.time())
+        clock = clock or MovableClock()
+        hub = await start_hub(folder, clock)
+        running = RunningHub(folder, hub, port, token, clock)
+        self._running.append(running)
+        return running
+
+    async def gateway(self, name: str = "gateway", extra: str = "", **options: Any) -> RunningHub:
+        """Start a gateway with its API."""
+        port = free_port()
+        yaml = f"gateway:\napi: {{port: {port}}}\n{extra}"
+        return await self.start(name, yaml, port, **options)
+
+    async def worker(
+        self, name: str, gateway: str = "gateway", extra: str = "", **options: Any
+    ) -> RunningHub:
+        """Start a worker that obeys the gateway of that name."""
+        peer_id, public_key = self.keys(gateway)
+        worker = "" if "worker:" in extra else "worker: {charging_only: false, min_battery: 0}\n"
+        yaml = (
+            f"{worker}signer: {{trust: ['{public_key}']}}\n"
+            f"mesh: {{transport: loopback, bootnodes: [/memory/0/p2p/{peer_id}]}}\n{extra}"
+        )
+        return await self.start(name, yaml, **options)
+
+    async def stop(self, running: RunningHub) -> None:
+        """Stop one hub."""
+        self._running.remove(running)
+        await running.hub.stop()
+
+    async def stop_all(self) -> None:
+        """Stop every hub, workers first."""
+        for running in reversed(tuple(self._running)):
+            await self.stop(running)
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
+    """Return an empty swarm."""
+    made = Swarm(tmp_path)
+    yield made
+    await made.stop_all()
+
+
+@pytest.fixture
+async def gateway_with_workers(
+    swarm: Swarm,
+) -> AsyncIterator[Callable[[int], Awaitable[SwarmClient]]]:
+    """Return a way to start a gateway with n workers; gives a client of the gateway."""
+    clients: list[SwarmClient] = []
+
+    async def start(count: int, extra: str = "") -> SwarmClient:
+        gateway = await swarm.gateway(extra=extra)
+        for number in range(count):
+            await swarm.worker(f"worker-{number}")
+        client = await SwarmClient(gateway.url, gateway.token).__aenter__()
+        clients.append(client)
+        await until(lambda: up_nodes(client), lambda nodes: nodes == count)
+        return client
+
+    yield start
+    for client in clients:
+        await client.__aexit__(None, None, None)
+
+
+async def up_nodes(client: SwarmClient) -> int:
+    """Return how many nodes are up."""
+    return sum(node["state"] == "up" for node in await client.nodes())
+
+
+async def until(
+    read: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], timeout_s: float = 20
+) -> Any:
+    """Return what `read` gives once it is `right`; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not right(value := await read()):
+        assert time.monotonic() < deadline, f"still {value!r} after {timeout_s} s"
+        await asyncio.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Return an open store on a real file."""
+    opened = Store(tmp_path / "swarm_hub.db", Clock())
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def modules() -> dict[str, bytes]:
+    """Return the examples, assembled once, by their last name: sum, primes, wordcount, …"""
+
+    async def assemble(sandbox: Sandbox) -> dict[str, bytes]:
+        return {
+            name.rpartition("/")[2]: await sandbox.assemble((EXAMPLES / f"{name}.wat").read_text())
+            for name in _EXAMPLE_NAMES
+        }
+
+    return asyncio.run(with_sandbox(assemble))
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves threads or child processes behind."""
+    threads = set(threading.enumerate())
+    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        left = {
+            thread
+            for thread in set(threading.enumerate()) - threads
+            # The loop's default executor belongs to the loop, which ends after this check.
+            if not thread.name.startswith("asyncio_")
+        }
+        processes = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if child.pid not in children and child.status() != psutil.STATUS_ZOMBIE
+        ]
+        if not left and not processes:
+            return
+        assert time.monotonic() < deadline, f"left behind: {left} {processes}"
+        time.sleep(0.02)
