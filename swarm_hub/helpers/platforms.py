@@ -42,7 +42,9 @@ def platform_schema(domain: str, default: str) -> Callable[[Any], Platform[Any]]
             raise vol.Invalid(
                 f"expected one of {', '.join(known)}, got {name!r}{hint}", path=["platform"]
             )
-        check = cv.section({**module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict)
+        check: Callable[[Any], dict[str, Any]] = cv.section(
+            {**module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
+        )
         options = check({key: given for key, given in keys.items() if key != "platform"})
         return Platform(name, lambda: module.create(**options))
 

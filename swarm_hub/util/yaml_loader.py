@@ -183,7 +183,7 @@ class _Scalars(yaml.SafeLoader):
 
 def _scalar(node: yaml.Node, place: Place) -> Any:
     try:
-        return _Scalars().construct_object(node)  # type: ignore[no-untyped-call]
+        return _Scalars().construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         raise _problem(place, f"{node.value!r} can't be read: {error}") from None
 

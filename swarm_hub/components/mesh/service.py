@@ -1,6 +1,7 @@
 """Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -195,7 +196,7 @@ class Mesh:
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
         for address in self._bootnodes:
-            self._hub.tasks.supervise(lambda address=address: self._keep(address), "bootnode")
+            self._hub.tasks.supervise(functools.partial(self._keep, address), "bootnode")
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
