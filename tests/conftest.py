@@ -1,4 +1,4 @@
-"""Fixtures: real hubs in this process, on real stores and sandboxes, joined by the loopback mesh."""
+"""Fixtures: real hubs in this process, real stores and sandboxes, joined by loopback."""
 
 import asyncio
 import threading
