@@ -3,18 +3,22 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from swarm_hub.bootstrap import start_hub
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 
 _LOGGER = logging.getLogger(__name__)
+
+_MESH_IS_UP_S: Final = 5.0
 
 
 @contextlib.contextmanager
@@ -59,6 +63,9 @@ async def _run(config_dir: Path, started_at: float) -> int:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, hub.ask_to_stop)
+    _settle_memory()
+    # The mesh imports its library only now, in its own thread.
+    loop.call_later(_MESH_IS_UP_S, _settle_memory)
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
     try:
         await hub.wait_asked_to_stop()
@@ -66,3 +73,14 @@ async def _run(config_dir: Path, started_at: float) -> int:
         _LOGGER.info("Hub %s is stopping", hub.name)
         await hub.stop()
     return hub.exit_code
+
+
+def _settle_memory() -> None:
+    """Keep the collector away from what lives as long as the hub.
+
+    Modules and components are some hundred thousand objects; walking them again and again cost
+    a tenth of the CPU of a small job.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

@@ -23,11 +23,26 @@ from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
+from tests.components.sandbox.modules import CAT, SPIN, range_module, says
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 _EXAMPLE_NAMES = (
     "sum_i32/sum", "primes/primes", "wordcount/wordcount", "echo/echo", "bytesum/bytesum",
 )  # fmt: skip
+# Modules that only tests need; `spin` takes about a millisecond for each number of its range.
+_TEST_MODULES = {
+    "spin": SPIN,
+    "cat": CAT,
+    "trap": range_module("unreachable"),
+    "highest": range_module("(i64.const 9223372036854775807)"),
+    "two_maps": range_module(
+        "(i64.const 1)",
+        '(func (export "other") (param i64 i64) (result i64) (i64.const 2))',
+    ),
+    "says_no": says(2, "no such luck", 3),
+    "not_a_number": says(1, "NaN", 0),
+    "nothing": "(module)",
+}
 
 
 class MovableClock(Clock):
@@ -170,12 +185,15 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture(scope="session")
 def modules() -> dict[str, bytes]:
-    """Return the examples, assembled once, by their last name: sum, primes, wordcount, …"""
+    """Return assembled modules: the examples by their last name, and those of the tests."""
 
     async def assemble(sandbox: Sandbox) -> dict[str, bytes]:
-        return {
-            name.rpartition("/")[2]: await sandbox.assemble((EXAMPLES / f"{name}.wat").read_text())
+        texts = {
+            name.rpartition("/")[2]: (EXAMPLES / f"{name}.wat").read_text()
             for name in _EXAMPLE_NAMES
+        }
+        return {
+            name: await sandbox.assemble(text) for name, text in (texts | _TEST_MODULES).items()
         }
 
     return asyncio.run(with_sandbox(assemble))

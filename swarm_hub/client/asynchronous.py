@@ -136,6 +136,12 @@ class SwarmClient:
         found: list[dict[str, Any]] = answer["shards"]
         return found
 
+    async def story(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's transitions in order (the first 10,000)."""
+        answer = await self._json("GET", f"/jobs/{job_id}/story", query={"limit": 10_000})
+        found: list[dict[str, Any]] = answer["events"]
+        return found
+
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job and return its status."""
         answer: dict[str, Any] = await self._json("DELETE", f"/jobs/{job_id}")

@@ -1,7 +1,9 @@
 """How a module is called: what a worker needs besides the module and the shard's bytes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
+
+from swarm_hub.util.plain import shallow
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class ModuleCall:
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
-        return asdict(self)
+        return shallow(self)
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:

@@ -1,8 +1,10 @@
 """A job: a Wasm module, a dataset and a spec."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
+
+from swarm_hub.util.plain import shallow
 
 
 class JobState(StrEnum):
@@ -64,7 +66,7 @@ class JobSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
-        return asdict(self)
+        return {**shallow(self), "limits": shallow(self.limits)}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Self:

@@ -1,8 +1,10 @@
 """Another hub as the gateway sees it."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
+
+from swarm_hub.util.plain import shallow
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Telemetry:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain values that `from_wire` takes."""
-        return asdict(self)
+        return shallow(self)
 
     @classmethod
     def from_wire(cls, plain: object) -> Self:

@@ -132,7 +132,7 @@ class SqliteDatabase:
         # pysqlite's own transactions start too late and deferred (SQLITE_BUSY_SNAPSHOT).
         @event.listens_for(engine, "begin")
         def begin_transaction(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            connection.connection.cursor().execute(begin)
 
         connection = engine.connect()
         self._connections.append(connection)

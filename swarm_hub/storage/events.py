@@ -3,13 +3,14 @@
 import json
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from swarm_hub.models.event import DurableEvent, EventType
 from swarm_hub.storage import schema
 from swarm_hub.storage.writer import Write
 
 _T = schema.events
+_DELETE_UPTO: Final = delete(_T).where(_T.c.seq <= bindparam("b_upto"))
 _COLUMNS: Final = select(_T.c.seq, _T.c.event_type, _T.c.time_fired, _T.c.data, _T.c.job_id)
 
 
@@ -45,7 +46,7 @@ def prune(connection: Connection, older_than: float, limit: int) -> list[Write]:
     seqs = list(rows)
     newest = last_seq(connection)
     upto = max((seq for seq in seqs if seq < newest), default=None)
-    return [] if upto is None else [Write(delete(_T).where(_T.c.seq <= upto), [{}])]
+    return [] if upto is None else [Write(_DELETE_UPTO, [{"b_upto": upto}])]
 
 
 def _event(row: Any) -> DurableEvent:

@@ -67,6 +67,12 @@ _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 _DROP_BLOB: Final = delete(_B).where(
     _B.c.sha == bindparam("b_sha"), _B.c.last_ref < bindparam("b_before")
 )
+_PRUNE: Final = tuple(
+    delete(table).where(column == bindparam("b_id"))
+    for table, column in (
+        (_R, _R.c.job_id), (_A, _A.c.job_id), (_S, _S.c.job_id), (_J, _J.c.id),
+    )
+)  # fmt: skip
 _ENTOMB: Final = upsert(schema.tombstones).on_conflict_do_nothing()
 
 
@@ -367,11 +373,7 @@ def prune(job_ids: Sequence[str], now: float) -> list[Write]:
     rows = [{"b_id": job_id} for job_id in job_ids]
     return [
         Write(_ENTOMB, [{"job_id": job_id, "pruned_at": now} for job_id in job_ids]),
-        *(
-            Write(delete(table).where(column == bindparam("b_id")), rows)
-            for table, column in ((_R, _R.c.job_id), (_A, _A.c.job_id), (_S, _S.c.job_id))
-        ),
-        Write(delete(_J).where(_J.c.id == bindparam("b_id")), rows),
+        *(Write(statement, rows) for statement in _PRUNE),
     ]
 
 

@@ -4,6 +4,7 @@ There is no timer: while one transaction is on its way to the disk, the next bat
 """
 
 import asyncio
+import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from swarm_hub.exceptions import StoreBusyError, StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine import SqliteDatabase
+from swarm_hub.storage.prepared import PreparedStatements
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Writer:
         self._given_seq = last_seq
         self._last_seq = last_seq
         self._publish = publish
+        self._statements = PreparedStatements()
         self._pending: list[_Unit] = []
         self._pending_rows = 0
         self._wake = asyncio.Event()
@@ -126,7 +129,7 @@ class Writer:
     async def _commit(self, batch: list[_Unit]) -> None:
         writes, fired = self._prepare(batch)
         try:
-            await self._database.write(lambda connection: _execute(connection, writes))
+            await self._database.write(functools.partial(self._execute, writes))
         except Exception as error:
             if len(batch) == 1:
                 _settle(batch[0].committed, StoreError(f"a write failed: {error}"))
@@ -140,6 +143,10 @@ class Writer:
             self._publish(event)
         for unit in batch:
             _settle(unit.committed, None)
+
+    def _execute(self, writes: Sequence[Write], connection: Connection) -> None:
+        for write in writes:
+            self._statements.execute(connection, write.statement, write.rows)
 
     def _prepare(self, batch: list[_Unit]) -> tuple[list[Write], list[DurableEvent]]:
         fired: list[DurableEvent] = []
@@ -170,11 +177,6 @@ def _event_row(event: DurableEvent) -> dict[str, Any]:
         "time_fired": event.time_fired,
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-
-
-def _execute(connection: Connection, writes: Sequence[Write]) -> None:
-    for write in writes:
-        connection.execute(write.statement, list(write.rows))
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""JSON from strangers: no NaN or Infinity, no numbers out of range, no deep nesting."""
+"""JSON from strangers: no NaN, no numbers out of range, no deep nesting, no broken text."""
 
 import json
 import math
@@ -10,9 +10,17 @@ from swarm_hub.exceptions import RequestError
 def parse_json(raw: bytes, what: str) -> Any:
     """Read strict JSON; raises RequestError 400 that names `what`."""
     try:
-        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
+        # Given bytes, the parser would let halves of surrogate pairs pass, here and as \\ud800;
+        # such text can't be written as UTF-8 again.
+        text = raw.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\u" in text:
+            dump_json(value)
+        return value
     except RecursionError:
         raise RequestError(400, "invalid_json", f"{what}: nested too deeply") from None
+    except UnicodeError:
+        raise RequestError(400, "invalid_json", f"{what}: its text is not valid UTF-8") from None
     except ValueError as error:
         raise RequestError(400, "invalid_json", f"{what}: not valid JSON: {error}") from None
 

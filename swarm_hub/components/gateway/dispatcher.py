@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_hub.components.gateway import records
+from swarm_hub.components.gateway.courier import Courier
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
 from swarm_hub.components.gateway.reduce import ReduceError
@@ -32,7 +33,7 @@ from swarm_hub.exceptions import MeshError, StoreError
 from swarm_hub.models import messages
 from swarm_hub.models.event import EphemeralEvent, NewEvent
 from swarm_hub.models.job import Job, JobState
-from swarm_hub.models.messages import Assign, OfferedShard, Result
+from swarm_hub.models.messages import Result
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import Write, jobs
 from swarm_hub.storage.jobs import Finish
@@ -44,8 +45,9 @@ _LOGGER = logging.getLogger(__name__)
 _RECONNECT_S: Final = 15.0
 _OK: Final = "ok"
 _SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
-_SHARDS_PER_ASSIGN: Final = 64
 _STORE_RETRY_S: Final = 0.5
+_RESULT_WITHIN_S: Final = 0.004
+_KEEP_WITHIN_S: Final = 0.5
 _PROGRESS_EVERY_S: Final = 0.25
 
 
@@ -58,6 +60,7 @@ class _Gathered:
     writes: list[Write] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     acks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    committed: list[asyncio.Future[None]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.outcome or self.results or self.writes or self.events or self.acks)
@@ -76,7 +79,6 @@ class Dispatcher:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
         self._machine = machine
         self._changed = changed
         self._jobs: dict[str, Job] = {}
@@ -84,6 +86,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._progress_at: dict[str, float] = {}
         self.inputs = Inputs(hub)
+        self._courier = Courier(post, self.inputs)
         self.ledger = Ledger(hub)
         post.on((messages.ACK, messages.NACK, messages.RESULT), self._on_batch)
         mesh.serve_blobs(self._serve)
@@ -96,11 +99,16 @@ class Dispatcher:
         """Return an unfinished job."""
         return self._jobs.get(job_id)
 
-    def add(self, job: Job, dataset: bytes) -> None:
-        """Take a new, durable job."""
+    async def add(self, job: Job, dataset: bytes, writes: list[Write], queued: NewEvent) -> None:
+        """Take a new job: when this returns `writes` are on disk, with its first assignments."""
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathered.writes += writes
+        self._gathered.events.append(queued)
+        self._gathered.committed.append(committed)
         self.ledger.open(job.id)
         self.inputs.keep(job, dataset)
         self._take(job, _plan(job))
+        await committed
 
     async def recover(self) -> None:
         """Continue the jobs that the last life of this gateway left unfinished."""
@@ -133,9 +141,9 @@ class Dispatcher:
         self._wake.set()
 
     def keep(self, writes: list[Write]) -> None:
-        """Store rows with whatever commits next."""
+        """Store rows that are not urgent with whatever commits next, or in a moment."""
         self._gathered.writes += writes
-        self._wake.set()
+        self._wake_within(_KEEP_WITHIN_S)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job; returns whether it was unfinished."""
@@ -151,6 +159,9 @@ class Dispatcher:
     def _gather(self, outcome: Outcome) -> None:
         self._gathered.outcome.add(outcome)
         self._wake.set()
+
+    def _wake_within(self, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._wake.set)
 
     def _on_batch(self, batch: Batch) -> None:
         self._gathered.writes += batch.writes
@@ -217,7 +228,12 @@ class Dispatcher:
         if row is not None:
             self._gathered.writes.append(row)
         self.ledger.add(counted)
-        self._gather(outcome)
+        if _ends(outcome) or self._machine.has_work():
+            self._gather(outcome)
+        else:
+            # Nobody waits for this one; it may share a commit with the next results.
+            self._gathered.outcome.add(outcome)
+            self._wake_within(_RESULT_WITHIN_S)
 
     def _is_assignee(self, peer_id: str, held: str) -> bool:
         assignment = self._machine.assignment(held)
@@ -274,6 +290,9 @@ class Dispatcher:
                 self._jobs[job_id], state=JobState.RUNNING, started_at=now
             )
             self._changed(job_id)
+        for waiting in gathered.committed:
+            if not waiting.done():
+                waiting.set_result(None)
         for finish in finishes:
             self._close(finish)
         for job, base in to_fold:
@@ -308,7 +327,7 @@ class Dispatcher:
         """Finish a job whose results are too many or too large to be kept in memory."""
         try:
             finish, writes = await self.ledger.fold_stored(job, base)
-        except ReduceError as error:
+        except (ReduceError, StoreError) as error:
             finish, writes = records.fold_failed(base, error), []
         await self._store([*writes, jobs.finish([finish])], [records.ended(finish)])
         self._close(finish)
@@ -322,32 +341,22 @@ class Dispatcher:
         self._changed(finish.job_id)
 
     async def _carry_out(self, gathered: _Gathered) -> None:
-        for peer_id, held in gathered.acks.items():
-            self._post.post(peer_id, messages.RESULT_ACK, {"ids": held})
-        withdrawn: dict[str, list[str]] = defaultdict(list)
-        sends: dict[tuple[str, str], list[Send]] = defaultdict(list)
+        self._courier.acknowledge(gathered.acks)
+        self._courier.withdraw(
+            each for each in gathered.outcome.instructions if isinstance(each, Withdraw)
+        )
+        sends: dict[str, list[Send]] = defaultdict(list)
         for instruction in gathered.outcome.instructions:
-            if isinstance(instruction, Withdraw):
-                withdrawn[instruction.node_id].append(instruction.assignment_id)
-            elif instruction.assignment.job_id in self._jobs:
-                sends[instruction.node_id, instruction.assignment.job_id].append(instruction)
-        for node_id, ids in withdrawn.items():
-            self._post.post(node_id, messages.CANCEL, {"ids": ids})
-        for (node_id, job_id), group in sends.items():
-            for start in range(0, len(group), _SHARDS_PER_ASSIGN):
-                await self._send(node_id, job_id, group[start : start + _SHARDS_PER_ASSIGN])
+            if isinstance(instruction, Send):
+                sends[instruction.assignment.job_id].append(instruction)
+        for job_id, group in sends.items():
+            if (job := self._jobs.get(job_id)) is not None:
+                try:
+                    await self._courier.send(job, group)
+                except (StoreError, OSError) as error:
+                    _LOGGER.exception("The data of job %s can't be read", job_id)
+                    self._gather(self._machine.abort(job_id, f"its data can't be read: {error}"))
         self._tell_progress({result.job_id for result in gathered.results})
-
-    async def _send(self, node_id: str, job_id: str, sends: list[Send]) -> None:
-        job = self._jobs[job_id]
-        shards = tuple([await self._offered(job, send) for send in sends])
-        assign = Assign(records.call(job), job.module_bytes, shards)
-        self._post.post(node_id, messages.ASSIGN, assign.to_wire())
-
-    async def _offered(self, job: Job, send: Send) -> OfferedShard:
-        held = send.assignment.id
-        prepared = await self.inputs.prepare(job, held, send.first_item, send.n_items)
-        return OfferedShard(held, prepared.sha, prepared.size_bytes, prepared.inline)
 
     def _tell_progress(self, job_ids: set[str]) -> None:
         now = self._hub.clock.monotonic()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ulid_transform import ulid_now
@@ -12,12 +12,12 @@ from swarm_hub.components.gateway.dataset import Measured, measure
 from swarm_hub.components.gateway.spec import AskedSpec, parse_spec
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError, StoreBusyError
+from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage import jobs
+from swarm_hub.storage import Write, jobs
 from swarm_hub.util.hashing import sha256_hex
 
 _REPORTS_KEPT: Final = 256
@@ -26,6 +26,7 @@ _MEASURED_INLINE_BYTES: Final = 64 * 1024
 _DEFAULT_SPLIT: Final = {"i32-array": Split.I32, "range": Split.RANGE}
 _ONLY_SPLIT: Final = _DEFAULT_SPLIT
 _RETRY_AFTER_S: Final = 2
+_COMMIT_TIMEOUT_S: Final = 20.0
 
 
 class Intake:
@@ -37,7 +38,7 @@ class Intake:
         service: SandboxService,
         gateway_id: str,
         dataset_max_bytes: int,
-        accept: Callable[[Job, bytes], None],
+        accept: Callable[[Job, bytes, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
         self._hub = hub
         self._service = service
@@ -124,10 +125,16 @@ class Intake:
         row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)
         queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
         try:
-            await store.commit([module_row, dataset_row, row], [queued])
-        except StoreBusyError as error:
-            raise RequestError(503, "busy", str(error), retry_after_s=_RETRY_AFTER_S) from error
-        self._accept(job, measured.body)
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await self._accept(job, measured.body, [module_row, dataset_row, row], queued)
+        except TimeoutError:
+            raise RequestError(
+                503,
+                "busy",
+                "the store does not answer; the job may still be taken, so send it again with "
+                "the same Idempotency-Key",
+                retry_after_s=_RETRY_AFTER_S,
+            ) from None
         return Submitted(job.id, known=False)
 
     def _check_sizes(self, submission: Submission) -> None:

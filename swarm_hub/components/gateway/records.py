@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_hub.components.gateway.reduce import ReduceError
 from swarm_hub.components.scheduler import (
     AssignmentChanged,
     AssignmentOffered,
     JobStarted,
     Outcome,
 )
+from swarm_hub.exceptions import HubError
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobState
@@ -103,7 +103,7 @@ def ended(finish: Finish) -> NewEvent:
     return NewEvent(_ENDED[finish.state], data, finish.job_id)
 
 
-def fold_failed(base: Finish, error: ReduceError) -> Finish:
+def fold_failed(base: Finish, error: HubError) -> Finish:
     """Return the end of a job whose results can't be folded."""
     return dataclasses.replace(base, state=JobState.FAILED, failures=(str(error),))
 

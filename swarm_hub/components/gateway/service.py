@@ -227,7 +227,7 @@ class JobService:
 
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
-            self._hub.store.commit([jobs.mark_read(job.id, self._hub.clock.time())])
+            self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
 
 
 def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:

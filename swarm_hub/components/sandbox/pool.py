@@ -335,6 +335,9 @@ class Sandbox:
         return running < self._slots and any(child.idle for child in self._children)
 
     def _start_child(self, *, spare: bool) -> asyncio.Task[None] | None:
+        if self._stopped:
+            # A warm-up may get its turn only after `stop` has ended the children it knew.
+            return None
         return self._nursery.start(self._cwd, self._site, spare=spare)
 
     def _give_up(self, why: str) -> None:

@@ -28,6 +28,7 @@ from swarm_hub.components.scheduler.outcome import (
     ShardChanged,
     Withdraw,
 )
+from swarm_hub.components.scheduler.retry import is_hopeless, retry_node
 from swarm_hub.components.scheduler.strategy import Cut, JobView, Strategy
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import AssignmentState, ShardState, assignment_id
@@ -47,8 +48,6 @@ __all__ = [
     "Withdraw",
 ]
 
-# Failures on this many different nodes are the job's fault, not the nodes'.
-_FAILURES_MAX: Final = 3
 # A node that rejected a shard is asked again after this time.
 _PAUSE_S: Final = 1.0
 _OPEN: Final = (AssignmentState.OFFERED, AssignmentState.ACCEPTED)
@@ -143,7 +142,7 @@ class StateMachine:
         self._release(assignment)
         shard.failures.append((assignment.node_id, text))
         outcome.failures.append((shard.snapshot(), assignment.node_id, text))
-        if self._is_hopeless(shard):
+        if is_hopeless(shard, self._nodes.keys()):
             self._end(self._jobs[shard.job_id], JobState.FAILED, outcome)
         else:
             self._return(shard, text, outcome)
@@ -183,6 +182,13 @@ class StateMachine:
         outcome = Outcome()
         if (job := self._jobs.get(job_id)) is not None and not job.ended:
             self._end(job, JobState.CANCELLED, outcome)
+        return outcome
+
+    def abort(self, job_id: str, reason: str) -> Outcome:
+        """End a job that can't go on, for a reason that is no node's fault."""
+        outcome = Outcome()
+        if (job := self._jobs.get(job_id)) is not None and not job.ended:
+            self._end(job, JobState.FAILED, outcome, reason)
         return outcome
 
     def forget(self, job_id: str) -> None:
@@ -225,6 +231,10 @@ class StateMachine:
         """Return an assignment whose result could still count; for reading only."""
         return self._assignments.get(held)
 
+    def has_work(self) -> bool:
+        """Whether any item waits to be given out."""
+        return any(job.pool or job.returned for job in self._jobs.values() if not job.ended)
+
     def why_waiting(self, job_id: str) -> str | None:
         """Say why a job makes no progress; None when it does."""
         job = self._jobs.get(job_id)
@@ -239,7 +249,7 @@ class StateMachine:
 
     def _plan_returned(self, job: JobEntry, now: float, outcome: Outcome) -> None:
         for index in tuple(job.returned):
-            node = self._retry_node(job.shards[index], now)
+            node = retry_node(job.shards[index], self._nodes.values(), now)
             if node is not None:
                 job.returned.remove(index)
                 self._offer(job, job.shards[index], node, now, outcome)
@@ -263,35 +273,6 @@ class StateMachine:
 
     def _fits(self, cut: Cut) -> bool:
         return cut.n_items > 0 and cut.node_id in self._nodes
-
-    def _retry_node(self, shard: ShardEntry, now: float) -> NodeEntry | None:
-        """Choose the least-loaded node that could do better than those that had the shard."""
-        failed_on = {node_id for node_id, _ in shard.failures}
-        running_on = {held.node_id for held in shard.live.values() if not held.lost}
-        able = [
-            node
-            for node in self._nodes.values()
-            if not node.change.refuses and node.change.node_id not in running_on
-        ]
-        fresh = [node for node in able if node.change.node_id not in failed_on]
-        # A node on which the module failed gets the shard again only if there is no other.
-        with_room = [node for node in fresh or able if node.room(now) > 0]
-        return min(
-            with_room,
-            key=lambda node: (
-                node.change.node_id in shard.tried,
-                len(node.load) / node.change.slots,
-                node.change.node_id,
-            ),
-            default=None,
-        )
-
-    def _is_hopeless(self, shard: ShardEntry) -> bool:
-        failed_on = {node_id for node_id, _ in shard.failures}
-        if len(failed_on) >= _FAILURES_MAX:
-            return True
-        # In a small fleet there may never be three nodes; three tries must do.
-        return len(shard.failures) >= _FAILURES_MAX and self._nodes.keys() <= failed_on
 
     def _offer(
         self, job: JobEntry, shard: ShardEntry, node: NodeEntry, now: float, outcome: Outcome
@@ -345,9 +326,12 @@ class StateMachine:
         job.ended = True
         outcome.transitions.append(JobEnded(job.plan.job_id, JobState.COMPLETED, ()))
 
-    def _end(self, job: JobEntry, state: JobState, outcome: Outcome) -> None:
+    def _end(
+        self, job: JobEntry, state: JobState, outcome: Outcome, reason: str | None = None
+    ) -> None:
         failed = state is JobState.FAILED
         texts = [f"{node_id}: {text}" for s in job.shards.values() for node_id, text in s.failures]
+        texts += [] if reason is None else [reason]
         job.ended = True
         for shard in job.shards.values():
             ended = AssignmentState.CANCELLED

@@ -74,7 +74,7 @@ class SignedPost:
         self._replay = replay
         self._ttl_s = ttl_s
         self._waiting: dict[str, list[bytes]] = defaultdict(list)
-        self._flush_due = False
+        self._due: set[str] = set()
         self._handlers: dict[str, Callable[[Batch], None]] = {}
         self.refused: Counter[str] = Counter()
         mesh.on("envelope", self._on_envelope)
@@ -89,27 +89,35 @@ class SignedPost:
         for kind in kinds:
             self._handlers[kind] = handler
 
-    def post(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
-        """Queue a message; a peer that is gone loses it, so the caller must be able to resend."""
-        self._waiting[peer_id].append(encode_message(kind, fields))
-        if not self._flush_due:
-            self._flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+    def post(
+        self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
+    ) -> None:
+        """Queue a message; a peer that is gone loses it, so the caller must be able to resend.
+
+        With `within_s` it may wait that long for another message whose envelope it can share.
+        """
+        waiting = self._waiting[peer_id]
+        waiting.append(encode_message(kind, fields))
+        loop = asyncio.get_running_loop()
+        if within_s > 0:
+            loop.call_later(within_s, self._flush_peer, peer_id)
+        elif peer_id not in self._due:
+            self._due.add(peer_id)
+            loop.call_soon(self._flush_peer, peer_id)
 
     async def flush(self) -> None:
         """Send what is queued now."""
-        self._flush()
+        for peer_id in tuple(self._waiting):
+            self._flush_peer(peer_id)
 
     def forget_pin(self, peer_id: str) -> None:
         """Let a peer come back with another signing key."""
         self._greeter.forget_pin(peer_id)
 
-    def _flush(self) -> None:
-        self._flush_due = False
-        waiting, self._waiting = self._waiting, defaultdict(list)
-        for peer_id, messages in waiting.items():
-            for body in _bodies(messages):
-                self._send(peer_id, body)
+    def _flush_peer(self, peer_id: str) -> None:
+        self._due.discard(peer_id)
+        for body in _bodies(self._waiting.pop(peer_id, [])):
+            self._send(peer_id, body)
 
     def _send(self, peer_id: str, body: bytes) -> None:
         envelope = seal(
@@ -163,10 +171,10 @@ class SignedPost:
 
 def _bodies(messages: list[bytes]) -> list[bytes]:
     """Pack encoded messages into as few CBOR arrays as fit into envelopes."""
-    packed: list[list[bytes]] = [[]]
+    packed: list[list[bytes]] = []
     size = 0
     for message in messages:
-        if packed[-1] and size + len(message) > _BODY_MAX_BYTES:
+        if not packed or size + len(message) > _BODY_MAX_BYTES:
             packed.append([])
             size = 0
         packed[-1].append(message)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -26,8 +25,9 @@ _LOGGER = logging.getLogger(__name__)
 _RUNNERS_PER_SLOT: Final = 8
 _RESEND_EVERY_S: Final = 5.0
 _RESULTS_PER_POST: Final = 64
-_ACK_DELAY_S: Final = 0.002
-_FORGET_DELAY_S: Final = 0.1
+# The ACK may wait to share an envelope with the first result.
+_ACK_WITHIN_S: Final = 0.005
+_WRITE_WITHIN_S: Final = 0.1
 # Assignments held at once; a gateway that sends more gets them back.
 _HELD_MAX: Final = 8192
 
@@ -50,8 +50,6 @@ class Desk:
         self._undelivered: dict[str, OutboxEntry] = {}
         self._finished: list[OutboxEntry] = []
         self._finished_writes: list[Write] = []
-        self._heard: list[str] = []
-        self._acks: dict[str, list[str]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._refusing: str | None = None
         post.on((messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK), self._on_batch)
@@ -109,8 +107,8 @@ class Desk:
         assigns = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
         if assigns:
             self._hub.tasks.spawn(self._accept(batch, assigns), "accept")
-        elif batch.writes:
-            self._hub.store.commit(batch.writes)
+        else:
+            self._write_soon(batch.writes)
 
     async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
         """Write the inbox, then ACK, then run (DESIGN, section 6)."""
@@ -129,9 +127,7 @@ class Desk:
             return
         for entry in fresh:
             self._queue.put_nowait(entry)
-        # The ACK may wait to share an envelope with the first result.
-        self._acks[batch.peer_id].extend(offered)
-        asyncio.get_running_loop().call_later(_ACK_DELAY_S, self._send_acks)
+        self._post.post(batch.peer_id, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
 
     def _fresh(self, gateway: str, assigns: list[Assign]) -> list[InboxEntry]:
         now = self._hub.clock.time()
@@ -250,8 +246,6 @@ class Desk:
             finished, self._finished = self._finished, []
             writes, self._finished_writes = self._finished_writes, []
             finished = [each for each in finished if each.assignment_id not in self._unwanted]
-            heard, self._heard = self._heard, []
-            writes.append(inbox.delivered(heard))
             while True:
                 try:
                     await self._hub.store.commit([*inbox.finish(finished), *writes])
@@ -262,13 +256,7 @@ class Desk:
             for entry in finished:
                 self._held.discard(entry.assignment_id)
                 self._undelivered[entry.assignment_id] = entry
-            self._send_acks()
             self._deliver(finished)
-
-    def _send_acks(self) -> None:
-        acks, self._acks = self._acks, defaultdict(list)
-        for gateway, held in acks.items():
-            self._post.post(gateway, messages.ACK, {"ids": held})
 
     def _deliver(self, entries: Iterable[OutboxEntry]) -> None:
         for entry in entries:
@@ -289,6 +277,12 @@ class Desk:
         ]
         self._deliver(due[:_RESULTS_PER_POST])
 
+    def _write_soon(self, writes: list[Write]) -> None:
+        """Write what is not urgent with the next results, or in a moment."""
+        if writes and not self._finished_writes:
+            asyncio.get_running_loop().call_later(_WRITE_WITHIN_S, self._wake.set)
+        self._finished_writes += writes
+
     async def _give_back(self, entry: InboxEntry, reason: str) -> None:
         self._held.discard(entry.assignment_id)
         await self._hub.store.commit(inbox.drop([entry.assignment_id]))
@@ -300,12 +294,8 @@ class Desk:
 
     def _on_delivered(self, assignment_ids: list[str]) -> None:
         known = [each for each in assignment_ids if self._undelivered.pop(each, None)]
-        if not known:
-            return
-        # Not urgent: it goes with the next results, or in a moment.
-        if not self._heard:
-            asyncio.get_running_loop().call_later(_FORGET_DELAY_S, self._wake.set)
-        self._heard += known
+        if known:
+            self._write_soon([inbox.delivered(known)])
 
     def _on_cancel(self, assignment_ids: list[str]) -> None:
         for held in assignment_ids:

@@ -1,0 +1,58 @@
+"""Instructions become messages: what committed is told to the nodes."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from swarm_hub.components.gateway import records
+from swarm_hub.components.gateway.inputs import Inputs
+from swarm_hub.components.scheduler import Send, Withdraw
+from swarm_hub.components.signer import SignedPost
+from swarm_hub.models import messages
+from swarm_hub.models.job import Job
+from swarm_hub.models.messages import Assign, OfferedShard
+
+_SHARDS_PER_ASSIGN: Final = 64
+# Workers only clean up when they hear it, so it may wait for the next assignments.
+_RESULT_ACK_WITHIN_S: Final = 0.05
+
+
+class Courier:
+    """Posts assignments, withdrawals and acknowledgements."""
+
+    def __init__(self, post: SignedPost, inputs: Inputs) -> None:
+        self._post = post
+        self._inputs = inputs
+
+    def acknowledge(self, results: Mapping[str, list[str]]) -> None:
+        """Tell each node which of its results are on our disk."""
+        for node_id, held in results.items():
+            self._post.post(
+                node_id, messages.RESULT_ACK, {"ids": held}, within_s=_RESULT_ACK_WITHIN_S
+            )
+
+    def withdraw(self, instructions: Iterable[Withdraw]) -> None:
+        """Tell nodes which assignments are no longer wanted."""
+        withdrawn: dict[str, list[str]] = defaultdict(list)
+        for each in instructions:
+            withdrawn[each.node_id].append(each.assignment_id)
+        for node_id, held in withdrawn.items():
+            self._post.post(node_id, messages.CANCEL, {"ids": held})
+
+    async def send(self, job: Job, sends: Sequence[Send]) -> None:
+        """Send a job's assignments, many shards to a message."""
+        by_node: dict[str, list[Send]] = defaultdict(list)
+        for each in sends:
+            by_node[each.node_id].append(each)
+        call = records.call(job)
+        for node_id, group in by_node.items():
+            for start in range(0, len(group), _SHARDS_PER_ASSIGN):
+                some = group[start : start + _SHARDS_PER_ASSIGN]
+                shards = tuple([await self._offered(job, each) for each in some])
+                assign = Assign(call, job.module_bytes, shards)
+                self._post.post(node_id, messages.ASSIGN, assign.to_wire())
+
+    async def _offered(self, job: Job, send: Send) -> OfferedShard:
+        held = send.assignment.id
+        prepared = await self._inputs.prepare(job, held, send.first_item, send.n_items)
+        return OfferedShard(held, prepared.sha, prepared.size_bytes, prepared.inline)
