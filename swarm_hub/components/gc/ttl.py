@@ -9,7 +9,7 @@ import voluptuous as vol
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import events, jobs
+from swarm_hub.storage import events, pruning
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ def create(completed_after: float, unread_after: float) -> Callable[[Hub], Await
     async def collect(hub: Hub) -> None:
         now = hub.clock.time()
         finished = await hub.store.read(
-            jobs.prunable, now - completed_after, now - unread_after, _JOBS_A_ROUND
+            pruning.prunable, now - completed_after, now - unread_after, _JOBS_A_ROUND
         )
         if finished:
             pruned = [
                 NewEvent(EventType.JOB_PRUNED, {"job_id": job_id}, job_id) for job_id in finished
             ]
-            await hub.store.commit(jobs.prune(finished, now), pruned)
+            await hub.store.commit(pruning.prune(finished, now), pruned)
             _LOGGER.info("Pruned %d finished jobs", len(finished))
         await _drop_blobs(hub, now - _BLOB_GRACE_S)
         # Events outlive the jobs they tell of by as long as an unread job would be kept.
@@ -50,7 +50,7 @@ def create(completed_after: float, unread_after: float) -> Callable[[Hub], Await
 
 
 async def _drop_blobs(hub: Hub, unused_since: float) -> None:
-    unused = await hub.store.read(jobs.unreferenced_blobs, unused_since, _BLOBS_A_ROUND)
+    unused = await hub.store.read(pruning.unreferenced_blobs, unused_since, _BLOBS_A_ROUND)
     if unused:
-        await hub.store.commit([jobs.drop_blobs(unused, unused_since)])
+        await hub.store.commit([pruning.drop_blobs(unused, unused_since)])
         await hub.store.blobs.remove_files(unused)

@@ -97,10 +97,7 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat)
     hub.services[MESH] = mesh
 
-    async def start() -> None:
-        hub.tasks.spawn(mesh.start(), "mesh start")
-
-    hub.on_start(start)
+    hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
     return True
 

@@ -35,6 +35,7 @@ class TrioThread:
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self.stopping: trio.Event | None = None
+        self._stop_asked = False
         self._inbound: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._inbound_scheduled = False
         self._outbound: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -54,6 +55,8 @@ class TrioThread:
 
     async def stop(self, timeout_s: float) -> bool:
         """Ask `main` to return and wait for the thread; False if it did not end in time."""
+        # The thread may not be far enough to take the call; it looks at this as soon as it is.
+        self._stop_asked = True
         self.post(self._request_stop)
         try:
             async with asyncio.timeout(timeout_s):
@@ -170,6 +173,8 @@ class TrioThread:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._token = trio.lowlevel.current_trio_token()
+            if self._stop_asked:
+                self.stopping.set()
             try:
                 await self._main(self)
             # Returned, not raised, so that it leaves the nursery as it is and not in a group.

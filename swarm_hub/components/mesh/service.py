@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Final, Protocol
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.exchange import BlobExchange, BlobSource
 from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.redial import dial_any, keep_connected
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
@@ -20,11 +20,6 @@ _LOGGER = logging.getLogger(__name__)
 PROTOCOL_VERSIONS: Final = (2,)
 _MISSED_BEATS: Final = 3
 _HELLO_TIMEOUT_S: Final = 10.0
-_REDIAL_FIRST_S: Final = 0.25
-# A bootnode that just went away is usually restarting: ask every second for half a minute.
-_REDIAL_SOON_S: Final = 1.0
-_REDIAL_SOON_FOR_S: Final = 30.0
-_REDIAL_MAX_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +95,7 @@ class Mesh:
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
         self._gossip: dict[str, Callable[[str, bytes], None]] = {}
         self._stopping = False
+        self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
         self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
@@ -182,7 +178,11 @@ class Mesh:
         return peer_id in self._bans.banned()
 
     async def start(self) -> None:
-        """Bring up the transports, then look for peers; ends once everything is under way."""
+        """Come up in the background, so that the hub never waits for its mesh."""
+        self._starting = self._hub.tasks.spawn(self._start(), "mesh start")
+
+    async def _start(self) -> None:
+        """Bring up the transports, then look for peers."""
         for transport in self._transports:
             try:
                 await transport.start(_Side(self, transport))
@@ -196,7 +196,9 @@ class Mesh:
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
         for address in self._bootnodes:
-            self._hub.tasks.supervise(functools.partial(self._keep, address), "bootnode")
+            transport = self._transports[0 if address.startswith("/memory/") else -1]
+            keep = functools.partial(keep_connected, transport, address, self._is_wanted)
+            self._hub.tasks.supervise(keep, "bootnode")
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
@@ -204,32 +206,13 @@ class Mesh:
     async def stop(self) -> None:
         """Say goodbye and stop the transports."""
         self._stopping = True
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
         await asyncio.gather(*(transport.stop() for transport in self._transports))
 
-    async def _keep(self, address: str) -> None:
-        """Stay connected to a bootnode."""
-        peer_id = address.rpartition("/p2p/")[2]
-        transport = self._transports[0 if address.startswith("/memory/") else -1]
-        loop = asyncio.get_running_loop()
-        backoff_s, lost_at, told = _REDIAL_FIRST_S, loop.time(), False
-        while True:
-            if peer_id not in self._peers and not self.is_banned(peer_id):
-                try:
-                    await transport.dial(address)
-                except MeshError as error:
-                    if not told:
-                        _LOGGER.warning("Can't reach %s yet: %s", address, error)
-                        told = True
-            if peer_id in self._peers:
-                if told:
-                    _LOGGER.info("Reached %s", address)
-                backoff_s, lost_at, told = _REDIAL_FIRST_S, loop.time(), False
-                await asyncio.sleep(_REDIAL_FIRST_S)
-                continue
-            # Jitter keeps a fleet from redialling a restarted gateway in step.
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
-            soon = loop.time() - lost_at < _REDIAL_SOON_FOR_S
-            backoff_s = min(backoff_s * 2, _REDIAL_SOON_S if soon else _REDIAL_MAX_S)
+    def _is_wanted(self, peer_id: str) -> bool:
+        return peer_id not in self._peers and not self.is_banned(peer_id)
 
     async def _beat(self) -> None:
         now = self._hub.clock.monotonic()
@@ -296,25 +279,15 @@ class Mesh:
         """Dial a hub seen on the local network, unless it turned out to be of no use."""
         if (
             "worker" in self.capabilities
-            and peer_id not in self._peers
             and peer_id not in self._not_wanted
-            and not self.is_banned(peer_id)
+            and self._is_wanted(peer_id)
         ):
-            self._hub.tasks.spawn(self._dial_discovered(addresses), "mdns dial")
+            self._hub.tasks.spawn(dial_any(self._transports[-1], addresses), "mdns dial")
 
     def failed(self, reason: str) -> None:
         """Stop the hub when a transport died (called by the transport's side)."""
         _LOGGER.error("The mesh failed: %s", reason)
         self._hub.ask_to_stop(exit_code=1)
-
-    async def _dial_discovered(self, addresses: Sequence[str]) -> None:
-        for address in addresses:
-            try:
-                await self._transports[-1].dial(address)
-            except MeshError as error:
-                _LOGGER.debug("Can't reach %s, seen on the local network: %s", address, error)
-            else:
-                return
 
     def _on_hello(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         peer = self._peers[peer_id]

@@ -52,6 +52,7 @@ class Desk:
         self._finished_writes: list[Write] = []
         self._wake = asyncio.Event()
         self._refusing: str | None = None
+        self._stopping = False
         post.on((messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK), self._on_batch)
         mesh.serve_blobs(self._serve)
         hub.bus.listen(PeerUp, self._on_peer_up)
@@ -79,10 +80,11 @@ class Desk:
     async def stop(self) -> None:
         """Tell the gateways that this worker takes no more work."""
         self.refuse("the hub is stopping")
+        self._stopping = True
 
     def refuse(self, reason: str | None) -> None:
         """Take no new work and say why, or take work again (None)."""
-        if reason == self._refusing:
+        if reason == self._refusing or self._stopping:
             return
         self._refusing = reason
         _LOGGER.info("Taking work again" if reason is None else f"Taking no work: {reason}")
