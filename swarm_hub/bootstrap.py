@@ -9,7 +9,7 @@ from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.setup import Plan
+from swarm_hub.setup import Plan, SetupFailure
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 
@@ -37,14 +37,13 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     hub = Hub(config_dir, configuration.hub.name, store, clock)
     try:
         failures = await setup.set_up(hub, planned)
+        if any(failed.essential for failed in failures):
+            # What failed only because something else did would bury the cause.
+            causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
+            raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
+        await hub.start()
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
-        essential = [failed for failed in failures if failed.essential]
-        if essential:
-            raise SetupError(
-                "\n".join(f"{failed.domain}: {failed.message}" for failed in essential)
-            )
-        await hub.start()
         if failures:
             await store.commit(
                 [],

@@ -99,6 +99,7 @@ def plan(configuration: Configuration) -> Plan:
             problems.extend(error.problems)
         except SetupError as error:
             problems.append(config.problem_at(content, manifest.domain, str(error)))
+    problems.sort(key=lambda problem: (problem.file, problem.line or 0))
     essential = frozenset(manifest.domain for manifest in index.order(roles))
     return Plan(tuple(components), tuple(problems), essential)
 

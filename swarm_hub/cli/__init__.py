@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
             from swarm_hub.helpers.config_validation import did_you_mean
 
             hint = did_you_mean(args[0], tuple(_COMMANDS))
-            raise click.UsageError(f"{error.message}{hint}", ctx) from None
+            raise click.UsageError(f"{error.message.rstrip('.')}{hint}", ctx) from None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -67,6 +67,8 @@ def submit(
 
     items = _items(inputs, bounds)
     if bounds is not None:
+        if spec["split"] not in (None, "range"):
+            raise click.UsageError(f"--range makes numbers; it has no --split {spec['split']}")
         spec["split"] = "range"
     wasm = load_module(module)
 

@@ -216,6 +216,8 @@ class _Checked:
     async def __aenter__(self) -> aiohttp.ClientResponse:
         try:
             response: aiohttp.ClientResponse = await self._request.__aenter__()
+        except aiohttp.InvalidURL as error:
+            raise ClientError(f"{self._url} is not the address of a hub: {error}") from error
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise UnreachableError(f"no hub answers at {self._url}: {error}") from error
         if response.status < 400:

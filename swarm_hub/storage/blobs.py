@@ -109,21 +109,25 @@ class BlobStore:
             return None
 
     def _remove_files(self, shas: list[str]) -> None:
-        fresh = time.monotonic() - _TOUCHED_FOR_S
         for sha in shas:
-            # `put` may have found the file and not yet committed the row that keeps it.
-            with self._lock:
-                if self._touched.get(sha, 0.0) < fresh:
-                    self._touched.pop(sha, None)
-                    self.path(sha).unlink(missing_ok=True)
+            self._remove(self.path(sha))
+
+    def _remove(self, path: Path) -> bool:
+        """Delete a blob's file, unless `put` found it and has not yet committed its row."""
+        fresh = time.monotonic() - _TOUCHED_FOR_S
+        with self._lock:
+            if self._touched.get(path.name, fresh) > fresh:
+                return False
+            self._touched.pop(path.name, None)
+            path.unlink(missing_ok=True)
+            return True
 
     def _sweep(self, known: set[str], grace_s: float) -> int:
         removed = 0
         oldest = time.time() - grace_s
         for path in self._directory.glob("??/*"):
             if path.name not in known and path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
-                removed += 1
+                removed += self._remove(path)
         return removed
 
 

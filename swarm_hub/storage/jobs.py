@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from swarm_hub.models.job import Job, JobSpec, JobState
@@ -18,6 +18,27 @@ _S = schema.shards
 _A = schema.assignments
 _R = schema.results
 _B = schema.blobs
+
+_NO_LIMIT: Final = 2**62
+
+# Built once: building a select costs more than running it.
+_GET_JOB: Final = select(_J).where(_J.c.id == bindparam("b_id"))
+_GET_RESULTS: Final = (
+    select(_R)
+    .where(_R.c.job_id == bindparam("b_id"))
+    .order_by(_R.c.first_item)
+    .limit(bindparam("b_limit", type_=BigInteger))
+)
+_COUNT_ATTEMPTS: Final = (
+    select(_A.c.node_id, func.count())
+    .where(_A.c.job_id == bindparam("b_id"))
+    .group_by(_A.c.node_id)
+)
+_SUM_RESULTS: Final = (
+    select(_R.c.node_id, func.count(), func.sum(_R.c.wall_s), func.sum(_R.c.cpu_s))
+    .where(_R.c.job_id == bindparam("b_id"))
+    .group_by(_R.c.node_id)
+)
 
 _INSERT_JOB: Final = insert(_J)
 _START_JOB: Final = (
@@ -234,7 +255,7 @@ def put_results(results: Iterable[ShardResult]) -> Write:
 
 def get(connection: Connection, job_id: str) -> Job | None:
     """Return a job, None where there is none (pruned or never submitted)."""
-    row = connection.execute(select(_J).where(_J.c.id == job_id)).one_or_none()
+    row = connection.execute(_GET_JOB, {"b_id": job_id}).one_or_none()
     return None if row is None else _job(row)
 
 
@@ -302,7 +323,7 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
 def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
     """Return a job's accepted results in item order."""
     rows = connection.execute(
-        select(_R).where(_R.c.job_id == job_id).order_by(_R.c.first_item).limit(limit)
+        _GET_RESULTS, {"b_id": job_id, "b_limit": _NO_LIMIT if limit is None else limit}
     )
     return [
         ShardResult(
@@ -315,19 +336,14 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
 
 def shares_of(connection: Connection, job_id: str) -> list[NodeShare]:
     """Return per node what it did for a job, busiest first."""
-    shares: dict[str, list[float]] = {}
-    for row in connection.execute(select(_A.c.node_id).where(_A.c.job_id == job_id)):
-        shares.setdefault(row.node_id, [0, 0, 0, 0])[1] += 1
-    for row in connection.execute(
-        select(_R.c.node_id, _R.c.wall_s, _R.c.cpu_s).where(_R.c.job_id == job_id)
-    ):
-        share = shares.setdefault(row.node_id, [0, 0, 0, 0])
-        share[0] += 1
-        share[2] += row.wall_s
-        share[3] += row.cpu_s
+    done = {
+        node_id: (shards, wall_s, cpu_s)
+        for node_id, shards, wall_s, cpu_s in connection.execute(_SUM_RESULTS, {"b_id": job_id})
+    }
     found = [
-        NodeShare(node_id, int(done), int(tried), wall_s, cpu_s)
-        for node_id, (done, tried, wall_s, cpu_s) in shares.items()
+        NodeShare(node_id, shards, attempts, wall_s, cpu_s)
+        for node_id, attempts in connection.execute(_COUNT_ATTEMPTS, {"b_id": job_id})
+        for shards, wall_s, cpu_s in [done.get(node_id, (0, 0.0, 0.0))]
     ]
     return sorted(found, key=lambda share: share.shards, reverse=True)
 

@@ -67,6 +67,11 @@ def unreferenced_blobs(connection: Connection, unused_since: float, limit: int) 
     return list(rows.scalars())
 
 
+def blob_files(connection: Connection) -> set[str]:
+    """Return the hashes of the blobs that are files."""
+    return set(connection.execute(select(_B.c.sha).where(_B.c.body.is_(None))).scalars())
+
+
 def drop_blobs(shas: Sequence[str], unused_since: float) -> Write:
     """Return the removal of blob rows still untouched since then; files go after the commit."""
     return Write(_DROP_BLOB, [{"b_sha": sha, "b_before": unused_since} for sha in shas])

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -40,8 +41,9 @@ class ApiServer:
             )
         except OSError as error:
             raise SetupError(
-                f"can't listen on {host}:{port}: {error.strerror}; another program (or another "
-                "hub) uses the port: change api: port"
+                f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}; another program "
+                "(or another hub) uses the port, or the address is not this device's: "
+                "change api: host or port"
             ) from error
         self._sockets.append(bound)
 

@@ -19,6 +19,9 @@ _BLOBS_A_ROUND: Final = 100
 _EVENTS_A_ROUND: Final = 2000
 # A blob is put before the job that refers to it commits.
 _BLOB_GRACE_S: Final = 60.0
+# A crash between a file and its row leaves an orphan; looking for them reads the directory.
+_SWEEP_EVERY_S: Final = 3600.0
+_ORPHAN_AFTER_S: Final = 600.0
 
 PLATFORM_SCHEMA: Final = {
     vol.Optional("completed_after", default=300): cv.duration,
@@ -28,8 +31,10 @@ PLATFORM_SCHEMA: Final = {
 
 def create(completed_after: float, unread_after: float) -> Callable[[Hub], Awaitable[None]]:
     """Return the collector; both in seconds."""
+    swept_at: float | None = None
 
     async def collect(hub: Hub) -> None:
+        nonlocal swept_at
         now = hub.clock.time()
         finished = await hub.store.read(
             pruning.prunable, now - completed_after, now - unread_after, _JOBS_A_ROUND
@@ -45,6 +50,10 @@ def create(completed_after: float, unread_after: float) -> Callable[[Hub], Await
         old = await hub.store.read(events.prune, now - unread_after, _EVENTS_A_ROUND)
         if old:
             await hub.store.commit(old)
+        if swept_at is None or now - swept_at >= _SWEEP_EVERY_S:
+            swept_at = now
+            known = await hub.store.read(pruning.blob_files)
+            await hub.store.blobs.sweep(known, _ORPHAN_AFTER_S)
 
     return collect
 

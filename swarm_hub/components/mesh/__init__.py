@@ -1,5 +1,6 @@
 """The mesh: who is connected, and messages to and from them, over libp2p or in-process."""
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +115,6 @@ def _check_ports(listen: tuple[str, ...]) -> None:
                 probe.listen(1)
             except OSError as error:
                 raise SetupError(
-                    f"can't listen on {text}: {error.strerror}; another program uses the port, "
-                    "or the address is not this device's: change mesh: listen"
+                    f"can't listen on {text}: {os.strerror(error.errno or 0)}; another program "
+                    "uses the port, or the address is not this device's: change mesh: listen"
                 ) from error
