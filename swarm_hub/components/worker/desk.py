@@ -1,13 +1,21 @@
 """Inbox → sandbox → outbox: each step is on disk before the next one tells anybody."""
 
 import asyncio
+import functools
 import json
 import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh, PeerUp
-from swarm_hub.components.sandbox import OK, Call, Limits, Outcome, SandboxService
+from swarm_hub.components.sandbox import (
+    OK,
+    Call,
+    Limits,
+    Outcome,
+    SandboxError,
+    SandboxService,
+)
 from swarm_hub.components.signer import Batch, SignedPost
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
@@ -42,10 +50,12 @@ class Desk:
         self._mesh = mesh
         self._post = post
         self._service = service
+        # The shards of a job share one call text; it is parsed once for all of them.
+        self._parsed = functools.lru_cache(maxsize=64)(self._parse)
         self._slots = slots
         self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
         self._held: set[str] = set()
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
         self._unwanted: set[str] = set()
         self._undelivered: dict[str, OutboxEntry] = {}
         self._finished: list[OutboxEntry] = []
@@ -151,22 +161,26 @@ class Desk:
         return entries
 
     async def _run_queue(self) -> None:
+        runner = asyncio.current_task()
+        assert runner is not None
         while True:
             entry = await self._queue.get()
-            if entry.assignment_id in self._unwanted:
-                self._unwanted.discard(entry.assignment_id)
-                continue
-            # A task of its own, so that a cancelled assignment can be stopped alone.
-            task = self._hub.tasks.spawn(self._run(entry), entry.assignment_id)
-            self._running[entry.assignment_id] = task
+            held = entry.assignment_id
+            self._running[held] = runner
             try:
-                await asyncio.wait([task])
+                if held not in self._unwanted:
+                    await self._run(entry)
+            except asyncio.CancelledError:
+                if held not in self._unwanted:
+                    raise
+                # Only this assignment was cancelled; the runner goes on with the next.
+                runner.uncancel()
             finally:
-                self._running.pop(entry.assignment_id, None)
+                del self._running[held]
+                self._unwanted.discard(held)
 
     async def _run(self, entry: InboxEntry) -> None:
-        plain = json.loads(entry.call)
-        call = ModuleCall.from_plain(plain["call"])
+        call, module_bytes = self._parsed(entry.call)
         try:
             data = entry.input
             if data is None:
@@ -176,32 +190,30 @@ class Desk:
             return
 
         async def load_wasm() -> bytes:
-            return await self._module(entry.gateway, call.module_sha, plain["module_bytes"])
+            return await self._module(entry.gateway, call.module_sha, module_bytes)
 
         try:
-            outcome = await self._service.sandbox.run(self._bounded(call), data, load_wasm)
-        except MeshError as error:
-            await self._give_back(entry, f"its module could not be fetched: {error}")
+            outcome = await self._service.sandbox.run(call, data, load_wasm)
+        except (MeshError, SandboxError) as error:
+            await self._give_back(entry, f"it could not be run: {error}")
             return
         await self._finish(entry, outcome)
 
-    def _bounded(self, call: ModuleCall) -> Call:
-        """Return the call within this worker's own limits."""
-        own = self._service.limits
-        return Call(
-            module_sha=call.module_sha,
-            abi=call.abi,
-            entry=call.entry,
-            limits=Limits(
-                memory_bytes=min(call.memory_bytes or own.memory_bytes, own.memory_bytes),
-                wall_time_s=min(call.wall_time_s or own.wall_time_s, own.wall_time_s),
-                output_bytes=min(call.output_bytes or own.output_bytes, own.output_bytes),
-                fuel=call.fuel,
-            ),
-            args=call.args,
-            env=call.env,
-            deterministic=call.deterministic,
+    def _parse(self, text: str) -> tuple[Call, int]:
+        """Return a stored call, bounded by this worker's own limits, and the module's size."""
+        plain = json.loads(text)
+        asked, own = ModuleCall.from_plain(plain["call"]), self._service.limits
+        limits = Limits(
+            memory_bytes=min(asked.memory_bytes or own.memory_bytes, own.memory_bytes),
+            wall_time_s=min(asked.wall_time_s or own.wall_time_s, own.wall_time_s),
+            output_bytes=min(asked.output_bytes or own.output_bytes, own.output_bytes),
+            fuel=asked.fuel,
         )
+        call = Call(
+            asked.module_sha, asked.abi, asked.entry, limits, asked.args, asked.env,
+            asked.deterministic,
+        )  # fmt: skip
+        return call, plain["module_bytes"]
 
     async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
         """Return a module's bytes, fetched once and kept as a cache."""
@@ -247,7 +259,8 @@ class Desk:
             self._wake.clear()
             finished, self._finished = self._finished, []
             writes, self._finished_writes = self._finished_writes, []
-            finished = [each for each in finished if each.assignment_id not in self._unwanted]
+            self._unwanted.difference_update(each.assignment_id for each in finished)
+            finished = [each for each in finished if each.assignment_id in self._held]
             while True:
                 try:
                     await self._hub.store.commit([*inbox.finish(finished), *writes])
@@ -302,11 +315,11 @@ class Desk:
     def _on_cancel(self, assignment_ids: list[str]) -> None:
         for held in assignment_ids:
             self._undelivered.pop(held, None)
+            if held in self._held:
+                self._held.discard(held)
+                self._unwanted.add(held)
             if held in self._running:
                 self._running[held].cancel()
-            elif held in self._held:
-                self._unwanted.add(held)
-            self._held.discard(held)
         self._hub.store.commit(inbox.drop(assignment_ids))
 
     def _on_peer_up(self, up: PeerUp) -> None:
