@@ -80,9 +80,10 @@ class Store:
         return await self._database.read(lambda connection: query(connection, *args, **kwargs))
 
     async def close(self) -> None:
-        """Write what is left and close the files."""
-        if self._writer_task is None:
+        """Write what is left and close the files; a closed store stays closed."""
+        writing, self._writer_task = self._writer_task, None
+        if writing is None:
             return
         self._writer.close()
-        await self._writer_task
+        await writing
         await self._database.close()

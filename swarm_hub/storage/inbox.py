@@ -7,8 +7,10 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
+from swarm_hub.models.messages import Result
 from swarm_hub.storage import schema
 from swarm_hub.storage.writer import Write
+from swarm_hub.util.plain import shallow
 
 _IN = schema.inbox
 _OUT = schema.outbox
@@ -33,18 +35,10 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A finished assignment; `code` is `ok` or names the failure; `body` None means a blob."""
+    """A result on its way to its gateway."""
 
-    assignment_id: str
+    result: Result
     gateway: str
-    code: str
-    text: str
-    input_sha: str
-    sha: str
-    size_bytes: int
-    body: bytes | None
-    wall_s: float
-    cpu_s: float
     created_at: float
 
 
@@ -70,28 +64,12 @@ def accept(entries: Iterable[InboxEntry]) -> Write:
 
 def finish(entries: Sequence[OutboxEntry]) -> list[Write]:
     """Return the writes that move assignments from the inbox to the outbox."""
-    return [
-        Write(
-            _FINISH_OUT,
-            [
-                {
-                    "assignment_id": entry.assignment_id,
-                    "gateway": entry.gateway,
-                    "code": entry.code,
-                    "text": entry.text,
-                    "input_sha": entry.input_sha,
-                    "sha": entry.sha,
-                    "size_bytes": entry.size_bytes,
-                    "body": entry.body,
-                    "wall_s": entry.wall_s,
-                    "cpu_s": entry.cpu_s,
-                    "created_at": entry.created_at,
-                }
-                for entry in entries
-            ],
-        ),
-        Write(_DROP_IN, [{"b_id": entry.assignment_id} for entry in entries]),
+    rows = [
+        {**shallow(entry.result), "gateway": entry.gateway, "created_at": entry.created_at}
+        for entry in entries
     ]
+    finished = [{"b_id": entry.result.assignment_id} for entry in entries]
+    return [Write(_FINISH_OUT, rows), Write(_DROP_IN, finished)]
 
 
 def delivered(assignment_ids: Iterable[str]) -> Write:
@@ -119,5 +97,9 @@ def open_entries(connection: Connection) -> list[InboxEntry]:
 
 def undelivered(connection: Connection) -> list[OutboxEntry]:
     """Return the results that still wait for the gateway's ACK, oldest first."""
-    rows = connection.execute(select(_OUT).order_by(_OUT.c.created_at))
-    return [OutboxEntry(**row._mapping) for row in rows]
+    entries = []
+    for row in connection.execute(select(_OUT).order_by(_OUT.c.created_at)):
+        fields = dict(row._mapping)
+        gateway, created_at = fields.pop("gateway"), fields.pop("created_at")
+        entries.append(OutboxEntry(Result(**fields), gateway, created_at))
+    return entries
