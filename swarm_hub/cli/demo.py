@@ -108,10 +108,8 @@ async def _primes_job(client: SwarmClient, module: bytes, tally: _Tally, swarm: 
     ]
     names = {hub.peer_id: hub.name for hub in swarm.hubs}
     for shard in returned[:4]:
-        way = " → ".join(
-            f"{names[attempt['node_id']]} ({attempt['state']})" for attempt in shard["attempts"]
-        )
-        click.echo(f"   shard {shard['index']} was given to another worker: {way}")
+        way = " → ".join(names[attempt["node_id"]] for attempt in shard["attempts"])
+        click.echo(f"   shard {shard['index']} went to another worker: {way}")
     if len(returned) > 4:
         click.echo(f"   … and {len(returned) - 4} more")
     if not returned:

@@ -4,12 +4,14 @@ The sub-modules jobs, nodes, inbox, events and seen hold the statements; SQL app
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
+from swarm_hub.exceptions import StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import events, meta
 from swarm_hub.storage.blobs import BlobStore
@@ -18,6 +20,8 @@ from swarm_hub.storage.writer import Write, Writer
 from swarm_hub.util.clock import Clock
 
 __all__ = ["Store", "Write"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -70,6 +74,13 @@ class Store:
         """
         return self._writer.submit(writes, events)
 
+    def note(self, writes: Sequence[Write]) -> None:
+        """Write what nobody waits for and a restart could do without; a failure is logged."""
+        try:
+            self._writer.submit(writes).add_done_callback(_log_failure)
+        except StoreError as error:
+            _LOGGER.warning("A note was not written: %s", error)
+
     async def read(
         self,
         query: Callable[Concatenate[Connection, _P], _T],
@@ -87,3 +98,8 @@ class Store:
         self._writer.close()
         await writing
         await self._database.close()
+
+
+def _log_failure(written: "asyncio.Future[None]") -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        _LOGGER.warning("A note was not written: %s", error)

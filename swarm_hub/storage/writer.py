@@ -127,8 +127,8 @@ class Writer:
         return batch
 
     async def _commit(self, batch: list[_Unit]) -> None:
-        writes, fired = self._prepare(batch)
         try:
+            writes, fired = self._prepare(batch)
             await self._database.write(functools.partial(self._execute, writes))
         except Exception as error:
             if len(batch) == 1:

@@ -88,7 +88,7 @@ class SignedGreeter:
         if self.trusts(kid):
             self._offsets_s[peer_id] = float(fields["time"]) - self._hub.clock.time()
         name = fields["name"][:_NAME_MAX]
-        self._hub.store.commit([nodes.see(peer_id, name, kid, public_key, self._hub.clock.time())])
+        self._hub.store.note([nodes.see(peer_id, name, kid, public_key, self._hub.clock.time())])
         return Hello(
             name, _capabilities(fields["capabilities"]), kid, fields["boot_id"], fields["db_id"]
         )

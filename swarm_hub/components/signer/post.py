@@ -84,6 +84,10 @@ class SignedPost:
         """The key that workers name in `signer: trust` to obey this hub."""
         return bytes(self._key.verify_key)
 
+    def trusts(self, kid: str) -> bool:
+        """Whether this hub obeys the owner of that key."""
+        return self._greeter.trusts(kid)
+
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
         """Hand every checked envelope with a message of these kinds to `handler`, once."""
         for kind in kinds:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
-from swarm_hub.components.mesh import Mesh, PeerUp
+from swarm_hub.components.mesh import Hello, Mesh, PeerUp
 from swarm_hub.components.sandbox import (
     OK,
     Call,
@@ -37,6 +37,7 @@ _RESULTS_PER_POST: Final = 64
 # envelope it can share; one of its own costs both sides half a millisecond of CPU.
 _ACK_WITHIN_S: Final = 0.02
 _WRITE_WITHIN_S: Final = 0.1
+_UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
 # Assignments held at once; a gateway that sends more gets them back.
 _HELD_MAX: Final = 8192
 
@@ -101,7 +102,7 @@ class Desk:
         _LOGGER.info("Taking work again" if reason is None else f"Taking no work: {reason}")
         for peer_id, hello in self._mesh.peers().items():
             if "gateway" in hello.capabilities:
-                self._post.post(peer_id, messages.DRAIN, {"reason": reason})
+                self._post.post(peer_id, messages.DRAIN, {"reason": self._refusal_for(hello)})
 
     def _on_batch(self, batch: Batch) -> None:
         if not batch.trusted:
@@ -110,7 +111,7 @@ class Desk:
             self._nack(
                 batch.peer_id,
                 [shard.assignment_id for assign in offered for shard in assign.shards],
-                "this worker does not trust your key (signer: trust)",
+                _UNTRUSTED,
             )
             return
         for fields in batch.of(messages.RESULT_ACK):
@@ -314,15 +315,19 @@ class Desk:
                 self._unwanted.add(held)
             if held in self._running:
                 self._running[held].cancel()
-        self._hub.store.commit(inbox.drop(assignment_ids))
+        self._hub.store.note(inbox.drop(assignment_ids))
 
     def _on_peer_up(self, up: PeerUp) -> None:
         if "gateway" not in up.hello.capabilities:
             return
-        if self._refusing is not None:
-            self._post.post(up.peer_id, messages.DRAIN, {"reason": self._refusing})
+        if (reason := self._refusal_for(up.hello)) is not None:
+            self._post.post(up.peer_id, messages.DRAIN, {"reason": reason})
         waiting = [each for each in self._undelivered.values() if each.gateway == up.peer_id]
         self._deliver(waiting)
+
+    def _refusal_for(self, gateway: Hello) -> str | None:
+        trusted = gateway.kid is not None and self._post.trusts(gateway.kid)
+        return self._refusing if trusted else _UNTRUSTED
 
     async def _serve(self, peer_id: str, sha: str) -> bytes | None:
         """Give a gateway the body of a large result of its own."""
