@@ -1,5 +1,6 @@
 """The fields of the signed messages between gateway and worker (docs/protocol.md)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -104,8 +105,8 @@ class Result:
             _sha(fields["sha"]),
             _count(fields["size"]),
             body,
-            max(0.0, float(fields["wall_s"])),
-            max(0.0, float(fields["cpu_s"])),
+            _seconds(fields["wall_s"]),
+            _seconds(fields["cpu_s"]),
         )
 
 
@@ -134,6 +135,13 @@ def _sha(value: object) -> str:
     if not isinstance(value, str) or not SHA256_HEX.match(value):
         raise ValueError(f"not a SHA-256: {value!r:.100}")
     return value
+
+
+def _seconds(value: object) -> float:
+    # Durations are CBOR floats; one that is not finite would poison every average it enters.
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise ValueError(f"not a duration: {value!r:.100}")
+    return max(0.0, value)
 
 
 def _count(value: object) -> int:

@@ -7,8 +7,7 @@ from aiohttp import web
 from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers.tokens import Token, TokenFile
 
-SCOPE: Final = web.AppKey("scope", str)
-TOKEN: Final = "token"  # the request's key for its token
+TOKEN: Final = web.RequestKey("token", Token)
 
 # The scope a route needs, by method; a route that needs another says so in its handler.
 _SCOPE_BY_METHOD: Final = {"GET": "read", "HEAD": "read", "POST": "submit", "DELETE": "submit"}

@@ -2,15 +2,18 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from swarm_hub.exceptions import HubError
+from swarm_hub.exceptions import HubError, RequestError
 from swarm_hub.models.shard import ShardResult
+from swarm_hub.util.strict_json import parse_json
 
 # Integers beyond this lose digits in readers that hold numbers as doubles (RFC 8259, section 6).
 SAFE_INTEGER_MAX: Final = 2**53
 _DIGITS_MAX: Final = 4000
+_NUMBER: Final = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 
 
 class ReduceError(HubError):
@@ -30,6 +33,8 @@ def number(body: bytes) -> int | float:
     text = body.strip()
     if len(text) > _DIGITS_MAX:
         raise ValueError("too many digits")
+    if not _NUMBER.match(text):
+        raise ValueError("not a finite number in decimal digits")
     try:
         return int(text)
     except ValueError:
@@ -74,10 +79,16 @@ def _sum(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
 
 
 def total(values: Sequence[int | float]) -> int | float:
-    """Return the sum: exact for integers, correctly rounded (`math.fsum`) with any float."""
+    """Return the sum: exact for integers, correctly rounded (`math.fsum`) with any float.
+
+    Raises ReduceError where the sum has no finite double.
+    """
     if all(isinstance(value, int) for value in values):
         return sum(values)
-    return math.fsum(values)
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        raise ReduceError("the sum is too large for a floating-point number") from None
 
 
 def _count(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
@@ -95,8 +106,8 @@ def _list(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
 def _entry(body: bytes) -> Any:
     """Return a result as JSON where it is JSON, else as text, else as a list of byte values."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return parse_json(body, "result")
+    except RequestError:
         pass
     try:
         return body.decode()
@@ -112,7 +123,7 @@ def _merged(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
             if not isinstance(value, dict):
                 raise ValueError("expected an object")
             _merge(merged, value, "")
-        except (ValueError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise ReduceError(f"shard {result.index}: reduce json: {error}") from None
     return _json(merged)
 
@@ -148,7 +159,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (ValueError, RecursionError) as error:
+        raise ReduceError(f"the folded result can't be written as JSON: {error}") from None
 
 
 _REDUCERS: Final[dict[str, Callable[[Sequence[tuple[ShardResult, bytes]]], bytes]]] = {

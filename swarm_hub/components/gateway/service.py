@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.intake import Intake
-from swarm_hub.components.gateway.reduce import is_numeric, media_type, number, spelled_out, total
+from swarm_hub.components.gateway.reduce import (
+    ReduceError,
+    is_numeric,
+    media_type,
+    number,
+    spelled_out,
+    total,
+)
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -240,10 +247,11 @@ def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:
         return {**nothing, "breakdown_omitted": omitted}
     try:
         values = [number(result.body or b"") for result in results]
-    except ValueError:
+        sum_so_far = total(values)
+    except (ValueError, ReduceError):
         return nothing
     return {
-        "total_sum": total(values),
+        "total_sum": sum_so_far,
         "breakdown": [[each.index, value] for each, value in zip(results, values, strict=True)],
     }
 

@@ -59,7 +59,8 @@ def _not_yet(value: Any) -> None:
 
 
 def _optional(validator: Any) -> Any:
-    return vol.Any(None, validator)
+    # Not vol.Any, which would say of a bad value only that it is bad.
+    return lambda value: None if value is None else validator(value)
 
 
 _LIMITS: Final = {

@@ -1,5 +1,6 @@
 """The signed `hello`: binds a signing key to a peer id and tells the other side's clock."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -110,6 +111,7 @@ def _checked(fields: Mapping[str, Any], peer_id: str, me: str) -> bytes:
         or not isinstance(public_key, bytes)
         or not isinstance(signature, bytes)
         or not isinstance(signed["time"], float)
+        or not math.isfinite(signed["time"])
     ):
         raise SignatureRefusedError("malformed", "its hello has fields of the wrong kind")
     if signed["iss"] != peer_id or signed["aud"] != me:

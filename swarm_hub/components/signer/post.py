@@ -129,7 +129,8 @@ class SignedPost:
             kid=self._kid,
             iss=self._mesh.peer_id,
             aud=peer_id,
-            now=int(self._hub.clock.time()),
+            # In the receiver's time where it is known: a phone's own clock is often wrong.
+            now=int(self._greeter.time_of(peer_id)),
             ttl_s=self._ttl_s,
             jti=os.urandom(16),
             body=body,

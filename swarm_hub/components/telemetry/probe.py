@@ -26,7 +26,8 @@ def measure() -> Telemetry:
         available_memory_bytes=_known(lambda: int(psutil.virtual_memory().available)),
         load_1m=_known(lambda: psutil.getloadavg()[0]),
         battery_percent=None if battery is None else float(battery.percent),
-        charging=None if battery is None else bool(battery.power_plugged),
+        # psutil answers None where the system does not tell whether there is a plug.
+        charging=None if battery is None else battery.power_plugged,
         temperature_c=_known(_temperature),
     )
 

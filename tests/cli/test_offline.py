@@ -1,0 +1,169 @@
+"""Commands on a configuration directory, without a hub."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swarm_hub import bootstrap
+from swarm_hub.cli import main as main_group
+from tests.cli.conftest import Run
+from tests.conftest import EXAMPLES
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    for name in main_group.list_commands(None):  # type: ignore[arg-type]
+        assert f"  {name} " in done.out
+
+
+def test_nothing_and_nonsense_are_usage_errors(run: Run) -> None:
+    for arguments in ([], ["sumbit"], ["submit"], ["run", "--nope"], ["job", "show"]):
+        done = run(*arguments)
+        assert done.code == 2, arguments
+        assert "Traceback" not in done.err
+    assert "did you mean submit?" in run("sumbit").err
+
+
+@pytest.mark.parametrize("role", ["both", "gateway", "worker"])
+def test_init_makes_a_directory_that_checks(run: Run, tmp_path: Path, role: str) -> None:
+    folder = tmp_path / "hub"
+    name = 'a "strange" name: {x}'
+    done = run("init", "-c", folder, "--role", role, "--name", name)
+    assert done.code == 0, done.err
+    configuration, planned = bootstrap.check(folder)
+    assert configuration.hub.name == name
+    domains = {each.manifest.domain for each in planned.components}
+    assert ("gateway" in domains, "worker" in domains) == (role != "worker", role != "gateway")
+    for private in (".storage/identity.key", ".storage/signer.key", ".storage/admin.token"):
+        assert (folder / private).stat().st_mode & 0o077 == 0
+    assert run("check", "-c", folder).code == 0
+
+
+def test_init_refuses_a_directory_that_is_one_already(run: Run, tmp_path: Path) -> None:
+    assert run("init", "-c", tmp_path).code == 0
+    before = (tmp_path / "configuration.yaml").read_bytes()
+    done = run("init", "-c", tmp_path, "--role", "worker")
+    assert done.code == 1
+    assert "exists already" in done.err
+    assert (tmp_path / "configuration.yaml").read_bytes() == before
+
+
+def test_init_takes_what_a_worker_needs(run: Run, tmp_path: Path) -> None:
+    gateway = tmp_path / "gateway"
+    run("init", "-c", gateway)
+    keys = json.loads(run("key", "show", "-c", gateway, "--json").out)
+    bootnode = f"/ip4/192.0.2.1/tcp/4001/p2p/{keys['peer_id']}"
+    done = run(
+        "init", "-c", tmp_path / "w", "--role", "worker", "--bootnode", bootnode,
+        "--trust", keys["public_key"],
+    )  # fmt: skip
+    assert done.code == 0
+    _, planned = bootstrap.check(tmp_path / "w")
+    configs = {each.manifest.domain: each.config for each in planned.components}
+    assert configs["signer"].trust == (bytes.fromhex(keys["public_key"]),)  # type: ignore[attr-defined]
+    assert configs["mesh"].bootnodes == (bootnode,)  # type: ignore[attr-defined]
+
+
+def test_init_where_nothing_can_be_written_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("init", "-c", tmp_path / "file" / "hub")
+    assert done.code == 1
+    assert "the directory can't be written" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_check_names_every_problem_and_ends_with_1(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text("gateway:\n  redundency: 1\n  admission: x\n")
+    done = run("check", "-c", tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert "configuration.yaml:2: gateway → redundency: unknown key" in done.err
+    assert "configuration.yaml:3: gateway → admission: expected one of open" in done.err
+
+
+def test_tokens_are_made_listed_and_revoked(run: Run, tmp_path: Path) -> None:
+    run("init", "-c", tmp_path)
+    made = run("token", "create", "laptop", "-c", tmp_path, "--scope", "read")
+    assert made.code == 0
+    assert made.out.startswith("swh_")
+    as_json = json.loads(run("token", "create", "phone", "-c", tmp_path, "--json").out)
+    assert (as_json["name"], as_json["scope"]) == ("phone", "submit")
+    listed = run("token", "list", "-c", tmp_path)
+    assert "laptop" in listed.out
+    assert made.out.strip() not in listed.out
+    names = [
+        each["name"] for each in json.loads(run("token", "list", "-c", tmp_path, "--json").out)
+    ]
+    assert names == ["admin", "laptop", "phone"]
+    assert run("token", "revoke", as_json["id"], "-c", tmp_path).code == 0
+    assert "phone" not in run("token", "list", "-c", tmp_path).out
+    again = run("token", "revoke", as_json["id"], "-c", tmp_path)
+    assert (again.code, "there is no token" in again.err) == (1, True)
+    assert run("token", "create", "x", "-c", tmp_path, "--scope", "root").code == 2
+
+
+def test_key_show_is_the_same_each_time(run: Run, tmp_path: Path) -> None:
+    run("init", "-c", tmp_path)
+    first = run("key", "show", "-c", tmp_path)
+    assert first.out == run("key", "show", "-c", tmp_path).out
+    shown = json.loads(run("key", "show", "-c", tmp_path, "--json").out)
+    assert set(shown) == {"peer_id", "public_key", "kid"}
+    assert all(value in first.out for value in shown.values())
+
+
+@pytest.mark.parametrize("command", ["run", "key show", "token list"])
+def test_a_directory_without_configuration_says_how_to_make_one(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    done = run(*command.split(), "-c", tmp_path)
+    assert done.code == 1
+    assert f"swarm-hub init -c {tmp_path}" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_inspect_says_how_a_module_is_called(run: Run, tmp_path: Path) -> None:
+    done = run("inspect", EXAMPLES / "primes" / "primes.wat")
+    assert done.code == 0
+    assert "abi      range: map" in done.out
+    report = json.loads(run("inspect", EXAMPLES / "echo" / "echo.wat", "--json").out)
+    assert report["abis"] == [{"abi": "bytes", "entries": ["map"]}]
+    assert report["refused"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("text.wasm", b"(module)", "WAT text"),
+        ("image.wasm", b"\x89PNG", "not a Wasm module"),
+        ("broken.wat", b"(module (func", "expected"),
+        ("bytes.wat", b"\xff\xfe", "is not WAT text"),
+    ],
+)
+def test_inspect_of_what_is_no_module_says_what_it_is(
+    run: Run, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = run("inspect", tmp_path / name)
+    assert done.code == 1
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_inspect_of_a_module_that_no_job_can_call_ends_with_1(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.wat").write_text("(module)")
+    done = run("inspect", tmp_path / "empty.wat")
+    assert (done.code, "no export can be called" in done.out) == (1, True)
+    assert run("inspect", tmp_path / "none.wat").code == 2
+
+
+def test_doctor_finds_a_healthy_and_a_broken_directory(run: Run, tmp_path: Path) -> None:
+    run("init", "-c", tmp_path)
+    done = run("doctor", "-c", tmp_path)
+    assert done.code == 0, done.out
+    assert "ok    configuration: valid" in done.out
+    (tmp_path / "configuration.yaml").write_text("gateway: 5\n")
+    done = run("doctor", "-c", tmp_path, "--json")
+    assert done.code == 1
+    (bad,) = [each for each in json.loads(done.out) if each["level"] == "bad"]
+    assert bad["subject"] == "configuration"

@@ -1,0 +1,211 @@
+"""Commands that talk to a hub: results on stdout, everything else on stderr, exit codes."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
+from swarm_hub.helpers.tokens import TokenFile
+from tests.cli.conftest import Done
+from tests.conftest import EXAMPLES, RunningHub, Swarm, until
+from tests.rest import call
+
+Beside = Callable[..., Awaitable[Done]]
+PRIMES = EXAMPLES / "primes" / "primes.wat"
+ECHO = EXAMPLES / "echo" / "echo.wat"
+
+
+@pytest.fixture
+async def gateway(swarm: Swarm) -> RunningHub:
+    """A gateway whose directory holds the admin token that `init` would have written."""
+    hub = await swarm.gateway()
+    (hub.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(hub.token)
+    return hub
+
+
+async def job_id(run: Beside, hub: RunningHub, *arguments: object) -> str:
+    done = await run("submit", *arguments, "-c", hub.folder)
+    assert done.code == 0, done.err
+    return done.out.strip()
+
+
+async def test_submit_watch_prints_the_result_alone_on_stdout(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path
+) -> None:
+    await swarm.worker("worker")
+    done = await run_beside("submit", PRIMES, "--range", "0:1000", "--watch", "-c", gateway.folder)
+    assert (done.code, done.out) == (0, "168")
+    assert "Job 01" in done.err
+    (tmp_path / "lines.txt").write_bytes(b"one\ntwo\n")
+    arguments = ("submit", ECHO, tmp_path / "lines.txt", "--split", "lines", "--watch")
+    done = await run_beside(*arguments, "-c", gateway.folder)
+    assert (done.code, done.out) == (0, "one\ntwo\n")
+    done = await run_beside(
+        "submit", ECHO, "-", "--reduce", "concat", "--watch", "-c", gateway.folder, stdin=b"x\ny"
+    )
+    assert (done.code, done.out) == (0, "x\ny")
+    done = await run_beside(
+        "submit", PRIMES, "--range", "0:10", "--watch", "--json", "-c", gateway.folder
+    )
+    assert json.loads(done.out)["result"] == 4
+
+
+async def test_a_failed_job_is_exit_code_1_with_its_reasons_on_stderr(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path,
+    modules: dict[str, bytes],
+) -> None:  # fmt: skip
+    await swarm.worker("worker")
+    (tmp_path / "trap.wasm").write_bytes(modules["trap"])
+    done = await run_beside(
+        "submit", tmp_path / "trap.wasm", "--range", "0:10", "--watch", "-c", gateway.folder
+    )
+    assert (done.code, done.out) == (1, "")
+    assert "unreachable" in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_a_job_is_listed_shown_watched_and_its_result_fetched(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path
+) -> None:
+    here = ("-c", gateway.folder)
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100", "--shard-size", "50")
+    assert job in (await run_beside("job", "list", *here)).out
+    shown = await run_beside("job", "show", job, *here)
+    assert "queued" in shown.out
+    early = await run_beside("job", "result", job, *here)
+    assert (early.code, early.out) == (1, "")
+    assert "only a completed job has a result" in early.err
+    await swarm.worker("worker")
+    watched = await run_beside("job", "watch", job, *here)
+    assert (watched.code, watched.out) == (0, "25")
+    assert (await run_beside("job", "result", job, *here)).out == "25"
+    saved = await run_beside("job", "result", job, "-o", tmp_path / "out", *here)
+    assert (saved.code, saved.out, (tmp_path / "out").read_text()) == (0, "", "25")
+    shown = await run_beside("job", "show", job, *here)
+    assert "2 of 2 shards" in shown.out
+    status = json.loads((await run_beside("job", "show", job, "--json", *here)).out)
+    assert (status["state"], status["result"]) == ("completed", 25)
+    (listed,) = json.loads((await run_beside("job", "list", "--json", *here)).out)
+    assert listed["job_id"] == job
+
+
+async def test_a_job_is_cancelled(gateway: RunningHub, run_beside: Beside) -> None:
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
+    done = await run_beside("job", "cancel", job, "-c", gateway.folder)
+    assert (done.code, done.out) == (0, "")
+    assert "is cancelled" in done.err
+    watched = await run_beside("job", "watch", job, "-c", gateway.folder)
+    assert (watched.code, watched.out) == (1, "")
+    unknown = await run_beside("job", "cancel", "01NONE", "-c", gateway.folder)
+    assert (unknown.code, "there is no job 01NONE" in unknown.err) == (1, True)
+
+
+async def test_nodes_are_listed_banned_and_unbanned(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+) -> None:
+    here = ("-c", gateway.folder)
+    empty = await run_beside("node", "list", *here)
+    assert (empty.code, empty.out) == (0, "")
+    await swarm.worker("kitchen-tablet")
+
+    async def states() -> list[str]:
+        _, body = await call(gateway, "GET", "/nodes")
+        return [node["state"] for node in body["nodes"]]
+
+    await until(states, lambda found: found == ["up"])
+    listed = await run_beside("node", "list", *here)
+    node_id, state, name = listed.out.split()[:3]
+    assert (state, name) == ("up", "kitchen-tablet")
+    assert (await run_beside("node", "ban", node_id, "--reason", "too slow", *here)).code == 0
+    listed = await run_beside("node", "list", *here)
+    assert "banned" in listed.out
+    assert "too slow" in listed.out
+    assert (await run_beside("node", "unban", node_id, *here)).code == 0
+    await until(states, lambda found: found == ["up"])
+    unknown = await run_beside("node", "ban", "12D3KooWnobody", *here)
+    assert (unknown.code, "there is no node" in unknown.err) == (1, True)
+
+
+async def test_a_refused_submission_is_exit_code_1_and_says_what_to_do(
+    gateway: RunningHub, run_beside: Beside, tmp_path: Path
+) -> None:
+    (tmp_path / "image.wasm").write_bytes(b"\x89PNG")
+    here = ("-c", gateway.folder)
+    done = await run_beside("submit", tmp_path / "image.wasm", "--range", "0:5", *here)
+    assert (done.code, done.out) == (1, "")
+    assert "not a Wasm module" in done.err
+    done = await run_beside("submit", PRIMES, "--range", "0:5", "--entry", "mapp", *here)
+    assert "did you mean map?" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit", PRIMES],
+        ["submit", PRIMES, "--range", "5"],
+        ["submit", PRIMES, "--range", "a:b"],
+        ["submit", PRIMES, PRIMES, "--range", "0:5"],
+        ["submit", PRIMES, "--range", "0:5", "--reduce", "avg"],
+        ["submit", PRIMES, "--range", "0:5", "--shard-size", "0"],
+        ["submit", "no-such-file.wasm", "--range", "0:5"],
+        ["job", "list", "--limit", "0"],
+    ],
+)
+async def test_wrong_usage_is_exit_code_2(run_beside: Beside, arguments: list[Any]) -> None:
+    done = await run_beside(*arguments)
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+
+
+async def test_no_hub_is_exit_code_3(run_beside: Beside, tmp_path: Path) -> None:
+    for arguments in (["job", "list"], ["node", "list"], ["submit", PRIMES, "--range", "0:5"]):
+        done = await run_beside(
+            *arguments, "-c", tmp_path, "--url", "http://127.0.0.1:1", "--token", "x"
+        )
+        assert done.code == 3, done.err
+        assert "no hub answers at http://127.0.0.1:1" in done.err
+        assert "Traceback" not in done.err
+
+
+async def test_what_a_token_may_not_do_is_exit_code_4(
+    gateway: RunningHub, run_beside: Beside
+) -> None:
+    tokens = TokenFile(gateway.folder / STORAGE_DIR / TOKENS_FILE)
+    _, reader = tokens.create("reader", "read", 0.0)
+    environ = {"SWARM_HUB_URL": gateway.url, "SWARM_HUB_TOKEN": reader}
+    assert (await run_beside("job", "list", **environ)).code == 0
+    done = await run_beside("submit", PRIMES, "--range", "0:5", **environ)
+    assert done.code == 4
+    assert "this needs submit" in done.err
+    done = await run_beside("job", "list", **{**environ, "SWARM_HUB_TOKEN": "swh_wrong"})
+    assert done.code == 4
+
+
+async def test_tokens_are_made_and_revoked_beside_the_running_hub(
+    gateway: RunningHub, run_beside: Beside
+) -> None:
+    made = await run_beside("token", "create", "phone", "-c", gateway.folder, "--json")
+    token = json.loads(made.out)
+    assert (await call(gateway, "GET", "/jobs", token=token["token"]))[0] == 200
+    revoked = await run_beside("token", "revoke", token["id"], "-c", gateway.folder)
+    assert revoked.code == 0
+    assert (await call(gateway, "GET", "/jobs", token=token["token"]))[0] == 401
+
+
+async def test_a_hub_that_goes_away_while_it_is_watched_is_waited_for(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+) -> None:
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
+    watching = asyncio.create_task(run_beside("job", "watch", job, "-c", gateway.folder))
+    await swarm.stop(gateway)
+    again = await swarm.start(
+        "gateway", f"gateway:\napi: {{port: {gateway.url.rpartition(':')[2]}}}\n"
+    )
+    (again.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
+    await swarm.worker("worker")
+    done = await watching
+    assert (done.code, done.out) == (0, "25"), done.err

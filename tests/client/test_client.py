@@ -1,0 +1,166 @@
+"""The Python clients: what a script sees of a swarm."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm_hub.client import (
+    ApiError,
+    BlockingSwarmClient,
+    ClientError,
+    JobFailedError,
+    SwarmClient,
+    UnreachableError,
+)
+from tests.conftest import Swarm, until
+
+Modules = dict[str, bytes]
+Start = Callable[..., Awaitable[SwarmClient]]
+
+
+async def test_map_takes_ranges_lists_bytes_and_files(
+    gateway_with_workers: Start, modules: Modules, tmp_path: Path
+) -> None:
+    swarm = await gateway_with_workers(1)
+    for name, body in (("a.txt", b"one\n"), ("b.txt", b"two")):
+        (tmp_path / name).write_bytes(body)
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    (tmp_path / "echo.wasm").write_bytes(modules["echo"])
+    echo = tmp_path / "echo.wasm"
+    assert await swarm.map(modules["primes"], range(10, 20), reduce="sum") == 4
+    assert await swarm.map(modules["cat"], [1, 2], reduce="list", shard_size=1) == [1, 2]
+    assert await swarm.map(echo, b"x\ny", reduce="concat") == b"x\ny"
+    assert await swarm.map(str(echo), paths[0]) == b"one\n"
+    assert await swarm.map(echo, paths, split="files", reduce="concat") == b"one\ntwo"
+
+
+async def test_a_failed_job_raises_with_every_reason(
+    gateway_with_workers: Start, modules: Modules
+) -> None:
+    swarm = await gateway_with_workers(1)
+    with pytest.raises(JobFailedError, match="no such luck") as caught:
+        await swarm.map(modules["says_no"], b"a\n")
+    assert caught.value.status["state"] == "failed"
+
+
+async def test_refusals_carry_status_and_code(
+    gateway_with_workers: Start, modules: Modules
+) -> None:
+    swarm = await gateway_with_workers(0)
+    with pytest.raises(ApiError, match="did you mean reduce") as caught:
+        await swarm.submit(modules["echo"], b"a\n", redcue="sum")
+    assert (caught.value.status, caught.value.code) == (422, "invalid_spec")
+    with pytest.raises(ApiError) as caught:
+        await swarm.status("01NONE")
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("items", [range(0, 10, 2), 5, None, {"a": 1}])
+async def test_items_that_are_none_are_refused_here(items: Any) -> None:
+    async with SwarmClient("http://127.0.0.1:1") as swarm:
+        with pytest.raises(ClientError):
+            await swarm.submit(b"", items)
+
+
+async def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    async with SwarmClient("http://127.0.0.1:1") as swarm:
+        with pytest.raises(ClientError, match="can't be read"):
+            await swarm.submit(tmp_path / "none.wasm", range(5))
+
+
+async def test_no_hub_is_unreachable() -> None:
+    async with SwarmClient("http://127.0.0.1:1", "token") as swarm:
+        for attempt in (swarm.health(), swarm.jobs(), swarm.result("x")):
+            with pytest.raises(UnreachableError, match=r"no hub answers at http://127\.0\.0\.1:1"):
+                await attempt
+        with pytest.raises(UnreachableError):
+            async for _ in swarm.events():
+                pass
+
+
+async def test_a_client_outside_its_block_says_how_to_use_it() -> None:
+    with pytest.raises(ClientError, match="async with"):
+        await SwarmClient().health()
+
+
+async def test_events_follow_a_job_and_resume_with_since(
+    gateway_with_workers: Start, modules: Modules
+) -> None:
+    swarm = await gateway_with_workers(1)
+    job_id = await swarm.submit(modules["primes"], range(100))
+    await swarm.wait(job_id)
+
+    async def read(since: int, last: str) -> list[dict[str, Any]]:
+        found = []
+        async for event in swarm.events(since):
+            found.append(event)
+            if event["event_type"] == last:
+                return found
+        return found
+
+    first = await read(0, "job_running")
+    rest = await read(first[-1]["seq"], "job_completed")
+    seqs = [event["seq"] for event in (*first, *rest) if "seq" in event]
+    assert seqs == sorted(set(seqs))
+    assert rest[-1]["data"]["job_id"] == job_id
+
+
+async def test_lost_events_raise(gateway_with_workers: Start) -> None:
+    swarm = await gateway_with_workers(0)
+    with pytest.raises(ClientError, match="events were lost"):
+        async for _ in swarm.events(since=10**9):
+            pass
+
+
+async def test_events_without_a_token_are_refused(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    async with SwarmClient(gateway.url, "swh_wrong") as client:
+        with pytest.raises(ApiError) as caught:
+            async for _ in client.events():
+                pass
+        assert caught.value.status == 401
+
+
+async def test_progress_is_told_while_waiting(
+    gateway_with_workers: Start, modules: Modules
+) -> None:
+    swarm = await gateway_with_workers(1)
+    seen: list[str] = []
+    job_id = await swarm.submit(modules["spin"], range(300), shard_size=100)
+    await swarm.wait(job_id, progress=lambda status: seen.append(status["state"]), every_s=1)
+    assert seen[-1] == "completed"
+
+
+async def test_the_blocking_twin_does_the_same(swarm: Swarm, modules: Modules) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+
+    def script() -> None:
+        with BlockingSwarmClient(gateway.url, gateway.token) as client:
+            assert client.map(modules["primes"], range(1000), reduce="sum") == 168
+            job_id = client.submit(modules["primes"], range(10), idempotency_key="one")
+            assert client.wait(job_id)["result"] == 4
+            assert client.result(job_id) == b"4"
+            assert client.status(job_id)["state"] == "completed"
+            assert {job["job_id"] for job in client.jobs()} >= {job_id}
+            assert client.cancel(job_id)["state"] == "completed"
+            assert [node["state"] for node in client.nodes()] == ["up"]
+            assert client.health()["nodes"] == 1
+
+    await asyncio.to_thread(script)
+
+
+async def test_a_node_is_banned_and_unbanned(gateway_with_workers: Start) -> None:
+    swarm = await gateway_with_workers(1)
+    ((node),) = await swarm.nodes()
+    await swarm.node_action(node["node_id"], "ban", reason="test")
+
+    async def state() -> str:
+        return str((await swarm.nodes())[0]["state"])
+
+    await until(state, lambda now: now == "banned")
+    await swarm.node_action(node["node_id"], "unban")
+    await until(state, lambda now: now == "up")

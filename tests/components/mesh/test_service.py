@@ -1,0 +1,322 @@
+"""Peers as a hub sees them: greeted, heard, banned, and asked for blobs."""
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.mesh import MESH, Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.loopback import LoopbackTransport
+from swarm_hub.exceptions import MeshError
+from swarm_hub.models.event import DurableEvent
+from swarm_hub.util.hashing import sha256_hex
+from tests.conftest import RunningHub, Swarm, until
+
+BODY = random.Random(1).randbytes(700_000)
+SHA = sha256_hex(BODY)
+
+
+def mesh_of(hub: RunningHub) -> Mesh:
+    return hub.hub.services[MESH]
+
+
+async def peers(hub: RunningHub) -> set[str]:
+    return set(mesh_of(hub).peers())
+
+
+async def pair(swarm: Swarm) -> tuple[RunningHub, RunningHub]:
+    """Start a gateway and a worker that know each other."""
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    for hub in (gateway, worker):
+        await until(lambda hub=hub: peers(hub), bool)
+    return gateway, worker
+
+
+def serve(hub: RunningHub, body: bytes | None) -> None:
+    async def source(_peer_id: str, sha: str) -> bytes | None:
+        return body if sha == SHA else None
+
+    mesh_of(hub).serve_blobs(source)
+
+
+class Stranger:
+    """A peer that sends whatever it likes."""
+
+    def __init__(self, gateway: RunningHub) -> None:
+        self.heard: list[tuple[str, Mapping[str, Any]]] = []
+        self.ended: list[str] = []
+        self.transport = LoopbackTransport(peer_id_from_seed(bytes(32)))
+        self._gateway = mesh_of(gateway).peer_id
+
+    def peer_connected(self, peer_id: str, address: str) -> None: ...
+
+    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+        self.ended.append(reason)
+
+    def received(self, peer_id: str, messages: Any) -> None:
+        self.heard += messages
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
+
+    def discovered(self, peer_id: str, addresses: Any) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+    async def dial(self) -> None:
+        await self.transport.start(self)
+        await self.transport.dial(f"/memory/0/p2p/{self._gateway}")
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.transport.send(self._gateway, encode_message(kind, fields))
+
+    async def ends(self) -> str:
+        async def reasons() -> list[str]:
+            return self.ended
+
+        return str((await until(reasons, bool))[0])
+
+
+@pytest.mark.parametrize(
+    ("hello", "said"),
+    [
+        ({"versions": [1]}, "no common protocol version, we speak (2,)"),
+        ({"versions": []}, "no common protocol version"),
+        ({}, "no common protocol version"),
+        ({"versions": [2]}, "its hello lacks"),
+        ({"versions": [2], "iss": 1, "aud": 2, "key": b"", "time": 0.0, "name": "x",
+          "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "fields of the wrong kind"),
+        ({"versions": [2], "iss": "a", "aud": "b", "key": b"", "time": 0.0, "name": "x",
+          "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "for somebody else"),
+        ({"versions": [2], "iss": "a", "aud": "b", "key": b"", "time": math.nan, "name": "x",
+          "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "fields of the wrong kind"),
+    ],
+)  # fmt: skip
+async def test_a_hello_that_is_not_in_order_is_refused_with_a_reason(
+    swarm: Swarm, hello: dict[str, Any], said: str
+) -> None:
+    gateway = await swarm.gateway()
+    stranger = Stranger(gateway)
+    await stranger.dial()
+    stranger.say("hello", **hello)
+    assert said in await stranger.ends()
+    assert await peers(gateway) == set()
+    assert not mesh_of(gateway).is_banned(stranger.transport.peer_id)
+    await stranger.transport.stop()
+
+
+async def test_nothing_is_heard_before_the_hello(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    serve(gateway, BODY)
+    stranger = Stranger(gateway)
+    await stranger.dial()
+    stranger.say("need", sha=SHA)
+    stranger.say("envelope", h=b"", s=b"", b=b"")
+    stranger.say("heartbeat", t=1.0)
+    stranger.say("hello", versions=[1])
+    await stranger.ends()
+    assert {kind for kind, _ in stranger.heard} <= {"hello", "bye"}
+    await stranger.transport.stop()
+
+
+async def test_a_peer_that_never_says_hello_is_let_go(swarm: Swarm) -> None:
+    gateway = await swarm.gateway(extra="mesh: {transport: loopback, heartbeat: 0.05}\n")
+    stranger = Stranger(gateway)
+    await stranger.dial()
+    gateway.clock.monotonic_offset_s += 11
+    reason = await stranger.ends()
+    assert "hello" in reason or "silent" in reason
+    await stranger.transport.stop()
+
+
+async def test_two_gateways_have_no_work_for_each_other(swarm: Swarm) -> None:
+    first = await swarm.gateway("first")
+    peer_id, _ = swarm.keys("first")
+    second = await swarm.gateway(
+        "second",
+        extra=f"mesh: {{transport: loopback, bootnodes: [/memory/0/p2p/{peer_id}]}}\n",
+    )
+    worker = await swarm.worker("worker", "first")
+    await until(lambda: peers(first), bool)
+    assert await peers(first) == {mesh_of(worker).peer_id}
+    assert await peers(second) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("need", {}),
+        ("need", {"sha": "../../etc/passwd"}),
+        ("need", {"sha": 5}),
+        ("blob", {}),
+        ("blob", {"sha": []}),
+        ("blob", {"sha": SHA, "offset": 0, "body": b"unasked"}),
+        ("heartbeat", {"echo": "soon"}),
+        ("heartbeat", {"t": None}),
+        ("no_such_message", {"a": 1}),
+    ],
+)
+async def test_odd_messages_of_a_peer_do_no_harm(
+    swarm: Swarm, kind: str, fields: dict[str, Any]
+) -> None:
+    gateway, worker = await pair(swarm)
+    serve(gateway, BODY)
+    mesh_of(worker).send(mesh_of(gateway).peer_id, kind, fields)
+    for hub in (gateway, worker):
+        await until(lambda hub=hub: peers(hub), bool)
+    assert await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY)) == BODY
+
+
+async def test_a_blob_is_fetched_in_chunks_and_verified(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    serve(gateway, BODY)
+    fetched = await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
+    assert fetched == BODY
+
+
+async def test_an_empty_blob_is_fetched_too(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+
+    async def source(_peer_id: str, _sha: str) -> bytes:
+        return b""
+
+    mesh_of(gateway).serve_blobs(source)
+    assert await mesh_of(worker).fetch(mesh_of(gateway).peer_id, sha256_hex(b""), 0) == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (None, "does not have"),
+        (BODY[:-1] + b"x", "sent bytes that are not"),
+        (BODY + b"x", "sent more bytes than"),
+    ],
+)
+async def test_what_is_not_the_blob_is_an_error_and_never_data(
+    swarm: Swarm, body: bytes | None, said: str
+) -> None:
+    gateway, worker = await pair(swarm)
+    serve(gateway, body)
+    with pytest.raises(MeshError, match=said):
+        await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
+    # The next attempt begins anew.
+    with pytest.raises(MeshError, match=said):
+        await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
+
+
+async def test_a_peer_that_leaves_while_it_sends_fails_the_transfer(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    asked = asyncio.Event()
+
+    async def slow(_peer_id: str, _sha: str) -> bytes | None:
+        asked.set()
+        await asyncio.Event().wait()
+        return None
+
+    mesh_of(gateway).serve_blobs(slow)
+    fetching = asyncio.create_task(mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY)))
+    await asked.wait()
+    await swarm.stop(gateway)
+    with pytest.raises(MeshError, match="left while sending"):
+        await fetching
+
+
+async def test_a_blob_from_a_peer_that_is_gone_is_an_error(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    gateway_id = mesh_of(gateway).peer_id
+    await swarm.stop(gateway)
+    await until(lambda: peers(worker), lambda left: not left)
+    with pytest.raises(MeshError):
+        await mesh_of(worker).fetch(gateway_id, SHA, len(BODY))
+
+
+async def test_fetching_the_same_blob_twice_at_once_asks_once(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    asked: list[str] = []
+
+    async def source(_peer_id: str, sha: str) -> bytes:
+        asked.append(sha)
+        return BODY
+
+    mesh_of(gateway).serve_blobs(source)
+    fetch = mesh_of(worker).fetch
+    got = await asyncio.gather(*(fetch(mesh_of(gateway).peer_id, SHA, len(BODY)) for _ in range(5)))
+    assert got == [BODY] * 5
+    assert asked == [SHA]
+
+
+async def test_a_silent_peer_is_down_after_three_beats(swarm: Swarm) -> None:
+    gateway = await swarm.gateway(extra="mesh: {transport: loopback, heartbeat: 0.1}\n")
+    worker = await swarm.worker("worker")
+    downs: list[PeerDown] = []
+    gateway.hub.bus.listen(PeerDown, downs.append)
+    await until(lambda: peers(gateway), bool)
+    # The worker's session stays open, but nothing comes from it any more.
+    transport = mesh_of(worker)._transports[0]
+    transport.send = lambda *_arguments: None  # type: ignore[method-assign]
+
+    async def down() -> list[PeerDown]:
+        return downs
+
+    (event,) = await until(down, bool, timeout_s=5)
+    assert event.peer_id == mesh_of(worker).peer_id
+    assert "silent" in event.reason
+
+
+async def test_a_peer_that_beats_stays_up_and_its_round_trip_is_known(swarm: Swarm) -> None:
+    gateway = await swarm.gateway(extra="mesh: {transport: loopback, heartbeat: 0.05}\n")
+    worker = await swarm.worker("worker")
+    await until(lambda: peers(gateway), bool)
+    peer_id = mesh_of(worker).peer_id
+
+    async def rtt() -> float | None:
+        return mesh_of(gateway).rtt_s(peer_id)
+
+    assert 0 <= await until(rtt, lambda seconds: seconds is not None) < 1
+    assert mesh_of(gateway).rtt_s("nobody") is None
+
+
+async def test_a_worker_finds_its_gateway_again_after_a_restart(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    ups: list[PeerUp] = []
+    worker.hub.bus.listen(PeerUp, ups.append)
+    for round_ in (1, 2):
+        await swarm.stop(gateway)
+        await until(lambda: peers(worker), lambda left: not left)
+        gateway = await swarm.gateway()
+        await until(lambda: peers(worker), bool)
+        assert len(ups) == round_
+
+
+async def test_a_banned_peer_is_refused_in_both_directions_until_it_is_unbanned(
+    swarm: Swarm,
+) -> None:
+    gateway, worker = await pair(swarm)
+    mesh, other = mesh_of(gateway), mesh_of(worker)
+    told: list[str] = []
+    gateway.hub.bus.listen(DurableEvent, lambda event: told.append(event.event_type.value))
+    await mesh.ban(other.peer_id, "test")
+    await until(lambda: peers(gateway), lambda left: not left)
+    with pytest.raises(MeshError, match="banned"):
+        await other._transports[0].dial(f"/memory/0/p2p/{mesh.peer_id}")
+    with pytest.raises(MeshError, match="banned"):
+        await mesh._transports[0].dial(f"/memory/0/p2p/{other.peer_id}")
+    assert await mesh.unban(other.peer_id)
+    assert not await mesh.unban(other.peer_id)
+    await until(lambda: peers(gateway), bool)
+    assert [kind for kind in told if "ban" in kind] == ["node_banned", "node_unbanned"]
+
+
+async def test_a_ban_with_an_end_ends_by_itself(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    mesh, other = mesh_of(gateway), mesh_of(worker).peer_id
+    await mesh.ban(other, "for a while", until=gateway.clock.time() + 600)
+    assert mesh.is_banned(other)
+    await until(lambda: peers(gateway), lambda left: not left)
+    gateway.clock.offset_s += 601
+    assert not mesh.is_banned(other)

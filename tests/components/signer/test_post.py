@@ -1,0 +1,360 @@
+"""Signed messages between real hubs: what acts, what is refused, and who is banned for it."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh import MESH, decode_messages, encode_message, join_messages
+from swarm_hub.components.signer import SIGNER
+from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
+from swarm_hub.models import messages
+from swarm_hub.models.envelope import Envelope, key_id, seal
+from tests.conftest import MovableClock, RunningHub, Swarm, until
+from tests.rest import call, finished, live, submit
+
+Modules = dict[str, bytes]
+
+
+class Wire:
+    """What a hub sends in envelopes, and a way to send anything in its name."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self._mesh = hub.hub.services[MESH]
+        self._send = self._mesh.send
+        self._mesh.send = self._record  # type: ignore[method-assign]
+
+    def _record(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "envelope":
+            self.sent.append((peer_id, dict(fields)))
+        self._send(peer_id, kind, fields)
+
+    def send(self, peer_id: str, envelope: Envelope | Mapping[str, Any]) -> None:
+        """Send an envelope as it is."""
+        if isinstance(envelope, Envelope):
+            envelope = {"h": envelope.header, "s": envelope.signature, "b": envelope.body}
+        self._send(peer_id, "envelope", envelope)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the envelopes that hold a message of this kind."""
+        return [
+            fields
+            for _, fields in self.sent
+            if any(found == kind for found, _ in decode_messages(fields["b"]))
+        ]
+
+    def count(self, kind: str) -> int:
+        """Return how many messages of this kind were sent."""
+        return sum(
+            found == kind for _, fields in self.sent for found, _ in decode_messages(fields["b"])
+        )
+
+
+def peer_id(hub: RunningHub) -> str:
+    return hub.hub.services[MESH].peer_id
+
+
+def refused(hub: RunningHub, code: str) -> int:
+    return hub.hub.services[SIGNER].refused[code]
+
+
+def key_of(hub: RunningHub) -> SigningKey:
+    return SigningKey((hub.folder / STORAGE_DIR / SIGNER_KEY_FILE).read_bytes())
+
+
+def sealed(
+    sender: RunningHub,
+    to: RunningHub,
+    *,
+    jti: bytes | None = None,
+    kind: str = messages.RESULT_ACK,
+    age_s: float = 0,
+    ttl_s: int = 60,
+    ids: list[str] | None = None,
+    key: SigningKey | None = None,
+) -> Envelope:
+    """Return an envelope as `sender` would sign it."""
+    signing = key or key_of(sender)
+    return seal(
+        signing,
+        kid=key_id(bytes(key_of(sender).verify_key)),
+        iss=peer_id(sender),
+        aud=peer_id(to),
+        now=int(sender.clock.time() - age_s),
+        ttl_s=ttl_s,
+        jti=jti or os.urandom(16),
+        body=join_messages([encode_message(kind, {"ids": ids or ["no.such.1"]})]),
+    )
+
+
+async def nodes(gateway: RunningHub) -> dict[str, dict[str, Any]]:
+    _, body = await call(gateway, "GET", "/nodes")
+    return {node["node_id"]: node for node in body["nodes"]}
+
+
+async def state_is(gateway: RunningHub, worker: str, state: str) -> None:
+    async def now() -> str | None:
+        return (await nodes(gateway)).get(worker, {}).get("state")
+
+    await until(now, lambda found: found == state)
+
+
+async def met(hub: RunningHub, other: str) -> None:
+    """Wait until a peer is admitted here."""
+
+    async def peers() -> set[str]:
+        return set(hub.hub.services[MESH].peers())
+
+    await until(peers, lambda found: other in found)
+
+
+async def pair(swarm: Swarm) -> tuple[RunningHub, RunningHub]:
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    await state_is(gateway, peer_id(worker), "up")
+    return gateway, worker
+
+
+async def test_a_replayed_assignment_is_acked_again_and_executed_never(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway, worker = await pair(swarm)
+    wire, back = Wire(gateway), Wire(worker)
+    _, body = await submit(gateway, modules["primes"], b"0:100", {"shard_size": 100})
+    assert (await finished(gateway, body["job_id"]))["result"] == 25
+    (assign,) = wire.of(messages.ASSIGN)
+
+    async def acks() -> int:
+        return back.count(messages.ACK)
+
+    await until(acks, lambda count: count == 1)
+    for round_ in (2, 3):
+        wire.send(peer_id(worker), assign)
+        await until(acks, lambda count, expected=round_: count == expected)
+    assert back.count(messages.RESULT) == 1
+    assert refused(worker, "replayed") == 2
+    # Also after a restart, in which the memory of the worker is gone.
+    await swarm.stop(worker)
+    worker = await swarm.worker("worker")
+    await state_is(gateway, peer_id(worker), "up")
+    back = Wire(worker)
+    wire.send(peer_id(worker), assign)
+    await until(acks, lambda count: count == 1)
+    assert back.count(messages.RESULT) == 0
+    assert refused(worker, "replayed") == 1
+    assert not worker.hub.services[MESH].is_banned(peer_id(gateway))
+    assert (await nodes(gateway))[peer_id(worker)]["state"] == "up"
+
+
+async def test_a_jti_with_another_body_is_refused_and_bans_nobody(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    wire, jti = Wire(gateway), os.urandom(16)
+    wire.send(peer_id(worker), sealed(gateway, worker, jti=jti))
+    wire.send(peer_id(worker), sealed(gateway, worker, jti=jti, ids=["other.0.1"]))
+
+    async def reused() -> int:
+        return refused(worker, "jti_reused")
+
+    assert await until(reused, bool) == 1
+    assert not worker.hub.services[MESH].is_banned(peer_id(gateway))
+
+
+async def test_a_bad_signature_bans_across_restarts_until_unban(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway, worker = await pair(swarm)
+    bad = peer_id(worker)
+    async with live(gateway) as client:
+        await client.command("subscribe_events")
+        Wire(worker).send(
+            peer_id(gateway),
+            sealed(worker, gateway, kind=messages.ACK, key=SigningKey.generate()),
+        )
+        await state_is(gateway, bad, "banned")
+        kinds = set()
+        while "node_down" not in kinds or "node_banned" not in kinds:
+            kinds.add((await client.receive())["event"]["event_type"])
+    node = (await nodes(gateway))[bad]
+    assert "bad_signature" in node["ban_reason"]
+    assert refused(gateway, "bad_signature") == 1
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    assert (await nodes(gateway))[bad]["state"] == "banned"
+    # The worker tries to come back all the time, and an honest one does its work meanwhile.
+    await swarm.worker("honest")
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    status = await finished(gateway, body["job_id"])
+    assert bad not in {share["node_id"] for share in status["nodes"]}
+    assert (await nodes(gateway))[bad]["state"] == "banned"
+    assert (await call(gateway, "POST", f"/nodes/{bad}/unban"))[0] == 200
+    await state_is(gateway, bad, "up")
+
+
+async def test_an_envelope_passed_on_by_another_peer_bans_that_peer(swarm: Swarm) -> None:
+    first = await swarm.gateway("first")
+    second = await swarm.gateway("second")
+    (first_id, first_key), (second_id, second_key) = swarm.keys("first"), swarm.keys("second")
+    yaml = (
+        "worker: {charging_only: false}\n"
+        f"signer: {{trust: ['{first_key}', '{second_key}']}}\n"
+        "mesh: {transport: loopback, bootnodes: "
+        f"[/memory/0/p2p/{first_id}, /memory/0/p2p/{second_id}]}}\n"
+    )
+    worker = await swarm.start("worker", yaml)
+    for gateway in (first_id, second_id):
+        await met(worker, gateway)
+    Wire(second).send(peer_id(worker), sealed(first, worker))
+    mesh = worker.hub.services[MESH]
+
+    async def banned() -> bool:
+        return mesh.is_banned(second_id)
+
+    await until(banned, bool)
+    assert refused(worker, "relayed") == 1
+    assert not mesh.is_banned(first_id)
+    await until(lambda: _peers(worker), lambda peers: peers == {first_id})
+    await swarm.stop(worker)
+    worker = await swarm.start("worker", yaml)
+    await met(worker, first_id)
+    assert worker.hub.services[MESH].is_banned(second_id)
+    assert await worker.hub.services[MESH].unban(second_id)
+    await met(worker, second_id)
+
+
+async def _peers(hub: RunningHub) -> set[str]:
+    return set(hub.hub.services[MESH].peers())
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"age_s": 600}, "expired"),
+        ({"age_s": -600}, "expired"),
+        ({"ttl_s": 301}, "expired"),
+        ({"ttl_s": 0}, "expired"),
+        ({"ttl_s": -5}, "expired"),
+    ],
+)
+async def test_times_that_are_wrong_are_refused_and_ban_nobody(
+    swarm: Swarm, options: dict[str, Any], code: str
+) -> None:
+    gateway, worker = await pair(swarm)
+    Wire(gateway).send(peer_id(worker), sealed(gateway, worker, **options))
+
+    async def count() -> int:
+        return refused(worker, code)
+
+    assert await until(count, bool) == 1
+    assert not worker.hub.services[MESH].is_banned(peer_id(gateway))
+    assert peer_id(gateway) in worker.hub.services[MESH].peers()
+
+
+async def test_a_wrong_audience_is_refused(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    Wire(gateway).send(peer_id(worker), sealed(gateway, gateway))
+
+    async def count() -> int:
+        return refused(worker, "wrong_audience")
+
+    assert await until(count, bool) == 1
+
+
+@pytest.mark.parametrize("field", ["h", "s", "b"])
+async def test_a_changed_envelope_is_refused(swarm: Swarm, field: str) -> None:
+    gateway, worker = await pair(swarm)
+    envelope = sealed(gateway, worker)
+    fields = {"h": envelope.header, "s": envelope.signature, "b": envelope.body}
+    fields[field] = fields[field][:-1] + bytes([fields[field][-1] ^ 1])
+    Wire(gateway).send(peer_id(worker), fields)
+
+    async def count() -> int:
+        return sum(worker.hub.services[SIGNER].refused.values())
+
+    assert await until(count, bool) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"h": 1, "s": b"", "b": b""}, {"h": b"", "s": b"", "b": b""}]
+)
+async def test_garbage_for_an_envelope_stops_nothing(
+    swarm: Swarm, modules: Modules, fields: dict[str, Any]
+) -> None:
+    gateway, worker = await pair(swarm)
+    Wire(gateway).send(peer_id(worker), fields)
+    Wire(worker).send(peer_id(gateway), fields)
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    assert (await finished(gateway, body["job_id"]))["result"] == 25
+
+
+@pytest.mark.parametrize("kind", [messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK])
+@pytest.mark.parametrize("fields", [{}, {"ids": 5}, {"ids": [None]}, {"shards": [[1]], "call": 0}])
+async def test_malformed_orders_in_a_good_envelope_stop_nothing(
+    swarm: Swarm, modules: Modules, kind: str, fields: dict[str, Any]
+) -> None:
+    gateway, worker = await pair(swarm)
+    gateway.hub.services[SIGNER].post(peer_id(worker), kind, fields)
+    worker.hub.services[SIGNER].post(peer_id(gateway), messages.RESULT, fields)
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    assert (await finished(gateway, body["job_id"]))["result"] == 25
+
+
+@pytest.mark.parametrize("offset_s", [600, -600])
+async def test_a_worker_with_a_wrong_clock_works_and_is_not_banned(
+    swarm: Swarm, modules: Modules, offset_s: float
+) -> None:
+    gateway = await swarm.gateway()
+    clock = MovableClock()
+    clock.offset_s = offset_s
+    worker = await swarm.worker("worker", clock=clock)
+    await state_is(gateway, peer_id(worker), "up")
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    async with asyncio.timeout(5):
+        assert (await finished(gateway, body["job_id"]))["result"] == 25
+    assert (await nodes(gateway))[peer_id(worker)]["state"] == "up"
+
+
+async def test_a_changed_signing_key_is_refused_until_unban(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    known = peer_id(worker)
+    await swarm.stop(worker)
+    await state_is(gateway, known, "down")
+    (worker.folder / STORAGE_DIR / SIGNER_KEY_FILE).write_bytes(os.urandom(32))
+    worker = await swarm.worker("worker")
+    assert peer_id(worker) == known
+    # Also a gateway that restarted knows the pinned key.
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    honest = await swarm.worker("honest")
+    await state_is(gateway, peer_id(honest), "up")
+    assert (await nodes(gateway))[known]["state"] == "down"
+    assert (await call(gateway, "POST", f"/nodes/{known}/unban"))[0] == 200
+    await state_is(gateway, known, "up")
+
+
+async def test_a_gateway_that_is_not_trusted_is_told_so_and_offers_nothing(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    gateway_id, _ = swarm.keys("gateway")
+    worker = await swarm.start(
+        "worker",
+        "worker: {charging_only: false}\n"
+        f"mesh: {{transport: loopback, bootnodes: [/memory/0/p2p/{gateway_id}]}}\n",
+    )
+    await state_is(gateway, peer_id(worker), "up")
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+
+    async def waits() -> str | None:
+        waits: str | None = (await call(gateway, "GET", f"/jobs/{body['job_id']}"))[1]["waits"]
+        return waits
+
+    assert "signer: trust" in (await until(waits, bool))
+    node = (await nodes(gateway))[peer_id(worker)]
+    assert node["state"] == "up"
+    assert "signer: trust" in node["refuses"]
+    await swarm.worker("obedient")
+    assert (await finished(gateway, body["job_id"]))["result"] == 25

@@ -1,0 +1,154 @@
+"""The worker: when it takes work, and that what it took is done once and delivered."""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.components.worker.politeness import PolitenessConfig, refusal
+from swarm_hub.models.node import Telemetry
+from tests.conftest import RunningHub, Swarm, until
+from tests.rest import call, finished, submit
+
+Modules = dict[str, bytes]
+OWNER = PolitenessConfig(charging_only=True, min_battery=90, max_temperature=40)
+BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "telemetry", "expected"),
+    [
+        (OWNER, BATTERY, None),
+        (OWNER, Telemetry(), None),
+        (OWNER, Telemetry(temperature_c=90.0, charging=False), None),
+        (OWNER, Telemetry(battery_percent=95.0, charging=False), "not charging"),
+        (OWNER, Telemetry(battery_percent=95.0, charging=None), "not charging"),
+        (OWNER, Telemetry(battery_percent=90.0, charging=True), None),
+        (OWNER, Telemetry(battery_percent=89.9, charging=True), "battery below 90 %"),
+        (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.0), None),
+        (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.1),
+         "warmer than 40 °C"),
+        (PolitenessConfig(False, 0, 40), Telemetry(battery_percent=1.0, charging=False), None),
+        (PolitenessConfig(False, 50, 40), Telemetry(battery_percent=49.0, charging=False),
+         "battery below 50 %"),
+    ],
+)  # fmt: skip
+def test_when_a_device_is_left_alone(
+    config: PolitenessConfig, telemetry: Telemetry, expected: str | None
+) -> None:
+    assert refusal(config, telemetry) == expected
+
+
+async def the_node(gateway: RunningHub) -> dict[str, Any]:
+    _, body = await call(gateway, "GET", "/nodes")
+    return body["nodes"][0] if body["nodes"] else {"state": None, "refuses": None}
+
+
+def peer_id(hub: RunningHub) -> str:
+    return hub.hub.services[MESH].peer_id
+
+
+async def test_a_phone_that_is_unplugged_takes_no_work_and_says_why(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await swarm.gateway()
+    phone = await swarm.worker("phone", extra="worker: {charging_only: true}\n")
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = Telemetry(battery_percent=95.0, charging=False)
+    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert node["refuses"] == "not charging"
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    other = await swarm.worker("desktop")
+    status = await finished(gateway, body["job_id"])
+    assert [share["node_id"] for share in status["nodes"]] == [peer_id(other)]
+    # Plugged in again it rests five minutes, then works.
+    board.own = BATTERY
+    phone.clock.monotonic_offset_s += 301
+
+    async def refusals() -> list[Any]:
+        _, found = await call(gateway, "GET", "/nodes")
+        return [node["refuses"] for node in found["nodes"]]
+
+    await until(refusals, lambda found: found == [None, None])
+
+
+async def test_a_refusing_worker_tells_a_gateway_that_comes_later(swarm: Swarm) -> None:
+    phone = await swarm.worker("phone", extra="worker: {charging_only: true}\n")
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = Telemetry(battery_percent=95.0, charging=False)
+    gateway = await swarm.gateway()
+    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert (node["state"], node["refuses"]) == ("up", "not charging")
+
+
+async def test_delivered_work_leaves_nothing_on_the_worker(swarm: Swarm, modules: Modules) -> None:
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    _, body = await submit(gateway, modules["primes"], b"0:1000", {"shard_size": 10})
+    assert (await finished(gateway, body["job_id"]))["result"] == 168
+
+    async def left() -> int:
+        with closing(sqlite3.connect(worker.folder / "swarm_hub.db")) as database:
+            tables = ("inbox", "outbox")
+            return sum(
+                database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
+            )
+
+    await until(left, lambda count: count == 0)
+
+
+async def test_accepted_work_survives_a_restart_of_the_worker(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    _, body = await submit(gateway, modules["spin"], b"0:1200", {"shard_size": 100})
+
+    async def done() -> int:
+        _, status = await call(gateway, "GET", f"/jobs/{body['job_id']}")
+        return int(status["progress"]["shards_done"])
+
+    await until(done, lambda shards: shards >= 1)
+    await swarm.stop(worker)
+    await swarm.worker("worker")
+    status = await finished(gateway, body["job_id"])
+    assert (status["state"], status["result"]) == ("completed", 1200)
+
+
+async def test_a_worker_that_stops_logs_no_error(
+    swarm: Swarm, modules: Modules, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    _, body = await submit(gateway, modules["spin"], b"0:100000", {"shard_size": 20_000})
+
+    async def state() -> str:
+        return str((await call(gateway, "GET", f"/jobs/{body['job_id']}"))[1]["state"])
+
+    await until(state, lambda now: now == "running")
+    await swarm.stop(worker)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_jobs_limits_never_exceed_the_workers_own(swarm: Swarm, modules: Modules) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker", extra="sandbox: {wall_time: 0.2}\n")
+    _, body = await submit(
+        gateway, modules["spin"], b"0:100000", {"shard_size": 100_000, "limits": {"wall_time": 60}}
+    )
+
+    async def reasons() -> list[str]:
+        _, story = await call(gateway, "GET", f"/jobs/{body['job_id']}/story")
+        return [
+            str(event["data"])
+            for event in story["events"]
+            if event["event_type"] in ("shard_failed", "shard_returned")
+        ]
+
+    found = await until(reasons, bool)
+    assert "wall" in found[0]

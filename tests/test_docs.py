@@ -1,0 +1,118 @@
+"""The documentation is complete and its links lead somewhere."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from swarm_hub.config import HubConfig, StorageConfig
+from swarm_hub.loader import ComponentIndex
+from swarm_hub.models.event import EventType
+from tests.test_example import component, has_platforms, keys_of, platforms
+
+_ROOT = Path(__file__).parents[1]
+_DOCS = _ROOT / "docs"
+_PAGES = sorted([_ROOT / "README.md", *_DOCS.rglob("*.md")])
+_DOMAINS = ComponentIndex(Path("nowhere")).domains()
+_CORE: Final[dict[str, type[HubConfig | StorageConfig]]] = {
+    "hub": HubConfig,
+    "storage": StorageConfig,
+}
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_SOURCE = re.compile(r"`(?:swarm_hub/)?([a-z0-9_]+(?:/[a-z0-9_]+)*\.py)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def config_keys(domain: str) -> set[str]:
+    if domain in _CORE:
+        return {field.name for field in fields(_CORE[domain])}
+    if not has_platforms(domain):
+        return keys_of(component(domain).CONFIG_SCHEMA.schema.schema)
+    found = {"platform"}
+    for module in platforms(domain).values():
+        found |= keys_of(module.PLATFORM_SCHEMA)
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the ids that a page's headings get where it is shown."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in _HEADING.findall(text)
+    }
+
+
+def relative_links(page: Path) -> Iterator[tuple[str, str]]:
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in _LINK.findall(text):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+@pytest.mark.parametrize("domain", _DOMAINS)
+def test_a_component_names_its_page_and_the_page_exists(domain: str) -> None:
+    manifest = ComponentIndex(Path("nowhere")).manifest(domain)
+    assert manifest is not None
+    assert manifest.documentation == f"docs/components/{domain}.md"
+    assert (_ROOT / manifest.documentation).is_file()
+
+
+def test_there_is_no_page_of_a_component_that_does_not_exist() -> None:
+    pages = {page.stem for page in (_DOCS / "components").glob("*.md")}
+    assert pages == {*_DOMAINS, *_CORE}
+
+
+@pytest.mark.parametrize("domain", [*_DOMAINS, *_CORE])
+def test_a_page_has_a_row_for_every_key_of_its_component(domain: str) -> None:
+    text = (_DOCS / "components" / f"{domain}.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \| `[^|]*` \| ", text, re.MULTILINE))
+    host_name_is_no_constant = {"name"} if domain == "hub" else set()
+    assert config_keys(domain) <= rows | host_name_is_no_constant
+
+
+@pytest.mark.parametrize("domain", [*_DOMAINS, *_CORE])
+def test_a_page_tells_events_limits_and_troubleshooting(domain: str) -> None:
+    found = anchors(_DOCS / "components" / f"{domain}.md")
+    assert {"keys", "events", "limits", "troubleshooting"} <= found
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for path, anchor in relative_links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_every_durable_event_is_explained() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in (_DOCS / "components").glob("*.md")]
+    for event in EventType:
+        assert any(f"`{event.value}" in text for text in texts), event
+
+
+def test_every_signed_message_has_its_row_in_the_protocol() -> None:
+    messages = importlib.import_module("swarm_hub.models.messages")
+    text = (_DOCS / "protocol.md").read_text(encoding="utf-8")
+    kinds = [
+        value for name, value in vars(messages).items() if name.isupper() and isinstance(value, str)
+    ]
+    assert len(kinds) == 7
+    for kind in kinds:
+        assert re.search(rf"^\| `{kind}` \|", text, re.MULTILINE), kind
+
+
+@pytest.mark.parametrize("page", sorted(_DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_every_source_file_that_is_named_exists(page: Path) -> None:
+    package = _ROOT / "swarm_hub"
+    rooms = (package, package / "components", *(package / "components").iterdir())
+    for name in _SOURCE.findall(page.read_text(encoding="utf-8")):
+        assert any((room / name).is_file() for room in rooms), name

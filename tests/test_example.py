@@ -1,0 +1,126 @@
+"""`configuration.yaml.example` is valid, complete, and tells the true defaults."""
+
+import importlib
+import pkgutil
+import re
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import voluptuous as vol
+
+from swarm_hub import bootstrap
+from swarm_hub.config import Configuration, HubConfig, StorageConfig, read_configuration
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.platforms import Platform
+from swarm_hub.loader import ComponentIndex
+from swarm_hub.util.yaml_loader import load_yaml
+
+_EXAMPLE = Path(__file__).parents[1] / "configuration.yaml.example"
+# A platform that is not the default one stands behind a `#`, as a section of one line.
+_OTHER_PLATFORM = re.compile(r"^# (\w+: \{platform: .*\})$", re.MULTILINE)
+_DOMAINS = ComponentIndex(Path("nowhere")).domains()
+
+
+def component(domain: str) -> ModuleType:
+    return importlib.import_module(f"swarm_hub.components.{domain}")
+
+
+def platforms(domain: str) -> dict[str, ModuleType]:
+    folder = component(domain).__path__
+    modules = {
+        entry.name: importlib.import_module(f"swarm_hub.components.{domain}.{entry.name}")
+        for entry in pkgutil.iter_modules(folder)
+    }
+    return {name: module for name, module in modules.items() if hasattr(module, "PLATFORM_SCHEMA")}
+
+
+def has_platforms(domain: str) -> bool:
+    return not hasattr(component(domain).CONFIG_SCHEMA, "schema")
+
+
+def keys_of(schema: dict[Any, Any]) -> set[str]:
+    return {str(getattr(key, "schema", key)) for key in schema}
+
+
+def checked(schema: dict[Any, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    validated: dict[str, Any] = cv.section(schema, dict)(keys)
+    return validated
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    shutil.copy(_EXAMPLE, tmp_path / "configuration.yaml")
+    return tmp_path
+
+
+@pytest.fixture
+def example(directory: Path) -> Configuration:
+    return read_configuration(directory, "hub")
+
+
+def test_the_example_is_valid_and_loads_every_component(directory: Path) -> None:
+    _, planned = bootstrap.check(directory)
+    assert sorted(each.manifest.domain for each in planned.components) == _DOMAINS
+
+
+def test_it_names_the_sections_of_the_core(example: Configuration) -> None:
+    assert set(example.sections["hub"]) == {field.name for field in fields(HubConfig)}
+    assert set(example.sections["storage"]) == {field.name for field in fields(StorageConfig)}
+
+
+def test_the_store_is_where_it_is_without_the_section(
+    example: Configuration, tmp_path: Path
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "configuration.yaml").write_text("worker:\n")
+    assert asdict(example.storage) == asdict(read_configuration(folder, "hub").storage)
+
+
+@pytest.mark.parametrize("domain", [each for each in _DOMAINS if not has_platforms(each)])
+def test_a_component_has_each_of_its_keys_with_its_default(
+    domain: str, example: Configuration
+) -> None:
+    schema = component(domain).CONFIG_SCHEMA
+    assert set(example.sections[domain]) == keys_of(schema.schema.schema)
+    assert schema(example.sections[domain]) == schema(None)
+
+
+@pytest.mark.parametrize("domain", [each for each in _DOMAINS if has_platforms(each)])
+def test_every_platform_is_shown_with_each_of_its_keys_and_defaults(
+    domain: str, example: Configuration, tmp_path: Path
+) -> None:
+    (tmp_path / "others.yaml").write_text(
+        "\n".join(f"- {line}" for line in _OTHER_PLATFORM.findall(_EXAMPLE.read_text("utf-8")))
+    )
+    others = [
+        section[domain]
+        for section in load_yaml(tmp_path / "others.yaml", tmp_path)
+        if domain in section
+    ]
+    shown = {section["platform"]: section for section in (example.sections[domain], *others)}
+    known = platforms(domain)
+    assert shown.keys() == known.keys()
+    for name, section in shown.items():
+        schema = known[name].PLATFORM_SCHEMA
+        given = {key: value for key, value in section.items() if key != "platform"}
+        assert given.keys() == keys_of(schema)
+        assert checked(schema, given) == checked(schema, {})
+
+
+@pytest.mark.parametrize("domain", [each for each in _DOMAINS if has_platforms(each)])
+def test_the_platform_that_is_not_commented_out_is_the_default(
+    domain: str, example: Configuration
+) -> None:
+    default: Platform[Any] = component(domain).CONFIG_SCHEMA(None)
+    assert example.sections[domain]["platform"] == default.name
+
+
+def test_a_value_that_is_no_default_would_be_noticed() -> None:
+    schema = component("sla").CONFIG_SCHEMA
+    with pytest.raises(vol.Invalid):
+        schema({"platform": "expected", "deadline": 15})

@@ -1,0 +1,184 @@
+"""One process and one directory: whatever keeps a hub from running is one clear line, exit 1."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from swarm_hub.cli.swarm import free_port
+from swarm_hub.const import IDENTITY_KEY_FILE, LOCK_FILE, SIGNER_KEY_FILE, STORAGE_DIR
+from swarm_hub.exceptions import HubError
+from swarm_hub.runner import locked
+
+
+def hub_dir(tmp_path: Path, extra: str = "", api_port: int | None = None) -> Path:
+    """Write the configuration of a gateway that listens on free ports of loopback."""
+    mesh = "" if "mesh:" in extra else "mesh: {transport: loopback}\n"
+    (tmp_path / "configuration.yaml").write_text(
+        f"gateway:\napi: {{port: {api_port or free_port()}}}\n{mesh}{extra}"
+    )
+    return tmp_path
+
+
+def run(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a hub that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+@contextmanager
+def running(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run a hub until it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while not any("is ready" in line for line in lines):
+            line = process.stderr.readline()
+            assert line, "".join(lines)
+            lines.append(line)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def the_line(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return the one error line of a hub that did not start."""
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("swarm-hub: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_hub_with_exit_code_0(tmp_path: Path, signum: signal.Signals) -> None:
+    with running(hub_dir(tmp_path, "worker: {charging_only: false}\n")) as process:
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=15)
+        assert process.returncode == 0, said
+        assert "Traceback" not in said
+        assert "is stopping" in said
+
+
+def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(hub_dir(tmp_path))],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lock = tmp_path / LOCK_FILE
+    deadline = time.monotonic() + 15
+    while not lock.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=15)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130)
+
+
+def test_a_second_hub_is_refused_and_the_first_lives_on(tmp_path: Path) -> None:
+    with running(hub_dir(tmp_path)) as process:
+        line = the_line(run(tmp_path))
+        assert f"another hub (process {process.pid}) already runs on this directory" in line
+        assert process.poll() is None
+
+
+def test_the_lock_of_a_killed_hub_is_free(tmp_path: Path) -> None:
+    with running(hub_dir(tmp_path)) as process:
+        process.kill()
+        process.wait()
+    with running(tmp_path) as process:
+        assert int((tmp_path / LOCK_FILE).read_text()) == process.pid
+
+
+def test_the_lock_is_refused_while_it_is_held_and_free_afterwards(tmp_path: Path) -> None:
+    refused = pytest.raises(HubError, match=f"process {os.getpid()}")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_directory_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    # A directory below a file can't be made by anybody, root included.
+    (tmp_path / STORAGE_DIR).write_text("in the way")
+    assert "the directory can't be written" in the_line(run(hub_dir(tmp_path)))
+
+
+def test_a_missing_directory_says_how_to_make_one(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert f"make one with: swarm-hub init -c {missing}" in the_line(run(missing))
+
+
+def test_invalid_yaml_is_one_line_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text("gateway:\n  - [\n")
+    assert "configuration.yaml:3: invalid YAML" in the_line(run(tmp_path))
+
+
+@pytest.mark.parametrize("name", [IDENTITY_KEY_FILE, SIGNER_KEY_FILE])
+@pytest.mark.parametrize(("mode", "size", "said"), [
+    (0o644, 32, "can be read by other users (mode 0644); run: chmod 600"),
+    (0o600, 31, "must be exactly 32 bytes, found 31"),
+])  # fmt: skip
+def test_a_key_file_that_is_not_right_is_one_line(
+    tmp_path: Path, name: str, mode: int, size: int, said: str
+) -> None:
+    path = hub_dir(tmp_path) / STORAGE_DIR / name
+    path.parent.mkdir(mode=0o700)
+    path.write_bytes(bytes(size))
+    path.chmod(mode)
+    line = the_line(run(tmp_path))
+    assert said in line
+    assert str(path) in line
+
+
+def test_an_api_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        line = the_line(run(hub_dir(tmp_path, api_port=port)))
+    assert f"can't listen on 127.0.0.1:{port}" in line
+    assert "change api: host or port" in line
+
+
+def test_a_mesh_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        extra = f"mesh: {{listen: [/ip4/127.0.0.1/tcp/{port}], mdns: false}}\n"
+        line = the_line(run(hub_dir(tmp_path, extra)))
+    assert f"can't listen on /ip4/127.0.0.1/tcp/{port}" in line
+    assert "change mesh: listen" in line
+
+
+def test_a_store_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
+    database = sqlite3.connect(hub_dir(tmp_path) / "swarm_hub.db")
+    database.execute("PRAGMA user_version=99")
+    database.close()
+    line = the_line(run(tmp_path))
+    assert "the database has schema 99" in line
+    assert "upgrade swarm_hub" in line
+
+
+def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (hub_dir(tmp_path) / "swarm_hub.db").write_bytes(b"not a database" * 1000)
+    assert "the database can't be opened" in the_line(run(tmp_path))
+
+
+def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+    extra = "mesh: {listen: [/ip4/192.0.2.1/tcp/4001], mdns: false}\n"
+    assert "can't listen on /ip4/192.0.2.1/tcp/4001" in the_line(run(hub_dir(tmp_path, extra)))

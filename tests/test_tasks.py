@@ -1,0 +1,129 @@
+"""Supervised tasks: owned, named, restarted with a back-off, cancelled at stop."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from swarm_hub import tasks
+from swarm_hub.tasks import TaskSupervisor
+from tests.conftest import until
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[TaskSupervisor]:
+    made = TaskSupervisor()
+    yield made
+    await made.stop(timeout_s=1)
+
+
+async def length(runs: list[float]) -> int:
+    return len(runs)
+
+
+async def test_a_failed_task_is_restarted_with_a_growing_pause(
+    supervisor: TaskSupervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "_RESTART_FIRST_S", 0.02)
+    monkeypatch.setattr(tasks, "_RESTART_MAX_S", 0.08)
+    runs: list[float] = []
+
+    async def fail() -> None:
+        runs.append(asyncio.get_running_loop().time())
+        raise RuntimeError("again")
+
+    supervisor.supervise(fail, "the failing one")
+    await until(lambda: length(runs), lambda count: count >= 6)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(runs)]
+    for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=False):
+        assert pause >= least * 0.9
+    assert "Task the failing one failed; it restarts in 0.0 s" in caplog.text
+
+
+async def test_work_that_returns_is_done(supervisor: TaskSupervisor) -> None:
+    runs: list[float] = []
+
+    async def once() -> None:
+        runs.append(0)
+
+    await supervisor.supervise(once, "once")
+    assert runs == [0]
+
+
+async def test_one_failing_task_does_not_disturb_another(supervisor: TaskSupervisor) -> None:
+    async def fail() -> None:
+        raise RuntimeError("no")
+
+    async def work() -> str:
+        await asyncio.sleep(0.01)
+        return "done"
+
+    supervisor.supervise(fail, "failing")
+    assert await supervisor.spawn(work(), "working") == "done"
+
+
+async def test_every_calls_again_and_again_also_after_a_failure(
+    supervisor: TaskSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_RESTART_FIRST_S", 0.01)
+    runs: list[float] = []
+
+    async def work() -> None:
+        runs.append(0)
+        if len(runs) == 2:
+            raise RuntimeError("once")
+
+    supervisor.every(0.005, work, "beat")
+    await until(lambda: length(runs), lambda count: count >= 5)
+
+
+async def test_a_spawned_task_that_fails_is_named_in_the_log(
+    supervisor: TaskSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("broken")
+
+    task = supervisor.spawn(fail(), "the one")
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert "Task the one failed: broken" in caplog.text
+
+
+async def test_stop_cancels_and_waits(supervisor: TaskSupervisor) -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cleaned up")
+
+    task = supervisor.spawn(work(), "worker")
+    supervised = supervisor.supervise(work, "supervised")
+    await asyncio.sleep(0)
+    await supervisor.stop(timeout_s=1)
+    assert task.cancelled()
+    assert supervised.cancelled()
+    assert ended == ["cleaned up"] * 2
+
+
+async def test_a_task_that_ignores_its_cancellation_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    supervisor, released = TaskSupervisor(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    task = supervisor.spawn(stubborn(), "the stubborn one")
+    await asyncio.sleep(0)
+    await supervisor.stop(timeout_s=0.05)
+    assert "Task the stubborn one did not stop within" in caplog.text
+    released.set()
+    await task
