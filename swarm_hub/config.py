@@ -50,10 +50,14 @@ class Configuration:
     hub: HubConfig
     storage: StorageConfig
     sections: YamlMap
+    problems: tuple[ConfigProblem, ...]
 
 
 def read_configuration(directory: Path, default_name: str) -> Configuration:
-    """Read `configuration.yaml`; raises ConfigError with every problem of its top level."""
+    """Read `configuration.yaml`; raises ConfigError when it can't be read as YAML sections.
+
+    What is wrong in the core's own sections is in `problems`; defaults stand in for them.
+    """
     path = directory / CONFIG_FILE
     if not path.exists():
         raise ConfigError(
@@ -71,11 +75,13 @@ def read_configuration(directory: Path, default_name: str) -> Configuration:
         raise ConfigError(
             [ConfigProblem(CONFIG_FILE, 1, "", "expected sections such as `gateway:`")]
         )
+    problems: list[ConfigProblem] = []
     return Configuration(
         directory=directory,
-        hub=validate_section(content, "hub", _hub_schema(default_name)),
-        storage=validate_section(content, "storage", _STORAGE_SCHEMA),
+        hub=_core_section(content, "hub", _hub_schema(default_name), problems),
+        storage=_core_section(content, "storage", _STORAGE_SCHEMA, problems),
         sections=content,
+        problems=tuple(problems),
     )
 
 
@@ -89,6 +95,16 @@ def validate_section(content: YamlMap, domain: str, schema: Callable[[Any], _T])
     except vol.Invalid as error:
         problems = [_located(content, domain, error)]
     raise ConfigError(problems)
+
+
+def _core_section(
+    content: YamlMap, domain: str, schema: Callable[[Any], _T], problems: list[ConfigProblem]
+) -> _T:
+    try:
+        return validate_section(content, domain, schema)
+    except ConfigError as error:
+        problems += error.problems
+        return schema(None)
 
 
 def problem_at(content: YamlMap, domain: str, message: str) -> ConfigProblem:

@@ -109,6 +109,7 @@ class Hub:
         self.store = store
         self.clock = clock
         self.boot_id = ulid_now()
+        self.roles: set[str] = set()
         self.bus = EventBus()
         self.services = Services()
         self.tasks = TaskSupervisor()

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from swarm_hub import config
 from swarm_hub.config import CORE_SECTIONS, Configuration
+from swarm_hub.const import CONFIG_FILE
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError, SetupError
 from swarm_hub.helpers.config_validation import did_you_mean
@@ -64,7 +65,7 @@ def plan(configuration: Configuration) -> Plan:
     """Resolve and validate every section; the one validator behind `run` and `check`."""
     index = ComponentIndex(configuration.directory)
     content = configuration.sections
-    problems: list[ConfigProblem] = []
+    problems = list(configuration.problems)
     wanted: set[str] = set()
     for domain in content:
         if domain in CORE_SECTIONS:
@@ -85,7 +86,7 @@ def plan(configuration: Configuration) -> Plan:
     if not roles and not problems:
         problems.append(
             ConfigProblem(
-                configuration.directory.name,
+                CONFIG_FILE,
                 None,
                 "",
                 "neither gateway: nor worker: is configured; this hub would do nothing",

@@ -72,7 +72,8 @@ def problems(folder: Path, text: str) -> list[str]:
         ("gatewy:\n",
          "configuration.yaml:1: gatewy: there is no such component; did you mean gateway?"),
         ("hub: {name: a}\nstorage:\n",
-         "%s: neither gateway: nor worker: is configured; this hub would do nothing"),
+         "configuration.yaml: neither gateway: nor worker: is configured; this hub would do "
+         "nothing"),
         ("hub:\n  nmae: a\n", "configuration.yaml:2: hub → nmae: unknown key; did you mean name?"),
         ("hub: {name: 5}\n", "configuration.yaml:1: hub → name: expected text"),
         ("storage:\n  url: mysql://x\n",
@@ -126,7 +127,7 @@ def test_a_mistake_is_named_with_file_line_path_and_what_to_do(
     if expected is None:
         assert found.startswith("configuration.yaml:")
     else:
-        assert found == expected.replace("%s", tmp_path.name)
+        assert found == expected
 
 
 @pytest.mark.parametrize("address", ["/ip4/1.2.3.4", "1.2.3.4:4001", "/ip4/1.2.3.400/tcp/1", 5])

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ signer:
   trust: {trust}
 """,
 }
+_PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _COMMON: Final = """\
 # Made by `swarm-hub init`. Every key: configuration.yaml.example and docs/components/.
 hub:
@@ -65,6 +67,27 @@ mesh:
 """
 
 
+def _dialable(_ctx: object, _option: object, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    from swarm_hub.components.mesh.identity import parse_dial_address
+    from swarm_hub.exceptions import MeshError
+
+    for address in addresses:
+        try:
+            parse_dial_address(address)
+        except MeshError as error:
+            raise click.BadParameter(str(error)) from None
+    return addresses
+
+
+def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[str, ...]:
+    for each in keys:
+        if not _PUBLIC_KEY.fullmatch(each):
+            raise click.BadParameter(
+                f"{each!r}: expected 64 hex digits, the public_key of `swarm-hub key show`"
+            )
+    return keys
+
+
 @click.command()
 @config_option
 @click.option(
@@ -72,10 +95,29 @@ mesh:
     help="What this device does.",
 )  # fmt: skip
 @click.option("--name", default=lambda: platform.node() or "hub", help="What it is called.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8470, help="The API's port.")
-@click.option("--mesh-port", type=click.IntRange(0, 65535), default=4001, help="The mesh's port.")
-@click.option("--bootnode", multiple=True, help="A gateway's address, …/p2p/<peer id>.")
-@click.option("--trust", multiple=True, help="A gateway's public key, which a worker obeys.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8470,
+    show_default=True,
+    help="The API's port.",
+)
+@click.option(
+    "--mesh-port",
+    type=click.IntRange(0, 65535),
+    default=4001,
+    show_default=True,
+    help="The mesh's port.",
+)
+@click.option(
+    "--bootnode", multiple=True, callback=_dialable, help="A gateway's address, …/p2p/<peer id>."
+)
+@click.option(
+    "--trust",
+    multiple=True,
+    callback=_public_keys,
+    help="A gateway's public key, which a worker obeys.",
+)
 def init(
     config_dir: Path,
     role: str,

@@ -187,7 +187,7 @@ class SwarmClient:
                     elif (content.get("result") or {}).get("events_lost"):
                         raise ClientError("events were lost: they are no longer kept")
         except aiohttp.ClientConnectionError as error:
-            raise UnreachableError(f"no hub answers at {self._url}: {error}") from error
+            raise _unreachable(self._url) from error
 
     @property
     def _live(self) -> aiohttp.ClientSession:
@@ -219,7 +219,7 @@ class _Checked:
         except aiohttp.InvalidURL as error:
             raise ClientError(f"{self._url} is not the address of a hub: {error}") from error
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            raise UnreachableError(f"no hub answers at {self._url}: {error}") from error
+            raise _unreachable(self._url) from error
         if response.status < 400:
             return response
         try:
@@ -239,6 +239,12 @@ class _Checked:
         await self._request.__aexit__(kind, error, trace)
 
 
+def _unreachable(url: str) -> UnreachableError:
+    return UnreachableError(
+        f"no hub answers at {url}; is it running (swarm-hub run), and is that its address?"
+    )
+
+
 def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     """Return the dataset as uploads; a range or a list of values says its split by itself."""
     if isinstance(items, range):
@@ -253,6 +259,7 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
         return [(path.name, _read(path)) for path in items]
     if isinstance(items, Sequence):
+        # A JSON list is also what split i32 takes.
         spec.setdefault("split", "json")
         return [("items.json", json.dumps(list(items)).encode())]
     raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")

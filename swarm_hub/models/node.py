@@ -17,6 +17,7 @@ class Telemetry:
     cpu_percent: float | None = None
     available_memory_bytes: int | None = None
     load_1m: float | None = None
+    has_battery: bool | None = None
     battery_percent: float | None = None
     charging: bool | None = None
     temperature_c: float | None = None
@@ -31,11 +32,12 @@ class Telemetry:
         if not isinstance(plain, dict):
             return cls()
         memory = _number(plain.get("available_memory_bytes"))
-        charging = plain.get("charging")
+        charging, has_battery = plain.get("charging"), plain.get("has_battery")
         return cls(
             cpu_percent=_number(plain.get("cpu_percent")),
             available_memory_bytes=None if memory is None else int(memory),
             load_1m=_number(plain.get("load_1m")),
+            has_battery=has_battery if isinstance(has_battery, bool) else None,
             battery_percent=_number(plain.get("battery_percent")),
             charging=charging if isinstance(charging, bool) else None,
             temperature_c=_number(plain.get("temperature_c")),

@@ -17,7 +17,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
             "name": hub.name,
             "version": __version__,
             "state": hub.state.value,
-            "roles": ["gateway"] if nodes is not None else [],
+            "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
             **({} if nodes is None else nodes.counts()),
         }

@@ -41,6 +41,7 @@ CONFIG_SCHEMA = cv.section(
 async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     """Continue unfinished jobs and offer the job service to the API."""
     mesh, post = hub.services[MESH], hub.services[SIGNER]
+    hub.roles.add("gateway")
     mesh.capabilities["gateway"] = {}
     service = JobService(hub)
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])

@@ -12,7 +12,9 @@ from swarm_hub.models import messages
 from swarm_hub.models.job import Job
 from swarm_hub.models.messages import Assign, OfferedShard
 
-_SHARDS_PER_ASSIGN: Final = 64
+# An assign is one message, which must fit into an envelope (512 KiB) with room to spare.
+_ASSIGN_SHARDS_MAX: Final = 64
+_ASSIGN_BYTES_MAX: Final = 384 * 1024
 # Workers only clean up when they hear it, so it may wait for the next assignments.
 _RESULT_ACK_WITHIN_S: Final = 0.05
 
@@ -46,11 +48,21 @@ class Courier:
             by_node[each.node_id].append(each)
         call = records.call(job)
         for node_id, group in by_node.items():
-            for start in range(0, len(group), _SHARDS_PER_ASSIGN):
-                some = group[start : start + _SHARDS_PER_ASSIGN]
-                shards = tuple([await self._offered(job, each) for each in some])
-                assign = Assign(call, job.module_bytes, shards)
-                self._post.post(node_id, messages.ASSIGN, assign.to_wire())
+            shards: list[OfferedShard] = []
+            along_bytes = 0
+            for each in group:
+                shard = await self._offered(job, each)
+                size = len(shard.data or b"")
+                if len(shards) >= _ASSIGN_SHARDS_MAX or along_bytes + size > _ASSIGN_BYTES_MAX:
+                    self._assign(node_id, Assign(call, job.module_bytes, tuple(shards)))
+                    shards, along_bytes = [], 0
+                shards.append(shard)
+                along_bytes += size
+            self._assign(node_id, Assign(call, job.module_bytes, tuple(shards)))
+
+    def _assign(self, node_id: str, assign: Assign) -> None:
+        if assign.shards:
+            self._post.post(node_id, messages.ASSIGN, assign.to_wire())
 
     async def _offered(self, job: Job, send: Send) -> OfferedShard:
         held = send.assignment.id

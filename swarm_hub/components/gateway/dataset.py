@@ -60,6 +60,8 @@ def measure(
         kind = default
     if kind is Split.RANGE:
         return _measured_range(values if values is not None else _joined(parts))
+    if values is None and kind is Split.I32:
+        values = _json_list(parts)
     if values is not None:
         measured = _measured_values(values, kind)
     elif kind is Split.JSON:
@@ -133,6 +135,18 @@ def _file_index(body: Bytes) -> Sequence[int]:
     for size in sizes:
         offsets.append(offsets[-1] + size)
     return offsets
+
+
+def _json_list(parts: Sequence[DatasetPart]) -> list[Any] | None:
+    """Return the numbers of an uploaded JSON list, None for packed numbers."""
+    body = parts[0].body.strip() if len(parts) == 1 else b""
+    if not (body.startswith(b"[") and body.endswith(b"]")):
+        return None
+    try:
+        found = parse_json(body, "dataset")
+    except RequestError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _joined(parts: Sequence[DatasetPart]) -> bytes:

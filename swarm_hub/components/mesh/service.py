@@ -307,7 +307,8 @@ class Mesh:
             return
         if not self._of_use(peer_id, hello):
             self._not_wanted.add(peer_id)
-            self._refuse(peer_id, "neither of us has work for the other")
+            _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
+            self._hub.tasks.spawn(self.disconnect(peer_id, "no work in common"), "leave peer")
             return
         peer.hello = hello
         _LOGGER.info("%s (%s) is here", hello.name, peer_id)

@@ -84,7 +84,7 @@ class AssignmentEntry:
     node_id: str
     state: AssignmentState = AssignmentState.OFFERED
     deadline: float = 0.0
-    # The node went away: it may come back and deliver, but it holds no place any more.
+    # The node went away or never got it: its result may still come, but it holds no place.
     lost: bool = False
 
     def move(self, state: AssignmentState, shard: "ShardEntry") -> None:

@@ -307,9 +307,15 @@ class StateMachine:
 
     def _expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
         shard = self._shard(assignment)
-        if assignment.state in _OPEN:
-            self._move(assignment, AssignmentState.EXPIRED, reason, outcome)
-            self._return(shard, reason, outcome)
+        if assignment.state not in _OPEN:
+            return
+        if assignment.state is AssignmentState.OFFERED:
+            # It was never ACKed, so the node does not have it: it holds no place there.
+            assignment.lost = True
+            if (node := self._nodes.get(assignment.node_id)) is not None:
+                node.load.discard(assignment.id)
+        self._move(assignment, AssignmentState.EXPIRED, reason, outcome)
+        self._return(shard, reason, outcome)
 
     def _return(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
         """Queue a shard again, unless another attempt is still within its time."""

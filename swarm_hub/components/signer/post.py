@@ -142,7 +142,9 @@ class SignedPost:
                 {"h": envelope.header, "s": envelope.signature, "b": envelope.body},
             )
         except MeshError as error:
-            _LOGGER.debug("An envelope for %s was not sent: %s", peer_id, error)
+            # A peer that left is told of elsewhere; anything else should not go unseen.
+            level = logging.DEBUG if peer_id not in self._mesh.peers() else logging.WARNING
+            _LOGGER.log(level, "An envelope for %s was not sent: %s", peer_id, error)
 
     def _on_envelope(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         header, signature, body = fields["h"], fields["s"], fields["b"]

@@ -3,7 +3,9 @@
 Android denies much of this (PermissionError) or lacks it (AttributeError).
 """
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import psutil
@@ -11,6 +13,9 @@ import psutil
 from swarm_hub.models.node import Telemetry
 
 _T = TypeVar("_T")
+
+# Python before 3.13 calls Android "linux".
+_ANDROID: Final = Path("/system/build.prop")
 
 # psutil compares two readings; its "since the last call" form answers a false 0 at first.
 _CPU_WINDOW_S: Final = 0.2
@@ -25,11 +30,21 @@ def measure() -> Telemetry:
         cpu_percent=_known(lambda: psutil.cpu_percent(interval=_CPU_WINDOW_S)),
         available_memory_bytes=_known(lambda: int(psutil.virtual_memory().available)),
         load_1m=_known(lambda: psutil.getloadavg()[0]),
+        has_battery=_has_battery(battery is not None),
         battery_percent=None if battery is None else float(battery.percent),
         # psutil answers None where the system does not tell whether there is a plug.
         charging=None if battery is None else battery.power_plugged,
         temperature_c=_known(_temperature),
     )
+
+
+def _has_battery(readable: bool) -> bool | None:
+    """Tell a machine without a battery from one whose battery can't be read."""
+    if readable:
+        return True
+    if sys.platform == "android" or _ANDROID.exists():
+        return None
+    return _known(lambda: psutil.sensors_battery() is not None)
 
 
 def _temperature() -> float | None:

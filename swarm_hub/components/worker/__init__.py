@@ -44,6 +44,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     mesh, service = hub.services[MESH], hub.services[SANDBOX]
     slots = config.slots or default_slots()
     service.sandbox.resize(slots)
+    hub.roles.add("worker")
     mesh.capabilities["worker"] = {
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,

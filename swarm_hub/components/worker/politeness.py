@@ -24,9 +24,12 @@ class PolitenessConfig:
 
 def refusal(config: PolitenessConfig, telemetry: Telemetry) -> str | None:
     """Return why the device takes no work now, None when it does."""
+    if telemetry.has_battery is False:
+        return None
     battery = telemetry.battery_percent
     if battery is None:
-        return None
+        rules = config.charging_only or config.min_battery > 0
+        return "the battery can't be read" if rules else None
     if config.charging_only and telemetry.charging is not True:
         return "not charging"
     if battery < config.min_battery:
@@ -53,6 +56,8 @@ class PolitenessWatch:
         self._hub.tasks.every(_CHECK_EVERY_S, self._check, "politeness")
 
     async def _check(self) -> None:
+        if not self._telemetry.own_known.is_set():
+            return
         now = self._hub.clock.monotonic()
         reason = refusal(self._config, self._telemetry.own)
         if reason is not None:

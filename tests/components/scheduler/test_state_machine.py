@@ -95,6 +95,26 @@ def test_a_late_result_of_a_superseded_assignment_is_refused() -> None:
     assert scheduler.finished("J.0.1", 0.1).counted is None
 
 
+def test_what_a_node_never_acked_holds_no_place_there_and_may_go_to_it_again() -> None:
+    scheduler = machine()
+    scheduler.add_job(plan(1), 0.0)
+    scheduler.node_changed(node("a"), 0.0)
+    scheduler.plan(0.0)
+    scheduler.expire(15.0)
+    assert sends(scheduler.plan(15.0)) == [("a", "J.0.2")]
+
+
+def test_what_a_node_acked_is_not_given_to_it_twice() -> None:
+    scheduler = machine()
+    scheduler.add_job(plan(1), 0.0)
+    scheduler.node_changed(node("a"), 0.0)
+    scheduler.plan(0.0)
+    scheduler.accepted("J.0.1")
+    scheduler.expire(15.0)
+    assert not sends(scheduler.plan(15.0))
+    assert scheduler.finished("J.0.1", 16.0).counted is not None
+
+
 def test_each_attempt_gets_twice_the_time() -> None:
     scheduler = machine()
     scheduler.add_job(plan(1), 0.0)

@@ -12,7 +12,9 @@ from swarm_hub.components.mesh import MESH, decode_messages, encode_message, joi
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
+from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import Envelope, key_id, seal
+from swarm_hub.storage import inbox
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.rest import call, finished, live, submit
 
@@ -335,7 +337,7 @@ async def test_a_changed_signing_key_is_refused_until_unban(swarm: Swarm) -> Non
     await state_is(gateway, known, "up")
 
 
-async def test_a_gateway_that_is_not_trusted_is_told_so_and_offers_nothing(
+async def test_a_gateway_that_is_not_trusted_is_told_so_and_orders_nothing(
     swarm: Swarm, modules: Modules
 ) -> None:
     gateway = await swarm.gateway()
@@ -346,15 +348,36 @@ async def test_a_gateway_that_is_not_trusted_is_told_so_and_offers_nothing(
         f"mesh: {{transport: loopback, bootnodes: [/memory/0/p2p/{gateway_id}]}}\n",
     )
     await state_is(gateway, peer_id(worker), "up")
+
+    async def refusal() -> str | None:
+        node = (await nodes(gateway))[peer_id(worker)]
+        return None if node["refuses"] is None else str(node["refuses"])
+
+    assert "signer: trust" in str(await until(refusal, bool))
+    # A gateway that orders all the same gets its orders back, and nothing is run or kept.
+    back, held = Wire(worker), "someone.0.1"
+    assign = {
+        "call": ModuleCall("0" * 64, "range", "map").to_plain(),
+        "module_bytes": 8,
+        "shards": [[held, "1" * 64, 4, b"0 5\n"]],
+    }
+    gateway.hub.services[SIGNER].post(peer_id(worker), messages.ASSIGN, assign)
+
+    async def nacks() -> list[dict[str, Any]]:
+        return [
+            dict(fields)
+            for envelope in back.of(messages.NACK)
+            for kind, fields in decode_messages(envelope["b"])
+            if kind == messages.NACK
+        ]
+
+    (nack,) = await until(nacks, bool)
+    assert nack["ids"] == [held]
+    assert "signer: trust" in nack["reason"]
+    assert await worker.hub.store.read(inbox.open_entries) == []
+    assert (await nodes(gateway))[peer_id(worker)]["state"] == "up"
     _, body = await submit(gateway, modules["primes"], b"0:100")
-
-    async def waits() -> str | None:
-        waits: str | None = (await call(gateway, "GET", f"/jobs/{body['job_id']}"))[1]["waits"]
-        return waits
-
-    assert "signer: trust" in (await until(waits, bool))
-    node = (await nodes(gateway))[peer_id(worker)]
-    assert node["state"] == "up"
-    assert "signer: trust" in node["refuses"]
-    await swarm.worker("obedient")
-    assert (await finished(gateway, body["job_id"]))["result"] == 25
+    obedient = await swarm.worker("obedient")
+    status = await finished(gateway, body["job_id"])
+    assert status["result"] == 25
+    assert [share["node_id"] for share in status["nodes"]] == [peer_id(obedient)]

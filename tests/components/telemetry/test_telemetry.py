@@ -31,7 +31,7 @@ def repr_short(value: object) -> str:
 
 def assert_plausible(telemetry: Telemetry) -> None:
     for name, value in telemetry.to_wire().items():
-        kinds = (bool,) if name == "charging" else (int, float)
+        kinds = (bool,) if name in ("charging", "has_battery") else (int, float)
         assert value is None or isinstance(value, kinds)
         if isinstance(value, float):
             assert math.isfinite(value)
@@ -47,11 +47,11 @@ def test_whatever_a_peer_sends_becomes_finite_numbers_or_unknown(plain: Any) -> 
 )
 def test_what_is_no_finite_number_is_unknown(value: Any) -> None:
     found = Telemetry.from_wire(dict.fromkeys(FIELDS, value))
-    assert found.to_wire() | {"charging": None} == Telemetry().to_wire()
+    assert found.to_wire() | {"charging": None, "has_battery": None} == Telemetry().to_wire()
 
 
 def test_telemetry_survives_the_wire() -> None:
-    full = Telemetry(12.5, 2**33, 0.5, 80.0, False, 31.5)
+    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, False, 31.5)
     assert Telemetry.from_wire(cbor2.loads(cbor2.dumps(full.to_wire()))) == full
 
 

@@ -22,8 +22,11 @@ BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
     ("config", "telemetry", "expected"),
     [
         (OWNER, BATTERY, None),
-        (OWNER, Telemetry(), None),
-        (OWNER, Telemetry(temperature_c=90.0, charging=False), None),
+        (OWNER, Telemetry(has_battery=False), None),
+        (OWNER, Telemetry(has_battery=False, temperature_c=90.0), None),
+        (OWNER, Telemetry(), "the battery can't be read"),
+        (OWNER, Telemetry(temperature_c=90.0, charging=False), "the battery can't be read"),
+        (PolitenessConfig(False, 0, 40), Telemetry(), None),
         (OWNER, Telemetry(battery_percent=95.0, charging=False), "not charging"),
         (OWNER, Telemetry(battery_percent=95.0, charging=None), "not charging"),
         (OWNER, Telemetry(battery_percent=90.0, charging=True), None),
