@@ -25,6 +25,7 @@ from swarm_hub.util.strict_json import parse_json
 _LOGGER = logging.getLogger(__name__)
 
 _AUTH_TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 1.0
 _PENDING_MAX: Final = 4096
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _REPLAY_PAGE: Final = 1000
@@ -42,7 +43,9 @@ class LiveClients:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one websocket until it closes."""
-        socket = web.WebSocketResponse(heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES)
+        socket = web.WebSocketResponse(
+            timeout=_CLOSE_TIMEOUT_S, heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES
+        )
         await socket.prepare(request)
         client = _Client(self._hub, socket)
         if await self._authenticate(socket):
@@ -55,8 +58,12 @@ class LiveClients:
 
     async def close(self) -> None:
         """Say why and close every websocket."""
-        for client in tuple(self._clients):
-            await client.socket.close(code=1001, message=b"the hub is stopping")
+        await asyncio.gather(
+            *(
+                client.socket.close(code=1001, message=b"the hub is stopping")
+                for client in self._clients
+            )
+        )
 
     async def _authenticate(self, socket: web.WebSocketResponse) -> bool:
         await socket.send_json({"type": "auth_required"})
@@ -143,6 +150,13 @@ class _Client:
         self._wake.set()
 
     async def _send_loop(self) -> None:
+        try:
+            await self._send_pending()
+        finally:
+            # A replay that waits for the reader must not wait for one that is gone.
+            self._sent_all.set()
+
+    async def _send_pending(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -214,10 +228,12 @@ class _Client:
                 text = json.dumps(event_json(event), separators=(",", ":"))
                 self._queue_event(number, text)
                 sent = event.seq
-            # Between this check and the end of the method nothing else runs.
-            if sent >= self._hub.store.last_seq or not page:
+            # Between this check and the end of the method nothing else runs. The newest event
+            # is never pruned, so a page that came too early is followed by one that has it.
+            if sent >= self._hub.store.last_seq or self.socket.closed:
                 break
-            await self._sent_all.wait()
+            if page:
+                await self._sent_all.wait()
         if number in self._subscriptions:
             self._subscriptions[number] = sent
 

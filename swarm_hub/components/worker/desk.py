@@ -13,13 +13,12 @@ from swarm_hub.components.sandbox import (
     Call,
     Limits,
     Outcome,
-    SandboxError,
     SandboxService,
 )
 from swarm_hub.components.signer import Batch, SignedPost
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import MeshError, StoreError
+from swarm_hub.exceptions import HubError, MeshError, StoreError
 from swarm_hub.models import messages
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.messages import Assign, Result
@@ -196,7 +195,8 @@ class Desk:
 
         try:
             outcome = await self._service.sandbox.run(call, data, load_wasm)
-        except (MeshError, SandboxError) as error:
+        except HubError as error:
+            # The module can't be fetched or read, or the sandbox is stopping.
             await self._give_back(entry, f"it could not be run: {error}")
             return
         await self._finish(entry, outcome)
