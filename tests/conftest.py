@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 from nacl.signing import SigningKey
 
 from swarm_hub.bootstrap import start_hub
@@ -24,6 +25,10 @@ from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
 from tests.components.sandbox.modules import CAT, SPIN, range_module, says
+
+# How long one example takes says nothing on a busy machine under coverage.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 _EXAMPLE_NAMES = (
