@@ -113,6 +113,6 @@ def test_every_signed_message_has_its_row_in_the_protocol() -> None:
 @pytest.mark.parametrize("page", sorted(_DOCS.rglob("*.md")), ids=lambda page: page.stem)
 def test_every_source_file_that_is_named_exists(page: Path) -> None:
     package = _ROOT / "swarm_hub"
-    rooms = (package, package / "components", *(package / "components").iterdir())
+    rooms = (_ROOT, package, package / "components", *(package / "components").iterdir())
     for name in _SOURCE.findall(page.read_text(encoding="utf-8")):
         assert any((room / name).is_file() for room in rooms), name
