@@ -187,7 +187,7 @@ class Desk:
             if data is None:
                 data = await self._mesh.fetch(entry.gateway, entry.input_sha, entry.size_bytes)
         except MeshError as error:
-            await self._give_back(entry, f"its input could not be fetched: {error}")
+            self._give_back(entry, f"its input could not be fetched: {error}")
             return
 
         async def load_wasm() -> bytes:
@@ -195,11 +195,10 @@ class Desk:
 
         try:
             outcome = await self._service.sandbox.run(call, data, load_wasm)
-        except HubError as error:
-            # The module can't be fetched or read, or the sandbox is stopping.
-            await self._give_back(entry, f"it could not be run: {error}")
-            return
-        await self._finish(entry, outcome)
+            await self._finish(entry, outcome)
+        except (HubError, OSError) as error:
+            # The module can't be fetched or read, the sandbox is stopping, the disk is full.
+            self._give_back(entry, f"it could not be run: {error}")
 
     def _parse(self, text: str) -> tuple[Call, int]:
         """Return a stored call, bounded by this worker's own limits, and the module's size."""
@@ -293,9 +292,9 @@ class Desk:
             asyncio.get_running_loop().call_later(_WRITE_WITHIN_S, self._wake.set)
         self._finished_writes += writes
 
-    async def _give_back(self, entry: InboxEntry, reason: str) -> None:
+    def _give_back(self, entry: InboxEntry, reason: str) -> None:
         self._held.discard(entry.assignment_id)
-        await self._hub.store.commit(inbox.drop([entry.assignment_id]))
+        self._hub.store.note(inbox.drop([entry.assignment_id]))
         self._nack(entry.gateway, [entry.assignment_id], reason)
 
     def _nack(self, gateway: str, assignment_ids: list[str], reason: str) -> None:
