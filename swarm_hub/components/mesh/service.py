@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from swarm_hub.components.mesh.bans import BanList
@@ -68,7 +68,6 @@ class _Peer:
     last_heard: float
     hello: Hello | None = None
     rtt_s: float | None = None
-    handlers: dict[str, Any] = field(default_factory=dict)
 
 
 class Mesh:
@@ -101,7 +100,6 @@ class Mesh:
         self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._on_heartbeat)
-        self.on("bye", self._on_bye)
         self.on("need", self.exchange.on_need)
         self.on("blob", self.exchange.on_blob)
 
@@ -257,7 +255,7 @@ class Mesh:
             return
         peer.last_heard = self._hub.clock.monotonic()
         for kind, fields in messages:
-            if peer.hello is None and kind not in ("hello", "bye"):
+            if peer.hello is None and kind != "hello":
                 _LOGGER.warning("%s sent %s before it was admitted", peer_id, kind)
                 continue
             handler = self._handlers.get(kind)
@@ -305,7 +303,7 @@ class Mesh:
         except SignatureRefusedError as error:
             self._refuse(peer_id, str(error))
             return
-        if not self._of_use(peer_id, hello):
+        if not self._of_use(hello):
             self._not_wanted.add(peer_id)
             _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
             self._hub.tasks.spawn(self.disconnect(peer_id, "no work in common"), "leave peer")
@@ -314,7 +312,7 @@ class Mesh:
         _LOGGER.info("%s (%s) is here", hello.name, peer_id)
         self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
 
-    def _of_use(self, peer_id: str, hello: Hello) -> bool:
+    def _of_use(self, hello: Hello) -> bool:
         """Whether one side is a gateway and the other a worker."""
         ours, theirs = self.capabilities.keys(), hello.capabilities.keys()
         return ("gateway" in ours and "worker" in theirs) or (
@@ -323,7 +321,6 @@ class Mesh:
 
     def _refuse(self, peer_id: str, reason: str) -> None:
         _LOGGER.warning("Refused %s: %s", peer_id, reason)
-        self._try_send(peer_id, "bye", {"reason": reason})
         self._hub.tasks.spawn(self.disconnect(peer_id, reason), "refuse peer")
 
     def _on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
@@ -331,11 +328,6 @@ class Mesh:
             self._try_send(peer_id, "heartbeat", {"echo": fields["t"]})
         elif isinstance(sent := fields.get("echo"), float):
             self._peers[peer_id].rtt_s = max(0.0, self._hub.clock.monotonic() - sent)
-
-    def _on_bye(self, peer_id: str, fields: Mapping[str, Any]) -> None:
-        reason = str(fields.get("reason", ""))[:200]
-        _LOGGER.info("%s says goodbye: %s", peer_id, reason)
-        self._hub.tasks.spawn(self.disconnect(peer_id, reason), "goodbye")
 
     def _apply_bans(self) -> None:
         banned = self._bans.banned()
