@@ -32,7 +32,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     """
     clock = clock or Clock()
     configuration, planned = check(config_dir)
-    store = Store(configuration.storage.path(config_dir), clock)
+    store = Store.at(configuration.storage.url, config_dir, clock)
     await store.open()
     hub = Hub(config_dir, configuration.hub.name, store, clock)
     try:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 
 _J = schema.jobs
 _S = schema.shards

@@ -156,7 +156,7 @@ class Desk:
                 entries.append(
                     InboxEntry(
                         shard.assignment_id, gateway, call, shard.input_sha, shard.size_bytes,
-                        shard.data, now,
+                        shard.data, now, "",
                     )
                 )  # fmt: skip
         return entries
@@ -247,7 +247,9 @@ class Desk:
             wall_s=outcome.wall_s,
             cpu_s=outcome.cpu_s,
         )
-        self._finished.append(OutboxEntry(result, entry.gateway, self._hub.clock.time()))
+        self._finished.append(
+            OutboxEntry(result, entry.gateway, self._hub.clock.time(), entry.store_id)
+        )
         self._wake.set()
 
     async def _finish_loop(self) -> None:
