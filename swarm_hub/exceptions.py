@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 
 class HubError(Exception):
@@ -68,6 +69,15 @@ class StoreDamagedError(StoreError):
     def __init__(self, place: str, finding: str) -> None:
         super().__init__(f"{place}: the database is damaged ({finding})")
         self.finding = finding
+
+
+# Errors of the disk, the server or a full queue: no fault of what was to be written.
+PASSING_ERRORS: Final = (
+    StoreBusyError,
+    StoreFullError,
+    StoreUnavailableError,
+    StoreDamagedError,
+)
 
 
 class MeshError(HubError):

@@ -12,7 +12,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from swarm_hub.exceptions import StoreError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import meta
 from swarm_hub.storage.blobs import BlobStore
@@ -26,6 +26,8 @@ from swarm_hub.util.clock import Clock
 __all__ = ["Held", "Store", "Write"]
 
 _LOGGER = logging.getLogger(__name__)
+
+_RETRY_EVERY_S: Final = 0.5
 
 SQLITE_URL: Final = "sqlite:///"
 POSTGRES_URL: Final = "postgresql://"
@@ -120,6 +122,30 @@ class Store:
         unit is refused (StoreFencedError) if another gateway has taken over one of these jobs.
         """
         return self._writer.submit(writes, events, held)
+
+    async def commit_when_possible(
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        held: Held | None = None,
+    ) -> None:
+        """Write what must not be lost, however long the disk or the server keeps it waiting.
+
+        Raises StoreError only for what no waiting can cure.
+        """
+        told = False
+        while True:
+            try:
+                await self._writer.submit(writes, events, held)
+            except PASSING_ERRORS as error:
+                if not told:
+                    _LOGGER.error("Nothing is acknowledged until the store works again: %s", error)
+                told = True
+                await asyncio.sleep(_RETRY_EVERY_S)
+            else:
+                if told:
+                    _LOGGER.info("The store works again")
+                return
 
     async def change(
         self,

@@ -6,9 +6,10 @@ and counts up their epochs; a commit that holds a job by an older epoch is refus
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.exceptions import StoreFencedError
@@ -51,18 +52,41 @@ def renew(gateway: str, until: float) -> Write:
     return Write(_RENEW, [{"b_name": gateway, "b_until": until}])
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a gateway finds in a shared store: the store's time and what there is to do."""
+
+    now: float
+    orphaned: bool
+    to_cancel: list[str]
+
+
+def look(connection: Connection, gateway: str) -> Seen:
+    """Return what others left for a gateway."""
+    now = store_now(connection)
+    mine = _J.c.finished_at.is_(None) & (_J.c.gateway == gateway)
+    asked = select(_J.c.id).where(mine, _J.c.cancel_asked == 1)
+    orphaned = select(_J.c.id).where(_J.c.finished_at.is_(None), _orphaned(gateway, now)).limit(1)
+    return Seen(
+        now,
+        connection.execute(orphaned).one_or_none() is not None,
+        list(connection.execute(asked).scalars()),
+    )
+
+
 def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
     """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
 
     At its start a gateway takes its own jobs too, with a new epoch, and waits for what its last
     life may still be committing. Runs inside a write.
     """
-    alive = select(_G.c.name).where(_G.c.alive_until > store_now(connection), _G.c.name != gateway)
-    orphaned = and_(_J.c.gateway != gateway, _J.c.gateway.not_in(alive))
-    free = or_(orphaned, _J.c.gateway == gateway) if starting else orphaned
+    orphaned = _orphaned(gateway, store_now(connection))
     found = (
         select(_J.c.id)
-        .where(_J.c.finished_at.is_(None), free)
+        .where(
+            _J.c.finished_at.is_(None),
+            orphaned | (_J.c.gateway == gateway if starting else false()),
+        )
         .order_by(_J.c.id)
         .with_for_update(skip_locked=not starting)
     )
@@ -96,15 +120,12 @@ def ask_to_cancel(job_id: str) -> Write:
     return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
 
 
-def asked_to_cancel(connection: Connection, gateway: str) -> list[str]:
-    """Return the unfinished jobs of a gateway that another one was asked to cancel."""
-    query = select(_J.c.id).where(
-        _J.c.finished_at.is_(None), _J.c.gateway == gateway, _J.c.cancel_asked == 1
-    )
-    return list(connection.execute(query).scalars())
-
-
 def owner(connection: Connection, job_id: str) -> str | None:
     """Return which gateway an unfinished job belongs to, None when it has ended or is unknown."""
     query = select(_J.c.gateway).where(_J.c.id == job_id, _J.c.finished_at.is_(None))
     return connection.execute(query).scalar_one_or_none()
+
+
+def _orphaned(gateway: str, now: float) -> ColumnElement[bool]:
+    alive = select(_G.c.name).where(_G.c.alive_until > now)
+    return and_(_J.c.gateway != gateway, _J.c.gateway.not_in(alive))

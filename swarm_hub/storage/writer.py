@@ -14,13 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from swarm_hub.exceptions import (
-    StoreBusyError,
-    StoreDamagedError,
-    StoreError,
-    StoreFullError,
-    StoreUnavailableError,
-)
+from swarm_hub.exceptions import PASSING_ERRORS, StoreBusyError, StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import leases, schema
 from swarm_hub.storage.database import Database
@@ -37,10 +31,6 @@ BATCH_ROWS_MAX: Final = 4096
 PENDING_ROWS_MAX: Final = 65_536
 
 _INSERT_EVENTS: Final = insert(schema.events)
-
-
-# Errors of the disk or the server: trying the units one by one would meet them again.
-_NOBODYS_FAULT: Final = (StoreFullError, StoreUnavailableError, StoreDamagedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +126,8 @@ class Writer:
             work = functools.partial(self._execute, batch, rows)
             first_seq = await self._database.write(work)
         except Exception as error:
-            if isinstance(error, _NOBODYS_FAULT):
+            if isinstance(error, PASSING_ERRORS):
+                # Trying the units one by one would meet the same disk or server.
                 for unit in batch:
                     _settle(unit.committed, error)
             elif len(batch) == 1:
