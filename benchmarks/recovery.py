@@ -46,7 +46,7 @@ async def main() -> None:
             gateway = swarm.start_gateway()
             workers = [
                 swarm.start_worker(
-                    f"worker-{number}", gateway, "worker: {slots: 1, charging_only: false}\n"
+                    f"worker-{number}", gateway, extra="worker: {slots: 1, charging_only: false}\n"
                 )
                 for number in range(_WORKERS)
             ]

@@ -25,6 +25,7 @@ from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
 from tests.components.sandbox.modules import CAT, SPIN, range_module, says
+from tests.postgres import PostgresServer, running_server
 
 # How long one example takes says nothing on a busy machine under coverage.
 settings.register_profile("no deadline", deadline=None)
@@ -112,14 +113,16 @@ class Swarm:
         return await self.start(name, yaml, port, **options)
 
     async def worker(
-        self, name: str, gateway: str = "gateway", extra: str = "", **options: Any
+        self, name: str, *gateways: str, extra: str = "", **options: Any
     ) -> RunningHub:
-        """Start a worker that obeys the gateway of that name."""
-        peer_id, public_key = self.keys(gateway)
+        """Start a worker that obeys the gateways of those names."""
+        known = [self.keys(gateway) for gateway in gateways or ("gateway",)]
+        trust = ", ".join(f"'{public_key}'" for _, public_key in known)
+        bootnodes = ", ".join(f"/memory/0/p2p/{peer_id}" for peer_id, _ in known)
         worker = "" if "worker:" in extra else "worker: {charging_only: false, min_battery: 0}\n"
         yaml = (
-            f"{worker}signer: {{trust: ['{public_key}']}}\n"
-            f"mesh: {{transport: loopback, bootnodes: [/memory/0/p2p/{peer_id}]}}\n{extra}"
+            f"{worker}signer: {{trust: [{trust}]}}\n"
+            f"mesh: {{transport: loopback, bootnodes: [{bootnodes}]}}\n{extra}"
         )
         return await self.start(name, yaml, **options)
 
@@ -186,6 +189,19 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Return a PostgreSQL server of the tests' own."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """Return the url of a database that nobody else uses."""
+    return postgres_server.new_database()
 
 
 @pytest.fixture(scope="session")

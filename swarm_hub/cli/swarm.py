@@ -97,15 +97,16 @@ class LocalSwarm:
         hub.start()
         return hub
 
-    def start_worker(self, name: str, gateway: LocalHub, extra: str = "") -> LocalHub:
-        """Start a worker that obeys `gateway`."""
+    def start_worker(self, name: str, *gateways: LocalHub, extra: str = "") -> LocalHub:
+        """Start a worker that obeys these gateways."""
         hub = self._new(name)
         # The battery rules are for phones in pockets, not for a demonstration.
         worker = "" if "worker:" in extra else "worker: {charging_only: false, min_battery: 0}\n"
+        trust = ", ".join(f"'{gateway.public_key}'" for gateway in gateways)
         self._configure(
             hub,
-            f"{worker}signer: {{trust: ['{gateway.public_key}']}}\n{extra}",
-            bootnodes=f"[{gateway.address}]",
+            f"{worker}signer: {{trust: [{trust}]}}\n{extra}",
+            bootnodes=f"[{', '.join(gateway.address for gateway in gateways)}]",
         )
         hub.start()
         return hub

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    false,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.exceptions import StoreFencedError
@@ -22,7 +32,7 @@ _J = schema.jobs
 _INSERT = insert(_G)
 _REGISTER: Final = _INSERT.on_conflict_do_update(
     index_elements=["name"],
-    set_={"epoch": _G.c.epoch + 1, "alive_until": _INSERT.excluded.alive_until},
+    set_={"epoch": _G.c.epoch + literal_column("1"), "alive_until": _INSERT.excluded.alive_until},
 )
 _RENEW: Final = (
     update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=bindparam("b_until"))
@@ -30,7 +40,7 @@ _RENEW: Final = (
 _ASK_TO_CANCEL: Final = (
     update(_J)
     .where(_J.c.id == bindparam("b_id"), _J.c.finished_at.is_(None))
-    .values(cancel_asked=1)
+    .values(cancel_asked=literal_column("1"))
 )
 
 

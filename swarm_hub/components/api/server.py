@@ -13,13 +13,21 @@ from swarm_hub.components.api import jobs, nodes, system, websocket
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.replies import error_response
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import HubError, RequestError, SetupError
+from swarm_hub.exceptions import (
+    HubError,
+    RequestError,
+    SetupError,
+    StoreBusyError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from swarm_hub.helpers.tokens import TokenFile
 
 _LOGGER = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SHUTDOWN_S: Final = 2.0
+_RETRY_AFTER_S: Final = 2
 
 
 class ApiServer:
@@ -88,6 +96,12 @@ class ApiServer:
             )
         except web.HTTPException as error:
             return error_response(RequestError(error.status, "http", error.reason))
+        except StoreFullError as error:
+            return error_response(RequestError(507, "disk_full", str(error)))
+        except (StoreBusyError, StoreUnavailableError) as error:
+            return error_response(
+                RequestError(503, "busy", str(error), retry_after_s=_RETRY_AFTER_S)
+            )
         except HubError as error:
             _LOGGER.warning("%s %s failed: %s", request.method, request.path, error)
             return error_response(RequestError(500, "failed", str(error)))

@@ -211,6 +211,8 @@ class _Client:
         if since is not None and (type(since) is not int or since < 0):
             self._fail(number, "invalid_format", "since: expected the seq of an event")
             return
+        # A client may come from another gateway of the store, which knew of later events.
+        await self._hub.store.catch_up()
         newest = self._hub.store.last_seq
         if since is None:
             self._succeed(number, {"last_seq": newest})

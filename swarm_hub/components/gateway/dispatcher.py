@@ -364,7 +364,7 @@ class Dispatcher:
                 try:
                     await self._courier.send(job, group)
                 except (StoreError, OSError) as error:
-                    _LOGGER.exception("The data of job %s can't be read", job_id)
+                    _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
                     self._gather(self._machine.abort(job_id, f"its data can't be read: {error}"))
         for job_id in {result.job_id for result in gathered.results}:
             self._progress.tell(self._machine.job(job_id))

@@ -40,6 +40,7 @@ class Inputs:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._open: dict[str, _Open] = {}
+        self._opening = asyncio.Lock()
         self._expected: dict[str, str] = {}
         self._served: dict[str, tuple[str, int, int]] = {}
 
@@ -91,20 +92,24 @@ class Inputs:
             del self._expected[held]
 
     async def _opened(self, job: Job) -> _Open:
-        if (known := self._open.get(job.id)) is not None:
-            return known
-        blobs = self._hub.store.blobs
-        files = contextlib.ExitStack()
-        body: Bytes
-        if job.dataset_bytes <= INLINE_MAX_BYTES:
-            stored = await blobs.get(job.dataset_sha)
-            if stored is None:
-                raise StoreError(f"the dataset of job {job.id} is gone from the store")
-            body = stored
-        else:
-            body = files.enter_context(blobs.mapped(job.dataset_sha))
-        dataset = await asyncio.to_thread(Dataset, job, body)
-        return self._open.setdefault(job.id, _Open(dataset, files, set()))
+        # One at a time: after a restart many results ask for the same dataset at once.
+        async with self._opening:
+            if (known := self._open.get(job.id)) is not None:
+                return known
+            blobs = self._hub.store.blobs
+            files = contextlib.ExitStack()
+            body: Bytes
+            if job.dataset_bytes <= INLINE_MAX_BYTES:
+                stored = await blobs.get(job.dataset_sha)
+                if stored is None:
+                    raise StoreError(f"the dataset of job {job.id} is gone from the store")
+                body = stored
+            else:
+                await blobs.at_hand(job.dataset_sha)
+                body = files.enter_context(blobs.mapped(job.dataset_sha))
+            dataset = await asyncio.to_thread(Dataset, job, body)
+            opened = self._open[job.id] = _Open(dataset, files, set())
+            return opened
 
 
 def _read(dataset: Dataset, first_item: int, n_items: int) -> tuple[bytes, str]:

@@ -12,7 +12,7 @@ from swarm_hub.components.gateway.dataset import Measured, measure
 from swarm_hub.components.gateway.spec import AskedSpec, parse_spec
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import RequestError, StoreConflictError
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
@@ -71,9 +71,21 @@ class Intake:
 
     async def _submit_once(self, key: str, submission: Submission) -> Submitted:
         digest = await asyncio.to_thread(_digest, submission)
+        if (known := await self._known(key, digest)) is not None:
+            return known
+        try:
+            return await self._submit(submission, digest)
+        except StoreConflictError:
+            # Another gateway of this store took the same request a moment ago.
+            if (known := await self._known(key, digest)) is None:
+                raise
+            return known
+
+    async def _known(self, key: str, digest: str) -> Submitted | None:
+        """Return the job that was submitted under a key; raises RequestError for another one."""
         known = await self._hub.store.read(jobs.by_idempotency_key, key)
         if known is None:
-            return await self._submit(submission, digest)
+            return None
         if known[1] != digest:
             raise RequestError(
                 409,

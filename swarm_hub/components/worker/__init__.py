@@ -11,6 +11,7 @@ from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.desk import Desk
 from swarm_hub.components.worker.politeness import PolitenessConfig, PolitenessWatch
 from swarm_hub.core import Hub, StopStage
+from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 
 
@@ -41,6 +42,11 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     """Offer this device's slots to the gateways it trusts."""
+    if hub.store.shared:
+        raise SetupError(
+            "a worker keeps what it accepted in a store of its own; give storage: url a SQLite "
+            "file, or run the worker as another hub beside this gateway"
+        )
     mesh, service = hub.services[MESH], hub.services[SANDBOX]
     slots = config.slots or default_slots()
     service.sandbox.resize(slots)

@@ -1,0 +1,217 @@
+"""Gateways on one PostgreSQL: a job is visible and finishes through any of them, once."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from swarm_hub.exceptions import SetupError, StoreFencedError
+from swarm_hub.storage import Held, jobs, leases
+from tests.conftest import RunningHub, Swarm, until
+from tests.postgres import PostgresServer
+from tests.rest import call, finished, form, live, submit
+
+Modules = dict[str, bytes]
+JOB_EVENTS = ("job_queued", "job_running", "job_completed")
+
+
+async def two_gateways(swarm: Swarm, url: str) -> tuple[RunningHub, RunningHub]:
+    extra = f"storage: {{url: '{url}'}}\n"
+    return (
+        await swarm.gateway("first", extra=extra),
+        await swarm.gateway("second", extra=extra),
+    )
+
+
+async def slow_job(hub: RunningHub, modules: Modules, shards: int = 20) -> str:
+    """Submit a job of shards that take about a tenth of a second each; returns its id."""
+    spec = {"abi": "range", "split": "range", "shard_size": 100, "reduce": "sum"}
+    _, body = await submit(hub, modules["spin"], b"0 %d\n" % (100 * shards), spec)
+    return str(body["job_id"])
+
+
+async def shards_done(hub: RunningHub, job_id: str) -> int:
+    _, status = await call(hub, "GET", f"/jobs/{job_id}")
+    return int(status["progress"]["shards_done"])
+
+
+async def counted(hub: RunningHub, job_id: str) -> Counter[int]:
+    """Count the results that the store has, by shard."""
+    return Counter(each.index for each in await hub.hub.store.read(jobs.results_of, job_id))
+
+
+async def test_a_job_is_visible_and_its_result_read_through_the_other(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first")
+    job_id = await slow_job(first, modules)
+    done = await until(lambda: shards_done(second, job_id), lambda count: count > 0)
+    assert done < 20
+    status = await finished(second, job_id)
+    assert (status["state"], status["result"]) == ("completed", 2000)
+    _, listed = await call(second, "GET", "/jobs")
+    assert [job["progress"]["shards_done"] for job in listed["jobs"]] == [20]
+    assert (await call(second, "GET", f"/jobs/{job_id}/result"))[1] == 2000
+
+
+async def test_a_large_dataset_is_read_by_the_gateway_that_takes_over(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    """Its blob is in the store, not in a file of the gateway that took the job in."""
+    first, second = await two_gateways(swarm, postgres_url)
+    data = b"".join(b"%07d\n" % number for number in range(50_000))
+    spec = {"split": "lines", "reduce": "concat", "shard_size": 5000}
+    _, body = await submit(first, modules["cat"], data, spec)
+    await swarm.stop(first)
+    await swarm.worker("worker", "second")
+    assert (await finished(second, body["job_id"]))["state"] == "completed"
+    _, result = await call(second, "GET", f"/jobs/{body['job_id']}/result")
+    assert result == data
+
+
+async def test_one_idempotency_key_is_one_job_whichever_gateway_is_asked(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    both = await two_gateways(swarm, postgres_url)
+    spec = {"abi": "range", "split": "range"}
+    answers = await asyncio.gather(
+        *(
+            call(
+                hub, "POST", "/jobs", data=form(modules["primes"], b"0 100\n", spec),
+                headers={"Idempotency-Key": f"key-{number}"},
+            )
+            for number in range(5)
+            for hub in (*both, *both)
+        )
+    )  # fmt: skip
+    assert {status for status, _ in answers} == {202}
+    ids = [body["job_id"] for _, body in answers]
+    assert [len(set(ids[at : at + 4])) for at in range(0, 20, 4)] == [1] * 5
+    conflict, body = await call(
+        both[1], "POST", "/jobs", data=form(modules["primes"], b"0 200\n", spec),
+        headers={"Idempotency-Key": "key-0"},
+    )  # fmt: skip
+    assert (conflict, body["code"]) == (409, "idempotency_conflict")
+
+
+async def test_a_job_is_cancelled_through_the_other_gateway(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    job_id = await slow_job(first, modules)
+    _, status = await call(second, "DELETE", f"/jobs/{job_id}")
+    assert status["state"] == "cancelled"
+    assert first.hub.store.last_seq >= 2
+
+
+async def test_a_gateway_that_stops_leaves_its_jobs_to_the_other_at_once(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first", "second")
+    job_id = await slow_job(first, modules)
+    await until(lambda: shards_done(first, job_id), lambda count: count > 1)
+    await swarm.stop(first)
+    async with asyncio.timeout(8):
+        status = await finished(second, job_id)
+    assert (status["state"], status["result"]) == ("completed", 2000)
+    assert await counted(second, job_id) == Counter(range(20))
+
+
+async def test_a_frozen_gateway_that_wakes_up_counts_nothing_twice(
+    swarm: Swarm, modules: Modules, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """Its lease ran out and its jobs were taken over while it still thinks they are its own."""
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first", "second")
+    job_id = await slow_job(first, modules, 30)
+    await until(lambda: shards_done(first, job_id), lambda count: count > 1)
+    name = postgres_url.rpartition("/")[2]
+    with postgres_server.connect(name) as database:
+        owner = database.execute("SELECT gateway FROM jobs").fetchone()
+        database.execute("UPDATE gateways SET alive_until = 0 WHERE name = %s", owner)
+
+        async def owner_now() -> Any:
+            return database.execute("SELECT gateway FROM jobs").fetchone()
+
+        await until(owner_now, lambda now: now != owner)
+    status = await finished(first, job_id)
+    assert (status["state"], status["result"]) == ("completed", 3000)
+    assert await counted(second, job_id) == Counter(range(30))
+
+
+async def test_a_commit_by_an_older_epoch_changes_nothing(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, _ = await two_gateways(swarm, postgres_url)
+    job_id = await slow_job(first, modules)
+    store = first.hub.store
+    me = (await store.read(leases.owner, job_id)) or ""
+    with pytest.raises(StoreFencedError):
+        await store.commit([jobs.mark_read(job_id, 1.0)], held=Held(me, {job_id: 0}))
+    await store.commit([jobs.start([job_id], 1.0)], held=Held(me, {job_id: 1}))
+    job = await store.read(jobs.get, job_id)
+    assert job is not None
+    assert (job.read_at, job.started_at) == (None, 1.0)
+
+
+async def test_a_client_that_moves_to_the_other_gateway_misses_no_event(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first", "second")
+    spec = {"abi": "range", "split": "range"}
+    heard: list[dict[str, Any]] = []
+    for number in range(6):
+        hub, other = (first, second) if number % 2 else (second, first)
+        _, body = await submit(hub, modules["primes"], b"0 100\n", spec)
+        await finished(hub, body["job_id"])
+        since = heard[-1]["seq"] if heard else 0
+        async with live(other) as client:
+            answer = await client.command("subscribe_events", since=since)
+            assert answer["result"]["events_lost"] is False
+            while not heard or heard[-1]["seq"] < answer["result"]["last_seq"]:
+                heard.append((await client.receive())["event"])
+    assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
+    kinds = Counter(event["event_type"] for event in heard)
+    assert {kind: kinds[kind] for kind in JOB_EVENTS} == dict.fromkeys(JOB_EVENTS, 6)
+
+
+async def test_a_worker_does_not_share_its_inbox(swarm: Swarm, postgres_url: str) -> None:
+    with pytest.raises(SetupError, match="a worker keeps what it accepted in a store of its own"):
+        await swarm.start("worker", f"worker:\nstorage: {{url: '{postgres_url}'}}\n")
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarm_hub.storage.postgres._PATIENCE_S", 0.2)
+    with pytest.raises(Exception, match="storage: url is right") as refused:
+        await swarm.gateway(extra="storage: {url: 'postgresql://me:secret@127.0.0.1:1/x'}\n")
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_lost_backend_is_neither_noticed_nor_counted_twice(
+    swarm: Swarm, modules: Modules, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    first, _ = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first")
+    job_id = await slow_job(first, modules, 30)
+    name = postgres_url.rpartition("/")[2]
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    for want in (1, 5, 9):
+        await until(lambda: shards_done(first, job_id), lambda count, want=want: count >= want)
+        with postgres_server.connect("postgres") as administrator:
+            administrator.execute(query, [name])
+    status = await finished(first, job_id)
+    assert (status["state"], status["result"]) == ("completed", 3000)
+    assert await counted(first, job_id) == Counter(range(30))
+
+
+def test_the_server_of_these_tests_is_a_real_one(postgres_server: PostgresServer) -> None:
+    with postgres_server.connect("postgres") as connection:
+        assert connection.execute("SHOW fsync").fetchone() == ("on",)
+        assert isinstance(connection, psycopg.Connection)
