@@ -12,18 +12,19 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from swarm_hub.exceptions import PASSING_ERRORS, StoreError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import meta
 from swarm_hub.storage.blobs import BlobStore
 from swarm_hub.storage.database import Database
 from swarm_hub.storage.feed import EventFeed
+from swarm_hub.storage.space import SpaceGuard, StoreSpace
 from swarm_hub.storage.sqlite import SqliteDatabase
 from swarm_hub.storage.write import Write
 from swarm_hub.storage.writer import Held, Writer
 from swarm_hub.util.clock import Clock
 
-__all__ = ["Held", "Store", "Write"]
+__all__ = ["Held", "Store", "StoreSpace", "Write"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,17 +40,25 @@ _T = TypeVar("_T")
 class Store:
     """What components use of the database; nothing is acknowledged before `commit` returned."""
 
-    def __init__(self, database: Database, blob_directory: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blob_directory: Path,
+        clock: Clock,
+        space: SpaceGuard | None = None,
+    ) -> None:
         self._database = database
+        self._space = space
         self._clock = clock
         self._feed = EventFeed(database)
-        self._writer = Writer(database, clock, self._feed)
+        self._writer = Writer(database, clock, self._feed, self._on_trouble)
+        self._damaged: Callable[[StoreDamagedError], None] = lambda _error: None
         self.db_id = ""
         self._writer_task: asyncio.Task[None] | None = None
         self.blobs = BlobStore(blob_directory, database)
 
     @classmethod
-    def at(cls, url: str, config_dir: Path, clock: Clock) -> "Store":
+    def at(cls, url: str, config_dir: Path, clock: Clock, min_free_bytes: int = 0) -> "Store":
         """Return the store of a configuration; a relative path is inside `config_dir`."""
         if url.startswith(POSTGRES_URL):
             # Only gateways that share a store need the driver, an extra of this package.
@@ -61,12 +70,13 @@ class Store:
                     "pip install 'swarm-hub[postgres]'"
                 ) from error
             return cls(PostgresDatabase(url), config_dir / "blobs", clock)
-        return cls.on_file(config_dir / url.removeprefix(SQLITE_URL), clock)
+        return cls.on_file(config_dir / url.removeprefix(SQLITE_URL), clock, min_free_bytes)
 
     @classmethod
-    def on_file(cls, path: Path, clock: Clock) -> "Store":
+    def on_file(cls, path: Path, clock: Clock, min_free_bytes: int = 0) -> "Store":
         """Return the store of a SQLite file, with its blobs beside it."""
-        return cls(SqliteDatabase(path), path.parent / "blobs", clock)
+        space = SpaceGuard(path, min_free_bytes)
+        return cls(SqliteDatabase(path), path.parent / "blobs", clock, space)
 
     async def open(self) -> None:
         """Open the database and start the writer; raises StoreError with what to do."""
@@ -92,6 +102,25 @@ class Store:
         return self._database.shared
 
     @property
+    def full(self) -> str | None:
+        """Why nothing new should be taken for want of space; None when there is enough."""
+        return None if self._space is None else self._space.full
+
+    def on_space(self, changed: Callable[[StoreSpace], None]) -> None:
+        """Have `changed` called when the disk becomes full and when it has space again."""
+        if self._space is not None:
+            self._space.on_change(changed)
+
+    async def look_at_space(self) -> None:
+        """Compare the free space with the floor; call it every few seconds."""
+        if self._space is not None:
+            await asyncio.to_thread(self._space.look)
+
+    async def check(self) -> None:
+        """Check a large file whose last stop was unclean; raises StoreDamagedError."""
+        await self._database.check()
+
+    @property
     def busy(self) -> bool:
         """Whether so much waits for the disk that new jobs should be refused for now."""
         return self._writer.busy
@@ -100,6 +129,16 @@ class Store:
     def last_seq(self) -> int:
         """The sequence number of the newest durable event that was handed over."""
         return self._feed.last_seq
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Have `damaged` called when a write meets a damaged file."""
+        self._damaged = damaged
+
+    def _on_trouble(self, error: StoreError) -> None:
+        if isinstance(error, StoreFullError) and self._space is not None:
+            self._space.trip(error)
+        elif isinstance(error, StoreDamagedError):
+            self._damaged(error)
 
     async def catch_up(self) -> None:
         """Hand over the events that other gateways committed; nothing to do on a store alone."""
@@ -128,16 +167,21 @@ class Store:
         writes: Sequence[Write],
         events: Sequence[NewEvent] = (),
         held: Held | None = None,
+        *,
+        wait_for_space: bool = True,
     ) -> None:
         """Write what must not be lost, however long the disk or the server keeps it waiting.
 
-        Raises StoreError only for what no waiting can cure.
+        Raises StoreError only for what no waiting can cure, and StoreFullError where it is not
+        to wait for space.
         """
         told = False
         while True:
             try:
                 await self._writer.submit(writes, events, held)
             except PASSING_ERRORS as error:
+                if isinstance(error, StoreFullError) and not wait_for_space:
+                    raise
                 if not told:
                     _LOGGER.error("Nothing is acknowledged until the store works again: %s", error)
                 told = True

@@ -1,6 +1,7 @@
 """Blobs: bytes under their SHA-256, small ones in their row, larger ones outside it."""
 
 import asyncio
+import errno
 import mmap
 import time
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
-from swarm_hub.exceptions import StoreError
+from swarm_hub.exceptions import StoreError, StoreFullError, StoreUnavailableError
 from swarm_hub.storage import blob_chunks, schema
 from swarm_hub.storage.blob_files import BlobFiles
 from swarm_hub.storage.database import Database
@@ -97,7 +98,14 @@ class BlobStore:
         if self._database.shared:
             await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
             durable = False
-        await asyncio.to_thread(self._files.put, sha, data, durable=durable)
+        try:
+            await asyncio.to_thread(self._files.put, sha, data, durable=durable)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFullError(
+                    f"{self._files.path(sha)}: no space left on the disk"
+                ) from error
+            raise StoreUnavailableError(f"{self._files.path(sha)}: {error.strerror}") from error
 
     async def _from_chunks(self, sha: str) -> bytes | None:
         data = await self._database.read(lambda connection: blob_chunks.get(connection, sha))

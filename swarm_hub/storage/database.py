@@ -40,5 +40,8 @@ class Database(Protocol):
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called on the loop when another hub may have written something."""
 
+    async def check(self) -> None:
+        """Check the file if that is still to be done; raises StoreDamagedError."""
+
     async def close(self) -> None:
         """Close every connection."""

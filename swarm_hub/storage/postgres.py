@@ -134,6 +134,9 @@ class PostgresDatabase:
         )
         self._listener.start()
 
+    async def check(self) -> None:
+        """Do nothing: the server looks after its files."""
+
     async def close(self) -> None:
         """Close every connection."""
         self._closing.set()
@@ -161,7 +164,7 @@ class PostgresDatabase:
                 sent = xid, result
             return result
 
-        return self._patiently(transaction)
+        return self._patiently(transaction, in_doubt=lambda: sent is not None)
 
     def _committed(self, connection: Connection, xid: str) -> bool:
         """Tell whether a transaction whose COMMIT got no answer was committed."""
@@ -173,7 +176,10 @@ class PostgresDatabase:
                 return bool(status == "committed")
             time.sleep(_RETRY_FIRST_S)
 
-    def _patiently(self, attempt: Callable[[], _T]) -> _T:
+    def _patiently(
+        self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
+    ) -> _T:
+        """Try again while the server is away, without end where a commit is in doubt."""
         give_up = time.monotonic() + _PATIENCE_S
         delay_s = _RETRY_FIRST_S
         while True:
@@ -186,7 +192,8 @@ class PostgresDatabase:
                     raise failure from error
                 if not isinstance(cause, _AGAIN):
                     self._forget()
-                if self._closing.is_set() or time.monotonic() + delay_s > give_up:
+                patient = in_doubt() or time.monotonic() + delay_s < give_up
+                if self._closing.is_set() or not patient:
                     raise failure from error
                 time.sleep(delay_s)
                 delay_s = min(2 * delay_s, _RETRY_MAX_S)

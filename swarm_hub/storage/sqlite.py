@@ -21,7 +21,7 @@ from swarm_hub.exceptions import (
     StoreFullError,
     StoreUnavailableError,
 )
-from swarm_hub.storage import migrations
+from swarm_hub.storage import damage, migrations
 from swarm_hub.util.files import sync_directory
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,17 +66,13 @@ _PASSING: Final = (
 
 
 class SqliteDatabase:
-    """A database file with the schema in it; implements `Database`.
-
-    `unchecked` says after `open` that the last stop was unclean and the file too large to be
-    checked at once: call `check` beside the work.
-    """
+    """A database file with the schema in it; implements `Database`."""
 
     shared = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.unchecked = False
+        self._unchecked = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
@@ -114,8 +110,10 @@ class SqliteDatabase:
         """Do nothing: nobody else writes here."""
 
     async def check(self) -> None:
-        """Look at every page; raises StoreDamagedError. Reading it all takes 15 ms a megabyte."""
-        await self.read(self._check)
+        """Look at every page if the last stop was unclean; takes some 15 ms a megabyte."""
+        if self._unchecked:
+            await self.read(self._check)
+            self._unchecked = False
 
     async def close(self) -> None:
         """Close every connection; the last one folds the WAL into the database file."""
@@ -127,13 +125,14 @@ class SqliteDatabase:
     def _open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            damage.raise_if_marked(self._path)
             unclean = _size(wal_of(self._path)) > 0
             with self._translated():
                 self._write_connection = self._connect(_WRITER_PRAGMAS, "BEGIN IMMEDIATE")
                 if unclean and _size(self._path) <= _CHECK_FIRST_MAX_BYTES:
                     self._check(self._write_connection)
                     self._write_connection.rollback()
-                self.unchecked = unclean and _size(self._path) > _CHECK_FIRST_MAX_BYTES
+                self._unchecked = unclean and _size(self._path) > _CHECK_FIRST_MAX_BYTES
                 with self._write_connection.begin():
                     migrations.bring_to_head(
                         self._write_connection, str(self._path), self._copy_before_upgrade

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,8 +55,15 @@ class _Unit:
 class Writer:
     """The only task that writes to the database."""
 
-    def __init__(self, database: Database, clock: Clock, feed: EventFeed) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        feed: EventFeed,
+        trouble: Callable[[StoreError], None],
+    ) -> None:
         self._database = database
+        self._trouble = trouble
         self._clock = clock
         self._feed = feed
         self._statements = PreparedStatements()
@@ -128,6 +135,7 @@ class Writer:
         except Exception as error:
             if isinstance(error, PASSING_ERRORS):
                 # Trying the units one by one would meet the same disk or server.
+                self._trouble(error)
                 for unit in batch:
                     _settle(unit.committed, error)
             elif len(batch) == 1:

@@ -19,6 +19,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
             "state": hub.state.value,
             "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
+            "disk_full": hub.store.full,
             **({} if nodes is None else nodes.counts()),
         }
         return json_response(content)

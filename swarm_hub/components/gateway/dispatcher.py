@@ -30,7 +30,7 @@ from swarm_hub.components.scheduler import (
 )
 from swarm_hub.components.signer import SignedPost
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import StoreError, StoreFencedError
+from swarm_hub.exceptions import StoreError, StoreFencedError, StoreFullError
 from swarm_hub.models.event import NewEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.messages import Result
@@ -231,6 +231,11 @@ class Dispatcher:
                 _LOGGER.warning("Job %s was taken over by another gateway", job_id)
                 self._close(job_id)
             await self._store_and_send(gathered.without(error.job_ids))
+        except StoreFullError as error:
+            # What was acknowledged waits for space; what is new is refused.
+            for job_id in gathered.new_jobs:
+                self._give_up(job_id, gathered, error)
+            await self._store_and_send(gathered.without(frozenset(gathered.new_jobs)))
         except StoreError as error:
             await self._store_apart(gathered, error)
         else:
@@ -276,7 +281,9 @@ class Dispatcher:
         ]
         # A new job is nobody else's yet.
         held = self._held(gathered.job_ids() - gathered.new_jobs.keys())
-        await self._hub.store.commit_when_possible(writes, events, held)
+        await self._hub.store.commit_when_possible(
+            writes, events, held, wait_for_space=not gathered.new_jobs
+        )
         for job_id in records.started(gathered.outcome):
             self._jobs[job_id] = dataclasses.replace(
                 self._jobs[job_id], state=JobState.RUNNING, started_at=now

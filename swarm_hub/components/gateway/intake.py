@@ -51,13 +51,15 @@ class Intake:
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; it is durable when this returns.
 
-        Raises RequestError (400, 409, 413, 422, 429, 503) with what to do; then nothing is
+        Raises RequestError (400, 409, 413, 422, 429, 503, 507) with what to do; then nothing is
         stored.
         """
         if self._hub.store.busy:
             raise RequestError(
                 503, "busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S
             )
+        if (full := self._hub.store.full) is not None:
+            raise RequestError(507, "disk_full", full)
         key = submission.idempotency_key
         if key is None:
             return await self._submit(submission, "")

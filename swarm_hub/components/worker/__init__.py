@@ -13,6 +13,7 @@ from swarm_hub.components.worker.politeness import PolitenessConfig, PolitenessW
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.storage import StoreSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,11 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         PolitenessConfig(config.charging_only, config.min_battery, config.max_temperature),
     )
 
+    hub.bus.listen(StoreSpace, lambda space: desk.refuse("disk", space.full))
+
     async def start() -> None:
         await desk.start()
+        desk.refuse("disk", hub.store.full)
         watch.start()
 
     hub.on_start(start)

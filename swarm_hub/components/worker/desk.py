@@ -106,7 +106,7 @@ class Desk:
             return
         before = self._refusal
         if reason is None:
-            del self._refusing[source]
+            self._refusing.pop(source, None)
         else:
             self._refusing[source] = reason
         if (now := self._refusal) == before:

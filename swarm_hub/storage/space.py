@@ -1,0 +1,89 @@
+"""Free space on the store's disk: below a floor nothing new is taken, above it all goes on.
+
+A preallocated reserve file is given up at the floor. Deleting rows and checkpointing need space
+too, and on a full disk they would fail like any other write.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_LOGGER = logging.getLogger(__name__)
+
+RESERVE_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpace:
+    """Bus event: the store's disk became full, or has space again (`full` is None)."""
+
+    full: str | None
+
+
+class SpaceGuard:
+    """Watches the disk below one database file."""
+
+    def __init__(self, database: Path, min_free_bytes: int) -> None:
+        self._folder = database.parent
+        self._reserve = database.with_name(f"{database.name}.reserve")
+        self._min_free_bytes = min_free_bytes
+        self._changed: Callable[[StoreSpace], None] = lambda _change: None
+        self.full: str | None = None
+
+    def on_change(self, changed: Callable[[StoreSpace], None]) -> None:
+        """Have `changed` called when the disk becomes full and when it has space again."""
+        self._changed = changed
+
+    def look(self) -> None:
+        """Compare the free space with the floor; costs one system call."""
+        free = self._free_bytes()
+        if free < self._min_free_bytes:
+            self._become_full(
+                f"only {free // 1024} KiB are free where the store is, less than storage: "
+                f"min_free ({self._min_free_bytes // 1024} KiB); free some space"
+            )
+        elif not self._reserve.exists():
+            # Without room for the reserve the next shortage would have no way out.
+            if free >= self._min_free_bytes + RESERVE_BYTES and self._make_reserve():
+                self._become_ready()
+        else:
+            self._become_ready()
+
+    def trip(self, error: Exception) -> None:
+        """Take the disk's word that it is full, whatever the numbers say."""
+        self._become_full(f"{error}; free some space")
+
+    def _become_full(self, why: str) -> None:
+        self._reserve.unlink(missing_ok=True)
+        if self.full is None:
+            self.full = why
+            _LOGGER.error("Taking nothing new: %s", why)
+            self._changed(StoreSpace(why))
+
+    def _become_ready(self) -> None:
+        if self.full is not None:
+            self.full = None
+            _LOGGER.info("There is space on the disk again")
+            self._changed(StoreSpace(None))
+
+    def _make_reserve(self) -> bool:
+        unfinished = self._reserve.with_name(f"{self._reserve.name}.tmp")
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+            unfinished.replace(self._reserve)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            _LOGGER.debug("No reserve could be made: %s", error)
+            return False
+        return True
+
+    def _free_bytes(self) -> int:
+        status = os.statvfs(self._folder)
+        return status.f_bavail * status.f_frsize

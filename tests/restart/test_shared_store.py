@@ -1,0 +1,130 @@
+"""Gateway processes on one PostgreSQL: one is killed or frozen, the other goes on with its jobs."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import SwarmClient
+from swarm_hub.components.gateway.tenure import LEASE_S
+from tests.conftest import until
+from tests.postgres import PostgresServer
+
+N_SHARDS = 40
+ITEMS_A_SHARD = 150
+
+
+class Pair:
+    """Two gateways on one store, with two workers that obey both."""
+
+    def __init__(self, server: PostgresServer, url: str, hubs: list[LocalHub]) -> None:
+        self.server = server
+        self.name = url.rpartition("/")[2]
+        self.first, self.second = hubs
+        self.clients: list[SwarmClient] = []
+
+    async def job(self, modules: dict[str, bytes]) -> str:
+        """Submit a job of some seconds to the first gateway, and wait until it is under way."""
+        items = range(N_SHARDS * ITEMS_A_SHARD)
+        client = self.clients[0]
+        job_id = await client.submit(modules["spin"], items, shard_size=ITEMS_A_SHARD, reduce="sum")
+
+        async def done() -> int:
+            return int((await client.status(job_id))["progress"]["shards_done"])
+
+        await until(done, lambda count: count >= 3)
+        return job_id
+
+    async def assert_counted_once(self, job_id: str) -> None:
+        """Wait for the job at the second gateway; each of its shards counts once."""
+        async with asyncio.timeout(60):
+            status = await self.clients[1].wait(job_id)
+        assert (status["state"], status["result"]) == ("completed", N_SHARDS * ITEMS_A_SHARD)
+        with self.server.connect(self.name) as database:
+            rows = database.execute("SELECT idx FROM results WHERE job_id = %s", [job_id])
+            assert Counter(index for (index,) in rows) == Counter(range(N_SHARDS))
+            events = database.execute(
+                "SELECT count(*), max(seq) - min(seq) + 1 FROM events"
+            ).fetchone()
+            assert events is not None
+            assert events[0] == events[1]
+            ends = database.execute(
+                "SELECT count(*) FROM events WHERE job_id = %s AND event_type = 'job_completed'",
+                [job_id],
+            ).fetchone()
+            assert ends == (1,)
+
+
+@pytest.fixture
+async def pair(
+    tmp_path: Path, postgres_server: PostgresServer, postgres_url: str
+) -> AsyncIterator[Pair]:
+    swarm = LocalSwarm(tmp_path)
+    extra = f"storage: {{url: '{postgres_url}'}}\n"
+    hubs = [swarm.start_gateway(name, extra) for name in ("first", "second")]
+    for name in ("amber", "birch"):
+        swarm.start_worker(name, *hubs)
+    made = Pair(postgres_server, postgres_url, hubs)
+    try:
+        async with AsyncExitStack() as stack:
+            for hub in hubs:
+                client = await stack.enter_async_context(SwarmClient(hub.url, hub.token))
+                await swarm.wait_for_workers(client, 2)
+                made.clients.append(client)
+            yield made
+    finally:
+        for hub in hubs:
+            if hub.process is not None and hub.process.poll() is None:
+                os.kill(hub.pid, signal.SIGCONT)
+        await asyncio.to_thread(swarm.stop)
+
+
+async def test_a_job_of_a_killed_gateway_finishes_through_the_other_in_time(
+    pair: Pair, modules: dict[str, bytes]
+) -> None:
+    job_id = await pair.job(modules)
+    pair.first.kill()
+    killed_at = time.monotonic()
+
+    def owner() -> str:
+        with pair.server.connect(pair.name) as database:
+            row = database.execute("SELECT gateway FROM jobs WHERE id = %s", [job_id]).fetchone()
+            assert row is not None
+            return str(row[0])
+
+    async def taken() -> bool:
+        return await asyncio.to_thread(owner) == pair.second.peer_id
+
+    await until(taken, bool, LEASE_S + 2)
+    print(f"taken over {time.monotonic() - killed_at:.1f} s after the kill")
+    await pair.assert_counted_once(job_id)
+    assert "Took over 1 jobs" in pair.second.log()
+
+
+async def test_a_frozen_gateway_does_not_disturb_the_one_that_took_over(
+    pair: Pair, modules: dict[str, bytes]
+) -> None:
+    job_id = await pair.job(modules)
+    os.kill(pair.first.pid, signal.SIGSTOP)
+    await pair.assert_counted_once(job_id)
+    os.kill(pair.first.pid, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        status = await pair.clients[0].wait(job_id)
+    assert status["result"] == N_SHARDS * ITEMS_A_SHARD
+    await pair.assert_counted_once(job_id)
+
+
+async def test_a_crash_of_the_server_costs_nothing_but_time(
+    pair: Pair, modules: dict[str, bytes]
+) -> None:
+    job_id = await pair.job(modules)
+    for _ in range(3):
+        await asyncio.to_thread(pair.server.crash)
+    await pair.assert_counted_once(job_id)
