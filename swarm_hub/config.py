@@ -32,14 +32,29 @@ class HubConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupConfig:
+    """`storage: backup:`: how often (in seconds), how many are kept, and where."""
+
+    every: float
+    keep: int
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """`storage:`: where the store is."""
+    """`storage:`: where the store is, and its backups if it makes any by itself."""
 
     url: str
+    backup: BackupConfig | None = None
 
     def path(self, config_dir: Path) -> Path:
         """Return the database file; a relative one is inside the configuration directory."""
         return config_dir / self.url.removeprefix(_SQLITE_URL)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the store is a database file."""
+        return self.url.startswith(_SQLITE_URL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,18 @@ def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
     return cv.section({vol.Optional("name", default=default_name): name}, HubConfig)
 
 
+_BACKUP_SCHEMA: Final = cv.section(
+    {
+        vol.Optional("every", default="24h"): cv.positive_duration,
+        vol.Optional("keep", default=7): cv.integer(1, 10_000),
+        vol.Optional("directory", default="backups"): vol.All(str, vol.Length(min=1, max=1024)),
+    },
+    BackupConfig,
+)
 _STORAGE_SCHEMA: Final = cv.section(
-    {vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url}, StorageConfig
+    {
+        vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url,
+        vol.Optional("backup"): _BACKUP_SCHEMA,
+    },
+    StorageConfig,
 )

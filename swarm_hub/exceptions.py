@@ -41,6 +41,10 @@ class StoreBusyError(StoreError):
     """The writer's queue is full; the caller should come back later."""
 
 
+class BackupError(StoreError):
+    """A backup can't be made, or a file can't be restored; nothing was changed."""
+
+
 class MeshError(HubError):
     """The mesh can't listen, dial or deliver."""
 

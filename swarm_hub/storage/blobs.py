@@ -19,6 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError
 from swarm_hub.storage import schema
+from swarm_hub.storage.backup_lock import files_removable
 from swarm_hub.storage.engine import SqliteDatabase
 from swarm_hub.storage.writer import Write
 from swarm_hub.util.files import write_atomic
@@ -85,11 +86,17 @@ class BlobStore:
             yield view
 
     async def remove_files(self, shas: list[str]) -> None:
-        """Delete the files of blobs whose rows are gone, unless somebody just put them again."""
+        """Delete the files of blobs whose rows are gone, unless somebody just put them again.
+
+        While a backup runs they stay, as orphans for a later sweep.
+        """
         await asyncio.to_thread(self._remove_files, shas)
 
     async def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many."""
+        """Delete files without a row that are older than `grace_s`; returns how many.
+
+        While a backup runs nothing is deleted.
+        """
         return await asyncio.to_thread(self._sweep, known, grace_s)
 
     def _put_file(self, data: bytes, durable: bool) -> str:
@@ -109,8 +116,9 @@ class BlobStore:
             return None
 
     def _remove_files(self, shas: list[str]) -> None:
-        for sha in shas:
-            self._remove(self.path(sha))
+        with files_removable(self._directory.parent) as removable:
+            for sha in shas if removable else ():
+                self._remove(self.path(sha))
 
     def _remove(self, path: Path) -> bool:
         """Delete a blob's file, unless `put` found it and has not yet committed its row."""
@@ -125,9 +133,10 @@ class BlobStore:
     def _sweep(self, known: set[str], grace_s: float) -> int:
         removed = 0
         oldest = time.time() - grace_s
-        for path in self._directory.glob("??/*"):
-            if path.name not in known and path.stat().st_mtime < oldest:
-                removed += self._remove(path)
+        with files_removable(self._directory.parent) as removable:
+            for path in self._directory.glob("??/*") if removable else ():
+                if path.name not in known and path.stat().st_mtime < oldest:
+                    removed += self._remove(path)
         return removed
 
 
