@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
@@ -140,10 +140,10 @@ def _dump(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    shown = [(key, text) for key, text in parse_qsl(parts.query) if key in _HARMLESS_OPTIONS]
-    address = urlunsplit(
-        ("postgresql", f"{user}@{host}" if user else host, parts.path, urlencode(shown), "")
-    )
+    options = [(key, text) for key, text in parse_qsl(parts.query) if key in _HARMLESS_OPTIONS]
+    address = f"postgresql://{f'{user}@' if user else ''}{host}{parts.path}"
+    if options:
+        address += f"?{urlencode(options)}"
     return f"pg_dump --format=custom --file=swarm_hub.dump {shlex.quote(address)}"
 
 
