@@ -88,7 +88,7 @@ def restore(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
     if done.replaced is not None:
         note(f"The files that were there are in {done.replaced}")
     for missing in done.manifest.missing:
-        note(f"The backup lacks the blob {missing}, which was lost before it was made")
+        note(f"The backup lacks {missing}, which could not be saved when it was made")
     note(f"Restored {done.manifest.hub} as of {done.manifest.time} to {config_dir}")
     if not as_json:
         return

@@ -60,7 +60,7 @@ class Manifest:
     """What a backup says of itself; `schema`, `db_id` and `database` are None without a database.
 
     `database` is where it was, relative to the configuration directory, or absolute when it was
-    outside; `missing` names the blobs that were lost or damaged when the backup was made.
+    outside; `missing` names the members that could not be saved, mostly lost or damaged blobs.
     """
 
     hub: str

@@ -81,6 +81,14 @@ class BackupFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gap:
+    """A file that could not be saved."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A file that is to be saved; a blob's size and hash are known beforehand."""
 
@@ -186,51 +194,56 @@ def _make(source: Source, target: Path, now: float, progress: Progress) -> Backu
 def _write(
     source: Source, snapshot: Snapshot | None, file: BinaryIO, now: float, progress: Progress
 ) -> tuple[Manifest, list[str]]:
-    entries, problems = _entries(source, snapshot)
-    most = _manifest(source, snapshot, now, [_largest(each) for each in entries], [])
+    entries, gaps = _entries(source, snapshot)
+    names = [each.name for each in gaps]
+    most = _manifest(source, snapshot, now, [_largest(each) for each in entries], names)
     # Room for the manifest as if every file were saved and as large as can be.
     writer = ArchiveWriter(file, int(now), len(most.to_json()))
     total = sum(each.size_bytes or 0 for each in entries)
-    members, missing, done = [], [], 0
+    members, done = [], 0
     for entry in entries:
         try:
             members.append(_add(writer, entry))
         except BackupError as error:
-            problems.append(f"{entry.path}: not saved: {error}")
-            if entry.name.startswith(BLOBS_PREFIX):
-                missing.append(entry.path.name)
+            if entry.name in (DATABASE_MEMBER, f"{CONFIG_PREFIX}{CONFIG_FILE}"):
+                raise BackupError(f"{entry.path}: not saved: {error}; no backup was made") from None
+            gaps.append(_Gap(entry.name, f"{entry.path}: not saved: {error}"))
         done += entry.size_bytes or 0
         progress("files", done, total)
-    manifest = _manifest(source, snapshot, now, members, missing)
+    manifest = _manifest(source, snapshot, now, members, [each.name for each in gaps])
     writer.finish(manifest)
-    return manifest, problems
+    return manifest, [each.problem for each in gaps]
 
 
-def _entries(source: Source, snapshot: Snapshot | None) -> tuple[list[_Entry], list[str]]:
-    root, problems = source.config_dir, []
-    entries = [
-        _Entry(f"{CONFIG_PREFIX}{name}", root / name)
-        for name in configuration_files(root)
-        if not _FILE_NAME.fullmatch(Path(name).name)
-    ]
-    if (root / CUSTOM_COMPONENTS_DIR).is_symlink():
-        problems.append(f"{root / CUSTOM_COMPONENTS_DIR}: not saved: it is a link to elsewhere")
-    entries += [
-        _Entry(f"{STORAGE_PREFIX}{name}", root / STORAGE_DIR / name) for name in private_files(root)
-    ]
-    if snapshot is not None and source.database is not None:
-        size_bytes = snapshot.path.stat().st_size
-        entries.append(_Entry(DATABASE_MEMBER, snapshot.path, size_bytes))
-        blobs = source.database.parent / BLOBS_DIR
-        entries += [
-            _Entry(f"{BLOBS_PREFIX}{sha[:2]}/{sha}", blobs / sha[:2] / sha, blob_bytes, sha)
-            for sha, blob_bytes in snapshot.blobs
-        ]
-    fit = [each for each in entries if member_problem(each.name) is None]
-    problems += [
-        f"{each.path}: not saved: its name can't be kept" for each in entries if each not in fit
-    ]
-    return fit, problems
+def _entries(source: Source, snapshot: Snapshot | None) -> tuple[list[_Entry], list[_Gap]]:
+    """Return what is to be saved, and what can't be, as is known before anything is read."""
+    entries, gaps = [], []
+    for entry in _everything(source, snapshot):
+        if member_problem(entry.name) is None:
+            entries.append(entry)
+        else:
+            shown = _printable(str(entry.path))
+            gaps.append(_Gap(_printable(entry.name), f"{shown}: not saved: its name can't be kept"))
+    custom = source.config_dir / CUSTOM_COMPONENTS_DIR
+    if custom.is_symlink():
+        name = f"{CONFIG_PREFIX}{CUSTOM_COMPONENTS_DIR}"
+        gaps.append(_Gap(name, f"{custom}: not saved: it is a link to elsewhere"))
+    return entries, gaps
+
+
+def _everything(source: Source, snapshot: Snapshot | None) -> Iterator[_Entry]:
+    root = source.config_dir
+    for name in configuration_files(root):
+        if not _FILE_NAME.fullmatch(Path(name).name):
+            yield _Entry(f"{CONFIG_PREFIX}{name}", root / name)
+    for name in private_files(root):
+        yield _Entry(f"{STORAGE_PREFIX}{name}", root / STORAGE_DIR / name)
+    if snapshot is None or source.database is None:
+        return
+    yield _Entry(DATABASE_MEMBER, snapshot.path, snapshot.path.stat().st_size)
+    blobs = source.database.parent / BLOBS_DIR
+    for sha, size_bytes in snapshot.blobs:
+        yield _Entry(f"{BLOBS_PREFIX}{sha[:2]}/{sha}", blobs / sha[:2] / sha, size_bytes, sha)
 
 
 def _add(writer: ArchiveWriter, entry: _Entry) -> Member:
@@ -278,7 +291,7 @@ def _manifest(
     if snapshot is not None and source.database is not None:
         database = _relative(source.database, source.config_dir)
     return Manifest(
-        hub="".join(each if each.isprintable() else "?" for each in source.hub),
+        hub=_printable(source.hub),
         time=isoformat(now),
         db_id=snapshot.db_id if snapshot else None,
         schema=snapshot.schema if snapshot else None,
@@ -333,6 +346,10 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True)
         sync_directory(folder.parent)
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _file_part(hub: str) -> str:

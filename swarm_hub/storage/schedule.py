@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_hub.exceptions import BackupError
-from swarm_hub.storage.archive import Progress
+from swarm_hub.storage.archive import Progress, opened
 from swarm_hub.storage.backup import Backup, Source, backups, make_backup, new_file
 from swarm_hub.util.clock import Clock
 
@@ -60,15 +60,17 @@ class BackupSchedule:
             return None
         target = new_file(self._directory, self._source.hub, now, scheduled=True)
         made = make_backup(self._source, target, now, _stop_when(stopped))
-        # Older ones may hold what this one lacks.
-        if not made.problems:
-            self._remove_old()
+        self._remove_old()
         return made
 
     def _remove_old(self) -> None:
-        ours = [each for each in backups(self._directory, self._source.hub) if each.scheduled]
-        for old in ours[self._keep :]:
-            old.path.unlink(missing_ok=True)
+        ours = [each.path for each in backups(self._directory, self._source.hub) if each.scheduled]
+        kept, old = ours[: self._keep], ours[self._keep :]
+        # Where the newer ones lack files, the newest whole one may be all there is of them.
+        whole = next((each for each in (*kept, *old) if _is_whole(each)), None)
+        for path in old:
+            if path != whole:
+                path.unlink(missing_ok=True)
 
     def _log(self, made: Backup) -> None:
         if not made.problems:
@@ -76,6 +78,14 @@ class BackupSchedule:
         elif not self._failing:
             _LOGGER.error("The backup %s lacks files: %s", made.path, "; ".join(made.problems[:5]))
         self._failing = bool(made.problems)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with opened(path) as archive:
+            return not archive.manifest.missing
+    except BackupError:
+        return False
 
 
 def _stop_when(stopped: threading.Event) -> Progress:

@@ -95,7 +95,7 @@ def test_a_lost_blob_ends_with_1_names_it_and_saves_the_rest(
     assert (done.code, f"{sha}: not saved: it is missing" in done.err) == (1, True)
     restored = run("restore", done.out.strip(), "-c", tmp_path / "other")
     assert (restored.code, restored.out) == (0, "")
-    assert f"The backup lacks the blob {sha}" in restored.err
+    assert f"The backup lacks blobs/ab/{sha}" in restored.err
 
 
 def test_a_running_hub_is_not_replaced(run: Run, tmp_path: Path) -> None:

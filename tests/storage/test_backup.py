@@ -284,7 +284,7 @@ def test_a_damaged_blob_is_named_and_the_rest_is_saved(
     (problem,) = made.problems
     assert str(path) in problem
     restored = restore(made.path, _empty(tmp_path / "fresh"))
-    assert restored.manifest.missing == (_sha(LARGE),)
+    assert restored.manifest.missing == (f"blobs/{_sha(LARGE)[:2]}/{_sha(LARGE)}",)
     assert [each.name for each in (tmp_path / "fresh" / "blobs").glob("??/*")] == [_sha(LARGER)]
 
 
@@ -792,12 +792,61 @@ async def test_a_failure_is_logged_once_and_old_backups_stay(
     assert len(errors) == 1
     assert "there is no configuration.yaml" in errors[0].getMessage()
     (tmp_path / "away").rename(tmp_path / "configuration.yaml")
-    # A blob is lost: the backup is made, and the whole one before it is not removed for it.
+    await schedule.look()
+    assert len(backups(tmp_path / "backups")) == 1
+
+
+async def test_the_newest_whole_backup_stays_while_later_ones_lack_a_file(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "configuration.yaml").write_text("gateway:\n")
+    clock, folder = MovableClock(), tmp_path / "backups"
+    schedule = schedule_of(tmp_path, clock)
+    for _ in range(2):
+        await schedule.look()
+        clock.offset_s += 3600
+    whole = newest_backup(folder)
     sha, row = await store.blobs.put(LARGE, time.time())
     await store.commit([row])
     store.blobs.path(sha).unlink()
+    for _ in range(4):
+        await schedule.look()
+        clock.offset_s += 3600
+    assert len(backups(folder)) == 3
+    assert backups(folder)[-1].path == whole
+    assert len([each for each in caplog.records if "lacks files" in each.getMessage()]) == 1
+    await store.blobs.put(LARGE, time.time())
     await schedule.look()
-    assert len(backups(tmp_path / "backups")) == 2
+    assert len(backups(folder)) == 2
+
+
+@pytest.mark.parametrize("name", ["a\n.yaml", "custom_components/\udcff.py"])
+def test_a_name_that_can_not_be_kept_is_told_and_the_rest_is_saved(
+    old: Path, tmp_path: Path, name: str
+) -> None:
+    (old / name).write_text("")
+    made = make_backup(source_of(old), tmp_path / "file.tar", NOW)
+    (problem,) = made.problems
+    assert problem.isprintable()
+    assert "its name can't be kept" in problem
+    restored = restore(made.path, _empty(tmp_path / "fresh"))
+    assert restored.manifest.missing == (
+        "config/" + name.replace("\n", "?").replace("\udcff", "?"),
+    )
+
+
+def test_a_component_behind_a_link_is_told_and_the_link_is_moved_aside(
+    old: Path, file: Path, tmp_path: Path
+) -> None:
+    (old / "custom_components").rename(tmp_path / "elsewhere")
+    (old / "custom_components").symlink_to(tmp_path / "elsewhere")
+    made = make_backup(source_of(old), tmp_path / "file.tar", NOW)
+    assert [problem.endswith("a link to elsewhere") for problem in made.problems] == [True]
+    replaced = restore(file, old).replaced
+    assert replaced is not None
+    assert (replaced / "custom_components").is_symlink()
+    assert (old / "custom_components" / "lamp" / "lamp.txt").read_text() == "new"
+    assert (tmp_path / "elsewhere" / "lamp" / "lamp.txt").read_text() == "old"
 
 
 async def test_a_hub_that_stops_ends_its_backup(
