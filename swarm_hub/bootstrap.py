@@ -32,7 +32,7 @@ def check(config_dir: Path) -> tuple[Configuration, Plan]:
 def backup_source(configuration: Configuration) -> Source:
     """Return what a backup of this hub saves."""
     storage, folder = configuration.storage, configuration.directory
-    database = storage.path(folder) if storage.is_file else None
+    database = None if storage.shared else storage.path(folder)
     return Source(folder, configuration.hub.name, database)
 
 
@@ -45,7 +45,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     # Before anything is read: the configuration may be half way to its place.
     await asyncio.to_thread(finish_restore, config_dir)
     configuration, planned = check(config_dir)
-    store = Store(configuration.storage.path(config_dir), clock)
+    store = Store.at(configuration.storage.url, config_dir, clock)
     await store.open()
     hub = Hub(config_dir, configuration.hub.name, store, clock)
     try:

@@ -16,6 +16,7 @@ _T = TypeVar("_T")
 
 CORE_SECTIONS: Final = ("hub", "storage")
 _SQLITE_URL: Final = "sqlite:///"
+_POSTGRES_URL: Final = "postgresql://"
 # voluptuous speaks of Python's types; these are the words of the file's author.
 _PLAINER: Final = {
     "expected a dictionary": "expected keys and values below it, each on its own line",
@@ -42,19 +43,21 @@ class BackupConfig:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """`storage:`: where the store is, and its backups if it makes any by itself."""
+    """`storage:`: where the store is, how much space it leaves free, and its own backups."""
 
     url: str
+    min_free: int
+    on_damage: str
     backup: BackupConfig | None = None
 
-    def path(self, config_dir: Path) -> Path:
-        """Return the database file; a relative one is inside the configuration directory."""
-        return config_dir / self.url.removeprefix(_SQLITE_URL)
-
     @property
-    def is_file(self) -> bool:
-        """Whether the store is a database file."""
-        return self.url.startswith(_SQLITE_URL)
+    def shared(self) -> bool:
+        """Whether several gateways may use the store."""
+        return self.url.startswith(_POSTGRES_URL)
+
+    def path(self, config_dir: Path) -> Path:
+        """Return the SQLite file; a relative one is inside the configuration directory."""
+        return config_dir / self.url.removeprefix(_SQLITE_URL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,15 @@ def _place(content: YamlMap, path: list[Any]) -> Place | None:
 
 
 def _storage_url(value: Any) -> str:
-    if isinstance(value, str) and value.startswith(_SQLITE_URL) and len(value) > len(_SQLITE_URL):
+    known = (_SQLITE_URL, _POSTGRES_URL)
+    if isinstance(value, str) and any(
+        value.startswith(each) and len(value) > len(each) for each in known
+    ):
         return value
-    raise vol.Invalid(f"expected an address such as sqlite:///swarm_hub.db, got {value!r}")
+    shown = value.partition("@")[2] if isinstance(value, str) and "@" in value else repr(value)
+    raise vol.Invalid(
+        f"expected sqlite:///swarm_hub.db or postgresql://user:password@host/database, got {shown}"
+    )
 
 
 def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
@@ -174,6 +183,8 @@ _BACKUP_SCHEMA: Final = cv.section(
 _STORAGE_SCHEMA: Final = cv.section(
     {
         vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url,
+        vol.Optional("min_free", default="64MiB"): cv.size,
+        vol.Optional("on_damage", default="stop"): cv.one_of("stop", "restore"),
         vol.Optional("backup"): _BACKUP_SCHEMA,
     },
     StorageConfig,

@@ -1,6 +1,8 @@
 """The errors a user can meet; each message names the thing, the expectation and the way out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 
 class HubError(Exception):
@@ -41,8 +43,45 @@ class StoreBusyError(StoreError):
     """The writer's queue is full; the caller should come back later."""
 
 
+class StoreFullError(StoreError):
+    """The disk is full: nothing was written, and it works again once there is space."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store can't be reached or written for now; nothing was written."""
+
+
+class StoreConflictError(StoreError):
+    """A row with that key exists already; nothing was written."""
+
+
+class StoreFencedError(StoreError):
+    """Another gateway has taken these jobs over; nothing was written."""
+
+    def __init__(self, job_ids: Iterable[str]) -> None:
+        self.job_ids = frozenset(job_ids)
+        super().__init__(f"another gateway has taken over: {', '.join(sorted(self.job_ids))}")
+
+
+class StoreDamagedError(StoreError):
+    """The database file is damaged; `finding` says what SQLite saw."""
+
+    def __init__(self, place: str, finding: str) -> None:
+        super().__init__(f"{place}: the database is damaged ({finding})")
+        self.finding = finding
+
+
 class BackupError(StoreError):
     """A backup can't be made, or a file can't be restored; nothing was changed."""
+
+
+# Errors of the disk, the server or a full queue: no fault of what was to be written.
+PASSING_ERRORS: Final = (
+    StoreBusyError,
+    StoreFullError,
+    StoreUnavailableError,
+    StoreDamagedError,
+)
 
 
 class MeshError(HubError):

@@ -182,7 +182,7 @@ async def until(
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """Return an open store on a real file."""
-    opened = Store(tmp_path / "swarm_hub.db", Clock())
+    opened = Store.on_file(tmp_path / "swarm_hub.db", Clock())
     await opened.open()
     yield opened
     await opened.close()

@@ -77,8 +77,8 @@ def problems(folder: Path, text: str) -> list[str]:
         ("hub:\n  nmae: a\n", "configuration.yaml:2: hub → nmae: unknown key; did you mean name?"),
         ("hub: {name: 5}\n", "configuration.yaml:1: hub → name: expected text"),
         ("storage:\n  url: mysql://x\n",
-         "configuration.yaml:2: storage → url: expected an address such as "
-         "sqlite:///swarm_hub.db, got 'mysql://x'"),
+         "configuration.yaml:2: storage → url: expected sqlite:///swarm_hub.db or "
+         "postgresql://user:password@host/database, got 'mysql://x'"),
         ("gateway:\nscheduler:\n  platform: adaptve\n",
          "configuration.yaml:3: scheduler → platform: expected one of adaptive, round_robin, "
          "weighted, got 'adaptve'; did you mean adaptive?"),

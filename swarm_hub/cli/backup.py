@@ -46,7 +46,7 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
         made = make_backup(source, target, now, progress)
     for problem in made.problems:
         note(problem)
-    if not configuration.storage.is_file:
+    if configuration.storage.shared:
         note(f"The database is not in it; save that with: {_dump(configuration.storage.url)}")
     if as_json:
         described = _described(made.manifest)
@@ -111,7 +111,7 @@ def _database(config_dir: Path) -> Path | None:
         storage = _configuration(config_dir).storage
     except ConfigError:
         return None
-    return storage.path(config_dir) if storage.is_file else None
+    return None if storage.shared else storage.path(config_dir)
 
 
 def _ask(config_dir: Path, manifest: "Manifest") -> None:

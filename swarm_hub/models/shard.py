@@ -35,6 +35,11 @@ def assignment_id(job_id: str, index: int, attempt: int) -> str:
     return f"{job_id}.{index}.{attempt}"
 
 
+def job_of(held: str) -> str:
+    """Return the job that an assignment id names; any text names some job or none."""
+    return held.partition(".")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A contiguous run of items, cut when it was first assigned; its bounds never change."""
@@ -45,6 +50,17 @@ class Shard:
     first_item: int
     n_items: int
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How far a job is cut and done; `n_items` counts from the first item on."""
+
+    n_shards: int = 0
+    n_items: int = 0
+    n_done_shards: int = 0
+    n_done_items: int = 0
+    n_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,36 @@
 """The durable store of a hub: one writer with group commit, readers beside it, blobs.
 
-The sub-modules jobs, nodes, inbox, events and seen hold the statements; SQL appears nowhere else.
+The sub-modules jobs, nodes, inbox, events, seen and leases hold the statements; SQL appears
+nowhere else.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from swarm_hub.exceptions import StoreError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
-from swarm_hub.storage import events, meta
+from swarm_hub.storage import meta
 from swarm_hub.storage.blobs import BlobStore
-from swarm_hub.storage.engine import SqliteDatabase
-from swarm_hub.storage.writer import Write, Writer
+from swarm_hub.storage.database import Database
+from swarm_hub.storage.feed import EventFeed
+from swarm_hub.storage.sqlite import SqliteDatabase
+from swarm_hub.storage.write import Write
+from swarm_hub.storage.writer import Held, Writer
 from swarm_hub.util.clock import Clock
 
-__all__ = ["Store", "Write"]
+__all__ = ["Held", "Store", "Write"]
 
 _LOGGER = logging.getLogger(__name__)
+
+_RETRY_EVERY_S: Final = 0.5
+
+SQLITE_URL: Final = "sqlite:///"
+POSTGRES_URL: Final = "postgresql://"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,24 +39,44 @@ _T = TypeVar("_T")
 class Store:
     """What components use of the database; nothing is acknowledged before `commit` returned."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._database = SqliteDatabase(path)
+    def __init__(self, database: Database, blob_directory: Path, clock: Clock) -> None:
+        self._database = database
         self._clock = clock
-        self._publish: Callable[[DurableEvent], None] = lambda _event: None
+        self._feed = EventFeed(database)
+        self._writer = Writer(database, clock, self._feed)
         self.db_id = ""
         self._writer_task: asyncio.Task[None] | None = None
-        self.blobs = BlobStore(path.parent / "blobs", self._database)
+        self.blobs = BlobStore(blob_directory, database)
+
+    @classmethod
+    def at(cls, url: str, config_dir: Path, clock: Clock) -> "Store":
+        """Return the store of a configuration; a relative path is inside `config_dir`."""
+        if url.startswith(POSTGRES_URL):
+            # Only gateways that share a store need the driver, an extra of this package.
+            try:
+                from swarm_hub.storage.postgres import PostgresDatabase
+            except ImportError as error:
+                raise StoreError(
+                    f"storage: url needs the PostgreSQL driver ({error}); install it with: "
+                    "pip install 'swarm-hub[postgres]'"
+                ) from error
+            return cls(PostgresDatabase(url), config_dir / "blobs", clock)
+        return cls.on_file(config_dir / url.removeprefix(SQLITE_URL), clock)
+
+    @classmethod
+    def on_file(cls, path: Path, clock: Clock) -> "Store":
+        """Return the store of a SQLite file, with its blobs beside it."""
+        return cls(SqliteDatabase(path), path.parent / "blobs", clock)
 
     async def open(self) -> None:
         """Open the database and start the writer; raises StoreError with what to do."""
-        await self._database.open()
-        self.db_id = await self._database.write(meta.database_id)
-        self._writer = Writer(
-            self._database,
-            self._clock,
-            await self._database.read(events.last_seq),
-            lambda event: self._publish(event),
-        )
+        try:
+            await self._database.open()
+            self.db_id = await self._database.write(meta.database_id)
+            await self._feed.open()
+        except BaseException:
+            await self._database.close()
+            raise
         # The writer outlives the hub's task supervisor: stop hooks still write.
         self._writer_task = asyncio.get_running_loop().create_task(
             self._writer.run(), name="store writer"
@@ -55,7 +84,12 @@ class Store:
 
     def on_committed(self, publish: Callable[[DurableEvent], None]) -> None:
         """Have durable events handed to `publish` once they are on disk, in order."""
-        self._publish = publish
+        self._feed.on_committed(publish)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may write to this store too."""
+        return self._database.shared
 
     @property
     def busy(self) -> bool:
@@ -64,15 +98,63 @@ class Store:
 
     @property
     def last_seq(self) -> int:
-        """The sequence number of the newest durable event."""
-        return self._writer.last_seq
+        """The sequence number of the newest durable event that was handed over."""
+        return self._feed.last_seq
 
-    def commit(self, writes: Sequence[Write], events: Sequence[NewEvent] = ()) -> Awaitable[None]:
+    async def catch_up(self) -> None:
+        """Hand over the events that other gateways committed; nothing to do on a store alone."""
+        if self._database.shared:
+            await self._feed.catch_up()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another gateway may have written; a hint."""
+        self._database.listen(heard)
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        held: Held | None = None,
+    ) -> Awaitable[None]:
         """Write a unit atomically; the awaitable is done when it is on disk.
 
-        Units commit in the order of the calls, also when nobody awaits them yet.
+        Units commit in the order of the calls, also when nobody awaits them yet. With `held` the
+        unit is refused (StoreFencedError) if another gateway has taken over one of these jobs.
         """
-        return self._writer.submit(writes, events)
+        return self._writer.submit(writes, events, held)
+
+    async def commit_when_possible(
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        held: Held | None = None,
+    ) -> None:
+        """Write what must not be lost, however long the disk or the server keeps it waiting.
+
+        Raises StoreError only for what no waiting can cure.
+        """
+        told = False
+        while True:
+            try:
+                await self._writer.submit(writes, events, held)
+            except PASSING_ERRORS as error:
+                if not told:
+                    _LOGGER.error("Nothing is acknowledged until the store works again: %s", error)
+                told = True
+                await asyncio.sleep(_RETRY_EVERY_S)
+            else:
+                if told:
+                    _LOGGER.info("The store works again")
+                return
+
+    async def change(
+        self,
+        work: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a function of this package that reads and writes in a transaction of its own."""
+        return await self._database.write(lambda connection: work(connection, *args, **kwargs))
 
     def note(self, writes: Sequence[Write]) -> None:
         """Write what nobody waits for and a restart could do without; a failure is logged."""

@@ -1,32 +1,22 @@
-"""Blobs: bytes under their SHA-256, small ones in their row, larger ones as files.
-
-A file is written to a temporary name, fsynced and renamed, and its directory fsynced, before
-the row that names it commits; so a crash leaves at most an orphan, which the sweep removes.
-"""
+"""Blobs: bytes under their SHA-256, small ones in their row, larger ones outside it."""
 
 import asyncio
 import mmap
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError
-from swarm_hub.storage import schema
-from swarm_hub.storage.backup_lock import files_removable
-from swarm_hub.storage.engine import SqliteDatabase
-from swarm_hub.storage.writer import Write
-from swarm_hub.util.files import write_atomic
+from swarm_hub.storage import blob_chunks, schema
+from swarm_hub.storage.blob_files import BlobFiles
+from swarm_hub.storage.database import Database
+from swarm_hub.storage.write import Write
 from swarm_hub.util.hashing import sha256_hex
-
-# A file put this recently is not deleted, whatever the rows say.
-_TOUCHED_FOR_S: Final = 120.0
 
 _INSERT = insert(schema.blobs)
 _REMEMBER: Final = _INSERT.on_conflict_do_update(
@@ -36,13 +26,11 @@ _SELECT_BODY: Final = select(schema.blobs.c.size_bytes, schema.blobs.c.body)
 
 
 class BlobStore:
-    """Content-addressed bytes beside the database."""
+    """Content-addressed bytes: large ones are files, in a shared store chunks with a file cache."""
 
-    def __init__(self, directory: Path, database: SqliteDatabase) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, database: Database) -> None:
+        self._files = BlobFiles(directory)
         self._database = database
-        self._lock = threading.Lock()
-        self._touched: dict[str, float] = {}
 
     async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
         """Bring `data` to disk; returns its hash and the row to commit with whatever refers to it.
@@ -50,10 +38,10 @@ class BlobStore:
         With `durable=False` (a worker's cache, which can be fetched again) nothing is fsynced.
         """
         if len(data) <= INLINE_MAX_BYTES:
-            sha = sha256_hex(data)
+            sha, body = sha256_hex(data), data
         else:
-            sha = await asyncio.to_thread(self._put_file, data, durable)
-        body = data if len(data) <= INLINE_MAX_BYTES else None
+            sha, body = await asyncio.to_thread(sha256_hex, data), None
+            await self._put_large(sha, data, durable)
         row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
         return sha, Write(_REMEMBER, [row])
 
@@ -67,77 +55,60 @@ class BlobStore:
             return None
         if row[1] is not None:
             return bytes(row[1])
-        data = await asyncio.to_thread(self._read_file, sha)
-        if data is not None and sha256_hex(data) != sha:
+        data = await asyncio.to_thread(self._files.get, sha)
+        if data is not None and sha256_hex(data) == sha:
+            return data
+        if self._database.shared:
+            return await self._from_chunks(sha)
+        if data is not None:
             raise StoreError(f"blob {sha} is damaged on disk: its bytes have another hash")
-        return data
+        return None
+
+    async def at_hand(self, sha: str) -> None:
+        """Have a large blob as a file that has the right bytes; raises StoreError."""
+        if await asyncio.to_thread(self._files.is_right, sha):
+            return
+        data = await self._from_chunks(sha) if self._database.shared else None
+        if data is None:
+            raise StoreError(f"blob {sha} is missing or damaged on disk")
 
     def path(self, sha: str) -> Path:
         """Return where the file of a large blob is."""
-        return self._directory / sha[:2] / sha
+        return self._files.path(sha)
 
-    @contextmanager
-    def mapped(self, sha: str) -> Iterator[mmap.mmap]:
-        """Map the file of a large, non-empty blob into memory for reading parts of it."""
-        with (
-            self.path(sha).open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
-        ):
-            yield view
+    def mapped(self, sha: str) -> AbstractContextManager[mmap.mmap]:
+        """Map a large, non-empty blob that is `at_hand` into memory for reading parts of it."""
+        return self._files.mapped(sha)
 
     async def remove_files(self, shas: list[str]) -> None:
-        """Delete the files of blobs whose rows are gone, unless somebody just put them again.
-
-        While a backup runs they stay, as orphans for a later sweep.
-        """
-        await asyncio.to_thread(self._remove_files, shas)
+        """Delete what lies outside the rows of blobs whose rows are gone."""
+        await asyncio.to_thread(self._files.remove, shas)
+        if self._database.shared:
+            await self._database.write(lambda connection: blob_chunks.remove(connection, shas))
 
     async def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many.
+        """Delete files without a row that are older than `grace_s`; returns how many."""
+        if self._database.shared:
+            before = time.time() - grace_s
+            await self._database.write(lambda connection: blob_chunks.sweep(connection, before))
+        return await asyncio.to_thread(self._files.sweep, known, grace_s)
 
-        While a backup runs nothing is deleted.
-        """
-        return await asyncio.to_thread(self._sweep, known, grace_s)
+    async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
+        if self._database.shared:
+            await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
+            durable = False
+        await asyncio.to_thread(self._files.put, sha, data, durable=durable)
 
-    def _put_file(self, data: bytes, durable: bool) -> str:
-        sha = sha256_hex(data)
-        path = self.path(sha)
-        with self._lock:
-            self._touched[sha] = time.monotonic()
-            known = path.is_file() and path.stat().st_size == len(data)
-        if not known:
-            write_atomic(path, data, durable=durable)
-        return sha
-
-    def _read_file(self, sha: str) -> bytes | None:
-        try:
-            return self.path(sha).read_bytes()
-        except FileNotFoundError:
+    async def _from_chunks(self, sha: str) -> bytes | None:
+        data = await self._database.read(lambda connection: blob_chunks.get(connection, sha))
+        if data is None:
             return None
-
-    def _remove_files(self, shas: list[str]) -> None:
-        with files_removable(self._directory.parent) as removable:
-            for sha in shas if removable else ():
-                self._remove(self.path(sha))
-
-    def _remove(self, path: Path) -> bool:
-        """Delete a blob's file, unless `put` found it and has not yet committed its row."""
-        fresh = time.monotonic() - _TOUCHED_FOR_S
-        with self._lock:
-            if self._touched.get(path.name, fresh) > fresh:
-                return False
-            self._touched.pop(path.name, None)
-            path.unlink(missing_ok=True)
-            return True
-
-    def _sweep(self, known: set[str], grace_s: float) -> int:
-        removed = 0
-        oldest = time.time() - grace_s
-        with files_removable(self._directory.parent) as removable:
-            for path in self._directory.glob("??/*") if removable else ():
-                if path.name not in known and path.stat().st_mtime < oldest:
-                    removed += self._remove(path)
-        return removed
+        if sha256_hex(data) != sha:
+            raise StoreError(f"blob {sha} is damaged in the store: its bytes have another hash")
+        path = self._files.path(sha)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(self._files.put, sha, data, durable=False)
+        return data
 
 
 def _row(connection: Connection, sha: str) -> tuple[int, bytes | None] | None:

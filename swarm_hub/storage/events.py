@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 
 from swarm_hub.models.event import DurableEvent, EventType
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 
 _T = schema.events
 _DELETE_UPTO: Final = delete(_T).where(_T.c.seq <= bindparam("b_upto"))

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.models.messages import Result
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 from swarm_hub.util.plain import shallow
 
 _IN = schema.inbox
@@ -17,6 +17,12 @@ _OUT = schema.outbox
 _ACCEPT: Final = insert(_IN).on_conflict_do_nothing()
 _DROP_IN: Final = delete(_IN).where(_IN.c.assignment_id == bindparam("b_id"))
 _DROP_OUT: Final = delete(_OUT).where(_OUT.c.assignment_id == bindparam("b_id"))
+_TO_OTHER: Final = tuple(
+    update(table)
+    .where(table.c.assignment_id == bindparam("b_id"))
+    .values(gateway=bindparam("b_gateway"))
+    for table in (_IN, _OUT)
+)
 _FINISH_OUT: Final = insert(_OUT).on_conflict_do_nothing()
 
 
@@ -31,6 +37,8 @@ class InboxEntry:
     size_bytes: int
     input: bytes | None
     received_at: float
+    # The id of the gateway's store: another gateway of that store may take the result.
+    store_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class OutboxEntry:
     result: Result
     gateway: str
     created_at: float
+    store_id: str
 
 
 def accept(entries: Iterable[InboxEntry]) -> Write:
@@ -56,6 +65,7 @@ def accept(entries: Iterable[InboxEntry]) -> Write:
                 "input": entry.input,
                 "state": "accepted",
                 "received_at": entry.received_at,
+                "store_id": entry.store_id,
             }
             for entry in entries
         ],
@@ -65,7 +75,12 @@ def accept(entries: Iterable[InboxEntry]) -> Write:
 def finish(entries: Sequence[OutboxEntry]) -> list[Write]:
     """Return the writes that move assignments from the inbox to the outbox."""
     rows = [
-        {**shallow(entry.result), "gateway": entry.gateway, "created_at": entry.created_at}
+        {
+            **shallow(entry.result),
+            "gateway": entry.gateway,
+            "created_at": entry.created_at,
+            "store_id": entry.store_id,
+        }
         for entry in entries
     ]
     finished = [{"b_id": entry.result.assignment_id} for entry in entries]
@@ -83,13 +98,19 @@ def drop(assignment_ids: Sequence[str]) -> list[Write]:
     return [Write(_DROP_IN, rows), Write(_DROP_OUT, rows)]
 
 
+def hand_over(assignment_ids: Iterable[str], gateway: str) -> list[Write]:
+    """Return the note that another gateway has taken over assignments, wherever they are."""
+    rows = [{"b_id": assignment_id, "b_gateway": gateway} for assignment_id in assignment_ids]
+    return [Write(statement, rows) for statement in _TO_OTHER]
+
+
 def open_entries(connection: Connection) -> list[InboxEntry]:
     """Return the accepted, unfinished assignments, oldest first."""
     rows = connection.execute(
         select(
             _IN.c.assignment_id, _IN.c.gateway, _IN.c.call, _IN.c.input_sha,
             _IN.c.size_bytes, _IN.c.input,
-            _IN.c.received_at,
+            _IN.c.received_at, _IN.c.store_id,
         ).order_by(_IN.c.received_at)
     )  # fmt: skip
     return [InboxEntry(**row._mapping) for row in rows]
@@ -101,5 +122,6 @@ def undelivered(connection: Connection) -> list[OutboxEntry]:
     for row in connection.execute(select(_OUT).order_by(_OUT.c.created_at)):
         fields = dict(row._mapping)
         gateway, created_at = fields.pop("gateway"), fields.pop("created_at")
-        entries.append(OutboxEntry(Result(**fields), gateway, created_at))
+        store_id = fields.pop("store_id")
+        entries.append(OutboxEntry(Result(**fields), gateway, created_at, store_id))
     return entries

@@ -5,13 +5,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from swarm_hub.models.job import Job, JobSpec, JobState
-from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Cutting,
+    Shard,
+    ShardResult,
+    ShardState,
+    assignment_id,
+)
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 
 _J = schema.jobs
 _S = schema.shards
@@ -38,6 +57,26 @@ _SUM_RESULTS: Final = (
     select(_R.c.node_id, func.count(), func.sum(_R.c.wall_s), func.sum(_R.c.cpu_s))
     .where(_R.c.job_id == bindparam("b_id"))
     .group_by(_R.c.node_id)
+)
+
+# The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
+_IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
+_IS_DONE: Final = _S.c.state == ShardState.DONE.value
+_CUTTING: Final = select(
+    func.count(),
+    func.coalesce(func.max(_S.c.first_item + _S.c.n_items), 0),
+    func.coalesce(func.sum(case((_IS_DONE, 1), else_=0)), 0),
+    func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
+    func.coalesce(func.sum(_S.c.attempts - 1), 0),
+).where(_S.c.job_id == bindparam("b_id"))
+_OPEN_SHARDS: Final = (
+    select(_S).where(_S.c.job_id == bindparam("b_id"), _IS_OPEN).order_by(_S.c.idx)
+)
+_OPEN_ASSIGNMENTS: Final = (
+    select(_A)
+    .join(_S, (_S.c.job_id == _A.c.job_id) & (_S.c.idx == _A.c.idx))
+    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+    .order_by(_A.c.idx, _A.c.attempt)
 )
 
 _INSERT_JOB: Final = insert(_J)
@@ -284,19 +323,39 @@ def page(connection: Connection, before: str | None, limit: int) -> list[Job]:
     return [_job(row) for row in connection.execute(query)]
 
 
-def unfinished(connection: Connection) -> list[Job]:
-    """Return the jobs that a starting gateway continues, oldest first."""
-    rows = connection.execute(select(_J).where(_J.c.finished_at.is_(None)).order_by(_J.c.id))
-    return [_job(row) for row in rows]
+def unfinished(
+    connection: Connection, job_id: str
+) -> tuple[Job, Cutting, list[Shard], list[tuple[Assignment, str | None]]]:
+    """Return what a gateway needs to continue a job; what is done of it is only counted."""
+    job = get(connection, job_id)
+    assert job is not None
+    return (
+        job,
+        cutting_of(connection, job_id),
+        open_shards_of(connection, job_id),
+        open_assignments_of(connection, job_id),
+    )
+
+
+def cutting_of(connection: Connection, job_id: str) -> Cutting:
+    """Return how far a job is cut and done."""
+    return Cutting(*(int(each) for each in connection.execute(_CUTTING, {"b_id": job_id}).one()))
+
+
+def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
+    """Return the shards of a job that are queued or assigned, in the order of cutting."""
+    return [_shard(row) for row in connection.execute(_OPEN_SHARDS, {"b_id": job_id})]
+
+
+def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
+    """Return every attempt at a job's open shards with the reason of its end."""
+    return [_assignment(row) for row in connection.execute(_OPEN_ASSIGNMENTS, {"b_id": job_id})]
 
 
 def shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the cut shards of a job in the order of cutting."""
     rows = connection.execute(select(_S).where(_S.c.job_id == job_id).order_by(_S.c.idx))
-    return [
-        Shard(row.job_id, row.idx, ShardState(row.state), row.first_item, row.n_items, row.attempts)
-        for row in rows
-    ]
+    return [_shard(row) for row in rows]
 
 
 def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -304,20 +363,7 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
     rows = connection.execute(
         select(_A).where(_A.c.job_id == job_id).order_by(_A.c.idx, _A.c.attempt)
     )
-    return [
-        (
-            Assignment(
-                f"{row.job_id}.{row.idx}.{row.attempt}",
-                row.job_id,
-                row.idx,
-                row.attempt,
-                row.node_id,
-                AssignmentState(row.state),
-            ),
-            row.reason,
-        )
-        for row in rows
-    ]
+    return [_assignment(row) for row in rows]
 
 
 def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
@@ -356,6 +402,18 @@ def overview(
     if job is None:
         return None
     return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
+
+
+def _shard(row: Row[Any]) -> Shard:
+    return Shard(
+        row.job_id, row.idx, ShardState(row.state), row.first_item, row.n_items, row.attempts
+    )
+
+
+def _assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
+    held = assignment_id(row.job_id, row.idx, row.attempt)
+    state = AssignmentState(row.state)
+    return Assignment(held, row.job_id, row.idx, row.attempt, row.node_id, state), row.reason
 
 
 def _job(row: Row[Any]) -> Job:

@@ -3,11 +3,11 @@
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.models.node import NodeRecord
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 
 _T = schema.nodes
 _INSERT = insert(_T)

@@ -49,7 +49,7 @@ from swarm_hub.storage.hub_files import (
     holds_hub,
     private_files,
 )
-from swarm_hub.storage.schema import SCHEMA_VERSION
+from swarm_hub.storage.schema import HEAD
 from swarm_hub.storage.snapshot import (
     database_id_of,
     open_snapshot,
@@ -61,6 +61,7 @@ from swarm_hub.util.files import sync_directory, write_atomic
 
 _LOGGER = logging.getLogger(__name__)
 
+_SCHEMA: Final = int(HEAD)
 _DEFAULT_DATABASE: Final = "swarm_hub.db"
 _STAGING_NAME: Final = re.compile(r"restore\.[0-9A-Z]{26}", re.ASCII)
 # Room beside the unpacked files for directories and the database's first start.
@@ -180,14 +181,14 @@ def read_manifest(file: Path) -> Manifest:
 
 
 def _refuse_newer(manifest: Manifest, file: Path) -> None:
-    if manifest.schema is not None and manifest.schema > SCHEMA_VERSION:
+    if manifest.schema is not None and manifest.schema > _SCHEMA:
         raise _newer(file, manifest.schema, manifest.version)
 
 
 def _newer(file: Path, schema: int, version: str) -> BackupError:
     return BackupError(
         f"{file}: the backup has schema {schema} (of swarm_hub {version}), this swarm_hub knows "
-        f"up to {SCHEMA_VERSION}; upgrade swarm_hub or restore an older backup"
+        f"up to {_SCHEMA}; upgrade swarm_hub or restore an older backup"
     )
 
 
@@ -254,7 +255,7 @@ def _check_database(staged: Path, manifest: Manifest, file: Path) -> None:
             problem = snapshot_problem(connection)
             if problem is None:
                 schema = schema_of(connection)
-                if schema > SCHEMA_VERSION:
+                if schema > _SCHEMA:
                     raise _newer(file, schema, manifest.version)
                 if (schema, database_id_of(connection)) != (manifest.schema, manifest.db_id):
                     problem = "it is not the one that the manifest describes"

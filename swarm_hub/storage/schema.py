@@ -16,13 +16,21 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = 1
+# Every released schema, oldest first; the last one is what the tables below are. A change adds a
+# migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
+REVISIONS: Final = ("0001", "0002")
+HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
 
 # STRICT tables of SQLite know INTEGER (64 bits) and REAL (a double), not BIGINT and FLOAT.
 _BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")
 _DOUBLE: Final[Any] = Double().with_variant(REAL, "sqlite")
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    # The condition is a literal: with a bound value PostgreSQL's generic plan misses the index.
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _table(name: str, *columns: Column[object] | Index, rowid: bool = True) -> Table:
@@ -59,15 +67,30 @@ jobs: Final = _table(
     Column("result_inline", LargeBinary),
     Column("n_shards", Integer, nullable=False),
     Column("n_retries", Integer, nullable=False),
-    Index("jobs_unfinished", "id", sqlite_where=text("finished_at IS NULL")),
-    Index("jobs_prunable", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
+    # Set by a gateway that does not own the job, and acted upon by the one that does.
+    Column("cancel_asked", Integer, nullable=False, server_default=text("0")),
+    _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
+    _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
 )
 
-# What is left of a pruned job, so that its id answers 410 and not 404.
+# The gateways that share this store; one whose lease has run out has its jobs taken over.
+gateways: Final = _table(
+    "gateways",
+    Column("name", Text, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("alive_until", _DOUBLE, nullable=False),
+    rowid=False,
+)
+
+# What is left of a pruned job, so that its id answers 410 and not 404. Its shards go in chunks:
+# `rows_left` is 1 until none is left.
 tombstones: Final = _table(
     "tombstones",
     Column("job_id", Text, primary_key=True),
     Column("pruned_at", _DOUBLE, nullable=False),
+    Column("rows_left", Integer, nullable=False, server_default=text("0")),
+    _partial("tombstones_unswept", "job_id", where="rows_left = 1"),
+    Index("tombstones_age", "pruned_at"),
     rowid=False,
 )
 
@@ -80,6 +103,7 @@ shards: Final = _table(
     Column("n_items", _BIGINT, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("accepted_assignment", Text),
+    _partial("shards_open", "job_id", "idx", where="state IN ('queued', 'assigned')"),
     rowid=False,
 )
 
@@ -120,14 +144,24 @@ blobs: Final = _table(
     Column("last_ref", _DOUBLE, nullable=False),
 )
 
+# Large blobs where several gateways share a store; elsewhere they are files.
+blob_chunks: Final = _table(
+    "blob_chunks",
+    Column("sha", Text, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("put_at", _DOUBLE, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    rowid=False,
+)
+
 events: Final = _table(
     "events",
-    Column("seq", Integer, primary_key=True),
+    Column("seq", _BIGINT, primary_key=True, autoincrement=False),
     Column("event_type", Text, nullable=False),
     Column("job_id", Text),
     Column("time_fired", _DOUBLE, nullable=False),
     Column("data", Text, nullable=False),
-    Index("events_by_job", "job_id", "seq", sqlite_where=text("job_id IS NOT NULL")),
+    _partial("events_by_job", "job_id", "seq", where="job_id IS NOT NULL"),
 )
 
 nodes: Final = _table(
@@ -164,7 +198,9 @@ inbox: Final = _table(
     Column("input", LargeBinary),
     Column("state", Text, nullable=False),
     Column("received_at", _DOUBLE, nullable=False),
-    Index("inbox_open", "received_at", sqlite_where=text("state = 'accepted'")),
+    # The id of the gateway's store: any gateway on that store may take the result.
+    Column("store_id", Text, nullable=False, server_default=text("''")),
+    _partial("inbox_open", "received_at", where="state = 'accepted'"),
 )
 
 outbox: Final = _table(
@@ -180,4 +216,5 @@ outbox: Final = _table(
     Column("wall_s", _DOUBLE, nullable=False),
     Column("cpu_s", _DOUBLE, nullable=False),
     Column("created_at", _DOUBLE, nullable=False),
+    Column("store_id", Text, nullable=False, server_default=text("''")),
 )

@@ -3,10 +3,10 @@
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.storage import schema
-from swarm_hub.storage.writer import Write
+from swarm_hub.storage.write import Write
 
 _T = schema.seen
 _INSERT: Final = insert(_T).on_conflict_do_nothing()

@@ -7,17 +7,20 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, insert
+from sqlalchemy import Connection, insert
+from sqlalchemy.sql.dml import UpdateBase
 
-from swarm_hub.exceptions import StoreBusyError, StoreError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreBusyError, StoreError
 from swarm_hub.models.event import DurableEvent, NewEvent
-from swarm_hub.storage import schema
-from swarm_hub.storage.engine import SqliteDatabase
+from swarm_hub.storage import leases, schema
+from swarm_hub.storage.database import Database
+from swarm_hub.storage.feed import EventFeed
 from swarm_hub.storage.prepared import PreparedStatements
+from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,11 +34,11 @@ _INSERT_EVENTS: Final = insert(schema.events)
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """One statement with its parameter rows (executemany)."""
+class Held:
+    """The jobs a unit writes for, by the epochs their gateway owns them by."""
 
-    statement: Executable
-    rows: Sequence[Mapping[str, Any]]
+    gateway: str
+    epochs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class _Unit:
 
     writes: Sequence[Write]
     events: Sequence[NewEvent]
+    held: Held | None
     n_rows: int
     committed: "asyncio.Future[None]"
 
@@ -51,18 +55,10 @@ class _Unit:
 class Writer:
     """The only task that writes to the database."""
 
-    def __init__(
-        self,
-        database: SqliteDatabase,
-        clock: Clock,
-        last_seq: int,
-        publish: Callable[[DurableEvent], None],
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, feed: EventFeed) -> None:
         self._database = database
         self._clock = clock
-        self._given_seq = last_seq
-        self._last_seq = last_seq
-        self._publish = publish
+        self._feed = feed
         self._statements = PreparedStatements()
         self._pending: list[_Unit] = []
         self._pending_rows = 0
@@ -70,17 +66,12 @@ class Writer:
         self._closed = False
 
     @property
-    def last_seq(self) -> int:
-        """The sequence number of the newest event on disk."""
-        return self._last_seq
-
-    @property
     def busy(self) -> bool:
         """Whether new work should be refused for now."""
         return self._pending_rows >= PENDING_ROWS_MAX
 
     def submit(
-        self, writes: Sequence[Write], events: Sequence[NewEvent] = ()
+        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), held: Held | None = None
     ) -> "asyncio.Future[None]":
         """Queue a unit; the future is done when it is on disk, in the order of submission.
 
@@ -93,6 +84,7 @@ class Writer:
         unit = _Unit(
             [write for write in writes if write.rows],
             events,
+            held,
             sum(len(write.rows) for write in writes) + len(events),
             asyncio.get_running_loop().create_future(),
         )
@@ -127,56 +119,82 @@ class Writer:
         return batch
 
     async def _commit(self, batch: list[_Unit]) -> None:
+        now = self._clock.time()
         try:
-            writes, fired = self._prepare(batch)
-            await self._database.write(functools.partial(self._execute, writes))
+            # The rows are made here, so that an event that is no JSON fails with its unit.
+            rows = [_event_row(event, now) for unit in batch for event in unit.events]
+            work = functools.partial(self._execute, batch, rows)
+            first_seq = await self._database.write(work)
         except Exception as error:
-            if len(batch) == 1:
-                _settle(batch[0].committed, StoreError(f"a write failed: {error}"))
-                return
-            _LOGGER.warning("A batch of %d writes failed, replaying one by one", len(batch))
-            for unit in batch:
-                await self._commit([unit])
+            if isinstance(error, PASSING_ERRORS):
+                # Trying the units one by one would meet the same disk or server.
+                for unit in batch:
+                    _settle(unit.committed, error)
+            elif len(batch) == 1:
+                _settle(batch[0].committed, _as_store_error(error))
+            else:
+                _LOGGER.warning("A batch of %d writes failed, replaying one by one", len(batch))
+                for unit in batch:
+                    await self._commit([unit])
             return
-        for event in fired:
-            self._last_seq = event.seq
-            self._publish(event)
+        fired = [
+            DurableEvent(seq, event.event_type, now, event.data, event.job_id)
+            for seq, event in enumerate((e for unit in batch for e in unit.events), first_seq)
+        ]
+        try:
+            await self._feed.publish(fired)
+        except StoreError as error:
+            # They are on disk; the feed reads them there when it next catches up.
+            _LOGGER.warning("Events are told later: %s", error)
         for unit in batch:
             _settle(unit.committed, None)
 
-    def _execute(self, writes: Sequence[Write], connection: Connection) -> None:
-        for write in writes:
+    def _execute(
+        self, batch: Sequence[_Unit], event_rows: list[dict[str, Any]], connection: Connection
+    ) -> int:
+        """Write a batch in the caller's transaction; returns the number of its first event."""
+        if self._database.shared:
+            for unit in batch:
+                if unit.held is not None:
+                    leases.verify(connection, unit.held.gateway, unit.held.epochs)
+        for write in _grouped(batch):
             self._statements.execute(connection, write.statement, write.rows)
-
-    def _prepare(self, batch: list[_Unit]) -> tuple[list[Write], list[DurableEvent]]:
-        fired: list[DurableEvent] = []
-        now = self._clock.time()
-        writes: list[Write] = []
-        for unit in batch:
-            for write in unit.writes:
-                # Neighbours of the same statement become one executemany.
-                if writes and writes[-1].statement is write.statement:
-                    writes[-1] = Write(write.statement, [*writes[-1].rows, *write.rows])
-                else:
-                    writes.append(write)
-            for event in unit.events:
-                self._given_seq += 1
-                fired.append(
-                    DurableEvent(self._given_seq, event.event_type, now, event.data, event.job_id)
-                )
-        if fired:
-            writes.append(Write(_INSERT_EVENTS, [_event_row(event) for event in fired]))
-        return writes, fired
+        if not event_rows:
+            return 0
+        first_seq = self._database.next_seq(connection, self._feed.last_seq)
+        numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
+        self._statements.execute(connection, _INSERT_EVENTS, numbered)
+        return first_seq
 
 
-def _event_row(event: DurableEvent) -> dict[str, Any]:
+def _grouped(batch: Sequence[_Unit]) -> list[Write]:
+    """Gather rows of the same statement, each table's statements in the order of the calls."""
+    groups: list[tuple[UpdateBase, list[Mapping[str, Any]]]] = []
+    # For each table the group that was opened last: only that one may still grow.
+    newest: dict[object, int] = {}
+    for unit in batch:
+        for write in unit.writes:
+            table = write.statement.table
+            place = newest.get(table)
+            if place is not None and groups[place][0] is write.statement:
+                groups[place][1].extend(write.rows)
+            else:
+                newest[table] = len(groups)
+                groups.append((write.statement, list(write.rows)))
+    return [Write(statement, rows) for statement, rows in groups]
+
+
+def _event_row(event: NewEvent, now: float) -> dict[str, Any]:
     return {
-        "seq": event.seq,
         "event_type": event.event_type.value,
         "job_id": event.job_id,
-        "time_fired": event.time_fired,
+        "time_fired": now,
         "data": json.dumps(event.data, separators=(",", ":")),
     }
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    return error if isinstance(error, StoreError) else StoreError(f"a write failed: {error}")
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

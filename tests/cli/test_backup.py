@@ -9,15 +9,10 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
-import click
 import pytest
-from click.testing import CliRunner
 
-from swarm_hub.cli import backup as commands
-from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.const import RESTORE_FILE
 from swarm_hub.storage import restore as restoring
 from tests.cli.conftest import Done, Run
@@ -200,7 +195,7 @@ def test_a_mistake_in_the_storage_section_saves_no_other_database(run: Run, made
     (made / "configuration.yaml").write_text("gateway:\nstorage:\n  url: mysql://x\n")
     done = run("backup", "-c", made)
     assert (done.code, done.out) == (1, "")
-    assert "configuration.yaml:3: storage → url: expected an address" in done.err
+    assert "configuration.yaml:3: storage → url: expected " in done.err
     assert not (made / "backups").exists()
 
 
@@ -209,25 +204,21 @@ def test_a_mistake_in_the_storage_section_saves_no_other_database(run: Run, made
     [
         ("postgresql://hub:se%20cret@db.lan:5433/swarm?sslmode=require&password=se%20cret",
          "'postgresql://hub@db.lan:5433/swarm?sslmode=require'"),
-        ("postgresql+asyncpg://hub:secret@[::1]/swarm", "'postgresql://hub@[::1]/swarm'"),
+        ("postgresql://hub:secret@[::1]/swarm", "'postgresql://hub@[::1]/swarm'"),
         ("postgresql://hub:secret@db/swarm", "postgresql://hub@db/swarm"),
         ("postgresql:///swarm?host=%2Frun%2Fpg", "'postgresql:///swarm?host=%2Frun%2Fpg'"),
         ("postgresql://db/it's", "'postgresql://db/it'\"'\"'s'"),
     ],
 )  # fmt: skip
 def test_for_another_database_the_way_to_save_it_is_told_without_its_password(
-    made: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+    run: Run, made: Path, url: str, shown: str
 ) -> None:
-    def with_url(directory: Path, name: str) -> Configuration:
-        found = read_configuration(directory, name)
-        return replace(found, storage=replace(found.storage, url=url))
-
-    monkeypatch.setattr(commands, "read_configuration", with_url)
-    done = CliRunner().invoke(click.Group(commands={"backup": commands.backup}),
-                              ["backup", "-c", str(made)], standalone_mode=False)  # fmt: skip
-    assert done.return_value == 0, done.output
-    assert f"pg_dump --format=custom --file=swarm_hub.dump {shown}\n" in done.stderr
-    assert "secret" not in done.stderr
-    manifest = restoring.read_manifest(Path(done.stdout.strip()))
+    with (made / "configuration.yaml").open("a") as file:
+        file.write(f"storage: {json.dumps({'url': url})}\n")
+    done = run("backup", "-c", made)
+    assert done.code == 0, done.err
+    assert f"pg_dump --format=custom --file=swarm_hub.dump {shown}\n" in done.err
+    assert "secret" not in done.err
+    manifest = restoring.read_manifest(Path(done.out.strip()))
     assert manifest.database is None
     assert "storage/signer.key" in [each.name for each in manifest.members]

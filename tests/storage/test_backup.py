@@ -30,11 +30,12 @@ from swarm_hub.storage.archive import ArchiveWriter, Manifest, Member
 from swarm_hub.storage.backup import Source, backups, make_backup, new_file, newest_backup
 from swarm_hub.storage.restore import finish_restore, read_manifest, restore
 from swarm_hub.storage.schedule import BackupSchedule
-from swarm_hub.storage.schema import SCHEMA_VERSION
+from swarm_hub.storage.schema import HEAD
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, Swarm, until
 from tests.rest import call, submit
 
+SCHEMA_VERSION = int(HEAD)
 NOW = 1_800_000_000.0
 LARGE = random.Random(1).randbytes(INLINE_MAX_BYTES + 1)
 LARGER = random.Random(2).randbytes(3 * INLINE_MAX_BYTES)
@@ -67,7 +68,7 @@ def saved(folder: Path, to: Path) -> Path:
 
 
 async def _filled(folder: Path, *bodies: bytes) -> None:
-    store = Store(folder / "swarm_hub.db", Clock())
+    store = Store.on_file(folder / "swarm_hub.db", Clock())
     await store.open()
     for body in bodies:
         _, row = await store.blobs.put(body, time.time())
@@ -299,7 +300,7 @@ async def test_gc_during_a_backup_deletes_no_file_and_the_next_sweep_does(
     sha, row = await store.blobs.put(LARGE, 0)
     await store.commit([row])
     # As if it had been put long ago: otherwise it is protected for two minutes.
-    store.blobs._touched.clear()
+    store.blobs._files._touched.clear()
     path, loop = store.blobs.path(sha), asyncio.get_running_loop()
     os.utime(path, (0, 0))
 
@@ -599,12 +600,13 @@ async def started_and_stopped(folder: Path, step: int = 0) -> str:
         return hub.store.db_id
     finish_restore(folder)
     configuration, _ = bootstrap.check(folder)
-    store = Store(configuration.storage.path(folder), Clock())
+    store = Store.on_file(configuration.storage.path(folder), Clock())
     await store.open()
     await store.close()
     return store.db_id
 
 
+@pytest.mark.timeout(400)  # some ninety kills and starts
 def test_a_restore_killed_at_any_step_leaves_the_old_hub_or_the_new_one_whole(
     file: Path, tmp_path: Path
 ) -> None:

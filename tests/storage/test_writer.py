@@ -139,7 +139,7 @@ async def test_a_full_queue_refuses_new_work_and_recovers(store: Store) -> None:
 async def test_a_closing_store_writes_what_it_was_given_and_nothing_later(
     tmp_path: Path,
 ) -> None:
-    store = Store(tmp_path / "swarm_hub.db", Clock())
+    store = Store.on_file(tmp_path / "swarm_hub.db", Clock())
     await store.open()
     for number in range(50):
         store.commit([remember(number)])
@@ -154,7 +154,7 @@ async def test_a_seq_never_repeats_over_restarts_failures_and_pruning(tmp_path: 
     given: list[int] = []
     clock = MovableClock()
     for life in range(4):
-        store = Store(tmp_path / "swarm_hub.db", clock)
+        store = Store.on_file(tmp_path / "swarm_hub.db", clock)
         await store.open()
         store.on_committed(lambda committed: given.append(committed.seq))
         await store.commit([], [event(life), event(life)])
@@ -195,8 +195,8 @@ async def test_a_reader_can_not_write(store: Store) -> None:
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with beside(tmp_path) as database:
         database.execute("PRAGMA user_version=7")
-    store = Store(tmp_path / "swarm_hub.db", Clock())
-    with pytest.raises(StoreError, match="has schema 7, this swarm_hub knows up to 1"):
+    store = Store.on_file(tmp_path / "swarm_hub.db", Clock())
+    with pytest.raises(StoreError, match="has schema 0007, this swarm_hub knows up to 0002"):
         await store.open()
     await store.close()
     with beside(tmp_path) as database:
@@ -206,7 +206,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 async def test_a_database_keeps_its_id_and_another_has_another(tmp_path: Path) -> None:
     ids = []
     for folder in ("a", "a", "b"):
-        store = Store(tmp_path / folder / "swarm_hub.db", Clock())
+        store = Store.on_file(tmp_path / folder / "swarm_hub.db", Clock())
         await store.open()
         ids.append(store.db_id)
         await store.close()

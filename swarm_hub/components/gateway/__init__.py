@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import voluptuous as vol
 
 from swarm_hub.components.api import JOBS, NODES
+from swarm_hub.components.gateway.answers import Answers
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.fleet import Fleet
 from swarm_hub.components.gateway.intake import Intake
 from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.tenure import Tenure
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
@@ -52,8 +54,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[JOBS] = service
     hub.services[NODES] = fleet
 
+    tenure = Tenure(hub, mesh.peer_id, dispatcher)
+    Answers(hub, mesh, post, dispatcher, machine, dispatcher.inputs)
+
     async def start() -> None:
-        await dispatcher.recover()
+        await tenure.start()
         dispatcher.start()
 
     hub.on_start(start)

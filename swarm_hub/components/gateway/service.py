@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
@@ -20,14 +22,16 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
-from swarm_hub.models.shard import ShardResult, ShardState
+from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage import events, jobs
+from swarm_hub.storage import events, jobs, leases
 from swarm_hub.util.clock import isoformat
 
 _BREAKDOWN_MAX: Final = 1000
 # A larger result is only linked from the status.
 _SHOWN_MAX_BYTES: Final = 1024 * 1024
+# How long a cancellation waits for the gateway that owns the job.
+_OWNER_WITHIN_S: Final = 10.0
 # The seed's words for our states.
 _STATUS: Final = {
     JobState.QUEUED: "awaiting_telemetry",
@@ -47,6 +51,8 @@ class JobService:
         self._intake = intake
         self._dispatcher = dispatcher
         self._machine = machine
+        if self._hub.store.shared:
+            self._hub.bus.listen(DurableEvent, self._on_event)
 
     def job_changed(self, job_id: str) -> None:
         """Wake whoever waits for that job."""
@@ -57,35 +63,54 @@ class JobService:
         """Check and store a job; raises RequestError."""
         return await self._intake.submit(submission)
 
+    def _on_event(self, event: DurableEvent) -> None:
+        """Wake who waits for a job of another gateway; of our own the dispatcher tells."""
+        if event.job_id in self._watchers and self._dispatcher.job(event.job_id) is None:
+            self.job_changed(event.job_id)
+
     async def status(self, job_id: str, wait_s: float) -> dict[str, Any]:
         """Return a job's status; with `wait_s` held until its state changes or it has ended."""
-        if wait_s > 0 and self._dispatcher.job(job_id) is not None:
-            await self._changed(job_id, wait_s)
+        if wait_s > 0:
+            with self._watching(job_id) as changed:
+                if await self._is_open(job_id):
+                    await _within(wait_s, changed)
         return await self._described(job_id)
 
-    async def _changed(self, job_id: str, timeout_s: float) -> None:
+    @contextmanager
+    def _watching(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set at the next change of a job."""
         changed = asyncio.Event()
         watchers = self._watchers.setdefault(job_id, set())
         watchers.add(changed)
         try:
-            async with asyncio.timeout(timeout_s):
-                await changed.wait()
-        except TimeoutError:
-            pass
+            yield changed
         finally:
             watchers.discard(changed)
             if not watchers and self._watchers.get(job_id) is watchers:
                 del self._watchers[job_id]
 
+    async def _is_open(self, job_id: str) -> bool:
+        """Whether a job is unfinished, here or at another gateway of a shared store."""
+        if self._dispatcher.job(job_id) is not None:
+            return True
+        store = self._hub.store
+        return store.shared and await store.read(leases.owner, job_id) is not None
+
     async def page(self, before: str | None, limit: int) -> list[dict[str, Any]]:
         """Return a page of jobs, newest first."""
-        return [self._summary(job) for job in await self._hub.store.read(jobs.page, before, limit)]
+        found = await self._hub.store.read(jobs.page, before, limit)
+        return [self._summary(job, await self._cutting(job)) for job in found]
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
-        if self._dispatcher.cancel(job_id):
-            while self._dispatcher.job(job_id) is not None:
-                await self._changed(job_id, 1)
+        if not self._dispatcher.cancel(job_id) and await self._is_open(job_id):
+            await self._hub.store.commit([leases.ask_to_cancel(job_id)])
+        give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
+        while self._hub.clock.monotonic() < give_up_at:
+            with self._watching(job_id) as changed:
+                if not await self._is_open(job_id):
+                    break
+                await _within(1, changed)
         return await self._described(job_id)
 
     async def result(self, job_id: str) -> tuple[str, bytes]:
@@ -159,7 +184,7 @@ class JobService:
         else:
             results, shares = [], []
         entry = self._machine.job(job_id)
-        described = self._summary(job)
+        described = self._summary(job, await self._cutting(job))
         described |= {
             "spec": job.spec.to_json(),
             "module_sha": job.module_sha,
@@ -168,9 +193,7 @@ class JobService:
             "waits": self._machine.why_waiting(job_id),
             "missing_shards": []
             if entry is None
-            else [
-                shard.index for shard in entry.shards.values() if shard.state is not ShardState.DONE
-            ],
+            else [shard.index for shard in entry.shards.values()],
             "links": _links(job_id),
             **_seed_fields(job, results),
         }
@@ -194,16 +217,20 @@ class JobService:
             self._mark_read(job)
         return described
 
-    def _summary(self, job: Job) -> dict[str, Any]:
+    async def _cutting(self, job: Job) -> Cutting:
+        """Return how far a job is: of an unfinished one what its gateway knows."""
         entry = self._machine.job(job.id)
         if entry is not None:
-            n_shards, n_done, retries = len(entry.shards), entry.n_done_shards, entry.n_retries
-            items_done = entry.n_done_items
-        else:
-            completed = job.state is JobState.COMPLETED
-            n_shards, retries = job.n_shards, job.n_retries
-            n_done = job.n_shards if completed else 0
-            items_done = job.n_items if completed else 0
+            return Cutting(
+                entry.n_cut, entry.first_uncut, entry.n_done_shards, entry.n_done_items,
+                entry.n_retries,
+            )  # fmt: skip
+        if not job.state.finished and self._hub.store.shared:
+            return await self._hub.store.read(jobs.cutting_of, job.id)
+        done = (job.n_shards, job.n_items) if job.state is JobState.COMPLETED else (0, 0)
+        return Cutting(job.n_shards, job.n_items, *done, job.n_retries)
+
+    def _summary(self, job: Job, cutting: Cutting) -> dict[str, Any]:
         return {
             "job_id": job.id,
             "status": _STATUS.get(job.state, job.state.value),
@@ -211,10 +238,10 @@ class JobService:
             "reduce": job.spec.reduce,
             "progress": {
                 "items": job.n_items,
-                "items_done": items_done,
-                "shards": n_shards,
-                "shards_done": n_done,
-                "retries": retries,
+                "items_done": cutting.n_done_items,
+                "shards": cutting.n_shards,
+                "shards_done": cutting.n_done_shards,
+                "retries": cutting.n_retries,
             },
             "created_at": isoformat(job.created_at),
             "started_at": None if job.started_at is None else isoformat(job.started_at),
@@ -235,6 +262,14 @@ class JobService:
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
             self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
+
+
+async def _within(timeout_s: float, changed: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await changed.wait()
+    except TimeoutError:
+        pass
 
 
 def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:

@@ -121,6 +121,11 @@ class Mesh:
         """Return the admitted peers."""
         return {peer_id: peer.hello for peer_id, peer in self._peers.items() if peer.hello}
 
+    def store_of(self, peer_id: str) -> str:
+        """Return the id of an admitted peer's store, empty when it is gone."""
+        peer = self._peers.get(peer_id)
+        return "" if peer is None or peer.hello is None else peer.hello.db_id
+
     def rtt_s(self, peer_id: str) -> float | None:
         """Return the round-trip time of the newest heartbeat, None before the first."""
         peer = self._peers.get(peer_id)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from swarm_hub.components.scheduler.strategy import NodeView
 from swarm_hub.models.node import Telemetry
-from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardState
+from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState
 
 SHARD_MOVES: Final = frozenset(
     {
@@ -51,7 +51,7 @@ class ImpossibleTransitionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """A job as the scheduler needs it, with what was cut before a restart."""
+    """A job as the scheduler needs it; `shards` are the unfinished ones from before a restart."""
 
     job_id: str
     module_sha: str
@@ -59,6 +59,7 @@ class JobPlan:
     shard_size: int | None
     max_items: int
     priority: int
+    cut: Cutting = field(default_factory=Cutting)
     shards: tuple[Shard, ...] = ()
     assignments: tuple[tuple[Assignment, str | None], ...] = ()
 
@@ -138,10 +139,15 @@ class ShardEntry:
 
 @dataclass(slots=True)
 class JobEntry:
-    """A job that is not forgotten: its pool of uncut items and its shards."""
+    """A job that is not forgotten: what is left of its pool, and its unfinished shards.
+
+    Items are cut from the front, so the pool is the range from `first_uncut` to the end. A shard
+    that is done is counted and forgotten, so that a job's size costs no memory.
+    """
 
     plan: JobPlan
-    pool: list[tuple[int, int]]
+    first_uncut: int = 0
+    n_cut: int = 0
     shards: dict[int, ShardEntry] = field(default_factory=dict)
     returned: list[int] = field(default_factory=list)
     n_done_shards: int = 0
@@ -152,8 +158,17 @@ class JobEntry:
 
     @classmethod
     def of(cls, plan: JobPlan) -> Self:
-        """Build the entry; the pool is what no shard holds."""
-        job = cls(plan, _uncut(plan))
+        """Build the entry from a new job, or from what was cut before a restart."""
+        cut = plan.cut
+        job = cls(
+            plan,
+            cut.n_items,
+            cut.n_shards,
+            n_done_shards=cut.n_done_shards,
+            n_done_items=cut.n_done_items,
+            n_retries=cut.n_retries,
+            started=cut.n_shards > 0,
+        )
         for shard in plan.shards:
             job.shards[shard.index] = ShardEntry(
                 plan.job_id,
@@ -163,15 +178,10 @@ class JobEntry:
                 shard.state,
                 shard.attempts,
             )
-            job.n_retries += max(0, shard.attempts - 1)
-            if shard.state is ShardState.DONE:
-                job.n_done_shards += 1
-                job.n_done_items += shard.n_items
-            elif shard.state is ShardState.QUEUED:
+            if shard.state is ShardState.QUEUED:
                 job.returned.append(shard.index)
         for assignment, reason in plan.assignments:
             job._remember(assignment, reason)
-        job.started = bool(job.shards)
         return job
 
     @property
@@ -182,19 +192,22 @@ class JobEntry:
     @property
     def pool_items(self) -> int:
         """How many items are uncut."""
-        return sum(high - low for low, high in self.pool)
+        return self.plan.n_items - self.first_uncut
 
     def cut(self, n_items: int) -> ShardEntry:
-        """Take a shard of up to `n_items` contiguous items from the front of the pool."""
-        low, high = self.pool[0]
-        end = min(low + n_items, high)
-        if end == high:
-            self.pool.pop(0)
-        else:
-            self.pool[0] = (end, high)
-        shard = ShardEntry(self.plan.job_id, len(self.shards), low, end - low)
+        """Take a shard of up to `n_items` items from the front of the pool."""
+        n_items = min(n_items, self.pool_items)
+        shard = ShardEntry(self.plan.job_id, self.n_cut, self.first_uncut, n_items)
         self.shards[shard.index] = shard
+        self.n_cut += 1
+        self.first_uncut += n_items
         return shard
+
+    def done(self, shard: ShardEntry) -> None:
+        """Count a shard that is done, and forget it."""
+        self.n_done_shards += 1
+        self.n_done_items += shard.n_items
+        del self.shards[shard.index]
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]
@@ -262,15 +275,3 @@ class NodeEntry:
 
 def _ewma(average: float | None, value: float) -> float:
     return value if average is None else average + _EWMA_ALPHA * (value - average)
-
-
-def _uncut(plan: JobPlan) -> list[tuple[int, int]]:
-    pool: list[tuple[int, int]] = []
-    reached = 0
-    for shard in sorted(plan.shards, key=lambda shard: shard.first_item):
-        if shard.first_item > reached:
-            pool.append((reached, shard.first_item))
-        reached = max(reached, shard.first_item + shard.n_items)
-    if reached < plan.n_items:
-        pool.append((reached, plan.n_items))
-    return pool

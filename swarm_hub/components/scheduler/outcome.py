@@ -1,9 +1,10 @@
 """What the state machine answers: transitions to store, then instructions to carry out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from swarm_hub.models.job import JobState
-from swarm_hub.models.shard import Assignment, Shard
+from swarm_hub.models.shard import Assignment, Shard, job_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class AssignmentOffered:
     assignment: Assignment
     n_items: int
 
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return self.assignment.job_id
+
 
 @dataclass(frozen=True, slots=True)
 class AssignmentChanged:
@@ -36,6 +42,11 @@ class AssignmentChanged:
 
     assignment: Assignment
     reason: str | None
+
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return self.assignment.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,11 @@ class Send:
     first_item: int
     n_items: int
 
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return self.assignment.job_id
+
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
@@ -62,6 +78,11 @@ class Withdraw:
 
     node_id: str
     assignment_id: str
+
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return job_of(self.assignment_id)
 
 
 @dataclass(slots=True)
@@ -90,6 +111,20 @@ class Outcome:
         self.instructions += other.instructions
         self.returned += other.returned
         self.failures += other.failures
+
+    def of(self, wanted: Callable[[str], bool]) -> "Outcome":
+        """Return the part that belongs to the jobs whose ids are `wanted`."""
+        return Outcome(
+            [each for each in self.transitions if wanted(each.job_id)],
+            {place: change for place, change in self.shards.items() if wanted(place[0])},
+            [each for each in self.instructions if wanted(each.job_id)],
+            [each for each in self.returned if wanted(each[0].job_id)],
+            [each for each in self.failures if wanted(each[0].job_id)],
+        )
+
+    def job_ids(self) -> set[str]:
+        """Return the jobs that rows are written for."""
+        return {each.job_id for each in self.transitions} | {job_id for job_id, _ in self.shards}
 
     def __bool__(self) -> bool:
         return bool(self.transitions or self.shards or self.instructions)

@@ -38,6 +38,7 @@ __all__ = [
     "AssignmentOffered",
     "ImpossibleTransitionError",
     "JobEnded",
+    "JobEntry",
     "JobPlan",
     "JobStarted",
     "NodeChange",
@@ -70,7 +71,8 @@ class StateMachine:
     def add_job(self, job: JobPlan, now: float, reconnect_s: float = 0.0) -> Outcome:
         """Take a new job, or one from before a restart with its shards and assignments.
 
-        Assignments in flight are re-armed: their nodes have `reconnect_s` to come back.
+        Assignments in flight are re-armed: their nodes have `reconnect_s` to come back. One that
+        is here already, as when a job of another gateway is adopted, is sent them at once.
         """
         outcome = Outcome()
         entry = self._jobs[job.job_id] = JobEntry.of(job)
@@ -78,6 +80,9 @@ class StateMachine:
             for assignment in shard.live.values():
                 self._assignments[assignment.id] = assignment
                 self._arm(assignment, now + reconnect_s)
+                node = self._nodes.get(assignment.node_id)
+                if node is not None and assignment.state in _OPEN:
+                    outcome.instructions.append(self._send_again(node, assignment, now))
         if entry.n_done_items == entry.plan.n_items:
             self._complete(entry, outcome)
         return outcome
@@ -89,15 +94,11 @@ class StateMachine:
             node.change = change
             return []
         node = self._nodes[change.node_id] = NodeEntry(change)
-        again = [
-            assignment
+        return [
+            self._send_again(node, assignment, now)
             for assignment in self._assignments.values()
             if assignment.node_id == change.node_id and assignment.state in _OPEN
         ]
-        for assignment in again:
-            node.load.add(assignment.id)
-            self._arm(assignment, now + self._deadline_s(None, assignment.attempt))
-        return [self._send(self._jobs[each.job_id], each) for each in again]
 
     def node_lost(self, node_id: str, reason: str) -> Outcome:
         """Return the shards of a node that is gone; what it finished may still arrive."""
@@ -168,11 +169,10 @@ class StateMachine:
             shard.move(ShardState.ASSIGNED, "a late result arrived")
         shard.accepted = assignment.id
         shard.move(ShardState.DONE, f"{assignment.id} finished")
-        job.n_done_shards += 1
-        job.n_done_items += shard.n_items
         outcome.shard_changed(shard.snapshot(), shard.accepted)
         outcome.counted = shard.snapshot()
         self._close_others(shard, AssignmentState.SUPERSEDED, "another result came first", outcome)
+        job.done(shard)
         if job.n_done_items == job.plan.n_items:
             self._complete(job, outcome)
         return outcome
@@ -192,8 +192,13 @@ class StateMachine:
         return outcome
 
     def forget(self, job_id: str) -> None:
-        """Drop an ended job; what still arrives for it is unknown from here on."""
-        del self._jobs[job_id]
+        """Drop a job that has ended or is another gateway's now; its results are unknown here."""
+        job = self._jobs.pop(job_id)
+        for shard in job.shards.values():
+            for assignment in tuple(shard.live.values()):
+                self._assignments.pop(assignment.id, None)
+                if (node := self._nodes.get(assignment.node_id)) is not None:
+                    node.load.discard(assignment.id)
 
     def expire(self, now: float) -> Outcome:
         """Return the shards whose deadline has passed."""
@@ -233,7 +238,7 @@ class StateMachine:
 
     def has_work(self) -> bool:
         """Whether any item waits to be given out."""
-        return any(job.pool or job.returned for job in self._jobs.values() if not job.ended)
+        return any(job.pool_items or job.returned for job in self._jobs.values() if not job.ended)
 
     def why_waiting(self, job_id: str) -> str | None:
         """Say why a job makes no progress; None when it does."""
@@ -255,7 +260,7 @@ class StateMachine:
                 self._offer(job, job.shards[index], node, now, outcome)
 
     def _plan_pool(self, job: JobEntry, now: float, outcome: Outcome) -> None:
-        while job.pool:
+        while job.pool_items:
             nodes = [node.view(job, now) for node in self._nodes.values() if node.room(now) > 0]
             if not nodes:
                 return
@@ -268,7 +273,7 @@ class StateMachine:
                 return
             for cut in cuts:
                 node = self._nodes[cut.node_id]
-                if job.pool and node.room(now) > 0:
+                if job.pool_items and node.room(now) > 0:
                     self._offer(job, job.cut(cut.n_items), node, now, outcome)
 
     def _fits(self, cut: Cut) -> bool:
@@ -304,6 +309,11 @@ class StateMachine:
     def _send(self, job: JobEntry, assignment: AssignmentEntry) -> Send:
         shard = job.shards[assignment.index]
         return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
+
+    def _send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
+        node.load.add(assignment.id)
+        self._arm(assignment, now + self._deadline_s(None, assignment.attempt))
+        return self._send(self._jobs[assignment.job_id], assignment)
 
     def _expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
         shard = self._shard(assignment)

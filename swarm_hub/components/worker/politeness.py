@@ -62,6 +62,6 @@ class PolitenessWatch:
         reason = refusal(self._config, self._telemetry.own)
         if reason is not None:
             self._resting_until = now + _REST_S
-            self._desk.refuse(reason)
+            self._desk.refuse("device", reason)
         elif now >= self._resting_until:
-            self._desk.refuse(None)
+            self._desk.refuse("device", None)

@@ -22,7 +22,7 @@ from swarm_hub.components.scheduler.entries import ShardEntry
 from swarm_hub.components.sla import expected
 from swarm_hub.models.job import JobState
 from swarm_hub.models.node import Telemetry
-from swarm_hub.models.shard import AssignmentState, ShardState
+from swarm_hub.models.shard import AssignmentState, Cutting, Shard, ShardState
 
 RULE = expected.create(factor=2.0, initial=15)
 
@@ -211,7 +211,7 @@ def test_after_a_restart_open_assignments_are_sent_again_and_late_results_count(
     entry = before.job("J")
     assert entry is not None
     restored = JobPlan(
-        "J", "m" * 64, 3, 1, 10**9, 0,
+        "J", "m" * 64, 3, 1, 10**9, 0, Cutting(2, 2, 1, 1, 0),
         tuple(shard.snapshot() for shard in entry.shards.values()),
         tuple(
             (each.snapshot(), None)
@@ -249,6 +249,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         self.now = 0.0
         self.given: list[str] = []
         self.counted: set[int] = set()
+        self.done: list[int] = []
         self.ended: list[JobEnded] = []
 
     def take(self, outcome: Outcome) -> None:
@@ -257,6 +258,10 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         for each in outcome.transitions:
             if isinstance(each, AssignmentOffered):
                 assert each.assignment.node_id in self.NODES
+
+    def take_done(self, shard: Shard) -> None:
+        self.counted.add(shard.index)
+        self.done += range(shard.first_item, shard.first_item + shard.n_items)
 
     @rule(name=st.sampled_from(NODES), slots=st.integers(1, 3))
     def node_up(self, name: str, slots: int) -> None:
@@ -290,17 +295,17 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
             outcome = self.scheduler.finished(held, 0.1)
             if outcome.counted is not None:
                 assert outcome.counted.index not in self.counted
-                self.counted.add(outcome.counted.index)
+                self.take_done(outcome.counted)
             self.take(outcome)
 
     @invariant()
     def each_item_is_in_one_place(self) -> None:
         job = self.scheduler.job("J")
         assert job is not None
-        places = [item for low, high in job.pool for item in range(low, high)]
+        places = list(range(job.first_uncut, 12))
         for shard in job.shards.values():
             places += range(shard.first_item, shard.first_item + shard.n_items)
-        assert sorted(places) == list(range(12))
+        assert sorted(places + self.done) == list(range(12))
 
     @invariant()
     def queued_shards_are_those_waiting_to_be_given_out(self) -> None:

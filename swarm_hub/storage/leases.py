@@ -1,0 +1,131 @@
+"""Which gateway owns which job: leases of gateways, and the epoch of each job.
+
+A gateway that shares its store renews its lease. When one has run out, another adopts its jobs
+and counts up their epochs; a commit that holds a job by an older epoch is refused.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from swarm_hub.exceptions import StoreFencedError
+from swarm_hub.storage import schema
+from swarm_hub.storage.write import Write
+
+_G = schema.gateways
+_J = schema.jobs
+
+_INSERT = insert(_G)
+_REGISTER: Final = _INSERT.on_conflict_do_update(
+    index_elements=["name"],
+    set_={"epoch": _G.c.epoch + 1, "alive_until": _INSERT.excluded.alive_until},
+)
+_RENEW: Final = (
+    update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=bindparam("b_until"))
+)
+_ASK_TO_CANCEL: Final = (
+    update(_J)
+    .where(_J.c.id == bindparam("b_id"), _J.c.finished_at.is_(None))
+    .values(cancel_asked=1)
+)
+
+
+def store_now(connection: Connection) -> float:
+    """Return the store's own time, so that gateways with different clocks agree on leases."""
+    if connection.dialect.name == "postgresql":
+        now = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
+        return float(connection.execute(now).scalar_one())
+    return time.time()
+
+
+def register(gateway: str, until: float) -> Write:
+    """Return the row that says a gateway is alive until that time of the store's clock."""
+    return Write(_REGISTER, [{"name": gateway, "epoch": 1, "alive_until": until}])
+
+
+def renew(gateway: str, until: float) -> Write:
+    """Return the renewal of a lease; with a time that has passed it is given up."""
+    return Write(_RENEW, [{"b_name": gateway, "b_until": until}])
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a gateway finds in a shared store: the store's time and what there is to do."""
+
+    now: float
+    orphaned: bool
+    to_cancel: list[str]
+
+
+def look(connection: Connection, gateway: str) -> Seen:
+    """Return what others left for a gateway."""
+    now = store_now(connection)
+    mine = _J.c.finished_at.is_(None) & (_J.c.gateway == gateway)
+    asked = select(_J.c.id).where(mine, _J.c.cancel_asked == 1)
+    orphaned = select(_J.c.id).where(_J.c.finished_at.is_(None), _orphaned(gateway, now)).limit(1)
+    return Seen(
+        now,
+        connection.execute(orphaned).one_or_none() is not None,
+        list(connection.execute(asked).scalars()),
+    )
+
+
+def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
+    """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
+
+    At its start a gateway takes its own jobs too, with a new epoch, and waits for what its last
+    life may still be committing. Runs inside a write.
+    """
+    orphaned = _orphaned(gateway, store_now(connection))
+    found = (
+        select(_J.c.id)
+        .where(
+            _J.c.finished_at.is_(None),
+            orphaned | (_J.c.gateway == gateway if starting else false()),
+        )
+        .order_by(_J.c.id)
+        .with_for_update(skip_locked=not starting)
+    )
+    taken = (
+        update(_J)
+        .where(_J.c.id.in_(list(connection.execute(found).scalars())))
+        .values(gateway=gateway, epoch=_J.c.epoch + 1)
+        .returning(_J.c.id, _J.c.epoch)
+    )
+    return {row.id: row.epoch for row in connection.execute(taken)}
+
+
+def verify(connection: Connection, gateway: str, held: Mapping[str, int]) -> None:
+    """Check, until the transaction ends, that a gateway owns jobs by these epochs.
+
+    Raises StoreFencedError naming those it has lost.
+    """
+    rows = connection.execute(
+        select(_J.c.id, _J.c.epoch)
+        .where(_J.c.id.in_(sorted(held)), _J.c.gateway == gateway)
+        .order_by(_J.c.id)
+        .with_for_update(read=True)
+    )
+    owned = {(row.id, row.epoch) for row in rows}
+    if lost := [job_id for job_id, epoch in held.items() if (job_id, epoch) not in owned]:
+        raise StoreFencedError(lost)
+
+
+def ask_to_cancel(job_id: str) -> Write:
+    """Return the request to the owner of a job to cancel it."""
+    return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
+
+
+def owner(connection: Connection, job_id: str) -> str | None:
+    """Return which gateway an unfinished job belongs to, None when it has ended or is unknown."""
+    query = select(_J.c.gateway).where(_J.c.id == job_id, _J.c.finished_at.is_(None))
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _orphaned(gateway: str, now: float) -> ColumnElement[bool]:
+    alive = select(_G.c.name).where(_G.c.alive_until > now)
+    return and_(_J.c.gateway != gateway, _J.c.gateway.not_in(alive))

@@ -1,0 +1,249 @@
+"""PostgreSQL as a store that several gateways share: one writing connection, two reading ones.
+
+A backend may be killed at any time. What that leaves open after a COMMIT was sent is asked of the
+server by the transaction's id (pg_xact_status), so that no transaction is lost or done twice.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from swarm_hub.exceptions import (
+    StoreConflictError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from swarm_hub.storage import migrations
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_READERS: Final = 2
+# How long one call tries to get past a lost connection, in seconds.
+_PATIENCE_S: Final = 10.0
+_RETRY_FIRST_S: Final = 0.05
+_RETRY_MAX_S: Final = 1.0
+_LISTEN_POLL_S: Final = 0.5
+_CHANNEL: Final = "swarm_hub"
+# Advisory locks of this program: one for the schema, one for the order of events.
+_SCHEMA_LOCK: Final = 0x5A4B0001
+_EVENTS_LOCK: Final = 0x5A4B0002
+# A hub that freezes in a transaction must not hold its locks against the other gateways.
+_OPTIONS: Final = (
+    "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
+    "-c lock_timeout=20000 -c synchronous_commit=on"
+)
+_AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+_LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
+
+
+class PostgresDatabase:
+    """A PostgreSQL database with the schema in it; implements `Database`."""
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+        self.place = parsed.render_as_string(hide_password=True)
+        # The statements of `prepared` hand their values over by position.
+        self._engine = create_engine(
+            parsed,
+            poolclass=NullPool,
+            paramstyle="format",
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "swarm_hub",
+                "options": _OPTIONS,
+                "keepalives_idle": 10,
+                "tcp_user_timeout": 10_000,
+            },
+        )
+        self._reading = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._connections: set[Connection] = set()
+        self._closing = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    async def open(self) -> None:
+        """Connect, make or upgrade the schema; raises StoreError with what to do."""
+
+        def prepare(connection: Connection) -> None:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
+            migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
+
+        try:
+            await self.write(prepare)
+        except StoreUnavailableError as error:
+            raise StoreError(
+                f"{error}; check that the server runs and that storage: url is right"
+            ) from error
+
+    async def write(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` in one transaction; after a lost connection again, unless it committed."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._write, work)
+
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` on a reading connection; it sees one consistent snapshot."""
+
+        def snapshot(connection: Connection) -> _T:
+            with connection.begin():
+                return work(connection)
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._readers, lambda: self._patiently(lambda: snapshot(self._mine(self._reading)))
+        )
+
+    def next_seq(self, connection: Connection, _last_known: int) -> int:
+        """Return the number of the next event, in the order of commits over all gateways.
+
+        The lock is held until the commit, so a number that can be seen has none missing below it.
+        """
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
+        highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
+        return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another gateway committed events; a hint, which may be lost."""
+        loop = asyncio.get_running_loop()
+
+        def hear() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(heard)
+
+        self._listener = threading.Thread(
+            target=self._listen, args=(hear,), name="store-listener", daemon=True
+        )
+        self._listener.start()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closing.set()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._readers.shutdown)
+        await loop.run_in_executor(None, self._writer.shutdown)
+        if self._listener is not None:
+            await loop.run_in_executor(None, self._listener.join)
+        for connection in tuple(self._connections):
+            self._drop(connection)
+        self._engine.dispose()
+
+    def _write(self, work: Callable[[Connection], _T]) -> _T:
+        sent: tuple[str, _T] | None = None
+
+        def transaction() -> _T:
+            nonlocal sent
+            connection = self._mine(self._engine)
+            if sent is not None and self._committed(connection, sent[0]):
+                return sent[1]
+            sent = None
+            with connection.begin():
+                xid = connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one()
+                result = work(connection)
+                sent = xid, result
+            return result
+
+        return self._patiently(transaction)
+
+    def _committed(self, connection: Connection, xid: str) -> bool:
+        """Tell whether a transaction whose COMMIT got no answer was committed."""
+        asked = text("SELECT pg_xact_status(CAST(:xid AS xid8))")
+        while True:
+            with connection.begin():
+                status = connection.execute(asked, {"xid": xid}).scalar_one()
+            if status != "in progress":
+                return bool(status == "committed")
+            time.sleep(_RETRY_FIRST_S)
+
+    def _patiently(self, attempt: Callable[[], _T]) -> _T:
+        give_up = time.monotonic() + _PATIENCE_S
+        delay_s = _RETRY_FIRST_S
+        while True:
+            try:
+                return attempt()
+            except (DBAPIError, psycopg.Error) as error:
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                failure = self._error(cause or error)
+                if not isinstance(failure, StoreUnavailableError):
+                    raise failure from error
+                if not isinstance(cause, _AGAIN):
+                    self._forget()
+                if self._closing.is_set() or time.monotonic() + delay_s > give_up:
+                    raise failure from error
+                time.sleep(delay_s)
+                delay_s = min(2 * delay_s, _RETRY_MAX_S)
+
+    def _error(self, cause: BaseException) -> StoreError:
+        message = str(cause).strip().partition("\n")[0]
+        if isinstance(cause, pg.UniqueViolation):
+            return StoreConflictError(message)
+        if isinstance(cause, pg.DiskFull):
+            return StoreFullError(f"{self.place}: {message}")
+        # An operational error without a code is a connection that broke or never was.
+        broken = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
+        if broken or isinstance(cause, (*_LOST, *_AGAIN, psycopg.InterfaceError)):
+            return StoreUnavailableError(f"{self.place}: {message}")
+        if isinstance(cause, pg.IdleInTransactionSessionTimeout):
+            return StoreUnavailableError(f"{self.place}: {message}")
+        return StoreError(f"a write failed: {message}")
+
+    def _mine(self, engine: Any) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = engine.connect()
+            self._connections.add(connection)
+        return connection
+
+    def _forget(self) -> None:
+        """Give up this thread's connection, which is broken."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        with suppress(DBAPIError, psycopg.Error):
+            connection.invalidate()
+            connection.close()
+
+    def _listen(self, heard: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    driver: Any = connection.connection.driver_connection
+                    driver.autocommit = True
+                    driver.execute(f"LISTEN {_CHANNEL}")
+                    # Whatever was said while nobody listened is looked up, not waited for.
+                    heard()
+                    while not self._closing.is_set():
+                        for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
+                            heard()
+            except (DBAPIError, psycopg.Error) as error:
+                _LOGGER.debug("Listening to the store was interrupted: %s", error)
+                self._closing.wait(_RETRY_MAX_S)
+
+    def _warn_before_upgrade(self, revision: str) -> None:
+        _LOGGER.warning(
+            "%s is upgraded from schema %s in place; a copy is yours to make (pg_dump)",
+            self.place,
+            revision,
+        )

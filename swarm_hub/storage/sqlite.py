@@ -1,0 +1,246 @@
+"""SQLite as SQLAlchemy Core sees it: one writing connection, a pool of reading ones."""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from swarm_hub.exceptions import (
+    StoreConflictError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from swarm_hub.storage import migrations
+from swarm_hub.util.files import sync_directory
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_READERS: Final = 2
+_WRITER_PRAGMAS: Final = (
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=5000",
+    "wal_autocheckpoint=1000",
+    "temp_store=MEMORY",
+    "cache_size=-8192",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+)
+_READER_PRAGMAS: Final = (
+    "query_only=ON",
+    "busy_timeout=5000",
+    "temp_store=MEMORY",
+    "cache_size=-2048",
+    "trusted_schema=OFF",
+)
+# https://sqlite.org/wal.html#the_wal_reset_bug: two connections can corrupt the WAL.
+_WAL_RESET_FIXED: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+
+
+# After an unclean stop a file up to this size is checked before anything is written to it, in
+# about a quarter of a second; a larger one is checked while the hub already runs.
+_CHECK_FIRST_MAX_BYTES: Final = 16 * 1024 * 1024
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What another try may get past: the disk's errors, a lock, a directory that became read-only.
+_PASSING: Final = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
+
+
+class SqliteDatabase:
+    """A database file with the schema in it; implements `Database`.
+
+    `unchecked` says after `open` that the last stop was unclean and the file too large to be
+    checked at once: call `check` beside the work.
+    """
+
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.unchecked = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+
+    async def open(self) -> None:
+        """Open the file, make or upgrade its schema; raises StoreError with what to do."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+
+    async def write(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` in one immediate transaction and commit it."""
+
+        def transaction() -> _T:
+            with self._translated(), self._write_connection.begin():
+                return work(self._write_connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
+
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` on a reading connection; it sees one consistent snapshot."""
+
+        def snapshot() -> _T:
+            with self._translated():
+                connection = self._reading_connection()
+                with connection.begin():
+                    return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, snapshot)
+
+    def next_seq(self, _connection: Connection, last_known: int) -> int:
+        """Return the number after the last one: nobody else writes here."""
+        return last_known + 1
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Do nothing: nobody else writes here."""
+
+    async def check(self) -> None:
+        """Look at every page; raises StoreDamagedError. Reading it all takes 15 ms a megabyte."""
+        await self.read(self._check)
+
+    async def close(self) -> None:
+        """Close every connection; the last one folds the WAL into the database file."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._readers.shutdown)
+        await loop.run_in_executor(self._writer, self._close_connections)
+        await loop.run_in_executor(None, self._writer.shutdown)
+
+    def _open(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unclean = _size(wal_of(self._path)) > 0
+            with self._translated():
+                self._write_connection = self._connect(_WRITER_PRAGMAS, "BEGIN IMMEDIATE")
+                if unclean and _size(self._path) <= _CHECK_FIRST_MAX_BYTES:
+                    self._check(self._write_connection)
+                    self._write_connection.rollback()
+                self.unchecked = unclean and _size(self._path) > _CHECK_FIRST_MAX_BYTES
+                with self._write_connection.begin():
+                    migrations.bring_to_head(
+                        self._write_connection, str(self._path), self._copy_before_upgrade
+                    )
+        except StoreUnavailableError as error:
+            raise StoreError(
+                f"{error}; check that the directory exists, is writable and has free space"
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"{self._path}: the database can't be opened ({error.strerror}); check that the "
+                "directory exists, is writable and has free space"
+            ) from error
+        if not _has_wal_reset_fix(sqlite3.sqlite_version_info):
+            _LOGGER.warning(
+                "SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); only one "
+                "connection writes here, so don't open the database with other programs that "
+                "write while the hub runs",
+                sqlite3.sqlite_version,
+            )
+
+    def _check(self, connection: Connection) -> None:
+        finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if finding != "ok":
+            raise StoreDamagedError(str(self._path), str(finding).partition("\n")[0])
+
+    def _copy_before_upgrade(self, revision: str) -> None:
+        copy = self._path.with_name(f"{self._path.name}.schema-{revision}")
+        unfinished = copy.with_name(f"{copy.name}.tmp")
+        unfinished.unlink(missing_ok=True)
+        with (
+            closing(sqlite3.connect(self._path)) as source,
+            closing(sqlite3.connect(unfinished)) as target,
+        ):
+            source.backup(target)
+        unfinished.replace(copy)
+        sync_directory(copy.parent)
+        _LOGGER.info("The database as it was before the upgrade is kept in %s", copy)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise the store's own errors instead of the driver's."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise self._error(cause or error) from error
+
+    def _error(self, cause: BaseException) -> StoreError:
+        # Extended codes keep the primary one in their low byte.
+        code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return StoreFullError(f"{self._path}: no space left on the disk")
+        if code in _DAMAGED:
+            return StoreDamagedError(str(self._path), str(cause))
+        if code in _PASSING:
+            return StoreUnavailableError(f"{self._path}: {cause}")
+        if code == sqlite3.SQLITE_CONSTRAINT and "UNIQUE" in str(cause):
+            return StoreConflictError(str(cause))
+        return StoreError(f"a write failed: {cause}")
+
+    def _connect(self, pragmas: tuple[str, ...], begin: str) -> Connection:
+        engine = create_engine(
+            f"sqlite:///{self._path}",
+            poolclass=NullPool,
+            connect_args={"isolation_level": None, "check_same_thread": False},
+        )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: sqlite3.Connection, _record: object) -> None:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+
+        # pysqlite's own transactions start too late and deferred (SQLITE_BUSY_SNAPSHOT).
+        @event.listens_for(engine, "begin")
+        def begin_transaction(connection: Connection) -> None:
+            connection.connection.cursor().execute(begin)
+
+        connection = engine.connect()
+        self._connections.append(connection)
+        return connection
+
+    def _reading_connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect(_READER_PRAGMAS, "BEGIN")
+        return connection
+
+    def _close_connections(self) -> None:
+        for connection in reversed(self._connections):
+            connection.close()
+        self._connections.clear()
+
+
+def wal_of(path: Path) -> Path:
+    """Return where a database's write-ahead log is; a clean stop leaves none."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _has_wal_reset_fix(version: tuple[int, ...]) -> bool:
+    return version >= _WAL_RESET_FIXED[0] or any(
+        version[:2] == fixed[:2] and version >= fixed for fixed in _WAL_RESET_FIXED
+    )

@@ -1,0 +1,18 @@
+"""What a caller hands to the writer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.sql.dml import UpdateBase
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One statement with its parameter rows (executemany).
+
+    It looks at no table but its own, so that the writer may put it before writes to others.
+    """
+
+    statement: UpdateBase
+    rows: Sequence[Mapping[str, Any]]

@@ -1,0 +1,125 @@
+"""Every released schema is brought to the newest one, whole or not at all."""
+
+import asyncio
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.job import JobState
+from swarm_hub.storage import Store, inbox, jobs, leases, schema
+from swarm_hub.util.clock import Clock
+
+SCHEMAS = Path(__file__).parent / "schemas"
+RUNNING_JOB = "01KAXXXXXXXXXXXXXXXXXXXXX2"
+FINISHED_JOB = "01KAXXXXXXXXXXXXXXXXXXXXX1"
+
+
+def old_database(folder: Path, revision: str) -> Path:
+    """Make a database as an older swarm_hub left it."""
+    path = folder / "swarm_hub.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((SCHEMAS / f"{revision}.sql").read_text())
+    return path
+
+
+async def opened(path: Path) -> Store:
+    store = Store.on_file(path, Clock())
+    await store.open()
+    return store
+
+
+def declared(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return each table's columns with type, NOT NULL, default and key, and STRICT or not."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM pragma_table_list")]
+        found = {name: list(database.execute(f"PRAGMA table_info({name})")) for name in names}
+        kinds = database.execute("SELECT name, wr, strict FROM pragma_table_list")
+        return {name: [*found[name], (wr, strict)] for name, wr, strict in kinds}
+
+
+def test_there_is_a_copy_of_every_schema_but_the_newest() -> None:
+    assert sorted(path.stem for path in SCHEMAS.glob("*.sql")) == list(schema.REVISIONS[:-1])
+
+
+@pytest.mark.parametrize("revision", schema.REVISIONS[:-1])
+async def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, revision: str) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    path = old_database(old, revision)
+    for each in (path, new / "swarm_hub.db"):
+        store = await opened(each)
+
+        def differences(connection: Connection) -> list[Any]:
+            context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+            return list(compare_metadata(context, schema.metadata))
+
+        assert await store.read(differences) == []
+        await store.close()
+    assert declared(path) == declared(new / "swarm_hub.db")
+
+
+@pytest.mark.parametrize("revision", schema.REVISIONS[:-1])
+async def test_an_upgrade_keeps_every_row(tmp_path: Path, revision: str) -> None:
+    store = await opened(old_database(tmp_path, revision))
+    assert await store.change(leases.adopt, "gateway", starting=True) == {RUNNING_JOB: 2}
+    left, cutting, shards, held = await store.read(jobs.unfinished, RUNNING_JOB)
+    assert (left.state, cutting.n_items, len(shards), len(held)) == (JobState.RUNNING, 60, 1, 1)
+    finished = await store.read(jobs.get, FINISHED_JOB)
+    assert finished is not None
+    assert (finished.state, finished.result_inline) == (JobState.COMPLETED, b"1770")
+    assert await store.read(jobs.by_idempotency_key, "key-a") == (FINISHED_JOB, "digest")
+    assert await store.read(jobs.was_pruned, "01KAOLD")
+    assert [e.assignment_id for e in await store.read(inbox.open_entries)] == ["01KAOTHER.1.1"]
+    (done,) = await store.read(inbox.undelivered)
+    assert (done.result.assignment_id, done.result.body) == ("01KAOTHER.2.1", b"y")
+    assert store.last_seq == 8
+    await store.close()
+
+
+async def test_the_database_as_it_was_is_kept_beside(tmp_path: Path) -> None:
+    path = old_database(tmp_path, "0001")
+    before = sorted(sqlite3.connect(path).iterdump())
+    store = await opened(path)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "swarm_hub.db.schema-0001")) as copy:
+        assert sorted(copy.iterdump()) == before
+
+
+async def test_a_failed_upgrade_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_database(tmp_path, "0001")
+    with closing(sqlite3.connect(path)) as database:
+        # The last step of the upgrade meets a name that is taken.
+        database.execute("CREATE INDEX shards_open ON shards (state)")
+        before = sorted(database.iterdump())
+    with pytest.raises(StoreError, match="shards_open"):
+        await opened(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert sorted(database.iterdump()) == before
+
+
+async def test_a_database_at_head_is_opened_without_alembic(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "swarm_hub.db")
+    await store.close()
+    program = (
+        "import asyncio, sys\nfrom pathlib import Path\n"
+        "from swarm_hub.storage import Store\nfrom swarm_hub.util.clock import Clock\n"
+        "async def main():\n"
+        "    store = Store.on_file(Path(sys.argv[1]), Clock())\n"
+        "    await store.open()\n    await store.close()\n"
+        "asyncio.run(main())\nassert not [m for m in sys.modules if m.startswith('alembic')]\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "swarm_hub.db")
+    )
+    assert await process.wait() == 0
