@@ -1,5 +1,6 @@
 """From a configuration directory to a hub that is set up and started."""
 
+import asyncio
 import logging
 import platform
 from pathlib import Path
@@ -11,6 +12,9 @@ from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.setup import Plan, SetupFailure
 from swarm_hub.storage import Store
+from swarm_hub.storage.backup import Source
+from swarm_hub.storage.restore import finish_restore
+from swarm_hub.storage.schedule import BackupSchedule
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -25,12 +29,21 @@ def check(config_dir: Path) -> tuple[Configuration, Plan]:
     return configuration, planned
 
 
+def backup_source(configuration: Configuration) -> Source:
+    """Return what a backup of this hub saves."""
+    storage, folder = configuration.storage, configuration.directory
+    database = None if storage.shared else storage.path(folder)
+    return Source(folder, configuration.hub.name, database)
+
+
 async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     """Return a running hub; raises HubError, with nothing left behind, when it can't play its role.
 
     The caller holds the directory's lock.
     """
     clock = clock or Clock()
+    # Before anything is read: the configuration may be half way to its place.
+    await asyncio.to_thread(finish_restore, config_dir)
     configuration, planned = check(config_dir)
     store = Store.at(configuration.storage.url, config_dir, clock)
     await store.open()
@@ -42,6 +55,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start()
+        _schedule_backups(hub, configuration)
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
         if failures:
@@ -59,3 +73,17 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
         await hub.stop()
         raise
     return hub
+
+
+def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
+    backup = configuration.storage.backup
+    if backup is None:
+        return
+    schedule = BackupSchedule(
+        backup_source(configuration),
+        configuration.directory / backup.directory,
+        backup.every,
+        backup.keep,
+        hub.clock,
+    )
+    hub.tasks.every(schedule.look_every_s, schedule.look, "backups")

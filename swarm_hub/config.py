@@ -33,12 +33,22 @@ class HubConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupConfig:
+    """`storage: backup:`: how often (in seconds), how many are kept, and where."""
+
+    every: float
+    keep: int
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """`storage:`: where the store is and how much space it leaves free."""
+    """`storage:`: where the store is, how much space it leaves free, and its own backups."""
 
     url: str
     min_free: int
     on_damage: str
+    backup: BackupConfig | None = None
 
     @property
     def shared(self) -> bool:
@@ -162,11 +172,20 @@ def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
     return cv.section({vol.Optional("name", default=default_name): name}, HubConfig)
 
 
+_BACKUP_SCHEMA: Final = cv.section(
+    {
+        vol.Optional("every", default="24h"): cv.positive_duration,
+        vol.Optional("keep", default=7): cv.integer(1, 10_000),
+        vol.Optional("directory", default="backups"): vol.All(str, vol.Length(min=1, max=1024)),
+    },
+    BackupConfig,
+)
 _STORAGE_SCHEMA: Final = cv.section(
     {
         vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url,
         vol.Optional("min_free", default="64MiB"): cv.size,
         vol.Optional("on_damage", default="stop"): cv.one_of("stop", "restore"),
+        vol.Optional("backup"): _BACKUP_SCHEMA,
     },
     StorageConfig,
 )

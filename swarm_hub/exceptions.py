@@ -71,6 +71,10 @@ class StoreDamagedError(StoreError):
         self.finding = finding
 
 
+class BackupError(StoreError):
+    """A backup can't be made, or a file can't be restored; nothing was changed."""
+
+
 # Errors of the disk, the server or a full queue: no fault of what was to be written.
 PASSING_ERRORS: Final = (
     StoreBusyError,

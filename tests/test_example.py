@@ -22,6 +22,7 @@ from swarm_hub.util.yaml_loader import load_yaml
 _EXAMPLE = Path(__file__).parents[1] / "configuration.yaml.example"
 # A platform that is not the default one stands behind a `#`, as a section of one line.
 _OTHER_PLATFORM = re.compile(r"^# (\w+: \{platform: .*\})$", re.MULTILINE)
+_BACKUP = re.compile(r"^  # (backup: \{.*\})$", re.MULTILINE)
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
 
 
@@ -69,7 +70,19 @@ def test_the_example_is_valid_and_loads_every_component(directory: Path) -> None
 
 def test_it_names_the_sections_of_the_core(example: Configuration) -> None:
     assert set(example.sections["hub"]) == {field.name for field in fields(HubConfig)}
-    assert set(example.sections["storage"]) == {field.name for field in fields(StorageConfig)}
+    shown = {*example.sections["storage"], "backup"}
+    assert shown == {field.name for field in fields(StorageConfig)}
+
+
+def test_the_backups_that_are_commented_out_are_shown_with_their_defaults(tmp_path: Path) -> None:
+    (backup,) = _BACKUP.findall(_EXAMPLE.read_text("utf-8"))
+    found = []
+    for shown in (backup, "backup:"):
+        (tmp_path / "configuration.yaml").write_text(f"storage:\n  {shown}\n")
+        configuration = read_configuration(tmp_path, "hub")
+        assert configuration.problems == ()
+        found.append(configuration.storage.backup)
+    assert found[0] == found[1] is not None
 
 
 def test_the_store_is_where_it_is_without_the_section(

@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "doctor": ("doctor", "doctor", "Look for what would keep a hub from working here."),
     "key": ("hub", "key", "Show this hub's keys."),
     "token": ("token", "token", "Create, list and revoke API tokens."),
+    "backup": ("backup", "backup", "Save a hub to one file, also while it runs."),
+    "restore": ("backup", "restore", "Bring a configuration directory back from a backup."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show, cancel jobs and fetch results."),
     "node": ("nodes", "node", "List, ban and unban nodes."),

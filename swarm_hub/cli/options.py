@@ -14,6 +14,7 @@ from swarm_hub.const import (
     CONFIG_FILE,
     DEFAULT_API_PORT,
     DEFAULT_URL,
+    RESTORE_FILE,
     STORAGE_DIR,
 )
 from swarm_hub.exceptions import HubError
@@ -77,12 +78,23 @@ def note(text: str) -> None:
 
 def working_dir(config_dir: Path) -> Path:
     """Return an existing configuration directory; raises HubError with what to do."""
+    if (config_dir / RESTORE_FILE).is_file():
+        _finish_restore(config_dir)
     if not (config_dir / CONFIG_FILE).is_file():
         raise HubError(
             f"{config_dir}: there is no {CONFIG_FILE}; make one with: "
             f"swarm-hub init -c {os.fspath(config_dir)}"
         )
     return config_dir
+
+
+def _finish_restore(config_dir: Path) -> None:
+    """Carry an interrupted restore to its end; until then the directory is none of a hub."""
+    from swarm_hub.runner import locked
+    from swarm_hub.storage.restore import finish_restore
+
+    with locked(config_dir):
+        finish_restore(config_dir)
 
 
 def _configured_url(config_dir: Path) -> str:

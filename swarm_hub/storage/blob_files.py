@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from swarm_hub.storage.backup_lock import files_removable
 from swarm_hub.util.files import write_atomic
 from swarm_hub.util.hashing import sha256_hex
 
@@ -64,16 +65,24 @@ class BlobFiles:
             yield view
 
     def remove(self, shas: Iterable[str]) -> int:
-        """Delete files, but not those just put, whose rows may still commit; returns how many."""
-        return sum(self._remove(self.path(sha)) for sha in shas)
+        """Delete files, but not those just put, whose rows may still commit; returns how many.
+
+        While a backup runs all stay, as orphans for a later sweep.
+        """
+        with files_removable(self._directory.parent) as removable:
+            return sum(self._remove(self.path(sha)) for sha in shas) if removable else 0
 
     def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many."""
+        """Delete files without a row that are older than `grace_s`; returns how many.
+
+        While a backup runs nothing is deleted.
+        """
         removed = 0
         oldest = time.time() - grace_s
-        for path in self._directory.glob("??/*"):
-            if path.name not in known and path.stat().st_mtime < oldest:
-                removed += self._remove(path)
+        with files_removable(self._directory.parent) as removable:
+            for path in self._directory.glob("??/*") if removable else ():
+                if path.name not in known and path.stat().st_mtime < oldest:
+                    removed += self._remove(path)
         return removed
 
     def _fresh(self, sha: str) -> bool:

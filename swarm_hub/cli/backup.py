@@ -1,0 +1,166 @@
+"""Commands that save a hub to one file and bring it back."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import click
+
+from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.config import Configuration, read_configuration
+from swarm_hub.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from swarm_hub.storage.archive import Manifest, Progress
+
+_DEFAULT_FOLDER: Final = "backups"
+# What a PostgreSQL address may say after `?` without giving a secret away.
+_HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
+
+
+@click.command()
+@config_option
+@click.option(
+    "--to",
+    metavar="FILE_OR_DIR",
+    help="A new file, or a directory; default: backups/ in the configuration directory.",
+)
+@json_option
+def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
+    """Save a hub to one file, also while it runs; exit 1 when something could not be saved."""
+    from swarm_hub.bootstrap import backup_source
+    from swarm_hub.storage.backup import make_backup, new_file
+
+    configuration = _configuration(working_dir(config_dir))
+    source, now = backup_source(configuration), time.time()
+    target = Path(to) if to else config_dir / _DEFAULT_FOLDER
+    if to is None or to.endswith(os.sep) or target.is_dir():
+        target = new_file(target, source.hub, now)
+    with _progress_bar() as progress:
+        made = make_backup(source, target, now, progress)
+    for problem in made.problems:
+        note(problem)
+    if configuration.storage.shared:
+        note(f"The database is not in it; save that with: {_dump(configuration.storage.url)}")
+    if as_json:
+        described = _described(made.manifest)
+        print_json(
+            {
+                "path": str(made.path),
+                "size_bytes": made.size_bytes,
+                **described,
+                "problems": list(made.problems),
+            }
+        )
+    else:
+        click.echo(made.path)
+    return 1 if made.problems else 0
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option
+@json_option
+@click.option("--yes", is_flag=True, help="Replace a hub that is there without asking.")
+def restore(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
+    """Bring a configuration directory to the state in FILE; what is there is moved aside."""
+    from swarm_hub.runner import locked
+    from swarm_hub.storage import restore as restoring
+    from swarm_hub.storage.hub_files import holds_hub
+
+    manifest = restoring.read_manifest(file)
+    restoring.check_place(config_dir, file)
+    config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(config_dir):
+        restoring.finish_restore(config_dir)
+        if holds_hub(config_dir) and not yes:
+            _ask(config_dir, manifest)
+        with _progress_bar() as progress:
+            done = restoring.restore(
+                file, config_dir, database=_database(config_dir), progress=progress
+            )
+    if done.replaced is not None:
+        note(f"The files that were there are in {done.replaced}")
+    for missing in done.manifest.missing:
+        note(f"The backup lacks {missing}, which could not be saved when it was made")
+    note(f"Restored {done.manifest.hub} as of {done.manifest.time} to {config_dir}")
+    if not as_json:
+        return
+    replaced = None if done.replaced is None else str(done.replaced)
+    print_json({"config_dir": str(config_dir), **_described(done.manifest), "replaced": replaced})
+
+
+def _configuration(config_dir: Path) -> Configuration:
+    configuration = read_configuration(config_dir, "hub")
+    # A backup of the default database would be the wrong one, and nobody would notice.
+    wrong = [each for each in configuration.problems if each.path.startswith("storage")]
+    if wrong:
+        raise ConfigError(wrong)
+    return configuration
+
+
+def _database(config_dir: Path) -> Path | None:
+    """Return where the present configuration has its database; None where it can't be read."""
+    try:
+        storage = _configuration(config_dir).storage
+    except ConfigError:
+        return None
+    return None if storage.shared else storage.path(config_dir)
+
+
+def _ask(config_dir: Path, manifest: "Manifest") -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{config_dir} holds a hub; say --yes to move its files aside")
+    click.confirm(
+        f"{config_dir} holds a hub. Move its files aside and restore {manifest.hub} "
+        f"as of {manifest.time}?",
+        abort=True,
+        err=True,
+    )
+
+
+def _described(manifest: "Manifest") -> dict[str, Any]:
+    return {
+        "hub": manifest.hub,
+        "time": manifest.time,
+        "db_id": manifest.db_id,
+        "schema": manifest.schema,
+        "files": len(manifest.members),
+    }
+
+
+def _dump(url: str) -> str:
+    """Return the command that saves a PostgreSQL database; it asks for the password itself."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.netloc.rpartition("@")[0].partition(":")[0]
+    options = [(key, text) for key, text in parse_qsl(parts.query) if key in _HARMLESS_OPTIONS]
+    address = f"postgresql://{f'{user}@' if user else ''}{host}{parts.path}"
+    if options:
+        address += f"?{urlencode(options)}"
+    return f"pg_dump --format=custom --file=swarm_hub.dump {shlex.quote(address)}"
+
+
+@contextmanager
+def _progress_bar() -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    # In a pipe or a log the bar would leave empty lines only.
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
+        )

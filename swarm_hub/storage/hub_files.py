@@ -1,0 +1,63 @@
+"""Which files of a configuration directory make up a hub, beside its database and blobs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from swarm_hub.const import (
+    ADMIN_TOKEN_FILE,
+    CONFIG_FILE,
+    CUSTOM_COMPONENTS_DIR,
+    STORAGE_DIR,
+    TOKENS_FILE,
+)
+
+BLOBS_DIR: Final = "blobs"
+# A database in WAL mode is all of these together; one alone is damaged or old.
+DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+REPLACED_PREFIX: Final = "replaced."
+YAML_SUFFIXES: Final = (".yaml", ".yml")
+TOKEN_FILES: Final = (TOKENS_FILE, ADMIN_TOKEN_FILE)
+
+
+def configuration_files(config_dir: Path) -> list[str]:
+    """Return the YAML files and custom components, relative to the directory."""
+    return sorted(_configuration_files(config_dir))
+
+
+def private_files(config_dir: Path) -> list[str]:
+    """Return the names of the keys and tokens in `.storage`."""
+    storage = config_dir / STORAGE_DIR
+    keys = [path.name for path in storage.glob("*.key") if path.is_file()]
+    return sorted([*keys, *(name for name in TOKEN_FILES if (storage / name).is_file())])
+
+
+def holds_hub(config_dir: Path) -> bool:
+    """Whether the directory is one of a hub."""
+    return (config_dir / CONFIG_FILE).is_file() or bool(private_files(config_dir))
+
+
+def _configuration_files(config_dir: Path) -> Iterator[str]:
+    root = config_dir.resolve()
+    for folder, folders, names in os.walk(root):
+        within = Path(folder).relative_to(root)
+        folders[:] = [each for each in folders if _is_ours(root / within / each, within)]
+        custom = within.parts[:1] == (CUSTOM_COMPONENTS_DIR,)
+        for name in names:
+            path = root / within / name
+            wanted = custom or path.suffix in YAML_SUFFIXES
+            # The reader of the configuration refuses what leads out of the directory, too.
+            if wanted and path.is_file() and path.resolve().is_relative_to(root):
+                yield (within / name).as_posix()
+
+
+def _is_ours(folder: Path, parent: Path) -> bool:
+    """Whether to look into a folder: not into caches, stores, old states and other hubs."""
+    return not (
+        folder.name.startswith(".")
+        or folder.name == "__pycache__"
+        or (folder.name == BLOBS_DIR and parent.parts[:1] != (CUSTOM_COMPONENTS_DIR,))
+        or folder.name.startswith(REPLACED_PREFIX)
+        or (folder / STORAGE_DIR).is_dir()
+    )
