@@ -21,7 +21,7 @@ from swarm_hub.exceptions import StoreError
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine import SqliteDatabase
 from swarm_hub.storage.writer import Write
-from swarm_hub.util.files import write_atomic
+from swarm_hub.util.files import sync_directory, sync_file, write_atomic
 from swarm_hub.util.hashing import sha256_hex
 
 # A file put this recently is not deleted, whatever the rows say.
@@ -42,6 +42,7 @@ class BlobStore:
         self._database = database
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}
+        self._named: set[Path] = set()
 
     async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
         """Bring `data` to disk; returns its hash and the row to commit with whatever refers to it.
@@ -100,7 +101,23 @@ class BlobStore:
             known = path.is_file() and path.stat().st_size == len(data)
         if not known:
             write_atomic(path, data, durable=durable)
+        if durable:
+            self._sync_known(path, synced=not known)
         return sha
+
+    def _sync_known(self, path: Path, synced: bool) -> None:
+        """Make a file that is there survive a power loss, and the names of its directories.
+
+        Whoever wrote it may not have synced it: a cache never does, another thread may be on
+        its way, and a process may have been killed before.
+        """
+        if not synced:
+            sync_file(path)
+            sync_directory(path.parent)
+        if path.parent not in self._named:
+            sync_directory(self._directory)
+            sync_directory(self._directory.parent)
+            self._named.add(path.parent)
 
     def _read_file(self, sha: str) -> bytes | None:
         try:
