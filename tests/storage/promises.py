@@ -69,11 +69,14 @@ class Promises:
 
     def _broken(self, database: Path, ids: Iterable[str]) -> list[str]:
         with closing(look(database)) as connection:
-            return [
-                broken
-                for about in dict.fromkeys(ids)
-                for broken in self._broken_about(connection, database.parent / "blobs", about)
-            ]
+            try:
+                return [
+                    broken
+                    for about in dict.fromkeys(ids)
+                    for broken in self._broken_about(connection, database.parent / "blobs", about)
+                ]
+            except sqlite3.DatabaseError as error:
+                return [f"the database can't be read: {error}"]
 
     def _broken_about(
         self, connection: sqlite3.Connection, blobs: Path, about: str
@@ -170,9 +173,14 @@ def twice_or_torn(database: Path) -> list[str]:
         "damage": "SELECT quick_check FROM pragma_quick_check WHERE quick_check <> 'ok'",
     }
     with closing(look(database)) as connection:
-        return [
-            f"{what}: {row}" for what, query in rules.items() for row in connection.execute(query)
-        ]
+        try:
+            return [
+                f"{what}: {row}"
+                for what, query in rules.items()
+                for row in connection.execute(query)
+            ]
+        except sqlite3.DatabaseError as error:
+            return [f"the database can't be read: {error}"]
 
 
 def damaged_blobs(database: Path) -> list[str]:
