@@ -40,13 +40,16 @@ class Store:
 
     async def open(self) -> None:
         """Open the database and start the writer; raises StoreError with what to do."""
-        await self._database.open()
-        self.db_id = await self._database.write(meta.database_id)
+        try:
+            await self._database.open()
+            self.db_id = await self._database.write(meta.database_id)
+            last_seq = await self._database.read(events.last_seq)
+        except BaseException:
+            # A damaged file is moved aside by its owner: nothing of ours may hold it open.
+            await self._database.close()
+            raise
         self._writer = Writer(
-            self._database,
-            self._clock,
-            await self._database.read(events.last_seq),
-            lambda event: self._publish(event),
+            self._database, self._clock, last_seq, lambda event: self._publish(event)
         )
         # The writer outlives the hub's task supervisor: stop hooks still write.
         self._writer_task = asyncio.get_running_loop().create_task(
