@@ -179,7 +179,7 @@ def test_a_blob_whose_row_is_on_disk_has_its_file_whoever_wrote_it(
     for operation in read_log(tmp_path / "log"):
         disk.apply(operation)
         opened |= operation.kind == "A"
-        for _ in range(4 * opened):
+        for _ in range(2 * opened):
             write_image(disk.after_power_loss(rng), tmp_path / "image")
             lost += damaged_blobs(tmp_path / "image" / DATABASE)
             shutil.rmtree(tmp_path / "image")
