@@ -118,7 +118,9 @@ def _life(store: Store, name: str, seed: float, says: int) -> NoReturn:
 
 def _has_tables(database: Path) -> bool:
     """Return whether a life came far enough to make the tables, which come all at once."""
-    if not database.is_file():
+    # With a rollback journal the kill came before WAL mode, and so before the tables; a reader
+    # that must not write can't roll it back.
+    if not database.is_file() or database.with_name(f"{database.name}-journal").exists():
         return False
     with closing(look(database)) as connection:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
