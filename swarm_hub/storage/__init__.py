@@ -85,6 +85,7 @@ class Store:
             self.db_id = await self._database.write(meta.database_id)
             await self._feed.open()
         except BaseException:
+            # A damaged file is moved aside by its owner: nothing of ours may hold it open.
             await self._database.close()
             raise
         # The writer outlives the hub's task supervisor: stop hooks still write.
@@ -214,7 +215,11 @@ class Store:
         **kwargs: _P.kwargs,
     ) -> _T:
         """Run a query function of this package on a consistent snapshot."""
-        return await self._database.read(lambda connection: query(connection, *args, **kwargs))
+        try:
+            return await self._database.read(lambda connection: query(connection, *args, **kwargs))
+        except StoreDamagedError as error:
+            self._damaged(error)
+            raise
 
     async def close(self) -> None:
         """Write what is left and close the files; a closed store stays closed."""

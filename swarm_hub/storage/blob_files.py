@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_hub.storage.backup_lock import files_removable
-from swarm_hub.util.files import write_atomic
+from swarm_hub.util.files import sync_directory, sync_file, write_atomic
 from swarm_hub.util.hashing import sha256_hex
 
 # A file put this recently is not deleted, whatever the rows say.
@@ -27,6 +27,7 @@ class BlobFiles:
         self._directory = directory
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}
+        self._named: set[Path] = set()
 
     def path(self, sha: str) -> Path:
         """Return where the file of a blob is."""
@@ -40,6 +41,8 @@ class BlobFiles:
             known = path.is_file() and path.stat().st_size == len(data)
         if not known:
             write_atomic(path, data, durable=durable)
+        if durable:
+            self._sync(path, written=not known)
 
     def get(self, sha: str) -> bytes | None:
         """Return the bytes of a file, whatever they are; None where there is none."""
@@ -84,6 +87,20 @@ class BlobFiles:
                 if path.name not in known and path.stat().st_mtime < oldest:
                     removed += self._remove(path)
         return removed
+
+    def _sync(self, path: Path, *, written: bool) -> None:
+        """Make a file that is there survive a power loss, and the names of its directories.
+
+        Whoever wrote it may not have synced it: a cache never does, another thread may be on
+        its way, and a process may have been killed before.
+        """
+        if not written:
+            sync_file(path)
+            sync_directory(path.parent)
+        if path.parent not in self._named:
+            sync_directory(self._directory)
+            sync_directory(self._directory.parent)
+            self._named.add(path.parent)
 
     def _fresh(self, sha: str) -> bool:
         """Whether this process put the blob a moment ago."""

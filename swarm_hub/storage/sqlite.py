@@ -137,15 +137,10 @@ class SqliteDatabase:
                     migrations.bring_to_head(
                         self._write_connection, str(self._path), self._copy_before_upgrade
                     )
-        except StoreUnavailableError as error:
-            raise StoreError(
-                f"{error}; check that the directory exists, is writable and has free space"
-            ) from error
+        except (StoreUnavailableError, StoreFullError) as error:
+            raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
         except OSError as error:
-            raise StoreError(
-                f"{self._path}: the database can't be opened ({error.strerror}); check that the "
-                "directory exists, is writable and has free space"
-            ) from error
+            raise self._cannot_open(error.strerror) from error
         if not _has_wal_reset_fix(sqlite3.sqlite_version_info):
             _LOGGER.warning(
                 "SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); only one "
@@ -153,6 +148,12 @@ class SqliteDatabase:
                 "write while the hub runs",
                 sqlite3.sqlite_version,
             )
+
+    def _cannot_open(self, why: str) -> StoreError:
+        return StoreError(
+            f"{self._path}: the database can't be opened ({why}); check that the directory "
+            "exists, is writable and has free space"
+        )
 
     def _check(self, connection: Connection) -> None:
         finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()

@@ -32,6 +32,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         sync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file survive a power loss, whoever wrote them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and new names inside `path` survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

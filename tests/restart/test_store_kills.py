@@ -1,0 +1,39 @@
+"""The store keeps its word over a hundred kills: see store_lives.py and docs/durability.md."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+KILLS = 150
+# A later run can be given the seed that a failure printed.
+SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4), "big"))
+
+
+def kill_lives(folder: Path, kills: int, *kind: str) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.restart.store_lives", folder, str(kills), str(SEED), *kind],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, f"seed {SEED}: {ended.stderr[-4000:]}"
+    found: dict[str, Any] = json.loads(ended.stdout)
+    print({name: value for name, value in found.items() if name != "broken"})
+    return found
+
+
+def test_nothing_acknowledged_is_lost_or_counted_twice_over_a_hundred_kills(
+    tmp_path: Path,
+) -> None:
+    found = kill_lives(tmp_path, KILLS)
+    assert found["broken"] == [], f"seed {SEED} (set SWARM_HUB_TEST_SEED to run it again)"
+    assert found["kills"] == KILLS
+    # Fewer would mean that the lives did nothing worth killing.
+    assert found["acknowledged"] > KILLS * 10
+    assert found["files"] > 10
+
+
+def test_a_store_that_acknowledges_before_its_commit_is_caught(tmp_path: Path) -> None:
+    assert kill_lives(tmp_path, 40, "early")["broken"]
