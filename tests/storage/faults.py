@@ -100,7 +100,7 @@ class FaultFs:
         """Return the environment of a process with everything below `folder` on this disk.
 
         `log` is where the operations go (see powerloss.py), `control` a file of `Space.make`;
-        both are outside of `folder`.
+        both are outside of `folder`, which exists.
         """
         given = {"FAULTFS_DIR": folder, "FAULTFS_LOG": log, "FAULTFS_CONTROL": control}
         named = {name: str(path) for name, path in given.items() if path is not None}
