@@ -67,11 +67,11 @@ class BlobFiles:
         """Delete files, but not those just put, whose rows may still commit; returns how many."""
         return sum(self._remove(self.path(sha)) for sha in shas)
 
-    def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many."""
+    def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
+        """Delete files of a directory without a row, older than `grace_s`; returns how many."""
         removed = 0
         oldest = time.time() - grace_s
-        for path in self._directory.glob("??/*"):
+        for path in self._directory.glob(f"{prefix}/*"):
             if path.name not in known and path.stat().st_mtime < oldest:
                 removed += self._remove(path)
         return removed

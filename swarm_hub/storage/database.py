@@ -5,11 +5,22 @@ thread a transaction instead of one a statement (docs/adr/002-storage-threads.md
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from swarm_hub.storage.chunk import Chunk
+
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a database takes on its disk; of that, what it could give back."""
+
+    used_bytes: int
+    free_bytes: int
 
 
 class Database(Protocol):
@@ -39,6 +50,12 @@ class Database(Protocol):
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called on the loop when another hub may have written something."""
+
+    async def space(self) -> Space:
+        """Return what the database takes on its disk."""
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Give up to that many free pages back to the disk, where the database can do that."""
 
     async def close(self) -> None:
         """Close every connection."""

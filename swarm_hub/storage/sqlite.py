@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -22,6 +23,8 @@ from swarm_hub.exceptions import (
     StoreUnavailableError,
 )
 from swarm_hub.storage import migrations
+from swarm_hub.storage.chunk import Chunk
+from swarm_hub.storage.database import Space
 from swarm_hub.util.files import sync_directory
 
 _LOGGER = logging.getLogger(__name__)
@@ -117,6 +120,25 @@ class SqliteDatabase:
         """Look at every page; raises StoreDamagedError. Reading it all takes 15 ms a megabyte."""
         await self.read(self._check)
 
+    async def space(self) -> Space:
+        """Return what the file and its log take; free pages of the file count as free."""
+
+        def look(connection: Connection) -> Space:
+            pages, free, page_bytes = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            log_bytes = _size(wal_of(self._path))
+            return Space((pages - free) * page_bytes + log_bytes, free * page_bytes)
+
+        return await self.read(look)
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Move up to that many free pages to the end of the file and cut them off."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer, self._give_back, pages
+        )
+
     async def close(self) -> None:
         """Close every connection; the last one folds the WAL into the database file."""
         loop = asyncio.get_running_loop()
@@ -154,6 +176,23 @@ class SqliteDatabase:
                 "write while the hub runs",
                 sqlite3.sqlite_version,
             )
+
+    def _give_back(self, pages: int) -> Chunk:
+        began = time.monotonic()
+        with self._translated():
+            with self._write_connection.begin():
+                driver = self._write_connection.connection.cursor()
+                (before,) = driver.execute("PRAGMA freelist_count").fetchone()
+                # One step of the statement frees one page.
+                driver.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+                (after,) = driver.execute("PRAGMA freelist_count").fetchone()
+                driver.close()
+            if after == 0:
+                # Until then the file has its old length.
+                driver = self._write_connection.connection.cursor()
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                driver.close()
+        return Chunk(before - after, 0 < after < before, began)
 
     def _check(self, connection: Connection) -> None:
         finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
