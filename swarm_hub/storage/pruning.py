@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -38,6 +39,11 @@ _G = schema.gateways
 
 # Many small jobs share the commit of a chunk, until it has taken this long.
 _CHUNK_S: Final = 0.02
+# Freeing the pages of a body costs as much as a row for each of these bytes: 1.2 ms for 60 KB,
+# 15 µs for a row.
+_BYTES_LIKE_A_ROW: Final = 800
+# Results that are in the rows of jobs removed together, beyond the first.
+_INLINE_AT_ONCE_BYTES: Final = 512 * 1024
 # What a row of a job takes in the database, roughly; only `budget` looks at it, for a while.
 _ROW_BYTES: Final = 200
 
@@ -52,20 +58,25 @@ _UNSWEPT: Final = (
     .with_for_update(skip_locked=True)
 )
 _SWEPT: Final = update(_T).where(_T.c.job_id == bindparam("b_id")).values(rows_left=0)
+_RESULTS_LEFT: Final = (
+    select(_R.c.first_item, case((_R.c.body.is_(None), 0), else_=_R.c.size_bytes))
+    .where(_R.c.job_id == bindparam("b_id"))
+    .order_by(_R.c.first_item)
+    .limit(bindparam("b_limit"))
+)
+_DELETE_RESULTS: Final = delete(_R).where(
+    _R.c.job_id == bindparam("b_id"), _R.c.first_item <= bindparam("b_upto")
+)
 _SWEEP: Final = tuple(
     delete(key[0].table).where(
         tuple_(*key).in_(
             select(*key)
-            .where(key[0].table.c.job_id == bindparam("b_id"))
-            .order_by(*order)
+            .where(key[0] == bindparam("b_id"))
+            .order_by(*key)
             .limit(bindparam("b_limit"))
         )
     )
-    for key, order in (
-        ((_R.c.assignment_id,), (_R.c.first_item,)),
-        ((_A.c.job_id, _A.c.idx, _A.c.attempt), (_A.c.idx, _A.c.attempt)),
-        ((_S.c.job_id, _S.c.idx), (_S.c.idx,)),
-    )
+    for key in ((_A.c.job_id, _A.c.idx, _A.c.attempt), (_S.c.job_id, _S.c.idx))
 )
 _FORGET: Final = delete(_T).where(
     _T.c.job_id.in_(
@@ -178,13 +189,20 @@ def rows_of_finished(connection: Connection) -> int:
 
 
 def finished(connection: Connection, job_ids: Sequence[str]) -> list[Finished]:
-    """Return those of some jobs that are there and finished."""
+    """Return those of some jobs that are there and finished, not more than one commit may free."""
     rows = connection.execute(
-        select(_J.c.id, _J.c.gateway, _J.c.epoch).where(
+        select(_J.c.id, _J.c.gateway, _J.c.epoch, func.length(_J.c.result_inline)).where(
             _J.c.id.in_(job_ids), _J.c.finished_at.is_not(None)
         )
     )
-    return [Finished(row.id, row.gateway, row.epoch) for row in rows]
+    found: list[Finished] = []
+    inline_bytes = 0
+    for job_id, gateway, epoch, size_bytes in rows:
+        inline_bytes += size_bytes or 0
+        if found and inline_bytes > _INLINE_AT_ONCE_BYTES:
+            break
+        found.append(Finished(job_id, gateway, epoch))
+    return found
 
 
 def prune(job_id: str, now: float) -> list[Write]:
@@ -202,20 +220,36 @@ def any_unswept(connection: Connection) -> bool:
 
 
 def sweep(connection: Connection, limit: int) -> Chunk:
-    """Remove up to `limit` rows that pruned jobs left; inside a write."""
+    """Remove up to `limit` rows that pruned jobs left, fewer large ones; inside a write."""
     began = time.monotonic()
     left = limit
     while left > 0 and time.monotonic() - began < _CHUNK_S:
         job_id = connection.execute(_UNSWEPT).scalar_one_or_none()
         if job_id is None:
             return Chunk(limit - left, False, began)
+        left -= _sweep_results(connection, job_id, left)
         for statement in _SWEEP:
-            left -= connection.execute(statement, {"b_id": job_id, "b_limit": left}).rowcount
             if left <= 0:
                 break
-        else:
+            left -= connection.execute(statement, {"b_id": job_id, "b_limit": left}).rowcount
+        if left > 0:
             connection.execute(_SWEPT, {"b_id": job_id})
     return Chunk(limit - left, True, began)
+
+
+def _sweep_results(connection: Connection, job_id: str, limit: int) -> int:
+    """Remove results of a job that cost up to as much as `limit` rows; returns what they cost."""
+    cost, upto = 0, None
+    for first_item, size_bytes in connection.execute(
+        _RESULTS_LEFT, {"b_id": job_id, "b_limit": limit}
+    ):
+        cost += 1 + size_bytes // _BYTES_LIKE_A_ROW
+        upto = first_item
+        if cost >= limit:
+            break
+    if upto is not None:
+        connection.execute(_DELETE_RESULTS, {"b_id": job_id, "b_upto": upto})
+    return cost
 
 
 def any_tombstone(connection: Connection, pruned_before: float) -> bool:

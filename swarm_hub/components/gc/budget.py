@@ -33,7 +33,9 @@ PLATFORM_SCHEMA: Final = {
 }
 
 
-class _Budget:
+class Budget:
+    """Chooses by what the store takes."""
+
     events_kept_s = EVENTS_KEPT_S
 
     def __init__(self, disk_bytes: int, rows: int) -> None:
@@ -50,6 +52,7 @@ class _Budget:
         self._acted_at_bytes = 0
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
+        """Return jobs that are to go now."""
         if hub.clock.monotonic() >= self._measure_at:
             await self._measure(hub)
         if self._surplus_bytes <= 0 and self._surplus_rows <= 0:
@@ -84,6 +87,6 @@ class _Budget:
             self._surplus_bytes = 0
 
 
-def create(disk: int, rows: int) -> _Budget:
+def create(disk: int, rows: int) -> Budget:
     """Return the policy; `disk` in bytes."""
-    return _Budget(disk, rows)
+    return Budget(disk, rows)

@@ -21,7 +21,9 @@ from swarm_hub.storage.chunk import Chunk
 _LOGGER = logging.getLogger(__name__)
 
 _JOBS_AT_ONCE: Final = 20
-_BLOBS_AT_ONCE: Final = 100
+# Looked at in one reading, and removed in one commit: the bytes of small blobs are in their rows.
+_BLOBS_LOOKED_AT: Final = 200
+_BLOBS_AT_ONCE: Final = 10
 # A blob is put before the job that refers to it commits.
 _BLOB_GRACE_S: Final = 60.0
 # Looking at all blobs takes 5 % of a core at most, however many there are.
@@ -44,7 +46,7 @@ class Collector:
         self._policy = policy
         self._gateway = gateway
         self._rows = Pace(first=500, low=50, high=5000)
-        self._pages = Pace(first=100, low=10, high=2000)
+        self._pages = Pace(first=100, low=10, high=500)
         self._blobs_at = self._files_at = float("-inf")
 
     async def collect(self) -> None:
@@ -110,11 +112,12 @@ class Collector:
         after: str | None = ""
         while after is not None and not self._stopping:
             unused, after = await store.read(
-                pruning.unused_blobs, after, unused_since, _BLOBS_AT_ONCE
+                pruning.unused_blobs, after, unused_since, _BLOBS_LOOKED_AT
             )
-            if unused:
-                await store.commit([pruning.drop_blobs(unused, unused_since)])
-                await store.blobs.remove_files(unused)
+            for start in range(0, len(unused), _BLOBS_AT_ONCE):
+                going = unused[start : start + _BLOBS_AT_ONCE]
+                await store.commit([pruning.drop_blobs(going, unused_since)])
+                await store.blobs.remove_files(going)
         now = self._hub.clock.monotonic()
         self._blobs_at = now + _BLOBS_SHARE * (now - began)
 

@@ -17,15 +17,18 @@ PLATFORM_SCHEMA: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _KeepLast:
+class KeepLast:
+    """Chooses by the order of the jobs' ends."""
+
     jobs: int
     events_kept_s: float = EVENTS_KEPT_S
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
+        """Return jobs that are to go now."""
         ended_before = hub.clock.time() - YOUNG_S
         return await hub.store.read(pruning.beyond_newest, self.jobs, ended_before, limit)
 
 
-def create(jobs: int) -> _KeepLast:
+def create(jobs: int) -> KeepLast:
     """Return the policy."""
-    return _KeepLast(jobs)
+    return KeepLast(jobs)

@@ -17,17 +17,20 @@ PLATFORM_SCHEMA: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Ttl:
+class Ttl:
+    """Chooses by the time since the reading or the end."""
+
     completed_after_s: float
     events_kept_s: float
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
+        """Return jobs that are to go now."""
         now = hub.clock.time()
         return await hub.store.read(
             pruning.read_or_ended, now - self.completed_after_s, now - self.events_kept_s, limit
         )
 
 
-def create(completed_after: float, unread_after: float) -> _Ttl:
+def create(completed_after: float, unread_after: float) -> Ttl:
     """Return the policy; both in seconds. Events are kept as long as a job that nobody read."""
-    return _Ttl(completed_after, unread_after)
+    return Ttl(completed_after, unread_after)
