@@ -5,16 +5,13 @@ import logging
 import platform
 from pathlib import Path
 
-from swarm_hub import setup
+from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.setup import Plan, SetupFailure
-from swarm_hub.storage import Store
-from swarm_hub.storage.backup import Source
 from swarm_hub.storage.restore import finish_restore
-from swarm_hub.storage.schedule import BackupSchedule
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,13 +26,6 @@ def check(config_dir: Path) -> tuple[Configuration, Plan]:
     return configuration, planned
 
 
-def backup_source(configuration: Configuration) -> Source:
-    """Return what a backup of this hub saves."""
-    storage, folder = configuration.storage, configuration.directory
-    database = None if storage.shared else storage.path(folder)
-    return Source(folder, configuration.hub.name, database)
-
-
 async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     """Return a running hub; raises HubError, with nothing left behind, when it can't play its role.
 
@@ -45,8 +35,8 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     # Before anything is read: the configuration may be half way to its place.
     await asyncio.to_thread(finish_restore, config_dir)
     configuration, planned = check(config_dir)
-    store = Store.at(configuration.storage.url, config_dir, clock)
-    await store.open()
+    is_gateway = "gateway" in planned.essential
+    store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
     hub = Hub(config_dir, configuration.hub.name, store, clock)
     try:
         failures = await setup.set_up(hub, planned)
@@ -55,7 +45,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start()
-        _schedule_backups(hub, configuration)
+        store_care.watch(hub, configuration)
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
         if failures:
@@ -73,17 +63,3 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
         await hub.stop()
         raise
     return hub
-
-
-def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
-    backup = configuration.storage.backup
-    if backup is None:
-        return
-    schedule = BackupSchedule(
-        backup_source(configuration),
-        configuration.directory / backup.directory,
-        backup.every,
-        backup.keep,
-        hub.clock,
-    )
-    hub.tasks.every(schedule.look_every_s, schedule.look, "backups")

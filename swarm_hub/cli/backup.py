@@ -34,8 +34,8 @@ _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
 @json_option
 def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
     """Save a hub to one file, also while it runs; exit 1 when something could not be saved."""
-    from swarm_hub.bootstrap import backup_source
     from swarm_hub.storage.backup import make_backup, new_file
+    from swarm_hub.store_care import backup_source
 
     configuration = _configuration(working_dir(config_dir))
     source, now = backup_source(configuration), time.time()
@@ -64,12 +64,38 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @config_option
 @json_option
 @click.option("--yes", is_flag=True, help="Replace a hub that is there without asking.")
-def restore(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
+@click.option("--empty", is_flag=True, help="No FILE: give up all jobs and start with none.")
+def restore(file: Path | None, config_dir: Path, as_json: bool, yes: bool, empty: bool) -> None:
     """Bring a configuration directory to the state in FILE; what is there is moved aside."""
+    if empty == (file is not None):
+        raise click.UsageError("name the FILE of a backup, or say --empty to start without one")
+    if file is None:
+        _start_empty(working_dir(config_dir), yes)
+    else:
+        _restore_file(file, config_dir, as_json, yes)
+
+
+def _start_empty(config_dir: Path, yes: bool) -> None:
+    from swarm_hub.runner import locked
+    from swarm_hub.storage import damage
+
+    with locked(config_dir):
+        database = _database(config_dir)
+        if database is None or not database.exists():
+            note(f"{config_dir} has no database; the next start makes one")
+            return
+        if not yes:
+            _confirm(f"Give up all jobs of {config_dir}?", f"{config_dir} has jobs")
+        note(f"The database is kept as {damage.move_aside(database, 'given up')}")
+
+
+def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
     from swarm_hub.runner import locked
     from swarm_hub.storage import restore as restoring
     from swarm_hub.storage.hub_files import holds_hub
@@ -115,14 +141,17 @@ def _database(config_dir: Path) -> Path | None:
 
 
 def _ask(config_dir: Path, manifest: "Manifest") -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{config_dir} holds a hub; say --yes to move its files aside")
-    click.confirm(
+    _confirm(
         f"{config_dir} holds a hub. Move its files aside and restore {manifest.hub} "
         f"as of {manifest.time}?",
-        abort=True,
-        err=True,
+        f"{config_dir} holds a hub",
     )
+
+
+def _confirm(question: str, what: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{what}; say --yes to move its files aside")
+    click.confirm(question, abort=True, err=True)
 
 
 def _described(manifest: "Manifest") -> dict[str, Any]:

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 
 from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
 from swarm_hub.models.event import DurableEvent, NewEvent
-from swarm_hub.storage import meta
+from swarm_hub.storage import meta, pruning
 from swarm_hub.storage.blobs import BlobStore
+from swarm_hub.storage.chunk import Chunk
 from swarm_hub.storage.database import Database
 from swarm_hub.storage.feed import EventFeed
 from swarm_hub.storage.space import SpaceGuard, StoreSpace
@@ -125,6 +126,27 @@ class Store:
     def busy(self) -> bool:
         """Whether so much waits for the disk that new jobs should be refused for now."""
         return self._writer.busy
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return self._writer.idle
+
+    async def disk_bytes(self) -> int:
+        """Return what the store takes: its database, with the log, and blob files."""
+        used = (await self._database.disk_use()).used_bytes
+        if self._database.shared:
+            return used  # blob files are a cache there
+        return used + await self.read(pruning.blob_files_bytes)
+
+    async def free_share(self) -> tuple[int, float]:
+        """Return how many bytes the database could give back, and what share of it they are."""
+        space = await self._database.disk_use()
+        return space.free_bytes, space.free_bytes / max(1, space.free_bytes + space.used_bytes)
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Give up to that many free pages of the database back to the disk."""
+        return await self._database.give_back(pages)
 
     @property
     def last_seq(self) -> int:

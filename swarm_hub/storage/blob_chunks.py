@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.storage import schema
@@ -15,6 +15,8 @@ from swarm_hub.storage import schema
 _T = schema.blob_chunks
 
 CHUNK_BYTES: Final = 1024 * 1024
+# In one transaction, so that none holds the writer for long.
+_DELETED_AT_ONCE: Final = 16
 _INSERT: Final = insert(_T).on_conflict_do_nothing()
 
 
@@ -37,13 +39,23 @@ def get(connection: Connection, sha: str) -> bytes | None:
     return b"".join(chunks) if chunks else None
 
 
-def remove(connection: Connection, shas: Sequence[str]) -> None:
-    """Delete the chunks of blobs, unless a row names one again."""
-    named = select(schema.blobs.c.sha)
-    connection.execute(delete(_T).where(_T.c.sha.in_(shas), _T.c.sha.not_in(named)))
+def remove(connection: Connection, shas: Sequence[str]) -> bool:
+    """Delete some chunks of blobs that no row names; returns whether there may be more."""
+    return _delete(connection, _T.c.sha.in_(shas))
 
 
-def sweep(connection: Connection, put_before: float) -> None:
-    """Delete chunks that no row names and that were put before that time."""
-    named = select(schema.blobs.c.sha)
-    connection.execute(delete(_T).where(_T.c.put_at < put_before, _T.c.sha.not_in(named)))
+def sweep(connection: Connection, prefix: str, put_before: float) -> bool:
+    """Delete some chunks that no row names, of hashes that begin so, put before that time.
+
+    Returns whether there may be more.
+    """
+    # "g" comes after every hex digit.
+    within = and_(_T.c.sha >= prefix, _T.c.sha < f"{prefix}g")
+    return _delete(connection, and_(within, _T.c.put_at < put_before))
+
+
+def _delete(connection: Connection, which: ColumnElement[bool]) -> bool:
+    named = exists().where(schema.blobs.c.sha == _T.c.sha)
+    found = select(_T.c.sha, _T.c.n).where(which, ~named).limit(_DELETED_AT_ONCE)
+    gone = connection.execute(delete(_T).where(tuple_(_T.c.sha, _T.c.n).in_(found)))
+    return gone.rowcount == _DELETED_AT_ONCE

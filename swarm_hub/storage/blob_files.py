@@ -75,15 +75,15 @@ class BlobFiles:
         with files_removable(self._directory.parent) as removable:
             return sum(self._remove(self.path(sha)) for sha in shas) if removable else 0
 
-    def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many.
+    def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
+        """Delete files of a directory without a row, older than `grace_s`; returns how many.
 
         While a backup runs nothing is deleted.
         """
         removed = 0
         oldest = time.time() - grace_s
         with files_removable(self._directory.parent) as removable:
-            for path in self._directory.glob("??/*") if removable else ():
+            for path in self._directory.glob(f"{prefix}/*") if removable else ():
                 if path.name not in known and path.stat().st_mtime < oldest:
                     removed += self._remove(path)
         return removed

@@ -85,14 +85,23 @@ class BlobStore:
         """Delete what lies outside the rows of blobs whose rows are gone."""
         await asyncio.to_thread(self._files.remove, shas)
         if self._database.shared:
-            await self._database.write(lambda connection: blob_chunks.remove(connection, shas))
+            while await self._database.write(
+                lambda connection: blob_chunks.remove(connection, shas)
+            ):
+                continue
 
-    async def sweep(self, known: set[str], grace_s: float) -> int:
-        """Delete files without a row that are older than `grace_s`; returns how many."""
+    async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
+        """Delete what has no row, is older than `grace_s` and whose hash begins with two digits.
+
+        `known` are the hashes that begin so and have a row; returns how many files went.
+        """
         if self._database.shared:
             before = time.time() - grace_s
-            await self._database.write(lambda connection: blob_chunks.sweep(connection, before))
-        return await asyncio.to_thread(self._files.sweep, known, grace_s)
+            while await self._database.write(
+                lambda connection: blob_chunks.sweep(connection, prefix, before)
+            ):
+                continue
+        return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
 
     async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
         if self._database.shared:

@@ -5,11 +5,22 @@ thread a transaction instead of one a statement (docs/adr/002-storage-threads.md
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from swarm_hub.storage.chunk import Chunk
+
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a database takes on its disk; of that, what it could give back."""
+
+    used_bytes: int
+    free_bytes: int
 
 
 class Database(Protocol):
@@ -42,6 +53,12 @@ class Database(Protocol):
 
     async def check(self) -> None:
         """Check the file if that is still to be done; raises StoreDamagedError."""
+
+    async def disk_use(self) -> DiskUse:
+        """Return what the database takes on its disk."""
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Give up to that many free pages back to the disk, where the database can do that."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,13 +1,15 @@
 """Queries on durable events."""
 
 import json
+import time
+from itertools import takewhile
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from swarm_hub.models.event import DurableEvent, EventType
 from swarm_hub.storage import schema
-from swarm_hub.storage.write import Write
+from swarm_hub.storage.chunk import Chunk
 
 _T = schema.events
 _DELETE_UPTO: Final = delete(_T).where(_T.c.seq <= bindparam("b_upto"))
@@ -38,15 +40,24 @@ def story(connection: Connection, job_id: str, after: int, limit: int) -> list[D
     return [_event(row) for row in rows]
 
 
-def prune(connection: Connection, older_than: float, limit: int) -> list[Write]:
-    """Return the deletion of up to `limit` events fired before `older_than`, never the newest."""
+def any_older(connection: Connection, fired_before: float) -> bool:
+    """Return whether the oldest event was fired before that time and is not the newest too."""
+    rows = connection.execute(select(_T.c.time_fired).order_by(_T.c.seq).limit(2)).scalars().all()
+    return len(rows) == 2 and rows[0] < fired_before
+
+
+def prune(connection: Connection, fired_before: float, limit: int) -> Chunk:
+    """Remove up to `limit` events fired before that time, never the newest; inside a write."""
+    began = time.monotonic()
     rows = connection.execute(
-        select(_T.c.seq).where(_T.c.time_fired < older_than).order_by(_T.c.seq).limit(limit)
-    ).scalars()
-    seqs = list(rows)
-    newest = last_seq(connection)
-    upto = max((seq for seq in seqs if seq < newest), default=None)
-    return [] if upto is None else [Write(_DELETE_UPTO, [{"b_upto": upto}])]
+        select(_T.c.seq, _T.c.time_fired).order_by(_T.c.seq).limit(limit + 1)
+    ).all()
+    # The last row is either the newest event or one that this chunk leaves.
+    old = list(takewhile(lambda row: row.time_fired < fired_before, rows[:-1]))
+    if not old:
+        return Chunk(0, False, began)
+    connection.execute(_DELETE_UPTO, {"b_upto": old[-1].seq})
+    return Chunk(len(old), len(old) == limit, began)
 
 
 def _event(row: Any) -> DurableEvent:

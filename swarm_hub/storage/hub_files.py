@@ -14,8 +14,9 @@ from swarm_hub.const import (
 )
 
 BLOBS_DIR: Final = "blobs"
-# A database in WAL mode is all of these together; one alone is damaged or old.
-DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+# A database in WAL mode is all of these together; one alone is damaged or old. The mark of a
+# damaged one (storage/damage.py) goes with it.
+DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".damaged")
 REPLACED_PREFIX: Final = "replaced."
 YAML_SUFFIXES: Final = (".yaml", ".yml")
 TOKEN_FILES: Final = (TOKENS_FILE, ADMIN_TOKEN_FILE)

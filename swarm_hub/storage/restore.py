@@ -91,10 +91,13 @@ def restore(
     config_dir: Path,
     *,
     database: Path | None = None,
+    only_store: bool = False,
     clock: Clock | None = None,
     progress: Progress = ignore_progress,
 ) -> Restored:
     """Bring `config_dir` to the state in a backup; the caller holds the directory's lock.
+
+    With `only_store` the database and its blobs, and not the configuration, keys and tokens.
 
     `database` is where the directory's configuration has its database so far. A backup whose
     database lay outside of its directory is restored to there. Raises BackupError, with nothing
@@ -108,11 +111,14 @@ def restore(
             _refuse_newer(archive.manifest, file)
             _refuse_small_disk(archive, config_dir)
             targets = _targets(archive.manifest, database)
+            if only_store:
+                targets = {name: place for name, place in targets.items() if _is_store(name)}
             staging.mkdir(mode=0o700, parents=True)
             archive.unpack(staging, progress)
         if archive.manifest.database is not None:
             _check_database(staging / DATABASE_MEMBER, archive.manifest, file)
-        plan = _plan(config_dir, staging, targets, database, clock or Clock())
+        aside = _in_the_way(config_dir, targets, database, only_store=only_store)
+        plan = _plan(config_dir, staging, targets, aside, clock or Clock())
         _refuse_other_filesystems(config_dir, plan)
         sync_directory(staging.parent)
         _write_plan(config_dir, plan)
@@ -268,32 +274,38 @@ def _check_database(staged: Path, manifest: Manifest, file: Path) -> None:
         )
 
 
+def _is_store(member: str) -> bool:
+    return member in (DATABASE_MEMBER, BLOBS_DIR)
+
+
 def _plan(
-    config_dir: Path, staging: Path, targets: dict[str, str], database: Path | None, clock: Clock
+    config_dir: Path, staging: Path, targets: dict[str, str], aside: list[str], clock: Clock
 ) -> _Plan:
     replaced = _free_name(config_dir, clock.time())
     staged = staging.relative_to(config_dir).as_posix()
     return _Plan(
         staging=staged,
         replaced=replaced,
-        aside=tuple(
-            (place, f"{replaced}/{_kept_as(place)}")
-            for place in _in_the_way(config_dir, targets, database)
-        ),
+        aside=tuple((place, f"{replaced}/{_kept_as(place)}") for place in aside),
         moves=tuple((f"{staged}/{name}", place) for name, place in targets.items()),
     )
 
 
-def _in_the_way(config_dir: Path, targets: dict[str, str], database: Path | None) -> list[str]:
+def _in_the_way(
+    config_dir: Path, targets: dict[str, str], database: Path | None, *, only_store: bool
+) -> list[str]:
     """Return everything of the present hub, and whatever stands at a place that is needed."""
     databases = {_DEFAULT_DATABASE, targets.get(DATABASE_MEMBER, _DEFAULT_DATABASE)}
     if database is not None and database.is_relative_to(config_dir):
         databases.add(database.relative_to(config_dir).as_posix())
     custom = f"{CUSTOM_COMPONENTS_DIR}/"
-    places = {
+    rest = {
         *(name for name in configuration_files(config_dir) if not name.startswith(custom)),
         CUSTOM_COMPONENTS_DIR,
         *(f"{STORAGE_DIR}/{name}" for name in private_files(config_dir)),
+    }
+    places = {
+        *(() if only_store else rest),
         *(f"{each}{suffix}" for each in databases for suffix in DATABASE_SUFFIXES),
         *(_beside(each, BLOBS_DIR) for each in databases),
         *targets.values(),

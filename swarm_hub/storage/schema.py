@@ -71,6 +71,11 @@ jobs: Final = _table(
     Column("cancel_asked", Integer, nullable=False, server_default=text("0")),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
+    _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
+    # Whether a blob is still used is asked of each blob, so that no list of all is needed.
+    Index("jobs_by_module", "module_sha"),
+    Index("jobs_by_dataset", "dataset_sha"),
+    _partial("jobs_by_result", "result_sha", where="result_inline IS NULL"),
 )
 
 # The gateways that share this store; one whose lease has run out has its jobs taken over.
@@ -134,6 +139,7 @@ results: Final = _table(
     Column("wall_s", _DOUBLE, nullable=False),
     Column("cpu_s", _DOUBLE, nullable=False),
     Index("results_by_job", "job_id", "first_item"),
+    _partial("results_by_blob", "sha", where="body IS NULL"),
 )
 
 blobs: Final = _table(

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -22,6 +23,8 @@ from swarm_hub.exceptions import (
     StoreUnavailableError,
 )
 from swarm_hub.storage import damage, migrations
+from swarm_hub.storage.chunk import Chunk
+from swarm_hub.storage.database import DiskUse
 from swarm_hub.util.files import sync_directory
 
 _LOGGER = logging.getLogger(__name__)
@@ -115,6 +118,25 @@ class SqliteDatabase:
             await self.read(self._check)
             self._unchecked = False
 
+    async def disk_use(self) -> DiskUse:
+        """Return what the file and its log take; free pages of the file count as free."""
+
+        def look(connection: Connection) -> DiskUse:
+            pages, free, page_bytes = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            log_bytes = _size(wal_of(self._path))
+            return DiskUse((pages - free) * page_bytes + log_bytes, free * page_bytes)
+
+        return await self.read(look)
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Move up to that many free pages to the end of the file and cut them off."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer, self._give_back, pages
+        )
+
     async def close(self) -> None:
         """Close every connection; the last one folds the WAL into the database file."""
         loop = asyncio.get_running_loop()
@@ -140,7 +162,7 @@ class SqliteDatabase:
         except (StoreUnavailableError, StoreFullError) as error:
             raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
         except OSError as error:
-            raise self._cannot_open(error.strerror) from error
+            raise self._cannot_open(error.strerror or str(error)) from error
         if not _has_wal_reset_fix(sqlite3.sqlite_version_info):
             _LOGGER.warning(
                 "SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); only one "
@@ -154,6 +176,20 @@ class SqliteDatabase:
             f"{self._path}: the database can't be opened ({why}); check that the directory "
             "exists, is writable and has free space"
         )
+
+    def _give_back(self, pages: int) -> Chunk:
+        began = time.monotonic()
+        # Past SQLAlchemy: it is a transaction of its own, and each step of the statement frees
+        # one page; of the driver's ways only `executescript` takes every step.
+        driver: Any = self._write_connection.connection.driver_connection
+        with self._translated():
+            (before,) = driver.execute("PRAGMA freelist_count").fetchone()
+            driver.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+            (after,) = driver.execute("PRAGMA freelist_count").fetchone()
+            if after == 0:
+                # Until a checkpoint the file has its old length.
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return Chunk(before - after, 0 < after < before, began)
 
     def _check(self, connection: Connection) -> None:
         finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()

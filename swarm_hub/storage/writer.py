@@ -71,6 +71,12 @@ class Writer:
         self._pending_rows = 0
         self._wake = asyncio.Event()
         self._closed = False
+        self._at_work = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return not self._at_work and not self._pending
 
     @property
     def busy(self) -> bool:
@@ -105,8 +111,10 @@ class Writer:
         while self._pending or not self._closed:
             await self._wake.wait()
             self._wake.clear()
+            self._at_work = True
             while self._pending:
                 await self._commit(self._take_batch())
+            self._at_work = False
 
     def close(self) -> None:
         """Let `run` end once everything that was submitted is on disk."""

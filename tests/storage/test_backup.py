@@ -305,10 +305,10 @@ async def test_gc_during_a_backup_deletes_no_file_and_the_next_sweep_does(
     os.utime(path, (0, 0))
 
     async def collect() -> None:
-        assert await store.read(pruning.unreferenced_blobs, 1, 10) == [sha]
+        assert await store.read(pruning.unused_blobs, "", 1, 10) == ([sha], None)
         await store.commit([pruning.drop_blobs([sha], 1)])
         await store.blobs.remove_files([sha])
-        assert await store.blobs.sweep(set(), 60) == 0
+        assert await store.blobs.sweep(sha[:2], set(), 60) == 0
 
     asked = False
 
@@ -323,7 +323,7 @@ async def test_gc_during_a_backup_deletes_no_file_and_the_next_sweep_does(
     )
     assert (asked, made.problems, path.is_file()) == (True, (), True)
     assert f"blobs/{sha[:2]}/{sha}" in [each.name for each in made.manifest.members]
-    assert await store.blobs.sweep(set(), 60) == 1
+    assert await store.blobs.sweep(sha[:2], set(), 60) == 1
     assert not path.exists()
 
 

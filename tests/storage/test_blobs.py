@@ -92,7 +92,8 @@ async def test_the_sweep_takes_old_orphans_only(store: Store, tmp_path: Path) ->
         path.write_bytes(b"x")
         if name != "young":
             os.utime(path, (0, 0))
-    assert await store.blobs.sweep({names["known"].name}, 600) == 1
+    swept = [await store.blobs.sweep(f"{n:02x}", {names["known"].name}, 600) for n in range(3)]
+    assert swept == [1, 0, 0]
     assert not names["orphan"].exists()
     assert len(files(tmp_path)) == 2
 
@@ -101,12 +102,12 @@ async def test_a_blob_put_again_while_it_is_removed_is_kept(store: Store) -> Non
     """`put` finds the file and has not committed its row when the collector removes it."""
     sha, row = await store.blobs.put(LARGE, 0.0)
     await store.commit([row])
-    unused = await store.read(pruning.unreferenced_blobs, 1.0, 10)
+    unused, _ = await store.read(pruning.unused_blobs, "", 1.0, 10)
     assert unused == [sha]
     _, again = await store.blobs.put(LARGE, 100.0)
     await store.commit([pruning.drop_blobs(unused, 1.0)])
     await store.blobs.remove_files(unused)
-    await store.blobs.sweep(set(), -1000)
+    await store.blobs.sweep(sha[:2], set(), -1000)
     await store.commit([again])
     assert await store.blobs.get(sha) == LARGE
 
@@ -121,7 +122,7 @@ async def test_putting_and_removing_at_once_never_loses_a_committed_blob(store: 
 
     async def remove() -> None:
         for turn in range(20):
-            unused = await store.read(pruning.unreferenced_blobs, float(turn) / 2, 10)
+            unused, _ = await store.read(pruning.unused_blobs, "", float(turn) / 2, 10)
             await store.commit([pruning.drop_blobs(unused, float(turn) / 2)])
             await store.blobs.remove_files(unused)
 

@@ -184,8 +184,7 @@ async def test_pruned_events_are_told_as_lost(gateway: RunningHub) -> None:
     start = gateway.hub.store.last_seq - 6
     gateway.clock.offset_s += 1000
     await commit(gateway, 1, first=6)
-    old = await gateway.hub.store.read(events.prune, gateway.clock.time() - 500, 1000)
-    await gateway.hub.store.commit(old)
+    await gateway.hub.store.change(events.prune, gateway.clock.time() - 500, 1000)
     async with live(gateway) as client:
         answer = await client.command("subscribe_events", since=start)
         assert answer["result"]["events_lost"] is True

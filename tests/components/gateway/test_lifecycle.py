@@ -27,9 +27,11 @@ async def read_marked(hub: RunningHub, job_id: str) -> float:
 
 async def collected(hub: RunningHub, **ages_s: float) -> None:
     """Do what a round of `gc` does."""
+    from swarm_hub.components.gc.collector import Collector
     from swarm_hub.components.gc.ttl import create
 
-    await create(**{"completed_after": 300.0, "unread_after": 86400.0, **ages_s})(hub.hub)
+    policy = create(**{"completed_after": 300.0, "unread_after": 86400.0, **ages_s})
+    await Collector(hub.hub, policy, "").collect()
 
 
 async def test_a_job_goes_through_202_206_200_and_410(swarm: Swarm, modules: Modules) -> None:

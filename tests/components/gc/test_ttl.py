@@ -4,6 +4,7 @@ import os
 import random
 import time
 
+from swarm_hub.components.gc.collector import Collector
 from swarm_hub.components.gc.ttl import create
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import events
@@ -17,7 +18,7 @@ async def test_blobs_that_nothing_refers_to_go_and_fresh_ones_stay(swarm: Swarm)
     old, row = await blobs.put(b"small and old", now - 100)
     fresh, fresh_row = await blobs.put(b"small and fresh", now)
     await gateway.hub.store.commit([row, fresh_row])
-    await create(300, 86400)(gateway.hub)
+    await Collector(gateway.hub, create(300, 86400), "").collect()
     assert await blobs.get(old) is None
     assert await blobs.get(fresh) == b"small and fresh"
 
@@ -36,7 +37,7 @@ async def test_a_file_that_a_crash_left_without_its_row_is_swept(swarm: Swarm) -
     hour_ago = time.time() - 3600
     for path in (orphan, blobs.path(kept)):
         os.utime(path, (hour_ago, hour_ago))
-    await create(300, 86400)(gateway.hub)
+    await Collector(gateway.hub, create(300, 86400), "").collect()
     assert not orphan.exists()
     assert young.exists()
     assert await blobs.get(kept) == body
@@ -49,7 +50,7 @@ async def test_old_events_go_and_the_newest_stays(swarm: Swarm) -> None:
         await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {"number": number})])
     newest = store.last_seq
     gateway.clock.offset_s += 90_000
-    await create(300, 86400)(gateway.hub)
+    await Collector(gateway.hub, create(300, 86400), "").collect()
     assert [event.seq for event in await store.read(events.since, 0, 10)] == [newest]
 
 
@@ -57,6 +58,6 @@ async def test_a_job_that_runs_is_never_pruned(swarm: Swarm, modules: dict[str, 
     gateway = await swarm.gateway()
     _, body = await submit(gateway, modules["primes"], b"0:10")
     gateway.clock.offset_s += 10**7
-    await create(0, 0)(gateway.hub)
+    await Collector(gateway.hub, create(0, 0), "").collect()
     code, _ = await call(gateway, "GET", f"/jobs/{body['job_id']}")
     assert code == 202

@@ -36,6 +36,13 @@ def upgrade() -> None:
         "tombstones_unswept", "tombstones", ["job_id"], sqlite_where=sa.text("rows_left = 1")
     )
     op.create_index("tombstones_age", "tombstones", ["pruned_at"])
+    op.create_index("jobs_read", "jobs", ["read_at"], sqlite_where=sa.text("read_at IS NOT NULL"))
+    op.create_index("jobs_by_module", "jobs", ["module_sha"])
+    op.create_index("jobs_by_dataset", "jobs", ["dataset_sha"])
+    op.create_index(
+        "jobs_by_result", "jobs", ["result_sha"], sqlite_where=sa.text("result_inline IS NULL")
+    )
+    op.create_index("results_by_blob", "results", ["sha"], sqlite_where=sa.text("body IS NULL"))
     op.create_index(
         "shards_open",
         "shards",

@@ -1,0 +1,92 @@
+"""`budget`: finished jobs stay until the store takes too much of the disk or has too many rows."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.components.gc.policy import EVENTS_KEPT_S, YOUNG_S
+from swarm_hub.core import Hub
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.storage import pruning
+
+_DISK_MIN_BYTES: Final = 1024 * 1024
+# Measuring reads the tables of jobs and blobs, so it is done rarely and takes 2 % of a core at
+# most; what is chosen meanwhile is subtracted.
+_MEASURE_EVERY_S: Final = 60.0
+_MEASURE_SHARE: Final = 50.0
+# Until then what a job takes has gone for good: its rows in chunks, its files after two minutes.
+_SETTLED_AFTER_S: Final = 180.0
+
+
+def _disk(value: Any) -> int:
+    size_bytes = cv.size(value)
+    if size_bytes < _DISK_MIN_BYTES:
+        raise vol.Invalid(f"expected at least 1MiB, got {value!r}")
+    return size_bytes
+
+
+PLATFORM_SCHEMA: Final = {
+    vol.Optional("disk", default="1GiB"): _disk,
+    vol.Optional("rows", default=1_000_000): cv.integer(1, 10**12),
+}
+
+
+class Budget:
+    """Chooses by what the store takes."""
+
+    events_kept_s = EVENTS_KEPT_S
+
+    def __init__(self, disk_bytes: int, rows: int) -> None:
+        self._disk_bytes = disk_bytes
+        self._rows = rows
+        self._measure_at = float("-inf")
+        self._used_bytes = 0
+        # What is too much, as far as the last measurement and the choices since tell.
+        self._surplus_bytes = 0
+        self._surplus_rows = 0
+        # (when, bytes) of what was chosen and may not have left the disk yet, by measurement.
+        self._leaving: deque[tuple[float, int]] = deque()
+        # A shared store does not shrink when rows go: what it took when jobs were last chosen.
+        self._acted_at_bytes = 0
+
+    async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
+        """Return jobs that are to go now."""
+        if hub.clock.monotonic() >= self._measure_at:
+            await self._measure(hub)
+        if self._surplus_bytes <= 0 and self._surplus_rows <= 0:
+            return []
+        ended_before = hub.clock.time() - YOUNG_S
+        chosen: list[str] = []
+        for job in await hub.store.read(pruning.oldest, ended_before, limit):
+            if self._surplus_bytes <= 0 and self._surplus_rows <= 0:
+                break
+            if self._surplus_bytes > 0:
+                self._acted_at_bytes = self._used_bytes
+            chosen.append(job.job_id)
+            self._surplus_bytes -= job.size_bytes
+            self._surplus_rows -= job.rows
+            at, leaving_bytes = self._leaving.pop()
+            self._leaving.append((at, leaving_bytes + job.size_bytes))
+        return chosen
+
+    async def _measure(self, hub: Hub) -> None:
+        began = hub.clock.monotonic()
+        self._used_bytes = await hub.store.disk_bytes()
+        rows = await hub.store.read(pruning.rows_of_finished)
+        now = hub.clock.monotonic()
+        self._measure_at = now + max(_MEASURE_EVERY_S, _MEASURE_SHARE * (now - began))
+        while self._leaving and self._leaving[0][0] <= now - _SETTLED_AFTER_S:
+            self._leaving.popleft()
+        leaving_bytes = sum(size_bytes for _, size_bytes in self._leaving)
+        self._leaving.append((now, 0))
+        self._surplus_rows = rows - self._rows
+        self._surplus_bytes = self._used_bytes - leaving_bytes - self._disk_bytes
+        if hub.store.shared and self._used_bytes <= self._acted_at_bytes:
+            self._surplus_bytes = 0
+
+
+def create(disk: int, rows: int) -> Budget:
+    """Return the policy; `disk` in bytes."""
+    return Budget(disk, rows)

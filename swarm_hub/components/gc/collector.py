@@ -1,0 +1,172 @@
+"""The rounds of the collector, whatever platform chooses the jobs.
+
+Everything goes in short transactions between those of others: the writer is never held for longer
+than one chunk takes.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from swarm_hub.components.gc.pace import Pace
+from swarm_hub.components.gc.policy import Policy
+from swarm_hub.core import Hub, HubState
+from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.storage import Held, events, pruning
+from swarm_hub.storage.chunk import Chunk
+
+_LOGGER = logging.getLogger(__name__)
+
+_JOBS_AT_ONCE: Final = 20
+# Looked at in one reading, and removed in one commit: the bytes of small blobs are in their rows.
+_BLOBS_LOOKED_AT: Final = 200
+_BLOBS_AT_ONCE: Final = 10
+# A blob is put before the job that refers to it commits.
+_BLOB_GRACE_S: Final = 60.0
+# Looking at all blobs takes 5 % of a core at most, however many there are.
+_BLOBS_SHARE: Final = 20.0
+# A crash between a file and its row leaves an orphan; looking for them reads the directories.
+_SWEEP_EVERY_S: Final = 3600.0
+_ORPHAN_AFTER_S: Final = 600.0
+_TOMBSTONES_KEPT_S: Final = 30 * 86400.0
+# Giving pages back is worth its writes only when there are many, and nobody waits for the disk.
+_FREE_MIN_BYTES: Final = 4 * 1024 * 1024
+_FREE_MIN_SHARE: Final = 0.1
+_QUIET_S: Final = 10.0
+
+
+class Collector:
+    """Removes what is no longer needed, for one hub."""
+
+    def __init__(self, hub: Hub, policy: Policy, gateway: str) -> None:
+        self._hub = hub
+        self._policy = policy
+        self._gateway = gateway
+        self._rows = Pace(first=500, low=50, high=5000)
+        self._pages = Pace(first=100, low=10, high=500)
+        self._blobs_at = self._files_at = float("-inf")
+
+    async def collect(self) -> None:
+        """Do one round: remove as long as there is something to remove and the hub runs."""
+        try:
+            if await self._hub.store.read(pruning.collects, self._gateway):
+                await self._collect_jobs()
+                await self._collect_blobs()
+                await self._collect_events()
+                await self._collect_tombstones()
+            await self._collect_files()
+            await self._give_back()
+        except PASSING_ERRORS as error:
+            _LOGGER.debug("Collecting goes on later: %s", error)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._hub.state in (HubState.STOPPING, HubState.STOPPED)
+
+    async def _collect_jobs(self) -> None:
+        await self._sweep()  # what a kill left
+        n_pruned = 0
+        while not self._stopping:
+            pruned = await self._prune(await self._policy.choose(self._hub, _JOBS_AT_ONCE))
+            if not pruned:
+                break
+            n_pruned += pruned
+            await self._sweep()
+        if n_pruned:
+            _LOGGER.info("Pruned %d finished jobs", n_pruned)
+
+    async def _prune(self, job_ids: Sequence[str]) -> int:
+        """Remove those jobs that are there and have ended; returns how many."""
+        if not job_ids:
+            return 0
+        now = self._hub.clock.time()
+        units = [
+            self._hub.store.commit(
+                pruning.prune(job.job_id, now),
+                [NewEvent(EventType.JOB_PRUNED, {"job_id": job.job_id}, job.job_id)],
+                # Refused when another gateway has pruned the job meanwhile.
+                Held(job.gateway, {job.job_id: job.epoch}),
+            )
+            for job in await self._hub.store.read(pruning.finished, job_ids)
+        ]
+        outcomes = await asyncio.gather(*units, return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None and not isinstance(outcome, StoreFencedError):
+                raise outcome
+        return outcomes.count(None)
+
+    async def _sweep(self) -> None:
+        store = self._hub.store
+        if await store.read(pruning.any_unswept):
+            await self._in_chunks(self._rows, lambda size: store.change(pruning.sweep, size))
+
+    async def _collect_blobs(self) -> None:
+        began = self._hub.clock.monotonic()
+        if began < self._blobs_at:
+            return
+        store = self._hub.store
+        unused_since = self._hub.clock.time() - _BLOB_GRACE_S
+        after: str | None = ""
+        while after is not None and not self._stopping:
+            unused, after = await store.read(
+                pruning.unused_blobs, after, unused_since, _BLOBS_LOOKED_AT
+            )
+            for start in range(0, len(unused), _BLOBS_AT_ONCE):
+                going = unused[start : start + _BLOBS_AT_ONCE]
+                await store.commit([pruning.drop_blobs(going, unused_since)])
+                await store.blobs.remove_files(going)
+        now = self._hub.clock.monotonic()
+        self._blobs_at = now + _BLOBS_SHARE * (now - began)
+
+    async def _collect_events(self) -> None:
+        store = self._hub.store
+        before = self._hub.clock.time() - self._policy.events_kept_s
+        if await store.read(events.any_older, before):
+            await self._in_chunks(self._rows, lambda size: store.change(events.prune, before, size))
+
+    async def _collect_tombstones(self) -> None:
+        store = self._hub.store
+        before = self._hub.clock.time() - _TOMBSTONES_KEPT_S
+        if await store.read(pruning.any_tombstone, before):
+            await self._in_chunks(
+                self._rows, lambda size: store.change(pruning.forget, before, size)
+            )
+
+    async def _collect_files(self) -> None:
+        now = self._hub.clock.monotonic()
+        if now < self._files_at:
+            return
+        self._files_at = now + _SWEEP_EVERY_S
+        for first in range(256):
+            if self._stopping:
+                return
+            prefix = f"{first:02x}"
+            known = await self._hub.store.read(pruning.blob_files, prefix)
+            await self._hub.store.blobs.sweep(prefix, known, _ORPHAN_AFTER_S)
+
+    async def _give_back(self) -> None:
+        store = self._hub.store
+        free_bytes, free_share = await store.free_share()
+        if free_bytes < _FREE_MIN_BYTES or free_share < _FREE_MIN_SHARE:
+            return
+        if await store.read(pruning.is_quiet, self._hub.clock.time() - _QUIET_S):
+            await self._in_chunks(self._pages, self._give_back_when_idle)
+
+    async def _give_back_when_idle(self, pages: int) -> Chunk:
+        if not self._hub.store.idle:
+            return Chunk(0, False, time.monotonic())
+        return await self._hub.store.give_back(pages)
+
+    async def _in_chunks(self, pace: Pace, remove: Callable[[int], Awaitable[Chunk]]) -> None:
+        """Remove until nothing is left or the hub stops, with room for others in between."""
+        while not self._stopping:
+            chunk = await remove(pace.size)
+            took_s = time.monotonic() - chunk.began
+            pace.learn(chunk.removed, took_s)
+            if not chunk.more:
+                return
+            # Whoever waited for this chunk has the disk for as long as it took.
+            await asyncio.sleep(0 if self._hub.store.idle else took_s)

@@ -1,0 +1,26 @@
+"""What a platform of `gc` decides: which finished jobs go, and how long events are kept."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from swarm_hub.core import Hub
+
+# Where a platform counts jobs or bytes instead of time: whoever waited for a job can still read
+# it, and events outlive a night without a connection.
+YOUNG_S: Final = 60.0
+EVENTS_KEPT_S: Final = 86400.0
+
+
+class Policy(Protocol):
+    """A platform, created from its keys; the collector does everything else."""
+
+    @property
+    def events_kept_s(self) -> float:
+        """How old an event may get."""
+
+    async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
+        """Return up to `limit` finished jobs that are to go now; none when it is enough.
+
+        It is asked again once these are gone. Jobs that have not ended are left alone, also when
+        they are named here.
+        """

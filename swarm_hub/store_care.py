@@ -1,0 +1,124 @@
+"""The store over a hub's life: opened whatever its last stop left, and watched while it runs."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from swarm_hub.config import Configuration
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import SetupError, StoreDamagedError
+from swarm_hub.storage import Store, damage
+from swarm_hub.storage.backup import Source, newest_backup
+from swarm_hub.storage.restore import restore
+from swarm_hub.storage.schedule import BackupSchedule
+from swarm_hub.util.clock import Clock
+
+_LOGGER = logging.getLogger(__name__)
+
+_LOOK_AT_SPACE_EVERY_S: Final = 2.0
+_DEFAULT_BACKUPS: Final = "backups"
+
+
+def backup_source(configuration: Configuration) -> Source:
+    """Return what a backup of this hub saves."""
+    storage, folder = configuration.storage, configuration.directory
+    database = None if storage.shared else storage.path(folder)
+    return Source(folder, configuration.hub.name, database)
+
+
+async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: bool) -> Store:
+    """Return the open store; raises HubError with what to do.
+
+    A worker whose file is damaged starts with a new one: gateways give its shards to others. A
+    gateway never starts empty: it restores its newest backup if it is told to, or asks.
+    """
+    try:
+        return await _opened(configuration, clock)
+    except StoreDamagedError as error:
+        await asyncio.to_thread(_repair, configuration, error, is_gateway=is_gateway)
+    return await _opened(configuration, clock)
+
+
+def watch(hub: Hub, configuration: Configuration) -> None:
+    """Look after the store of a hub that has started."""
+    store = hub.store
+    store.on_space(hub.bus.fire)
+    hub.tasks.every(_LOOK_AT_SPACE_EVERY_S, store.look_at_space, "free space")
+    if configuration.storage.shared:
+        return
+    database = configuration.storage.path(configuration.directory)
+
+    def stop_damaged(error: StoreDamagedError) -> None:
+        damage.mark(database, error.finding)
+        _LOGGER.critical("%s; the hub stops, and acts upon it at its next start", error)
+        hub.ask_to_stop(exit_code=1)
+
+    async def check() -> None:
+        try:
+            await store.check()
+        except StoreDamagedError as error:
+            stop_damaged(error)
+
+    store.on_damage(stop_damaged)
+    hub.tasks.spawn(check(), "check of the store")
+    _schedule_backups(hub, configuration)
+
+
+async def _opened(configuration: Configuration, clock: Clock) -> Store:
+    storage = configuration.storage
+    store = Store.at(storage.url, configuration.directory, clock, storage.min_free)
+    await store.open()
+    await store.look_at_space()
+    return store
+
+
+def _repair(configuration: Configuration, error: StoreDamagedError, *, is_gateway: bool) -> None:
+    database = configuration.storage.path(configuration.directory)
+    if not is_gateway:
+        aside = damage.move_aside(database, error.finding)
+        _LOGGER.error("%s; it is kept as %s, and this worker starts with a new one", error, aside)
+        return
+    newest = newest_backup(_backups(configuration), configuration.hub.name)
+    if newest is None or configuration.storage.on_damage != "restore":
+        damage.mark(database, error.finding)
+        raise SetupError(_choices(configuration.directory, error, newest))
+    restored = restore(newest, configuration.directory, database=database, only_store=True)
+    _LOGGER.error(
+        "%s; it is kept in %s, and the jobs are those of the backup %s",
+        error, restored.replaced, newest,
+    )  # fmt: skip
+
+
+def _choices(config_dir: Path, error: StoreDamagedError, newest: Path | None) -> str:
+    empty = f"swarm-hub restore --empty -c {config_dir}"
+    if newest is None:
+        return (
+            f"{error}; there is no backup. A gateway does not start empty by itself: restore a "
+            f"copy of your own, or give up its jobs with:\n  {empty}"
+        )
+    return (
+        f"{error}; choose one of:\n"
+        f"  swarm-hub restore {newest} -c {config_dir}   # what came after that backup is lost\n"
+        f"  {empty}   # all jobs are lost"
+    )
+
+
+def _backups(configuration: Configuration) -> Path:
+    backup = configuration.storage.backup
+    directory = _DEFAULT_BACKUPS if backup is None else backup.directory
+    return configuration.directory / directory
+
+
+def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
+    backup = configuration.storage.backup
+    if backup is None:
+        return
+    schedule = BackupSchedule(
+        backup_source(configuration),
+        _backups(configuration),
+        backup.every,
+        backup.keep,
+        hub.clock,
+    )
+    hub.tasks.every(schedule.look_every_s, schedule.look, "backups")

@@ -1,0 +1,119 @@
+"""Jobs put straight into a store, as a gateway leaves them: far more than a test could run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from swarm_hub.components.gc.collector import Collector
+from swarm_hub.components.gc.policy import Policy
+from swarm_hub.core import Hub
+from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
+from swarm_hub.storage import Store, jobs, schema
+from swarm_hub.storage.jobs import Finish
+from tests.conftest import MovableClock
+
+_AT_ONCE = 10_000
+_SPEC = JobSpec("core", "map", Split.RANGE, 0, "sum")
+
+
+def hub_on(store: Store, folder: Path, clock: MovableClock) -> Hub:
+    """Return a hub that is nothing but its store."""
+    return Hub(folder, "hub", store, clock)
+
+
+async def collect(hub: Hub, policy: Policy, gateway: str = "") -> Collector:
+    """Do one round."""
+    collector = Collector(hub, policy, gateway)
+    await collector.collect()
+    return collector
+
+
+async def put_job(
+    store: Store,
+    job_id: str,
+    *,
+    ended_at: float | None,
+    read_at: float | None = None,
+    n_shards: int = 1,
+    gateway: str = "gateway",
+    body: bytes = b"8 bytes.",
+    dataset: bytes = b"",
+) -> None:
+    """Store a job with its shards, an assignment and a result for each, ended or running."""
+    module, module_row = await store.blobs.put(b"a module", 0.0)
+    data, data_row = await store.blobs.put(dataset or job_id.encode(), 0.0)
+    size_bytes = len(dataset) or len(job_id)
+    job = Job(
+        job_id, JobState.RUNNING, _SPEC, module, 8, data, n_shards, size_bytes, 0, 0.0, "owner"
+    )
+    await store.commit(
+        [module_row, data_row, jobs.submit(job, gateway, 1, None, ""), jobs.start([job_id], 0.0)]
+    )
+    for start in range(0, n_shards, _AT_ONCE):
+        indexes = range(start, min(start + _AT_ONCE, n_shards))
+        await store.commit(
+            [
+                jobs.put_shards(
+                    (Shard(job_id, n, ShardState.DONE, n, 1, 1), f"{job_id}.{n}.1") for n in indexes
+                ),
+                jobs.offer(
+                    (
+                        Assignment(
+                            f"{job_id}.{n}.1", job_id, n, 1, "node", AssignmentState.FINISHED
+                        )
+                        for n in indexes
+                    ),
+                    0.0,
+                ),
+                jobs.put_results(
+                    ShardResult(
+                        f"{job_id}.{n}.1", job_id, n, n, 1, "node", "sha", len(body), body, 0.1, 0.1
+                    )
+                    for n in indexes
+                ),
+            ]
+        )
+    if ended_at is not None:
+        end = Finish(job_id, JobState.COMPLETED, ended_at, (), "sha", 2, b"42", n_shards, 0)
+        await store.commit([jobs.finish([end])])
+    if read_at is not None:
+        await store.commit([jobs.mark_read(job_id, read_at)])
+
+
+def job_ids(connection: Connection) -> list[str]:
+    """Return the jobs that are there."""
+    return list(connection.execute(select(schema.jobs.c.id).order_by(schema.jobs.c.id)).scalars())
+
+
+def rows_of(connection: Connection, job_id: str) -> tuple[int, int, int]:
+    """Return how many shards, assignments and results a job has."""
+    shards, assignments, results = (
+        connection.execute(
+            select(func.count()).select_from(table).where(table.c.job_id == job_id)
+        ).scalar_one()
+        for table in (schema.shards, schema.assignments, schema.results)
+    )
+    return shards, assignments, results
+
+
+def tombstones(connection: Connection) -> dict[str, int]:
+    """Return the pruned jobs, each with whether rows of it are left."""
+    rows = connection.execute(select(schema.tombstones.c.job_id, schema.tombstones.c.rows_left))
+    return {row.job_id: row.rows_left for row in rows}
+
+
+def pruned(connection: Connection) -> list[str]:
+    """Return the jobs whose pruning was told, once for each time."""
+    query = select(schema.events.c.job_id).where(schema.events.c.event_type == "job_pruned")
+    return list(connection.execute(query.order_by(schema.events.c.seq)).scalars())
+
+
+async def put_jobs(store: Store, ended_at: Iterable[float]) -> list[str]:
+    """Store small finished jobs; returns their ids."""
+    made = []
+    for number, at in enumerate(ended_at):
+        made.append(f"job-{number:02}")
+        await put_job(store, made[-1], ended_at=at)
+    return made
