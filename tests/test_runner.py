@@ -170,7 +170,7 @@ def test_a_store_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
     database.execute("PRAGMA user_version=99")
     database.close()
     line = the_line(run(tmp_path))
-    assert "the database has schema 99" in line
+    assert "the database has schema 0099" in line
     assert "upgrade swarm_hub" in line
 
 
