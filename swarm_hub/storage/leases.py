@@ -84,6 +84,27 @@ def look(connection: Connection, gateway: str) -> Seen:
     )
 
 
+def session_of(gateway: str) -> str:
+    """Return the name of the session in which a gateway writes; at most 63 bytes are kept."""
+    return f"swarm_hub {gateway}"[:63]
+
+
+def end_sessions(connection: Connection) -> int:
+    """End the writing sessions of gateways whose lease has run out; returns how many.
+
+    One that was frozen in a transaction would hold the rows of its jobs for ever.
+    """
+    if connection.dialect.name != "postgresql":
+        return 0
+    gone = select(_G.c.name).where(_G.c.alive_until <= store_now(connection))
+    names = [session_of(name) for name in connection.execute(gone).scalars()]
+    ended = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+        "current_database() AND usename = current_user AND application_name = ANY(:names)"
+    )
+    return len(connection.execute(ended, {"names": names}).all())
+
+
 def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
     """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -29,6 +29,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.storage import migrations
 from swarm_hub.storage.chunk import Chunk
 from swarm_hub.storage.database import DiskUse
+from swarm_hub.storage.leases import session_of
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -40,10 +41,12 @@ _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
+_PROGRAM: Final = "swarm_hub"
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
-# A hub that freezes in a transaction must not hold its locks against the other gateways.
+# A hub that freezes in a transaction must not hold its locks against the other gateways. One that
+# freezes between two messages of a pipeline is not idle to the server: leases.end_sessions.
 _OPTIONS: Final = (
     "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
     "-c lock_timeout=20000 -c synchronous_commit=on"
@@ -67,7 +70,7 @@ class PostgresDatabase:
             paramstyle="format",
             connect_args={
                 "connect_timeout": 5,
-                "application_name": "swarm_hub",
+                "application_name": _PROGRAM,
                 "options": _OPTIONS,
                 "keepalives_idle": 10,
                 "tcp_user_timeout": 10_000,
@@ -80,6 +83,7 @@ class PostgresDatabase:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._connections: set[Connection] = set()
+        self._session = _PROGRAM
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
 
@@ -122,6 +126,11 @@ class PostgresDatabase:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
         highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
         return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
+
+    async def introduce(self, gateway: str) -> None:
+        """Name the session of the writer, also after it was connected anew."""
+        self._session = session_of(gateway)
+        await self.write(self._name_session)
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called when another gateway committed events; a hint, which may be lost."""
@@ -166,7 +175,7 @@ class PostgresDatabase:
 
         def transaction() -> _T:
             nonlocal sent
-            connection = self._mine(self._engine)
+            connection = self._mine(self._engine, self._name_session)
             if sent is not None and self._committed(connection, sent[0]):
                 return sent[1]
             sent = None
@@ -224,12 +233,20 @@ class PostgresDatabase:
             return StoreUnavailableError(f"{self.place}: {message}")
         return StoreError(f"a write failed: {message}")
 
-    def _mine(self, engine: Any) -> Connection:
+    def _mine(
+        self, engine: Engine, prepare: Callable[[Connection], None] = lambda _connection: None
+    ) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = engine.connect()
             self._connections.add(connection)
+            with connection.begin():
+                prepare(connection)
         return connection
+
+    def _name_session(self, connection: Connection) -> None:
+        name = text("SELECT set_config('application_name', :name, false)")
+        connection.execute(name, {"name": self._session})
 
     def _forget(self) -> None:
         """Give up this thread's connection, which is broken."""

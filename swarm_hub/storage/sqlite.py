@@ -109,6 +109,9 @@ class SqliteDatabase:
         """Return the number after the last one: nobody else writes here."""
         return last_known + 1
 
+    async def introduce(self, gateway: str) -> None:
+        """Do nothing: nobody else writes here."""
+
     def listen(self, heard: Callable[[], None]) -> None:
         """Do nothing: nobody else writes here."""
 

@@ -215,3 +215,23 @@ def test_the_server_of_these_tests_is_a_real_one(postgres_server: PostgresServer
     with postgres_server.connect("postgres") as connection:
         assert connection.execute("SHOW fsync").fetchone() == ("on",)
         assert isinstance(connection, psycopg.Connection)
+
+
+async def test_a_gateway_that_froze_in_a_transaction_holds_nobody_up(
+    swarm: Swarm, modules: Modules, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """To the server it is busy for ever; its session is ended when its lease has run out."""
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "second")
+    job_id = await slow_job(first, modules, 3)
+    await swarm.stop(first)
+    name = postgres_url.rpartition("/")[2]
+    with (
+        postgres_server.connect(name) as watcher,
+        psycopg.connect(postgres_url, application_name=leases.session_of("ghost")) as frozen,
+    ):
+        frozen.execute("UPDATE jobs SET gateway = 'ghost'")
+        watcher.execute("INSERT INTO gateways VALUES ('ghost', 1, 0)")
+        assert (await finished(second, job_id))["result"] == 300
+        with pytest.raises(psycopg.OperationalError):
+            frozen.execute("SELECT 1")
