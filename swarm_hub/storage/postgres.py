@@ -42,6 +42,7 @@ _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
 _PROGRAM: Final = "swarm_hub"
+_OLDEST_SERVER: Final = (13,)  # pg_xact_status, xid8
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
@@ -55,6 +56,17 @@ _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailab
 _LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
 
 
+def server_version(url: str) -> str:
+    """Return the version of the server at that url; raises StoreError."""
+    database = PostgresDatabase(url)
+    version = text("SHOW server_version")
+    try:
+        with database._engine.connect() as connection:
+            return str(connection.execute(version).scalar_one())
+    except DBAPIError as error:
+        raise database._error(error.orig or error) from error
+
+
 class PostgresDatabase:
     """A PostgreSQL database with the schema in it; implements `Database`."""
 
@@ -62,7 +74,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url).set(drivername="postgresql+psycopg")
-        self.place = parsed.render_as_string(hide_password=True)
+        self.place = make_url(url).render_as_string(hide_password=True)
         # The statements of `prepared` hand their values over by position.
         self._engine = create_engine(
             parsed,
@@ -91,6 +103,12 @@ class PostgresDatabase:
         """Connect, make or upgrade the schema; raises StoreError with what to do."""
 
         def prepare(connection: Connection) -> None:
+            found = connection.dialect.server_version_info or ()
+            if found < _OLDEST_SERVER:
+                raise StoreError(
+                    f"{self.place}: PostgreSQL {'.'.join(map(str, found))} is too old; "
+                    f"{_OLDEST_SERVER[0]} or newer is needed"
+                )
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
 

@@ -166,7 +166,7 @@ class SqliteDatabase:
             raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
         except OSError as error:
             raise self._cannot_open(error.strerror or str(error)) from error
-        if not _has_wal_reset_fix(sqlite3.sqlite_version_info):
+        if not has_wal_reset_fix(sqlite3.sqlite_version_info):
             _LOGGER.warning(
                 "SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); only one "
                 "connection writes here, so don't open the database with other programs that "
@@ -279,7 +279,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _has_wal_reset_fix(version: tuple[int, ...]) -> bool:
+def has_wal_reset_fix(version: tuple[int, ...]) -> bool:
+    """Whether a version of SQLite is safe with several writing connections."""
     return version >= _WAL_RESET_FIXED[0] or any(
         version[:2] == fixed[:2] and version >= fixed for fixed in _WAL_RESET_FIXED
     )

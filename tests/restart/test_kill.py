@@ -177,7 +177,7 @@ async def test_what_was_cancelled_while_a_worker_was_away_is_not_run(
     local: LocalSwarm, modules: dict[str, bytes]
 ) -> None:
     """The worker says what it holds when it is back, and drops what the gateway withdrew."""
-    gateway, (worker,), client = await started(local, 1)
+    _, (worker,), client = await started(local, 1)
     async with client:
         # Longer than the test may take: what is run again would still be there.
         job_id = await client.submit(modules["spin"], range(400_000), shard_size=100_000)
