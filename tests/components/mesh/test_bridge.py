@@ -15,7 +15,7 @@ async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
         assert bridge.stopping is not None
         await bridge.stopping.wait()
         # What is posted now is run by trio after `main` has returned.
-        time.sleep(0.2)
+        time.sleep(0.2)  # noqa: ASYNC251
 
     async def nothing() -> None: ...
 
