@@ -1,0 +1,410 @@
+"""What a gateway's store does in a second, with a million rows, after a kill, and over many jobs.
+
+A transition is what a gateway commits for one shard: its assignment is offered (shard, assignment,
+event) or its result is counted (shard, assignment, result, event), with the functions and the
+grouping that the dispatcher uses.
+"""
+
+import argparse
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+from figures import Figures, percentile, start
+
+from swarm_hub.cli.inspect import with_sandbox
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import SwarmClient, UnreachableError
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Shard,
+    ShardResult,
+    ShardState,
+    assignment_id,
+)
+from swarm_hub.storage import Store, Write, jobs, leases
+from swarm_hub.util.clock import Clock
+from swarm_hub.util.hashing import sha256_hex
+
+_ROOT = Path(__file__).parents[1]
+_MIB = 1024 * 1024
+_NOW = 1_000_000.0
+_NODE = "12D3KooWHFq8vH1xQp3gV8yCk1s1Yc4nq9y6Jd2mYz2ZbQ7y5n1A"
+_BODY = b"x" * 100
+_SHA = sha256_hex(_BODY)
+_SPEC = JobSpec("range", "map", Split.RANGE, 0, "sum")
+_MILLION = 1_000_000
+_OPEN = 200
+_JOBS_A_CALLER = 10**9
+
+Transition = tuple[list[Write], list[NewEvent]]
+
+
+async def main() -> None:
+    """Measure the statements, the million rows and the jobs."""
+    figures, arguments = start(__doc__ or "", _options)
+    with tempfile.TemporaryDirectory(prefix="swarm-hub-bench-") as name:
+        folder = Path(name)
+        await _transitions(figures, folder / "transitions", arguments.quick)
+        await _million_rows(figures, folder / "million")
+        await _many_jobs(figures, folder / "jobs", arguments.quick)
+    if arguments.postgres:
+        await _on_postgres(figures, arguments.quick)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--postgres", action="store_true", help="also on a PostgreSQL of its own")
+
+
+# Transitions
+
+
+async def _transitions(figures: Figures, folder: Path, quick: bool) -> None:
+    seconds = 1.5 if quick else 5.0
+    rates: dict[int, float] = {}
+    for callers in (1, 64, 256):
+        async with _opened(folder / str(callers)) as store:
+            rates[callers], cpu_us = await _rate(store, callers, seconds)
+        figures.add(
+            f"durable_transitions_per_s_{callers}", rates[callers], "1/s", better="higher",
+            cpu_us=round(cpu_us, 1),
+        )  # fmt: skip
+        if callers == 64:
+            figures.add("cpu_us_per_transition", cpu_us, "us", callers=64)
+    async with _opened(folder / "alone") as store:
+        alone = await _rate_alone(store, 64, seconds)
+    figures.add(
+        "group_commit_ratio_64", rates[64] / alone, "×", better="higher", target=5,
+        one_commit_each_per_s=round(alone),
+    )  # fmt: skip
+
+
+async def _rate(store: Store, callers: int, seconds: float) -> tuple[float, float]:
+    """Return transitions a second and CPU microseconds of each; callers wait for their own."""
+    deadline = time.perf_counter() + seconds
+    began, cpu = time.perf_counter(), time.process_time()
+
+    async def caller(number: int) -> int:
+        done = 0
+        for writes, events in _lifetime(f"caller-{number}"):
+            if time.perf_counter() > deadline:
+                break
+            await store.commit(writes, events)
+            done += 1
+        return done
+
+    total = sum(await asyncio.gather(*(caller(number) for number in range(callers))))
+    took_s, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return total / took_s, 1e6 * cpu / total
+
+
+async def _rate_alone(store: Store, callers: int, seconds: float) -> float:
+    """Return the rate when each caller's transition is a transaction of its own."""
+    turn = asyncio.Lock()
+    deadline = time.perf_counter() + seconds
+    began = time.perf_counter()
+
+    async def caller(number: int) -> int:
+        done = 0
+        for writes, events in _lifetime(f"caller-{number}"):
+            async with turn:
+                if time.perf_counter() > deadline:
+                    break
+                await store.commit(writes, events)
+            done += 1
+        return done
+
+    total = sum(await asyncio.gather(*(caller(number) for number in range(callers))))
+    return total / (time.perf_counter() - began)
+
+
+def _lifetime(job_id: str) -> Iterator[Transition]:
+    """Yield the transitions of one shard after the other: offered, counted."""
+    for index in range(_JOBS_A_CALLER):
+        yield _offered(job_id, index)
+        yield _counted(job_id, index)
+
+
+def _offered(job_id: str, index: int) -> Transition:
+    shard = Shard(job_id, index, ShardState.ASSIGNED, index, 1, 1)
+    data = {"job_id": job_id, "index": index, "attempt": 1, "node_id": _NODE, "n_items": 1}
+    return (
+        [
+            jobs.put_shards([(shard, None)]),
+            jobs.offer([_assignment(job_id, index, AssignmentState.OFFERED)], _NOW),
+        ],
+        [NewEvent(EventType.SHARD_ASSIGNED, data, job_id)],
+    )
+
+
+def _counted(job_id: str, index: int) -> Transition:
+    held = assignment_id(job_id, index, 1)
+    shard = Shard(job_id, index, ShardState.DONE, index, 1, 1)
+    result = ShardResult(
+        held, job_id, index, index, 1, _NODE, _SHA, len(_BODY), _BODY, 0.1, 0.1
+    )  # fmt: skip
+    data = {"job_id": job_id, "index": index, "node_id": _NODE, "n_items": 1, "wall_s": 0.1}
+    return (
+        [
+            jobs.put_shards([(shard, held)]),
+            jobs.end_assignments(
+                [(_assignment(job_id, index, AssignmentState.FINISHED), None)], _NOW
+            ),
+            jobs.put_results([result]),
+        ],
+        [NewEvent(EventType.SHARD_DONE, data, job_id)],
+    )
+
+
+def _assignment(job_id: str, index: int, state: AssignmentState) -> Assignment:
+    return Assignment(assignment_id(job_id, index, 1), job_id, index, 1, _NODE, state)
+
+
+@asynccontextmanager
+async def _opened(folder: Path) -> AsyncIterator[Store]:
+    store = Store.on_file(folder / "swarm_hub.db", Clock())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _on_postgres(figures: Figures, quick: bool) -> None:
+    sys.path.insert(0, str(_ROOT))
+    from tests.postgres import running_server
+
+    seconds = 2.0 if quick else 5.0
+    with running_server() as server, tempfile.TemporaryDirectory() as folder:
+        rates: dict[int, float] = {}
+        for callers in (1, 64, 256):
+            store = Store.at(server.new_database(), Path(folder), Clock())
+            await store.open()
+            rates[callers], cpu_us = await _rate(store, callers, seconds)
+            await store.close()
+            figures.add(
+                f"durable_transitions_per_s_{callers}", rates[callers], "1/s", better="higher",
+                store="postgres", cpu_us_of_the_gateway=round(cpu_us, 1),
+            )  # fmt: skip
+        store = Store.at(server.new_database(), Path(folder), Clock())
+        await store.open()
+        alone = await _rate_alone(store, 64, seconds)
+        await store.close()
+        figures.add(
+            "group_commit_ratio_64", rates[64] / alone, "×", better="higher", target=5,
+            store="postgres", one_commit_each_per_s=round(alone),
+        )  # fmt: skip
+
+
+# A million rows
+
+
+async def _million_rows(figures: Figures, folder: Path) -> None:
+    """Fill a gateway's store with a job of a million shards, nearly all done."""
+    swarm = LocalSwarm(folder)
+    gateway = swarm.start_gateway()
+    try:
+        await _ready(gateway)
+    finally:
+        swarm.stop()
+    job_id = "01KAWG0000000000000000000M"
+    database = gateway.folder / "swarm_hub.db"
+    async with _opened(gateway.folder) as store:
+        module = await with_sandbox(lambda sandbox: sandbox.assemble(_primes()))
+        module_sha, module_row = await store.blobs.put(module, _NOW)
+        dataset_sha, dataset_row = await store.blobs.put(f"0:{_MILLION}".encode(), _NOW)
+        job = Job(
+            job_id, JobState.QUEUED, _SPEC, module_sha, len(module), dataset_sha, _MILLION, 9, 0,
+            time.time(), "owner",
+        )  # fmt: skip
+        row = jobs.submit(job, gateway.peer_id, 1, None, "")
+        await store.commit([module_row, dataset_row, row, jobs.start([job_id], time.time())])
+        await asyncio.to_thread(_fill, database, job_id)
+        await _query_times(figures, store, database, job_id, gateway.peer_id)
+    figures.add("store_mb_1m", database.stat().st_size / _MIB, "MiB")
+    await _start_after_a_kill(figures, swarm, gateway, job_id)
+
+
+def _fill(database: Path, job_id: str) -> None:
+    """Write the rows of a million shards as the hub would, all but the last ones done."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        done = _MILLION - _OPEN
+        connection.executemany(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, 1, 1, ?)",
+            (
+                (job_id, index, "done", index, f"{job_id}.{index}.1")
+                if index < done
+                else (job_id, index, "assigned", index, None)
+                for index in range(_MILLION)
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO assignments VALUES (?, ?, 1, ?, ?, NULL, ?, ?)",
+            (
+                (job_id, index, _NODE, "finished" if index < done else "offered", _NOW, _NOW)
+                for index in range(_MILLION)
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO results VALUES (?, ?, ?, ?, 1, ?, ?, 1, ?, 0.1, 0.1)",
+            (
+                (f"{job_id}.{index}.1", job_id, index, index, _NODE, _SHA, b"1")
+                for index in range(done)
+            ),
+        )
+        connection.execute("COMMIT")
+
+
+async def _query_times(
+    figures: Figures, store: Store, database: Path, job_id: str, gateway: str
+) -> None:
+    shards = await store.read(jobs.open_shards_of, job_id)
+    if len(shards) != _OPEN:
+        raise SystemExit(f"{len(shards)} open shards, expected {_OPEN}")
+    # A job that has few open shards is the usual one: what is measured is finding them.
+    due_ms = await _median_ms(lambda: store.read(jobs.open_shards_of, job_id))
+    look_ms = await _median_ms(lambda: store.read(leases.look, gateway))
+    nothing_ms = await _median_ms(lambda: store.read(lambda _connection: None))
+    figures.add(
+        "due_query_ms_1m", due_ms - nothing_ms, "ms", target=1, open_shards=_OPEN,
+        hand_over_ms=round(nothing_ms, 3), look_ms=round(look_ms - nothing_ms, 3),
+        plan=_plan(database, job_id),
+    )  # fmt: skip
+    for figure, query in (
+        ("cutting_query_ms_1m", jobs.cutting_of),
+        ("open_assignments_query_ms_1m", jobs.open_assignments_of),
+    ):
+        figures.add(
+            figure, await _median_ms(lambda query=query: store.read(query, job_id), 3), "ms"
+        )  # type: ignore[misc]
+
+
+async def _median_ms(read: Callable[[], Awaitable[Any]], times: int = 200) -> float:
+    await read()
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        await read()
+        took.append((time.perf_counter() - began) * 1000)
+    return percentile(took, 0.5)
+
+
+def _plan(database: Path, job_id: str) -> str:
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT * FROM shards WHERE job_id = ? "
+            "AND shards.state IN ('queued', 'assigned') ORDER BY idx",
+            (job_id,),
+        )
+        return "; ".join(row[3] for row in rows)
+
+
+async def _start_after_a_kill(
+    figures: Figures, swarm: LocalSwarm, gateway: LocalHub, job_id: str
+) -> None:
+    """Start the gateway on the large store, kill it, and time the start after that."""
+    try:
+        gateway.start()
+        await _ready(gateway)
+        gateway.kill()
+        began = time.perf_counter()
+        gateway.start()
+        await _ready(gateway)
+        figures.add("start_s_1m", time.perf_counter() - began, "s", target=3, after="SIGKILL")
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            status = await client.status(job_id)
+        done = status["progress"]["shards_done"]
+        if done != _MILLION - _OPEN:
+            raise SystemExit(f"the job has {done} done shards after the start")
+        rss = psutil.Process(gateway.pid).memory_info().rss / _MIB
+        figures.add("rss_mb_1m", rss, "MiB")
+    finally:
+        swarm.stop()
+
+
+async def _ready(hub: LocalHub, timeout_s: float = 60) -> None:
+    """Return when the hub's API answers."""
+    deadline = time.monotonic() + timeout_s
+    async with SwarmClient(hub.url, hub.token) as client:
+        while True:
+            try:
+                await client.health()
+            except UnreachableError:
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"no answer after {timeout_s} s:\n{hub.log()}") from None
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+# Many jobs
+
+
+async def _many_jobs(figures: Figures, folder: Path, quick: bool) -> None:
+    """Run jobs of 50 shards one after the other and look at the gateway's memory."""
+    first, total, shards = (60, 300, 50) if quick else (200, 2000, 50)
+    module = await with_sandbox(lambda sandbox: sandbox.assemble(_primes()))
+    swarm = LocalSwarm(folder)
+    try:
+        gateway = swarm.start_gateway(extra="gc: {completed_after: 20, unread_after: 1h}\n")
+        for number in range(2):
+            swarm.start_worker(f"worker-{number}", gateway)
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            await swarm.wait_for_workers(client, 2)
+            await _run_jobs(client, module, first, shards)
+            before, began = _rss_mb(gateway), time.monotonic()
+            await _run_jobs(client, module, total - first, shards)
+            figures.add(
+                "rss_growth_mb_2000_jobs", _rss_mb(gateway) - before, "MiB", target=20,
+                jobs=total, after_first=first, rss_mb=round(before, 1),
+                jobs_per_s=round((total - first) / (time.monotonic() - began), 1),
+            )  # fmt: skip
+            gateway.kill()
+            began = time.perf_counter()
+            gateway.start()
+            await _ready(gateway)
+            figures.add(
+                "kill_recover_s", time.perf_counter() - began, "s",
+                store_mb=round((gateway.folder / "swarm_hub.db").stat().st_size / _MIB, 1),
+            )  # fmt: skip
+            await swarm.wait_for_workers(client, 2)
+            await _run_jobs(client, module, 1, shards)
+    finally:
+        swarm.stop()
+
+
+async def _run_jobs(client: SwarmClient, module: bytes, count: int, shards: int) -> None:
+    """Run jobs, four at a time."""
+    left = iter(range(count))
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            job_id = await client.submit(module, range(shards), reduce="sum", shard_size=1)
+            status = await client.wait(job_id)
+            if status["state"] != "completed":
+                raise SystemExit(f"job {job_id} is {status['state']}: {status['failures']}")
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(4)))
+
+
+def _primes() -> str:
+    return (_ROOT / "examples/primes/primes.wat").read_text()
+
+
+def _rss_mb(hub: LocalHub) -> float:
+    return float(psutil.Process(hub.pid).memory_info().rss / _MIB)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
