@@ -106,7 +106,7 @@ class Load:
 
     async def _cancel(self, wanted: Wanted) -> None:
         job_id = _known(wanted)
-        await asyncio.sleep(self._rng.uniform(0, 2))
+        await asyncio.sleep(self._rng.choice((0.0, 0.0, 0.3, 2.0)))
         status = await self._part.ask("cancel", lambda client: client.cancel(job_id))
         self._part.counts["cancelled"] += status["state"] == "cancelled"
 
