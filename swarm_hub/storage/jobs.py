@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Connection,
+    CursorResult,
     Row,
     bindparam,
     case,
@@ -40,6 +41,8 @@ _B = schema.blobs
 
 _NO_LIMIT: Final = 2**62
 
+_SHARD_STATES: Final = {state.value: state for state in ShardState}
+
 # Built once: building a select costs more than running it.
 _GET_JOB: Final = select(_J).where(_J.c.id == bindparam("b_id"))
 _GET_RESULTS: Final = (
@@ -71,8 +74,11 @@ _CUTTING: Final = select(
 ).where(_S.c.job_id == bindparam("b_id"))
 # SQLite's planner takes the primary key, which leads through every shard of the job.
 _BY_OPEN: Final = "INDEXED BY shards_open"
+_SHARD_COLUMNS: Final = (
+    _S.c.job_id, _S.c.idx, _S.c.state, _S.c.first_item, _S.c.n_items, _S.c.attempts,
+)  # fmt: skip
 _OPEN_SHARDS: Final = (
-    select(_S)
+    select(*_SHARD_COLUMNS)
     .with_hint(_S, _BY_OPEN, "sqlite")
     .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
     .order_by(_S.c.idx)
@@ -353,7 +359,7 @@ def cutting_of(connection: Connection, job_id: str) -> Cutting:
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the shards of a job that are queued or assigned, in the order of cutting."""
-    return [_shard(row) for row in connection.execute(_OPEN_SHARDS, {"b_id": job_id})]
+    return _shards(connection.execute(_OPEN_SHARDS, {"b_id": job_id}))
 
 
 def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -363,8 +369,8 @@ def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assig
 
 def shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the cut shards of a job in the order of cutting."""
-    rows = connection.execute(select(_S).where(_S.c.job_id == job_id).order_by(_S.c.idx))
-    return [_shard(row) for row in rows]
+    query = select(*_SHARD_COLUMNS).where(_S.c.job_id == job_id).order_by(_S.c.idx)
+    return _shards(connection.execute(query))
 
 
 def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -413,10 +419,12 @@ def overview(
     return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
 
 
-def _shard(row: Row[Any]) -> Shard:
-    return Shard(
-        row.job_id, row.idx, ShardState(row.state), row.first_item, row.n_items, row.attempts
-    )
+def _shards(rows: CursorResult[Any]) -> list[Shard]:
+    # There may be a million; a row's attributes by name cost more than all the rest.
+    return [
+        Shard(job_id, index, _SHARD_STATES[state], first_item, n_items, attempts)
+        for job_id, index, state, first_item, n_items, attempts in rows.all()
+    ]
 
 
 def _assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
