@@ -201,7 +201,7 @@ class PostgresDatabase:
         self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
     ) -> _T:
         """Try again while the server is away, without end where a commit is in doubt."""
-        give_up = time.monotonic() + _PATIENCE_S
+        give_up: float | None = None
         delay_s = _RETRY_FIRST_S
         while True:
             try:
@@ -215,6 +215,8 @@ class PostgresDatabase:
                     self._end_frozen()
                 elif not isinstance(cause, _AGAIN):
                     self._forget()
+                # From the first failure on: this process may have been frozen until then.
+                give_up = give_up or time.monotonic() + _PATIENCE_S
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:
                     raise failure from error

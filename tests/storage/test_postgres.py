@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Connection, text
 
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import Store
+from swarm_hub.storage import Store, postgres
 from swarm_hub.util.clock import Clock
 from tests.conftest import until
 from tests.postgres import PostgresServer
@@ -71,3 +73,21 @@ async def test_a_lost_listener_is_no_error(
     await asyncio.to_thread(postgres_server.kill_backend, before)
     await until(found, lambda pids: bool(pids) and pids != [before])
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_call_that_was_frozen_for_longer_than_its_patience_is_tried_again(
+    shared: Store, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_PATIENCE_S", 1.0)
+    tries: list[int] = []
+
+    def frozen_once(connection: Connection) -> int:
+        driver: Any = connection.connection.driver_connection
+        tries.append(driver.info.backend_pid)
+        if len(tries) == 1:
+            postgres_server.kill_backend(tries[0])
+            time.sleep(1.2)
+        return int(connection.execute(text("SELECT 1")).scalar_one())
+
+    assert await shared.read(frozen_once) == 1
+    assert len(set(tries)) == 2
