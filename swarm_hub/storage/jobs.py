@@ -1,14 +1,13 @@
 """Queries on jobs, their shards, assignments and results."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Connection,
-    CursorResult,
     Row,
     bindparam,
     case,
@@ -359,7 +358,7 @@ def cutting_of(connection: Connection, job_id: str) -> Cutting:
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the shards of a job that are queued or assigned, in the order of cutting."""
-    return _shards(connection.execute(_OPEN_SHARDS, {"b_id": job_id}))
+    return _shards(connection.execute(_OPEN_SHARDS, {"b_id": job_id}).all())
 
 
 def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -370,7 +369,7 @@ def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assig
 def shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the cut shards of a job in the order of cutting."""
     query = select(*_SHARD_COLUMNS).where(_S.c.job_id == job_id).order_by(_S.c.idx)
-    return _shards(connection.execute(query))
+    return _shards(connection.execute(query).all())
 
 
 def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -419,11 +418,11 @@ def overview(
     return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
 
 
-def _shards(rows: CursorResult[Any]) -> list[Shard]:
+def _shards(rows: Sequence[Any]) -> list[Shard]:
     # There may be a million; a row's attributes by name cost more than all the rest.
     return [
         Shard(job_id, index, _SHARD_STATES[state], first_item, n_items, attempts)
-        for job_id, index, state, first_item, n_items, attempts in rows.all()
+        for job_id, index, state, first_item, n_items, attempts in rows
     ]
 
 
