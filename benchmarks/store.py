@@ -7,13 +7,12 @@ grouping that the dispatcher uses.
 
 import argparse
 import asyncio
-import itertools
 import logging
 import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -21,40 +20,25 @@ from typing import Any
 import psutil
 from figures import Figures, percentile, start
 from sqlalchemy import Connection
+from transitions import NODE, NOW, Transition, shards_of
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
-from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
-from swarm_hub.models.shard import (
-    Assignment,
-    AssignmentState,
-    Shard,
-    ShardResult,
-    ShardState,
-    assignment_id,
-)
-from swarm_hub.storage import Store, Write, jobs, leases
+from swarm_hub.storage import Store, jobs, leases
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.hashing import sha256_hex
 
 _ROOT = Path(__file__).parents[1]
 _MIB = 1024 * 1024
-_NOW = 1_000_000.0
-_NODE = "12D3KooWHFq8vH1xQp3gV8yCk1s1Yc4nq9y6Jd2mYz2ZbQ7y5n1A"
-_BODY = b"x" * 100
-_SHA = sha256_hex(_BODY)
+_SHA = sha256_hex(b"1")
 _SPEC = JobSpec("range", "map", Split.RANGE, 0, "sum")
 _MILLION = 1_000_000
 _OPEN = 200
 # By then the store has been checked in the background, and the mesh listens.
 _CHECKED_AFTER_S = 8.0
-# Callers stand for slots: they share a few jobs, as the slots of a swarm do.
-_JOBS = 4
 _ROUNDS = 3
-
-Transition = tuple[list[Write], list[NewEvent]]
 
 
 async def main() -> None:
@@ -158,14 +142,14 @@ async def _alone(store: Store, turn: asyncio.Lock, transition: Transition) -> No
         await store.commit(*transition)
 
 
-async def _run(store: Store, callers: int, seconds: float, way: Way) -> tuple[int, float, float]:
+async def _run(store: Store, callers: int, seconds: float, way: Way) -> tuple[float, float, float]:
     """Return how many transitions were stored, and in how much time and CPU time."""
     turn = asyncio.Lock()
     began, cpu_s = time.perf_counter(), time.process_time()
     deadline = began + seconds
 
     async def caller(number: int) -> int:
-        for done, transition in enumerate(_shards_of(number, callers)):
+        for done, transition in enumerate(shards_of(number, callers)):
             if time.perf_counter() > deadline:
                 return done
             await way(store, turn, transition)
@@ -173,49 +157,6 @@ async def _run(store: Store, callers: int, seconds: float, way: Way) -> tuple[in
 
     total = sum(await asyncio.gather(*(caller(number) for number in range(callers))))
     return total, time.perf_counter() - began, time.process_time() - cpu_s
-
-
-def _shards_of(caller: int, callers: int) -> Iterator[Transition]:
-    """Yield what one caller has to store for one shard after the other: offered, counted."""
-    for index in itertools.count(caller, callers):
-        job_id, index_in_job = f"01KAWG000000000000000000J{index % _JOBS}", index // _JOBS
-        yield _offered(job_id, index_in_job)
-        yield _counted(job_id, index_in_job)
-
-
-def _offered(job_id: str, index: int) -> Transition:
-    shard = Shard(job_id, index, ShardState.ASSIGNED, index, 1, 1)
-    data = {"job_id": job_id, "index": index, "attempt": 1, "node_id": _NODE, "n_items": 1}
-    return (
-        [
-            jobs.put_shards([(shard, None)]),
-            jobs.offer([_assignment(job_id, index, AssignmentState.OFFERED)], _NOW),
-        ],
-        [NewEvent(EventType.SHARD_ASSIGNED, data, job_id)],
-    )
-
-
-def _counted(job_id: str, index: int) -> Transition:
-    held = assignment_id(job_id, index, 1)
-    shard = Shard(job_id, index, ShardState.DONE, index, 1, 1)
-    result = ShardResult(
-        held, job_id, index, index, 1, _NODE, _SHA, len(_BODY), _BODY, 0.1, 0.1
-    )  # fmt: skip
-    data = {"job_id": job_id, "index": index, "node_id": _NODE, "n_items": 1, "wall_s": 0.1}
-    return (
-        [
-            jobs.put_shards([(shard, held)]),
-            jobs.end_assignments(
-                [(_assignment(job_id, index, AssignmentState.FINISHED), None)], _NOW
-            ),
-            jobs.put_results([result]),
-        ],
-        [NewEvent(EventType.SHARD_DONE, data, job_id)],
-    )
-
-
-def _assignment(job_id: str, index: int, state: AssignmentState) -> Assignment:
-    return Assignment(assignment_id(job_id, index, 1), job_id, index, 1, _NODE, state)
 
 
 @asynccontextmanager
@@ -243,8 +184,8 @@ async def _million_rows(figures: Figures, folder: Path) -> None:
     database = gateway.folder / "swarm_hub.db"
     async with _opened(gateway.folder) as store:
         module = await with_sandbox(lambda sandbox: sandbox.assemble(_primes()))
-        module_sha, module_row = await store.blobs.put(module, _NOW)
-        dataset_sha, dataset_row = await store.blobs.put(f"0:{_MILLION}".encode(), _NOW)
+        module_sha, module_row = await store.blobs.put(module, NOW)
+        dataset_sha, dataset_row = await store.blobs.put(f"0:{_MILLION}".encode(), NOW)
         job = Job(
             job_id, JobState.QUEUED, _SPEC, module_sha, len(module), dataset_sha, _MILLION, 9, 0,
             time.time(), "owner",
@@ -274,14 +215,14 @@ def _fill(database: Path, job_id: str) -> None:
         connection.executemany(
             "INSERT INTO assignments VALUES (?, ?, 1, ?, ?, NULL, ?, ?)",
             (
-                (job_id, index, _NODE, "finished" if index < done else "offered", _NOW, _NOW)
+                (job_id, index, NODE, "finished" if index < done else "offered", NOW, NOW)
                 for index in range(_MILLION)
             ),
         )
         connection.executemany(
             "INSERT INTO results VALUES (?, ?, ?, ?, 1, ?, ?, 1, ?, 0.1, 0.1)",
             (
-                (f"{job_id}.{index}.1", job_id, index, index, _NODE, _SHA, b"1")
+                (f"{job_id}.{index}.1", job_id, index, index, NODE, _SHA, b"1")
                 for index in range(done)
             ),
         )

@@ -10,7 +10,8 @@ import pytest
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from tests.soak.load import Wanted
-from tests.soak.verdict import judge, quick_check, sqlite_rows
+from tests.soak.stores import quick_check, sqlite_rows
+from tests.soak.verdict import judge
 
 JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0)"  # noqa: E501
 RESULT = "INSERT INTO results VALUES (?, 'a', ?, ?, 1, 'n', '', 1, x'', 0, 0)"

@@ -14,7 +14,7 @@ What duplicates what, and what does not:
 - The bytes of an envelope are never repeated on the wire: the connection is encrypted and ordered,
   so that a proxy can't; tests/components/signer replay envelopes inside.
 
-The seed fixes what is submitted and which faults strike in what order, not their exact moments.
+The seed fixes what is chosen in what order, not who asks when: a second run is alike, not the same.
 Exit code 0 only if nothing was lost or counted twice and nothing is left over.
 """
 
@@ -41,7 +41,8 @@ from tests.postgres import PostgresServer, running_server
 from tests.soak.faults import Faults
 from tests.soak.load import Load, assemble
 from tests.soak.part import Part
-from tests.soak.verdict import Rows, Verdict, judge, quick_check, sqlite_rows
+from tests.soak.stores import Rows, quick_check, sqlite_rows
+from tests.soak.verdict import Verdict, judge
 
 _CLIENTS = 3
 _PROGRESS_EVERY_S = 10.0
@@ -204,7 +205,7 @@ def _rows(part: Part, server: PostgresServer, database: str) -> Iterator[Rows]:
             yield rows
         return
     with server.connect(database) as connection:
-        yield lambda query: connection.execute(query).fetchall()  # type: ignore[arg-type]
+        yield lambda query: connection.execute(query).fetchall()
 
 
 def _read_log(part: Part, name: str, log: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
@@ -40,7 +40,7 @@ class Faults:
         self._over = over
         self._server = server
         self._database = database
-        self._kinds: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+        self._kinds: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = [
             (4, self._kill_gateway),
             (6, self._kill_worker),
             (3, self._freeze_gateway),

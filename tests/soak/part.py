@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
+from tests.soak.stores import kept
 from tests.soak.wire import Link
 
 _T = TypeVar("_T")
@@ -144,15 +144,6 @@ class Part:
             banned = [node["name"] for node in found if node["state"] == "banned"]
             left += [f"{hub.name} banned {name}" for name in banned]
         for worker in self.workers:
-            rows = await asyncio.to_thread(_kept, worker.folder / "swarm_hub.db")
-            left += [] if rows == (0, 0) else [f"{worker.name} keeps {rows[0]} + {rows[1]} rows"]
+            rows = await asyncio.to_thread(kept, worker.folder / "swarm_hub.db")
+            left += [f"{worker.name} keeps {rows}"] if rows else []
         return left
-
-
-def _kept(database: Path) -> tuple[int, int]:
-    """Count what is in a worker's inbox and outbox."""
-    from tests.soak.verdict import sqlite_rows
-
-    with sqlite_rows(database) as rows:
-        (found,) = rows("SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM outbox)")
-    return (int(found[0]), int(found[1]))

@@ -1,17 +1,13 @@
 """What the stores of a part must say when all is quiet: everything once, nothing missing."""
 
 import json
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.soak.load import Wanted
-
-Rows = Callable[[str], Sequence[Sequence[Any]]]
+from tests.soak.stores import Rows
 
 _ENDS = {
     "completed": "job_completed",
@@ -31,20 +27,6 @@ class Verdict:
     problems: list[str]
 
 
-@contextmanager
-def sqlite_rows(database: Path) -> Iterator[Rows]:
-    """Give a function that reads a SQLite file."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
-        yield lambda query: connection.execute(query).fetchall()
-
-
-def quick_check(database: Path) -> str | None:
-    """Return what SQLite finds wrong with a file, None when nothing."""
-    with sqlite_rows(database) as rows:
-        ((found,),) = rows("PRAGMA quick_check(1)")
-    return None if found == "ok" else f"{database}: {found}"
-
-
 def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
     """Compare the store of a part with what its clients were told."""
     problems: list[str] = []
@@ -57,9 +39,9 @@ def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
         f"job {job_id} ({jobs[job_id][1]}) is nobody's" for job_id in jobs.keys() - wanted.keys()
     ]
     for job_id in jobs.keys() & wanted.keys():
-        told, (state, *_) = wanted[job_id].state, jobs[job_id]
-        if told != state:
-            problems.append(f"job {job_id} is {state}, and its client was told {told}")
+        heard_state, state = wanted[job_id].state, jobs[job_id][0]
+        if heard_state != state:
+            problems.append(f"job {job_id} is {state}, and its client was told {heard_state}")
     results, items = _results(rows)
     told = _events(rows)
     lost = double = 0
@@ -79,13 +61,14 @@ def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
         if told[job_id, "job_queued"].total() != 1:
             problems.append(f"job {job_id} has {told[job_id, 'job_queued'].total()} job_queued")
     problems += _gaps(rows)
-    problems += [f"{count} × node_banned" for ((_, kind), count) in _bans(told)]
+    bans = sum(counts.total() for (_, kind), counts in told.items() if kind == "node_banned")
+    problems += [f"{bans} × node_banned"] if bans else []
     ((again,),) = rows("SELECT count(*) FROM assignments WHERE attempt > 1")
     return Verdict(sum(map(len, results.values())), int(again), lost, double, problems)
 
 
-def _results(rows: Rows) -> tuple[dict[str, Counter[int]], Counter[str]]:
-    found: dict[str, Counter[int]] = _Counters()
+def _results(rows: Rows) -> tuple["_Counters", Counter[str]]:
+    found = _Counters()
     items: Counter[str] = Counter()
     for job_id, index, n_items in rows("SELECT job_id, idx, n_items FROM results"):
         found[job_id][index] += 1
@@ -93,9 +76,9 @@ def _results(rows: Rows) -> tuple[dict[str, Counter[int]], Counter[str]]:
     return found, items
 
 
-def _events(rows: Rows) -> dict[tuple[str, str], Counter[Any]]:
+def _events(rows: Rows) -> "_Counters":
     """Count each job's events of each kind by the shard they are about."""
-    found: dict[tuple[str, str], Counter[Any]] = _Counters()
+    found = _Counters()
     wanted = "'shard_done', 'job_queued', 'job_completed', 'job_failed', 'job_cancelled'"
     for kind, job_id, text in rows(
         f"SELECT event_type, job_id, data FROM events WHERE event_type IN ({wanted}, 'node_banned')"
@@ -104,19 +87,13 @@ def _events(rows: Rows) -> dict[tuple[str, str], Counter[Any]]:
     return found
 
 
-def _bans(told: dict[tuple[str, str], Counter[Any]]) -> Iterator[tuple[tuple[str, str], int]]:
-    for key, counts in told.items():
-        if key[1] == "node_banned":
-            yield key, counts.total()
-
-
 def _gaps(rows: Rows) -> list[str]:
     ((count, first, last),) = rows("SELECT count(*), min(seq), max(seq) FROM events")
     return [] if (first, last) == (1, count) else [f"{count} events, seq {first} to {last}"]
 
 
 class _Counters(dict[Any, Counter[Any]]):
-    """Counters that are empty until something is counted, without growing when asked."""
+    """Counters that are empty until something is counted."""
 
     def __missing__(self, key: Any) -> Counter[Any]:
         made: Counter[Any] = Counter()
