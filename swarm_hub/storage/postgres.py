@@ -46,11 +46,20 @@ _OLDEST_SERVER: Final = (13,)  # pg_xact_status, xid8
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
-# A hub that freezes in a transaction must not hold its locks against the other gateways. One that
-# freezes between two messages of a pipeline is not idle to the server: leases.end_sessions.
+# A hub that freezes in a transaction must not hold its locks against the other gateways. The
+# server ends it by itself only between statements that were answered; the driver sends many
+# at once, and one that freezes among those counts as active. Whoever waits for its locks ends it,
+# and so does whoever takes its jobs over (leases.end_sessions).
 _OPTIONS: Final = (
     "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
-    "-c lock_timeout=20000 -c synchronous_commit=on"
+    "-c lock_timeout=5000 -c synchronous_commit=on"
+)
+_END_FROZEN: Final = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND usename = current_user "
+    "AND application_name LIKE 'swarm\\_hub%' AND pid <> pg_backend_pid() "
+    "AND state = 'active' AND wait_event = 'ClientRead' "
+    "AND query_start < clock_timestamp() - interval '4 seconds'"
 )
 _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
 _LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
@@ -219,7 +228,7 @@ class PostgresDatabase:
         self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
     ) -> _T:
         """Try again while the server is away, without end where a commit is in doubt."""
-        give_up = time.monotonic() + _PATIENCE_S
+        give_up: float | None = None
         delay_s = _RETRY_FIRST_S
         while True:
             try:
@@ -229,8 +238,12 @@ class PostgresDatabase:
                 failure = self._error(cause or error)
                 if not isinstance(failure, StoreUnavailableError):
                     raise failure from error
-                if not isinstance(cause, _AGAIN):
+                if isinstance(cause, pg.LockNotAvailable):
+                    self._end_frozen()
+                elif not isinstance(cause, _AGAIN):
                     self._forget()
+                # From the first failure on: this process may have been frozen until then.
+                give_up = give_up or time.monotonic() + _PATIENCE_S
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:
                     raise failure from error
@@ -273,6 +286,12 @@ class PostgresDatabase:
         if connection is not None:
             self._drop(connection)
 
+    def _end_frozen(self) -> None:
+        """End the transactions of other hubs that wait for a hub that says nothing more."""
+        with suppress(DBAPIError, psycopg.Error), self._engine.connect() as connection:
+            if ended := connection.execute(_END_FROZEN).scalar_one():
+                _LOGGER.warning("Ended %d transactions of a gateway that does not move", ended)
+
     def _drop(self, connection: Connection) -> None:
         self._connections.discard(connection)
         with suppress(DBAPIError, psycopg.Error):
@@ -281,19 +300,24 @@ class PostgresDatabase:
 
     def _listen(self, heard: Callable[[], None]) -> None:
         while not self._closing.is_set():
+            connection: Connection | None = None
             try:
-                with self._engine.connect() as connection:
-                    driver: Any = connection.connection.driver_connection
-                    driver.autocommit = True
-                    driver.execute(f"LISTEN {_CHANNEL}")
-                    # Whatever was said while nobody listened is looked up, not waited for.
-                    heard()
-                    while not self._closing.is_set():
-                        for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
-                            heard()
+                connection = self._engine.connect()
+                driver: Any = connection.connection.driver_connection
+                driver.autocommit = True
+                driver.execute(f"LISTEN {_CHANNEL}")
+                # Whatever was said while nobody listened is looked up, not waited for.
+                heard()
+                while not self._closing.is_set():
+                    for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
+                        heard()
             except (DBAPIError, psycopg.Error) as error:
                 _LOGGER.debug("Listening to the store was interrupted: %s", error)
                 self._closing.wait(_RETRY_MAX_S)
+            finally:
+                # Closing it as if it still worked would log a traceback for each lost one.
+                if connection is not None:
+                    self._drop(connection)
 
     def _warn_before_upgrade(self, revision: str) -> None:
         _LOGGER.warning(

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, FromClause, create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -66,6 +67,13 @@ _PASSING: Final = (
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
 )
+
+
+class _Compiler(SQLiteCompiler):
+    """Writes a select's hints, such as INDEXED BY, which SQLAlchemy's own leaves out."""
+
+    def get_from_hint_text(self, _table: FromClause, text: str | None) -> str | None:
+        return text
 
 
 class SqliteDatabase:
@@ -240,6 +248,8 @@ class SqliteDatabase:
             poolclass=NullPool,
             connect_args={"isolation_level": None, "check_same_thread": False},
         )
+
+        engine.dialect.statement_compiler = _Compiler
 
         @event.listens_for(engine, "connect")
         def configure(connection: sqlite3.Connection, _record: object) -> None:
