@@ -24,6 +24,7 @@ from swarm_hub.const import (
     BACKUP_LOCK_FILE,
     CONFIG_FILE,
     CUSTOM_COMPONENTS_DIR,
+    DATABASE_MADE_FILE,
     LOCK_FILE,
     RESTORE_FILE,
     STORAGE_DIR,
@@ -111,6 +112,8 @@ def restore(
             _refuse_newer(archive.manifest, file)
             _refuse_small_disk(archive, config_dir)
             targets = _targets(archive.manifest, database)
+            if only_store and archive.manifest.database is None:
+                raise BackupError(f"{file}: the backup has no database; restore another one")
             if only_store:
                 targets = {name: place for name, place in targets.items() if _is_store(name)}
             staging.mkdir(mode=0o700, parents=True)
@@ -306,6 +309,7 @@ def _in_the_way(
     }
     places = {
         *(() if only_store else rest),
+        DATABASE_MADE_FILE,
         *(f"{each}{suffix}" for each in databases for suffix in DATABASE_SUFFIXES),
         *(_beside(each, BLOBS_DIR) for each in databases),
         *targets.values(),
