@@ -26,7 +26,8 @@ def raise_if_marked(database: Path) -> None:
 
 def mark(database: Path, finding: str) -> None:
     """Remember that the file is damaged; it is on disk when this returns."""
-    _write_mark(database, finding, "")
+    # The name of an unfinished move stays in it.
+    _write_mark(database, finding, _marked(database)[1])
 
 
 def move_aside(database: Path, finding: str) -> Path:
