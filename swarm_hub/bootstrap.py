@@ -8,9 +8,10 @@ from pathlib import Path
 from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import ConfigError, SetupError
+from swarm_hub.exceptions import ConfigError, HubError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.setup import Plan, SetupFailure
+from swarm_hub.storage import Store
 from swarm_hub.storage.restore import finish_restore
 from swarm_hub.util.clock import Clock
 
@@ -37,7 +38,18 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     configuration, planned = check(config_dir)
     is_gateway = "gateway" in planned.essential
     store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
-    hub = Hub(config_dir, configuration.hub.name, store, clock)
+    try:
+        return await _started(store, configuration, planned, clock)
+    except HubError:
+        if store.damaged is None:
+            raise
+    # Damage that the first readers met, and opening did not see: it is marked, so now it does.
+    store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
+    return await _started(store, configuration, planned, clock)
+
+
+async def _started(store: Store, configuration: Configuration, planned: Plan, clock: Clock) -> Hub:
+    hub = Hub(configuration.directory, configuration.hub.name, store, clock)
     try:
         failures = await setup.set_up(hub, planned)
         if any(failed.essential for failed in failures):

@@ -115,6 +115,7 @@ class Hub:
         self.tasks = TaskSupervisor()
         self.state = HubState.STARTING
         self._start_steps: list[Callable[[], Awaitable[None]]] = []
+        self._open_steps: list[Callable[[], Awaitable[None]]] = []
         self._stop_steps: list[_StopStep] = []
         self._stop_asked = asyncio.Event()
         self.exit_code = 0
@@ -127,6 +128,10 @@ class Hub:
         """Run `work` once every component is set up, in the order of registration."""
         self._start_steps.append(work)
 
+    def on_open(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work`, which lets requests in, once every component has started."""
+        self._open_steps.append(work)
+
     def on_stop(
         self, stage: StopStage, name: str, work: Callable[[], Awaitable[None]], timeout_s: float = 5
     ) -> None:
@@ -136,7 +141,7 @@ class Hub:
     async def start(self) -> None:
         """Run the start steps; the hub is ready when this returns."""
         self.store.on_committed(self.bus.fire)
-        for work in self._start_steps:
+        for work in (*self._start_steps, *self._open_steps):
             await work()
         self.state = HubState.RUNNING
 

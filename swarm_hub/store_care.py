@@ -7,8 +7,8 @@ from typing import Final
 
 from swarm_hub.config import Configuration
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import SetupError, StoreDamagedError
-from swarm_hub.storage import Store, damage
+from swarm_hub.exceptions import BackupError, SetupError, StoreDamagedError
+from swarm_hub.storage import Store, damage, made
 from swarm_hub.storage.backup import Source, newest_backup
 from swarm_hub.storage.restore import restore
 from swarm_hub.storage.schedule import BackupSchedule
@@ -31,13 +31,23 @@ async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: 
     """Return the open store; raises HubError with what to do.
 
     A worker whose file is damaged starts with a new one: gateways give its shards to others. A
-    gateway never starts empty: it restores its newest backup if it is told to, or asks.
+    gateway never starts empty: it restores its newest backup if it is told to, or asks. A file
+    that was made here before and is gone or empty is a damaged one, not a new one.
     """
     try:
         return await _opened(configuration, clock)
     except StoreDamagedError as error:
         await asyncio.to_thread(_repair, configuration, error, is_gateway=is_gateway)
     return await _opened(configuration, clock)
+
+
+def give_up_database(configuration: Configuration, finding: str) -> Path:
+    """Move the database aside, so that the next start makes a new one; returns its new name."""
+    database = configuration.storage.path(configuration.directory)
+    # Marked first: killed in between, what is left of it is still known to be damaged.
+    damage.mark(database, finding)
+    made.forget(configuration.directory)
+    return damage.move_aside(database, finding)
 
 
 def watch(hub: Hub, configuration: Configuration) -> None:
@@ -50,15 +60,15 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     database = configuration.storage.path(configuration.directory)
 
     def stop_damaged(error: StoreDamagedError) -> None:
-        damage.mark(database, error.finding)
+        _mark(database, error)
         _LOGGER.critical("%s; the hub stops, and acts upon it at its next start", error)
         hub.ask_to_stop(exit_code=1)
 
     async def check() -> None:
         try:
             await store.check()
-        except StoreDamagedError as error:
-            stop_damaged(error)
+        except StoreDamagedError:
+            _LOGGER.debug("The check found the damage")
 
     store.on_damage(stop_damaged)
     hub.tasks.spawn(check(), "check of the store")
@@ -66,9 +76,15 @@ def watch(hub: Hub, configuration: Configuration) -> None:
 
 
 async def _opened(configuration: Configuration, clock: Clock) -> Store:
-    storage = configuration.storage
-    store = Store.at(storage.url, configuration.directory, clock, storage.min_free)
+    storage, folder = configuration.storage, configuration.directory
+    was_made = not storage.shared and made.was_made(folder, storage.url)
+    store = Store.at(storage.url, folder, clock, storage.min_free, was_made=was_made)
     await store.open()
+    if not storage.shared:
+        database = storage.path(folder)
+        # What opening did not see, the first readers of the start may.
+        store.on_damage(lambda error: _mark(database, error))
+        await asyncio.to_thread(made.remember, folder, storage.url)
     await store.look_at_space()
     return store
 
@@ -76,18 +92,31 @@ async def _opened(configuration: Configuration, clock: Clock) -> Store:
 def _repair(configuration: Configuration, error: StoreDamagedError, *, is_gateway: bool) -> None:
     database = configuration.storage.path(configuration.directory)
     if not is_gateway:
-        aside = damage.move_aside(database, error.finding)
+        aside = give_up_database(configuration, error.finding)
         _LOGGER.error("%s; it is kept as %s, and this worker starts with a new one", error, aside)
         return
     newest = newest_backup(_backups(configuration), configuration.hub.name)
     if newest is None or configuration.storage.on_damage != "restore":
-        damage.mark(database, error.finding)
+        _mark(database, error)
         raise SetupError(_choices(configuration.directory, error, newest))
-    restored = restore(newest, configuration.directory, database=database, only_store=True)
+    try:
+        restored = restore(newest, configuration.directory, database=database, only_store=True)
+    except BackupError as failed:
+        _mark(database, error)
+        _LOGGER.error("The newest backup can't be restored: %s", failed)
+        raise SetupError(_choices(configuration.directory, error, newest)) from failed
     _LOGGER.error(
         "%s; it is kept in %s, and the jobs are those of the backup %s",
         error, restored.replaced, newest,
     )  # fmt: skip
+
+
+def _mark(database: Path, error: StoreDamagedError) -> None:
+    try:
+        damage.mark(database, error.finding)
+    except OSError as failed:
+        # Then the next start has to find it again.
+        _LOGGER.error("%s: the mark of its damage can't be written: %s", database, failed.strerror)
 
 
 def _choices(config_dir: Path, error: StoreDamagedError, newest: Path | None) -> str:

@@ -40,6 +40,7 @@ _TEST_MODULES = {
     "spin": SPIN,
     "cat": CAT,
     "trap": range_module("unreachable"),
+    "count": range_module("(i64.sub (local.get 1) (local.get 0))"),
     "highest": range_module("(i64.const 9223372036854775807)"),
     "two_maps": range_module(
         "(i64.const 1)",

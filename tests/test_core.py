@@ -92,6 +92,7 @@ async def test_start_steps_run_in_order_and_stop_steps_by_stage_latest_first(hub
 
         return run
 
+    hub.on_open(step("open"))
     hub.on_start(step("first"))
     hub.on_start(step("second"))
     for stage in reversed(StopStage):
@@ -103,7 +104,7 @@ async def test_start_steps_run_in_order_and_stop_steps_by_stage_latest_first(hub
     assert hub.state is HubState.STOPPED
     stages = ("INTAKE", "DRAIN", "DISCONNECT", "CLOSE")
     expected = [f"{stage} {name}" for stage in stages for name in ("b", "a")]
-    assert done == ["first", "second", *expected]
+    assert done == ["first", "second", "open", *expected]
 
 
 async def test_a_stop_step_that_hangs_or_fails_is_left_behind(

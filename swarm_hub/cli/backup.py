@@ -83,16 +83,21 @@ def restore(file: Path | None, config_dir: Path, as_json: bool, yes: bool, empty
 
 def _start_empty(config_dir: Path, yes: bool) -> None:
     from swarm_hub.runner import locked
-    from swarm_hub.storage import damage
+    from swarm_hub.store_care import give_up_database
 
     with locked(config_dir):
-        database = _database(config_dir)
-        if database is None or not database.exists():
-            note(f"{config_dir} has no database; the next start makes one")
+        configuration = _configuration(config_dir)
+        if configuration.storage.shared:
+            note(f"The database of {config_dir} is on a server; nothing was done")
             return
-        if not yes:
+        is_there = configuration.storage.path(config_dir).exists()
+        if is_there and not yes:
             _confirm(f"Give up all jobs of {config_dir}?", f"{config_dir} has jobs")
-        note(f"The database is kept as {damage.move_aside(database, 'given up')}")
+        aside = give_up_database(configuration, "given up")
+    if is_there:
+        note(f"The database is kept as {aside}; the next start makes a new one")
+    else:
+        note(f"{config_dir} has no database; the next start makes one")
 
 
 def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:

@@ -53,13 +53,23 @@ class Store:
         self._clock = clock
         self._feed = EventFeed(database)
         self._writer = Writer(database, clock, self._feed, self._on_trouble)
-        self._damaged: Callable[[StoreDamagedError], None] = lambda _error: None
+        self.damaged: StoreDamagedError | None = None
+        self._tell_damage: Callable[[StoreDamagedError], None] = lambda _error: None
+        database.on_damage(self._found_damage)
         self.db_id = ""
         self._writer_task: asyncio.Task[None] | None = None
         self.blobs = BlobStore(blob_directory, database)
 
     @classmethod
-    def at(cls, url: str, config_dir: Path, clock: Clock, min_free_bytes: int = 0) -> "Store":
+    def at(
+        cls,
+        url: str,
+        config_dir: Path,
+        clock: Clock,
+        min_free_bytes: int = 0,
+        *,
+        was_made: bool = False,
+    ) -> "Store":
         """Return the store of a configuration; a relative path is inside `config_dir`."""
         if url.startswith(POSTGRES_URL):
             # Only gateways that share a store need the driver, an extra of this package.
@@ -71,13 +81,19 @@ class Store:
                     "pip install 'swarm-hub[postgres]'"
                 ) from error
             return cls(PostgresDatabase(url), config_dir / "blobs", clock)
-        return cls.on_file(config_dir / url.removeprefix(SQLITE_URL), clock, min_free_bytes)
+        path = config_dir / url.removeprefix(SQLITE_URL)
+        return cls.on_file(path, clock, min_free_bytes, was_made=was_made)
 
     @classmethod
-    def on_file(cls, path: Path, clock: Clock, min_free_bytes: int = 0) -> "Store":
-        """Return the store of a SQLite file, with its blobs beside it."""
+    def on_file(
+        cls, path: Path, clock: Clock, min_free_bytes: int = 0, *, was_made: bool = False
+    ) -> "Store":
+        """Return the store of a SQLite file, with its blobs beside it.
+
+        With `was_made` the file is known to have been there, and a missing one is damage.
+        """
         space = SpaceGuard(path, min_free_bytes)
-        return cls(SqliteDatabase(path), path.parent / "blobs", clock, space)
+        return cls(SqliteDatabase(path, was_made=was_made), path.parent / "blobs", clock, space)
 
     async def open(self) -> None:
         """Open the database and start the writer; raises StoreError with what to do."""
@@ -116,7 +132,7 @@ class Store:
     async def look_at_space(self) -> None:
         """Compare the free space with the floor; call it every few seconds."""
         if self._space is not None:
-            await asyncio.to_thread(self._space.look)
+            await self._space.look()
 
     async def check(self) -> None:
         """Check a large file whose last stop was unclean; raises StoreDamagedError."""
@@ -154,14 +170,19 @@ class Store:
         return self._feed.last_seq
 
     def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
-        """Have `damaged` called when a write meets a damaged file."""
-        self._damaged = damaged
+        """Have `damaged` called, once, when any use of the file finds it damaged, or has so far."""
+        self._tell_damage = damaged
+        if self.damaged is not None:
+            damaged(self.damaged)
+
+    def _found_damage(self, error: StoreDamagedError) -> None:
+        if self.damaged is None:
+            self.damaged = error
+            self._tell_damage(error)
 
     def _on_trouble(self, error: StoreError) -> None:
         if isinstance(error, StoreFullError) and self._space is not None:
             self._space.trip(error)
-        elif isinstance(error, StoreDamagedError):
-            self._damaged(error)
 
     async def catch_up(self) -> None:
         """Hand over the events that other gateways committed; nothing to do on a store alone."""
@@ -202,10 +223,18 @@ class Store:
         Raises StoreError only for what no waiting can cure, and StoreFullError where it is not
         to wait for space.
         """
+        await self.when_possible(
+            lambda: self._writer.submit(writes, events, held), wait_for_space=wait_for_space
+        )
+
+    async def when_possible(
+        self, work: Callable[[], Awaitable[_T]], *, wait_for_space: bool = True
+    ) -> _T:
+        """Do `work`, again and again while the disk or the server keeps it from being done."""
         told = False
         while True:
             try:
-                await self._writer.submit(writes, events, held)
+                done = await work()
             except PASSING_ERRORS as error:
                 if isinstance(error, StoreFullError) and not wait_for_space:
                     raise
@@ -216,7 +245,7 @@ class Store:
             else:
                 if told:
                     _LOGGER.info("The store works again")
-                return
+                return done
 
     async def change(
         self,
@@ -241,11 +270,7 @@ class Store:
         **kwargs: _P.kwargs,
     ) -> _T:
         """Run a query function of this package on a consistent snapshot."""
-        try:
-            return await self._database.read(lambda connection: query(connection, *args, **kwargs))
-        except StoreDamagedError as error:
-            self._damaged(error)
-            raise
+        return await self._database.read(lambda connection: query(connection, *args, **kwargs))
 
     async def close(self) -> None:
         """Write what is left and close the files; a closed store stays closed."""

@@ -9,39 +9,70 @@ import time
 from pathlib import Path
 from typing import Final
 
-from swarm_hub.exceptions import StoreDamagedError
+from ulid_transform import ulid_now
+
+from swarm_hub.exceptions import StoreDamagedError, StoreError
 from swarm_hub.util.files import sync_directory, write_atomic
 
 # The log and its index are worth nothing without their database, nor the database without them.
-_SUFFIXES: Final = ("-wal", "-shm", "")
+_SUFFIXES: Final = ("-wal", "-shm", "-journal", "")
 
 
 def raise_if_marked(database: Path) -> None:
     """Raise StoreDamagedError if damage was found before."""
-    try:
-        finding = _mark(database).read_text(errors="replace").strip()
-    except FileNotFoundError:
-        return
-    raise StoreDamagedError(str(database), finding or "marked as damaged")
+    if (finding := _marked(database)[0]) is not None:
+        raise StoreDamagedError(str(database), finding)
 
 
 def mark(database: Path, finding: str) -> None:
     """Remember that the file is damaged; it is on disk when this returns."""
-    write_atomic(_mark(database), finding.encode())
+    # The name of an unfinished move stays in it.
+    _write_mark(database, finding, _marked(database)[1])
 
 
 def move_aside(database: Path, finding: str) -> Path:
-    """Rename the database with its log out of the way; returns its new name."""
-    mark(database, finding)
+    """Rename the database with its log out of the way; returns its new name.
+
+    Killed between two renames it is to be called again, and ends what it began. Raises StoreError
+    where the directory can't be written.
+    """
+    try:
+        # What was moved before a kill went to the name in the mark, and the rest goes there too.
+        name = _marked(database)[1] or _free_name(database)
+        _write_mark(database, finding, name)
+        for suffix in _SUFFIXES:
+            part = database.with_name(f"{database.name}{suffix}")
+            if part.exists():
+                part.replace(database.with_name(f"{name}{suffix}"))
+        sync_directory(database.parent)
+        _mark(database).unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{database}: the damaged database can't be moved aside ({error.strerror}); check "
+            "that its directory is writable and has free space"
+        ) from error
+    return database.with_name(name)
+
+
+def _free_name(database: Path) -> str:
     stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
-    aside = database.with_name(f"{database.name}.corrupt.{stamp}")
-    for suffix in _SUFFIXES:
-        part = database.with_name(f"{database.name}{suffix}")
-        if part.exists():
-            part.replace(aside.with_name(f"{aside.name}{suffix}"))
-    sync_directory(database.parent)
-    _mark(database).unlink()
-    return aside
+    name = f"{database.name}.corrupt.{stamp}"
+    taken = any(database.with_name(f"{name}{suffix}").exists() for suffix in _SUFFIXES)
+    return f"{name}.{ulid_now()}" if taken else name
+
+
+def _write_mark(database: Path, finding: str, aside: str) -> None:
+    (first_line, _, _) = finding.partition("\n")
+    write_atomic(_mark(database), f"{first_line}\n{aside}".encode())
+
+
+def _marked(database: Path) -> tuple[str | None, str]:
+    """Return the finding, None where there is no mark, and the name it is being moved to."""
+    try:
+        finding, _, aside = _mark(database).read_text(errors="replace").partition("\n")
+    except FileNotFoundError:
+        return None, ""
+    return finding.strip() or "marked as damaged", aside.strip()
 
 
 def _mark(database: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from swarm_hub.exceptions import StoreDamagedError
 from swarm_hub.storage.chunk import Chunk
 
 _T = TypeVar("_T")
@@ -53,6 +54,9 @@ class Database(Protocol):
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called on the loop when another hub may have written something."""
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Have `damaged` called on the loop when a call meets a damaged file."""
 
     async def check(self) -> None:
         """Check the file if that is still to be done; raises StoreDamagedError."""

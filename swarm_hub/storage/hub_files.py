@@ -9,6 +9,7 @@ from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
     CONFIG_FILE,
     CUSTOM_COMPONENTS_DIR,
+    DATABASE_MADE_FILE,
     STORAGE_DIR,
     TOKENS_FILE,
 )
@@ -54,6 +55,7 @@ def in_the_way(
     }
     places = {
         *(() if only_store else rest),
+        DATABASE_MADE_FILE,
         *(f"{each}{suffix}" for each in databases for suffix in DATABASE_SUFFIXES),
         *(beside(each, BLOBS_DIR) for each in databases),
         *needed,

@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from swarm_hub.exceptions import (
     StoreConflictError,
+    StoreDamagedError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
@@ -171,6 +172,9 @@ class PostgresDatabase:
             target=self._listen, args=(hear,), name="store-listener", daemon=True
         )
         self._listener.start()
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Do nothing: the server looks after its files."""
 
     async def check(self) -> None:
         """Do nothing: the server looks after its files."""

@@ -110,6 +110,8 @@ def restore(
             _refuse_newer(archive.manifest, file)
             _refuse_small_disk(archive, config_dir)
             targets = _targets(archive.manifest, database)
+            if only_store and archive.manifest.database is None:
+                raise BackupError(f"{file}: the backup has no database; restore another one")
             if only_store:
                 targets = {name: place for name, place in targets.items() if _is_store(name)}
             staging.mkdir(mode=0o700, parents=True)

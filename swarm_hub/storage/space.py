@@ -4,6 +4,7 @@ A preallocated reserve file is given up at the floor. Deleting rows and checkpoi
 too, and on a full disk they would fail like any other write.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -37,9 +38,12 @@ class SpaceGuard:
         """Have `changed` called when the disk becomes full and when it has space again."""
         self._changed = changed
 
-    def look(self) -> None:
-        """Compare the free space with the floor; costs one system call."""
-        free = self._free_bytes()
+    async def look(self) -> None:
+        """Compare the free space with the floor; the disk is asked in a thread.
+
+        What follows is told on the loop, where listeners are at home.
+        """
+        free = await asyncio.to_thread(self._free_bytes)
         if free < self._min_free_bytes:
             self._become_full(
                 f"only {free // 1024} KiB are free where the store is, less than storage: "
@@ -47,7 +51,8 @@ class SpaceGuard:
             )
         elif not self._reserve.exists():
             # Without room for the reserve the next shortage would have no way out.
-            if free >= self._min_free_bytes + RESERVE_BYTES and self._make_reserve():
+            room = free >= self._min_free_bytes + RESERVE_BYTES
+            if room and await asyncio.to_thread(self._make_reserve):
                 self._become_ready()
         else:
             self._become_ready()
@@ -57,7 +62,11 @@ class SpaceGuard:
         self._become_full(f"{error}; free some space")
 
     def _become_full(self, why: str) -> None:
-        self._reserve.unlink(missing_ok=True)
+        try:
+            self._reserve.unlink(missing_ok=True)
+        except OSError as error:
+            # A disk in such a state may be read-only by now; whoever wrote is told of it.
+            _LOGGER.debug("The reserve could not be given up: %s", error)
         if self.full is None:
             self.full = why
             _LOGGER.error("Taking nothing new: %s", why)

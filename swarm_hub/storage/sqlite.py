@@ -58,6 +58,7 @@ _WAL_RESET_FIXED: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 # After an unclean stop a file up to this size is checked before anything is written to it, in
 # about a quarter of a second; a larger one is checked while the hub already runs.
 _CHECK_FIRST_MAX_BYTES: Final = 16 * 1024 * 1024
+_GONE: Final = "it was made before, and is now gone or empty"
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # What another try may get past: the disk's errors, a lock, a directory that became read-only.
 _PASSING: Final = (
@@ -81,8 +82,11 @@ class SqliteDatabase:
 
     shared = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, was_made: bool = False) -> None:
+        """With `was_made` an empty or missing file has lost what was in it, and is damaged."""
         self._path = path
+        self._was_made = was_made
+        self._damaged: Callable[[StoreDamagedError], None] = lambda _error: None
         self._unchecked = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
@@ -100,7 +104,7 @@ class SqliteDatabase:
             with self._translated(), self._write_connection.begin():
                 return work(self._write_connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
+        return await self._run(self._writer, transaction)
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on a reading connection; it sees one consistent snapshot."""
@@ -111,7 +115,7 @@ class SqliteDatabase:
                 with connection.begin():
                     return work(connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, snapshot)
+        return await self._run(self._readers, snapshot)
 
     def next_seq(self, _connection: Connection, last_known: int) -> int:
         """Return the number after the last one: nobody else writes here."""
@@ -122,6 +126,10 @@ class SqliteDatabase:
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Do nothing: nobody else writes here."""
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Have `damaged` called when any call meets a damaged file."""
+        self._damaged = damaged
 
     async def check(self) -> None:
         """Look at every page if the last stop was unclean; takes some 15 ms a megabyte."""
@@ -144,9 +152,7 @@ class SqliteDatabase:
 
     async def give_back(self, pages: int) -> Chunk:
         """Move up to that many free pages to the end of the file and cut them off."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._writer, self._give_back, pages
-        )
+        return await self._run(self._writer, lambda: self._give_back(pages))
 
     async def close(self) -> None:
         """Close every connection; the last one folds the WAL into the database file."""
@@ -155,10 +161,20 @@ class SqliteDatabase:
         await loop.run_in_executor(self._writer, self._close_connections)
         await loop.run_in_executor(None, self._writer.shutdown)
 
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+        except StoreDamagedError as error:
+            self._damaged(error)
+            raise
+
     def _open(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             damage.raise_if_marked(self._path)
+            if self._was_made and _size(self._path) == 0:
+                # To SQLite it would be a new database, and a log beside it worth nothing.
+                raise StoreDamagedError(str(self._path), _GONE)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             unclean = _size(wal_of(self._path)) > 0
             with self._translated():
                 self._write_connection = self._connect(_WRITER_PRAGMAS, "BEGIN IMMEDIATE")
@@ -167,6 +183,11 @@ class SqliteDatabase:
                     self._write_connection.rollback()
                 self._unchecked = unclean and _size(self._path) > _CHECK_FIRST_MAX_BYTES
                 with self._write_connection.begin():
+                    if (
+                        self._was_made
+                        and migrations.stored_revision(self._write_connection) is None
+                    ):
+                        raise StoreDamagedError(str(self._path), _GONE)
                     migrations.bring_to_head(
                         self._write_connection, str(self._path), self._copy_before_upgrade
                     )

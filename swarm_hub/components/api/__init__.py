@@ -34,10 +34,11 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
-    """Bind the port at once, so that a port in use is told now; serve once all is set up."""
+    """Bind the port at once, so that a port in use is told now; serve once all has started."""
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
     server = ApiServer(hub, tokens, config.request)
     server.bind(config.host, config.port)
-    hub.on_start(server.start)
+    # A request that came before the sandbox or the gateway's jobs are there would be refused.
+    hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)
     return True

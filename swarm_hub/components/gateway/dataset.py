@@ -18,7 +18,7 @@ from swarm_hub.models.submission import DatasetPart
 from swarm_hub.util.strict_json import parse_json
 
 _STRIDE: Final = 64
-_LINES: Final = re.compile(rb"(?:[^\n]*\n){64}")
+_LINES: Final = re.compile(rb"(?:[^\n]*+\n){64}+")
 _RANGE: Final = re.compile(r"\s*(-?[0-9]{1,19})\s*[:\s]\s*(-?[0-9]{1,19})\s*\Z", re.ASCII)
 _I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
 _FILE_SIZE: Final = struct.Struct("<Q")
@@ -121,8 +121,10 @@ class Dataset:
 
 def _line_index(body: Bytes) -> Sequence[int]:
     offsets = array.array("Q", [0])
-    # The pattern runs in C over bytes or a mapped file alike.
-    offsets.extend(match.end() for match in _LINES.finditer(body))  # type: ignore[call-overload]
+    # The pattern runs in C over bytes or a mapped file alike. It is matched at one place only:
+    # a search would try the last lines from each of their bytes, and a line may have megabytes.
+    while found := _LINES.match(body, offsets[-1]):  # type: ignore[call-overload]
+        offsets.append(found.end())
     return offsets
 
 

@@ -30,7 +30,7 @@ from swarm_hub.components.scheduler import (
 )
 from swarm_hub.components.signer import SignedPost
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import StoreError, StoreFencedError, StoreFullError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, StoreFullError
 from swarm_hub.models.event import NewEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.messages import Result
@@ -334,7 +334,10 @@ class Dispatcher:
         """Finish a job whose results are too many or too large to be kept in memory."""
         held = self._held({job.id})
         try:
-            finish, writes = await self.ledger.fold_stored(job, base)
+            # A large fold is a file of its own, which a full disk keeps waiting like any write.
+            finish, writes = await self._hub.store.when_possible(
+                lambda: self.ledger.fold_stored(job, base)
+            )
         except (ReduceError, StoreError) as error:
             finish, writes = records.fold_failed(base, error), []
         try:
@@ -370,6 +373,10 @@ class Dispatcher:
             if (job := self._jobs.get(job_id)) is not None:
                 try:
                     await self._courier.send(job, group)
+                except PASSING_ERRORS as error:
+                    # No fault of the job: what was not sent runs into its deadline, or is sent
+                    # again at the next start.
+                    _LOGGER.error("The data of job %s can't be read for now: %s", job_id, error)
                 except (StoreError, OSError) as error:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
                     self._gather(self._machine.abort(job_id, f"its data can't be read: {error}"))

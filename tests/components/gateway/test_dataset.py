@@ -3,6 +3,7 @@
 import itertools
 import json
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -79,6 +80,15 @@ def test_shards_of_lines_joined_are_the_file(
     assert b"".join(shards(measured, cuts)) == body
     one_each = shards(measured, [1])
     assert [line.removesuffix(b"\n") for line in one_each] == expected[: measured.n_items]
+
+
+def test_lines_of_megabytes_are_found_in_a_moment() -> None:
+    """A search from each byte of them took hours, and held the whole process meanwhile."""
+    lines = [b"x" * 4_000_000 + b"\n", b"short\n", b"y" * 2_000_000]
+    measured = measure(uploaded(b"".join(lines)), None, LINES, Split.LINES)
+    began = time.monotonic()
+    assert shards(measured, [1]) == lines
+    assert time.monotonic() - began < 5
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=5))

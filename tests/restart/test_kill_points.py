@@ -1,0 +1,263 @@
+"""A gateway and a worker killed at each place where something was just, or not yet, on disk.
+
+tests/restart/doomed.py has the places. After each kill the hub starts normally, and every job ends
+once, with the right result, each of its shards counted once.
+"""
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import ApiError, SwarmClient, UnreachableError
+from swarm_hub.storage.backup import newest_backup
+from swarm_hub.storage.restore import read_manifest
+from swarm_hub.storage.schema import HEAD
+from tests.cli.conftest import run_process
+from tests.conftest import until
+from tests.restart.doomed import POINTS
+from tests.restart.invariants import broken_gateway, broken_worker, undelivered
+from tests.storage.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
+
+ROOT = Path(__file__).parents[2]
+N_ITEMS = 200
+SPEC: dict[str, Any] = {"shard_size": 20, "reduce": "sum"}
+# More results than the gateway keeps in memory, and more rows than one chunk of gc removes.
+MANY_ITEMS = 300
+MANY: dict[str, Any] = {"shard_size": 1, "reduce": "sum"}
+KEY = "submitted-once"
+
+GATEWAY_POINTS = (
+    "job before its commit:1",
+    "job committed, nobody told:1",
+    "assignments committed, not sent:1",
+    "assignments committed, not sent:2",
+    "assignments sent, ACK not heard:1",
+    "result heard, not stored:2",
+    "result stored, not acknowledged:1",
+    "result stored, not acknowledged:2",
+    "result acknowledged at the mesh only:1",
+)
+FOLD_POINTS = ("before the fold:1", "folded, not stored:1")
+WORKER_POINTS = (
+    "inbox before its commit:1",
+    "inbox committed, nobody told:1",
+    "before the ACK:1",
+    "shard ran, outbox not written:2",
+    "outbox before its commit:1",
+    "outbox committed, nobody told:1",
+    "result not sent:2",
+    "delivered, not deleted:1",
+)
+UPGRADE_POINTS = (
+    "before the copy has its name:1",
+    "copied, not upgraded:1",
+    "before the upgrade commits:1",
+)
+BACKUP_POINTS = (
+    "database copied for the backup:1",
+    "in the middle of the archive:2",
+    "archive whole, not renamed:1",
+)
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
+    swarm = LocalSwarm(tmp_path)
+    yield swarm
+    await asyncio.to_thread(swarm.stop)
+
+
+def doom(hub: LocalHub, point: str) -> None:
+    """Start a hub that was just made, or was killed, as one that will die at a point."""
+    assert hub.process is not None
+    if hub.process.poll() is None:
+        hub.kill()
+    with (hub.folder / "hub.log").open("ab") as log:
+        hub.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.restart.doomed", point, "run", "-c", str(hub.folder)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+
+
+async def death_of(hub: LocalHub) -> None:
+    """Wait until a hub has killed itself."""
+    assert hub.process is not None
+    try:
+        code = await asyncio.to_thread(hub.process.wait, 30)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it lives:\n{hub.log()[-3000:]}") from None
+    assert code == -signal.SIGKILL, hub.log()[-3000:]
+
+
+def database_of(hub: LocalHub) -> Path:
+    return hub.folder / "swarm_hub.db"
+
+
+async def submit_until_taken(
+    client: SwarmClient, module: bytes, n_items: int, spec: dict[str, Any]
+) -> str:
+    """Submit as a careful client does: under one key, until there is a 202."""
+    deadline = time.monotonic() + 40
+    while True:
+        try:
+            return await client.submit(module, range(n_items), idempotency_key=KEY, **spec)
+        except UnreachableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def assert_done_once(
+    client: SwarmClient, gateway: LocalHub, worker: LocalHub, job_id: str, n_items: int = N_ITEMS
+) -> None:
+    async with asyncio.timeout(60):
+        status = await client.wait(job_id)
+    assert (status["state"], status["result"]) == ("completed", n_items), status
+    assert [job["job_id"] for job in await client.jobs()] == [job_id]
+
+    async def left() -> int:
+        return await asyncio.to_thread(undelivered, [database_of(worker)])
+
+    # A worker forgets what it has heard to be stored, and is told again what it did not hear.
+    await until(left, lambda count: count == 0, 30)
+    assert broken_gateway(database_of(gateway), {job_id: n_items}) == []
+    assert broken_worker(database_of(worker)) == []
+
+
+def test_every_point_is_tried() -> None:
+    tried = (*GATEWAY_POINTS, *FOLD_POINTS, *WORKER_POINTS, *UPGRADE_POINTS, *BACKUP_POINTS)
+    assert {each.partition(":")[0] for each in tried} | {"between two chunks of gc"} == set(POINTS)
+
+
+@pytest.mark.parametrize("point", [*GATEWAY_POINTS, *FOLD_POINTS])
+async def test_a_gateway_killed_at_a_point_finishes_its_job_once(
+    local: LocalSwarm, modules: dict[str, bytes], point: str
+) -> None:
+    many = point in FOLD_POINTS
+    module, n_items, spec = (
+        (modules["count"], MANY_ITEMS, MANY) if many else (modules["spin"], N_ITEMS, SPEC)
+    )
+    gateway = local.start_gateway()
+    doom(gateway, point)
+    worker = local.start_worker("worker", gateway)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        submitting = asyncio.create_task(submit_until_taken(client, module, n_items, spec))
+        await death_of(gateway)
+        assert broken_gateway(database_of(gateway), {}) == []
+        gateway.start()
+        await assert_done_once(client, gateway, worker, await submitting, n_items)
+
+
+@pytest.mark.parametrize("point", WORKER_POINTS)
+async def test_a_worker_killed_at_a_point_costs_its_job_nothing(
+    local: LocalSwarm, modules: dict[str, bytes], point: str
+) -> None:
+    gateway = local.start_gateway()
+    worker = local.start_worker("worker", gateway)
+    doom(worker, point)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        job_id = await submit_until_taken(client, modules["spin"], N_ITEMS, SPEC)
+        await death_of(worker)
+        assert broken_worker(database_of(worker)) == []
+        worker.start()
+        await assert_done_once(client, gateway, worker, job_id)
+
+
+async def test_gc_killed_between_two_chunks_ends_what_it_began(
+    local: LocalSwarm, modules: dict[str, bytes]
+) -> None:
+    gateway = local.start_gateway(extra="gc: {completed_after: 0}\n")
+    doom(gateway, "between two chunks of gc:2")
+    local.start_worker("worker", gateway)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        job_id = await submit_until_taken(client, modules["count"], MANY_ITEMS, MANY)
+
+        async def readable() -> bool:
+            try:
+                return bool(await client.result(job_id))
+            except (ApiError, UnreachableError):
+                return False
+
+        # Reading the result lets it go.
+        await until(readable, bool, 40)
+        await death_of(gateway)
+
+        def rows() -> tuple[int, ...]:
+            with closing(sqlite3.connect(f"file:{database_of(gateway)}?mode=ro", uri=True)) as file:
+                tables = ("jobs", "shards", "assignments", "results")
+                return tuple(
+                    file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
+                )
+
+        left = rows()
+        assert left[0] == 0
+        assert sum(left) > 0
+        gateway.start()
+        await until(lambda: asyncio.to_thread(rows), lambda left: sum(left) == 0, 30)
+        with pytest.raises(ApiError) as gone:
+            await client.status(job_id)
+        assert gone.value.status == 410
+        assert broken_gateway(database_of(gateway), {}) == []
+
+
+@pytest.mark.parametrize("point", UPGRADE_POINTS)
+async def test_an_upgrade_that_is_killed_is_done_by_the_next_start(
+    local: LocalSwarm, point: str
+) -> None:
+    gateway = local.start_gateway()
+    gateway.kill()
+    old = old_database(gateway.folder, "0001")
+    before = old.read_bytes()
+    doom(gateway, point)
+    await death_of(gateway)
+    with closing(sqlite3.connect(f"file:{old}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    gateway.start()
+    async with SwarmClient(gateway.url, gateway.token) as client:
+
+        async def known() -> set[str]:
+            try:
+                return {job["job_id"] for job in await client.jobs()}
+            except UnreachableError:
+                return set()
+
+        assert await until(known, bool) == {FINISHED_JOB, RUNNING_JOB}
+        assert (await client.status(FINISHED_JOB))["result"] == 1770
+    with closing(sqlite3.connect(f"file:{old}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (int(HEAD),)
+        assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+    copy = old.with_name(f"{old.name}.schema-0001")
+    assert len(copy.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("point", BACKUP_POINTS)
+async def test_a_backup_killed_beside_a_running_job_harms_neither(
+    local: LocalSwarm, modules: dict[str, bytes], point: str
+) -> None:
+    gateway = local.start_gateway()
+    worker = local.start_worker("worker", gateway)
+    backups = gateway.folder / "backups"
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        job_id = await submit_until_taken(client, modules["spin"], 2 * N_ITEMS, SPEC)
+        killed = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "tests.restart.doomed", point, "backup", "-c", gateway.folder],
+            cwd=ROOT, timeout=30, check=False,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL
+        assert newest_backup(backups, "gateway") is None
+        assert list(backups.glob(".swarm-hub-*.partial"))
+        done = await asyncio.to_thread(run_process, "backup", "-c", gateway.folder)
+        assert done.code == 0, done.err
+        assert not list(backups.glob(".swarm-hub-*"))
+        assert read_manifest(Path(done.out.strip())).database == "swarm_hub.db"
+        await assert_done_once(client, gateway, worker, job_id, 2 * N_ITEMS)
