@@ -112,6 +112,8 @@ def _repair(configuration: Configuration, error: StoreDamagedError, *, is_gatewa
 
 
 def _mark(database: Path, error: StoreDamagedError) -> None:
+    if not database.exists() or database.stat().st_size == 0:
+        return  # Every start sees that, and whoever puts the file back need not know of a mark.
     try:
         damage.mark(database, error.finding)
     except OSError as failed:

@@ -363,6 +363,16 @@ async def test_a_worker_with_a_lost_database_makes_a_new_one(swarm: Swarm, lose:
     assert again.hub.store.db_id != worker.hub.store.db_id
 
 
+async def test_a_database_that_is_put_back_is_taken_as_it_is(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    await swarm.stop(gateway)
+    elsewhere = database_of(gateway).rename(gateway.folder.parent / "elsewhere")
+    with pytest.raises(SetupError, match="gone or empty"):
+        await swarm.gateway()
+    elsewhere.rename(database_of(gateway))
+    assert (await swarm.gateway()).hub.store.db_id == gateway.hub.store.db_id
+
+
 async def test_another_database_in_the_configuration_is_a_new_one(swarm: Swarm) -> None:
     gateway = await swarm.gateway()
     await swarm.stop(gateway)

@@ -334,10 +334,7 @@ class Dispatcher:
         """Finish a job whose results are too many or too large to be kept in memory."""
         held = self._held({job.id})
         try:
-            # A large fold is a file of its own, which a full disk keeps waiting like any write.
-            finish, writes = await self._hub.store.when_possible(
-                lambda: self.ledger.fold_stored(job, base)
-            )
+            finish, writes = await self.ledger.fold_stored(job, base)
         except (ReduceError, StoreError) as error:
             finish, writes = records.fold_failed(base, error), []
         try:
@@ -374,8 +371,7 @@ class Dispatcher:
                 try:
                     await self._courier.send(job, group)
                 except PASSING_ERRORS as error:
-                    # No fault of the job: what was not sent runs into its deadline, or is sent
-                    # again at the next start.
+                    # No fault of the job: what was not sent runs into its deadline.
                     _LOGGER.error("The data of job %s can't be read for now: %s", job_id, error)
                 except (StoreError, OSError) as error:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)

@@ -59,7 +59,13 @@ class Ledger:
         return _with_result(base, body, inline=True)
 
     async def fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
-        """Return how a job ended, and the blob row of a large result; raises ReduceError."""
+        """Return how a job ended, and the blob row of a large result; raises ReduceError.
+
+        A large fold is a file of its own, which a full disk keeps waiting like any other write.
+        """
+        return await self._hub.store.when_possible(lambda: self._fold_stored(job, base))
+
+    async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
         results = [
             (result, await self._body(result))
             for result in await self._hub.store.read(jobs.results_of, job.id)
