@@ -76,7 +76,7 @@ class PostgresServer:
         with self.connect("postgres") as connection:
             victim = connection.info.backend_pid
             os.kill(victim, signal.SIGKILL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with self.connect("postgres"):

@@ -1,7 +1,9 @@
 """PostgreSQL as a store that several gateways share: one writing connection, two reading ones.
 
-A backend may be killed at any time. What that leaves open after a COMMIT was sent is asked of the
-server by the transaction's id (pg_xact_status), so that no transaction is lost or done twice.
+A backend may be killed at any time. Each transaction leaves a mark in a row of this writer; by it
+a COMMIT whose answer was lost is known to have happened or not, so that none is lost or done twice.
+The server's own word for it, pg_xact_status, is of no use after a crash: ids of transactions that
+were not on its disk are given out again.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from ulid_transform import ulid_at_time, ulid_now
 
 from swarm_hub.exceptions import (
     StoreConflictError,
@@ -43,7 +46,15 @@ _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
 _PROGRAM: Final = "swarm_hub"
-_OLDEST_SERVER: Final = (13,)  # pg_xact_status, xid8
+_OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
+# Marks are ULIDs, which sort by time. Those of writers that are gone are removed after a day.
+_MARKS_KEPT_S: Final = 86_400.0
+_SET_MARK: Final = text(
+    "INSERT INTO meta (key, value) VALUES (:key, :mark) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
+_DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND value < :before")
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
@@ -106,6 +117,7 @@ class PostgresDatabase:
         self._local = threading.local()
         self._connections: set[Connection] = set()
         self._session = _PROGRAM
+        self._mark_key = f"writer:{ulid_now()}"
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
 
@@ -121,9 +133,20 @@ class PostgresDatabase:
                 )
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
+            before = ulid_at_time(time.time() - _MARKS_KEPT_S)
+            connection.execute(_DROP_OLD_MARKS, {"before": before})
+            # Committed before the first transaction that relies on it: see `_committed`.
+            self._mark(connection)
+
+        def transaction() -> None:
+            # Without a mark of its own, since done twice it does no harm.
+            connection = self._mine(self._engine, self._name_session)
+            with connection.begin():
+                prepare(connection)
 
         try:
-            await self.write(prepare)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writer, self._patiently, transaction)
         except StoreUnavailableError as error:
             raise StoreError(
                 f"{error}; check that the server runs and that storage: url is right"
@@ -211,22 +234,26 @@ class PostgresDatabase:
                 return sent[1]
             sent = None
             with connection.begin():
-                xid = connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one()
+                mark = self._mark(connection)
                 result = work(connection)
-                sent = xid, result
+                sent = mark, result
             return result
 
         return self._patiently(transaction, in_doubt=lambda: sent is not None)
 
-    def _committed(self, connection: Connection, xid: str) -> bool:
-        """Tell whether a transaction whose COMMIT got no answer was committed."""
-        asked = text("SELECT pg_xact_status(CAST(:xid AS xid8))")
-        while True:
-            with connection.begin():
-                status = connection.execute(asked, {"xid": xid}).scalar_one()
-            if status != "in progress":
-                return bool(status == "committed")
-            time.sleep(_RETRY_FIRST_S)
+    def _mark(self, connection: Connection) -> str:
+        mark: str = ulid_now()
+        connection.execute(_SET_MARK, {"key": self._mark_key, "mark": mark})
+        return mark
+
+    def _committed(self, connection: Connection, mark: str) -> bool:
+        """Tell whether the transaction that set a mark, and got no answer, was committed.
+
+        Its backend may still be at it: then it holds the row, and this waits for its end.
+        """
+        with connection.begin():
+            found = connection.execute(_READ_MARK, {"key": self._mark_key}).scalar_one_or_none()
+        return bool(found == mark)
 
     def _patiently(
         self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False

@@ -91,3 +91,55 @@ async def test_a_call_that_was_frozen_for_longer_than_its_patience_is_tried_agai
 
     assert await shared.read(frozen_once) == 1
     assert len(set(tries)) == 2
+
+
+async def test_a_commit_that_a_crash_took_back_is_done_again(
+    shared: Store, postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    """The id of its transaction is another's after the crash, so that says nothing."""
+    name = postgres_url.rpartition("/")[2]
+    lives = []
+
+    def work(connection: Connection) -> str:
+        connection.execute(text("INSERT INTO tombstones VALUES ('job', 1.0, 0)"))
+        lives.append(connection.execute(text("SELECT pg_current_xact_id()::text")).scalar_one())
+        if len(lives) == 1:
+            # The last moment before the COMMIT is sent.
+            postgres_server.stop("immediate")
+            postgres_server.start()
+            with postgres_server.connect(name) as others:
+                for _ in range(50):
+                    others.execute("SELECT pg_current_xact_id()")
+                said = others.execute("SELECT pg_xact_status(%s::xid8)", [lives[0]]).fetchone()
+                # What made asking the server a mistake.
+                assert said == ("committed",)
+        return str(lives[-1])
+
+    assert await shared._database.write(work) == lives[1]
+    assert len(lives) == 2
+    with postgres_server.connect(name) as found:
+        assert found.execute("SELECT job_id FROM tombstones").fetchall() == [("job",)]
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
+    shared: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after the server has committed, before the client hears of it."""
+    runs = []
+
+    def work(connection: Connection) -> int:
+        runs.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        connection.execute(text("INSERT INTO tombstones VALUES ('job', 1.0, 0)"))
+        return len(runs)
+
+    committed = Connection._commit_impl
+
+    def commit_unheard(connection: Connection) -> None:
+        committed(connection)
+        if runs:
+            monkeypatch.undo()
+            raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(Connection, "_commit_impl", commit_unheard)
+    assert await shared._database.write(work) == 1
+    assert len(runs) == 1

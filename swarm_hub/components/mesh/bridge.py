@@ -1,10 +1,11 @@
 """A trio run in a thread of its own, and the two ways between it and the asyncio loop."""
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from swarm_hub.exceptions import MeshError
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import trio
 
 _T = TypeVar("_T")
+
+_START_LOOK_S: Final = 1.0
 
 
 class TrioThread:
@@ -46,12 +49,15 @@ class TrioThread:
     async def start(self, timeout_s: float) -> None:
         """Start the thread and wait until `main` is ready; raises what `main` raised."""
         self._thread.start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._ready)
-        except TimeoutError:
-            self._ready.cancel()
-            raise MeshError(f"the mesh did not start within {timeout_s:.0f} s") from None
+        # In short waits: a process that was frozen meanwhile, as phones are, loses one of them.
+        look_s = min(_START_LOOK_S, timeout_s)
+        for _ in range(math.ceil(timeout_s / look_s)):
+            await asyncio.wait([self._ready], timeout=look_s)
+            if self._ready.done():
+                self._ready.result()
+                return
+        self._ready.cancel()
+        raise MeshError(f"the mesh did not start within {timeout_s:.0f} s")
 
     async def stop(self, timeout_s: float) -> bool:
         """Ask `main` to return and wait for the thread; False if it did not end in time."""
