@@ -39,6 +39,7 @@ _OPEN = 200
 # By then the store has been checked in the background, and the mesh listens.
 _CHECKED_AFTER_S = 8.0
 _ROUNDS = 3
+_FEW_JOBS = 4
 
 
 async def main() -> None:
@@ -92,20 +93,33 @@ async def _rates(
     for callers in (1, 256):
         store = await make(str(callers))
         await store.open()
-        done, took_s, cpu_s = await _run(store, callers, seconds, _together)
+        done, took_s, cpu_s = await _run(store, callers, seconds, _FEW_JOBS, _together)
         await store.close()
         _add_rate(figures, callers, done, took_s, cpu_s, context)
+    for jobs_shared in (_FEW_JOBS, 64):
+        await _compare(figures, make, seconds, jobs_shared, context)
+
+
+async def _compare(
+    figures: Figures,
+    make: Callable[[str], Awaitable[Store]],
+    seconds: float,
+    jobs_shared: int,
+    context: dict[str, Any],
+) -> None:
+    """Let 64 callers commit together and alone, over a few jobs or one each."""
     # In turns, so that both meet the same disk and the same other work of the machine.
     sums = {way: [0.0, 0.0, 0.0] for way in (_together, _alone)}
     for number in range(_ROUNDS):
         for way, so_far in sums.items():
-            store = await make(f"{number}-{way.__name__}")
+            store = await make(f"{jobs_shared}-{number}-{way.__name__}")
             await store.open()
-            measured = await _run(store, 64, seconds / _ROUNDS, way)
+            measured = await _run(store, 64, seconds / _ROUNDS, jobs_shared, way)
             await store.close()
             for place, value in enumerate(measured):
                 so_far[place] += value
     (done, took_s, cpu_s), (done_alone, took_alone_s, _) = sums.values()
+    context = {**context, "jobs": jobs_shared}
     _add_rate(figures, 64, done, took_s, cpu_s, context)
     figures.add("cpu_us_per_transition", 1e6 * cpu_s / done, "us", callers=64, **context)
     alone = done_alone / took_alone_s
@@ -142,14 +156,16 @@ async def _alone(store: Store, turn: asyncio.Lock, transition: Transition) -> No
         await store.commit(*transition)
 
 
-async def _run(store: Store, callers: int, seconds: float, way: Way) -> tuple[float, float, float]:
+async def _run(
+    store: Store, callers: int, seconds: float, jobs_shared: int, way: Way
+) -> tuple[float, float, float]:
     """Return how many transitions were stored, and in how much time and CPU time."""
     turn = asyncio.Lock()
     began, cpu_s = time.perf_counter(), time.process_time()
     deadline = began + seconds
 
     async def caller(number: int) -> int:
-        for done, transition in enumerate(shards_of(number, callers)):
+        for done, transition in enumerate(shards_of(number, callers, jobs_shared)):
             if time.perf_counter() > deadline:
                 return done
             await way(store, turn, transition)
@@ -313,7 +329,7 @@ async def _ready(hub: LocalHub, timeout_s: float = 60) -> None:
 
 async def _many_jobs(figures: Figures, folder: Path, quick: bool) -> None:
     """Run jobs of 50 shards one after the other and look at the gateway's memory."""
-    first, total, shards = (60, 300, 50) if quick else (200, 2000, 50)
+    first, total, shards = (40, 200, 50) if quick else (200, 2000, 50)
     module = await with_sandbox(lambda sandbox: sandbox.assemble(_primes()))
     swarm = LocalSwarm(folder)
     try:

@@ -17,18 +17,20 @@ from swarm_hub.util.hashing import sha256_hex
 
 NOW = 1_000_000.0
 NODE = "12D3KooWHFq8vH1xQp3gV8yCk1s1Yc4nq9y6Jd2mYz2ZbQ7y5n1A"
-# Callers stand for slots: they share a few jobs, as the slots of a swarm do.
-_JOBS = 4
 _BODY = b"x" * 100
 _SHA = sha256_hex(_BODY)
 
 Transition = tuple[list[Write], list[NewEvent]]
 
 
-def shards_of(caller: int, callers: int) -> Iterator[Transition]:
-    """Yield what one caller has to store for one shard after the other: offered, counted."""
+def shards_of(caller: int, callers: int, jobs: int) -> Iterator[Transition]:
+    """Yield what one caller has to store for one shard after the other: offered, counted.
+
+    Callers stand for slots, which share the jobs: the rows of one job are neighbours in the
+    tables, those of many jobs touch as many pages.
+    """
     for index in itertools.count(caller, callers):
-        job_id, index_in_job = f"01KAWG000000000000000000J{index % _JOBS}", index // _JOBS
+        job_id, index_in_job = f"01KAWG0000000000000000{index % jobs:04}", index // jobs
         yield _offered(job_id, index_in_job)
         yield _counted(job_id, index_in_job)
 
