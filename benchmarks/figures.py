@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +47,15 @@ class Figures:
         print(f"{figure:28} {shown!s:>12} {unit:10} {aim:16} {met:6} {notes}", flush=True)
 
 
-def start(description: str) -> tuple[Figures, argparse.Namespace]:
-    """Read the command line that all benchmarks share."""
+def start(
+    description: str, *options: Callable[[argparse.ArgumentParser], None]
+) -> tuple[Figures, argparse.Namespace]:
+    """Read the command line that all benchmarks share; `options` add what one has besides."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, under 60 s")
+    for add in options:
+        add(parser)
     arguments = parser.parse_args()
     context = {
         "cores": len(os.sched_getaffinity(0)),

@@ -126,7 +126,7 @@ def _choices(config_dir: Path, error: StoreDamagedError, newest: Path | None) ->
     if newest is None:
         return (
             f"{error}; there is no backup. A gateway does not start empty by itself: restore a "
-            f"copy of your own, or give up its jobs with:\n  {empty}"
+            f"copy of your own, or give up its jobs with: {empty}"
         )
     return (
         f"{error}; choose one of:\n"

@@ -176,7 +176,9 @@ def test_a_store_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
 
 def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     (hub_dir(tmp_path) / "swarm_hub.db").write_bytes(b"not a database" * 1000)
-    assert "the database can't be opened" in the_line(run(tmp_path))
+    line = the_line(run(tmp_path))
+    assert "the database is damaged (file is not a database)" in line
+    assert f"swarm-hub restore --empty -c {tmp_path}" in line
 
 
 def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:

@@ -249,9 +249,7 @@ async def test_a_gateway_without_a_backup_offers_to_give_up_its_jobs_only(swarm:
     DAMAGES["garbage header"](database_of(gateway))
     with pytest.raises(SetupError, match="there is no backup") as refused:
         await swarm.gateway()
-    assert offered_commands(str(refused.value)) == [
-        f"swarm-hub restore --empty -c {gateway.folder}"
-    ]
+    assert str(refused.value).endswith(f": swarm-hub restore --empty -c {gateway.folder}")
 
 
 async def test_the_commands_a_damaged_gateway_names_work(swarm: Swarm, modules: Modules) -> None:

@@ -62,6 +62,15 @@ def _sqlite(_config_dir: Path) -> Finding:
     version = sqlite3.sqlite_version_info
     if version < (3, 37, 0):
         return Finding("bad", "sqlite", f"{sqlite3.sqlite_version}: 3.37 or newer is needed")
+    from swarm_hub.storage.sqlite import has_wal_reset_fix
+
+    if not has_wal_reset_fix(version):
+        return Finding(
+            "warn",
+            "sqlite",
+            f"{sqlite3.sqlite_version} has the WAL-reset bug; let no other program write to a "
+            "hub's database, or use 3.51.3, 3.50.7 or 3.44.6",
+        )
     return Finding("ok", "sqlite", sqlite3.sqlite_version)
 
 
@@ -87,10 +96,36 @@ def _configuration(config_dir: Path) -> Finding:
     return Finding("ok", "configuration", "valid")
 
 
+def _store(config_dir: Path) -> Finding:
+    from swarm_hub.config import read_configuration
+    from swarm_hub.exceptions import HubError
+    from swarm_hub.storage import damage
+
+    try:
+        storage = read_configuration(config_dir, "hub").storage
+        if storage.shared:
+            from swarm_hub.storage.postgres import server_version
+
+            return Finding("ok", "store", f"PostgreSQL {server_version(storage.url)} answers")
+        database = storage.path(config_dir)
+        damage.raise_if_marked(database)
+    except ConfigError:
+        return Finding("warn", "store", "not known without a valid configuration")
+    except HubError as error:
+        return Finding("bad", "store", str(error))
+    if not database.parent.is_dir():
+        return Finding("warn", "store", f"{database.parent} does not exist yet")
+    free = shutil.disk_usage(database.parent).free
+    least = format_size(storage.min_free)
+    level = "ok" if free >= storage.min_free else "bad"
+    return Finding(level, "store", f"{database}, {format_size(free)} free of {least} at least")
+
+
 _CHECKS: Final[tuple[Callable[[Path], Finding], ...]] = (
     _python,
     _libraries,
     _sqlite,
     _directory,
     _configuration,
+    _store,
 )

@@ -237,6 +237,9 @@ class _Checked:
         trace: TracebackType | None,
     ) -> None:
         await self._request.__aexit__(kind, error, trace)
+        # The hub may be killed between an answer's head and its end.
+        if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)):
+            raise _unreachable(self._url) from error
 
 
 def _unreachable(url: str) -> UnreachableError:

@@ -189,6 +189,10 @@ class Store:
         if self._database.shared:
             await self._feed.catch_up()
 
+    async def introduce(self, gateway: str) -> None:
+        """Say which gateway writes here; its session is ended by others if its lease runs out."""
+        await self._database.introduce(gateway)
+
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called when another gateway may have written; a hint."""
         self._database.listen(heard)

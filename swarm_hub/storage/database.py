@@ -49,6 +49,9 @@ class Database(Protocol):
     def next_seq(self, connection: Connection, last_known: int) -> int:
         """Return the number of the next event; inside `write`, so that none comes before it."""
 
+    async def introduce(self, gateway: str) -> None:
+        """Say whose writing connection this is, so that others can end it when that is gone."""
+
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called on the loop when another hub may have written something."""
 

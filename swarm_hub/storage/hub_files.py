@@ -1,7 +1,7 @@
 """Which files of a configuration directory make up a hub, beside its database and blobs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +9,7 @@ from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
     CONFIG_FILE,
     CUSTOM_COMPONENTS_DIR,
+    DATABASE_MADE_FILE,
     STORAGE_DIR,
     TOKENS_FILE,
 )
@@ -37,6 +38,40 @@ def private_files(config_dir: Path) -> list[str]:
 def holds_hub(config_dir: Path) -> bool:
     """Whether the directory is one of a hub."""
     return (config_dir / CONFIG_FILE).is_file() or bool(private_files(config_dir))
+
+
+def in_the_way(
+    config_dir: Path, needed: Collection[str], databases: Collection[str], *, only_store: bool
+) -> list[str]:
+    """Return everything of the present hub, and whatever stands at a place that is needed.
+
+    `databases` are the places where a database may be, relative to the directory.
+    """
+    custom = f"{CUSTOM_COMPONENTS_DIR}/"
+    rest = {
+        *(name for name in configuration_files(config_dir) if not name.startswith(custom)),
+        CUSTOM_COMPONENTS_DIR,
+        *(f"{STORAGE_DIR}/{name}" for name in private_files(config_dir)),
+    }
+    places = {
+        *(() if only_store else rest),
+        DATABASE_MADE_FILE,
+        *(f"{each}{suffix}" for each in databases for suffix in DATABASE_SUFFIXES),
+        *(beside(each, BLOBS_DIR) for each in databases),
+        *needed,
+    }
+    there = {place for place in places if os.path.lexists(config_dir / place)}
+    # What is inside of another one goes with it.
+    return sorted(
+        place
+        for place in there
+        if not {parent.as_posix() for parent in Path(place).parents} & there
+    )
+
+
+def beside(place: str, name: str) -> str:
+    """Return the place of a name in the same folder."""
+    return (Path(place).parent / name).as_posix()
 
 
 def _configuration_files(config_dir: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Queries on jobs, their shards, assignments and results."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,11 +10,8 @@ from sqlalchemy import (
     Connection,
     Row,
     bindparam,
-    case,
-    func,
     insert,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -23,7 +20,6 @@ from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
-    Cutting,
     Shard,
     ShardResult,
     ShardState,
@@ -40,6 +36,11 @@ _B = schema.blobs
 
 _NO_LIMIT: Final = 2**62
 
+SHARD_COLUMNS: Final = (
+    _S.c.job_id, _S.c.idx, _S.c.state, _S.c.first_item, _S.c.n_items, _S.c.attempts,
+)  # fmt: skip
+_SHARD_STATES: Final = {state.value: state for state in ShardState}
+
 # Built once: building a select costs more than running it.
 _GET_JOB: Final = select(_J).where(_J.c.id == bindparam("b_id"))
 _GET_RESULTS: Final = (
@@ -47,36 +48,6 @@ _GET_RESULTS: Final = (
     .where(_R.c.job_id == bindparam("b_id"))
     .order_by(_R.c.first_item)
     .limit(bindparam("b_limit", type_=BigInteger))
-)
-_COUNT_ATTEMPTS: Final = (
-    select(_A.c.node_id, func.count())
-    .where(_A.c.job_id == bindparam("b_id"))
-    .group_by(_A.c.node_id)
-)
-_SUM_RESULTS: Final = (
-    select(_R.c.node_id, func.count(), func.sum(_R.c.wall_s), func.sum(_R.c.cpu_s))
-    .where(_R.c.job_id == bindparam("b_id"))
-    .group_by(_R.c.node_id)
-)
-
-# The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
-_IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
-_IS_DONE: Final = _S.c.state == ShardState.DONE.value
-_CUTTING: Final = select(
-    func.count(),
-    func.coalesce(func.max(_S.c.first_item + _S.c.n_items), 0),
-    func.coalesce(func.sum(case((_IS_DONE, 1), else_=0)), 0),
-    func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
-    func.coalesce(func.sum(_S.c.attempts - 1), 0),
-).where(_S.c.job_id == bindparam("b_id"))
-_OPEN_SHARDS: Final = (
-    select(_S).where(_S.c.job_id == bindparam("b_id"), _IS_OPEN).order_by(_S.c.idx)
-)
-_OPEN_ASSIGNMENTS: Final = (
-    select(_A)
-    .join(_S, (_S.c.job_id == _A.c.job_id) & (_S.c.idx == _A.c.idx))
-    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
-    .order_by(_A.c.idx, _A.c.attempt)
 )
 
 _INSERT_JOB: Final = insert(_J)
@@ -139,17 +110,6 @@ class Finish:
     result_inline: bytes | None
     n_shards: int
     n_retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeShare:
-    """What one node did for a job; times in seconds."""
-
-    node_id: str
-    shards: int
-    attempts: int
-    wall_s: float
-    cpu_s: float
 
 
 def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: str) -> Write:
@@ -323,39 +283,10 @@ def page(connection: Connection, before: str | None, limit: int) -> list[Job]:
     return [_job(row) for row in connection.execute(query)]
 
 
-def unfinished(
-    connection: Connection, job_id: str
-) -> tuple[Job, Cutting, list[Shard], list[tuple[Assignment, str | None]]]:
-    """Return what a gateway needs to continue a job; what is done of it is only counted."""
-    job = get(connection, job_id)
-    assert job is not None
-    return (
-        job,
-        cutting_of(connection, job_id),
-        open_shards_of(connection, job_id),
-        open_assignments_of(connection, job_id),
-    )
-
-
-def cutting_of(connection: Connection, job_id: str) -> Cutting:
-    """Return how far a job is cut and done."""
-    return Cutting(*(int(each) for each in connection.execute(_CUTTING, {"b_id": job_id}).one()))
-
-
-def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
-    """Return the shards of a job that are queued or assigned, in the order of cutting."""
-    return [_shard(row) for row in connection.execute(_OPEN_SHARDS, {"b_id": job_id})]
-
-
-def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
-    """Return every attempt at a job's open shards with the reason of its end."""
-    return [_assignment(row) for row in connection.execute(_OPEN_ASSIGNMENTS, {"b_id": job_id})]
-
-
 def shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the cut shards of a job in the order of cutting."""
-    rows = connection.execute(select(_S).where(_S.c.job_id == job_id).order_by(_S.c.idx))
-    return [_shard(row) for row in rows]
+    query = select(*SHARD_COLUMNS).where(_S.c.job_id == job_id).order_by(_S.c.idx)
+    return as_shards(connection.execute(query).all())
 
 
 def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
@@ -363,7 +294,7 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
     rows = connection.execute(
         select(_A).where(_A.c.job_id == job_id).order_by(_A.c.idx, _A.c.attempt)
     )
-    return [_assignment(row) for row in rows]
+    return [as_assignment(row) for row in rows]
 
 
 def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
@@ -380,37 +311,17 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
     ]  # fmt: skip
 
 
-def shares_of(connection: Connection, job_id: str) -> list[NodeShare]:
-    """Return per node what it did for a job, busiest first."""
-    done = {
-        node_id: (shards, wall_s, cpu_s)
-        for node_id, shards, wall_s, cpu_s in connection.execute(_SUM_RESULTS, {"b_id": job_id})
-    }
-    found = [
-        NodeShare(node_id, shards, attempts, wall_s, cpu_s)
-        for node_id, attempts in connection.execute(_COUNT_ATTEMPTS, {"b_id": job_id})
-        for shards, wall_s, cpu_s in [done.get(node_id, (0, 0.0, 0.0))]
+def as_shards(rows: Sequence[Any]) -> list[Shard]:
+    """Return the shards in rows of `SHARD_COLUMNS`."""
+    # There may be a million; a row's attributes by name cost more than all the rest.
+    return [
+        Shard(job_id, index, _SHARD_STATES[state], first_item, n_items, attempts)
+        for job_id, index, state, first_item, n_items, attempts in rows
     ]
-    return sorted(found, key=lambda share: share.shards, reverse=True)
 
 
-def overview(
-    connection: Connection, job_id: str, results_limit: int
-) -> tuple[Job, list[ShardResult], list[NodeShare]] | None:
-    """Return a job with its results and what each node did for it, in one reading."""
-    job = get(connection, job_id)
-    if job is None:
-        return None
-    return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
-
-
-def _shard(row: Row[Any]) -> Shard:
-    return Shard(
-        row.job_id, row.idx, ShardState(row.state), row.first_item, row.n_items, row.attempts
-    )
-
-
-def _assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
+def as_assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
+    """Return the attempt in a row, with the reason of its end."""
     held = assignment_id(row.job_id, row.idx, row.attempt)
     state = AssignmentState(row.state)
     return Assignment(held, row.job_id, row.idx, row.attempt, row.node_id, state), row.reason

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -41,6 +40,17 @@ _ASK_TO_CANCEL: Final = (
     update(_J)
     .where(_J.c.id == bindparam("b_id"), _J.c.finished_at.is_(None))
     .values(cancel_asked=literal_column("1"))
+)
+
+# Built once: gateways that share a store look every second.
+_IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
+_ORPHANED: Final = and_(
+    _J.c.gateway != bindparam("b_gateway"),
+    _J.c.gateway.not_in(select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))),
+)
+_ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHANED).limit(1)
+_ASKED: Final = select(_J.c.id).where(
+    _J.c.finished_at.is_(None), _IS_MINE, _J.c.cancel_asked == literal_column("1")
 )
 
 
@@ -74,14 +84,33 @@ class Seen:
 def look(connection: Connection, gateway: str) -> Seen:
     """Return what others left for a gateway."""
     now = store_now(connection)
-    mine = _J.c.finished_at.is_(None) & (_J.c.gateway == gateway)
-    asked = select(_J.c.id).where(mine, _J.c.cancel_asked == 1)
-    orphaned = select(_J.c.id).where(_J.c.finished_at.is_(None), _orphaned(gateway, now)).limit(1)
+    values = {"b_gateway": gateway, "b_now": now}
     return Seen(
         now,
-        connection.execute(orphaned).one_or_none() is not None,
-        list(connection.execute(asked).scalars()),
+        connection.execute(_ANY_ORPHANED, values).one_or_none() is not None,
+        list(connection.execute(_ASKED, values).scalars()),
     )
+
+
+def session_of(gateway: str) -> str:
+    """Return the name of the session in which a gateway writes; at most 63 bytes are kept."""
+    return f"swarm_hub {gateway}"[:63]
+
+
+def end_sessions(connection: Connection) -> int:
+    """End the writing sessions of gateways whose lease has run out; returns how many.
+
+    One that was frozen in a transaction would hold the rows of its jobs for ever.
+    """
+    if connection.dialect.name != "postgresql":
+        return 0
+    gone = select(_G.c.name).where(_G.c.alive_until <= store_now(connection))
+    names = [session_of(name) for name in connection.execute(gone).scalars()]
+    ended = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+        "current_database() AND usename = current_user AND application_name = ANY(:names)"
+    )
+    return len(connection.execute(ended, {"names": names}).all())
 
 
 def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
@@ -90,19 +119,19 @@ def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, 
     At its start a gateway takes its own jobs too, with a new epoch, and waits for what its last
     life may still be committing. Runs inside a write.
     """
-    orphaned = _orphaned(gateway, store_now(connection))
+    values = {"b_gateway": gateway, "b_now": store_now(connection)}
     found = (
         select(_J.c.id)
         .where(
             _J.c.finished_at.is_(None),
-            orphaned | (_J.c.gateway == gateway if starting else false()),
+            _ORPHANED | (_IS_MINE if starting else false()),
         )
         .order_by(_J.c.id)
         .with_for_update(skip_locked=not starting)
     )
     taken = (
         update(_J)
-        .where(_J.c.id.in_(list(connection.execute(found).scalars())))
+        .where(_J.c.id.in_(list(connection.execute(found, values).scalars())))
         .values(gateway=gateway, epoch=_J.c.epoch + 1)
         .returning(_J.c.id, _J.c.epoch)
     )
@@ -134,8 +163,3 @@ def owner(connection: Connection, job_id: str) -> str | None:
     """Return which gateway an unfinished job belongs to, None when it has ended or is unknown."""
     query = select(_J.c.gateway).where(_J.c.id == job_id, _J.c.finished_at.is_(None))
     return connection.execute(query).scalar_one_or_none()
-
-
-def _orphaned(gateway: str, now: float) -> ColumnElement[bool]:
-    alive = select(_G.c.name).where(_G.c.alive_until > now)
-    return and_(_J.c.gateway != gateway, _J.c.gateway.not_in(alive))

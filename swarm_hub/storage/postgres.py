@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -30,6 +30,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.storage import migrations
 from swarm_hub.storage.chunk import Chunk
 from swarm_hub.storage.database import DiskUse
+from swarm_hub.storage.leases import session_of
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -41,16 +42,39 @@ _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
+_PROGRAM: Final = "swarm_hub"
+_OLDEST_SERVER: Final = (13,)  # pg_xact_status, xid8
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
-# A hub that freezes in a transaction must not hold its locks against the other gateways.
+# A hub that freezes in a transaction must not hold its locks against the other gateways. The
+# server ends it by itself only between statements that were answered; the driver sends many
+# at once, and one that freezes among those counts as active. Whoever waits for its locks ends it,
+# and so does whoever takes its jobs over (leases.end_sessions).
 _OPTIONS: Final = (
     "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
-    "-c lock_timeout=20000 -c synchronous_commit=on"
+    "-c lock_timeout=5000 -c synchronous_commit=on"
+)
+_END_FROZEN: Final = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND usename = current_user "
+    "AND application_name LIKE 'swarm\\_hub%' AND pid <> pg_backend_pid() "
+    "AND state = 'active' AND wait_event = 'ClientRead' "
+    "AND query_start < clock_timestamp() - interval '4 seconds'"
 )
 _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
 _LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
+
+
+def server_version(url: str) -> str:
+    """Return the version of the server at that url; raises StoreError."""
+    database = PostgresDatabase(url)
+    version = text("SHOW server_version")
+    try:
+        with database._engine.connect() as connection:
+            return str(connection.execute(version).scalar_one())
+    except DBAPIError as error:
+        raise database._error(error.orig or error) from error
 
 
 class PostgresDatabase:
@@ -60,7 +84,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url).set(drivername="postgresql+psycopg")
-        self.place = parsed.render_as_string(hide_password=True)
+        self.place = make_url(url).render_as_string(hide_password=True)
         # The statements of `prepared` hand their values over by position.
         self._engine = create_engine(
             parsed,
@@ -68,7 +92,7 @@ class PostgresDatabase:
             paramstyle="format",
             connect_args={
                 "connect_timeout": 5,
-                "application_name": "swarm_hub",
+                "application_name": _PROGRAM,
                 "options": _OPTIONS,
                 "keepalives_idle": 10,
                 "tcp_user_timeout": 10_000,
@@ -81,6 +105,7 @@ class PostgresDatabase:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._connections: set[Connection] = set()
+        self._session = _PROGRAM
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
 
@@ -88,6 +113,12 @@ class PostgresDatabase:
         """Connect, make or upgrade the schema; raises StoreError with what to do."""
 
         def prepare(connection: Connection) -> None:
+            found = connection.dialect.server_version_info or ()
+            if found < _OLDEST_SERVER:
+                raise StoreError(
+                    f"{self.place}: PostgreSQL {'.'.join(map(str, found))} is too old; "
+                    f"{_OLDEST_SERVER[0]} or newer is needed"
+                )
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
 
@@ -123,6 +154,11 @@ class PostgresDatabase:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
         highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
         return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
+
+    async def introduce(self, gateway: str) -> None:
+        """Name the session of the writer, also after it was connected anew."""
+        self._session = session_of(gateway)
+        await self.write(self._name_session)
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called when another gateway committed events; a hint, which may be lost."""
@@ -170,7 +206,7 @@ class PostgresDatabase:
 
         def transaction() -> _T:
             nonlocal sent
-            connection = self._mine(self._engine)
+            connection = self._mine(self._engine, self._name_session)
             if sent is not None and self._committed(connection, sent[0]):
                 return sent[1]
             sent = None
@@ -196,7 +232,7 @@ class PostgresDatabase:
         self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
     ) -> _T:
         """Try again while the server is away, without end where a commit is in doubt."""
-        give_up = time.monotonic() + _PATIENCE_S
+        give_up: float | None = None
         delay_s = _RETRY_FIRST_S
         while True:
             try:
@@ -206,8 +242,12 @@ class PostgresDatabase:
                 failure = self._error(cause or error)
                 if not isinstance(failure, StoreUnavailableError):
                     raise failure from error
-                if not isinstance(cause, _AGAIN):
+                if isinstance(cause, pg.LockNotAvailable):
+                    self._end_frozen()
+                elif not isinstance(cause, _AGAIN):
                     self._forget()
+                # From the first failure on: this process may have been frozen until then.
+                give_up = give_up or time.monotonic() + _PATIENCE_S
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:
                     raise failure from error
@@ -228,12 +268,20 @@ class PostgresDatabase:
             return StoreUnavailableError(f"{self.place}: {message}")
         return StoreError(f"a write failed: {message}")
 
-    def _mine(self, engine: Any) -> Connection:
+    def _mine(
+        self, engine: Engine, prepare: Callable[[Connection], None] = lambda _connection: None
+    ) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = engine.connect()
             self._connections.add(connection)
+            with connection.begin():
+                prepare(connection)
         return connection
+
+    def _name_session(self, connection: Connection) -> None:
+        name = text("SELECT set_config('application_name', :name, false)")
+        connection.execute(name, {"name": self._session})
 
     def _forget(self) -> None:
         """Give up this thread's connection, which is broken."""
@@ -241,6 +289,12 @@ class PostgresDatabase:
         self._local.connection = None
         if connection is not None:
             self._drop(connection)
+
+    def _end_frozen(self) -> None:
+        """End the transactions of other hubs that wait for a hub that says nothing more."""
+        with suppress(DBAPIError, psycopg.Error), self._engine.connect() as connection:
+            if ended := connection.execute(_END_FROZEN).scalar_one():
+                _LOGGER.warning("Ended %d transactions of a gateway that does not move", ended)
 
     def _drop(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -250,19 +304,24 @@ class PostgresDatabase:
 
     def _listen(self, heard: Callable[[], None]) -> None:
         while not self._closing.is_set():
+            connection: Connection | None = None
             try:
-                with self._engine.connect() as connection:
-                    driver: Any = connection.connection.driver_connection
-                    driver.autocommit = True
-                    driver.execute(f"LISTEN {_CHANNEL}")
-                    # Whatever was said while nobody listened is looked up, not waited for.
-                    heard()
-                    while not self._closing.is_set():
-                        for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
-                            heard()
+                connection = self._engine.connect()
+                driver: Any = connection.connection.driver_connection
+                driver.autocommit = True
+                driver.execute(f"LISTEN {_CHANNEL}")
+                # Whatever was said while nobody listened is looked up, not waited for.
+                heard()
+                while not self._closing.is_set():
+                    for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
+                        heard()
             except (DBAPIError, psycopg.Error) as error:
                 _LOGGER.debug("Listening to the store was interrupted: %s", error)
                 self._closing.wait(_RETRY_MAX_S)
+            finally:
+                # Closing it as if it still worked would log a traceback for each lost one.
+                if connection is not None:
+                    self._drop(connection)
 
     def _warn_before_upgrade(self, revision: str) -> None:
         _LOGGER.warning(

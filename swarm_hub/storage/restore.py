@@ -24,7 +24,6 @@ from swarm_hub.const import (
     BACKUP_LOCK_FILE,
     CONFIG_FILE,
     CUSTOM_COMPONENTS_DIR,
-    DATABASE_MADE_FILE,
     LOCK_FILE,
     RESTORE_FILE,
     STORAGE_DIR,
@@ -44,11 +43,10 @@ from swarm_hub.storage.archive import (
 )
 from swarm_hub.storage.hub_files import (
     BLOBS_DIR,
-    DATABASE_SUFFIXES,
     REPLACED_PREFIX,
-    configuration_files,
+    beside,
     holds_hub,
-    private_files,
+    in_the_way,
 )
 from swarm_hub.storage.schema import HEAD
 from swarm_hub.storage.snapshot import (
@@ -120,7 +118,10 @@ def restore(
             archive.unpack(staging, progress)
         if archive.manifest.database is not None:
             _check_database(staging / DATABASE_MEMBER, archive.manifest, file)
-        aside = _in_the_way(config_dir, targets, database, only_store=only_store)
+        databases = {_DEFAULT_DATABASE, targets.get(DATABASE_MEMBER, _DEFAULT_DATABASE)}
+        if database is not None and database.is_relative_to(config_dir):
+            databases.add(database.relative_to(config_dir).as_posix())
+        aside = in_the_way(config_dir, targets.values(), databases, only_store=only_store)
         plan = _plan(config_dir, staging, targets, aside, clock or Clock())
         _refuse_other_filesystems(config_dir, plan)
         sync_directory(staging.parent)
@@ -226,7 +227,7 @@ def _targets(manifest: Manifest, database: Path | None) -> dict[str, str]:
         place = _database_place(manifest.database, database)
         targets[DATABASE_MEMBER] = place
         if any(member.name.startswith(BLOBS_PREFIX) for member in manifest.members):
-            targets[BLOBS_DIR] = _beside(place, BLOBS_DIR)
+            targets[BLOBS_DIR] = beside(place, BLOBS_DIR)
     _check_targets(targets)
     return targets
 
@@ -291,35 +292,6 @@ def _plan(
         replaced=replaced,
         aside=tuple((place, f"{replaced}/{_kept_as(place)}") for place in aside),
         moves=tuple((f"{staged}/{name}", place) for name, place in targets.items()),
-    )
-
-
-def _in_the_way(
-    config_dir: Path, targets: dict[str, str], database: Path | None, *, only_store: bool
-) -> list[str]:
-    """Return everything of the present hub, and whatever stands at a place that is needed."""
-    databases = {_DEFAULT_DATABASE, targets.get(DATABASE_MEMBER, _DEFAULT_DATABASE)}
-    if database is not None and database.is_relative_to(config_dir):
-        databases.add(database.relative_to(config_dir).as_posix())
-    custom = f"{CUSTOM_COMPONENTS_DIR}/"
-    rest = {
-        *(name for name in configuration_files(config_dir) if not name.startswith(custom)),
-        CUSTOM_COMPONENTS_DIR,
-        *(f"{STORAGE_DIR}/{name}" for name in private_files(config_dir)),
-    }
-    places = {
-        *(() if only_store else rest),
-        DATABASE_MADE_FILE,
-        *(f"{each}{suffix}" for each in databases for suffix in DATABASE_SUFFIXES),
-        *(_beside(each, BLOBS_DIR) for each in databases),
-        *targets.values(),
-    }
-    there = {place for place in places if os.path.lexists(config_dir / place)}
-    # What is inside of another one goes with it.
-    return sorted(
-        place
-        for place in there
-        if not {parent.as_posix() for parent in Path(place).parents} & there
     )
 
 
@@ -402,7 +374,3 @@ def _free_name(config_dir: Path, now: float) -> str:
 
 def _kept_as(place: str) -> str:
     return f"outside/{Path(place).name}" if place.startswith("/") else place
-
-
-def _beside(place: str, name: str) -> str:
-    return (Path(place).parent / name).as_posix()

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, FromClause, create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -69,6 +70,13 @@ _PASSING: Final = (
 )
 
 
+class _Compiler(SQLiteCompiler):
+    """Writes a select's hints, such as INDEXED BY, which SQLAlchemy's own leaves out."""
+
+    def get_from_hint_text(self, _table: FromClause, text: str | None) -> str | None:
+        return text
+
+
 class SqliteDatabase:
     """A database file with the schema in it; implements `Database`."""
 
@@ -112,6 +120,9 @@ class SqliteDatabase:
     def next_seq(self, _connection: Connection, last_known: int) -> int:
         """Return the number after the last one: nobody else writes here."""
         return last_known + 1
+
+    async def introduce(self, gateway: str) -> None:
+        """Do nothing: nobody else writes here."""
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Do nothing: nobody else writes here."""
@@ -184,7 +195,7 @@ class SqliteDatabase:
             raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
         except OSError as error:
             raise self._cannot_open(error.strerror or str(error)) from error
-        if not _has_wal_reset_fix(sqlite3.sqlite_version_info):
+        if not has_wal_reset_fix(sqlite3.sqlite_version_info):
             _LOGGER.warning(
                 "SQLite %s has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); only one "
                 "connection writes here, so don't open the database with other programs that "
@@ -259,6 +270,8 @@ class SqliteDatabase:
             connect_args={"isolation_level": None, "check_same_thread": False},
         )
 
+        engine.dialect.statement_compiler = _Compiler
+
         @event.listens_for(engine, "connect")
         def configure(connection: sqlite3.Connection, _record: object) -> None:
             for pragma in pragmas:
@@ -297,7 +310,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _has_wal_reset_fix(version: tuple[int, ...]) -> bool:
+def has_wal_reset_fix(version: tuple[int, ...]) -> bool:
+    """Whether a version of SQLite is safe with several writing connections."""
     return version >= _WAL_RESET_FIXED[0] or any(
         version[:2] == fixed[:2] and version >= fixed for fixed in _WAL_RESET_FIXED
     )

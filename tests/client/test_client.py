@@ -164,3 +164,19 @@ async def test_a_node_is_banned_and_unbanned(gateway_with_workers: Start) -> Non
     await until(state, lambda now: now == "banned")
     await swarm.node_action(node["node_id"], "unban")
     await until(state, lambda now: now == "up")
+
+
+async def test_a_hub_that_dies_within_an_answer_is_unreachable() -> None:
+    async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(half_an_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, SwarmClient(f"http://127.0.0.1:{port}") as client:
+        with pytest.raises(UnreachableError):
+            await client.status("a job")

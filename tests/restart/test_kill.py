@@ -173,6 +173,28 @@ async def test_a_worker_delivers_after_its_restart_what_it_had_finished(
         await until(undelivered, lambda count: count == 0)
 
 
+async def test_what_was_cancelled_while_a_worker_was_away_is_not_run(
+    local: LocalSwarm, modules: dict[str, bytes]
+) -> None:
+    """The worker says what it holds when it is back, and drops what the gateway withdrew."""
+    _, (worker,), client = await started(local, 1)
+    async with client:
+        # Longer than the test may take: what is run again would still be there.
+        job_id = await client.submit(modules["spin"], range(400_000), shard_size=100_000)
+
+        async def held() -> int:
+            with closing(sqlite3.connect(worker.folder / "swarm_hub.db")) as database:
+                return int(database.execute("SELECT count(*) FROM inbox").fetchone()[0])
+
+        await until(held, lambda count: count >= 1)
+        worker.kill()
+        await client.cancel(job_id)
+        assert await held() >= 1
+        worker.start()
+        await until(held, lambda count: count == 0)
+        assert (await client.status(job_id))["state"] == "cancelled"
+
+
 async def test_sigterm_is_exit_code_0_with_work_under_way(
     local: LocalSwarm, modules: dict[str, bytes]
 ) -> None:

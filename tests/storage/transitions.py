@@ -22,7 +22,7 @@ from swarm_hub.models.shard import (
     ShardState,
     assignment_id,
 )
-from swarm_hub.storage import Store, Write, inbox, jobs, leases, seen
+from swarm_hub.storage import Store, Write, inbox, jobs, leases, recovery, seen
 from swarm_hub.storage.inbox import InboxEntry, OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
@@ -49,7 +49,7 @@ async def live(
     `name` is a life's own; ids are made of it.
     """
     owned = await store.change(leases.adopt, "gateway", starting=True)
-    left = [(await store.read(jobs.unfinished, job_id))[0] for job_id in sorted(owned)]
+    left = [(await store.read(recovery.unfinished, job_id))[0] for job_id in sorted(owned)]
     taken = await store.read(inbox.open_entries)
     waiting = await store.read(inbox.undelivered)
     for entry in waiting:

@@ -120,7 +120,13 @@ class Answers:
 
     async def _leave_to_owner(self, peer_id: str, held: str) -> None:
         """Acknowledge a result that nobody waits for; leave the others in the worker's outbox."""
-        if await self._hub.store.read(leases.owner, job_of(held)) is None:
+        try:
+            owner = await self._hub.store.read(leases.owner, job_of(held))
+        except StoreError as error:
+            # The worker keeps it in its outbox and offers it again.
+            _LOGGER.warning("Can't tell whose a result of %s is: %s", peer_id, error)
+            return
+        if owner is None:
             self._dispatcher.acknowledge(peer_id, held)
 
     def _is_assignee(self, peer_id: str, held: str) -> bool:

@@ -35,7 +35,7 @@ from swarm_hub.models.event import NewEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.messages import Result
 from swarm_hub.models.shard import ShardResult, job_of
-from swarm_hub.storage import Held, Write, jobs, leases
+from swarm_hub.storage import Held, Write, jobs, leases, recovery
 from swarm_hub.storage.jobs import Finish
 
 _LOGGER = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Dispatcher:
         """
         epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
-            job, cutting, shards, held = await self._hub.store.read(jobs.unfinished, job_id)
+            job, cutting, shards, held = await self._hub.store.read(recovery.unfinished, job_id)
             plan = dataclasses.replace(
                 _plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held)
             )

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_hub.components.gateway.dataset import Bytes, Dataset
@@ -31,7 +32,28 @@ class _Open:
 
     dataset: Dataset
     files: contextlib.ExitStack
-    shas: set[str]
+    shas: set[str] = field(default_factory=set)
+    ended: bool = False
+    readers: int = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Dataset]:
+        """Give the dataset to read in a thread; it stays mapped, also if its job ends meanwhile."""
+        self.readers += 1
+        try:
+            yield self.dataset
+        finally:
+            self.readers -= 1
+            self._unmap()
+
+    def end(self) -> None:
+        """Unmap the dataset as soon as nobody reads it."""
+        self.ended = True
+        self._unmap()
+
+    def _unmap(self) -> None:
+        if self.ended and not self.readers:
+            self.files.close()
 
 
 class Inputs:
@@ -48,21 +70,25 @@ class Inputs:
         """Return the input of one assignment and remember its hash until `drop`."""
         opened = await self._opened(job)
         size = n_items * max(1, job.dataset_bytes // job.n_items)
-        if size > INLINE_MAX_BYTES:
-            data, sha = await asyncio.to_thread(_read, opened.dataset, first_item, n_items)
-        else:
-            data, sha = _read(opened.dataset, first_item, n_items)
+        with opened.reading() as dataset:
+            if size > INLINE_MAX_BYTES:
+                data, sha = await asyncio.to_thread(_read, dataset, first_item, n_items)
+            else:
+                data, sha = _read(dataset, first_item, n_items)
+        prepared = Prepared(sha, len(data), data if len(data) <= _ALONG_MAX_BYTES else None)
+        if opened.ended:
+            # Nobody would drop what is noted of a job that has ended.
+            return prepared
         self._expected[held] = sha
-        if len(data) <= _ALONG_MAX_BYTES:
-            return Prepared(sha, len(data), data)
-        self._served[sha] = (job.id, first_item, n_items)
-        opened.shas.add(sha)
-        return Prepared(sha, len(data), None)
+        if prepared.inline is None:
+            self._served[sha] = (job.id, first_item, n_items)
+            opened.shas.add(sha)
+        return prepared
 
     def keep(self, job: Job, body: bytes) -> None:
         """Keep the dataset of a new job at hand if it is small; a large one is read when needed."""
         if len(body) <= INLINE_MAX_BYTES:
-            self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack(), set())
+            self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
 
     async def by_sha(self, sha: str) -> bytes | None:
         """Return the input with that hash, None when no unfinished job has it."""
@@ -70,7 +96,8 @@ class Inputs:
         if place is None:
             return None
         job_id, first_item, n_items = place
-        data, _ = await asyncio.to_thread(_read, self._open[job_id].dataset, first_item, n_items)
+        with self._open[job_id].reading() as dataset:
+            data, _ = await asyncio.to_thread(_read, dataset, first_item, n_items)
         return data
 
     def sha(self, held: str) -> str | None:
@@ -85,7 +112,7 @@ class Inputs:
         """Forget an ended job."""
         if (opened := self._open.pop(job_id, None)) is None:
             return
-        opened.files.close()
+        opened.end()
         for sha in opened.shas:
             self._served.pop(sha, None)
         for held in [held for held in self._expected if held.startswith(f"{job_id}.")]:
@@ -108,7 +135,7 @@ class Inputs:
                 await blobs.at_hand(job.dataset_sha)
                 body = files.enter_context(blobs.mapped(job.dataset_sha))
             dataset = await asyncio.to_thread(Dataset, job, body)
-            opened = self._open[job.id] = _Open(dataset, files, set())
+            opened = self._open[job.id] = _Open(dataset, files)
             return opened
 
 

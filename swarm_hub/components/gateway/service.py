@@ -24,7 +24,7 @@ from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage import events, jobs, leases
+from swarm_hub.storage import events, jobs, leases, overview, recovery
 from swarm_hub.util.clock import isoformat
 
 _BREAKDOWN_MAX: Final = 1000
@@ -174,7 +174,7 @@ class JobService:
     async def _described(self, job_id: str) -> dict[str, Any]:
         job = self._dispatcher.job(job_id)
         if job is None or job.state.finished:
-            found = await self._hub.store.read(jobs.overview, job_id, _BREAKDOWN_MAX + 1)
+            found = await self._hub.store.read(overview.overview, job_id, _BREAKDOWN_MAX + 1)
             if found is None:
                 raise await self._missing(job_id)
             job, results, shares = found
@@ -226,7 +226,7 @@ class JobService:
                 entry.n_retries,
             )  # fmt: skip
         if not job.state.finished and self._hub.store.shared:
-            return await self._hub.store.read(jobs.cutting_of, job.id)
+            return await self._hub.store.read(recovery.cutting_of, job.id)
         done = (job.n_shards, job.n_items) if job.state is JobState.COMPLETED else (0, 0)
         return Cutting(job.n_shards, job.n_items, *done, job.n_retries)
 

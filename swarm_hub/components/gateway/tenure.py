@@ -31,6 +31,7 @@ class Tenure:
         """Say that this gateway is alive, and continue what is unfinished."""
         store = self._hub.store
         if store.shared:
+            await store.introduce(self._gateway_id)
             now = await store.read(leases.store_now)
             await store.commit([leases.register(self._gateway_id, now + LEASE_S)])
             self._renewed_at = self._hub.clock.monotonic()
@@ -63,8 +64,10 @@ class Tenure:
             self._renewed_at = self._hub.clock.monotonic()
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
-        if seen.orphaned and (taken := await self._dispatcher.adopt(starting=False)):
-            _LOGGER.warning("Took over %d jobs of a gateway that is gone", taken)
+        if seen.orphaned:
+            await store.change(leases.end_sessions)
+            if taken := await self._dispatcher.adopt(starting=False):
+                _LOGGER.warning("Took over %d jobs of a gateway that is gone", taken)
 
     async def _resign(self) -> None:
         """Give the lease up, so that others need not wait for it to run out."""

@@ -20,10 +20,14 @@ class BanList:
     @classmethod
     async def load(cls, hub: Hub) -> Self:
         """Read the bans that survived the last stop."""
-        known = await hub.store.read(nodes.all_nodes)
-        return cls(
-            hub, {node.peer_id: node.ban_until for node in known if node.banned_at is not None}
-        )
+        bans = cls(hub, {})
+        await bans.reload()
+        return bans
+
+    async def reload(self) -> None:
+        """Read the bans again: on a shared store another gateway may have changed them."""
+        known = await self._hub.store.read(nodes.all_nodes)
+        self._bans = {node.peer_id: node.ban_until for node in known if node.banned_at is not None}
 
     def banned(self) -> set[str]:
         """Return the peers that are banned now."""

@@ -129,10 +129,15 @@ class TrioThread:
             self._inbound_scheduled = True
             self._wake_loop(self._drain_inbound)
 
-    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Start a task in the main nursery; its errors must be caught inside."""
-        if self._nursery is not None:
-            self._nursery.start_soon(function, *args)
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> bool:
+        """Start a task in the main nursery; its errors must be caught inside.
+
+        Returns False once `main` has returned: then nothing is started any more.
+        """
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(function, *args)
+        return True
 
     def _drain_outbound(self) -> None:
         while self._outbound:
@@ -180,6 +185,8 @@ class TrioThread:
             # Returned, not raised, so that it leaves the nursery as it is and not in a group.
             except Exception as raised:
                 error = _innermost(raised)
+            # trio runs what was posted to it until the very end, when the nursery is closed.
+            self._nursery = None
             nursery.cancel_scope.cancel()
         return error
 
@@ -204,7 +211,8 @@ class _Call:
         import trio
 
         self._scope = trio.CancelScope()
-        self._bridge.start_soon(self._run)
+        if not self._bridge.start_soon(self._run):
+            self._bridge.to_loop(self._finish, None, MeshError("the mesh is stopping"))
 
     def cancel(self) -> None:
         if self._scope is not None:

@@ -14,6 +14,7 @@ from swarm_hub.components.mesh.redial import dial_any, keep_connected
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
+from swarm_hub.models.event import DurableEvent, EventType
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class Mesh:
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
         self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
+        if hub.store.shared:
+            hub.bus.listen(DurableEvent, self._on_event)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -175,6 +178,17 @@ class Mesh:
         lifted = await self._bans.lift(peer_id)
         self._apply_bans()
         return lifted
+
+    def _on_event(self, event: DurableEvent) -> None:
+        """Follow the bans of the other gateways of a shared store."""
+        if event.event_type in (EventType.NODE_BANNED, EventType.NODE_UNBANNED):
+            self._hub.tasks.spawn(self._reload_bans(), "reload bans")
+
+    async def _reload_bans(self) -> None:
+        await self._bans.reload()
+        self._apply_bans()
+        for peer_id in self._bans.banned() & self._peers.keys():
+            await self.disconnect(peer_id, "banned by another gateway")
 
     def is_banned(self, peer_id: str) -> bool:
         """Whether a ban of this peer is in force."""

@@ -193,12 +193,10 @@ class StateMachine:
 
     def forget(self, job_id: str) -> None:
         """Drop a job that has ended or is another gateway's now; its results are unknown here."""
-        job = self._jobs.pop(job_id)
-        for shard in job.shards.values():
+        for shard in self._jobs[job_id].shards.values():
             for assignment in tuple(shard.live.values()):
-                self._assignments.pop(assignment.id, None)
-                if (node := self._nodes.get(assignment.node_id)) is not None:
-                    node.load.discard(assignment.id)
+                self._release(assignment)
+        del self._jobs[job_id]
 
     def expire(self, now: float) -> Outcome:
         """Return the shards whose deadline has passed."""

@@ -180,6 +180,23 @@ async def test_a_client_that_moves_to_the_other_gateway_misses_no_event(
     assert {kind: kinds[kind] for kind in JOB_EVENTS} == dict.fromkeys(JOB_EVENTS, 6)
 
 
+async def test_a_ban_holds_at_every_gateway(swarm: Swarm, postgres_url: str) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first", "second")
+
+    async def states() -> list[str]:
+        found = [await call(hub, "GET", "/nodes") for hub in (first, second)]
+        return [node["state"] for _, body in found for node in body["nodes"]]
+
+    await until(states, lambda now: now == ["up", "up"])
+    _, body = await call(first, "GET", "/nodes")
+    node_id = body["nodes"][0]["node_id"]
+    await call(first, "POST", f"/nodes/{node_id}/ban", json={"reason": "a test"})
+    await until(states, lambda now: now == ["banned", "banned"])
+    await call(second, "POST", f"/nodes/{node_id}/unban")
+    await until(states, lambda now: now == ["up", "up"])
+
+
 async def test_a_worker_does_not_share_its_inbox(swarm: Swarm, postgres_url: str) -> None:
     with pytest.raises(SetupError, match="a worker keeps what it accepted in a store of its own"):
         await swarm.start("worker", f"worker:\nstorage: {{url: '{postgres_url}'}}\n")
@@ -215,3 +232,23 @@ def test_the_server_of_these_tests_is_a_real_one(postgres_server: PostgresServer
     with postgres_server.connect("postgres") as connection:
         assert connection.execute("SHOW fsync").fetchone() == ("on",)
         assert isinstance(connection, psycopg.Connection)
+
+
+async def test_a_gateway_that_froze_in_a_transaction_holds_nobody_up(
+    swarm: Swarm, modules: Modules, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """To the server it is busy for ever; its session is ended when its lease has run out."""
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "second")
+    job_id = await slow_job(first, modules, 3)
+    await swarm.stop(first)
+    name = postgres_url.rpartition("/")[2]
+    with (
+        postgres_server.connect(name) as watcher,
+        psycopg.connect(postgres_url, application_name=leases.session_of("ghost")) as frozen,
+    ):
+        frozen.execute("UPDATE jobs SET gateway = 'ghost'")
+        watcher.execute("INSERT INTO gateways VALUES ('ghost', 1, 0)")
+        assert (await finished(second, job_id))["result"] == 300
+        with pytest.raises(psycopg.OperationalError):
+            frozen.execute("SELECT 1")

@@ -1,0 +1,68 @@
+"""What a gateway commits for one shard after the other, as its dispatcher's records are made."""
+
+import itertools
+from collections.abc import Iterator
+
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Shard,
+    ShardResult,
+    ShardState,
+    assignment_id,
+)
+from swarm_hub.storage import Write, jobs
+from swarm_hub.util.hashing import sha256_hex
+
+NOW = 1_000_000.0
+NODE = "12D3KooWHFq8vH1xQp3gV8yCk1s1Yc4nq9y6Jd2mYz2ZbQ7y5n1A"
+# Callers stand for slots: they share a few jobs, as the slots of a swarm do.
+_JOBS = 4
+_BODY = b"x" * 100
+_SHA = sha256_hex(_BODY)
+
+Transition = tuple[list[Write], list[NewEvent]]
+
+
+def shards_of(caller: int, callers: int) -> Iterator[Transition]:
+    """Yield what one caller has to store for one shard after the other: offered, counted."""
+    for index in itertools.count(caller, callers):
+        job_id, index_in_job = f"01KAWG000000000000000000J{index % _JOBS}", index // _JOBS
+        yield _offered(job_id, index_in_job)
+        yield _counted(job_id, index_in_job)
+
+
+def _offered(job_id: str, index: int) -> Transition:
+    shard = Shard(job_id, index, ShardState.ASSIGNED, index, 1, 1)
+    data = {"job_id": job_id, "index": index, "attempt": 1, "node_id": NODE, "n_items": 1}
+    return (
+        [
+            jobs.put_shards([(shard, None)]),
+            jobs.offer([_assignment(job_id, index, AssignmentState.OFFERED)], NOW),
+        ],
+        [NewEvent(EventType.SHARD_ASSIGNED, data, job_id)],
+    )
+
+
+def _counted(job_id: str, index: int) -> Transition:
+    held = assignment_id(job_id, index, 1)
+    shard = Shard(job_id, index, ShardState.DONE, index, 1, 1)
+    result = ShardResult(
+        held, job_id, index, index, 1, NODE, _SHA, len(_BODY), _BODY, 0.1, 0.1
+    )  # fmt: skip
+    data = {"job_id": job_id, "index": index, "node_id": NODE, "n_items": 1, "wall_s": 0.1}
+    return (
+        [
+            jobs.put_shards([(shard, held)]),
+            jobs.end_assignments(
+                [(_assignment(job_id, index, AssignmentState.FINISHED), None)], NOW
+            ),
+            jobs.put_results([result]),
+        ],
+        [NewEvent(EventType.SHARD_DONE, data, job_id)],
+    )
+
+
+def _assignment(job_id: str, index: int, state: AssignmentState) -> Assignment:
+    return Assignment(assignment_id(job_id, index, 1), job_id, index, 1, NODE, state)

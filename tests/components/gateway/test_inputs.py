@@ -1,0 +1,75 @@
+"""The bytes of shards, while jobs end under those who read them."""
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.gateway.dataset import Dataset
+from swarm_hub.components.gateway.inputs import Inputs
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.storage import Store
+from swarm_hub.util.hashing import sha256_hex
+
+BODY = bytes(range(256)) * (2 * INLINE_MAX_BYTES // 256)
+
+
+class SlowReads:
+    """Datasets whose reads begin only when they are let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began = threading.Event()
+        self.let = threading.Event()
+        read = Dataset.read
+
+        def slow(dataset: Dataset, first_item: int, n_items: int) -> bytes:
+            self.began.set()
+            assert self.let.wait(10)
+            return read(dataset, first_item, n_items)
+
+        monkeypatch.setattr(Dataset, "read", slow)
+
+
+async def stored_job(store: Store) -> Job:
+    sha, row = await store.blobs.put(BODY, time.time())
+    await store.commit([row])
+    spec = JobSpec("bytes", "map", Split.RECORDS, 1, "concat")
+    return Job(
+        "job", JobState.RUNNING, spec, "", 0, sha, len(BODY), len(BODY), 0, time.time(), "owner"
+    )
+
+
+def inputs_of(store: Store) -> Inputs:
+    hub: Any = SimpleNamespace(store=store)
+    return Inputs(hub)
+
+
+async def test_a_job_may_end_while_a_shard_of_it_is_prepared(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, inputs, slow = await stored_job(store), inputs_of(store), SlowReads(monkeypatch)
+    preparing = asyncio.create_task(inputs.prepare(job, "job.0.1", 0, len(BODY)))
+    await asyncio.to_thread(slow.began.wait, 10)
+    inputs.close(job.id)
+    slow.let.set()
+    assert (await preparing).sha == sha256_hex(BODY)
+    assert inputs.sha("job.0.1") is None
+    assert await inputs.by_sha(sha256_hex(BODY)) is None
+
+
+async def test_a_job_may_end_while_a_shard_of_it_is_sent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, inputs = await stored_job(store), inputs_of(store)
+    prepared = await inputs.prepare(job, "job.0.1", 0, len(BODY))
+    slow = SlowReads(monkeypatch)
+    sending = asyncio.create_task(inputs.by_sha(prepared.sha))
+    await asyncio.to_thread(slow.began.wait, 10)
+    inputs.close(job.id)
+    slow.let.set()
+    assert await sending == BODY
+    assert await inputs.by_sha(prepared.sha) is None

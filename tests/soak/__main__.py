@@ -1,0 +1,264 @@
+"""A soak: two swarms of real processes under load, struck by faults, then held to every promise.
+
+    python -m tests.soak [MINUTES] [--seed N] [--json]     (or script/soak, which sets up first)
+
+One part has a gateway on SQLite and three workers, the other two gateways on one PostgreSQL and
+three workers that know both. All speak libp2p over 127.0.0.1, through TCP proxies of ours.
+
+What duplicates what, and what does not:
+- The same request with the same Idempotency-Key is sent twice at once, mostly through different
+  gateways, and again after its job has ended. Retries after a timeout do the same.
+- A worker whose connection is cut just after it spoke has no answer: it sends its results again,
+  signed anew. So do kills of gateways and workers. A late result of a shard that went to another
+  node meanwhile comes from delays and freezes.
+- The bytes of an envelope are never repeated on the wire: the connection is encrypted and ordered,
+  so that a proxy can't; tests/components/signer replay envelopes inside.
+
+The seed fixes what is chosen in what order, not who asks when: a second run is alike, not the same.
+Exit code 0 only if nothing was lost or counted twice and nothing is left over.
+"""
+
+import argparse
+import asyncio
+import ctypes
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from swarm_hub.cli.swarm import LocalSwarm
+from tests.postgres import PostgresServer, running_server
+from tests.soak.faults import Faults
+from tests.soak.load import Load, assemble
+from tests.soak.part import Part
+from tests.soak.stores import Rows, quick_check, sqlite_rows
+from tests.soak.verdict import Verdict, judge
+
+_CLIENTS = 3
+_PROGRESS_EVERY_S = 10.0
+_FINISH_S = 180.0
+_SETTLE_S = 60.0
+_PR_SET_CHILD_SUBREAPER = 36
+_COLUMNS = (
+    "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
+    "freezes", "cuts", "delays", "backend_kills", "crashes", "lost", "double",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run the soak of the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("minutes", nargs="?", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--json", action="store_true", help="one JSON object a part")
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
+    _adopt_orphans()
+    folder = Path(tempfile.mkdtemp(prefix="swarm-hub-soak-"))
+    print(f"soak: seed {seed}, {arguments.minutes:g} minutes", file=sys.stderr, flush=True)
+    parts = asyncio.run(_soak(folder, arguments.minutes * 60, seed))
+    left = _left_over()
+    failed = bool(left)
+    for part, verdict in parts:
+        problems = [*part.problems, *(verdict.problems if verdict else ["it was not judged"])]
+        failed |= bool(problems) or verdict is None or bool(verdict.lost or verdict.double)
+        _print(part, verdict, arguments.minutes, seed, as_json=arguments.json)
+        for problem in problems:
+            print(f"{part.name}: {problem}", file=sys.stderr)
+    for process in left:
+        print(f"left over: {process}", file=sys.stderr)
+    if failed:
+        print(f"soak: FAILED with seed {seed}; logs and stores are in {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, Verdict | None]]:
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    modules = await assemble()
+    with ExitStack() as servers:
+        server = await asyncio.to_thread(servers.enter_context, running_server())
+        url = await asyncio.to_thread(server.new_database)
+        parts = [Part(name, LocalSwarm(folder / name)) for name in ("sqlite", "postgres")]
+        loads = [Load(part, modules, random.Random(f"{seed} load {part.name}")) for part in parts]
+        async with AsyncExitStack() as stack:
+            try:
+                storage = f"storage: {{url: '{url}'}}\n"
+                for part, count, kept in ((parts[0], 1, ""), (parts[1], 2, storage)):
+                    rng = random.Random(f"{seed} wire {part.name}")
+                    await part.start(count, kept, rng, stack)
+                database = url.rpartition("/")[2]
+                await _strike(parts, loads, duration_s, seed, server, database)
+            finally:
+                await asyncio.gather(*(part.stop() for part in parts))
+        return [
+            (part, await asyncio.to_thread(_judged, part, load, server, database))
+            for part, load in zip(parts, loads, strict=True)
+        ]
+
+
+async def _strike(
+    parts: list[Part],
+    loads: list[Load],
+    duration_s: float,
+    seed: int,
+    server: PostgresServer,
+    database: str,
+) -> None:
+    """Keep all parts under load and faults for that long, then wait until they are quiet."""
+    over = asyncio.Event()
+    progress = asyncio.create_task(_progress(parts, loads, duration_s, over))
+    clients = [asyncio.create_task(load.client(over)) for load in loads for _ in range(_CLIENTS)]
+    faults = [
+        asyncio.create_task(
+            Faults(
+                part,
+                random.Random(f"{seed} faults {part.name}"),
+                over,
+                server if part.name == "postgres" else None,
+                database,
+            ).run()
+        )
+        for part in parts
+    ]
+    try:
+        ended, _ = await asyncio.wait(
+            [*clients, *faults], timeout=duration_s, return_when=asyncio.FIRST_EXCEPTION
+        )
+        over.set()
+        for task in ended:
+            task.result()
+        await asyncio.gather(*faults)
+        _, late = await asyncio.wait(clients, timeout=_FINISH_S)
+        if late:
+            for part, load in zip(parts, loads, strict=True):
+                for job in load.jobs:
+                    if job.state is None:
+                        part.problem(f"{job.module} job {job.job_id} ({job.key}) did not end")
+        for task in clients:
+            if task not in late:
+                task.result()
+        await asyncio.gather(*(part.settle(_SETTLE_S) for part in parts))
+    finally:
+        over.set()
+        tasks = [progress, *clients, *faults]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _progress(
+    parts: list[Part], loads: list[Load], duration_s: float, over: asyncio.Event
+) -> None:
+    began = time.monotonic()
+    told_at = began
+    while True:
+        await asyncio.sleep(1)
+        for part in parts:
+            part.look_for_dead()
+        if time.monotonic() - told_at < _PROGRESS_EVERY_S:
+            continue
+        told_at = time.monotonic()
+        phase = "finishing" if over.is_set() else f"of {duration_s:.0f} s"
+        states = []
+        for part, load in zip(parts, loads, strict=True):
+            counts = part.counts
+            kills = counts["gateway_kills"] + counts["worker_kills"]
+            waiting = sum(job.state is None for job in load.jobs)
+            states.append(
+                f"{part.name} {counts['jobs']} jobs ({waiting} open), {kills} kills, "
+                f"{counts['freezes']} freezes, {counts['cuts']} cuts, "
+                f"{len(part.problems)} problems"
+            )
+        print(
+            f"soak: {told_at - began:.0f} {phase}: {'; '.join(states)}", file=sys.stderr, flush=True
+        )
+
+
+def _judged(part: Part, load: Load, server: PostgresServer, database: str) -> Verdict | None:
+    for hub in part.hubs:
+        _read_log(part, hub.name, hub.log())
+        path = hub.folder / "swarm_hub.db"
+        if path.exists() and (finding := quick_check(path)) is not None:
+            part.problem(finding)
+    with _rows(part, server, database) as rows:
+        return judge(rows, load.jobs)
+
+
+@contextmanager
+def _rows(part: Part, server: PostgresServer, database: str) -> Iterator[Rows]:
+    if part.name == "sqlite":
+        with sqlite_rows(part.gateways[0].folder / "swarm_hub.db") as rows:
+            yield rows
+        return
+    with server.connect(database) as connection:
+        yield lambda query: connection.execute(query).fetchall()
+
+
+def _read_log(part: Part, name: str, log: str) -> None:
+    """Note each traceback by its last line."""
+    lines = iter(log.splitlines())
+    for line in lines:
+        if line.startswith("Traceback"):
+            # The frames are indented; the first line that is not is the error itself.
+            error = next((each for each in lines if each and not each[0].isspace()), "")
+            part.problem(f"{name} logged a traceback: {error}")
+
+
+def _print(
+    part: Part, verdict: Verdict | None, minutes: float, seed: int, *, as_json: bool
+) -> None:
+    found: dict[str, Any] = {column: part.counts[column] for column in _COLUMNS}
+    if verdict is not None:
+        found |= {
+            "shards": verdict.shards,
+            "again": verdict.again,
+            "lost": verdict.lost,
+            "double": verdict.double,
+        }
+    found = {"part": part.name, "minutes": minutes, **found}
+    if as_json:
+        extra = {key: count for key, count in part.counts.items() if key not in found}
+        print(json.dumps({**found, "seed": seed, "context": extra}), flush=True)
+        return
+    print("  ".join(f"{key} {value}" for key, value in found.items()), flush=True)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what killed hubs leave, so that it is found at the end."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _left_over(within_s: float = 10) -> list[str]:
+    """Return the processes that outlived the soak, and end them."""
+    deadline = time.monotonic() + within_s
+    while left := _alive():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    names = [f"{process.pid} {' '.join(process.cmdline())[:100]}" for process in left]
+    for process in left:
+        process.kill()
+    return names
+
+
+def _alive() -> list[psutil.Process]:
+    is_alive: Callable[[psutil.Process], bool] = lambda each: each.status() != "zombie"  # noqa: E731
+    return [each for each in psutil.Process(os.getpid()).children(recursive=True) if is_alive(each)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

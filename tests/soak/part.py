@@ -1,0 +1,149 @@
+"""One part of a soak: hubs that share a store, the wires between them, and what was counted."""
+
+import asyncio
+import dataclasses
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import ApiError, SwarmClient, UnreachableError
+from tests.soak.stores import kept
+from tests.soak.wire import Link
+
+_T = TypeVar("_T")
+
+WORKERS = 3
+# Nothing is pruned, so that the end finds every row that was ever counted.
+_GATEWAY = "gc: {platform: ttl, completed_after: 7d, unread_after: 7d}\n"
+_WORKER = "worker: {slots: 2, charging_only: false, min_battery: 0}\n"
+# A frozen gateway takes the connection and says nothing; a client then asks the next one.
+_ASK_S = 12.0
+_ASK_AGAIN_S = 0.3
+
+
+@dataclass(slots=True)
+class Part:
+    """Gateways on one store with workers that know all of them."""
+
+    name: str
+    swarm: LocalSwarm
+    gateways: list[LocalHub] = field(default_factory=list)
+    workers: list[LocalHub] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    clients: list[SwarmClient] = field(default_factory=list)
+    # Hubs that a fault keeps down or frozen now.
+    struck: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def hubs(self) -> list[LocalHub]:
+        """Every hub of the part."""
+        return [*self.gateways, *self.workers]
+
+    async def start(
+        self, n_gateways: int, storage: str, rng: random.Random, stack: AsyncExitStack
+    ) -> None:
+        """Start the hubs; returns when every worker is at every gateway."""
+        for number in range(n_gateways):
+            hub = self.swarm.start_gateway(f"gateway-{number}", f"{storage}{_GATEWAY}")
+            self.gateways.append(hub)
+            client = SwarmClient(hub.url, hub.token)
+            self.clients.append(await stack.enter_async_context(client))
+        for number in range(WORKERS):
+            dialled = []
+            for gateway in self.gateways:
+                link = Link(gateway.mesh_port, rng)
+                await link.open()
+                stack.push_async_callback(link.close)
+                self.links.append(link)
+                dialled.append(dataclasses.replace(gateway, mesh_port=link.port))
+            worker = self.swarm.start_worker(f"worker-{number}", *dialled, extra=_WORKER)
+            self.workers.append(worker)
+        for client in self.clients:
+            await self.swarm.wait_for_workers(client, WORKERS)
+
+    async def ask(self, what: str, call: Callable[[SwarmClient], Awaitable[_T]]) -> _T:
+        """Ask one gateway after the other until one answers, as a client with retries does."""
+        turn = random.randrange(len(self.clients))
+        while True:
+            client = self.clients[turn % len(self.clients)]
+            turn += 1
+            try:
+                async with asyncio.timeout(_ASK_S):
+                    return await call(client)
+            except ApiError as error:
+                if error.status < 500 and error.status != 429:
+                    raise
+                if error.status not in (503, 507):
+                    self.problem(f"{what}: {error.status} {error.code}: {error}")
+                self.counts["refused"] += 1
+            except (UnreachableError, TimeoutError):
+                self.counts["unanswered"] += 1
+            except aiohttp.ClientError as error:
+                self.problem(f"{what}: the client let {error!r} through")
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    def problem(self, text: str) -> None:
+        """Note something that must not be; the same text is noted once."""
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def look_for_dead(self) -> None:
+        """Note hubs that ended without a fault of ours, and start them again."""
+        for hub in self.hubs:
+            process = hub.process
+            if hub.name in self.struck or process is None or process.poll() is None:
+                continue
+            self.problem(f"{hub.name} ended by itself with {process.returncode}")
+            hub.start()
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait, without faults, until every worker is back and has delivered everything."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.look_for_dead()
+            left = await self._unsettled()
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                self.problem(f"not settled after {timeout_s:.0f} s: {', '.join(left)}")
+                return
+            await asyncio.sleep(0.5)
+
+    async def stop(self) -> None:
+        """End every process; each must end in order."""
+        for hub in self.hubs:
+            if hub.process is not None and hub.process.poll() is None:
+                os.kill(hub.pid, signal.SIGCONT)
+        await asyncio.to_thread(self.swarm.stop)
+        for hub in self.hubs:
+            if hub.process is not None and hub.process.returncode != 0:
+                self.problem(
+                    f"{hub.name} was asked to stop and ended with {hub.process.returncode}"
+                )
+
+    async def _unsettled(self) -> list[str]:
+        left = []
+        for hub, client in zip(self.gateways, self.clients, strict=True):
+            found: list[dict[str, Any]] = []
+            with suppress(UnreachableError, ApiError, TimeoutError):
+                async with asyncio.timeout(_ASK_S):
+                    found = await client.nodes()
+            up = sum(node["state"] == "up" for node in found)
+            left += [] if up == WORKERS else [f"{hub.name} sees {up} of {WORKERS} workers"]
+            banned = [node["name"] for node in found if node["state"] == "banned"]
+            left += [f"{hub.name} banned {name}" for name in banned]
+        for worker in self.workers:
+            rows = await asyncio.to_thread(kept, worker.folder / "swarm_hub.db")
+            left += [f"{worker.name} keeps {rows}"] if rows else []
+        return left

@@ -1,0 +1,46 @@
+"""What a gateway reads of a large job costs what is open of it, not what is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardState, assignment_id
+from swarm_hub.storage import Store, jobs, recovery
+
+
+def plan(connection: Connection, query: Callable[[Connection, str], object]) -> list[str]:
+    """Return how SQLite runs a query."""
+    driver: Any = connection.connection.driver_connection
+    said: list[str] = []
+    driver.set_trace_callback(said.append)
+    query(connection, "job")
+    driver.set_trace_callback(None)
+    return [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {said[-1]}")]
+
+
+@pytest.mark.parametrize("query", [recovery.open_shards_of, recovery.open_assignments_of])
+async def test_open_shards_are_found_by_the_index_of_open_ones(
+    store: Store, query: Callable[[Connection, str], object]
+) -> None:
+    steps = await store.read(plan, query)
+    assert "SEARCH shards USING INDEX shards_open (job_id=?)" in steps
+    assert not [step for step in steps if step.endswith("PRIMARY KEY (job_id=?)")]
+
+
+async def test_only_open_shards_and_their_attempts_are_read(store: Store) -> None:
+    states = [ShardState.DONE, ShardState.ASSIGNED, ShardState.QUEUED, ShardState.DEAD]
+    shards = [Shard("job", index, state, index, 1, 2) for index, state in enumerate(states)]
+    attempts = [
+        Assignment(
+            assignment_id("job", shard.index, attempt), "job", shard.index, attempt, "node",
+            AssignmentState.OFFERED,
+        )
+        for shard in shards
+        for attempt in (1, 2)
+    ]  # fmt: skip
+    await store.commit([jobs.put_shards((each, None) for each in shards), jobs.offer(attempts, 1)])
+    assert await store.read(recovery.open_shards_of, "job") == shards[1:3]
+    found = await store.read(recovery.open_assignments_of, "job")
+    assert [each for each, _ in found] == attempts[2:6]
