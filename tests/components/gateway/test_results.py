@@ -7,6 +7,7 @@ import pytest
 
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.signer import SIGNER
+from swarm_hub.exceptions import StoreFullError
 from swarm_hub.models import messages
 from swarm_hub.models.messages import Result
 from swarm_hub.util.hashing import sha256_hex
@@ -158,3 +159,28 @@ async def test_a_result_said_twice_is_counted_once(swarm: Swarm, modules: Module
     _, story = await call(gateway, "GET", f"/jobs/{body['job_id']}/story")
     kinds = [event["event_type"] for event in story["events"]]
     assert kinds.count("shard_done") == 10
+
+
+async def test_a_disk_without_room_for_the_folded_result_keeps_the_job_waiting(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was acknowledged and all its shards are done: a full disk is no reason to fail it."""
+    gateway = await swarm.gateway()
+    dataset = b"x" * 999 + b"\n"
+    dataset *= 400
+    _, body = await submit(gateway, modules["cat"], dataset, {"reduce": "concat", "shard_size": 40})
+    blobs, refused = gateway.hub.store.blobs, []
+    put = blobs.put
+
+    async def full(data: bytes, *arguments: Any, **named: Any) -> Any:
+        if data == dataset and len(refused) < 2:
+            refused.append(len(data))
+            raise StoreFullError("no space left on the disk")
+        return await put(data, *arguments, **named)
+
+    monkeypatch.setattr(blobs, "put", full)
+    await swarm.worker("worker")
+    status = await finished(gateway, body["job_id"])
+    assert (status["state"], len(refused)) == ("completed", 2), status
+    code, result = await call(gateway, "GET", f"/jobs/{body['job_id']}/result")
+    assert (code, result) == (200, dataset)
