@@ -55,10 +55,13 @@ def locked(config_dir: Path) -> Iterator[None]:
 def run(config_dir: Path, started_at: float) -> int:
     """Run a hub until a signal stops it; returns the exit code."""
     with locked(config_dir):
+        # Ctrl-C while asyncio makes its loop would leave half of one, which says so in tracebacks.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         return asyncio.run(_run(config_dir, started_at))
 
 
 async def _run(config_dir: Path, started_at: float) -> int:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     hub = await start_hub(config_dir)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
