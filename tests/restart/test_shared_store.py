@@ -17,6 +17,8 @@ from swarm_hub.components.gateway.tenure import LEASE_S
 from tests.conftest import until
 from tests.postgres import PostgresServer
 
+# A busy machine takes its time over so many starts of hubs.
+pytestmark = pytest.mark.timeout(300)
 N_SHARDS = 40
 ITEMS_A_SHARD = 150
 
