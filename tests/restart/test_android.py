@@ -15,8 +15,6 @@ from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
 from tests.restart.invariants import broken_gateway, broken_worker, undelivered
 
-# A busy machine takes its time over so many starts of hubs.
-pytestmark = pytest.mark.timeout(300)
 # A later run can be given the seed that a failure printed.
 SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4), "big"))
 ITEMS_A_SHARD = 10  # `spin` needs some ten milliseconds for them
