@@ -73,14 +73,16 @@ class PostgresServer:
 
     def crash(self) -> None:
         """SIGKILL a backend: the server drops every connection and recovers by itself."""
-        with self.connect("postgres") as connection:
-            victim = connection.info.backend_pid
-            os.kill(victim, signal.SIGKILL)
+        # The last crash may be noticed only now.
+        with self._connected_when_up() as connection:
+            os.kill(connection.info.backend_pid, signal.SIGKILL)
+        self._connected_when_up().close()
+
+    def _connected_when_up(self) -> "psycopg.Connection[Any]":
         deadline = time.monotonic() + 60
         while True:
             try:
-                with self.connect("postgres"):
-                    return
+                return self.connect("postgres")
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, "the server did not come back"
                 time.sleep(0.05)
