@@ -16,7 +16,8 @@ from swarm_hub.components.mesh.identity import (
     peer_id_from_seed,
 )
 from swarm_hub.components.mesh.loopback import LoopbackTransport
-from swarm_hub.components.mesh.service import Greeter, Hello, Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
+from swarm_hub.components.mesh.service import Mesh
 from swarm_hub.components.mesh.transport import Message, Transport
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage

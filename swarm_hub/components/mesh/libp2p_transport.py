@@ -152,7 +152,7 @@ class Libp2pTransport:
         bridge, node = self._running()
         await bridge.call(node.disconnect, peer_id, reason)
 
-    def set_banned(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
+    def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
         """Replace the bans; before the start they are kept for it."""
         networks = parse_networks(cidrs)
         banned = (frozenset(peer_ids), tuple(cidrs))
@@ -160,7 +160,7 @@ class Libp2pTransport:
             return
         self._banned = banned
         if self._bridge is not None and self._node is not None:
-            self._bridge.post(self._node.set_banned, banned[0], networks)
+            self._bridge.post(self._node.ban, banned[0], networks)
 
     # The trio thread
 
@@ -173,7 +173,7 @@ class Libp2pTransport:
 
         libp2p_patches.apply()
         made = node.Node(self._seed, self._listen, self._limits, self._gossip_topics, bridge, self)
-        made.set_banned(self._banned[0], parse_networks(self._banned[1]))
+        made.ban(self._banned[0], parse_networks(self._banned[1]))
 
         def ready(listening: tuple[str, ...]) -> None:
             self._node = made
@@ -214,7 +214,7 @@ class Libp2pTransport:
         """A session is live."""
         self._sessions[session.peer_id] = session
         if self._events is not None:
-            self._events.peer_connected(session.peer_id, session.address)
+            self._events.peer_up(session.peer_id, session.address)
 
     def session_ended(self, session: "Session", reason: str) -> None:
         """A session has ended."""
@@ -224,7 +224,7 @@ class Libp2pTransport:
         if (room := self._bulk_room.pop(session.peer_id, None)) is not None:
             room.set()
         if self._events is not None:
-            self._events.peer_disconnected(session.peer_id, reason)
+            self._events.peer_down(session.peer_id, reason)
 
     def messages_received(self, session: "Session", messages: Sequence[Message], size: int) -> None:
         """A burst of messages."""

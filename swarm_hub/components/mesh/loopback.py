@@ -143,7 +143,7 @@ class LoopbackTransport:
         if link.peer is not self:
             link.peer._end(self._peer_id, f"the peer said: {reason}")
 
-    def set_banned(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
+    def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
         """Replace the bans and drop the sessions they hit; there are no networks here."""
         parse_networks(cidrs)
         self._banned = frozenset(peer_ids)
@@ -160,7 +160,7 @@ class LoopbackTransport:
         )
         if self._events is not None:
             address = f"{_PREFIX}{peer._peer_id}"
-            _soon(self._events.peer_connected, peer._peer_id, address)
+            _soon(self._events.peer_up, peer._peer_id, address)
 
     def _schedule(self, link: _Link) -> None:
         if not link.pumping:
@@ -204,7 +204,7 @@ class LoopbackTransport:
             return
         link.room.set()
         if self._events is not None:
-            _soon(self._events.peer_disconnected, peer_id, reason)
+            _soon(self._events.peer_down, peer_id, reason)
 
     def _live(self, peer_id: str) -> _Link:
         link = self._links.get(peer_id)

@@ -179,7 +179,7 @@ class Node:
         """Deliver the gossip of a topic from now on."""
         self._bridge.start_soon(self._gossip.deliver, await self._gossip.subscribe(topic), topic)
 
-    def set_banned(self, peer_ids: Collection[str], networks: tuple[IpNetwork, ...]) -> None:
+    def ban(self, peer_ids: Collection[str], networks: tuple[IpNetwork, ...]) -> None:
         """Replace the bans and drop the connections they hit."""
         self._gate.replace(peer_ids, networks)
         for peer, connections in self._swarm.get_connections_map().items():

@@ -4,12 +4,22 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.exchange import BlobExchange, BlobSource
 from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.liveness import Heartbeats
+from swarm_hub.components.mesh.peer import (
+    Greeter,
+    Hello,
+    NoWorkInCommon,
+    Peer,
+    PeerDown,
+    PeerUp,
+    admit_hello,
+    compose_hello,
+)
 from swarm_hub.components.mesh.redial import dial_any, keep_connected
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
 from swarm_hub.core import Hub
@@ -17,58 +27,6 @@ from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
 from swarm_hub.models.event import DurableEvent, EventType
 
 _LOGGER = logging.getLogger(__name__)
-
-PROTOCOL_VERSIONS: Final = (2,)
-_MISSED_BEATS: Final = 3
-_HELLO_TIMEOUT_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What an admitted peer said of itself; `capabilities` maps a role to its properties."""
-
-    name: str
-    capabilities: Mapping[str, Mapping[str, Any]]
-    kid: str | None
-    boot_id: str
-    db_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeerUp:
-    """A peer was admitted (bus event)."""
-
-    peer_id: str
-    address: str
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class PeerDown:
-    """An admitted peer is gone (bus event)."""
-
-    peer_id: str
-    reason: str
-
-
-class Greeter(Protocol):
-    """Writes our `hello` and decides on theirs."""
-
-    def compose(self, peer_id: str) -> dict[str, Any]:
-        """Return the fields of the hello for that peer."""
-
-    def admit(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
-        """Return who they are; raises SignatureRefusedError when they are not admitted."""
-
-
-@dataclass(slots=True)
-class _Peer:
-    transport: Transport
-    address: str
-    connected_at: float
-    last_heard: float
-    hello: Hello | None = None
-    rtt_s: float | None = None
 
 
 class Mesh:
@@ -90,7 +48,8 @@ class Mesh:
         self._bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
+        self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
         self._not_wanted: set[str] = set()
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
         self._gossip: dict[str, Callable[[str, bytes], None]] = {}
@@ -102,7 +61,7 @@ class Mesh:
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
         self.on("hello", self._on_hello)
-        self.on("heartbeat", self._on_heartbeat)
+        self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
         self.on("blob", self.exchange.on_blob)
 
@@ -232,29 +191,15 @@ class Mesh:
         return peer_id not in self._peers and not self.is_banned(peer_id)
 
     async def _beat(self) -> None:
-        now = self._hub.clock.monotonic()
-        for peer_id, peer in list(self._peers.items()):
-            if now - peer.last_heard > _MISSED_BEATS * self._heartbeat_s:
-                await peer.transport.disconnect(peer_id, "silent: missed its heartbeats")
-            elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
-                await peer.transport.disconnect(peer_id, "never said hello")
-            elif peer.hello is not None:
-                self._try_send(peer_id, "heartbeat", {"t": now})
+        for peer_id, reason in self._heartbeats.beat():
+            await self.disconnect(peer_id, reason)
         self._apply_bans()
 
     def connected(self, transport: Transport, peer_id: str, address: str) -> None:
         """Greet a new session (called by the transport's side)."""
         now = self._hub.clock.monotonic()
-        self._peers[peer_id] = _Peer(transport, address, now, now)
-        fields = {} if self.greeter is None else self.greeter.compose(peer_id)
-        self._try_send(
-            peer_id,
-            "hello",
-            {
-                "versions": list(PROTOCOL_VERSIONS),
-                **fields,
-            },
-        )
+        self._peers[peer_id] = Peer(transport, address, now, now)
+        self._try_send(peer_id, "hello", compose_hello(self.greeter, peer_id))
 
     def disconnected(self, peer_id: str, reason: str) -> None:
         """Forget a session (called by the transport's side)."""
@@ -310,48 +255,25 @@ class Mesh:
         peer = self._peers[peer_id]
         if peer.hello is not None:
             return
-        if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
-            self._refuse(peer_id, f"no common protocol version, we speak {PROTOCOL_VERSIONS}")
-            return
         try:
-            hello = (
-                Hello(peer_id[-8:], {}, None, "", "")
-                if self.greeter is None
-                else self.greeter.admit(peer_id, fields)
-            )
+            hello = admit_hello(self.greeter, self.capabilities.keys(), peer_id, fields)
         except SignatureRefusedError as error:
-            self._refuse(peer_id, str(error))
+            _LOGGER.warning("Refused %s: %s", peer_id, error)
+            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "refuse peer")
             return
-        if not self._of_use(hello):
+        except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
             _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
-            self._hub.tasks.spawn(self.disconnect(peer_id, "no work in common"), "leave peer")
+            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "leave peer")
             return
         peer.hello = hello
         _LOGGER.info("%s (%s) is here", hello.name, peer_id)
         self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
 
-    def _of_use(self, hello: Hello) -> bool:
-        """Whether one side is a gateway and the other a worker."""
-        ours, theirs = self.capabilities.keys(), hello.capabilities.keys()
-        return ("gateway" in ours and "worker" in theirs) or (
-            "worker" in ours and "gateway" in theirs
-        )
-
-    def _refuse(self, peer_id: str, reason: str) -> None:
-        _LOGGER.warning("Refused %s: %s", peer_id, reason)
-        self._hub.tasks.spawn(self.disconnect(peer_id, reason), "refuse peer")
-
-    def _on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
-        if "t" in fields:
-            self._try_send(peer_id, "heartbeat", {"echo": fields["t"]})
-        elif isinstance(sent := fields.get("echo"), float):
-            self._peers[peer_id].rtt_s = max(0.0, self._hub.clock.monotonic() - sent)
-
     def _apply_bans(self) -> None:
         banned = self._bans.banned()
         for transport in self._transports:
-            transport.set_banned(banned)
+            transport.ban(banned)
 
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:
@@ -375,11 +297,11 @@ class _Side:
     def __init__(self, mesh: Mesh, transport: Transport) -> None:
         self._mesh = mesh
         self._transport = transport
-        self.peer_disconnected = mesh.disconnected
+        self.peer_down = mesh.disconnected
         self.received = mesh.received
         self.gossiped = mesh.gossiped
         self.discovered = mesh.discovered
         self.failed = mesh.failed
 
-    def peer_connected(self, peer_id: str, address: str) -> None:
+    def peer_up(self, peer_id: str, address: str) -> None:
         self._mesh.connected(self._transport, peer_id, address)

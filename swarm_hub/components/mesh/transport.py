@@ -44,10 +44,10 @@ class TransportLimits:
 class TransportEvents(Protocol):
     """What a transport tells its owner: on the asyncio loop, never blocking, in order."""
 
-    def peer_connected(self, peer_id: str, address: str) -> None:
+    def peer_up(self, peer_id: str, address: str) -> None:
         """A session with this peer is live; called once per session."""
 
-    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, peer_id: str, reason: str) -> None:
         """The live session with this peer ended; called once per session."""
 
     def received(self, peer_id: str, messages: Sequence[Message]) -> None:
@@ -97,5 +97,5 @@ class Transport(Protocol):
     async def disconnect(self, peer_id: str, reason: str) -> None:
         """End the session with a peer, which is told the reason if it still listens."""
 
-    def set_banned(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
+    def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
         """Replace the bans: refused in both directions at connection, live sessions dropped."""

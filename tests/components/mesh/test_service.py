@@ -54,9 +54,9 @@ class Stranger:
         self.transport = LoopbackTransport(peer_id_from_seed(bytes(32)))
         self._gateway = mesh_of(gateway).peer_id
 
-    def peer_connected(self, peer_id: str, address: str) -> None: ...
+    def peer_up(self, peer_id: str, address: str) -> None: ...
 
-    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, peer_id: str, reason: str) -> None:
         self.ended.append(reason)
 
     def received(self, peer_id: str, messages: Any) -> None:

@@ -74,11 +74,11 @@ class Side:
         except TimeoutError:
             pytest.fail(f"{what} did not come about; events so far: {self.events}")
 
-    def peer_connected(self, peer_id: str, address: str) -> None:
+    def peer_up(self, peer_id: str, address: str) -> None:
         self.events.append(("up", peer_id, address))
         self._changed.set()
 
-    def peer_disconnected(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, peer_id: str, reason: str) -> None:
         self.events.append(("down", peer_id, reason))
         self._changed.set()
 
@@ -399,7 +399,7 @@ async def test_a_bad_frame_disconnects_only_its_sender(
 
 async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Factory) -> None:
     a, b = await connected(make)
-    a.transport.set_banned({b.peer_id})
+    a.transport.ban({b.peer_id})
     await a.until(a.reasons)
     await b.until(b.reasons)
     assert a.reasons() == ["the peer is banned"]
@@ -408,7 +408,7 @@ async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Fac
     with pytest.raises(MeshError):
         await b.transport.dial(a.address)
     assert [event[0] for event in a.events] == ["up", "down"]
-    a.transport.set_banned(())
+    a.transport.ban(())
     await b.transport.dial(a.address)
     await a.until(lambda: a.live() == {b.peer_id})
 
@@ -417,7 +417,7 @@ async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
     banned = await make()
     a = Side(make.transport(os.urandom(32), QUICK))
     make.sides.append(a)
-    a.transport.set_banned({banned.peer_id})
+    a.transport.ban({banned.peer_id})
     await a.transport.start(a)
     with pytest.raises(MeshError):
         await banned.transport.dial(a.address)
@@ -529,7 +529,7 @@ async def test_another_peer_at_the_address_is_refused(make_libp2p: Factory) -> N
 
 async def test_a_banned_network_is_refused_in_both_directions(make_libp2p: Factory) -> None:
     a, b = await connected(make_libp2p)
-    a.transport.set_banned((), ["127.0.0.0/8"])
+    a.transport.ban((), ["127.0.0.0/8"])
     await a.until(a.reasons)
     assert a.reasons() == ["the peer is banned"]
     with pytest.raises(MeshError, match="banned network"):
@@ -537,7 +537,7 @@ async def test_a_banned_network_is_refused_in_both_directions(make_libp2p: Facto
     with pytest.raises(MeshError):
         await b.transport.dial(a.address)
     with pytest.raises(MeshError, match="cannot ban"):
-        a.transport.set_banned((), ["not a network"])
+        a.transport.ban((), ["not a network"])
 
 
 async def test_the_newest_of_two_with_one_identity_replaces_the_older(

@@ -1,0 +1,94 @@
+"""A peer as the hub sees it, and the first words that make a session one of a known peer."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from swarm_hub.components.mesh.transport import Transport
+from swarm_hub.exceptions import MeshError, SignatureRefusedError
+
+PROTOCOL_VERSIONS: Final = (2,)
+
+
+class NoWorkInCommon(MeshError):
+    """Neither side is of use to the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an admitted peer said of itself; `capabilities` maps a role to its properties."""
+
+    name: str
+    capabilities: Mapping[str, Mapping[str, Any]]
+    kid: str | None
+    boot_id: str
+    db_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A peer was admitted (bus event)."""
+
+    peer_id: str
+    address: str
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """An admitted peer is gone (bus event)."""
+
+    peer_id: str
+    reason: str
+
+
+class Greeter(Protocol):
+    """Writes our `hello` and decides on theirs."""
+
+    def compose(self, peer_id: str) -> dict[str, Any]:
+        """Return the fields of the hello for that peer."""
+
+    def admit(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+        """Return who they are; raises SignatureRefusedError when they are not admitted."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """A live session; `hello` is None until the peer is admitted."""
+
+    transport: Transport
+    address: str
+    connected_at: float
+    last_heard: float
+    hello: Hello | None = None
+    rtt_s: float | None = None
+
+
+def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
+    """Return the fields of our first message to a peer."""
+    signed = {} if greeter is None else greeter.compose(peer_id)
+    return {"versions": list(PROTOCOL_VERSIONS), **signed}
+
+
+def admit_hello(
+    greeter: Greeter | None, own_roles: Collection[str], peer_id: str, fields: Mapping[str, Any]
+) -> Hello:
+    """Return who a peer is by its `hello`.
+
+    Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
+    where neither of the two is a gateway and the other a worker.
+    """
+    if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
+        raise SignatureRefusedError(
+            "no_common_version", f"no common protocol version, we speak {PROTOCOL_VERSIONS}"
+        )
+    hello = (
+        Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.admit(peer_id, fields)
+    )
+    theirs = hello.capabilities.keys()
+    if not (
+        ("gateway" in own_roles and "worker" in theirs)
+        or ("worker" in own_roles and "gateway" in theirs)
+    ):
+        raise NoWorkInCommon("no work in common")
+    return hello
