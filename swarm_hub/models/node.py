@@ -67,3 +67,5 @@ class NodeRecord:
     banned_at: float | None = None
     ban_reason: str | None = None
     ban_until: float | None = None
+    admission: str | None = None
+    drain_reason: str | None = None

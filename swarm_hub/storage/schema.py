@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -181,6 +181,40 @@ nodes: Final = _table(
     Column("banned_at", _DOUBLE),
     Column("ban_reason", Text),
     Column("ban_until", _DOUBLE),
+    # `pending` or `approved` where the policy of admission asks for it, else NULL.
+    Column("admission", Text),
+    # Why an administrator keeps this node from getting work, else NULL.
+    Column("drain_reason", Text),
+)
+
+# One-time tokens with which a new node is admitted, under their hash.
+invites: Final = _table(
+    "invites",
+    Column("token_sha", Text, primary_key=True),
+    Column("created_at", _DOUBLE, nullable=False),
+    Column("expires_at", _DOUBLE, nullable=False),
+    Column("used_at", _DOUBLE),
+    Column("used_by", Text),
+    rowid=False,
+)
+
+banned_networks: Final = _table(
+    "banned_networks",
+    Column("cidr", Text, primary_key=True),
+    Column("banned_at", _DOUBLE, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("until", _DOUBLE),
+    rowid=False,
+)
+
+# Signing keys that count no more, whatever they sign.
+revoked_keys: Final = _table(
+    "revoked_keys",
+    Column("kid", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("revoked_at", _DOUBLE, nullable=False),
+    Column("reason", Text, nullable=False),
+    rowid=False,
 )
 
 # The replay cache: an envelope whose jti is here was already acted upon.
