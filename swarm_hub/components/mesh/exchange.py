@@ -15,7 +15,7 @@ BlobSource = Callable[[str, str], Awaitable[bytes | None]]
 _PostBulk = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
 _Post = Callable[[str, str, Mapping[str, Any]], None]
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 63 * 1024
 _IDLE_TIMEOUT_S: Final = 30.0
 # Transfers to one peer at a time; the rest wait, so that a peer can't make us hold many blobs.
 _SERVED_AT_ONCE: Final = 4

@@ -4,8 +4,8 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -19,6 +19,8 @@ from swarm_hub.components.mesh.identity import (
     peer_id_from_seed,
     without_loopback,
 )
+from swarm_hub.components.mesh.inbound import take_own
+from swarm_hub.components.mesh.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.components.mesh.transport import (
     Message,
     PeerGone,
@@ -62,6 +64,7 @@ class Libp2pTransport:
         self._bridge: TrioThread | None = None
         self._node: Node | None = None
         self._sessions: dict[str, Session] = {}
+        self._requests = Requests(self.send)
         self._bulk_room: dict[str, asyncio.Event] = {}
         self._addresses: tuple[str, ...] = ()
         self._banned: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ())
@@ -104,6 +107,10 @@ class Libp2pTransport:
         """The addresses under which others reach this transport."""
         return self._addresses
 
+    def peers(self) -> dict[str, str]:
+        """The peers with a live session."""
+        return {peer_id: session.address for peer_id, session in self._sessions.items()}
+
     # Sending
 
     async def dial(self, address: str) -> str:
@@ -122,6 +129,16 @@ class Libp2pTransport:
         session = self._session(peer_id)
         session.outbox.put_control(message)
         self._running()[0].post(session.wake_writer)
+
+    async def request(
+        self,
+        peer_id: str,
+        kind: str,
+        fields: Mapping[str, Any],
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Mapping[str, Any]:
+        """Ask and wait for the reply."""
+        return await self._requests.request(peer_id, kind, fields, timeout_s)
 
     async def send_bulk(self, peer_id: str, message: bytes) -> None:
         """Queue a bulk message as soon as there is room."""
@@ -223,14 +240,23 @@ class Libp2pTransport:
         del self._sessions[session.peer_id]
         if (room := self._bulk_room.pop(session.peer_id, None)) is not None:
             room.set()
+        self._requests.peer_down(session.peer_id, reason)
         if self._events is not None:
             self._events.peer_down(session.peer_id, reason)
 
     def messages_received(self, session: "Session", messages: Sequence[Message], size: int) -> None:
         """A burst of messages."""
         session.unread.taken_bytes += size
-        if self._sessions.get(session.peer_id) is session and self._events is not None:
-            self._events.received(session.peer_id, messages)
+        if self._sessions.get(session.peer_id) is not session or self._events is None:
+            return
+
+        def wake() -> None:
+            if self._bridge is not None:
+                self._bridge.post(session.wake_writer)
+
+        others = take_own(session.outbox, self._requests, messages, size, wake)
+        if others:
+            self._events.received(session.peer_id, others)
 
     def room_freed(self, session: "Session") -> None:
         """A frame was sent and somebody may wait to send bulk."""

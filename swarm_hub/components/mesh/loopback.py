@@ -1,13 +1,18 @@
 """The mesh inside one process: the same frames, bounds and errors, without a network."""
 
 import asyncio
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from swarm_hub.components.mesh.framing import FrameDecoder, FrameError
 from swarm_hub.components.mesh.identity import is_peer_id, parse_networks
+from swarm_hub.components.mesh.inbound import take_own
 from swarm_hub.components.mesh.outbox import Outbox
+from swarm_hub.components.mesh.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.components.mesh.transport import (
+    Message,
     PeerGone,
     TransportEvents,
     TransportLimits,
@@ -53,6 +58,7 @@ class LoopbackTransport:
         self._limits = limits if limits is not None else TransportLimits()
         self._events: TransportEvents | None = None
         self._links: dict[str, _Link] = {}
+        self._requests = Requests(self.send)
         self._topics: set[str] = set()
         self._banned: frozenset[str] = frozenset()
 
@@ -83,6 +89,10 @@ class LoopbackTransport:
         """The one address of this transport, while it is started."""
         return (f"{_PREFIX}{self._peer_id}",) if self._events is not None else ()
 
+    def peers(self) -> dict[str, str]:
+        """The peers with a live session."""
+        return {peer_id: f"{_PREFIX}{peer_id}" for peer_id in self._links}
+
     async def dial(self, address: str) -> str:
         """Open a session, or find the live one; its own address connects it to itself."""
         peer_id = address.removeprefix(_PREFIX)
@@ -108,6 +118,16 @@ class LoopbackTransport:
         link = self._live(peer_id)
         link.outbox.put_control(message)
         self._schedule(link)
+
+    async def request(
+        self,
+        peer_id: str,
+        kind: str,
+        fields: Mapping[str, Any],
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Mapping[str, Any]:
+        """Ask and wait for the reply."""
+        return await self._requests.request(peer_id, kind, fields, timeout_s)
 
     async def send_bulk(self, peer_id: str, message: bytes) -> None:
         """Queue a bulk message as soon as there is room."""
@@ -186,12 +206,17 @@ class LoopbackTransport:
 
     def _arrived(self, sender: "LoopbackTransport", frame: bytes, decoder: FrameDecoder) -> None:
         try:
-            messages = decoder.feed(frame)
+            messages: Sequence[Message] = decoder.feed(frame)
         except FrameError as error:
             self._end(sender._peer_id, f"the peer sent {error}")
             sender._end(self._peer_id, "the connection was lost")
             return
-        if self._events is not None:
+        # This side's half of the session; what was sent before its end still arrives after it.
+        link = self._links.get(sender._peer_id)
+        if link is not None:
+            wake = functools.partial(self._schedule, link)
+            messages = take_own(link.outbox, self._requests, messages, len(frame), wake)
+        if messages and self._events is not None:
             self._events.received(sender._peer_id, messages)
 
     def _gossip(self, source: str, topic: str, payload: bytes) -> None:
@@ -203,6 +228,7 @@ class LoopbackTransport:
         if link is None:
             return
         link.room.set()
+        self._requests.peer_down(peer_id, reason)
         if self._events is not None:
             _soon(self._events.peer_down, peer_id, reason)
 

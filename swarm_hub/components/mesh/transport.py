@@ -26,8 +26,9 @@ class TransportLimits:
 
     max_frame_bytes: int = MIB
     # A bulk message is one frame that nothing overtakes, hence much smaller than a frame may be:
-    # 256 KiB of payload and room for its fields.
-    max_bulk_message_bytes: int = 256 * 1024 + 4096
+    # it fits one yamux frame in one Noise message.
+    max_bulk_message_bytes: int = 65_000
+    # Bytes that may wait here for one peer, control and bulk together.
     max_queue_bytes: int = 8 * MIB
     max_connections: int = 1024
     max_streams_per_peer: int = 32
@@ -79,11 +80,23 @@ class Transport(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """The addresses under which others reach this transport, each with its peer id."""
 
+    def peers(self) -> dict[str, str]:
+        """The peers with a live session, each with the address it is reached at."""
+
     async def dial(self, address: str) -> str:
         """Open a session, or find the live one; returns the peer id."""
 
     def send(self, peer_id: str, message: bytes) -> None:
         """Queue one encoded control message; raises `PeerGone` or `QueueFull`."""
+
+    async def request(
+        self, peer_id: str, kind: str, fields: Mapping[str, Any], timeout_s: float = ...
+    ) -> Mapping[str, Any]:
+        """Send a control message and return the fields of its `reply`.
+
+        The peer sees `ask` among the fields and sends a `reply` with the same `ask`, and with
+        `error` if it can't answer. Raises `MeshError` for that, for silence, for a lost peer.
+        """
 
     async def send_bulk(self, peer_id: str, message: bytes) -> None:
         """Queue one encoded bulk message once there is room; raises `PeerGone`."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from swarm_hub.components.mesh.transport import (
     Transport,
     TransportLimits,
 )
+from swarm_hub.components.mesh.window import WINDOW_MAX_BYTES, Credits
 from swarm_hub.exceptions import MeshError
 
 DEADLINE_S = 15.0
@@ -99,6 +100,18 @@ class Side:
     def failed(self, reason: str) -> None:
         self.failure = reason
         self._changed.set()
+
+
+@contextlib.contextmanager
+def withheld_credit(side: Side) -> Iterator[None]:
+    """Have this side count what it takes, but not tell."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def silent(receiver: Credits, size_bytes: int) -> None:
+            receiver.taken_bytes += size_bytes
+
+        patch.setattr(Credits, "take", silent)
+        yield
 
 
 Make = Callable[..., Awaitable[Side]]
@@ -308,7 +321,7 @@ async def test_messages_that_wait_share_a_burst(make: Factory) -> None:
 async def test_control_messages_overtake_bulk(make: Factory) -> None:
     a, b = await connected(make)
     for number in range(16):
-        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=256 * 1024))
+        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
     for number in range(3):
         b.transport.send(a.peer_id, numbered("control", number))
     await a.until(lambda: len(a.messages()) == 19)
@@ -322,11 +335,11 @@ async def test_bulk_in_chunks_arrives_intact_through_a_bounded_queue(make: Facto
     limits = TransportLimits(max_queue_bytes=1024 * 1024)
     a, b = await connected(make, limits=limits)
     original = os.urandom(8 * 1024 * 1024)
-    chunk = 256 * 1024
+    chunk = 63 * 1024
     for offset in range(0, len(original), chunk):
         body = {"offset": offset, "body": original[offset : offset + chunk]}
         await b.transport.send_bulk(a.peer_id, encode_message("blob", body))
-    await a.until(lambda: len(a.messages()) == len(original) // chunk)
+    await a.until(lambda: len(a.messages()) == -(-len(original) // chunk))
     assert b"".join(fields["body"] for _, fields in a.messages()) == original
 
 
@@ -336,13 +349,84 @@ async def test_waiting_for_room_ends_when_the_peer_goes(make: Factory) -> None:
 
     async def send_without_end() -> None:
         while True:
-            await b.transport.send_bulk(a.peer_id, numbered("bulk", 0, size=250 * 1024))
+            await b.transport.send_bulk(a.peer_id, numbered("bulk", 0, size=60_000))
 
     sending = asyncio.create_task(send_without_end())
     await a.until(a.messages)
     await a.transport.disconnect(b.peer_id, "enough")
     with pytest.raises(PeerGone):
         await asyncio.wait_for(sending, DEADLINE_S)
+
+
+async def test_a_request_gets_the_fields_of_its_reply(make: Factory) -> None:
+    a, b = await connected(make)
+
+    def answer(peer_id: str, message: Message) -> None:
+        _, fields = message
+        reply = {"ask": fields["ask"], "twice": fields["n"] * 2}
+        if fields["n"] == 13:
+            reply = {"ask": fields["ask"], "error": "not that one"}
+        a.transport.send(peer_id, encode_message("reply", reply))
+
+    a.on_message = answer
+    answers = await asyncio.gather(
+        *(b.transport.request(a.peer_id, "double", {"n": n}) for n in range(12))
+    )
+    assert [fields["twice"] for fields in answers] == [2 * n for n in range(12)]
+    with pytest.raises(MeshError, match="not that one"):
+        await b.transport.request(a.peer_id, "double", {"n": 13})
+    assert b.messages() == []
+
+
+async def test_a_request_that_nobody_answers_ends_in_time(make: Factory) -> None:
+    a, b = await connected(make)
+    with pytest.raises(MeshError, match="did not answer question within"):
+        await b.transport.request(a.peer_id, "question", {}, timeout_s=0.1)
+    asking = asyncio.create_task(b.transport.request(a.peer_id, "question", {}))
+    await a.until(lambda: len(a.messages("question")) == 2)
+    await a.transport.disconnect(b.peer_id, "enough")
+    with pytest.raises(MeshError, match="is gone"):
+        await asyncio.wait_for(asking, DEADLINE_S)
+    with pytest.raises(PeerGone):
+        await b.transport.request(a.peer_id, "question", {})
+
+
+async def test_the_peers_of_a_transport_are_those_with_a_session(make: Factory) -> None:
+    a, b = await connected(make)
+    assert set(a.transport.peers()) == {b.peer_id}
+    assert a.address.rpartition("/p2p/")[0] in b.transport.peers()[a.peer_id] + a.address
+    await a.transport.disconnect(b.peer_id, "enough")
+    await b.until(lambda: b.reasons())
+    assert b.transport.peers() == {}
+
+
+async def test_a_peer_that_takes_nothing_gets_a_bounded_share_of_bulk(make: Factory) -> None:
+    """The receiver gives no credit while its events are held back."""
+    a, b = await connected(make)
+    sent = 0
+
+    async def send_without_end() -> None:
+        nonlocal sent
+        while True:
+            await b.transport.send_bulk(a.peer_id, numbered("bulk", sent, size=60_000))
+            sent += 1
+
+    with withheld_credit(a):
+        sending = asyncio.create_task(send_without_end())
+        await a.until(lambda: a.messages("bulk"))
+        seen = -1
+        while seen != sent:
+            seen = sent
+            await asyncio.sleep(0.3)
+        arrived = len(a.messages("bulk")) * 60_000
+        assert arrived <= WINDOW_MAX_BYTES
+        assert sent * 60_000 <= WINDOW_MAX_BYTES + QUICK.max_queue_bytes // 2 + 60_000
+        b.transport.send(a.peer_id, numbered("control", 1))
+        await a.until(lambda: a.messages("control"), "a control message beside stalled bulk")
+    # Credit for what was taken comes with the next bytes.
+    b.transport.send(a.peer_id, numbered("control", 2, size=40_000))
+    await a.until(lambda: len(a.messages("bulk")) * 60_000 > 2 * WINDOW_MAX_BYTES)
+    sending.cancel()
 
 
 async def test_a_queue_that_is_full_is_refused_and_what_was_queued_arrives(make: Factory) -> None:
