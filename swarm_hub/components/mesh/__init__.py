@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
     parse_dial_address,
@@ -27,6 +27,7 @@ from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
     "MESH",
+    "Ban",
     "Greeter",
     "Hello",
     "Mesh",
@@ -36,6 +37,8 @@ __all__ = [
     "decode_messages",
     "encode_message",
     "join_messages",
+    "own_within",
+    "parse_network",
 ]
 
 MESH: Final = HubKey[Mesh]("mesh")

@@ -24,7 +24,6 @@ from swarm_hub.components.mesh.redial import dial_any, keep_connected
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
-from swarm_hub.models.event import DurableEvent, EventType
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Mesh:
     ) -> None:
         self._hub = hub
         self._transports = tuple(transports)
-        self._bans = bans
+        self.bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
         self._peers: dict[str, Peer] = {}
@@ -58,8 +57,7 @@ class Mesh:
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
         self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
-        if hub.store.shared:
-            hub.bus.listen(DurableEvent, self._on_event)
+        bans.enforce(self._transports, self.disconnect)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -128,30 +126,15 @@ class Mesh:
 
     async def ban(self, peer_id: str, reason: str, until: float | None = None) -> None:
         """Ban a peer: it is refused in both directions until `unban` or `until`."""
-        await self._bans.add(peer_id, reason, until)
-        self._apply_bans()
-        await self.disconnect(peer_id, f"banned: {reason}")
+        await self.bans.add(peer_id, reason, until)
 
     async def unban(self, peer_id: str) -> bool:
         """Lift a ban; returns whether there was one."""
-        lifted = await self._bans.lift(peer_id)
-        self._apply_bans()
-        return lifted
-
-    def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other gateways of a shared store."""
-        if event.event_type in (EventType.NODE_BANNED, EventType.NODE_UNBANNED):
-            self._hub.tasks.spawn(self._reload_bans(), "reload bans")
-
-    async def _reload_bans(self) -> None:
-        await self._bans.reload()
-        self._apply_bans()
-        for peer_id in self._bans.banned() & self._peers.keys():
-            await self.disconnect(peer_id, "banned by another gateway")
+        return await self.bans.lift(peer_id)
 
     def is_banned(self, peer_id: str) -> bool:
         """Whether a ban of this peer is in force."""
-        return peer_id in self._bans.banned()
+        return self.bans.of(peer_id) is not None
 
     async def start(self) -> None:
         """Come up in the background, so that the hub never waits for its mesh."""
@@ -168,7 +151,7 @@ class Mesh:
                 return
             for topic in self._gossip:
                 await transport.subscribe(topic)
-        self._apply_bans()
+        self.bans.apply()
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
         for address in self._bootnodes:
@@ -193,7 +176,7 @@ class Mesh:
     async def _beat(self) -> None:
         for peer_id, reason in self._heartbeats.beat():
             await self.disconnect(peer_id, reason)
-        self._apply_bans()
+        self.bans.apply()
 
     def connected(self, transport: Transport, peer_id: str, address: str) -> None:
         """Greet a new session (called by the transport's side)."""
@@ -269,11 +252,6 @@ class Mesh:
         peer.hello = hello
         _LOGGER.info("%s (%s) is here", hello.name, peer_id)
         self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
-
-    def _apply_bans(self) -> None:
-        banned = self._bans.banned()
-        for transport in self._transports:
-            transport.ban(banned)
 
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:

@@ -75,7 +75,7 @@ class SignedPost:
         self._ttl_s = ttl_s
         self._waiting: dict[str, list[bytes]] = defaultdict(list)
         self._due: set[str] = set()
-        self._handlers: dict[str, Callable[[Batch], None]] = {}
+        self._handlers: dict[str, list[Callable[[Batch], None]]] = defaultdict(list)
         self.refused: Counter[str] = Counter()
         mesh.on("envelope", self._on_envelope)
 
@@ -91,7 +91,7 @@ class SignedPost:
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
         """Hand every checked envelope with a message of these kinds to `handler`, once."""
         for kind in kinds:
-            self._handlers[kind] = handler
+            self._handlers[kind].append(handler)
 
     def post(
         self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
@@ -166,7 +166,9 @@ class SignedPost:
             self.refused["replayed"] += 1
         messages = tuple(decode_messages(body))
         batch = Batch(peer_id, self._greeter.trusts(checked.kid), replayed, messages, writes)
-        for handler in {self._handlers[kind] for kind, _ in messages if kind in self._handlers}:
+        kinds = {kind for kind, _ in messages}
+        heard = (self._handlers.get(kind, ()) for kind in kinds)
+        for handler in {handler for handlers in heard for handler in handlers}:
             handler(batch)
 
     def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
