@@ -17,7 +17,7 @@ from swarm_hub.components.mesh.identity import (
 )
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
-from swarm_hub.components.mesh.service import Mesh
+from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transport import Message, Transport
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
@@ -92,14 +92,20 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     peer_id = peer_id_from_seed(seed)
     local = LoopbackTransport(peer_id)
     transports: list[Transport] = [local]
+    # Filled by those who register for a topic, before the transports start.
+    gossip: dict[str, GossipHandler] = {}
     if config.transport == "libp2p":
         _check_ports(config.listen)
         # Imported here because a loopback hub needs none of it.
         from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
 
-        transports.append(Libp2pTransport(seed, listen=config.listen, mdns=config.mdns))
+        transports.append(
+            Libp2pTransport(
+                seed, listen=config.listen, mdns=config.mdns, gossip_topics=gossip.keys()
+            )
+        )
     bans = await BanList.load(hub)
-    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat)
+    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, gossip)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)

@@ -8,6 +8,7 @@ from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.exchange import BlobExchange, BlobSource
+from swarm_hub.components.mesh.floods import Floods
 from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.liveness import Heartbeats
 from swarm_hub.components.mesh.peer import (
@@ -27,6 +28,8 @@ from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
 
 _LOGGER = logging.getLogger(__name__)
 
+GossipHandler = Callable[[str, bytes], None]
+
 
 class Mesh:
     """The mesh of one hub.
@@ -41,6 +44,7 @@ class Mesh:
         bans: BanList,
         bootnodes: Sequence[str],
         heartbeat_s: float,
+        gossip: dict[str, GossipHandler],
     ) -> None:
         self._hub = hub
         self._transports = tuple(transports)
@@ -50,8 +54,9 @@ class Mesh:
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
         self._not_wanted: set[str] = set()
+        self._floods = Floods(hub, bans, self.disconnect)
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
-        self._gossip: dict[str, Callable[[str, bytes], None]] = {}
+        self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
@@ -95,8 +100,11 @@ class Mesh:
         """Hand every message of that kind from an admitted peer to `handler(peer_id, fields)`."""
         self._handlers[kind] = handler
 
-    def on_gossip(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
-        """Subscribe to a topic; `handler(source peer id, payload)`. Call it before the start."""
+    def on_gossip(self, topic: str, handler: GossipHandler) -> None:
+        """Allow a topic, and as a gateway hear it; `handler(author, payload)`.
+
+        Call it before the start.
+        """
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
@@ -149,7 +157,8 @@ class Mesh:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            for topic in self._gossip:
+            # Workers only publish; hearing it all would cost a phone for nothing.
+            for topic in self._gossip if "gateway" in self.capabilities else ():
                 await transport.subscribe(topic)
         self.bans.apply()
         if {"gateway", "worker"} <= self.capabilities.keys():
@@ -188,6 +197,7 @@ class Mesh:
         """Forget a session (called by the transport's side)."""
         peer = self._peers.pop(peer_id, None)
         self.exchange.peer_gone(peer_id)
+        self._floods.forget(peer_id)
         if peer is None or peer.hello is None:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return
@@ -203,7 +213,9 @@ class Mesh:
         peer.last_heard = self._hub.clock.monotonic()
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
-                _LOGGER.warning("%s sent %s before it was admitted", peer_id, kind)
+                self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
+                continue
+            if kind == "envelope" and not self._floods.takes_envelope(peer_id):
                 continue
             handler = self._handlers.get(kind)
             if handler is None:
@@ -213,7 +225,7 @@ class Mesh:
                 handler(peer_id, fields)
             except (KeyError, TypeError, ValueError) as error:
                 # A wrong shape from a peer is its fault; it must not stop the others' messages.
-                _LOGGER.warning("%s sent a malformed %s: %r", peer_id, kind, error)
+                self._floods.fault(peer_id, peer, f"a malformed {kind}: {error!r}")
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to its subscriber (called by the transport's side)."""
@@ -228,6 +240,10 @@ class Mesh:
             and self._is_wanted(peer_id)
         ):
             self._hub.tasks.spawn(dial_any(self._transports[-1], addresses), "mdns dial")
+
+    def flooded(self, peer_id: str, reason: str) -> None:
+        """Remember a peer that was let go because it floods (called by the transport's side)."""
+        self._floods.strike(peer_id, reason)
 
     def failed(self, reason: str) -> None:
         """Stop the hub when a transport died (called by the transport's side)."""
@@ -279,6 +295,7 @@ class _Side:
         self.received = mesh.received
         self.gossiped = mesh.gossiped
         self.discovered = mesh.discovered
+        self.flooded = mesh.flooded
         self.failed = mesh.failed
 
     def peer_up(self, peer_id: str, address: str) -> None:
