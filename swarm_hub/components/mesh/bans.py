@@ -74,6 +74,14 @@ class BanList:
         """Return the networks that are banned now."""
         return self._in_force(self._networks)
 
+    def refuses_ip(self, ip: str) -> bool:
+        """Whether an IP address is in a network that is banned now."""
+        address = ipaddress.ip_address(ip.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        banned = self._in_force(self._networks)
+        return any(address in ipaddress.ip_network(cidr) for cidr in banned)
+
     async def add(self, peer_id: str, reason: str, until: float | None) -> None:
         """Ban a peer in both directions and end its session; the ban is stored before."""
         self._peers[peer_id] = Ban(reason, until)

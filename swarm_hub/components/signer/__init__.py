@@ -6,7 +6,7 @@ from typing import Final
 import voluptuous as vol
 from nacl.signing import SigningKey
 
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.greeting import SignedGreeter
 from swarm_hub.components.signer.post import Batch, SignedPost
 from swarm_hub.components.signer.replay import ReplayCache
@@ -45,7 +45,21 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     replay = await ReplayCache.load(hub)
     greeter = await SignedGreeter.load(hub, mesh, key, config.trust)
     mesh.greeter = greeter
-    hub.services[SIGNER] = SignedPost(hub, mesh, key, greeter, replay, config.ttl)
+    post = hub.services[SIGNER] = SignedPost(hub, mesh, key, greeter, replay, config.ttl)
+    _carry_tickets(hub, mesh, post)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
-    hub.on_stop(StopStage.DRAIN, "signer", hub.services[SIGNER].flush)
+    hub.on_stop(StopStage.DRAIN, "signer", post.flush)
     return True
+
+
+def _carry_tickets(hub: Hub, mesh: Mesh, post: SignedPost) -> None:
+    """Let the mesh hand out tickets for its bulk plane in signed envelopes."""
+
+    def received(batch: Batch) -> None:
+        hub.store.note(batch.writes)
+        if batch.trusted and not batch.replayed:
+            for fields in batch.of(TICKET):
+                mesh.exchange.on_ticket(batch.peer_id, fields)
+
+    mesh.exchange.post_signed = post.post
+    post.on((TICKET,), received)
