@@ -30,7 +30,7 @@ class Allowance:
     messages_per_s: float
     bytes_per_s: float
     # How many seconds of the rate may come at once.
-    burst_s: float = 2.0
+    burst_s: float = 1.0
     patience_s: float = 10.0
 
 

@@ -37,13 +37,13 @@ class TransportLimits:
     # Many workers may share one address behind a router, yet one address is not to fill the hub.
     max_connections_per_ip: int = 256
     # The most that was ever measured between two hubs is 38,000 messages and 98 MB a second
-    # (docs/measurements.md): no honest peer comes near these, and two seconds of them may come
-    # at once.
-    max_messages_per_s: float = 50_000
+    # (docs/measurements.md): no honest peer goes beyond these, and a second of them may come at
+    # once.
+    max_messages_per_s: float = 40_000
     max_bytes_per_s: float = 200e6
-    # Telemetry is half a kilobyte every ten seconds.
-    max_gossip_per_s: float = 50
-    max_gossip_bytes_per_s: float = 128 * 1024
+    # Telemetry is a kilobyte every ten seconds.
+    max_gossip_per_s: float = 20
+    max_gossip_bytes_per_s: float = 256 * 1024
     # How long a peer may stay at a bound, being read more slowly, before it is let go.
     flood_patience_s: float = 10.0
     dial_timeout_s: float = 10.0
