@@ -36,11 +36,14 @@ class Floods:
         self._bans = bans
         self._disconnect = disconnect
         self._envelopes: dict[str, TokenBucket] = {}
+        # Whose session is being ended; what still comes from it is not looked at.
+        self._let_go: set[str] = set()
         self._strikes: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_STRIKES))
 
     def forget(self, peer_id: str) -> None:
         """Forget what a peer that left had left of its rate."""
         self._envelopes.pop(peer_id, None)
+        self._let_go.discard(peer_id)
 
     def takes_envelope(self, peer_id: str) -> bool:
         """Whether another envelope of this peer is looked at; one beyond its rate ends it."""
@@ -49,13 +52,16 @@ class Floods:
         if bucket is None:
             bucket = TokenBucket(_ENVELOPES_PER_S, _ENVELOPES_BURST_S, now)
             self._envelopes[peer_id] = bucket
-        before_s = bucket.debt_s(now)
+        if peer_id in self._let_go:
+            return False
         bucket.take(1, now)
-        if before_s <= 0 < bucket.debt_s(now):
-            reason = f"flooding: more than {_ENVELOPES_PER_S:.0f} envelopes a second"
-            self.strike(peer_id, reason)
-            self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a flooder")
-        return bucket.debt_s(now) <= 0
+        if bucket.debt_s(now) <= 0:
+            return True
+        self._let_go.add(peer_id)
+        reason = f"flooding: more than {_ENVELOPES_PER_S:.0f} envelopes a second"
+        self.strike(peer_id, reason)
+        self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a flooder")
+        return False
 
     def fault(self, peer_id: str, peer: Peer, what: str) -> None:
         """Note what is wrong with a message; a peer that sends nothing else is let go."""
