@@ -62,12 +62,13 @@ async def join(swarm: Swarm, name: str, gateway: LocalHub) -> RunningHub:
         f"mesh: {{listen: [/ip4/127.0.0.1/tcp/0], bootnodes: ['{gateway.address}'],\n"
         "  mdns: false}\n",
     )
-
-    async def peers() -> set[str]:
-        return set(running.hub.services[MESH].peers())
-
-    await until(peers, bool)
+    await until(lambda: peers_of(running), bool)
     return running
+
+
+async def peers_of(running: RunningHub) -> set[str]:
+    """Return whom a hub of this process is connected to."""
+    return set(running.hub.services[MESH].peers())
 
 
 @pytest.fixture
