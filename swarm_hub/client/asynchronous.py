@@ -154,11 +154,35 @@ class SwarmClient:
         return found
 
     async def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
-        """Do `ban` or `unban` to a node."""
+        """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
+
+        `ban` takes `reason` and `for_s` (seconds, None for ever), `drain` a `reason`.
+        """
         answer: dict[str, Any] = await self._json(
             "POST", f"/nodes/{node_id}/{action}", json=content
         )
         return answer
+
+    async def banned_networks(self) -> list[dict[str, Any]]:
+        """Return the networks that are banned, with reason and end."""
+        answer = await self._json("GET", "/networks")
+        found: list[dict[str, Any]] = answer["networks"]
+        return found
+
+    async def ban_network(
+        self, network: str, *, reason: str = "", for_s: float | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        """Refuse every address of a range such as 10.1.0.0/16; returns the ban.
+
+        One that the gateway itself is in is banned only with `force`.
+        """
+        content = {"network": network, "reason": reason, "for_s": for_s, "force": force}
+        answer: dict[str, Any] = await self._json("POST", "/networks/ban", json=content)
+        return answer
+
+    async def unban_network(self, network: str) -> None:
+        """Let a network in again."""
+        await self._json("POST", "/networks/unban", json={"network": network})
 
     async def health(self) -> dict[str, Any]:
         """Return how the hub is."""

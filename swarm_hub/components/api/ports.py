@@ -38,15 +38,37 @@ class NodesPort(Protocol):
     async def list(self) -> list[dict[str, Any]]:
         """Return every node."""
 
-    async def ban(self, node_id: str, reason: str) -> None:
-        """Ban a node."""
+    async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
+        """Ban a node, for ever or for so long; returns it."""
 
     async def unban(self, node_id: str) -> None:
         """Lift a ban."""
+
+    async def drain(self, node_id: str, reason: str) -> dict[str, Any]:
+        """Keep a node from new work; returns it."""
+
+    async def undrain(self, node_id: str) -> dict[str, Any]:
+        """Give a node work again; returns it."""
 
     def counts(self) -> dict[str, int]:
         """Return how many nodes and slots are connected."""
 
 
+class NetworksPort(Protocol):
+    """Banned networks; every call may raise RequestError."""
+
+    async def banned(self) -> list[dict[str, Any]]:
+        """Return the networks that are banned."""
+
+    async def ban(
+        self, network: str, reason: str, for_s: float | None, *, force: bool
+    ) -> dict[str, Any]:
+        """Ban a network, with `force` also one that this hub is in; returns the ban."""
+
+    async def unban(self, network: str) -> None:
+        """Lift the ban of a network."""
+
+
 JOBS: Final = HubKey[JobsPort]("jobs")
 NODES: Final = HubKey[NodesPort]("nodes")
+NETWORKS: Final = HubKey[NetworksPort]("networks")

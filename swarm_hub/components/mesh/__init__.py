@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.exchange import TICKET
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
@@ -18,7 +18,7 @@ from swarm_hub.components.mesh.identity import (
 )
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
-from swarm_hub.components.mesh.service import Mesh
+from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transfer import Readable
 from swarm_hub.components.mesh.transport import Message, Transport, TransportLimits
 from swarm_hub.const import IDENTITY_KEY_FILE
@@ -30,6 +30,7 @@ from swarm_hub.util.files import load_or_create_key
 __all__ = [
     "MESH",
     "TICKET",
+    "Ban",
     "Greeter",
     "Hello",
     "Mesh",
@@ -40,6 +41,8 @@ __all__ = [
     "decode_messages",
     "encode_message",
     "join_messages",
+    "own_within",
+    "parse_network",
 ]
 
 MESH: Final = HubKey[Mesh]("mesh")
@@ -102,17 +105,25 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     limits = TransportLimits(max_queue_bytes=config.queue)
     local = LoopbackTransport(peer_id, limits=limits)
     transports: list[Transport] = [local]
+    # Filled by those who register for a topic, before the transports start.
+    gossip: dict[str, GossipHandler] = {}
     if config.transport == "libp2p":
         _check_ports(config.listen)
         # Imported here because a loopback hub needs none of it.
         from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
 
         transports.append(
-            Libp2pTransport(seed, listen=config.listen, mdns=config.mdns, limits=limits)
+            Libp2pTransport(
+                seed,
+                listen=config.listen,
+                mdns=config.mdns,
+                limits=limits,
+                gossip_topics=gossip.keys(),
+            )
         )
     bans = await BanList.load(hub)
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
-    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, bulk)
+    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, gossip, bulk)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)

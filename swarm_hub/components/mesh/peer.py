@@ -62,6 +62,8 @@ class Peer:
     last_heard: float
     hello: Hello | None = None
     rtt_s: float | None = None
+    echoed_at: float = 0.0
+    faults: int = 0
 
 
 def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
+from swarm_hub.components.mesh.floods import Floods
 from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.components.mesh.liveness import Heartbeats
@@ -25,9 +26,10 @@ from swarm_hub.components.mesh.redial import dial_any, keep_connected
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
-from swarm_hub.models.event import DurableEvent, EventType
 
 _LOGGER = logging.getLogger(__name__)
+
+GossipHandler = Callable[[str, bytes], None]
 
 
 class Mesh:
@@ -43,11 +45,12 @@ class Mesh:
         bans: BanList,
         bootnodes: Sequence[str],
         heartbeat_s: float,
+        gossip: dict[str, GossipHandler],
         bulk: PeerAddress | None = None,
     ) -> None:
         self._hub = hub
         self._transports = tuple(transports)
-        self._bans = bans
+        self.bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
         self._bulk = bulk
@@ -55,15 +58,16 @@ class Mesh:
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
         self._not_wanted: set[str] = set()
+        self._floods = Floods(hub, bans, self.disconnect)
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
-        self._gossip: dict[str, Callable[[str, bytes], None]] = {}
+        self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
         self.exchange = BlobExchange(self, hub.tasks)
-        if hub.store.shared:
-            hub.bus.listen(DurableEvent, self._on_event)
+        bans.enforce(self._transports, self.disconnect)
+        self.exchange.bulk.refuses = bans.refuses_ip
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -102,8 +106,11 @@ class Mesh:
         """Hand every message of that kind from an admitted peer to `handler(peer_id, fields)`."""
         self._handlers[kind] = handler
 
-    def on_gossip(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
-        """Subscribe to a topic; `handler(source peer id, payload)`. Call it before the start."""
+    def on_gossip(self, topic: str, handler: GossipHandler) -> None:
+        """Allow a topic, and as a gateway hear it; `handler(author, payload)`.
+
+        Call it before the start.
+        """
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
@@ -149,30 +156,15 @@ class Mesh:
 
     async def ban(self, peer_id: str, reason: str, until: float | None = None) -> None:
         """Ban a peer: it is refused in both directions until `unban` or `until`."""
-        await self._bans.add(peer_id, reason, until)
-        self._apply_bans()
-        await self.disconnect(peer_id, f"banned: {reason}")
+        await self.bans.add(peer_id, reason, until)
 
     async def unban(self, peer_id: str) -> bool:
         """Lift a ban; returns whether there was one."""
-        lifted = await self._bans.lift(peer_id)
-        self._apply_bans()
-        return lifted
-
-    def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other gateways of a shared store."""
-        if event.event_type in (EventType.NODE_BANNED, EventType.NODE_UNBANNED):
-            self._hub.tasks.spawn(self._reload_bans(), "reload bans")
-
-    async def _reload_bans(self) -> None:
-        await self._bans.reload()
-        self._apply_bans()
-        for peer_id in self._bans.banned() & self._peers.keys():
-            await self.disconnect(peer_id, "banned by another gateway")
+        return await self.bans.lift(peer_id)
 
     def is_banned(self, peer_id: str) -> bool:
         """Whether a ban of this peer is in force."""
-        return peer_id in self._bans.banned()
+        return self.bans.of(peer_id) is not None
 
     async def start(self) -> None:
         """Come up in the background, so that the hub never waits for its mesh."""
@@ -187,9 +179,10 @@ class Mesh:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            for topic in self._gossip:
+            # Workers only publish; hearing it all would cost a phone for nothing.
+            for topic in self._gossip if "gateway" in self.capabilities else ():
                 await transport.subscribe(topic)
-        self._apply_bans()
+        self.bans.apply()
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
         for address in self._bootnodes:
@@ -238,7 +231,7 @@ class Mesh:
     async def _beat(self) -> None:
         for peer_id, reason in self._heartbeats.beat():
             await self.disconnect(peer_id, reason)
-        self._apply_bans()
+        self.bans.apply()
 
     def connected(self, transport: Transport, peer_id: str, address: str) -> None:
         """Greet a new session (called by the transport's side)."""
@@ -250,6 +243,7 @@ class Mesh:
         """Forget a session (called by the transport's side)."""
         peer = self._peers.pop(peer_id, None)
         self.exchange.peer_gone(peer_id)
+        self._floods.forget(peer_id)
         if peer is None or peer.hello is None:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return
@@ -265,7 +259,9 @@ class Mesh:
         peer.last_heard = self._hub.clock.monotonic()
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
-                _LOGGER.warning("%s sent %s before it was admitted", peer_id, kind)
+                self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
+                continue
+            if kind == "envelope" and not self._floods.takes_envelope(peer_id):
                 continue
             handler = self._handlers.get(kind)
             if handler is None:
@@ -275,7 +271,7 @@ class Mesh:
                 handler(peer_id, fields)
             except (KeyError, TypeError, ValueError) as error:
                 # A wrong shape from a peer is its fault; it must not stop the others' messages.
-                _LOGGER.warning("%s sent a malformed %s: %r", peer_id, kind, error)
+                self._floods.fault(peer_id, peer, f"a malformed {kind}: {error!r}")
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to its subscriber (called by the transport's side)."""
@@ -290,6 +286,10 @@ class Mesh:
             and self._is_wanted(peer_id)
         ):
             self._hub.tasks.spawn(dial_any(self._transports[-1], addresses), "mdns dial")
+
+    def flooded(self, peer_id: str, reason: str) -> None:
+        """Remember a peer that was let go because it floods (called by the transport's side)."""
+        self._floods.strike(peer_id, reason)
 
     def failed(self, reason: str) -> None:
         """Stop the hub when a transport died (called by the transport's side)."""
@@ -315,11 +315,6 @@ class Mesh:
         _LOGGER.info("%s (%s) is here", hello.name, peer_id)
         self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
 
-    def _apply_bans(self) -> None:
-        banned = self._bans.banned()
-        for transport in self._transports:
-            transport.ban(banned)
-
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:
             self.send(peer_id, kind, fields)
@@ -343,6 +338,7 @@ class _Side:
         self.received = mesh.received
         self.gossiped = mesh.gossiped
         self.discovered = mesh.discovered
+        self.flooded = mesh.flooded
         self.failed = mesh.failed
 
     def peer_up(self, peer_id: str, address: str) -> None:

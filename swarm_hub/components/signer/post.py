@@ -13,6 +13,7 @@ from nacl.signing import SigningKey
 from swarm_hub.components.mesh import (
     Mesh,
     Message,
+    PeerDown,
     decode_messages,
     encode_message,
     join_messages,
@@ -28,6 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # What ends a peer's welcome: it forges, or it passes on what others signed (DESIGN, section 5).
 _BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
+_TOLD_MAX: Final = 20
 # Envelopes stay well below the frame limit of 1 MiB.
 _BODY_MAX_BYTES: Final = 512 * 1024
 
@@ -75,8 +77,11 @@ class SignedPost:
         self._ttl_s = ttl_s
         self._waiting: dict[str, list[bytes]] = defaultdict(list)
         self._due: set[str] = set()
-        self._handlers: dict[str, Callable[[Batch], None]] = {}
+        self._handlers: dict[str, list[Callable[[Batch], None]]] = defaultdict(list)
         self.refused: Counter[str] = Counter()
+        # peer → how often its refusals were logged in this session
+        self._told: Counter[str] = Counter()
+        hub.bus.listen(PeerDown, self._on_peer_down)
         mesh.on("envelope", self._on_envelope)
 
     @property
@@ -91,7 +96,7 @@ class SignedPost:
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
         """Hand every checked envelope with a message of these kinds to `handler`, once."""
         for kind in kinds:
-            self._handlers[kind] = handler
+            self._handlers[kind].append(handler)
 
     def post(
         self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
@@ -166,12 +171,20 @@ class SignedPost:
             self.refused["replayed"] += 1
         messages = tuple(decode_messages(body))
         batch = Batch(peer_id, self._greeter.trusts(checked.kid), replayed, messages, writes)
-        for handler in {self._handlers[kind] for kind, _ in messages if kind in self._handlers}:
+        kinds = {kind for kind, _ in messages}
+        heard = (self._handlers.get(kind, ()) for kind in kinds)
+        for handler in {handler for handlers in heard for handler in handlers}:
             handler(batch)
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        del self._told[down.peer_id]
 
     def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
         self.refused[error.code] += 1
-        _LOGGER.warning("Refused an envelope from %s: %s: %s", peer_id, error.code, error)
+        self._told[peer_id] += 1
+        # One peer is not to fill the log; all are counted.
+        level = logging.WARNING if self._told[peer_id] <= _TOLD_MAX else logging.DEBUG
+        _LOGGER.log(level, "Refused an envelope from %s: %s: %s", peer_id, error.code, error)
         if error.code in _BANNED_FOR:
             self._hub.tasks.spawn(self._mesh.ban(peer_id, f"{error.code}: {error}"), "ban")
 
