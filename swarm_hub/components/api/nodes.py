@@ -16,6 +16,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
         web.get("/api/v1/nodes", views.list),
         web.post("/api/v1/nodes/{node_id}/ban", views.ban),
         web.post("/api/v1/nodes/{node_id}/unban", views.unban),
+        web.post("/api/v1/nodes/{node_id}/approve", views.approve),
     ]
 
 
@@ -43,3 +44,7 @@ class _NodeViews:
     async def unban(self, request: web.Request) -> web.Response:
         await self._nodes.unban(request.match_info["node_id"])
         return json_response({"node_id": request.match_info["node_id"], "state": "down"})
+
+    async def approve(self, request: web.Request) -> web.Response:
+        await self._nodes.approve(request.match_info["node_id"])
+        return json_response({"node_id": request.match_info["node_id"], "state": "approved"})

@@ -1,5 +1,6 @@
 """What the API serves: components offer these services, the API knows nothing else of them."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from swarm_hub.core import HubKey
@@ -44,9 +45,26 @@ class NodesPort(Protocol):
     async def unban(self, node_id: str) -> None:
         """Lift a ban."""
 
+    async def approve(self, node_id: str) -> None:
+        """Admit a node that waits."""
+
     def counts(self) -> dict[str, int]:
         """Return how many nodes and slots are connected."""
 
 
+class InvitesPort(Protocol):
+    """Invitations of new nodes; every call may raise RequestError."""
+
+    async def create(self, expires_s: float, addresses: Sequence[str]) -> dict[str, Any]:
+        """Make an invitation and return it with its link."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every invitation that is kept."""
+
+    async def revoke(self, invite_id: str) -> None:
+        """Remove an invitation."""
+
+
 JOBS: Final = HubKey[JobsPort]("jobs")
 NODES: Final = HubKey[NodesPort]("nodes")
+INVITES: Final = HubKey[InvitesPort]("invites")

@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
-from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
 from swarm_hub.components.scheduler import NodeChange, StateMachine
-from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.components.signer import ADMISSION, Batch, SignedPost
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -60,6 +60,12 @@ class Fleet:
         self._post.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
+    async def approve(self, node_id: str) -> None:
+        """Admit a node from its next try on; raises RequestError 404 for what is no node."""
+        if not is_peer_id(node_id):
+            await self._known(node_id)
+        await self._hub.services[ADMISSION].approve(node_id)
+
     def counts(self) -> dict[str, int]:
         """Return how many nodes are connected and how many slots they have."""
         return {"nodes": len(self._slots), "slots": sum(self._slots.values())}
@@ -78,7 +84,7 @@ class Fleet:
         return {
             "node_id": node_id,
             "name": record.name,
-            "state": "banned" if banned else "up" if entry is not None else "down",
+            "state": "banned" if banned else "up" if entry is not None else _absent(record),
             "slots": self._slots.get(node_id),
             "assignments": 0 if entry is None else len(entry.load),
             "refuses": self._refusals.get(node_id),
@@ -128,6 +134,10 @@ class Fleet:
             self._dispatcher.node_changed(
                 NodeChange(node_id, slots, self._telemetry.of(node_id), self._refusals.get(node_id))
             )
+
+
+def _absent(record: NodeRecord) -> str:
+    return "pending" if record.admission == "pending" else "down"
 
 
 def _slots(value: object) -> int:

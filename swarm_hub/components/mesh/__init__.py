@@ -11,10 +11,13 @@ import voluptuous as vol
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
+    is_peer_id,
     parse_dial_address,
     parse_listen_address,
     peer_id_from_seed,
+    without_loopback,
 )
+from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import Mesh
@@ -26,16 +29,22 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
+    "ADDRESSES_MAX",
     "MESH",
+    "TOKEN_BYTES",
     "Greeter",
     "Hello",
+    "JoinLink",
     "Mesh",
     "Message",
     "PeerDown",
     "PeerUp",
     "decode_messages",
     "encode_message",
+    "is_peer_id",
     "join_messages",
+    "parse_dial_address",
+    "without_loopback",
 ]
 
 MESH: Final = HubKey[Mesh]("mesh")
