@@ -11,7 +11,7 @@ from swarm_hub.util.units import format_size
 
 @click.group()
 def node() -> None:
-    """List, ban and unban nodes."""
+    """List, approve, ban and unban nodes."""
 
 
 @node.command("list")
@@ -36,7 +36,7 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
             each["ban_reason"] or "",
         ]
         text = ", ".join(detail for detail in details if detail)
-        click.echo(f"{each['node_id']}  {each['state']:6}  {each['name']}  {text}")
+        click.echo(f"{each['node_id']}  {each['state']:7}  {each['name']}  {text}")
 
 
 @node.command()
@@ -56,3 +56,12 @@ def unban(config_dir: Path, url: str | None, token: str | None, node_id: str) ->
     """Lift a ban."""
     call((config_dir, url, token), lambda swarm: swarm.node_action(node_id, "unban"))
     note(f"{node_id} may come back")
+
+
+@node.command()
+@hub_options
+@click.argument("node_id")
+def approve(config_dir: Path, url: str | None, token: str | None, node_id: str) -> None:
+    """Admit a node that is pending, or one that is still to come, by its peer id."""
+    call((config_dir, url, token), lambda swarm: swarm.approve(node_id))
+    note(f"{node_id} is admitted at its next try, within seconds if it is waiting")

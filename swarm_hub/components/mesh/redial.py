@@ -83,14 +83,15 @@ class Redialler:
         while peer_id in self._addresses:
             answered = not self._is_wanted(peer_id)
             if not answered:
-                problem = await self._dial(transport, peer_id)
-                answered = problem is None
-                if problem is not None and not told:
+                reached, problems = await self._dial(transport, peer_id)
+                answered = reached is not None
+                if not answered and not told:
                     level = logging.WARNING if give_up_after_s is None else logging.DEBUG
-                    _LOGGER.log(level, "Can't reach %s yet: %s", peer_id, problem)
+                    for address, problem in problems:
+                        _LOGGER.log(level, "Can't reach %s yet: %s", address, problem)
                     told = True
-                elif problem is None and told:
-                    _LOGGER.info("Reached %s", peer_id)
+                elif answered and told:
+                    _LOGGER.info("Reached %s", reached)
                     told = False
             if not self._is_wanted(peer_id):
                 up_at = up_at or loop.time()
@@ -107,14 +108,16 @@ class Redialler:
             longest_s = _REFUSED_S if answered else _SOON_S if soon else _MAX_S
             backoff_s = min(backoff_s * 2, longest_s)
 
-    async def _dial(self, transport: Transport, peer_id: str) -> str | None:
-        """Dial a peer's addresses in turn until one answers; returns why none did."""
-        problems = []
+    async def _dial(
+        self, transport: Transport, peer_id: str
+    ) -> tuple[str | None, list[tuple[str, MeshError]]]:
+        """Dial a peer's addresses in turn; returns the one that answered, and why others not."""
+        problems: list[tuple[str, MeshError]] = []
         for address in self._addresses.get(peer_id, ()):
             try:
                 await transport.dial(address)
             except MeshError as error:
-                problems.append(f"{address}: {error}")
+                problems.append((address, error))
             else:
-                return None
-        return "; ".join(problems) or "it has no address"
+                return address, problems
+        return None, problems

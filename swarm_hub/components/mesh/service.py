@@ -190,7 +190,7 @@ class Mesh:
         await asyncio.gather(*(transport.stop() for transport in self._transports))
 
     def _is_wanted(self, peer_id: str) -> bool:
-        return peer_id not in self._peers and not self.is_banned(peer_id)
+        return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
 
     async def _beat(self) -> None:
         for peer_id, reason in self._heartbeats.beat():

@@ -91,6 +91,10 @@ class KeyBook:
         """Take the key of a peer that was just admitted for its own from now on."""
         self._pinned.setdefault(peer_id, public_key)
 
+    def is_pinned(self, peer_id: str, public_key: bytes) -> bool:
+        """Whether this is the key of a peer."""
+        return self._pinned.get(peer_id) == public_key
+
     def forget_pin(self, peer_id: str) -> None:
         """Let the peer's next hello pin a key anew."""
         self._pinned.pop(peer_id, None)

@@ -102,8 +102,9 @@ class KeyWatch:
                 self._disconnect(batch.peer_id, str(error))
                 continue
             self._keep([*batch.writes, *writes])
-            self._mesh.rekey(batch.peer_id, newest.new_kid)
-            _LOGGER.info("%s signs with key %s from now on", batch.peer_id, newest.new_kid)
+            if self._book.is_pinned(batch.peer_id, newest.new):
+                self._mesh.rekey(batch.peer_id, newest.new_kid)
+                _LOGGER.info("%s signs with key %s from now on", batch.peer_id, newest.new_kid)
 
     def _on_list(self, batch: Batch) -> None:
         if not batch.trusted:
