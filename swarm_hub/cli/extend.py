@@ -35,17 +35,10 @@ def extended(path: Path, additions: dict[str, dict[str, list[str]]]) -> str:
     """
     directory = path.parent
     expected = copy.deepcopy(_plain(load_yaml(path, directory))) or {}
-    text = path.read_text(encoding="utf-8")
-    for section, lists in additions.items():
-        if section not in expected:
-            expected[section] = None
-            text = _with_section(text, section, lists)
-        else:
-            for key, values in lists.items():
-                text = _with_values(text, section, key, values)
-        for key, values in lists.items():
-            expected[section] = expected[section] or {}
-            expected[section][key] = [*(expected[section].get(key) or []), *values]
+    try:
+        text = _with_all(path.read_text(encoding="utf-8"), expected, additions)
+    except yaml.YAMLError as error:
+        raise CannotExtendError("it has an unusual form") from error
     trial = directory / _TRIAL_FILE
     try:
         trial.write_text(text, encoding="utf-8")
@@ -56,6 +49,23 @@ def extended(path: Path, additions: dict[str, dict[str, list[str]]]) -> str:
         trial.unlink(missing_ok=True)
     if found != expected:
         raise CannotExtendError("it would not mean the same any more")
+    return text
+
+
+def _with_all(
+    text: str, expected: dict[str, Any], additions: dict[str, dict[str, list[str]]]
+) -> str:
+    """Return the extended text, and add to `expected` what it should then mean."""
+    for section, lists in additions.items():
+        if section not in expected:
+            expected[section] = None
+            text = _with_section(text, section, lists)
+        else:
+            for key, values in lists.items():
+                text = _with_values(text, section, key, values)
+        for key, values in lists.items():
+            expected[section] = expected[section] or {}
+            expected[section][key] = [*(expected[section].get(key) or []), *values]
     return text
 
 
@@ -74,11 +84,12 @@ def _with_values(text: str, section: str, key: str, values: list[str]) -> str:
     new = listed(tuple(values))
     if _is_empty(section_value):
         return _after_line(text, section_key.end_mark.index, f"  {key}: {new}")
-    if not isinstance(section_value, yaml.MappingNode) or not section_value.value:
+    if not isinstance(section_value, yaml.MappingNode):
         raise CannotExtendError(f"{section}: has an unusual form")
     if key not in {each.value for each, _ in section_value.value}:
         if section_value.flow_style:
-            return _insert(text, section_value.start_mark.index, "{", f"{key}: {new}, ")
+            comma = ", " if section_value.value else ""
+            return _insert(text, section_value.start_mark.index, "{", f"{key}: {new}{comma}")
         first = section_value.value[0][0].start_mark
         return f"{text[: first.index]}{key}: {new}\n{' ' * first.column}{text[first.index :]}"
     list_key, found = _entry(section_value, key)
@@ -88,7 +99,9 @@ def _with_values(text: str, section: str, key: str, values: list[str]) -> str:
         raise CannotExtendError(f"{section}: {key}: is not a plain list")
     if found.flow_style:
         place = found.end_mark.index - 1
-        joined = (", " if found.value else "") + ", ".join(map(quoted, values))
+        has_comma = text[found.start_mark.index + 1 : place].rstrip().endswith(",")
+        comma = ", " if found.value and not has_comma else ""
+        joined = comma + ", ".join(map(quoted, values))
         if text[place] != "]":
             raise CannotExtendError(f"{section}: {key}: has an unusual form")
         return text[:place] + joined + text[place:]

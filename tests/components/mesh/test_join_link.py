@@ -28,7 +28,9 @@ START = "swarmhub://join/1/"
 hosts = st.one_of(
     st.ip_addresses(v=4).map(lambda ip: f"/ip4/{ip}"),
     st.ip_addresses(v=6).map(lambda ip: f"/ip6/{ip}"),
-    st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?\Z").map(lambda name: f"/dns4/{name}"),
+    st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).map(
+        lambda name: f"/dns4/{name}"
+    ),
 )
 addresses = st.builds("{}/tcp/{}/p2p/{}".format, hosts, st.integers(1, 65535), st.just(PEER))
 links = st.builds(
