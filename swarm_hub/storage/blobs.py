@@ -4,7 +4,8 @@ import asyncio
 import errno
 import mmap
 import time
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,20 @@ class BlobStore:
         data = await self._from_chunks(sha) if self._database.shared else None
         if data is None:
             raise StoreError(f"blob {sha} is missing or damaged on disk")
+
+    @asynccontextmanager
+    async def reading(self, sha: str) -> AsyncIterator[bytes | mmap.mmap | None]:
+        """Give a blob to read parts of, a large one without having it in memory; None: no such.
+
+        Raises StoreError when the bytes on disk no longer have that hash.
+        """
+        row = await self._database.read(lambda connection: _row(connection, sha))
+        if row is None or row[1] is not None:
+            yield None if row is None else bytes(row[1] or b"")
+            return
+        await self.at_hand(sha)
+        with self._files.mapped(sha) as view:
+            yield view
 
     def path(self, sha: str) -> Path:
         """Return where the file of a large blob is."""

@@ -93,17 +93,21 @@ class Dataset:
 
     def read(self, first_item: int, n_items: int) -> bytes:
         """Return the bytes of `n_items` items from `first_item` on, as the module gets them."""
+        return self.part(first_item, n_items)[:]
+
+    def part(self, first_item: int, n_items: int) -> "Part":
+        """Return where those bytes are, to read a part of them at a time."""
         if self._split is Split.RANGE:
             low = self._range_start + first_item
-            return b"%d %d\n" % (low, low + n_items)
+            said = b"%d %d\n" % (low, low + n_items)
+            return Part(said, 0, len(said))
         end_item = first_item + n_items
         if self._split in (Split.I32, Split.RECORDS):
-            return bytes(
-                self._body[first_item * self._record_bytes : end_item * self._record_bytes]
-            )
+            size = self._record_bytes
+            return Part(self._body, first_item * size, end_item * size)
         if self._split is Split.FILES:
-            return bytes(self._body[self._offsets[first_item] : self._offsets[end_item]])
-        return bytes(self._body[self._line(first_item) : self._line(end_item)])
+            return Part(self._body, self._offsets[first_item], self._offsets[end_item])
+        return Part(self._body, self._line(first_item), self._line(end_item))
 
     def _line(self, number: int) -> int:
         """Return where a line begins: from the nearest indexed line, then line by line."""
@@ -117,6 +121,22 @@ class Dataset:
                 return len(self._body)
             offset = newline + 1
         return offset
+
+
+class Part:
+    """The bytes from `start` to `end` of a dataset."""
+
+    def __init__(self, body: Bytes, start: int, end: int) -> None:
+        self._body = body
+        self._start = start
+        self._end = end
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(len(self))
+        return bytes(self._body[self._start + start : self._start + stop])
+
+    def __len__(self) -> int:
+        return self._end - self._start
 
 
 def _line_index(body: Bytes) -> Sequence[int]:

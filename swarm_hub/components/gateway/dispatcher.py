@@ -69,10 +69,10 @@ class Dispatcher:
         self._gathered = Gathered()
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
-        self.inputs = Inputs(hub)
+        self.inputs = Inputs(hub, self._jobs)
         self._courier = Courier(post, self.inputs)
         self.ledger = Ledger(hub)
-        mesh.serve_blobs(self._serve)
+        mesh.serve_blobs(self.inputs.serve)
 
     def start(self) -> None:
         """Begin to dispatch; recovered jobs should be added before."""
@@ -378,14 +378,6 @@ class Dispatcher:
                     self._gather(self._machine.abort(job_id, f"its data can't be read: {error}"))
         for job_id in {result.job_id for result in gathered.results}:
             self._progress.tell(self._machine.job(job_id))
-
-    async def _serve(self, _peer_id: str, sha: str) -> bytes | None:
-        """Give a worker a module or a shard's input by its hash."""
-        if (data := await self.inputs.by_sha(sha)) is not None:
-            return data
-        if any(job.module_sha == sha for job in self._jobs.values()):
-            return await self._hub.store.blobs.get(sha)
-        return None
 
 
 def _plan(job: Job) -> JobPlan:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_hub.components.gateway.dataset import Bytes, Dataset
+from swarm_hub.components.mesh import Readable
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
@@ -57,10 +58,11 @@ class _Open:
 
 
 class Inputs:
-    """Reads shards of the datasets of unfinished jobs."""
+    """Reads shards of the datasets of unfinished jobs; `jobs` are those, by id."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, jobs: Mapping[str, Job]) -> None:
         self._hub = hub
+        self._jobs = jobs
         self._open: dict[str, _Open] = {}
         self._opening = asyncio.Lock()
         self._expected: dict[str, str] = {}
@@ -90,15 +92,18 @@ class Inputs:
         if len(body) <= INLINE_MAX_BYTES:
             self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
 
-    async def by_sha(self, sha: str) -> bytes | None:
-        """Return the input with that hash, None when no unfinished job has it."""
-        place = self._served.get(sha)
-        if place is None:
-            return None
-        job_id, first_item, n_items = place
-        with self._open[job_id].reading() as dataset:
-            data, _ = await asyncio.to_thread(_read, dataset, first_item, n_items)
-        return data
+    @contextlib.asynccontextmanager
+    async def serve(self, _peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
+        """Give a worker a shard's input, or a module, of an unfinished job by its hash."""
+        if (place := self._served.get(sha)) is not None:
+            job_id, first_item, n_items = place
+            with self._open[job_id].reading() as dataset:
+                yield dataset.part(first_item, n_items)
+        elif any(job.module_sha == sha for job in self._jobs.values()):
+            async with self._hub.store.blobs.reading(sha) as module:
+                yield module
+        else:
+            yield None
 
     def sha(self, held: str) -> str | None:
         """Return the input hash of an assignment sent in this life of the hub."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.exchange import TICKET
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
     is_peer_id,
@@ -21,7 +22,8 @@ from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, Join
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import Mesh
-from swarm_hub.components.mesh.transport import Message, Transport
+from swarm_hub.components.mesh.transfer import Readable
+from swarm_hub.components.mesh.transport import Message, Transport, TransportLimits
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError, SetupError
@@ -31,6 +33,7 @@ from swarm_hub.util.files import load_or_create_key
 __all__ = [
     "ADDRESSES_MAX",
     "MESH",
+    "TICKET",
     "TOKEN_BYTES",
     "Greeter",
     "Hello",
@@ -39,6 +42,7 @@ __all__ = [
     "Message",
     "PeerDown",
     "PeerUp",
+    "Readable",
     "decode_messages",
     "encode_message",
     "is_peer_id",
@@ -59,6 +63,8 @@ class MeshConfig:
     bootnodes: tuple[str, ...]
     mdns: bool
     heartbeat: float
+    queue: int
+    bulk: str | None
 
 
 def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
@@ -87,6 +93,12 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("bootnodes", default=list): cv.sequence(_address(parse_dial_address)),
         vol.Optional("mdns", default=True): cv.boolean,
         vol.Optional("heartbeat", default=5): cv.positive_duration,
+        vol.Optional("queue", default="8MiB"): cv.size,
+        vol.Optional("bulk", default="/ip4/0.0.0.0/tcp/0"): vol.Any(
+            vol.All(False, lambda _off: None),
+            _address(parse_listen_address),
+            msg="expected false or an address to listen on such as /ip4/0.0.0.0/tcp/4002",
+        ),
     },
     MeshConfig,
 )
@@ -96,16 +108,20 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     """Make the mesh; it comes up in the background, so that the hub never waits for peers."""
     seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
     peer_id = peer_id_from_seed(seed)
-    local = LoopbackTransport(peer_id)
+    limits = TransportLimits(max_queue_bytes=config.queue)
+    local = LoopbackTransport(peer_id, limits=limits)
     transports: list[Transport] = [local]
     if config.transport == "libp2p":
         _check_ports(config.listen)
         # Imported here because a loopback hub needs none of it.
         from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
 
-        transports.append(Libp2pTransport(seed, listen=config.listen, mdns=config.mdns))
+        transports.append(
+            Libp2pTransport(seed, listen=config.listen, mdns=config.mdns, limits=limits)
+        )
     bans = await BanList.load(hub)
-    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat)
+    bulk = None if config.bulk is None else parse_listen_address(config.bulk)
+    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, bulk)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)

@@ -2,13 +2,15 @@
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
-from swarm_hub.components.mesh.exchange import BlobExchange, BlobSource
+from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
 from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.components.mesh.liveness import Heartbeats
 from swarm_hub.components.mesh.peer import (
     Greeter,
@@ -43,12 +45,15 @@ class Mesh:
         bans: BanList,
         bootnodes: Sequence[str],
         heartbeat_s: float,
+        bulk: PeerAddress | None = None,
     ) -> None:
         self._hub = hub
         self._transports = tuple(transports)
         self._bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
+        self._bulk = bulk
+        self._bulk_running: asyncio.Task[None] | None = None
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
         self._visits = Visits()
@@ -60,13 +65,14 @@ class Mesh:
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
-        self.exchange = BlobExchange(self._post_bulk, self.send, hub.tasks)
+        self.exchange = BlobExchange(self, hub.tasks)
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
         self.on("blob", self.exchange.on_blob)
+        self.on(TICKET_REFUSED, self.exchange.on_ticket_refused)
 
     @property
     def peer_id(self) -> str:
@@ -108,6 +114,22 @@ class Mesh:
         """Queue one message; raises MeshError when the peer is gone or reads too slowly."""
         self._transport_of(peer_id).send(peer_id, encode_message(kind, fields))
 
+    async def send_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        """Queue a bulk message once there is room; raises MeshError when the peer is gone."""
+        await self._transport_of(peer_id).send_bulk(peer_id, encode_message(kind, fields))
+
+    async def request(
+        self, peer_id: str, kind: str, fields: Mapping[str, Any], timeout_s: float = 10.0
+    ) -> Mapping[str, Any]:
+        """Send a message and return the fields of its reply; raises MeshError."""
+        return await self._transport_of(peer_id).request(peer_id, kind, fields, timeout_s)
+
+    def host_of(self, peer_id: str) -> str | None:
+        """Return the IP address that a peer's session leads to, None for one in this process."""
+        peer = self._peers.get(peer_id)
+        parts = peer.address.split("/") if peer is not None else []
+        return parts[2] if len(parts) > 2 and parts[1] in ("ip4", "ip6") else None
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip a payload; it may be lost."""
         for transport in self._transports:
@@ -121,7 +143,7 @@ class Mesh:
         return await self.exchange.fetch(peer_id, sha, size_bytes)
 
     def serve_blobs(self, source: BlobSource) -> None:
-        """Answer peers' `need` from `source(peer_id, sha) -> bytes | None`."""
+        """Answer peers' `need` from what `source(peer_id, sha)` gives to read from."""
         self.exchange.add_source(source)
 
     async def disconnect(self, peer_id: str, reason: str) -> None:
@@ -178,6 +200,7 @@ class Mesh:
             transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
             self._redialler.keep(transport, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
+        self._start_bulk()
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
 
@@ -187,7 +210,30 @@ class Mesh:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])
+        if self._bulk_running is not None:
+            self._bulk_running.cancel()
+            await asyncio.wait([self._bulk_running])
+            self.exchange.bulk.close()
         await asyncio.gather(*(transport.stop() for transport in self._transports))
+
+    def _start_bulk(self) -> None:
+        """Let workers fetch and bring large blobs beside the mesh; only gateways listen."""
+        if self._bulk is None or "gateway" not in self.capabilities:
+            return
+        bulk = self.exchange.bulk
+        try:
+            port = bulk.listen(self._bulk.host, self._bulk.port)
+        except OSError as error:
+            _LOGGER.warning(
+                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
+                self._bulk,
+                error.strerror,
+            )
+            return
+        _LOGGER.info("Large blobs go over port %d", port)
+        self._bulk_running = self._hub.tasks.supervise(
+            functools.partial(bulk.run, self._hub.tasks), "bulk plane"
+        )
 
     def _is_wanted(self, peer_id: str) -> bool:
         return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
@@ -307,9 +353,6 @@ class Mesh:
             self.send(peer_id, kind, fields)
         except MeshError as error:
             _LOGGER.debug("Can't send %s to %s: %s", kind, peer_id, error)
-
-    async def _post_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
-        await self._transport_of(peer_id).send_bulk(peer_id, encode_message(kind, fields))
 
     def _transport_of(self, peer_id: str) -> Transport:
         peer = self._peers.get(peer_id)

@@ -116,12 +116,14 @@ class Session:
         self, deliver: Callable[["Session", Sequence[Message], int], None]
     ) -> None:
         unread, limit = self.unread, self._limits.max_queue_bytes
-        messages, received = self._early, b""
+        # Bytes of a message that is not complete yet are handed over, and credited, with it.
+        messages, arrived_bytes = self._early, 0
         while True:
             said_bye = _take_bye(messages)
             if messages:
-                unread.handed_bytes += len(received)
-                deliver(self, messages, len(received))
+                unread.handed_bytes += arrived_bytes
+                deliver(self, messages, arrived_bytes)
+                arrived_bytes = 0
             if said_bye is not None:
                 self._explain(said_bye)
                 return
@@ -136,6 +138,7 @@ class Session:
                 return
             if not received:
                 return
+            arrived_bytes += len(received)
             try:
                 messages = self._decoder.feed(received)
             except FrameError as error:

@@ -5,7 +5,7 @@ from typing import Final
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.greeting import SignedGreeter
 from swarm_hub.components.signer.keybook import KeyBook
@@ -63,6 +63,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     await watch.look()
     mesh.greeter = greeter
     hub.services[SIGNER], hub.services[ADMISSION] = post, admits
+    _carry_tickets(hub, mesh, post)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     hub.tasks.every(LOOK_EVERY_S, watch.look, "signing keys")
     hub.on_stop(StopStage.DRAIN, "signer", post.flush)
@@ -78,3 +79,16 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
     }
     followed = [read_rotation(*each) for each in await hub.store.read(keys.rotations)]
     return KeyBook(trust, pinned, followed, revocations, hub.clock.time)
+
+
+def _carry_tickets(hub: Hub, mesh: Mesh, post: SignedPost) -> None:
+    """Let the mesh hand out tickets for its bulk plane in signed envelopes."""
+
+    def received(batch: Batch) -> None:
+        hub.store.note(batch.writes)
+        if batch.trusted and not batch.replayed:
+            for fields in batch.of(TICKET):
+                mesh.exchange.on_ticket(batch.peer_id, fields)
+
+    mesh.exchange.post_signed = post.post
+    post.on((TICKET,), received)

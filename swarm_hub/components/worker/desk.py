@@ -4,10 +4,12 @@ import asyncio
 import functools
 import json
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarm_hub.components.mesh import Hello, Mesh, PeerUp
+from swarm_hub.components.mesh import Hello, Mesh, PeerUp, Readable
 from swarm_hub.components.sandbox import (
     OK,
     Call,
@@ -365,7 +367,11 @@ class Desk:
         trusted = gateway.kid is not None and self._post.trusts(gateway.kid)
         return self._refusal if trusted else _UNTRUSTED
 
-    async def _serve(self, peer_id: str, sha: str) -> bytes | None:
+    @asynccontextmanager
+    async def _serve(self, peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
         """Give a gateway the body of a large result of its own."""
-        wanted = self._outbox.serves(peer_id, sha)
-        return await self._hub.store.blobs.get(sha) if wanted else None
+        if not self._outbox.serves(peer_id, sha):
+            yield None
+            return
+        async with self._hub.store.blobs.reading(sha) as result:
+            yield result

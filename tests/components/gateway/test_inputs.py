@@ -45,7 +45,12 @@ async def stored_job(store: Store) -> Job:
 
 def inputs_of(store: Store) -> Inputs:
     hub: Any = SimpleNamespace(store=store)
-    return Inputs(hub)
+    return Inputs(hub, {})
+
+
+async def served(inputs: Inputs, sha: str) -> bytes | None:
+    async with inputs.serve("peer", sha) as data:
+        return None if data is None else data[:]
 
 
 async def test_a_job_may_end_while_a_shard_of_it_is_prepared(
@@ -58,18 +63,16 @@ async def test_a_job_may_end_while_a_shard_of_it_is_prepared(
     slow.let.set()
     assert (await preparing).sha == sha256_hex(BODY)
     assert inputs.sha("job.0.1") is None
-    assert await inputs.by_sha(sha256_hex(BODY)) is None
+    assert await served(inputs, sha256_hex(BODY)) is None
 
 
-async def test_a_job_may_end_while_a_shard_of_it_is_sent(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_may_end_while_a_shard_of_it_is_sent(store: Store) -> None:
     job, inputs = await stored_job(store), inputs_of(store)
     prepared = await inputs.prepare(job, "job.0.1", 0, len(BODY))
-    slow = SlowReads(monkeypatch)
-    sending = asyncio.create_task(inputs.by_sha(prepared.sha))
-    await asyncio.to_thread(slow.began.wait, 10)
-    inputs.close(job.id)
-    slow.let.set()
-    assert await sending == BODY
-    assert await inputs.by_sha(prepared.sha) is None
+    async with inputs.serve("peer", prepared.sha) as data:
+        assert data is not None
+        begun = data[:1000]
+        inputs.close(job.id)
+        assert begun + data[1000:] == BODY
+        assert len(data) == len(BODY)
+    assert await served(inputs, prepared.sha) is None

@@ -1,9 +1,9 @@
 """Peers as a hub sees them: greeted, heard, banned, and asked for blobs."""
 
-import asyncio
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -39,8 +39,9 @@ async def pair(swarm: Swarm) -> tuple[RunningHub, RunningHub]:
 
 
 def serve(hub: RunningHub, body: bytes | None) -> None:
-    async def source(_peer_id: str, sha: str) -> bytes | None:
-        return body if sha == SHA else None
+    @asynccontextmanager
+    async def source(_peer_id: str, sha: str) -> AsyncIterator[bytes | None]:
+        yield body if sha == SHA else None
 
     mesh_of(hub).serve_blobs(source)
 
@@ -170,84 +171,6 @@ async def test_odd_messages_of_a_peer_do_no_harm(
     for hub in (gateway, worker):
         await until(lambda hub=hub: peers(hub), bool)
     assert await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY)) == BODY
-
-
-async def test_a_blob_is_fetched_in_chunks_and_verified(swarm: Swarm) -> None:
-    gateway, worker = await pair(swarm)
-    serve(gateway, BODY)
-    fetched = await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
-    assert fetched == BODY
-
-
-async def test_an_empty_blob_is_fetched_too(swarm: Swarm) -> None:
-    gateway, worker = await pair(swarm)
-
-    async def source(_peer_id: str, _sha: str) -> bytes:
-        return b""
-
-    mesh_of(gateway).serve_blobs(source)
-    assert await mesh_of(worker).fetch(mesh_of(gateway).peer_id, sha256_hex(b""), 0) == b""
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (None, "does not have"),
-        (BODY[:-1] + b"x", "sent bytes that are not"),
-        (BODY + b"x", "sent more bytes than"),
-    ],
-)
-async def test_what_is_not_the_blob_is_an_error_and_never_data(
-    swarm: Swarm, body: bytes | None, said: str
-) -> None:
-    gateway, worker = await pair(swarm)
-    serve(gateway, body)
-    with pytest.raises(MeshError, match=said):
-        await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
-    # The next attempt begins anew.
-    with pytest.raises(MeshError, match=said):
-        await mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY))
-
-
-async def test_a_peer_that_leaves_while_it_sends_fails_the_transfer(swarm: Swarm) -> None:
-    gateway, worker = await pair(swarm)
-    asked = asyncio.Event()
-
-    async def slow(_peer_id: str, _sha: str) -> bytes | None:
-        asked.set()
-        await asyncio.Event().wait()
-        return None
-
-    mesh_of(gateway).serve_blobs(slow)
-    fetching = asyncio.create_task(mesh_of(worker).fetch(mesh_of(gateway).peer_id, SHA, len(BODY)))
-    await asked.wait()
-    await swarm.stop(gateway)
-    with pytest.raises(MeshError, match="left while sending"):
-        await fetching
-
-
-async def test_a_blob_from_a_peer_that_is_gone_is_an_error(swarm: Swarm) -> None:
-    gateway, worker = await pair(swarm)
-    gateway_id = mesh_of(gateway).peer_id
-    await swarm.stop(gateway)
-    await until(lambda: peers(worker), lambda left: not left)
-    with pytest.raises(MeshError):
-        await mesh_of(worker).fetch(gateway_id, SHA, len(BODY))
-
-
-async def test_fetching_the_same_blob_twice_at_once_asks_once(swarm: Swarm) -> None:
-    gateway, worker = await pair(swarm)
-    asked: list[str] = []
-
-    async def source(_peer_id: str, sha: str) -> bytes:
-        asked.append(sha)
-        return BODY
-
-    mesh_of(gateway).serve_blobs(source)
-    fetch = mesh_of(worker).fetch
-    got = await asyncio.gather(*(fetch(mesh_of(gateway).peer_id, SHA, len(BODY)) for _ in range(5)))
-    assert got == [BODY] * 5
-    assert asked == [SHA]
 
 
 async def test_a_silent_peer_is_down_after_three_beats(swarm: Swarm) -> None:

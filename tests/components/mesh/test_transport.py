@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import re
 import signal
 import subprocess
@@ -427,6 +428,18 @@ async def test_a_peer_that_takes_nothing_gets_a_bounded_share_of_bulk(make: Fact
     b.transport.send(a.peer_id, numbered("control", 2, size=40_000))
     await a.until(lambda: len(a.messages("bulk")) * 60_000 > 2 * WINDOW_MAX_BYTES)
     sending.cancel()
+
+
+async def test_every_byte_is_credited_however_it_was_read(make: Factory) -> None:
+    a, b = await connected(make)
+    generator = random.Random(3)
+    # Messages of all sizes arrive in parts; what is counted wrongly would add up to a standstill.
+    for number in range(60):
+        b.transport.send(a.peer_id, numbered("n", number, size=generator.randrange(900_000)))
+        await a.until(lambda count=number: len(a.messages("n")) > count)
+    for number in range(60):
+        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
+    await a.until(lambda: len(a.messages("bulk")) == 60, "bulk after many messages")
 
 
 async def test_a_queue_that_is_full_is_refused_and_what_was_queued_arrives(make: Factory) -> None:

@@ -1,0 +1,371 @@
+"""Blobs between peers: chunks on the stream, sealed chunks beside it, gone on with after a break.
+
+Two exchanges are joined by a wire in memory; the bulk plane is real TCP on 127.0.0.1.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.mesh import exchange as exchange_module
+from swarm_hub.components.mesh.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
+from swarm_hub.components.mesh.exchange import TICKET, TICKET_REFUSED, BlobExchange
+from swarm_hub.components.mesh.transfer import Incoming
+from swarm_hub.exceptions import MeshError
+from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util.hashing import sha256_hex
+from tests.conftest import until
+
+SMALL = random.Random(1).randbytes(700_000)
+LARGE = random.Random(2).randbytes(5 * 1024 * 1024 + 77)
+
+
+class Side:
+    """An exchange and its end of the wire; a peer is called by its side's name."""
+
+    def __init__(self, name: str, tasks: TaskSupervisor, host: str | None) -> None:
+        self.name = name
+        self.tasks = tasks
+        self.host = host
+        self.exchange = BlobExchange(self, tasks)
+        self.exchange.post_signed = self.send
+        self.other: Side
+        self.heard: list[tuple[str, Mapping[str, Any]]] = []
+        self.cut_after: int | None = None
+
+    def send(self, _peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        asyncio.get_running_loop().call_soon(self.other.hear, kind, fields)
+
+    async def send_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        if self.cut_after is not None and fields["offset"] >= self.cut_after:
+            self.cut_after = None
+            self.other.exchange.peer_gone(self.name)
+            raise MeshError("the link was cut")
+        self.send(peer_id, kind, fields)
+        await asyncio.sleep(0)
+
+    def host_of(self, _peer_id: str) -> str | None:
+        return self.host
+
+    def hear(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self.heard.append((kind, fields))
+        handlers = {
+            "need": self.exchange.on_need,
+            "blob": self.exchange.on_blob,
+            TICKET: self.exchange.on_ticket,
+            TICKET_REFUSED: self.exchange.on_ticket_refused,
+        }
+        handlers[kind](self.other.name, fields)
+
+    def kinds(self) -> set[str]:
+        return {kind for kind, _ in self.heard}
+
+    def needs(self) -> list[int]:
+        return [fields["offset"] for kind, fields in self.heard if kind == "need"]
+
+    def has(self, *bodies: bytes | None, sha: str | None = None) -> list[str]:
+        """Serve these; returns the list of what is asked for."""
+        asked: list[str] = []
+        known = {sha or sha256_hex(body or b""): body for body in bodies}
+
+        @asynccontextmanager
+        async def source(_peer_id: str, wanted: str) -> AsyncIterator[bytes | None]:
+            asked.append(wanted)
+            yield known.get(wanted)
+
+        self.exchange.add_source(source)
+        return asked
+
+    async def fetch(self, body: bytes) -> bytes:
+        return await self.exchange.fetch(self.other.name, sha256_hex(body), len(body))
+
+
+@contextlib.asynccontextmanager
+async def joined(host: str | None) -> AsyncIterator[tuple[Side, Side]]:
+    tasks = TaskSupervisor()
+    gateway, worker = Side("gateway", tasks, host), Side("worker", tasks, host)
+    gateway.other, worker.other = worker, gateway
+    yield gateway, worker
+    await tasks.stop(5)
+    gateway.exchange.bulk.close()
+
+
+@pytest.fixture
+async def streams() -> AsyncIterator[tuple[Side, Side]]:
+    """Return a gateway and a worker without a bulk plane."""
+    async with joined(None) as sides:
+        yield sides
+
+
+@pytest.fixture
+async def sides() -> AsyncIterator[tuple[Side, Side]]:
+    """Return a gateway with a bulk plane, and a worker."""
+    async with joined("127.0.0.1") as (gateway, worker):
+        gateway.exchange.bulk.listen("127.0.0.1", 0)
+        gateway.tasks.spawn(gateway.exchange.bulk.run(gateway.tasks), "bulk")
+        yield gateway, worker
+
+
+Sides = tuple[Side, Side]
+
+
+async def test_a_blob_is_fetched_in_chunks_and_verified(streams: Sides) -> None:
+    gateway, worker = streams
+    gateway.has(SMALL)
+    assert await worker.fetch(SMALL) == SMALL
+    assert max(len(fields["body"]) for _, fields in worker.heard) <= exchange_module.CHUNK_BYTES
+
+
+async def test_an_empty_blob_needs_no_transfer(streams: Sides) -> None:
+    _, worker = streams
+    assert await worker.fetch(b"") == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (None, "does not have"),
+        (SMALL[:-1] + b"x", "the bytes that came are not"),
+        (SMALL + b"x", "more bytes came than"),
+    ],
+)
+async def test_what_is_not_the_blob_is_an_error_and_never_data(
+    streams: Sides, body: bytes | None, said: str
+) -> None:
+    gateway, worker = streams
+    gateway.has(body, sha=sha256_hex(SMALL))
+    # The next attempt begins anew.
+    for _ in range(2):
+        with pytest.raises(MeshError, match=said):
+            await worker.fetch(SMALL)
+    assert gateway.needs() == [0, 0]
+
+
+async def test_fetching_the_same_blob_at_once_asks_once(streams: Sides) -> None:
+    gateway, worker = streams
+    asked = gateway.has(SMALL)
+    assert await asyncio.gather(*(worker.fetch(SMALL) for _ in range(5))) == [SMALL] * 5
+    assert asked == [sha256_hex(SMALL)]
+
+
+async def test_who_gives_up_does_not_disturb_the_others_and_the_last_one_ends_it(
+    streams: Sides,
+) -> None:
+    gateway, worker = streams
+    gateway.has(SMALL)
+    first, second = (asyncio.create_task(worker.fetch(SMALL)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == SMALL
+    # Nobody answers for this one.
+    alone = asyncio.create_task(worker.exchange.fetch("gateway", sha256_hex(LARGE), len(LARGE)))
+    worker.exchange.on_blob("gateway", {"sha": "0" * 64, "body": None})
+    await asyncio.sleep(0)
+    alone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await alone
+
+    async def fetches() -> dict[str, Any]:
+        return worker.exchange._fetches
+
+    await until(fetches, lambda left: not left)
+
+
+async def test_a_transfer_that_was_cut_goes_on_where_it_stopped(streams: Sides) -> None:
+    gateway, worker = streams
+    gateway.has(SMALL)
+    gateway.cut_after = 400_000
+    with pytest.raises(MeshError, match="left while sending"):
+        await worker.fetch(SMALL)
+    assert await worker.fetch(SMALL) == SMALL
+    _, resumed = gateway.needs()
+    assert 300_000 < resumed <= 400_000 + exchange_module.CHUNK_BYTES
+
+
+async def test_wrong_bytes_of_one_peer_do_not_spoil_what_another_sends(streams: Sides) -> None:
+    gateway, worker = streams
+    wrong = gateway.has(b"x" * 300_000 + SMALL[300_000:], sha=sha256_hex(SMALL))
+    gateway.cut_after = 400_000
+    with pytest.raises(MeshError, match="left while sending"):
+        await worker.fetch(SMALL)
+    gateway.exchange._sources.clear()
+    gateway.has(SMALL)
+    assert await worker.fetch(SMALL) == SMALL
+    assert wrong
+    assert gateway.needs()[-1] == 0
+
+
+async def test_a_large_blob_goes_beside_the_mesh(sides: Sides) -> None:
+    gateway, worker = sides
+    gateway.has(LARGE)
+    assert await worker.fetch(LARGE) == LARGE
+    assert "blob" not in worker.kinds()
+    assert TICKET in worker.kinds()
+
+
+async def test_a_large_result_is_brought_beside_the_mesh(sides: Sides) -> None:
+    gateway, worker = sides
+    worker.has(LARGE)
+    assert await gateway.fetch(LARGE) == LARGE
+    assert gateway.kinds() == set()
+    assert worker.kinds() == {TICKET}
+
+
+async def test_many_large_blobs_cross_at_once(sides: Sides) -> None:
+    gateway, worker = sides
+    bodies = [random.Random(n).randbytes(1024 * 1024 + n * 100_000) for n in range(12)]
+    gateway.has(*bodies[:6])
+    worker.has(*bodies[6:])
+    got = await asyncio.gather(
+        *(worker.fetch(body) for body in bodies[:6]), *(gateway.fetch(body) for body in bodies[6:])
+    )
+    assert got == bodies
+    assert not gateway.exchange.bulk._deals
+
+
+@pytest.mark.parametrize("direction", ["to the worker", "to the gateway"])
+async def test_a_port_that_is_not_reachable_costs_nothing_but_speed(
+    sides: Sides, direction: str
+) -> None:
+    gateway, worker = sides
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    gateway.exchange.bulk._port = port
+    source, target = (gateway, worker) if direction == "to the worker" else (worker, gateway)
+    source.has(LARGE)
+    assert await target.fetch(LARGE) == LARGE
+    assert "blob" in target.kinds()
+    # It is not tried again with each blob.
+    heard = [kind for kind, _ in worker.heard].count(TICKET)
+    source.has(LARGE[1:])
+    assert await target.fetch(LARGE[1:]) == LARGE[1:]
+    assert [kind for kind, _ in worker.heard].count(TICKET) == heard == 1
+
+
+class Breaking:
+    """A TCP relay that passes `limit` bytes towards the client and then cuts."""
+
+    def __init__(self, port: int, limit: int, damage: bool = False) -> None:
+        self._target = port
+        self._limit = limit
+        self._damage = damage
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        client, _ = self._server.accept()
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            server.sendall(client.recv(28))
+            passed = 0
+            while passed < self._limit:
+                part = bytearray(server.recv(min(65536, self._limit - passed)))
+                if not part:
+                    return
+                if self._damage:
+                    part[0] ^= 1
+                passed += len(part)
+                with contextlib.suppress(OSError):
+                    client.sendall(part)
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join(5)
+
+
+async def test_a_bulk_connection_that_breaks_is_gone_on_with_by_the_stream(sides: Sides) -> None:
+    gateway, worker = sides
+    gateway.has(LARGE)
+    relay = Breaking(gateway.exchange.bulk._port, 2 * 1024 * 1024)
+    gateway.exchange.bulk._port = relay.port
+    try:
+        assert await worker.fetch(LARGE) == LARGE
+    finally:
+        relay.close()
+    first, second = gateway.needs()
+    assert first == 0
+    assert second == 7 * CHUNK_BYTES
+
+
+async def test_bytes_changed_on_the_way_are_never_taken(sides: Sides) -> None:
+    gateway, worker = sides
+    gateway.has(LARGE)
+    relay = Breaking(gateway.exchange.bulk._port, len(LARGE) * 2, damage=True)
+    gateway.exchange.bulk._port = relay.port
+    try:
+        assert await worker.fetch(LARGE) == LARGE
+    finally:
+        relay.close()
+    assert gateway.needs() == [0, 0]
+
+
+async def test_only_who_has_the_ticket_is_served_and_only_once(sides: Sides) -> None:
+    gateway, _ = sides
+    server = gateway.exchange.bulk
+    incoming = Incoming(sha256_hex(LARGE), len(LARGE))
+    with server.offering(data=LARGE) as deal:
+        ticket = deal.ticket
+        for guess in (
+            Ticket(bytes(16), ticket.key, ticket.port),
+            Ticket(ticket.id[:-1] + bytes([ticket.id[-1] ^ 1]), ticket.key, ticket.port),
+        ):
+            with pytest.raises(MeshError):
+                await download("127.0.0.1", guess, Incoming(incoming.sha, len(LARGE)))
+        await download("127.0.0.1", ticket, incoming)
+        assert await incoming.verified() == LARGE
+        with pytest.raises(MeshError):
+            await download("127.0.0.1", ticket, Incoming(incoming.sha, len(LARGE)))
+    with server.offering(data=LARGE) as deal:
+        wrong_key = Ticket(deal.ticket.id, bytes(32), deal.ticket.port)
+        with pytest.raises(MeshError, match="not sealed with its key"):
+            await download("127.0.0.1", wrong_key, Incoming(incoming.sha, len(LARGE)))
+
+
+async def test_a_sender_of_other_bytes_or_of_too_many_is_found_out(sides: Sides) -> None:
+    gateway, _ = sides
+    incoming = Incoming(sha256_hex(LARGE), len(LARGE))
+    with gateway.exchange.bulk.offering(incoming=incoming) as deal:
+        await upload("127.0.0.1", deal.ticket, LARGE[:-1] + b"?")
+        await deal.ended.wait()
+    with pytest.raises(MeshError, match="are not"):
+        await incoming.verified()
+    with gateway.exchange.bulk.offering(incoming=incoming) as deal:
+        with contextlib.suppress(MeshError):
+            await upload("127.0.0.1", deal.ticket, LARGE + b"more")
+        await deal.ended.wait()
+    assert incoming.offset <= len(LARGE)
+
+
+async def test_strangers_that_connect_and_say_nothing_do_no_harm(sides: Sides) -> None:
+    gateway, worker = sides
+    gateway.has(LARGE)
+    port = gateway.exchange.bulk._port
+    strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    strangers[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n    ")
+    try:
+        assert await worker.fetch(LARGE) == LARGE
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"id": "text"}, {"id": b"short"}, {"key": b"k" * 31}, {"port": 0}, {"port": 70000},
+               {"port": True}, {"key": None}],
+)  # fmt: skip
+def test_a_ticket_of_the_wrong_shape_is_refused(change: dict[str, Any]) -> None:
+    fields = {**Ticket(bytes(16), bytes(32), 4002).to_wire(), **change}
+    with pytest.raises((TypeError, ValueError)):
+        Ticket.from_wire(fields)
+
+
+def test_a_server_that_is_not_listening_gives_no_tickets() -> None:
+    assert not BulkServer().is_listening
