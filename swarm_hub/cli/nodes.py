@@ -11,7 +11,7 @@ from swarm_hub.util.units import format_size, parse_duration
 
 @click.group()
 def node() -> None:
-    """List, ban and drain nodes."""
+    """List, approve, ban and drain nodes."""
 
 
 @node.command("list")
@@ -126,6 +126,15 @@ def undrain(config_dir: Path, url: str | None, token: str | None, node_id: str) 
     """Give a drained node work again."""
     call((config_dir, url, token), lambda swarm: swarm.node_action(node_id, "undrain"))
     note(f"{node_id} gets work again")
+
+
+@node.command()
+@hub_options
+@click.argument("node_id")
+def approve(config_dir: Path, url: str | None, token: str | None, node_id: str) -> None:
+    """Admit a node that is pending, or one that is still to come, by its peer id."""
+    call((config_dir, url, token), lambda swarm: swarm.approve(node_id))
+    note(f"{node_id} is admitted at its next try, within seconds if it is waiting")
 
 
 def _chosen(node_id: str | None, network: str | None) -> tuple[str, bool]:

@@ -184,6 +184,26 @@ class SwarmClient:
         """Let a network in again."""
         await self._json("POST", "/networks/unban", json={"network": network})
 
+    async def approve(self, node_id: str) -> dict[str, Any]:
+        """Admit a node that waits for it, or that is still to come."""
+        return await self.node_action(node_id, "approve")
+
+    async def invite(self, expires_s: float, addresses: Sequence[str] = ()) -> dict[str, Any]:
+        """Make an invitation; returns it with its `link`, which admits one node."""
+        content = {"expires_s": expires_s, "addresses": list(addresses)}
+        answer: dict[str, Any] = await self._json("POST", "/invites", json=content)
+        return answer
+
+    async def invites(self) -> list[dict[str, Any]]:
+        """Return the invitations that are kept."""
+        answer = await self._json("GET", "/invites")
+        found: list[dict[str, Any]] = answer["invites"]
+        return found
+
+    async def revoke_invite(self, invite_id: str) -> None:
+        """Remove an invitation; who was admitted by it stays."""
+        await self._json("DELETE", f"/invites/{invite_id}")
+
     async def health(self) -> dict[str, Any]:
         """Return how the hub is."""
         answer: dict[str, Any] = await self._json("GET", "/health")

@@ -29,6 +29,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
         web.get("/api/v1/networks", views.networks),
         web.post("/api/v1/networks/ban", views.ban_network),
         web.post("/api/v1/networks/unban", views.unban_network),
+        web.post("/api/v1/nodes/{node_id}/approve", views.approve),
     ]
 
 
@@ -62,6 +63,10 @@ class _NodeViews:
     async def unban(self, request: web.Request) -> web.Response:
         await self._nodes.unban(request.match_info["node_id"])
         return json_response({"node_id": request.match_info["node_id"], "state": "down"})
+
+    async def approve(self, request: web.Request) -> web.Response:
+        await self._nodes.approve(request.match_info["node_id"])
+        return json_response({"node_id": request.match_info["node_id"], "state": "approved"})
 
     async def drain(self, request: web.Request) -> web.Response:
         content = await _content(request)

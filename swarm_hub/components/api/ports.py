@@ -1,5 +1,6 @@
 """What the API serves: components offer these services, the API knows nothing else of them."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from swarm_hub.core import HubKey
@@ -50,6 +51,9 @@ class NodesPort(Protocol):
     async def undrain(self, node_id: str) -> dict[str, Any]:
         """Give a node work again; returns it."""
 
+    async def approve(self, node_id: str) -> None:
+        """Admit a node that waits."""
+
     def counts(self) -> dict[str, int]:
         """Return how many nodes and slots are connected."""
 
@@ -69,6 +73,20 @@ class NetworksPort(Protocol):
         """Lift the ban of a network."""
 
 
+class InvitesPort(Protocol):
+    """Invitations of new nodes; every call may raise RequestError."""
+
+    async def create(self, expires_s: float, addresses: Sequence[str]) -> dict[str, Any]:
+        """Make an invitation and return it with its link."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every invitation that is kept."""
+
+    async def revoke(self, invite_id: str) -> None:
+        """Remove an invitation."""
+
+
 JOBS: Final = HubKey[JobsPort]("jobs")
 NODES: Final = HubKey[NodesPort]("nodes")
 NETWORKS: Final = HubKey[NetworksPort]("networks")
+INVITES: Final = HubKey[InvitesPort]("invites")

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.drains import Drains
-from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
 from swarm_hub.components.scheduler import NodeChange, StateMachine
-from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.components.signer import ADMISSION, Batch, SignedPost
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -53,7 +53,7 @@ class Fleet:
         """Return every node this gateway has met, the connected ones first."""
         records = await self._hub.store.read(nodes.all_nodes)
         found = [self._described(record) for record in records]
-        return sorted(found, key=lambda node: (node["state"] != "up", node["name"]))
+        return sorted(found, key=lambda node: (node["slots"] is None, node["name"]))
 
     async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
         """Ban a node; raises RequestError 404 for one that was never met."""
@@ -86,6 +86,12 @@ class Fleet:
         for node_id in self._slots:
             self._changed(node_id)
 
+    async def approve(self, node_id: str) -> None:
+        """Admit a node from its next try on; raises RequestError 404 for what is no node."""
+        if not is_peer_id(node_id):
+            await self._known(node_id)
+        await self._hub.services[ADMISSION].approve(node_id)
+
     def counts(self) -> dict[str, int]:
         """Return how many nodes are connected and how many slots they have."""
         return {"nodes": len(self._slots), "slots": sum(self._slots.values())}
@@ -109,7 +115,7 @@ class Fleet:
         if ban is not None:
             state = "banned"
         elif entry is None:
-            state = "down"
+            state = "pending" if record.admission == "pending" else "down"
         elif drain_reason is None:
             state = "up"
         else:

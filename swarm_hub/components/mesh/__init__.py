@@ -12,10 +12,13 @@ from swarm_hub.components.mesh.bans import Ban, BanList, own_within, parse_netwo
 from swarm_hub.components.mesh.exchange import TICKET
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
+    is_peer_id,
     parse_dial_address,
     parse_listen_address,
     peer_id_from_seed,
+    without_loopback,
 )
+from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
@@ -28,11 +31,14 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
+    "ADDRESSES_MAX",
     "MESH",
     "TICKET",
+    "TOKEN_BYTES",
     "Ban",
     "Greeter",
     "Hello",
+    "JoinLink",
     "Mesh",
     "Message",
     "PeerDown",
@@ -40,9 +46,12 @@ __all__ = [
     "Readable",
     "decode_messages",
     "encode_message",
+    "is_peer_id",
     "join_messages",
     "own_within",
+    "parse_dial_address",
     "parse_network",
+    "without_loopback",
 ]
 
 MESH: Final = HubKey[Mesh]("mesh")

@@ -1,6 +1,7 @@
 """Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
 
 import asyncio
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,11 @@ from swarm_hub.components.mesh.peer import (
     admit_hello,
     compose_hello,
 )
-from swarm_hub.components.mesh.redial import dial_any, keep_connected
+from swarm_hub.components.mesh.redial import Redialler, by_peer
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
+from swarm_hub.components.mesh.visits import SETTLED_S, Visits
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
+from swarm_hub.exceptions import HubError, MeshError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Mesh:
         self._bulk_running: asyncio.Task[None] | None = None
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
+        self._visits = Visits()
+        self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
         self._floods = Floods(hub, bans, self.disconnect)
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
@@ -185,10 +189,9 @@ class Mesh:
         self.bans.apply()
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
-        for address in self._bootnodes:
-            transport = self._transports[0 if address.startswith("/memory/") else -1]
-            keep = functools.partial(keep_connected, transport, address, self._is_wanted)
-            self._hub.tasks.supervise(keep, "bootnode")
+        for peer_id, addresses in by_peer(self._bootnodes).items():
+            transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
+            self._redialler.keep(transport, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         self._start_bulk()
         for address in self.addresses():
@@ -226,12 +229,22 @@ class Mesh:
         )
 
     def _is_wanted(self, peer_id: str) -> bool:
-        return peer_id not in self._peers and not self.is_banned(peer_id)
+        return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
 
     async def _beat(self) -> None:
         for peer_id, reason in self._heartbeats.beat():
             await self.disconnect(peer_id, reason)
+        now = self._hub.clock.monotonic()
+        for peer_id, peer in self._peers.items():
+            if peer.hello is not None and now - peer.connected_at > SETTLED_S:
+                self._visits.stayed(peer_id, peer.hello.name)
         self.bans.apply()
+
+    def rekey(self, peer_id: str, kid: str) -> None:
+        """Note that an admitted peer signs with another key now."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.hello is not None:
+            peer.hello = dataclasses.replace(peer.hello, kid=kid)
 
     def connected(self, transport: Transport, peer_id: str, address: str) -> None:
         """Greet a new session (called by the transport's side)."""
@@ -248,7 +261,8 @@ class Mesh:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return
         if not self._stopping:
-            _LOGGER.info("%s (%s) is gone: %s", peer.hello.name, peer_id, reason)
+            stayed_s = self._hub.clock.monotonic() - peer.connected_at
+            self._visits.left(peer_id, peer.hello.name, reason, stayed_s)
         self._hub.bus.fire(PeerDown(peer_id, reason))
 
     def received(self, peer_id: str, messages: Sequence[Message]) -> None:
@@ -259,7 +273,8 @@ class Mesh:
         peer.last_heard = self._hub.clock.monotonic()
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
-                self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
+                if not (peer.deciding and peer.hold((kind, fields))):
+                    self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
                 continue
             if kind == "envelope" and not self._floods.takes_envelope(peer_id):
                 continue
@@ -285,7 +300,7 @@ class Mesh:
             and peer_id not in self._not_wanted
             and self._is_wanted(peer_id)
         ):
-            self._hub.tasks.spawn(dial_any(self._transports[-1], addresses), "mdns dial")
+            self._redialler.found(self._transports[-1], peer_id, addresses)
 
     def flooded(self, peer_id: str, reason: str) -> None:
         """Remember a peer that was let go because it floods (called by the transport's side)."""
@@ -298,22 +313,35 @@ class Mesh:
 
     def _on_hello(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         peer = self._peers[peer_id]
-        if peer.hello is not None:
-            return
+        if peer.hello is None and not peer.deciding:
+            peer.deciding = True
+            self._hub.tasks.spawn(self._decide(peer_id, peer, fields), "admission")
+
+    async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
+        """Admit a peer or part from it; what it says meanwhile waits for the decision."""
         try:
-            hello = admit_hello(self.greeter, self.capabilities.keys(), peer_id, fields)
-        except SignatureRefusedError as error:
-            _LOGGER.warning("Refused %s: %s", peer_id, error)
-            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "refuse peer")
-            return
+            hello = await admit_hello(self.greeter, self.capabilities.keys(), peer_id, fields)
         except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
+            self._redialler.leave(peer_id)
             _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
-            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "leave peer")
+            reason = str(error)
+        except HubError as error:
+            # It is not admitted, or the store that would say so can't be asked.
+            self._visits.refused(peer_id, str(error))
+            reason = str(error)
+        except (KeyError, TypeError, ValueError) as error:
+            self._visits.refused(peer_id, f"it sent a malformed hello: {error!r}")
+            reason = "its hello is malformed"
+        else:
+            if self._peers.get(peer_id) is peer:
+                peer.hello = hello
+                self._visits.arrived(peer_id, hello.name)
+                self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
+                self.received(peer_id, peer.take_early())
             return
-        peer.hello = hello
-        _LOGGER.info("%s (%s) is here", hello.name, peer_id)
-        self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
+        if self._peers.get(peer_id) is peer:
+            await self.disconnect(peer_id, reason)
 
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:
