@@ -179,8 +179,16 @@ class LocalSwarm:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that nobody else is given within the next minute.
+
+    The system keeps the port of a connection that was ended here (TIME_WAIT): it gives it to
+    nobody who asks for any port, only to a server that names it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()
+            # The end that closes first is the one that waits, and it must have been heard.
+            client.recv(1)
         return port
