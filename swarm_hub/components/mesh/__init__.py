@@ -20,7 +20,13 @@ from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import Mesh
 from swarm_hub.components.mesh.transfer import Readable
-from swarm_hub.components.mesh.transport import Message, Transport, TransportLimits
+from swarm_hub.components.mesh.transport import (
+    PROVIDED_MAX,
+    Message,
+    Provider,
+    Transport,
+    TransportLimits,
+)
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError, SetupError
@@ -29,6 +35,7 @@ from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
     "MESH",
+    "PROVIDED_MAX",
     "TICKET",
     "Greeter",
     "Hello",
@@ -36,6 +43,7 @@ __all__ = [
     "Message",
     "PeerDown",
     "PeerUp",
+    "Provider",
     "Readable",
     "decode_messages",
     "encode_message",

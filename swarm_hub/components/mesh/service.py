@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.blob_routes import BlobRoutes
 from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
 from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import PeerAddress
@@ -61,7 +62,10 @@ class Mesh:
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
+        # Whether to stay connected to a peer that neither gives this hub work nor takes any.
+        self.is_companion: Callable[[Hello], bool] = lambda _hello: False
         self.exchange = BlobExchange(self, hub.tasks)
+        self.routes = BlobRoutes(self._transports)
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
         self.on("hello", self._on_hello)
@@ -301,7 +305,9 @@ class Mesh:
         if peer.hello is not None:
             return
         try:
-            hello = admit_hello(self.greeter, self.capabilities.keys(), peer_id, fields)
+            hello = admit_hello(
+                self.greeter, self.capabilities.keys(), peer_id, fields, self.is_companion
+            )
         except SignatureRefusedError as error:
             _LOGGER.warning("Refused %s: %s", peer_id, error)
             self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "refuse peer")
