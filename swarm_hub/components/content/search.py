@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Final
 
 from swarm_hub.components.content.library import HAVE
-from swarm_hub.components.mesh import Mesh, PeerUp, Provider
+from swarm_hub.components.mesh import Mesh, PeerGone, PeerUp, Provider
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError
 
@@ -19,8 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 _ASKED_MAX: Final = 32
 _ASK_TIMEOUT_S: Final = 3.0
 _REACH_TIMEOUT_S: Final = 5.0
-# A transfer may take so long at least, and no longer than at this rate.
-_TRANSFER_MIN_S: Final = 30.0
+# So many may turn out to be wrong; each has this long, and longer only for what is large.
+_TRIES_MAX: Final = 8
+_TRANSFER_MIN_S: Final = 10.0
 _SLOWEST_BYTES_PER_S: Final = 256 * 1024
 _AT_ONCE: Final = 2
 
@@ -43,10 +44,12 @@ class Search:
     async def fetch(self, sha: str) -> bytes:
         """Return the bytes with that hash; raises NotFound in bounded time."""
         problems: list[str] = []
-        asked = 0
+        asked = tries = 0
         async for offers in self._rounds(sha):
             asked += len(offers)
             for peer_id, size_bytes in _sound(offers, self._max_bytes, problems):
+                if (tries := tries + 1) > _TRIES_MAX:
+                    break
                 try:
                     async with self._transfers, asyncio.timeout(_allowed_s(size_bytes)):
                         return await self._mesh.fetch(peer_id, sha, size_bytes)
@@ -102,7 +105,7 @@ class Search:
         try:
             return await self._ask(peer_id, sha)
         except MeshError as error:
-            if peer_id in self._mesh.peers():
+            if peer_id in self._mesh.peers() and not isinstance(error, PeerGone):
                 raise
             raise MeshError(
                 f"{peer_id} left at once; is this hub's key in its signer: trust?"
@@ -120,7 +123,7 @@ async def _answers(asking: Iterable[Awaitable[_Offer]]) -> list[_Offer | MeshErr
 
 
 def _sound(answers: list[_Offer | MeshError], max_bytes: int, problems: list[str]) -> list[_Offer]:
-    """Return the offers worth trying, and add why others are not."""
+    """Return the offers worth trying, the cheapest to disprove first; add why others are not."""
     offers: list[_Offer] = []
     for answer in answers:
         if isinstance(answer, MeshError):
@@ -129,7 +132,7 @@ def _sound(answers: list[_Offer | MeshError], max_bytes: int, problems: list[str
             problems.append(f"{answer[0]} has {answer[1]} bytes, content: max is {max_bytes} bytes")
         else:
             offers.append(answer)
-    return offers
+    return sorted(offers, key=lambda offer: offer[1])
 
 
 def _allowed_s(size_bytes: int) -> float:

@@ -23,6 +23,7 @@ from swarm_hub.components.mesh.transfer import Readable
 from swarm_hub.components.mesh.transport import (
     PROVIDED_MAX,
     Message,
+    PeerGone,
     Provider,
     Transport,
     TransportLimits,
@@ -42,6 +43,7 @@ __all__ = [
     "Mesh",
     "Message",
     "PeerDown",
+    "PeerGone",
     "PeerUp",
     "Provider",
     "Readable",

@@ -16,7 +16,7 @@ from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 
-from swarm_hub.components.mesh.content_dht import make_dht
+from swarm_hub.components.mesh.content_dht import ask_for_providers, make_dht
 from swarm_hub.components.mesh.identity import PeerAddress, hearsay_address, is_peer_id
 from swarm_hub.components.mesh.transport import PROVIDED_MAX, PROVIDERS_MAX, Provider
 from swarm_hub.exceptions import MeshError
@@ -108,7 +108,7 @@ class ContentRouting:
                         found[provider.peer_id] = provider
 
         async def ask(peer: ID) -> list[ID]:
-            infos, closer = await self._records._get_providers_from_peer_with_closers(peer, key)
+            infos, closer = await ask_for_providers(self._host, peer, key)
             take(infos)
             return closer
 
@@ -144,8 +144,8 @@ class ContentRouting:
     async def _takes_part(self, peer: ID) -> bool:
         try:
             with trio.fail_after(_ASK_TIMEOUT_S):
-                stream = await self._host.new_stream(peer)
-                await stream.close()
+                # With a question both tell where they are, signed, so that others can be told.
+                await ask_for_providers(self._host, peer, self._host.get_id().to_bytes())
         # The library wraps a refusal of the protocol in exceptions of several kinds.
         except Exception:
             return False
@@ -161,7 +161,7 @@ class ContentRouting:
         """Tell the peers that are closest to a key, of those that can be found."""
 
         async def ask(peer: ID) -> list[ID]:
-            _, closer = await self._records._get_providers_from_peer_with_closers(peer, key)
+            _, closer = await ask_for_providers(self._host, peer, key)
             return closer
 
         for peer in await self._walk(key, ask, lambda: False):
@@ -186,10 +186,14 @@ class ContentRouting:
         unreached: set[ID] = set()
 
         async def ask_one(peer: ID) -> None:
-            with trio.move_on_after(_ASK_TIMEOUT_S):
-                for closer in (await ask(peer))[:BUCKET_SIZE]:
-                    if closer not in asked and closer not in unreached:
-                        candidates.append(closer)
+            try:
+                with trio.move_on_after(_ASK_TIMEOUT_S):
+                    for closer in await ask(peer):
+                        if closer not in asked and closer not in unreached:
+                            candidates.append(closer)
+            # A peer that breaks off or answers nonsense has told nothing.
+            except Exception as error:
+                _LOGGER.debug("Peer %s did not say who has a blob: %r", peer, error)
 
         with trio.move_on_after(_WALK_TIMEOUT_S):
             while candidates and len(asked) < _ASKED_MAX and not enough():

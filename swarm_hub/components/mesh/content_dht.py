@@ -11,18 +11,23 @@ from typing import Any, Final
 
 import multiaddr  # type: ignore[import-untyped]
 import trio
+import varint  # type: ignore[import-untyped]
 from libp2p.abc import INetStream
 from libp2p.crypto.keys import PrivateKey
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.kad_dht import kad_dht, provider_store
+from libp2p.kad_dht.common import BUCKET_SIZE
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.kad_dht.provider_store import ProviderStore
+from libp2p.kad_dht.utils import maybe_consume_signed_record
 from libp2p.peer.envelope import Envelope
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.peer.peerstore import PeerStore
+from libp2p.peer.peerstore import PeerStore, env_to_send_in_RPC
 from libp2p.records.validator import NamespacedValidator
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from swarm_hub.components.mesh.transport import PROVIDED_MAX
 from swarm_hub.exceptions import MeshError
@@ -32,6 +37,7 @@ PROTOCOL_ID: Final = TProtocol("/swarm-hub/kad/1.0.0")
 # 0.8.1 reads up to 4 MiB; twenty providers and twenty peers, each with its record, take 20 KB.
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _STREAM_TIMEOUT_S: Final = 30.0
+_CLOSE_TIMEOUT_S: Final = 0.5
 _STREAMS_PER_PEER: Final = 2
 # 0.8.1 takes ten records in ten seconds, and resets the stream that brings the eleventh.
 _RECORDS_PER_10_S: Final = 200
@@ -59,6 +65,38 @@ def make_dht(host: BasicHost, is_live: Callable[[str], bool]) -> tuple[KadDHT, "
     dht.provider_store = BoundedRecords(session_host)
     dht._provider_rate_max = _RECORDS_PER_10_S
     return dht, session_host
+
+
+async def ask_for_providers(
+    host: "SessionHost", peer: ID, key: bytes
+) -> tuple[list[PeerInfo], list[ID]]:
+    """Return whom a peer knows to have a key, and peers closer to it; raises what went wrong.
+
+    0.8.1 has this too, but drops the signed records of the closer peers, without which nobody
+    can tell where they are.
+    """
+    own_record, _ = env_to_send_in_RPC(host)  # type: ignore[arg-type]
+    question = Message(type=Message.GET_PROVIDERS, key=key, senderRecord=own_record)
+    raw = question.SerializeToString()
+    stream = await host.new_stream(peer)
+    try:
+        await stream.write(varint.encode(len(raw)) + raw)
+        answer = Message()
+        answer.ParseFromString(await read_varint_prefixed_bytes_limited(stream, _MESSAGE_MAX_BYTES))
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_TIMEOUT_S):
+            await stream.close()
+    maybe_consume_signed_record(answer, host, peer)  # type: ignore[arg-type]
+    providers = [
+        PeerInfo(ID(each.id), [multiaddr.Multiaddr(address) for address in each.addrs])
+        for each in answer.providerPeers[:BUCKET_SIZE]
+    ]
+    closer: list[ID] = []
+    for each in answer.closerPeers[:BUCKET_SIZE]:
+        closer_id = ID(each.id)
+        if closer_id != host.get_id() and maybe_consume_signed_record(each, host):  # type: ignore[arg-type]
+            closer.append(closer_id)
+    return providers, closer
 
 
 class SessionHost:

@@ -11,7 +11,7 @@ import pytest
 
 from swarm_hub.cli.swarm import free_port
 from swarm_hub.client import ApiError, SwarmClient
-from swarm_hub.components.content import announcer
+from swarm_hub.components.content import announcer, search
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.messages import Result
@@ -290,8 +290,13 @@ async def test_two_gateways_stay_connected_if_both_have_content_and_trust_each_o
     ],
 )
 async def test_a_lying_provider_is_passed_over_for_the_next(
-    swarm: Swarm, modules: Modules, size_bytes: int, body: bytes | None
+    swarm: Swarm,
+    modules: Modules,
+    monkeypatch: pytest.MonkeyPatch,
+    size_bytes: int,
+    body: bytes | None,
 ) -> None:
+    monkeypatch.setattr(search, "_TRANSFER_MIN_S", 1.0)
     await owner(swarm, modules, "c")
     liar = await swarm.gateway("liar", extra=content(swarm, "c"))
     claims(liar, size_bytes, body)
