@@ -16,6 +16,9 @@ IDENTITY_KEY_FILE: Final = "identity.key"
 SIGNER_KEY_FILE: Final = "signer.key"
 ADMIN_TOKEN_FILE: Final = "admin.token"
 TOKENS_FILE: Final = "tokens.json"
+ROTATIONS_FILE: Final = "signer.rotations.json"
+REVOKED_FILE: Final = "revoked_keys.json"
+JOIN_TOKENS_FILE: Final = "join_tokens.json"
 
 DEFAULT_API_PORT: Final = 8470
 DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_API_PORT}"

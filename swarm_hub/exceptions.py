@@ -88,6 +88,10 @@ class MeshError(HubError):
     """The mesh can't listen, dial or deliver."""
 
 
+class JoinLinkError(HubError):
+    """An invitation link can't be read or made."""
+
+
 class SignatureRefusedError(HubError):
     """An envelope or a hello was refused; `code` names the check that failed."""
 

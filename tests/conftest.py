@@ -107,10 +107,12 @@ class Swarm:
         self._running.append(running)
         return running
 
-    async def gateway(self, name: str = "gateway", extra: str = "", **options: Any) -> RunningHub:
+    async def gateway(
+        self, name: str = "gateway", extra: str = "", admission: str = "open", **options: Any
+    ) -> RunningHub:
         """Start a gateway with its API."""
         port = free_port()
-        yaml = f"gateway:\napi: {{port: {port}}}\n{extra}"
+        yaml = f"gateway: {{admission: {admission}}}\napi: {{port: {port}}}\n{extra}"
         return await self.start(name, yaml, port, **options)
 
     async def worker(

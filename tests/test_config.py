@@ -63,8 +63,8 @@ def problems(folder: Path, text: str) -> list[str]:
         ("gateway:\n  redundancy: 3\n",
          "configuration.yaml:2: gateway → redundancy: expected a whole number from 1 to 1, got 3"),
         ("gateway:\n\n  admission: opne\n",
-         "configuration.yaml:3: gateway → admission: expected one of open, got 'opne'; "
-         "did you mean open?"),
+         "configuration.yaml:3: gateway → admission: expected one of open, token, manual, "
+         "got 'opne'; did you mean open?"),
         ("gateway: 5\n",
          "configuration.yaml:1: gateway: expected keys and values below it, each on its own line"),
         ("gateway: [a]\n",

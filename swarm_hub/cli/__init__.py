@@ -16,14 +16,16 @@ _COMMANDS: Final = {
     "run": ("hub", "run_hub", "Run the hub of a configuration directory."),
     "check": ("hub", "check", "Check a configuration directory."),
     "doctor": ("doctor", "doctor", "Look for what would keep a hub from working here."),
-    "key": ("hub", "key", "Show this hub's keys."),
+    "key": ("key", "key", "Show, rotate and revoke signing keys."),
+    "invite": ("invite", "invite", "Make a link with which a device joins this gateway."),
+    "join": ("join", "join", "Make this device a worker of the gateway that invited it."),
     "token": ("token", "token", "Create, list and revoke API tokens."),
     "backup": ("backup", "backup", "Save a hub to one file, also while it runs."),
     "restore": ("backup", "restore", "Bring a configuration directory back from a backup."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show, cancel jobs and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
-    "node": ("nodes", "node", "List, ban and unban nodes."),
+    "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
 }
 

@@ -1,4 +1,4 @@
-"""Commands on a configuration directory: init, run, check, key."""
+"""Commands on a configuration directory: init, run, check."""
 
 import logging
 import platform
@@ -10,61 +10,12 @@ from typing import Final
 
 import click
 
+from swarm_hub.cli.directory import ROLES, configuration, make_directory
 from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
-from swarm_hub.const import (
-    ADMIN_TOKEN_FILE,
-    CONFIG_FILE,
-    IDENTITY_KEY_FILE,
-    SIGNER_KEY_FILE,
-    STORAGE_DIR,
-    TOKENS_FILE,
-)
+from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError, HubError
-from swarm_hub.util.files import load_or_create_key, write_atomic
 
-_ROLES: Final = {
-    "both": """\
-# Takes jobs over REST and gives them to its workers.
-gateway:
-
-# Runs shards itself; a device without a battery ignores the battery rules.
-worker:
-  slots: auto
-  charging_only: true
-
-api:
-  host: 127.0.0.1
-  port: {port}
-""",
-    "gateway": """\
-# Takes jobs over REST and gives them to its workers.
-gateway:
-
-api:
-  host: 127.0.0.1
-  port: {port}
-""",
-    "worker": """\
-# Runs shards for the gateways below; a device without a battery ignores the battery rules.
-worker:
-  slots: auto
-  charging_only: true
-
-signer:
-  trust: {trust}
-""",
-}
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_COMMON: Final = """\
-# Made by `swarm-hub init`. Every key: configuration.yaml.example and docs/components/.
-hub:
-  name: {name}
-
-{role}
-mesh:
-  listen: [{listen}]
-  bootnodes: {bootnodes}
-"""
 
 
 def _dialable(_ctx: object, _option: object, addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,7 +42,7 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
 @click.command()
 @config_option
 @click.option(
-    "--role", type=click.Choice(list(_ROLES)), default="both", show_default=True,
+    "--role", type=click.Choice(list(ROLES)), default="both", show_default=True,
     help="What this device does.",
 )  # fmt: skip
 @click.option("--name", default=lambda: platform.node() or "hub", help="What it is called.")
@@ -131,24 +82,11 @@ def init(
     path = config_dir / CONFIG_FILE
     if path.exists():
         raise HubError(f"{path} exists already; edit it, or choose another directory with -c")
-    try:
-        storage = config_dir / STORAGE_DIR
-        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = _COMMON.format(
-            name=_quoted(name),
-            role=_ROLES[role].format(port=port, trust=_listed(trust)),
-            listen=f"/ip4/0.0.0.0/tcp/{mesh_port}",
-            bootnodes=_listed(bootnode),
-        )
-        write_atomic(path, text.encode())
-        _first_token(storage)
-    except OSError as error:
-        raise HubError(
-            f"{config_dir}: the directory can't be written ({error.strerror}); "
-            "choose another with -c"
-        ) from error
-    load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
-    load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+    text = configuration(
+        "init", role, name,
+        port=port, mesh_port=mesh_port, bootnodes=bootnode, trust=trust,
+    )  # fmt: skip
+    make_directory(config_dir, text)
     note(f"Made {path}")
     note(f"Next: swarm-hub run -c {config_dir}")
 
@@ -198,52 +136,3 @@ def check(config_dir: Path, as_json: bool) -> int:
     else:
         note(f"{config_dir / CONFIG_FILE} is valid; it loads: {', '.join(domains)}")
     return 0
-
-
-@click.group()
-def key() -> None:
-    """Show this hub's keys."""
-
-
-@key.command("show")
-@config_option
-@json_option
-def key_show(config_dir: Path, as_json: bool) -> None:
-    """Show the peer id and the public key that workers name in `signer: trust`."""
-    from nacl.signing import SigningKey
-
-    from swarm_hub.components.mesh.identity import peer_id_from_seed
-    from swarm_hub.models.envelope import key_id
-
-    storage = working_dir(config_dir) / STORAGE_DIR
-    storage.mkdir(mode=0o700, exist_ok=True)
-    identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
-    signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
-    public = bytes(SigningKey(signer).verify_key)
-    shown = {
-        "peer_id": peer_id_from_seed(identity),
-        "public_key": public.hex(),
-        "kid": key_id(public),
-    }
-    if as_json:
-        print_json(shown)
-        return
-    for name, value in shown.items():
-        click.echo(f"{name:11} {value}")
-
-
-def _first_token(storage: Path) -> None:
-    from swarm_hub.helpers.tokens import TokenFile
-
-    _, secret = TokenFile(storage / TOKENS_FILE).create("admin", "admin", time.time())
-    write_atomic(storage / ADMIN_TOKEN_FILE, f"{secret}\n".encode(), mode=0o600)
-
-
-def _listed(texts: tuple[str, ...]) -> str:
-    return "[" + ", ".join(_quoted(text) for text in texts) + "]"
-
-
-def _quoted(text: str) -> str:
-    """Return text as a YAML scalar in quotes, whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'"{escaped}"'

@@ -92,7 +92,9 @@ class LocalSwarm:
         tokens = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE)
         _, hub.token = tokens.create("local", "admin", time.time())
         self._configure(
-            hub, f"gateway:\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}", bootnodes="[]"
+            hub,
+            f"gateway: {{admission: open}}\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}",
+            bootnodes="[]",
         )
         hub.start()
         return hub

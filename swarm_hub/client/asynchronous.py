@@ -159,11 +159,55 @@ class SwarmClient:
         return found
 
     async def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
-        """Do `ban` or `unban` to a node."""
+        """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
+
+        `ban` takes `reason` and `for_s` (seconds, None for ever), `drain` a `reason`.
+        """
         answer: dict[str, Any] = await self._json(
             "POST", f"/nodes/{node_id}/{action}", json=content
         )
         return answer
+
+    async def banned_networks(self) -> list[dict[str, Any]]:
+        """Return the networks that are banned, with reason and end."""
+        answer = await self._json("GET", "/networks")
+        found: list[dict[str, Any]] = answer["networks"]
+        return found
+
+    async def ban_network(
+        self, network: str, *, reason: str = "", for_s: float | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        """Refuse every address of a range such as 10.1.0.0/16; returns the ban.
+
+        One that the gateway itself is in is banned only with `force`.
+        """
+        content = {"network": network, "reason": reason, "for_s": for_s, "force": force}
+        answer: dict[str, Any] = await self._json("POST", "/networks/ban", json=content)
+        return answer
+
+    async def unban_network(self, network: str) -> None:
+        """Let a network in again."""
+        await self._json("POST", "/networks/unban", json={"network": network})
+
+    async def approve(self, node_id: str) -> dict[str, Any]:
+        """Admit a node that waits for it, or that is still to come."""
+        return await self.node_action(node_id, "approve")
+
+    async def invite(self, expires_s: float, addresses: Sequence[str] = ()) -> dict[str, Any]:
+        """Make an invitation; returns it with its `link`, which admits one node."""
+        content = {"expires_s": expires_s, "addresses": list(addresses)}
+        answer: dict[str, Any] = await self._json("POST", "/invites", json=content)
+        return answer
+
+    async def invites(self) -> list[dict[str, Any]]:
+        """Return the invitations that are kept."""
+        answer = await self._json("GET", "/invites")
+        found: list[dict[str, Any]] = answer["invites"]
+        return found
+
+    async def revoke_invite(self, invite_id: str) -> None:
+        """Remove an invitation; who was admitted by it stays."""
+        await self._json("DELETE", f"/invites/{invite_id}")
 
     async def health(self) -> dict[str, Any]:
         """Return how the hub is."""

@@ -72,6 +72,22 @@ class BlockingSwarmClient:
         """Return every node the gateway has met."""
         return self._run(self._client.nodes())
 
+    def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
+        """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it."""
+        return self._run(self._client.node_action(node_id, action, **content))
+
+    def banned_networks(self) -> list[dict[str, Any]]:
+        """Return the networks that are banned, with reason and end."""
+        return self._run(self._client.banned_networks())
+
+    def ban_network(self, network: str, **content: Any) -> dict[str, Any]:
+        """Refuse every address of a range such as 10.1.0.0/16; returns the ban."""
+        return self._run(self._client.ban_network(network, **content))
+
+    def unban_network(self, network: str) -> None:
+        """Let a network in again."""
+        self._run(self._client.unban_network(network))
+
     def health(self) -> dict[str, Any]:
         """Return how the hub is."""
         return self._run(self._client.health())

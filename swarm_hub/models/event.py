@@ -22,6 +22,10 @@ class EventType(StrEnum):
     NODE_DOWN = "node_down"
     NODE_BANNED = "node_banned"
     NODE_UNBANNED = "node_unbanned"
+    NETWORK_BANNED = "network_banned"
+    NETWORK_UNBANNED = "network_unbanned"
+    NODE_DRAINED = "node_drained"
+    NODE_UNDRAINED = "node_undrained"
     COMPONENT_FAILED = "component_failed"
 
 

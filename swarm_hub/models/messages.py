@@ -15,6 +15,8 @@ RESULT: Final = "result"
 RESULT_ACK: Final = "result_ack"
 CANCEL: Final = "cancel"
 DRAIN: Final = "drain"
+ROTATED: Final = "rotated"
+REVOKED: Final = "revoked"
 
 _ID_MAX: Final = 80
 _TEXT_MAX: Final = 8192

@@ -1,15 +1,19 @@
 """What a user hands in, before anything is checked or stored."""
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
+
+from swarm_hub.models.blob import SpooledBlob
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetPart:
-    """One uploaded file of a dataset."""
+    """One uploaded file of a dataset; a large one is on disk already, and mapped from there."""
 
     name: str
-    body: bytes
+    body: bytes | mmap.mmap
+    spooled: SpooledBlob | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A file is written to a temporary name, fsynced and renamed, and its directory fs
 row that names it commits; so a crash leaves at most an orphan, which the sweep removes.
 """
 
+import errno
 import mmap
 import threading
 import time
@@ -12,12 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from swarm_hub.exceptions import StoreError, StoreFullError, StoreUnavailableError
 from swarm_hub.storage.backup_lock import files_removable
 from swarm_hub.util.files import sync_directory, sync_file, write_atomic
 from swarm_hub.util.hashing import sha256_hex
 
 # A file put this recently is not deleted, whatever the rows say.
 _TOUCHED_FOR_S: Final = 120.0
+
+
+def store_error(path: Path, error: OSError) -> StoreError:
+    """Return what an error of the disk means to whoever stores something."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError(f"{path}: no space left on the disk")
+    return StoreUnavailableError(f"{path}: {error.strerror}")
 
 
 class BlobFiles:
@@ -43,6 +52,22 @@ class BlobFiles:
             write_atomic(path, data, durable=durable)
         if durable:
             self._sync(path, written=not known)
+
+    def adopt(self, sha: str, path: Path, *, durable: bool) -> None:
+        """Make a file that has the bytes of a blob the blob's, unless it is there already."""
+        target = self.path(sha)
+        with self._lock:
+            self._touched[sha] = time.monotonic()
+            known = target.is_file() and target.stat().st_size == path.stat().st_size
+        if not known:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if durable:
+                sync_file(path)
+            path.replace(target)
+            if durable:
+                sync_directory(target.parent)
+        if durable:
+            self._sync(target, written=not known)
 
     def get(self, sha: str) -> bytes | None:
         """Return the bytes of a file, whatever they are; None where there is none."""

@@ -1,11 +1,10 @@
 """Blobs: bytes under their SHA-256, small ones in their row, larger ones outside it."""
 
 import asyncio
-import errno
 import mmap
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +12,17 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
-from swarm_hub.exceptions import StoreError, StoreFullError, StoreUnavailableError
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.blob import SpooledBlob
 from swarm_hub.storage import blob_chunks, schema
-from swarm_hub.storage.blob_files import BlobFiles
+from swarm_hub.storage.blob_files import BlobFiles, store_error
 from swarm_hub.storage.database import Database
+from swarm_hub.storage.spool import Spool, SpoolFolder
 from swarm_hub.storage.write import Write
 from swarm_hub.util.hashing import sha256_hex
+
+# No blob's folder: those have two digits.
+SPOOL_DIR: Final = "incoming"
 
 _INSERT = insert(schema.blobs)
 _REMEMBER: Final = _INSERT.on_conflict_do_update(
@@ -32,6 +36,7 @@ class BlobStore:
 
     def __init__(self, directory: Path, database: Database) -> None:
         self._files = BlobFiles(directory)
+        self._spools = SpoolFolder(directory / SPOOL_DIR)
         self._database = database
 
     async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
@@ -46,6 +51,22 @@ class BlobStore:
             await self._put_large(sha, data, durable)
         row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
         return sha, Write(_REMEMBER, [row])
+
+    def spool(self) -> AbstractContextManager[Spool]:
+        """Give a file to write a large upload to as it comes; `adopt` keeps it. StoreError."""
+        return self._spools.spool()
+
+    async def adopt(self, spooled: SpooledBlob, now: float) -> Write:
+        """Make a finished spool a blob on disk; returns the row to commit, as `put` does."""
+        sha, path = spooled.sha, spooled.path
+        shared = self._database.shared
+        if shared:
+            data = await asyncio.to_thread(path.read_bytes)
+            await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
+        with self._disk_errors(sha):
+            await asyncio.to_thread(self._files.adopt, sha, path, durable=not shared)
+        row = {"sha": sha, "size_bytes": spooled.size_bytes, "last_ref": now, "body": None}
+        return Write(_REMEMBER, [row])
 
     async def get(self, sha: str) -> bytes | None:
         """Return the bytes, verified against their name; None where there are none.
@@ -122,14 +143,15 @@ class BlobStore:
         if self._database.shared:
             await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
             durable = False
-        try:
+        with self._disk_errors(sha):
             await asyncio.to_thread(self._files.put, sha, data, durable=durable)
+
+    @contextmanager
+    def _disk_errors(self, sha: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFullError(
-                    f"{self._files.path(sha)}: no space left on the disk"
-                ) from error
-            raise StoreUnavailableError(f"{self._files.path(sha)}: {error.strerror}") from error
+            raise store_error(self._files.path(sha), error) from error
 
     async def _from_chunks(self, sha: str) -> bytes | None:
         data = await self._database.read(lambda connection: blob_chunks.get(connection, sha))

@@ -10,6 +10,9 @@ from swarm_hub.const import (
     CONFIG_FILE,
     CUSTOM_COMPONENTS_DIR,
     DATABASE_MADE_FILE,
+    JOIN_TOKENS_FILE,
+    REVOKED_FILE,
+    ROTATIONS_FILE,
     STORAGE_DIR,
     TOKENS_FILE,
 )
@@ -20,7 +23,14 @@ BLOBS_DIR: Final = "blobs"
 DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".damaged")
 REPLACED_PREFIX: Final = "replaced."
 YAML_SUFFIXES: Final = (".yaml", ".yml")
-TOKEN_FILES: Final = (TOKENS_FILE, ADMIN_TOKEN_FILE)
+# What belongs to the keys and tokens, beside the keys themselves.
+TOKEN_FILES: Final = (
+    TOKENS_FILE,
+    ADMIN_TOKEN_FILE,
+    JOIN_TOKENS_FILE,
+    REVOKED_FILE,
+    ROTATIONS_FILE,
+)
 
 
 def configuration_files(config_dir: Path) -> list[str]:

@@ -31,6 +31,12 @@ _BAN: Final = (
     )
 )
 
+_DRAIN: Final = (
+    update(_T)
+    .where(_T.c.peer_id == bindparam("b_peer_id"))
+    .values(drain_reason=bindparam("b_reason"))
+)
+
 
 def see(peer_id: str, name: str, kid: str | None, public_key: bytes | None, now: float) -> Write:
     """Return the row of a node that was just admitted."""
@@ -59,6 +65,11 @@ def ban(peer_id: str, reason: str, now: float, until: float | None) -> list[Writ
 def unban(peer_id: str) -> Write:
     """Return the write that lifts a ban."""
     return Write(_BAN, [{"b_peer_id": peer_id, "b_at": None, "b_reason": None, "b_until": None}])
+
+
+def drain(peer_id: str, reason: str | None) -> Write:
+    """Return the write that keeps a node from getting work; None gives it work again."""
+    return Write(_DRAIN, [{"b_peer_id": peer_id, "b_reason": reason}])
 
 
 def all_nodes(connection: Connection) -> list[NodeRecord]:

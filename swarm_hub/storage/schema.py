@@ -211,9 +211,17 @@ banned_networks: Final = _table(
 revoked_keys: Final = _table(
     "revoked_keys",
     Column("kid", Text, primary_key=True),
-    Column("public_key", LargeBinary, nullable=False),
     Column("revoked_at", _DOUBLE, nullable=False),
     Column("reason", Text, nullable=False),
+    rowid=False,
+)
+
+# By which signed words a trusted key has become another; a key has one successor.
+key_rotations: Final = _table(
+    "key_rotations",
+    Column("kid", Text, primary_key=True),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
     rowid=False,
 )
 

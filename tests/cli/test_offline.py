@@ -108,8 +108,67 @@ def test_key_show_is_the_same_each_time(run: Run, tmp_path: Path) -> None:
     first = run("key", "show", "-c", tmp_path)
     assert first.out == run("key", "show", "-c", tmp_path).out
     shown = json.loads(run("key", "show", "-c", tmp_path, "--json").out)
-    assert set(shown) == {"peer_id", "public_key", "kid"}
-    assert all(value in first.out for value in shown.values())
+    assert set(shown) == {"peer_id", "public_key", "kid", "overlapping", "revoked"}
+    assert all(shown[name] in first.out for name in ("peer_id", "public_key", "kid"))
+
+
+def test_a_key_is_rotated_and_the_old_one_revoked(run: Run, tmp_path: Path) -> None:
+    here = ("-c", tmp_path)
+    run("init", *here)
+    before = json.loads(run("key", "show", *here, "--json").out)
+    own = run("key", "revoke", before["kid"], *here)
+    assert (own.code, "first make another: swarm-hub key rotate" in own.err) == (1, True)
+    made = json.loads(run("key", "rotate", "--overlap", "2d", "--json", *here).out)
+    assert made["old_kid"] == before["kid"]
+    assert (tmp_path / ".storage" / "signer.key").stat().st_mode & 0o077 == 0
+    assert run("key", "revoke", before["kid"], "--reason", "lost", *here).code == 0
+    # By the whole key too, and once is enough.
+    again = run("key", "revoke", before["public_key"], *here)
+    assert (again.code, "is revoked already" in again.err) == (0, True)
+    after = json.loads(run("key", "show", *here, "--json").out)
+    assert after["peer_id"] == before["peer_id"]
+    assert (after["kid"], after["public_key"]) == (made["kid"], made["public_key"])
+    assert after["overlapping"] == [{"kid": before["kid"], "until": made["until"]}]
+    assert [(each["kid"], each["reason"]) for each in after["revoked"]] == [(before["kid"], "lost")]
+    shown = run("key", "show", *here).out
+    assert f"overlapping {before['kid']} until" in shown
+    assert shown.rstrip().endswith("lost")
+    # A backup has all of it.
+    backup = run("backup", *here)
+    assert backup.code == 0, backup.err
+    assert run("restore", backup.out.strip(), "-c", tmp_path / "again").code == 0
+    assert run("key", "show", "-c", tmp_path / "again").out == shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rotate", "--overlap", "soon"],
+        ["rotate", "--overlap", "91d"],
+        ["revoke", "12345"],
+        ["revoke", "g" * 16],
+        ["revoke", "0" * 16, "--reason", "x" * 65],
+    ],
+)
+def test_a_key_command_that_makes_no_sense_is_exit_code_2(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    run("init", "-c", tmp_path)
+    before = run("key", "show", "-c", tmp_path).out
+    assert run("key", *arguments, "-c", tmp_path).code == 2
+    assert run("key", "show", "-c", tmp_path).out == before
+
+
+def test_a_rotation_that_was_cut_short_leaves_the_old_key(run: Run, tmp_path: Path) -> None:
+    """The word is on disk, the key it leads to was not written."""
+    run("init", "-c", tmp_path)
+    before = run("key", "show", "-c", tmp_path).out
+    key = (tmp_path / ".storage" / "signer.key").read_bytes()
+    assert run("key", "rotate", "-c", tmp_path).code == 0
+    (tmp_path / ".storage" / "signer.key").write_bytes(key)
+    assert run("key", "show", "-c", tmp_path).out == before
+    assert run("key", "rotate", "-c", tmp_path).code == 0
+    assert run("key", "show", "-c", tmp_path).out.count("overlapping") == 1
 
 
 @pytest.mark.parametrize("command", ["run", "key show", "token list"])

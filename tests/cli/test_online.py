@@ -203,7 +203,8 @@ async def test_a_hub_that_goes_away_while_it_is_watched_is_waited_for(
     watching = asyncio.create_task(run_beside("job", "watch", job, "-c", gateway.folder))
     await swarm.stop(gateway)
     again = await swarm.start(
-        "gateway", f"gateway:\napi: {{port: {gateway.url.rpartition(':')[2]}}}\n"
+        "gateway",
+        f"gateway: {{admission: open}}\napi: {{port: {gateway.url.rpartition(':')[2]}}}\n",
     )
     (again.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
     await swarm.worker("worker")

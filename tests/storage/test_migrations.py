@@ -7,14 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from psycopg import sql
+from sqlalchemy import Connection, text
 
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job import JobState
-from swarm_hub.storage import Store, inbox, jobs, leases, recovery, schema
+from swarm_hub.storage import Store, inbox, jobs, leases, nodes, recovery, schema
 from swarm_hub.util.clock import Clock
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -83,6 +85,70 @@ async def test_an_upgrade_keeps_every_row(tmp_path: Path, revision: str) -> None
     assert (done.result.assignment_id, done.result.body) == ("01KAOTHER.2.1", b"y")
     assert store.last_seq == 8
     await store.close()
+
+
+async def test_nodes_that_were_met_before_there_was_admission_stay_admitted(
+    tmp_path: Path,
+) -> None:
+    path = old_database(tmp_path, "0002")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "INSERT INTO nodes (peer_id, name, kid, public_key, first_seen, last_seen) "
+            "VALUES ('12D3KooWmet', 'tablet', 'kid', x'00', 1, 1), "
+            "('12D3KooWbanned', '', NULL, NULL, 1, 1)"
+        )
+        database.commit()
+    store = await opened(path)
+    found = {node.peer_id: node.admission for node in await store.read(nodes.all_nodes)}
+    assert found["12D3KooWmet"] == "approved"
+    assert found["12D3KooWbanned"] is None
+    await store.close()
+
+
+async def test_a_postgresql_of_schema_0002_is_upgraded_too(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """There is no dump of one: what 0003 added is taken away from a new one."""
+
+    async def described() -> Any:
+        store = Store.at(postgres_url, tmp_path, Clock())
+        await store.open()
+        try:
+            return await store.read(pg_schema)
+        finally:
+            await store.close()
+
+    new = await described()
+    with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
+        for table in ("invites", "banned_networks", "revoked_keys", "key_rotations"):
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+        connection.execute("ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason")
+        connection.execute(
+            "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
+            "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"
+        )
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    assert await described() == new
+    with closing(psycopg.connect(postgres_url)) as connection:
+        rows = connection.execute("SELECT name, admission FROM nodes").fetchall()
+        assert rows == [("tablet", "approved")]
+        stored = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        assert stored == [(schema.HEAD,)]
+
+
+def pg_schema(connection: Connection) -> Any:
+    """Return every column, key and index of a PostgreSQL, and what differs from the models."""
+    columns = connection.execute(
+        text(
+            "SELECT table_name, column_name, data_type, is_nullable, column_default "
+            "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+        )
+    ).all()
+    indexes = connection.execute(
+        text("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexdef")
+    ).all()
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    return columns, indexes, compare_metadata(context, schema.metadata)
 
 
 async def test_the_database_as_it_was_is_kept_beside(tmp_path: Path) -> None:

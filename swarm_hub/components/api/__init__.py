@@ -4,14 +4,32 @@ from dataclasses import dataclass
 
 import voluptuous as vol
 
-from swarm_hub.components.api.ports import JOBS, NODES, JobsPort, NodesPort
+from swarm_hub.components.api.ports import (
+    INVITES,
+    JOBS,
+    NETWORKS,
+    NODES,
+    InvitesPort,
+    JobsPort,
+    NetworksPort,
+    NodesPort,
+)
 from swarm_hub.components.api.server import ApiServer
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
 
-__all__ = ["JOBS", "NODES", "JobsPort", "NodesPort"]
+__all__ = [
+    "INVITES",
+    "JOBS",
+    "NETWORKS",
+    "NODES",
+    "InvitesPort",
+    "JobsPort",
+    "NetworksPort",
+    "NodesPort",
+]
 
 
 @dataclass(frozen=True, slots=True)

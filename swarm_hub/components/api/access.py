@@ -11,7 +11,7 @@ TOKEN: Final = web.RequestKey("token", Token)
 
 # The scope a route needs, by method; a route that needs another says so in its handler.
 _SCOPE_BY_METHOD: Final = {"GET": "read", "HEAD": "read", "POST": "submit", "DELETE": "submit"}
-_ADMIN_PREFIXES: Final = ("/api/v1/nodes",)
+_ADMIN_PREFIXES: Final = ("/api/v1/nodes", "/api/v1/networks", "/api/v1/invites")
 # The websocket authenticates with its first message (facts: Home Assistant's protocol).
 _OPEN_PATHS: Final = ("/api/websocket",)
 

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from contextlib import ExitStack
 from typing import Any, Final
 
 from aiohttp import BodyPartReader, web
@@ -19,6 +20,7 @@ _STATUS_CODES: Final = {"queued": 202, "running": 206}
 _WAIT_MAX_S: Final = 60
 _PARTS_MAX: Final = 10_000
 _CHUNK_BYTES: Final = 256 * 1024
+_SPOOLED_BYTES: Final = 1024 * 1024
 _PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
@@ -62,9 +64,12 @@ class _JobViews:
         # `request.content_type` parses the header with the email package, at 0.5 ms a request.
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type == "multipart/form-data":
-            submission = await self._read_multipart(request, key)
+            with ExitStack() as spools:
+                submission = await self._read_multipart(request, key, spools)
+                submitted = await jobs.submit(submission)
         elif media_type == "application/json":
             submission = _read_json(await request.read(), request[TOKEN].id, key)
+            submitted = await jobs.submit(submission)
         else:
             raise RequestError(
                 415,
@@ -72,7 +77,6 @@ class _JobViews:
                 "send multipart/form-data (module, dataset, spec) or application/json "
                 "(wasm_base64, dataset, spec)",
             )
-        submitted = await jobs.submit(submission)
         base = f"/api/v1/jobs/{submitted.job_id}"
         response = json_response(
             {
@@ -112,7 +116,9 @@ class _JobViews:
         found = await self._jobs.story(request.match_info["job_id"], after, limit)
         return json_response({"events": [event_json(event) for event in found]})
 
-    async def _read_multipart(self, request: web.Request, key: str | None) -> Submission:
+    async def _read_multipart(
+        self, request: web.Request, key: str | None, spools: ExitStack
+    ) -> Submission:
         module, spec = b"", b"{}"
         parts: list[DatasetPart] = []
         left = self._request_max_bytes
@@ -120,15 +126,17 @@ class _JobViews:
             async for part in await request.multipart():
                 if not isinstance(part, BodyPartReader):
                     raise RequestError(400, "bad_multipart", "nested multipart is not taken")
-                body = await _read_part(part, left)
-                left -= len(body)
                 name, filename = _names(part)
                 if name == "module":
-                    module = body
+                    module = await _read_part(part, left)
+                    left -= len(module)
                 elif name == "spec":
-                    spec = body
+                    spec = await _read_part(part, left)
+                    left -= len(spec)
                 elif name == "dataset":
-                    parts.append(DatasetPart(filename, body))
+                    dataset = await self._read_dataset(part, filename, left, spools)
+                    parts.append(dataset)
+                    left -= len(dataset.body)
                 else:
                     raise RequestError(
                         400,
@@ -140,6 +148,27 @@ class _JobViews:
         except ValueError as error:
             raise RequestError(400, "bad_multipart", f"not valid multipart: {error}") from None
         return Submission(module, tuple(parts), None, spec, request[TOKEN].id, key)
+
+    async def _read_dataset(
+        self, part: BodyPartReader, filename: str, left: int, spools: ExitStack
+    ) -> DatasetPart:
+        """Read an uploaded file; beyond 1 MiB it goes to disk as it comes."""
+        start = bytearray()
+        while chunk := await part.read_chunk(_CHUNK_BYTES):
+            start += chunk
+            if len(start) > min(left, _SPOOLED_BYTES):
+                break
+        else:
+            return DatasetPart(filename, bytes(start))
+        spool = spools.enter_context(self._hub.store.blobs.spool())
+        chunk = bytes(start)
+        while chunk:
+            await spool.write(chunk)
+            if spool.size_bytes > left:
+                raise _too_large()
+            chunk = await part.read_chunk(_CHUNK_BYTES)
+        spooled = await spool.finish()
+        return DatasetPart(filename, spool.mapped(), spooled)
 
 
 def _names(part: BodyPartReader) -> tuple[str, str]:
@@ -157,10 +186,12 @@ async def _read_part(part: BodyPartReader, left: int) -> bytes:
     while chunk := await part.read_chunk(_CHUNK_BYTES):
         body += chunk
         if len(body) > left:
-            raise RequestError(
-                413, "request_too_large", "the request is too large (see api: request)"
-            )
+            raise _too_large()
     return bytes(body)
+
+
+def _too_large() -> RequestError:
+    return RequestError(413, "request_too_large", "the request is too large (see api: request)")
 
 
 def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:

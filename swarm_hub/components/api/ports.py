@@ -1,5 +1,6 @@
 """What the API serves: components offer these services, the API knows nothing else of them."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from swarm_hub.core import HubKey
@@ -38,15 +39,54 @@ class NodesPort(Protocol):
     async def list(self) -> list[dict[str, Any]]:
         """Return every node."""
 
-    async def ban(self, node_id: str, reason: str) -> None:
-        """Ban a node."""
+    async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
+        """Ban a node, for ever or for so long; returns it."""
 
     async def unban(self, node_id: str) -> None:
         """Lift a ban."""
+
+    async def drain(self, node_id: str, reason: str) -> dict[str, Any]:
+        """Keep a node from new work; returns it."""
+
+    async def undrain(self, node_id: str) -> dict[str, Any]:
+        """Give a node work again; returns it."""
+
+    async def approve(self, node_id: str) -> None:
+        """Admit a node that waits."""
 
     def counts(self) -> dict[str, int]:
         """Return how many nodes and slots are connected."""
 
 
+class NetworksPort(Protocol):
+    """Banned networks; every call may raise RequestError."""
+
+    async def banned(self) -> list[dict[str, Any]]:
+        """Return the networks that are banned."""
+
+    async def ban(
+        self, network: str, reason: str, for_s: float | None, *, force: bool
+    ) -> dict[str, Any]:
+        """Ban a network, with `force` also one that this hub is in; returns the ban."""
+
+    async def unban(self, network: str) -> None:
+        """Lift the ban of a network."""
+
+
+class InvitesPort(Protocol):
+    """Invitations of new nodes; every call may raise RequestError."""
+
+    async def create(self, expires_s: float, addresses: Sequence[str]) -> dict[str, Any]:
+        """Make an invitation and return it with its link."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every invitation that is kept."""
+
+    async def revoke(self, invite_id: str) -> None:
+        """Remove an invitation."""
+
+
 JOBS: Final = HubKey[JobsPort]("jobs")
 NODES: Final = HubKey[NodesPort]("nodes")
+NETWORKS: Final = HubKey[NetworksPort]("networks")
+INVITES: Final = HubKey[InvitesPort]("invites")

@@ -4,21 +4,25 @@ from dataclasses import dataclass
 
 import voluptuous as vol
 
-from swarm_hub.components.api import JOBS, NODES
+from swarm_hub.components.api import INVITES, JOBS, NETWORKS, NODES
 from swarm_hub.components.gateway.answers import Answers
 from swarm_hub.components.gateway.dispatcher import Dispatcher
+from swarm_hub.components.gateway.drains import Drains
 from swarm_hub.components.gateway.fleet import Fleet
 from swarm_hub.components.gateway.intake import Intake
+from swarm_hub.components.gateway.invitations import Invitations
+from swarm_hub.components.gateway.networks import Networks
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.tenure import Tenure
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
-from swarm_hub.components.signer import SIGNER
+from swarm_hub.components.signer import ADMISSION, SIGNER
 from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.core import Hub
+from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.admission import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class GatewayConfig:
 CONFIG_SCHEMA = cv.section(
     {
         vol.Optional("redundancy", default=1): cv.integer(1, 1),
-        vol.Optional("admission", default="open"): cv.one_of("open"),
+        vol.Optional("admission", default="token"): cv.one_of(*Policy),
         vol.Optional("dataset", default="256MiB"): cv.size,
     },
     GatewayConfig,
@@ -45,14 +49,18 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     mesh, post = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
     mesh.capabilities["gateway"] = {}
+    hub.services[ADMISSION].policy = Policy(config.admission)
     service = JobService(hub)
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     dispatcher = Dispatcher(hub, mesh, post, machine, service.job_changed)
-    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine)
+    drains = await Drains.load(hub, mesh, post)
+    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains)
     intake = Intake(hub, hub.services[SANDBOX], mesh.peer_id, config.dataset, dispatcher.add)
     service.attach(intake, dispatcher, machine)
     hub.services[JOBS] = service
     hub.services[NODES] = fleet
+    hub.services[NETWORKS] = Networks(hub, mesh)
+    hub.services[INVITES] = Invitations(hub, mesh, post)
 
     tenure = Tenure(hub, mesh.peer_id, dispatcher)
     Answers(hub, mesh, post, dispatcher, machine, dispatcher.inputs)
@@ -62,4 +70,5 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         dispatcher.start()
 
     hub.on_start(start)
+    hub.on_stop(StopStage.INTAKE, "gateway", fleet.hold_back)
     return True

@@ -46,11 +46,7 @@ class Answers:
         for fields in batch.of(messages.ACK):
             self._on_ack(batch.peer_id, messages.ids(fields))
         for fields in batch.of(messages.NACK):
-            reason = str(fields.get("reason", ""))[:500]
-            for held in messages.ids(fields):
-                if self._is_assignee(batch.peer_id, held):
-                    _LOGGER.info("%s gave back %s: %s", batch.peer_id, held, reason)
-                    self._dispatcher.rejected(held, reason)
+            self._on_nack(batch.peer_id, messages.ids(fields), str(fields.get("reason", ""))[:500])
         for fields in batch.of(messages.RESULT):
             self._on_result(batch.peer_id, Result.from_wire(fields))
 
@@ -64,6 +60,13 @@ class Answers:
                 unwanted.append(held)
         if unwanted:
             self._post.post(peer_id, messages.CANCEL, {"ids": unwanted})
+
+    def _on_nack(self, peer_id: str, returned: list[str], reason: str) -> None:
+        own = [held for held in returned if self._is_assignee(peer_id, held)]
+        if own:
+            _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), reason)
+        for held in own:
+            self._dispatcher.rejected(held, reason)
 
     def _on_result(self, peer_id: str, result: Result) -> None:
         held = result.assignment_id

@@ -6,6 +6,7 @@ Items of fixed size need no index. For lines every 64th offset is kept, so a mil
 
 import array
 import json
+import mmap
 import re
 import struct
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Measured:
 
     split: Split
     record_bytes: int
-    body: bytes
+    body: bytes | mmap.mmap
     n_items: int
     range_start: int = 0
 
@@ -59,13 +60,13 @@ def measure(
     if split is None and default in (Split.I32, Split.RANGE):
         kind = default
     if kind is Split.RANGE:
-        return _measured_range(values if values is not None else _joined(parts))
+        return _measured_range(values if values is not None else _joined(parts)[:])
     if values is None and kind is Split.I32:
         values = _json_list(parts)
     if values is not None:
         measured = _measured_values(values, kind)
     elif kind is Split.JSON:
-        measured = _measured_values(parse_json(_joined(parts), "dataset"), kind)
+        measured = _measured_values(parse_json(_joined(parts)[:], "dataset"), kind)
     elif kind is Split.FILES:
         measured = _measured_files(parts)
     elif kind is Split.LINES:
@@ -161,36 +162,47 @@ def _file_index(body: Bytes) -> Sequence[int]:
 
 def _json_list(parts: Sequence[DatasetPart]) -> list[Any] | None:
     """Return the numbers of an uploaded JSON list, None for packed numbers."""
-    body = parts[0].body.strip() if len(parts) == 1 else b""
-    if not (body.startswith(b"[") and body.endswith(b"]")):
+    body = parts[0].body if len(parts) == 1 else b""
+    if not (body[:64].lstrip().startswith(b"[") and body[-64:].rstrip().endswith(b"]")):
         return None
     try:
-        found = parse_json(body, "dataset")
+        found = parse_json(body[:], "dataset")
     except RequestError:
         return None
     return found if isinstance(found, list) else None
 
 
-def _joined(parts: Sequence[DatasetPart]) -> bytes:
+def _joined(parts: Sequence[DatasetPart]) -> bytes | mmap.mmap:
     return parts[0].body if len(parts) == 1 else b"".join(part.body for part in parts)
 
 
 def _measured_lines(parts: Sequence[DatasetPart]) -> Measured:
-    bodies = [part.body for part in parts if part.body]
+    bodies = [part.body for part in parts if len(part.body)]
     # A last line without its newline still ends where the next file begins.
-    ended = [body if body.endswith(b"\n") else body + b"\n" for body in bodies[:-1]]
-    body = b"".join([*ended, *bodies[-1:]]) if len(bodies) > 1 else b"".join(bodies)
-    n_lines = body.count(b"\n") + (bool(body) and not body.endswith(b"\n"))
+    ended = [body if _is_ended(body) else body[:] + b"\n" for body in bodies[:-1]]
+    body = bodies[0] if len(bodies) == 1 else b"".join([*ended, *bodies[-1:]])
+    n_lines = _count_newlines(body) + (len(body) > 0 and not _is_ended(body))
     return Measured(Split.LINES, 0, body, n_lines)
+
+
+def _is_ended(body: bytes | mmap.mmap) -> bool:
+    return body[-1:] == b"\n"
+
+
+def _count_newlines(body: bytes | mmap.mmap) -> int:
+    if isinstance(body, bytes):
+        return body.count(b"\n")
+    step = 1024 * 1024
+    return sum(body[start : start + step].count(b"\n") for start in range(0, len(body), step))
 
 
 def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
     sizes = array.array("Q", [len(part.body) for part in parts])
     index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
-    return Measured(Split.FILES, 0, _joined(parts) + index, len(parts))
+    return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts))
 
 
-def _measured_records(body: bytes, kind: Split, record_bytes: int) -> Measured:
+def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -> Measured:
     size = 4 if kind is Split.I32 else record_bytes
     if len(body) % size:
         raise RequestError(

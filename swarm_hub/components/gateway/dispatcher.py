@@ -82,7 +82,9 @@ class Dispatcher:
         """Return an unfinished job of this gateway."""
         return self._jobs.get(job_id)
 
-    async def add(self, job: Job, dataset: bytes, writes: list[Write], queued: NewEvent) -> None:
+    async def add(
+        self, job: Job, dataset: bytes | None, writes: list[Write], queued: NewEvent
+    ) -> None:
         """Take a new job: when this returns `writes` are on disk, with its first assignments.
 
         Raises StoreError when the job can't be stored; then nothing of it is.

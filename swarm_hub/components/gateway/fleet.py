@@ -1,11 +1,12 @@
-"""The nodes of this gateway: who is here, what they can do, who is banned."""
+"""The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
 
 from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
-from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.gateway.drains import Drains
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
 from swarm_hub.components.scheduler import NodeChange, StateMachine
-from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.components.signer import ADMISSION, Batch, SignedPost
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -29,6 +30,7 @@ class Fleet:
         telemetry: TelemetryBoard,
         dispatcher: Dispatcher,
         machine: StateMachine,
+        drains: Drains,
     ) -> None:
         self._hub = hub
         self._mesh = mesh
@@ -38,6 +40,10 @@ class Fleet:
         self._machine = machine
         self._slots: dict[str, int] = {}
         self._refusals: dict[str, str] = {}
+        self._drains = drains
+        # Why no node gets work any more: this gateway is stopping.
+        self._held_back: str | None = None
+        drains.on_change(self._changed)
         hub.bus.listen(PeerUp, self._on_peer_up)
         hub.bus.listen(PeerDown, self._on_peer_down)
         hub.bus.listen(NodeTelemetry, self._on_telemetry)
@@ -49,10 +55,12 @@ class Fleet:
         found = [self._described(record) for record in records]
         return sorted(found, key=lambda node: (node["state"] != "up", node["name"]))
 
-    async def ban(self, node_id: str, reason: str) -> None:
+    async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
         """Ban a node; raises RequestError 404 for one that was never met."""
         await self._known(node_id)
-        await self._mesh.ban(node_id, reason or "banned by an administrator")
+        until = None if for_s is None else self._hub.clock.time() + for_s
+        await self._mesh.ban(node_id, reason or "banned by an administrator", until)
+        return await self._one(node_id)
 
     async def unban(self, node_id: str) -> None:
         """Lift a ban and let the node come back, also with a new signing key."""
@@ -60,25 +68,62 @@ class Fleet:
         self._post.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
+    async def drain(self, node_id: str, reason: str) -> dict[str, Any]:
+        """Keep a node from new work, and have it give back what it has not begun."""
+        await self._known(node_id)
+        await self._drains.drain(node_id, reason or "drained by an administrator")
+        return await self._one(node_id)
+
+    async def undrain(self, node_id: str) -> dict[str, Any]:
+        """Give a node work again."""
+        await self._known(node_id)
+        await self._drains.undrain(node_id)
+        return await self._one(node_id)
+
+    async def hold_back(self) -> None:
+        """Give out nothing more: this gateway stops. What the nodes have, they keep."""
+        self._held_back = "the gateway is stopping"
+        for node_id in self._slots:
+            self._changed(node_id)
+
+    async def approve(self, node_id: str) -> None:
+        """Admit a node from its next try on; raises RequestError 404 for what is no node."""
+        if not is_peer_id(node_id):
+            await self._known(node_id)
+        await self._hub.services[ADMISSION].approve(node_id)
+
     def counts(self) -> dict[str, int]:
         """Return how many nodes are connected and how many slots they have."""
         return {"nodes": len(self._slots), "slots": sum(self._slots.values())}
 
-    async def _known(self, node_id: str) -> None:
-        records = await self._hub.store.read(nodes.all_nodes)
-        if node_id not in {record.peer_id for record in records}:
-            raise RequestError(
-                404, "unknown_node", f"there is no node {node_id}; see: swarm-hub node list"
-            )
+    async def _known(self, node_id: str) -> NodeRecord:
+        for record in await self._hub.store.read(nodes.all_nodes):
+            if record.peer_id == node_id:
+                return record
+        raise RequestError(
+            404, "unknown_node", f"there is no node {node_id}; see: swarm-hub node list"
+        )
+
+    async def _one(self, node_id: str) -> dict[str, Any]:
+        return self._described(await self._known(node_id))
 
     def _described(self, record: NodeRecord) -> dict[str, Any]:
         node_id = record.peer_id
         entry = self._machine.node(node_id)
-        banned = self._mesh.is_banned(node_id)
+        ban = self._mesh.bans.of(node_id)
+        drain_reason = self._drains.reason(node_id)
+        if ban is not None:
+            state = "banned"
+        elif entry is None:
+            state = "pending" if record.admission == "pending" else "down"
+        elif drain_reason is None:
+            state = "up"
+        else:
+            state = "draining" if entry.load else "drained"
         return {
             "node_id": node_id,
             "name": record.name,
-            "state": "banned" if banned else "up" if entry is not None else "down",
+            "state": state,
             "slots": self._slots.get(node_id),
             "assignments": 0 if entry is None else len(entry.load),
             "refuses": self._refusals.get(node_id),
@@ -86,7 +131,9 @@ class Fleet:
             "kid": record.kid,
             "first_seen": isoformat(record.first_seen),
             "last_seen": isoformat(record.last_seen),
-            "ban_reason": record.ban_reason if banned else None,
+            "ban_reason": None if ban is None else ban.reason,
+            "ban_until": None if ban is None or ban.until is None else isoformat(ban.until),
+            "drain_reason": drain_reason,
             "telemetry": self._telemetry.of(node_id).to_wire(),
         }
 
@@ -98,10 +145,13 @@ class Fleet:
         self._dispatcher.event(
             NewEvent(EventType.NODE_UP, {"node_id": up.peer_id, "name": up.hello.name})
         )
+        # Before it is sent again what it had: of that it gives back what has not begun.
+        self._drains.greet(up.peer_id)
         self._changed(up.peer_id)
 
     def _on_peer_down(self, down: PeerDown) -> None:
-        if self._slots.pop(down.peer_id, None) is None:
+        if self._slots.pop(down.peer_id, None) is None or self._held_back is not None:
+            # At stop it is this gateway that goes; the nodes keep what they have.
             return
         self._refusals.pop(down.peer_id, None)
         self._dispatcher.event(
@@ -114,6 +164,9 @@ class Fleet:
 
     def _on_drain(self, batch: Batch) -> None:
         for fields in batch.of(messages.DRAIN):
+            if fields.get("node") is not None:
+                # A gateway's word to the worker that this hub may be too.
+                continue
             reason = fields.get("reason")
             if reason is None:
                 self._refusals.pop(batch.peer_id, None)
@@ -125,8 +178,9 @@ class Fleet:
     def _changed(self, node_id: str) -> None:
         slots = self._slots.get(node_id)
         if slots is not None:
+            refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
             self._dispatcher.node_changed(
-                NodeChange(node_id, slots, self._telemetry.of(node_id), self._refusals.get(node_id))
+                NodeChange(node_id, slots, self._telemetry.of(node_id), refuses)
             )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ from swarm_hub.util.hashing import sha256_hex
 
 # Inputs up to this size travel inside the envelope; the rest are asked for by their hash.
 _ALONG_MAX_BYTES: Final = 32 * 1024
+_HASHED_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +76,21 @@ class Inputs:
         size = n_items * max(1, job.dataset_bytes // job.n_items)
         with opened.reading() as dataset:
             if size > INLINE_MAX_BYTES:
-                data, sha = await asyncio.to_thread(_read, dataset, first_item, n_items)
+                prepared = await asyncio.to_thread(_prepared, dataset, first_item, n_items)
             else:
-                data, sha = _read(dataset, first_item, n_items)
-        prepared = Prepared(sha, len(data), data if len(data) <= _ALONG_MAX_BYTES else None)
+                prepared = _prepared(dataset, first_item, n_items)
         if opened.ended:
             # Nobody would drop what is noted of a job that has ended.
             return prepared
-        self._expected[held] = sha
+        self._expected[held] = prepared.sha
         if prepared.inline is None:
-            self._served[sha] = (job.id, first_item, n_items)
-            opened.shas.add(sha)
+            self._served[prepared.sha] = (job.id, first_item, n_items)
+            opened.shas.add(prepared.sha)
         return prepared
 
-    def keep(self, job: Job, body: bytes) -> None:
+    def keep(self, job: Job, body: bytes | None) -> None:
         """Keep the dataset of a new job at hand if it is small; a large one is read when needed."""
-        if len(body) <= INLINE_MAX_BYTES:
+        if body is not None and len(body) <= INLINE_MAX_BYTES:
             self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
 
     @contextlib.asynccontextmanager
@@ -144,6 +145,13 @@ class Inputs:
             return opened
 
 
-def _read(dataset: Dataset, first_item: int, n_items: int) -> tuple[bytes, str]:
-    data = dataset.read(first_item, n_items)
-    return data, sha256_hex(data)
+def _prepared(dataset: Dataset, first_item: int, n_items: int) -> Prepared:
+    part = dataset.part(first_item, n_items)
+    if len(part) <= _ALONG_MAX_BYTES:
+        data = part[:]
+        return Prepared(sha256_hex(data), len(data), data)
+    # In pieces: they take turns in the same memory, and fresh memory costs more than the hash.
+    digest = hashlib.sha256()
+    for start in range(0, len(part), _HASHED_BYTES):
+        digest.update(part[start : start + _HASHED_BYTES])
+    return Prepared(digest.hexdigest(), len(part), None)

@@ -38,7 +38,7 @@ class Intake:
         service: SandboxService,
         gateway_id: str,
         dataset_max_bytes: int,
-        accept: Callable[[Job, bytes, list[Write], NewEvent], Awaitable[None]],
+        accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
         self._hub = hub
         self._service = service
@@ -122,7 +122,7 @@ class Intake:
         now = self._hub.clock.time()
         store = self._hub.store
         _, module_row = await store.blobs.put(submission.module, now)
-        dataset_sha, dataset_row = await store.blobs.put(measured.body, now)
+        dataset_sha, dataset_row = await self._store_dataset(measured, submission, now)
         job = Job(
             id=ulid_now(),
             state=JobState.QUEUED,
@@ -136,11 +136,12 @@ class Intake:
             created_at=now,
             owner=submission.owner,
         )
+        dataset = measured.body if isinstance(measured.body, bytes) else None
         row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)
         queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
         try:
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-                await self._accept(job, measured.body, [module_row, dataset_row, row], queued)
+                await self._accept(job, dataset, [module_row, dataset_row, row], queued)
         except TimeoutError:
             raise RequestError(
                 503,
@@ -150,6 +151,16 @@ class Intake:
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
         return Submitted(job.id, known=False)
+
+    async def _store_dataset(
+        self, measured: Measured, submission: Submission, now: float
+    ) -> tuple[str, Write]:
+        """Store a dataset; an upload that is the dataset as it came is on disk already."""
+        blobs = self._hub.store.blobs
+        for part in submission.parts:
+            if part.spooled is not None and part.body is measured.body:
+                return part.spooled.sha, await blobs.adopt(part.spooled, now)
+        return await blobs.put(measured.body[:], now)
 
     def _check_sizes(self, submission: Submission) -> None:
         if len(submission.module) > self._service.module_bytes_max:

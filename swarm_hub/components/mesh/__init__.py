@@ -8,17 +8,20 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.exchange import TICKET
 from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.identity import (
+    is_peer_id,
     parse_dial_address,
     parse_listen_address,
     peer_id_from_seed,
+    without_loopback,
 )
+from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
 from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
-from swarm_hub.components.mesh.service import Mesh
+from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transfer import Readable
 from swarm_hub.components.mesh.transport import (
     PROVIDED_MAX,
@@ -35,11 +38,15 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
+    "ADDRESSES_MAX",
     "MESH",
     "PROVIDED_MAX",
     "TICKET",
+    "TOKEN_BYTES",
+    "Ban",
     "Greeter",
     "Hello",
+    "JoinLink",
     "Mesh",
     "Message",
     "PeerDown",
@@ -49,7 +56,12 @@ __all__ = [
     "Readable",
     "decode_messages",
     "encode_message",
+    "is_peer_id",
     "join_messages",
+    "own_within",
+    "parse_dial_address",
+    "parse_network",
+    "without_loopback",
 ]
 
 MESH: Final = HubKey[Mesh]("mesh")
@@ -112,17 +124,25 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     limits = TransportLimits(max_queue_bytes=config.queue)
     local = LoopbackTransport(peer_id, limits=limits)
     transports: list[Transport] = [local]
+    # Filled by those who register for a topic, before the transports start.
+    gossip: dict[str, GossipHandler] = {}
     if config.transport == "libp2p":
         _check_ports(config.listen)
         # Imported here because a loopback hub needs none of it.
         from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
 
         transports.append(
-            Libp2pTransport(seed, listen=config.listen, mdns=config.mdns, limits=limits)
+            Libp2pTransport(
+                seed,
+                listen=config.listen,
+                mdns=config.mdns,
+                limits=limits,
+                gossip_topics=gossip.keys(),
+            )
         )
     bans = await BanList.load(hub)
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
-    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, bulk)
+    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat, gossip, bulk)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)

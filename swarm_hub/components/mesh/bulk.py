@@ -80,6 +80,8 @@ class BulkServer:
         self._listener: socket.socket | None = None
         self._port = 0
         self._open = 0
+        # Whether an IP address is banned.
+        self.refuses: Callable[[str], bool] = lambda _ip: False
 
     @property
     def is_listening(self) -> bool:
@@ -104,8 +106,8 @@ class BulkServer:
         """Serve connections until cancelled."""
         assert self._listener is not None
         while True:
-            connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-            if self._open < _CONNECTIONS_MAX:
+            connection, peer = await asyncio.get_running_loop().sock_accept(self._listener)
+            if self._open < _CONNECTIONS_MAX and not self.refuses(str(peer[0])):
                 tasks.spawn(self._serve(connection), "bulk connection")
             else:
                 connection.close()

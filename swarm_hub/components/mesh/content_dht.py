@@ -29,6 +29,7 @@ from libp2p.peer.peerstore import PeerStore, env_to_send_in_RPC
 from libp2p.records.validator import NamespacedValidator
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from swarm_hub.components.mesh.metering import Allowance, Meters
 from swarm_hub.components.mesh.transport import PROVIDED_MAX
 from swarm_hub.exceptions import MeshError
 
@@ -39,6 +40,8 @@ _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _STREAM_TIMEOUT_S: Final = 30.0
 _CLOSE_TIMEOUT_S: Final = 0.5
 _STREAMS_PER_PEER: Final = 2
+# About a hundred questions a second, each with the address record of who asks.
+_BYTES_PER_S: Final = 64 * 1024
 # 0.8.1 takes ten records in ten seconds, and resets the stream that brings the eleventh.
 _RECORDS_PER_10_S: Final = 200
 _RECORDS_MAX: Final = 10_000
@@ -107,6 +110,8 @@ class SessionHost:
         self._is_live = is_live
         self._peerstore = _NewestRecords(max_records=_PEERS_KNOWN, max_peers=_PEERS_KNOWN)
         self._streams: Counter[str] = Counter()
+        # Who asks faster is read more slowly; nobody is let go for it.
+        self._meters = Meters(Allowance(1e9, _BYTES_PER_S), lambda _peer_id, _reason: None)
         # Where others reach this hub, without its peer id.
         self.addresses: list[multiaddr.Multiaddr] = []
 
@@ -146,8 +151,9 @@ class SessionHost:
                 return
             self._streams[peer_id] += 1
             try:
+                metered = self._meters.metered(stream, peer_id, lambda _received: 0)
                 with trio.move_on_after(_STREAM_TIMEOUT_S) as scope:
-                    await handler(stream)
+                    await handler(metered)
                 if scope.cancelled_caught:
                     await stream.reset()
             finally:

@@ -57,6 +57,13 @@ def peer_id_from_public_key(public_key: bytes) -> str:
     return base58.b58encode(_ED25519_PREFIX + public_key).decode("ascii")
 
 
+def public_key_from_peer_id(peer_id: str) -> bytes:
+    """The raw Ed25519 public key that a peer id is made of."""
+    if not is_peer_id(peer_id):
+        raise MeshError(f"{peer_id[:100]!r} is no peer id; it is in swarm-hub key show there")
+    return base58.b58decode(peer_id).removeprefix(_ED25519_PREFIX)
+
+
 def is_peer_id(text: str) -> bool:
     """Whether this is the peer id of an Ed25519 key, the only kind the mesh speaks to."""
     try:

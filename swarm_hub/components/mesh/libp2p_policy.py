@@ -126,51 +126,6 @@ def contain_stream_errors(swarm: Swarm) -> None:
     swarm.set_stream_handler(contained)
 
 
-class StreamLimits:
-    """Stands in for the library's resource manager: bounds the streams of each peer.
-
-    0.8.1's own default one refuses connections by the memory use of the whole machine and has
-    a circuit breaker; what a hub needs from it is that one peer can't open streams without end.
-    """
-
-    # The library looks these up.
-    connection_lifecycle = None
-    graceful_degradation = None
-
-    def __init__(self, limits: TransportLimits) -> None:
-        self._max_streams = limits.max_streams_per_peer
-        self._streams: dict[str, int] = {}
-        self.limits = _TotalStreams(limits.max_streams_per_peer * limits.max_connections)
-
-    def open_connection(self, peer_id: object = None, **_details: object) -> "StreamLimits":
-        """Admit every connection: the swarm counts them itself."""
-        return self
-
-    def close(self) -> None:
-        """A connection's end needs no bookkeeping here."""
-
-    def acquire_stream(self, peer_id: str, _direction: object) -> bool:
-        """Count a stream, or refuse it."""
-        count = self._streams.get(peer_id, 0)
-        if count >= self._max_streams:
-            return False
-        self._streams[peer_id] = count + 1
-        return True
-
-    def release_stream(self, peer_id: str, _direction: object) -> None:
-        """Count a stream's end."""
-        count = self._streams.get(peer_id, 0)
-        if count <= 1:
-            self._streams.pop(peer_id, None)
-        else:
-            self._streams[peer_id] = count - 1
-
-
-class _TotalStreams:
-    def __init__(self, max_streams: int) -> None:
-        self.max_streams = max_streams
-
-
 class BanGate:
     """Refuses banned peers and networks at connection, in both directions.
 
@@ -180,15 +135,16 @@ class BanGate:
     def __init__(self, swarm: Swarm) -> None:
         self._swarm = swarm
         self._banned: frozenset[str] = frozenset()
-        self._networks: tuple[IpNetwork, ...] = ()
+        self._refused: tuple[IpNetwork, ...] = ()
         self._upgrade = swarm.upgrader.upgrade_security
         swarm.upgrader.upgrade_security = self._upgrade_security  # type: ignore[method-assign]
 
     def replace(self, peer_ids: Collection[str], networks: tuple[IpNetwork, ...]) -> None:
         """Set what is banned from now on."""
         self._banned = frozenset(peer_ids)
-        self._networks = networks
-        self._swarm.connection_gate.deny_list = list(networks)
+        # A listener on IPv6 may see an IPv4 address in its mapped form.
+        self._refused = (*networks, *map(_mapped, networks))
+        self._swarm.connection_gate.deny_list = list(self._refused)
 
     def refuses_peer(self, peer_id: str) -> bool:
         """Whether this peer is banned."""
@@ -197,7 +153,7 @@ class BanGate:
     def refuses_ip(self, ip: str) -> bool:
         """Whether this IP address is in a banned network."""
         address = ipaddress.ip_address(ip)
-        return any(address in network for network in self._networks)
+        return any(address in network for network in self._refused)
 
     async def _upgrade_security(
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
@@ -207,3 +163,9 @@ class BanGate:
             await secured.close()
             raise SecurityUpgradeFailure("the peer is banned")
         return secured
+
+
+def _mapped(network: IpNetwork) -> IpNetwork:
+    if network.version == 6:
+        return network
+    return ipaddress.ip_network(f"::ffff:{network.network_address}/{96 + network.prefixlen}")

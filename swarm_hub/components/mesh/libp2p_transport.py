@@ -63,7 +63,7 @@ class Libp2pTransport:
         self._listen = [parse_listen_address(address) for address in listen]
         self._mdns = mdns
         self._limits = limits if limits is not None else TransportLimits()
-        self._gossip_topics = frozenset(gossip_topics)
+        self._gossip_topics = gossip_topics
         self.content = content
         self._events: TransportEvents | None = None
         self._bridge: TrioThread | None = None
@@ -306,6 +306,11 @@ class Libp2pTransport:
         """A peer was seen on the local network."""
         if self._events is not None:
             self._events.discovered(peer_id, addresses)
+
+    def peer_flooded(self, peer_id: str, reason: str) -> None:
+        """A peer went on sending more than it may, and is being let go."""
+        if self._events is not None:
+            self._events.flooded(peer_id, reason)
 
     def _thread_ended(self, error: BaseException | None) -> None:
         reason = f"the mesh failed: {error!r}" if error is not None else "the mesh has stopped"

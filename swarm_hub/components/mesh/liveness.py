@@ -8,6 +8,8 @@ from swarm_hub.util.clock import Clock
 
 _MISSED_BEATS: Final = 3
 _HELLO_TIMEOUT_S: Final = 10.0
+# Heartbeats come every few seconds; a peer that sends them all the time gets no more echoes.
+_ECHO_EVERY_S: Final = 0.01
 
 _Say = Callable[[str, str, Mapping[str, Any]], None]
 
@@ -39,6 +41,10 @@ class Heartbeats:
     def on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         """Answer a heartbeat, or take the time that ours was under way."""
         if "t" in fields:
+            peer, now = self._peers[peer_id], self._clock.monotonic()
+            if now - peer.echoed_at < _ECHO_EVERY_S:
+                return
+            peer.echoed_at = now
             self._say(peer_id, "heartbeat", {"echo": fields["t"]})
         elif isinstance(sent := fields.get("echo"), float):
             self._peers[peer_id].rtt_s = max(0.0, self._clock.monotonic() - sent)

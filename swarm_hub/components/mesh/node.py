@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import multiaddr  # type: ignore[import-untyped]
 import trio
 from libp2p import new_host
-from libp2p.abc import INetConn, INetStream
+from libp2p.abc import INetStream
 from libp2p.crypto.x25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
@@ -21,14 +21,22 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from libp2p.transport.tcp.tcp import TCP
 
-from swarm_hub.components.mesh import arbitration, libp2p_policy
+from swarm_hub.components.mesh import arbitration, libp2p_limits, libp2p_policy
 from swarm_hub.components.mesh.bridge import TrioThread
 from swarm_hub.components.mesh.discovery import LocalDiscovery
 from swarm_hub.components.mesh.gossip import Gossip
 from swarm_hub.components.mesh.handshake import Handshakes
 from swarm_hub.components.mesh.identity import IpNetwork, PeerAddress
 from swarm_hub.components.mesh.libp2p_patches import LeanYamux
-from swarm_hub.components.mesh.session import READ_BYTES, Session, Unread
+from swarm_hub.components.mesh.libp2p_streams import (
+    connection_of,
+    drain,
+    remote_address,
+    remote_ip,
+    reset,
+)
+from swarm_hub.components.mesh.metering import Allowance, FrameCounter, Meters
+from swarm_hub.components.mesh.session import Session, Unread
 from swarm_hub.components.mesh.transport import MIB, Message, TransportLimits
 from swarm_hub.exceptions import MeshError
 
@@ -40,7 +48,6 @@ _LOGGER = logging.getLogger(__name__)
 PROTOCOL_ID = TProtocol("/swarm-hub/2")
 _HANDSHAKE_TIMEOUT_S = 5.0
 _REUSE_TIMEOUT_S = 2.0
-_RESET_TIMEOUT_S = 0.3
 _MDNS_STOP_TIMEOUT_S = 2.0
 _MAX_GOSSIP_BYTES = 4 * MIB
 
@@ -66,6 +73,9 @@ class NodeEvents(Protocol):
     def peer_discovered(self, peer_id: str, addresses: tuple[str, ...]) -> None:
         """A peer was seen on the local network."""
 
+    def peer_flooded(self, peer_id: str, reason: str) -> None:
+        """A peer went on sending more than it may, and is being let go."""
+
 
 class Node:
     """Everything of libp2p that runs; lives and is called in the trio thread only."""
@@ -82,12 +92,13 @@ class Node:
     ) -> None:
         key_pair = create_identity_from_seed(seed)
         noise = NoiseTransport(key_pair, noise_privkey=create_new_key_pair().private_key)
+        streams = libp2p_limits.StreamLimits(limits, self._flooded)
         host = new_host(
             key_pair=key_pair,
             sec_opt={NOISE_ID: noise},
             muxer_opt={TProtocol(YAMUX_ID): LeanYamux},
             transports=[TCP()],
-            resource_manager=libp2p_policy.StreamLimits(limits),  # type: ignore[arg-type]
+            resource_manager=streams,  # type: ignore[arg-type]
             connection_config=libp2p_policy.connection_config(limits),
             disable_identify_address_discovery=True,
         )
@@ -99,8 +110,14 @@ class Node:
         self._host = host
         self._swarm = swarm
         self._gate = libp2p_policy.BanGate(swarm)
+        self._connection_limits = libp2p_limits.ConnectionLimits(swarm, limits)
+        patience_s = limits.flood_patience_s
+        self._meters = Meters(
+            Allowance(limits.max_messages_per_s, limits.max_bytes_per_s, patience_s=patience_s),
+            self._flooded,
+        )
         self.gossip_unread = Unread()
-        self._gossip = Gossip(host, gossip_topics, self._gossiped)
+        self._gossip = Gossip(host, gossip_topics, limits, self._gossiped, self._flooded)
         self._listen = listen
         self._limits = limits
         self._bridge = bridge
@@ -194,7 +211,7 @@ class Node:
         for peer, connections in self._swarm.get_connections_map().items():
             peer_id = str(peer)
             if self._gate.refuses_peer(peer_id) or any(
-                self._gate.refuses_ip(ip) for ip in map(_remote_ip, connections) if ip
+                self._gate.refuses_ip(ip) for ip in map(remote_ip, connections) if ip
             ):
                 self._bridge.start_soon(self.disconnect, peer_id, "the peer is banned")
 
@@ -233,7 +250,7 @@ class Node:
             with trio.fail_after(_HANDSHAKE_TIMEOUT_S):
                 stream = await self._negotiated(connection)
                 session = await self._handshakes.settle(
-                    stream, peer_id, _remote_address(connection), opened_here=True
+                    stream, peer_id, remote_address(connection), opened_here=True
                 )
         # A connection that looks open and is not shows itself here, in any way there is.
         except Exception:
@@ -243,7 +260,7 @@ class Node:
             self._bridge.start_soon(self._run_session, session)
             return True
         # Both have dialled at once: the other stream becomes the session in a moment.
-        await _reset(stream)
+        await reset(stream)
         with trio.move_on_after(_HANDSHAKE_TIMEOUT_S):
             while peer_id not in self._sessions:
                 await self._live_changed.wait()
@@ -256,19 +273,23 @@ class Node:
                 [PROTOCOL_ID], MultiselectCommunicator(stream), int(_HANDSHAKE_TIMEOUT_S)
             )
         except BaseException:
-            await _reset(stream)
+            await reset(stream)
             raise
         stream.set_protocol(PROTOCOL_ID)
-        return stream
+        metered: INetStream = self._meters.metered(
+            stream, str(stream.muxed_conn.peer_id), FrameCounter()
+        )
+        return metered
 
     async def _accept(self, stream: INetStream) -> None:
         """Take a stream that a peer opened; runs in the task of the library."""
         peer_id = str(stream.muxed_conn.peer_id)
+        stream = self._meters.metered(stream, peer_id, FrameCounter())
         session = None
         try:
             with trio.fail_after(_HANDSHAKE_TIMEOUT_S):
                 session = await self._handshakes.settle(
-                    stream, peer_id, _remote_address(_connection_of(stream)), opened_here=False
+                    stream, peer_id, remote_address(connection_of(stream)), opened_here=False
                 )
         # Errors of one peer's stream must not reach the library's nursery.
         except Exception as error:
@@ -276,8 +297,8 @@ class Node:
         if session is None:
             # The answer `busy` is on its way; the side that opened the stream closes it.
             with trio.move_on_after(_HANDSHAKE_TIMEOUT_S):
-                await _drain(stream)
-            await _reset(stream)
+                await drain(stream)
+            await reset(stream)
             return
         self._go_live(session)
         await self._run_session(session)
@@ -316,9 +337,9 @@ class Node:
 
     async def _close_after(self, session: Session) -> None:
         newer = self._sessions.get(session.peer_id)
-        connection = _connection_of(session.stream)
-        if newer is not None and _connection_of(newer.stream) is connection:
-            await _reset(session.stream)
+        connection = connection_of(session.stream)
+        if newer is not None and connection_of(newer.stream) is connection:
+            await reset(session.stream)
             return
         await self._close_connections([connection])
 
@@ -326,7 +347,7 @@ class Node:
         with trio.move_on_after(self._limits.spare_connection_s):
             await session.ended.wait()
         if self._sessions.get(session.peer_id) is session:
-            used = _connection_of(session.stream)
+            used = connection_of(session.stream)
             spares = [one for one in self._connections(session.peer_id) if one is not used]
             await self._close_connections(spares)
 
@@ -344,6 +365,10 @@ class Node:
             unread.handed_bytes += len(payload)
             self._bridge.to_loop(self._events.gossip_received, peer_id, topic, payload)
 
+    def _flooded(self, peer_id: str, reason: str) -> None:
+        self._bridge.to_loop(self._events.peer_flooded, peer_id, reason)
+        self._bridge.start_soon(self.disconnect, peer_id, reason)
+
     # Connections
 
     def _connections(self, peer_id: str) -> list[SwarmConn]:
@@ -359,39 +384,6 @@ class Node:
         async with trio.open_nursery() as nursery:
             for peer in self._swarm.get_connections_map():
                 nursery.start_soon(self.disconnect, str(peer), reason)
-
-
-def _connection_of(stream: Any) -> SwarmConn:
-    connection = stream.swarm_conn
-    assert isinstance(connection, SwarmConn)
-    return connection
-
-
-def _remote_address(connection: INetConn) -> str:
-    addresses = connection.get_transport_addresses()
-    return str(addresses[0]) if addresses else ""
-
-
-def _remote_ip(connection: INetConn) -> str:
-    parts = _remote_address(connection).split("/")
-    return parts[2] if len(parts) > 2 else ""
-
-
-async def _reset(stream: Any) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(_RESET_TIMEOUT_S):
-        try:
-            await stream.reset()
-        # The stream is given up either way.
-        except Exception:
-            return
-
-
-async def _drain(stream: INetStream) -> None:
-    try:
-        while await stream.read(READ_BYTES):
-            pass
-    except Exception:
-        return
 
 
 def _innermost(error: BaseException | None) -> str:

@@ -1,13 +1,15 @@
 """A peer as the hub sees it, and the first words that make a session one of a known peer."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from swarm_hub.components.mesh.transport import Transport
+from swarm_hub.components.mesh.transport import MIB, Message, Transport
 from swarm_hub.exceptions import MeshError, SignatureRefusedError
 
 PROTOCOL_VERSIONS: Final = (2,)
+_EARLY_MAX: Final = 64
+_EARLY_MAX_BYTES: Final = 4 * MIB
 
 
 class NoWorkInCommon(MeshError):
@@ -48,8 +50,11 @@ class Greeter(Protocol):
     def compose(self, peer_id: str) -> dict[str, Any]:
         """Return the fields of the hello for that peer."""
 
-    def admit(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
-        """Return who they are; raises SignatureRefusedError when they are not admitted."""
+    def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+        """Return who they say they are; raises SignatureRefusedError if it is not in order."""
+
+    async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
+        """Return as what they are admitted; raises SignatureRefusedError if they are not."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,32 @@ class Peer:
     last_heard: float
     hello: Hello | None = None
     rtt_s: float | None = None
+    echoed_at: float = 0.0
+    faults: int = 0
+    # From its hello until the decision, what it says is held, within bounds.
+    deciding: bool = False
+    early: list[Message] = field(default_factory=list)
+    early_bytes: int = 0
+
+    def hold(self, message: Message) -> bool:
+        """Hold what came while the peer is decided on; False if it is too much or too odd."""
+        size = 0
+        for name, value in message[1].items():
+            size += len(name)
+            if isinstance(value, bytes | str):
+                size += len(value)
+            elif not isinstance(value, int | float | None):
+                return False
+        if len(self.early) >= _EARLY_MAX or self.early_bytes + size > _EARLY_MAX_BYTES:
+            return False
+        self.early.append(message)
+        self.early_bytes += size
+        return True
+
+    def take_early(self) -> list[Message]:
+        """Return what was held."""
+        held, self.early = self.early, []
+        return held
 
 
 def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
@@ -70,7 +101,7 @@ def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
     return {"versions": list(PROTOCOL_VERSIONS), **signed}
 
 
-def admit_hello(
+async def admit_hello(
     greeter: Greeter | None,
     own_roles: Collection[str],
     peer_id: str,
@@ -87,7 +118,7 @@ def admit_hello(
             "no_common_version", f"no common protocol version, we speak {PROTOCOL_VERSIONS}"
         )
     hello = (
-        Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.admit(peer_id, fields)
+        Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
     )
     theirs = hello.capabilities.keys()
     if not (
@@ -96,4 +127,4 @@ def admit_hello(
         or is_companion(hello)
     ):
         raise NoWorkInCommon("no work in common")
-    return hello
+    return hello if greeter is None else await greeter.admit(peer_id, fields, hello)

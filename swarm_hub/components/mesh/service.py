@@ -1,6 +1,7 @@
 """Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
 
 import asyncio
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from swarm_hub.components.mesh.bans import BanList
 from swarm_hub.components.mesh.blob_routes import BlobRoutes
 from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
+from swarm_hub.components.mesh.floods import Floods
 from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.components.mesh.liveness import Heartbeats
@@ -22,13 +24,15 @@ from swarm_hub.components.mesh.peer import (
     admit_hello,
     compose_hello,
 )
-from swarm_hub.components.mesh.redial import dial_any, keep_connected
+from swarm_hub.components.mesh.redial import Redialler, by_peer
 from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
+from swarm_hub.components.mesh.visits import SETTLED_S, Visits
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import HubError, MeshError, SignatureRefusedError
-from swarm_hub.models.event import DurableEvent, EventType
+from swarm_hub.exceptions import HubError, MeshError
 
 _LOGGER = logging.getLogger(__name__)
+
+GossipHandler = Callable[[str, bytes], None]
 
 
 class Mesh:
@@ -44,20 +48,24 @@ class Mesh:
         bans: BanList,
         bootnodes: Sequence[str],
         heartbeat_s: float,
+        gossip: dict[str, GossipHandler],
         bulk: PeerAddress | None = None,
     ) -> None:
         self._hub = hub
         self._transports = tuple(transports)
-        self._bans = bans
+        self.bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
         self._bulk = bulk
         self._bulk_running: asyncio.Task[None] | None = None
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
+        self._visits = Visits()
+        self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
+        self._floods = Floods(hub, bans, self.disconnect)
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
-        self._gossip: dict[str, Callable[[str, bytes], None]] = {}
+        self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
@@ -66,8 +74,8 @@ class Mesh:
         self.is_companion: Callable[[Hello], bool] = lambda _hello: False
         self.exchange = BlobExchange(self, hub.tasks)
         self.routes = BlobRoutes(self._transports)
-        if hub.store.shared:
-            hub.bus.listen(DurableEvent, self._on_event)
+        bans.enforce(self._transports, self.disconnect)
+        self.exchange.bulk.refuses = bans.refuses_ip
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -106,8 +114,11 @@ class Mesh:
         """Hand every message of that kind from an admitted peer to `handler(peer_id, fields)`."""
         self._handlers[kind] = handler
 
-    def on_gossip(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
-        """Subscribe to a topic; `handler(source peer id, payload)`. Call it before the start."""
+    def on_gossip(self, topic: str, handler: GossipHandler) -> None:
+        """Allow a topic, and as a gateway hear it; `handler(author, payload)`.
+
+        Call it before the start.
+        """
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
@@ -153,30 +164,15 @@ class Mesh:
 
     async def ban(self, peer_id: str, reason: str, until: float | None = None) -> None:
         """Ban a peer: it is refused in both directions until `unban` or `until`."""
-        await self._bans.add(peer_id, reason, until)
-        self._apply_bans()
-        await self.disconnect(peer_id, f"banned: {reason}")
+        await self.bans.add(peer_id, reason, until)
 
     async def unban(self, peer_id: str) -> bool:
         """Lift a ban; returns whether there was one."""
-        lifted = await self._bans.lift(peer_id)
-        self._apply_bans()
-        return lifted
-
-    def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other gateways of a shared store."""
-        if event.event_type in (EventType.NODE_BANNED, EventType.NODE_UNBANNED):
-            self._hub.tasks.spawn(self._reload_bans(), "reload bans")
-
-    async def _reload_bans(self) -> None:
-        await self._bans.reload()
-        self._apply_bans()
-        for peer_id in self._bans.banned() & self._peers.keys():
-            await self.disconnect(peer_id, "banned by another gateway")
+        return await self.bans.lift(peer_id)
 
     def is_banned(self, peer_id: str) -> bool:
         """Whether a ban of this peer is in force."""
-        return peer_id in self._bans.banned()
+        return self.bans.of(peer_id) is not None
 
     async def start(self) -> None:
         """Come up in the background, so that the hub never waits for its mesh."""
@@ -191,15 +187,15 @@ class Mesh:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            for topic in self._gossip:
+            # Workers only publish; hearing it all would cost a phone for nothing.
+            for topic in self._gossip if "gateway" in self.capabilities else ():
                 await transport.subscribe(topic)
-        self._apply_bans()
+        self.bans.apply()
         if {"gateway", "worker"} <= self.capabilities.keys():
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
-        for address in self._bootnodes:
-            transport = self._transports[0 if address.startswith("/memory/") else -1]
-            keep = functools.partial(keep_connected, transport, address, self._is_wanted)
-            self._hub.tasks.supervise(keep, "bootnode")
+        for peer_id, addresses in by_peer(self._bootnodes).items():
+            transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
+            self._redialler.keep(transport, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         self._start_bulk()
         for address in self.addresses():
@@ -237,12 +233,22 @@ class Mesh:
         )
 
     def _is_wanted(self, peer_id: str) -> bool:
-        return peer_id not in self._peers and not self.is_banned(peer_id)
+        return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
 
     async def _beat(self) -> None:
         for peer_id, reason in self._heartbeats.beat():
             await self.disconnect(peer_id, reason)
-        self._apply_bans()
+        now = self._hub.clock.monotonic()
+        for peer_id, peer in self._peers.items():
+            if peer.hello is not None and now - peer.connected_at > SETTLED_S:
+                self._visits.stayed(peer_id, peer.hello.name)
+        self.bans.apply()
+
+    def rekey(self, peer_id: str, kid: str) -> None:
+        """Note that an admitted peer signs with another key now."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.hello is not None:
+            peer.hello = dataclasses.replace(peer.hello, kid=kid)
 
     def connected(self, transport: Transport, peer_id: str, address: str) -> None:
         """Greet a new session (called by the transport's side)."""
@@ -254,11 +260,13 @@ class Mesh:
         """Forget a session (called by the transport's side)."""
         peer = self._peers.pop(peer_id, None)
         self.exchange.peer_gone(peer_id)
+        self._floods.forget(peer_id)
         if peer is None or peer.hello is None:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return
         if not self._stopping:
-            _LOGGER.info("%s (%s) is gone: %s", peer.hello.name, peer_id, reason)
+            stayed_s = self._hub.clock.monotonic() - peer.connected_at
+            self._visits.left(peer_id, peer.hello.name, reason, stayed_s)
         self._hub.bus.fire(PeerDown(peer_id, reason))
 
     def received(self, peer_id: str, messages: Sequence[Message]) -> None:
@@ -269,7 +277,10 @@ class Mesh:
         peer.last_heard = self._hub.clock.monotonic()
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
-                _LOGGER.warning("%s sent %s before it was admitted", peer_id, kind)
+                if not (peer.deciding and peer.hold((kind, fields))):
+                    self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
+                continue
+            if kind == "envelope" and not self._floods.takes_envelope(peer_id):
                 continue
             handler = self._handlers.get(kind)
             if handler is None:
@@ -279,7 +290,7 @@ class Mesh:
                 handler(peer_id, fields)
             except (KeyError, TypeError, ValueError) as error:
                 # A wrong shape from a peer is its fault; it must not stop the others' messages.
-                _LOGGER.warning("%s sent a malformed %s: %r", peer_id, kind, error)
+                self._floods.fault(peer_id, peer, f"a malformed {kind}: {error!r}")
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to its subscriber (called by the transport's side)."""
@@ -293,7 +304,11 @@ class Mesh:
             and peer_id not in self._not_wanted
             and self._is_wanted(peer_id)
         ):
-            self._hub.tasks.spawn(dial_any(self._transports[-1], addresses), "mdns dial")
+            self._redialler.found(self._transports[-1], peer_id, addresses)
+
+    def flooded(self, peer_id: str, reason: str) -> None:
+        """Remember a peer that was let go because it floods (called by the transport's side)."""
+        self._floods.strike(peer_id, reason)
 
     def failed(self, reason: str) -> None:
         """Stop the hub when a transport died (called by the transport's side)."""
@@ -302,29 +317,37 @@ class Mesh:
 
     def _on_hello(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         peer = self._peers[peer_id]
-        if peer.hello is not None:
-            return
+        if peer.hello is None and not peer.deciding:
+            peer.deciding = True
+            self._hub.tasks.spawn(self._decide(peer_id, peer, fields), "admission")
+
+    async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
+        """Admit a peer or part from it; what it says meanwhile waits for the decision."""
         try:
-            hello = admit_hello(
+            hello = await admit_hello(
                 self.greeter, self.capabilities.keys(), peer_id, fields, self.is_companion
             )
-        except SignatureRefusedError as error:
-            _LOGGER.warning("Refused %s: %s", peer_id, error)
-            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "refuse peer")
-            return
         except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
+            self._redialler.leave(peer_id)
             _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
-            self._hub.tasks.spawn(self.disconnect(peer_id, str(error)), "leave peer")
+            reason = str(error)
+        except HubError as error:
+            # It is not admitted, or the store that would say so can't be asked.
+            self._visits.refused(peer_id, str(error))
+            reason = str(error)
+        except (KeyError, TypeError, ValueError) as error:
+            self._visits.refused(peer_id, f"it sent a malformed hello: {error!r}")
+            reason = "its hello is malformed"
+        else:
+            if self._peers.get(peer_id) is peer:
+                peer.hello = hello
+                self._visits.arrived(peer_id, hello.name)
+                self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
+                self.received(peer_id, peer.take_early())
             return
-        peer.hello = hello
-        _LOGGER.info("%s (%s) is here", hello.name, peer_id)
-        self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
-
-    def _apply_bans(self) -> None:
-        banned = self._bans.banned()
-        for transport in self._transports:
-            transport.ban(banned)
+        if self._peers.get(peer_id) is peer:
+            await self.disconnect(peer_id, reason)
 
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:
@@ -349,6 +372,7 @@ class _Side:
         self.received = mesh.received
         self.gossiped = mesh.gossiped
         self.discovered = mesh.discovered
+        self.flooded = mesh.flooded
         self.failed = mesh.failed
 
     def peer_up(self, peer_id: str, address: str) -> None:

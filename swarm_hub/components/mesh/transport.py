@@ -47,6 +47,20 @@ class TransportLimits:
     max_queue_bytes: int = 8 * MIB
     max_connections: int = 1024
     max_streams_per_peer: int = 32
+    # One session needs one; dials from both sides and a connection that is dying make a few more.
+    max_connections_per_peer: int = 8
+    # Many workers may share one address behind a router, yet one address is not to fill the hub.
+    max_connections_per_ip: int = 256
+    # The most that was ever measured between two hubs is 38,000 messages and 98 MB a second
+    # (docs/measurements.md): no honest peer goes beyond these, and a second of them may come at
+    # once.
+    max_messages_per_s: float = 40_000
+    max_bytes_per_s: float = 200e6
+    # Telemetry is a kilobyte every ten seconds.
+    max_gossip_per_s: float = 20
+    max_gossip_bytes_per_s: float = 256 * 1024
+    # How long a peer may stay at a bound, being read more slowly, before it is let go.
+    flood_patience_s: float = 10.0
     dial_timeout_s: float = 10.0
     send_timeout_s: float = 30.0
     disconnect_timeout_s: float = 0.8
@@ -74,6 +88,9 @@ class TransportEvents(Protocol):
 
     def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
         """A peer was seen on the local network."""
+
+    def flooded(self, peer_id: str, reason: str) -> None:
+        """This peer was let go because it went on sending more than it may."""
 
     def failed(self, reason: str) -> None:
         """The transport itself died; every peer has been reported as disconnected before."""

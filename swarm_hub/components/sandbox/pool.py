@@ -113,11 +113,12 @@ class Sandbox:
         return await self._aside("assemble", wat.encode(), self._compile.module_bytes)
 
     async def run(
-        self, call: Call, data: bytes, load_wasm: Callable[[], Awaitable[bytes]]
+        self, call: Call, data: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
     ) -> Outcome:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
         `load_wasm` is awaited only if the module is in neither a child nor the cache.
+        `begun` names the shard by its `tag`.
         Cancelling the caller takes the shard back, killing the child if it has begun.
         """
         problem, key, header = _prepare(call)
@@ -125,11 +126,15 @@ class Sandbox:
             return _outcome(Answer(BAD_INPUT, problem))
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
         for _ in range(_ATTEMPTS_MAX):
-            answer = await self._run_once(call, header, data, source)
+            answer = await self._run_once(call, header, data, source, tag)
             # A module the child forgot is loaded again; the shard itself has not begun.
             if answer.code != "not_loaded":
                 return _outcome(answer)
         return _outcome(Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly"))
+
+    def begun(self) -> set[str]:
+        """Return the tags of the shards that run now; the others wait for a child."""
+        return {child.running for child in self._children} - {""}
 
     def stats(self) -> SandboxStats:
         """Return counters for diagnostics."""
@@ -177,7 +182,7 @@ class Sandbox:
     # Placing
 
     async def _run_once(
-        self, call: Call, header: bytes, data: bytes, source: ModuleSource
+        self, call: Call, header: bytes, data: bytes, source: ModuleSource, tag: str
     ) -> Answer:
         request = Request(
             "run",
@@ -187,6 +192,7 @@ class Sandbox:
             call.limits.wall_time_s,
             self._future(),
             source,
+            tag=tag,
         )
         self._runs.append(request)
         self._dispatch()

@@ -109,6 +109,11 @@ class ChildLink(asyncio.BufferedProtocol):
         return len(self._sent)
 
     @property
+    def running(self) -> str:
+        """The tag of the shard it has begun, empty when it runs none."""
+        return self._sent[0].request.tag if self._sent else ""
+
+    @property
     def pipelining(self) -> bool:
         """It may get a shard behind another one: not reserved, not held up."""
         return not (self.reserved or self.held_up or self.lost)

@@ -41,6 +41,8 @@ class Request:
     # The module of a `run`, which has to be loaded in the child first.
     module: ModuleSource | None = None
     child: "ChildLink | None" = None
+    # By which the caller of a `run` knows it.
+    tag: str = ""
 
 
 def too_late(request: Request) -> Answer:

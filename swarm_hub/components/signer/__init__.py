@@ -4,21 +4,28 @@ from dataclasses import dataclass
 from typing import Final
 
 import voluptuous as vol
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH, TICKET, Mesh
+from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.greeting import SignedGreeter
+from swarm_hub.components.signer.keybook import KeyBook
+from swarm_hub.components.signer.keys import LOOK_EVERY_S, KeyWatch
 from swarm_hub.components.signer.post import Batch, SignedPost
 from swarm_hub.components.signer.replay import ReplayCache
-from swarm_hub.const import SIGNER_KEY_FILE
+from swarm_hub.components.signer.revocations import Revocations
+from swarm_hub.const import JOIN_TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.join_tokens import read_join_tokens
+from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
-from swarm_hub.util.files import load_or_create_key
+from swarm_hub.models.rotation import read_rotation
+from swarm_hub.storage import admission, keys, nodes
 
-__all__ = ["SIGNER", "Batch", "SignedPost"]
+__all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "SignedPost", "token_sha"]
 
 SIGNER: Final = HubKey[SignedPost]("signer")
+ADMISSION: Final = HubKey[Admission]("admission")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,39 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: SignerConfig) -> bool:
-    """Load the key, the replay cache and the pinned keys; sign and check from here on."""
-    key = SigningKey(load_or_create_key(hub.storage_path(SIGNER_KEY_FILE), "signer's key"))
-    mesh = hub.services[MESH]
+    """Load the keys of this hub and those it knows; sign and check from here on."""
+    mesh, files = hub.services[MESH], KeyFiles(hub.storage_path())
+    own = files.own(hub.clock.time())
     replay = await ReplayCache.load(hub)
-    greeter = await SignedGreeter.load(hub, mesh, key, config.trust)
+    revocations = await Revocations.load(hub)
+    # A hub that is both gateway and worker obeys itself.
+    trust = (*config.trust, own.public_key)
+    book = await _key_book(hub, trust, revocations)
+    admits = await Admission.load(hub)
+    tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
+    greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
+    post = SignedPost(hub, mesh, own, greeter, book, revocations, replay, config.ttl)
+    watch = KeyWatch(hub, mesh, post, book, revocations, files, own)
+    # A key that was revoked while this hub was stopped counts no more from the first hello on.
+    await watch.look()
     mesh.greeter = greeter
-    post = hub.services[SIGNER] = SignedPost(hub, mesh, key, greeter, replay, config.ttl)
+    hub.services[SIGNER], hub.services[ADMISSION] = post, admits
     _carry_tickets(hub, mesh, post)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
+    hub.tasks.every(LOOK_EVERY_S, watch.look, "signing keys")
     hub.on_stop(StopStage.DRAIN, "signer", post.flush)
     return True
+
+
+async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations) -> KeyBook:
+    """Return what is known of others' keys: pinned before the last stop, or followed."""
+    pinned = {
+        node.peer_id: node.public_key
+        for node in await hub.store.read(nodes.all_nodes)
+        if node.public_key is not None and node.admission != admission.PENDING
+    }
+    followed = [read_rotation(*each) for each in await hub.store.read(keys.rotations)]
+    return KeyBook(trust, pinned, followed, revocations, hub.clock.time)
 
 
 def _carry_tickets(hub: Hub, mesh: Mesh, post: SignedPost) -> None:

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Self
-
-from nacl.signing import SigningKey
+from dataclasses import replace
+from typing import Any, Final
 
 from swarm_hub.components.mesh import Hello, Mesh
+from swarm_hub.components.signer.admission import Admission
+from swarm_hub.components.signer.keybook import KeyBook
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.helpers.signing_keys import OwnKey
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, sign, verify
+from swarm_hub.models.rotation import read_rotations
 from swarm_hub.storage import nodes
 
 _NAME_MAX: Final = 64
@@ -17,86 +20,115 @@ _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id"
 
 
 class SignedGreeter:
-    """Composes and admits hellos; pins the key of each peer at its first admitted hello.
-
-    Admission is open: any peer whose hello is in order is admitted; what it may order is
-    decided by trust, envelope by envelope.
-    """
+    """Composes hellos and checks those of others; pins the key of each peer it admits."""
 
     def __init__(
         self,
         hub: Hub,
         mesh: Mesh,
-        key: SigningKey,
-        trust: tuple[bytes, ...],
-        pinned: dict[str, bytes],
+        own: OwnKey,
+        book: KeyBook,
+        admission: Admission,
+        tokens: Mapping[str, bytes],
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._key = key
-        self._public_key = bytes(key.verify_key)
-        # A hub that is both gateway and worker obeys itself.
-        self._trusted = {key_id(public): public for public in (*trust, self._public_key)}
-        self._pinned = pinned
+        self._own = own
+        self._book = book
+        self._admission = admission
+        self._tokens = tokens
         self._offsets_s: dict[str, float] = {}
 
-    @classmethod
-    async def load(cls, hub: Hub, mesh: Mesh, key: SigningKey, trust: tuple[bytes, ...]) -> Self:
-        """Read the keys pinned before the last stop."""
-        known = await hub.store.read(nodes.all_nodes)
-        pinned = {node.peer_id: node.public_key for node in known if node.public_key is not None}
-        return cls(hub, mesh, key, trust, pinned)
-
-    def key_of(self, peer_id: str, kid: str) -> bytes | None:
-        """Return the key pinned to a peer if it has that id."""
-        public_key = self._pinned.get(peer_id)
-        return public_key if public_key is not None and key_id(public_key) == kid else None
-
-    def trusts(self, kid: str) -> bool:
-        """Whether this hub obeys the owner of that key as a worker obeys its gateway."""
-        return kid in self._trusted
+    def use(self, own: OwnKey) -> None:
+        """Sign with another key from now on."""
+        self._own = own
 
     def time_of(self, peer_id: str) -> float:
         """Return what that peer's clock shows now, as far as a trusted hello told."""
         return self._hub.clock.time() + self._offsets_s.get(peer_id, 0.0)
 
     def compose(self, peer_id: str) -> dict[str, Any]:
-        """Return the signed fields of our hello to that peer."""
-        fields = {
+        """Return the fields of our hello to that peer."""
+        now = self._hub.clock.time()
+        signed = {
             "iss": self._mesh.peer_id,
             "aud": peer_id,
-            "key": self._public_key,
-            "time": self._hub.clock.time(),
+            "key": self._own.public_key,
+            "time": now,
             "name": self._hub.name,
             "capabilities": self._mesh.capabilities,
             "boot_id": self._hub.boot_id,
             "db_id": self._hub.store.db_id,
         }
-        return {**fields, "sig": sign(self._key, TYPE_HELLO, canonical(fields))}
+        fields = {**signed, "sig": sign(self._own.key, TYPE_HELLO, canonical(signed))}
+        # Not signed: the token is a secret between two peers that the connection has proven, and
+        # a rotation is signed by the key that it replaces.
+        if (token := self._tokens.get(peer_id)) is not None:
+            fields["token"] = token
+        if rotations := [each.to_wire() for each in self._own.rotations if each.overlaps(now)]:
+            fields["rotations"] = rotations
+        return fields
 
-    def admit(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
-        """Check a hello and pin its key; raises SignatureRefusedError."""
+    def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+        """Return who a peer is by its hello; raises SignatureRefusedError."""
         public_key = _checked(fields, peer_id, self._mesh.peer_id)
-        pinned = self._pinned.get(peer_id)
-        if pinned is not None and pinned != public_key:
+        capabilities = _capabilities(fields["capabilities"])
+        try:
+            rotations = read_rotations(fields.get("rotations", []))
+            writes = self._book.check(peer_id, public_key, rotations)
+        except SignatureRefusedError as error:
+            if error.code != "key_changed":
+                raise
             raise SignatureRefusedError(
-                "key_changed",
-                "its signing key is not the one it had before; if its owner replaced the key, "
-                f"lift the pin with: swarm-hub node unban {peer_id}",
-            )
-        kid = key_id(public_key)
-        self._pinned[peer_id] = public_key
-        if self.trusts(kid):
-            self._offsets_s[peer_id] = float(fields["time"]) - self._hub.clock.time()
-        name = fields["name"][:_NAME_MAX]
-        self._hub.store.note([nodes.see(peer_id, name, kid, public_key, self._hub.clock.time())])
+                error.code, f"{error}; {self._way_out(peer_id, capabilities, public_key)}"
+            ) from None
+        self._hub.store.note(writes)
         return Hello(
-            name, _capabilities(fields["capabilities"]), kid, fields["boot_id"], fields["db_id"]
+            fields["name"][:_NAME_MAX],
+            capabilities,
+            key_id(public_key),
+            fields["boot_id"],
+            fields["db_id"],
         )
 
-    def forget_pin(self, peer_id: str) -> None:
-        """Let the peer's next hello pin a key anew."""
-        self._pinned.pop(peer_id, None)
+    async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
+        """Return as what a checked peer is admitted; raises SignatureRefusedError.
+
+        A gateway that this hub obeys is welcome as one also where it may be no node of ours.
+        """
+        public_key, kid = fields["key"], key_id(fields["key"])
+        if self._is_applicant(peer_id, hello):
+            try:
+                await self._admission.admit(peer_id, hello, public_key, fields.get("token"))
+            except SignatureRefusedError:
+                welcome = self._serves(hello) or self._mesh.is_companion(hello)
+                if not (welcome and self._book.trusts(kid)):
+                    raise
+                others = {k: v for k, v in hello.capabilities.items() if k != "worker"}
+                hello = replace(hello, capabilities=others)
+        self._book.pin(peer_id, public_key)
+        now = self._hub.clock.time()
+        if self._book.trusts(kid):
+            self._offsets_s[peer_id] = float(fields["time"]) - now
+        self._hub.store.note([nodes.see(peer_id, hello.name, kid, public_key, now)])
+        return hello
+
+    def _is_applicant(self, peer_id: str, hello: Hello) -> bool:
+        return (
+            peer_id != self._mesh.peer_id
+            and "gateway" in self._mesh.capabilities
+            and "worker" in hello.capabilities
+        )
+
+    def _serves(self, hello: Hello) -> bool:
+        return "worker" in self._mesh.capabilities and "gateway" in hello.capabilities
+
+    def _way_out(self, peer_id: str, capabilities: Mapping[str, Any], public_key: bytes) -> str:
+        if "worker" in self._mesh.capabilities and "gateway" in capabilities:
+            return (
+                f"if its owner confirms it, put the new key {public_key.hex()} into signer: trust"
+            )
+        return f"if its owner replaced the key, lift the pin with: swarm-hub node unban {peer_id}"
 
 
 def _checked(fields: Mapping[str, Any], peer_id: str, me: str) -> bytes:

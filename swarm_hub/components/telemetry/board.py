@@ -34,6 +34,8 @@ class TelemetryBoard:
         self._hub = hub
         self._mesh = mesh
         self._newest: dict[str, Telemetry] = {}
+        # Said once a connection: a peer is not to fill the log.
+        self._told: set[str] = set()
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -69,6 +71,7 @@ class TelemetryBoard:
 
     def _on_peer_down(self, down: PeerDown) -> None:
         self._newest.pop(down.peer_id, None)
+        self._told.discard(down.peer_id)
 
     def _on_gossip(self, peer_id: str, payload: bytes) -> None:
         # The sender is the subject: the payload names nobody, so nobody can speak for others.
@@ -77,7 +80,9 @@ class TelemetryBoard:
         try:
             telemetry = Telemetry.from_wire(cbor2.loads(payload))
         except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
-            _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
+            if peer_id not in self._told:
+                self._told.add(peer_id)
+                _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
             return
         self._newest[peer_id] = telemetry
         self._hub.bus.fire(NodeTelemetry(peer_id, telemetry))

@@ -24,6 +24,7 @@ class WorkerConfig:
     charging_only: bool
     min_battery: float
     max_temperature: float
+    finish_within: float
 
 
 CONFIG_SCHEMA = cv.section(
@@ -36,6 +37,7 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("charging_only", default=True): cv.boolean,
         vol.Optional("min_battery", default=90): cv.number(0, 100),
         vol.Optional("max_temperature", default=40): cv.number(-20, 120),
+        vol.Optional("finish_within", default=5): cv.duration,
     },
     WorkerConfig,
 )
@@ -56,7 +58,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,
     }
-    desk = Desk(hub, mesh, hub.services[SIGNER], service, slots)
+    desk = Desk(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
     watch = PolitenessWatch(
         hub,
         desk,
@@ -72,5 +74,5 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         watch.start()
 
     hub.on_start(start)
-    hub.on_stop(StopStage.DRAIN, "worker", desk.stop)
+    hub.on_stop(StopStage.DRAIN, "worker", desk.stop, timeout_s=config.finish_within + 4)
     return True

@@ -1,29 +1,23 @@
 """Inbox → sandbox → outbox: each step is on disk before the next one tells anybody."""
 
 import asyncio
-import functools
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarm_hub.components.mesh import Hello, Mesh, PeerUp, Readable
-from swarm_hub.components.sandbox import (
-    OK,
-    Call,
-    Limits,
-    Outcome,
-    SandboxService,
-)
+from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp, Readable
+from swarm_hub.components.sandbox import OK, Outcome, SandboxService
 from swarm_hub.components.signer import Batch, SignedPost
+from swarm_hub.components.worker.bench import Bench
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import HubError, MeshError, StoreError
+from swarm_hub.exceptions import StoreError
 from swarm_hub.models import messages
-from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.messages import Assign, Result
 from swarm_hub.storage import Write, inbox
 from swarm_hub.storage.inbox import InboxEntry, OutboxEntry
@@ -31,8 +25,6 @@ from swarm_hub.util.hashing import sha256_hex
 
 _LOGGER = logging.getLogger(__name__)
 
-# Enough callers at the sandbox's door that it can hand small shards to a child in batches.
-_RUNNERS_PER_SLOT: Final = 8
 # An ACK changes nothing at the gateway but a word in a status, so it may wait for a result whose
 # envelope it can share; one of its own costs both sides half a millisecond of CPU.
 _ACK_WITHIN_S: Final = 0.02
@@ -40,6 +32,11 @@ _WRITE_WITHIN_S: Final = 0.1
 _UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
 # Assignments held at once; a gateway that sends more gets them back.
 _HELD_MAX: Final = 8192
+_STOPPING: Final = "the hub is stopping"
+# What is finished at stop has this long to be written down and acknowledged.
+DELIVER_WITHIN_S: Final = 2.0
+# Ids in one message; a few thousand would exceed an envelope.
+_IDS_MAX: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +51,45 @@ class Desk:
     """What this worker accepted, runs and still has to deliver."""
 
     def __init__(
-        self, hub: Hub, mesh: Mesh, post: SignedPost, service: SandboxService, slots: int
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: SignedPost,
+        service: SandboxService,
+        slots: int,
+        finish_within_s: float,
     ) -> None:
         self._hub = hub
         self._mesh = mesh
         self._post = post
         self._service = service
-        # The shards of a job share one call text; it is parsed once for all of them.
-        self._parsed = functools.lru_cache(maxsize=64)(self._parse)
         self._slots = slots
-        self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
+        self._finish_within_s = finish_within_s
         self._held: dict[str, _Origin] = {}
-        self._running: dict[str, asyncio.Task[Any]] = {}
-        self._unwanted: set[str] = set()
+        self._bench = Bench(hub, mesh, service, self._gateway_of, self._finish, self._give_back)
         self._outbox = Outbox(hub, mesh, post)
         self._finished: list[OutboxEntry] = []
         self._finished_writes: list[Write] = []
         self._wake = asyncio.Event()
+        self._delivered = asyncio.Event()
         # source → why it keeps this worker from taking work
         self._refusing: dict[str, str] = {}
+        # gateway → why it drains this node
+        self._drained: dict[str, str] = {}
         self._stopping = False
-        post.on((messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK), self._on_batch)
+        kinds = (messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK, messages.DRAIN)
+        post.on(kinds, self._on_batch)
         mesh.serve_blobs(self._serve)
         hub.bus.listen(PeerUp, self._on_peer_up)
+        hub.bus.listen(PeerDown, lambda _down: self._delivered.set())
 
     async def start(self) -> None:
         """Take up what the last life left: run the inbox again, deliver the outbox."""
-        for entry in await self._hub.store.read(inbox.open_entries):
-            self._held[entry.assignment_id] = _Origin(entry.gateway, entry.store_id)
-            self._queue.put_nowait(entry)
+        entries = await self._hub.store.read(inbox.open_entries)
+        self._held.update(
+            (entry.assignment_id, _Origin(entry.gateway, entry.store_id)) for entry in entries
+        )
+        self._bench.put(entries)
         await self._outbox.load()
         if self._held or self._outbox:
             _LOGGER.info(
@@ -90,17 +97,26 @@ class Desk:
                 len(self._held),
                 len(self._outbox),
             )
-        for number in range(self._slots * _RUNNERS_PER_SLOT):
-            self._hub.tasks.supervise(self._run_queue, f"runner {number}")
+        self._bench.start(self._slots)
         self._hub.tasks.supervise(self._finish_loop, "worker outbox")
         self._outbox.start()
         # The first shard should not wait for a child to start.
         self._hub.tasks.spawn(self._service.sandbox.warm(), "sandbox warm-up")
 
     async def stop(self) -> None:
-        """Tell the gateways that this worker takes no more work."""
-        self.refuse("hub", "the hub is stopping")
+        """Take no more work, give back what has not begun, end or give back the rest.
+
+        What a gateway that is not here gave out stays in the inbox for the next start.
+        """
+        self.refuse("hub", _STOPPING)
         self._stopping = True
+        self._hand_back(self._bench.not_begun(), _STOPPING)
+        await _within(self._finish_within_s, self._bench.until_idle())
+        self._hand_back(self._bench.unfinished(), "it did not finish before the hub stopped")
+        await _within(DELIVER_WITHIN_S, self._until_delivered())
+        # The finish loop may not come to these any more.
+        writes, self._finished_writes = self._finished_writes, []
+        self._hub.store.note(writes)
 
     def refuse(self, source: str, reason: str | None) -> None:
         """Take no new work and say why; with None `source` no longer minds."""
@@ -124,8 +140,11 @@ class Desk:
 
     def _on_batch(self, batch: Batch) -> None:
         if not batch.trusted:
-            _LOGGER.warning("Refused work from %s: its key is not in signer: trust", batch.peer_id)
             offered = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
+            if offered:
+                _LOGGER.warning(
+                    "Refused work from %s: its key is not in signer: trust", batch.peer_id
+                )
             self._nack(
                 batch.peer_id,
                 [shard.assignment_id for assign in offered for shard in assign.shards],
@@ -136,6 +155,10 @@ class Desk:
             self._on_delivered(messages.ids(fields))
         for fields in batch.of(messages.CANCEL):
             self._on_cancel(batch.peer_id, messages.ids(fields))
+        for fields in batch.of(messages.DRAIN):
+            # Without a node it is the word of a worker, for the gateway that this hub may be too.
+            if fields.get("node") == self._mesh.peer_id:
+                self._on_drain(batch.peer_id, fields.get("reason"))
         assigns = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
         if assigns:
             self._hub.tasks.spawn(self._accept(batch, assigns), "accept")
@@ -144,30 +167,39 @@ class Desk:
 
     async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
         """Write the inbox, then ACK, then run (DESIGN, section 6)."""
+        gateway = batch.peer_id
         offered = [shard.assignment_id for assign in assigns for shard in assign.shards]
-        if self._refusal is not None or len(self._held) + len(offered) > _HELD_MAX:
-            self._nack(batch.peer_id, offered, self._refusal or "too many assignments held")
-            return
-        origin = _Origin(batch.peer_id, self._mesh.store_of(batch.peer_id))
+        origin = _Origin(gateway, self._mesh.store_of(gateway))
         foreign = [held for held in offered if not self._is_of(held, origin)]
-        if foreign:
-            self._nack(batch.peer_id, foreign, "another gateway gave out this assignment")
-            offered = [held for held in offered if held not in foreign]
+        self._nack(gateway, foreign, "another gateway gave out this assignment")
+        offered = [held for held in offered if held not in foreign]
         known = [held for held in offered if held in self._held or held in self._outbox]
         fresh = [] if batch.replayed else self._fresh(origin, assigns, {*known, *foreign})
-        self._held.update((entry.assignment_id, origin) for entry in fresh)
+        new = [entry.assignment_id for entry in fresh]
+        refusal = self._refusal or self._drained.get(gateway)
+        if refusal is None and len(self._held) + len(new) > _HELD_MAX:
+            refusal = "too many assignments held"
+        if refusal is not None:
+            self._nack(gateway, new, refusal)
+            offered, fresh, new = known, [], []
+        self._held.update((held, origin) for held in new)
         try:
             await self._hub.store.commit([*batch.writes, inbox.accept(fresh)])
         except StoreError as error:
-            for entry in fresh:
-                self._held.pop(entry.assignment_id, None)
+            for held in new:
+                self._held.pop(held, None)
             _LOGGER.warning("Can't keep %d assignments: %s", len(fresh), error)
-            self._nack(batch.peer_id, offered, f"its store failed: {error}")
+            self._nack(gateway, new, f"its store failed: {error}")
             return
-        for entry in fresh:
-            self._queue.put_nowait(entry)
+        if self._stopping or gateway in self._drained:
+            # It was told so while these were on their way to the disk.
+            self._hand_back(new, self._drained.get(gateway, _STOPPING))
+            offered = [held for held in offered if held in self._held or held in self._outbox]
+        if not self._stopping:
+            self._bench.put(entry for entry in fresh if entry.assignment_id in self._held)
         self._take_over(known, origin)
-        self._post.post(batch.peer_id, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
+        if offered:
+            self._post.post(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
 
     def _is_of(self, held: str, origin: _Origin) -> bool:
         """Whether a gateway may speak of an assignment: it is new, its own or of its store."""
@@ -210,74 +242,6 @@ class Desk:
             ]  # fmt: skip
         return entries
 
-    async def _run_queue(self) -> None:
-        runner = asyncio.current_task()
-        assert runner is not None
-        while True:
-            entry = await self._queue.get()
-            held = entry.assignment_id
-            self._running[held] = runner
-            try:
-                if held not in self._unwanted:
-                    await self._run(entry)
-            except asyncio.CancelledError:
-                if held not in self._unwanted:
-                    raise
-                # Only this assignment was cancelled; the runner goes on with the next.
-                runner.uncancel()
-            finally:
-                del self._running[held]
-                self._unwanted.discard(held)
-
-    async def _run(self, entry: InboxEntry) -> None:
-        call, module_bytes = self._parsed(entry.call)
-        try:
-            data = entry.input
-            if data is None:
-                data = await self._mesh.fetch(
-                    self._gateway_of(entry), entry.input_sha, entry.size_bytes
-                )
-        except MeshError as error:
-            self._give_back(entry, f"its input could not be fetched: {error}")
-            return
-
-        async def load_wasm() -> bytes:
-            return await self._module(self._gateway_of(entry), call.module_sha, module_bytes)
-
-        try:
-            outcome = await self._service.sandbox.run(call, data, load_wasm)
-            await self._finish(entry, outcome)
-        except (HubError, OSError) as error:
-            # The module can't be fetched or read, the sandbox is stopping, the disk is full.
-            self._give_back(entry, f"it could not be run: {error}")
-
-    def _parse(self, text: str) -> tuple[Call, int]:
-        """Return a stored call, bounded by this worker's own limits, and the module's size."""
-        plain = json.loads(text)
-        asked, own = ModuleCall.from_plain(plain["call"]), self._service.limits
-        limits = Limits(
-            memory_bytes=min(asked.memory_bytes or own.memory_bytes, own.memory_bytes),
-            wall_time_s=min(asked.wall_time_s or own.wall_time_s, own.wall_time_s),
-            output_bytes=min(asked.output_bytes or own.output_bytes, own.output_bytes),
-            fuel=asked.fuel,
-        )
-        call = Call(
-            asked.module_sha, asked.abi, asked.entry, limits, asked.args, asked.env,
-            asked.deterministic,
-        )  # fmt: skip
-        return call, plain["module_bytes"]
-
-    async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
-        """Return a module's bytes, fetched once and kept as a cache."""
-        if (known := await self._hub.store.blobs.get(sha)) is not None:
-            return known
-        if size_bytes > self._service.module_bytes_max:
-            raise MeshError(f"the module is larger than {self._service.module_bytes_max} bytes")
-        wasm = await self._mesh.fetch(gateway, sha, size_bytes)
-        _, row = await self._hub.store.blobs.put(wasm, self._hub.clock.time(), durable=False)
-        await self._hub.store.commit([row])
-        return wasm
-
     async def _finish(self, entry: InboxEntry, outcome: Outcome) -> None:
         body: bytes | None = outcome.output if outcome.code == OK else b""
         size_bytes = len(body or b"")
@@ -310,12 +274,22 @@ class Desk:
             self._wake.clear()
             finished, self._finished = self._finished, []
             writes, self._finished_writes = self._finished_writes, []
-            self._unwanted.difference_update(each.result.assignment_id for each in finished)
             finished = [each for each in finished if each.result.assignment_id in self._held]
             await self._hub.store.commit_when_possible([*inbox.finish(finished), *writes])
             for entry in finished:
                 self._held.pop(entry.result.assignment_id, None)
             self._outbox.deliver(finished)
+            self._delivered.set()
+
+    async def _until_delivered(self) -> None:
+        """Return when no gateway that is here still waits for a result, or we for its word."""
+        while self._held_by_those_here() or self._outbox.is_underway():
+            self._delivered.clear()
+            await self._delivered.wait()
+
+    def _held_by_those_here(self) -> bool:
+        peers = self._mesh.peers()
+        return any(origin.gateway in peers for origin in self._held.values())
 
     def _write_soon(self, writes: list[Write]) -> None:
         """Write what is not urgent with the next results, or in a moment."""
@@ -329,33 +303,71 @@ class Desk:
         self._hub.store.note(inbox.drop([entry.assignment_id]))
         self._nack(gateway, [entry.assignment_id], reason)
 
+    def _hand_back(self, assignment_ids: Collection[str], reason: str) -> None:
+        """Give back assignments whose gateway is here to hear of it, and forget them."""
+        self._bench.take_off(assignment_ids)
+        peers = self._mesh.peers()
+        returned: dict[str, list[str]] = defaultdict(list)
+        for held in assignment_ids:
+            origin = self._held.get(held)
+            if origin is not None and origin.gateway in peers:
+                returned[origin.gateway].append(held)
+        for gateway, group in returned.items():
+            for held in group:
+                del self._held[held]
+            self._hub.store.note(inbox.drop(group))
+            self._nack(gateway, group, reason)
+            _LOGGER.info("Gave back %d assignments: %s", len(group), reason)
+        self._delivered.set()
+
+    def _on_drain(self, gateway: str, reason: object) -> None:
+        """Take no more from a gateway that drains this node, and give back what has not begun."""
+        if reason is None:
+            if self._drained.pop(gateway, None) is not None:
+                _LOGGER.info("The gateway %s gives work again", gateway)
+            return
+        text = f"the gateway drains this node: {reason!s:.200}"
+        if self._drained.get(gateway) != text:
+            _LOGGER.info("No more work from %s: %s", gateway, text)
+        self._drained[gateway] = text
+        self._hand_back(
+            [held for held in self._bench.not_begun() if self._origin_is(held, gateway)], text
+        )
+
+    def _origin_is(self, held: str, gateway: str) -> bool:
+        origin = self._held.get(held)
+        return origin is not None and origin.gateway == gateway
+
     def _gateway_of(self, entry: InboxEntry) -> str:
         """Return who waits for an assignment: its gateway, or the one that took it over."""
         origin = self._held.get(entry.assignment_id)
         return entry.gateway if origin is None else origin.gateway
 
     def _nack(self, gateway: str, assignment_ids: list[str], reason: str) -> None:
-        if assignment_ids:
-            self._post.post(gateway, messages.NACK, {"ids": assignment_ids, "reason": reason})
+        for start in range(0, len(assignment_ids), _IDS_MAX):
+            part = assignment_ids[start : start + _IDS_MAX]
+            self._post.post(gateway, messages.NACK, {"ids": part, "reason": reason})
 
     def _on_delivered(self, assignment_ids: list[str]) -> None:
         if known := self._outbox.drop(assignment_ids):
             self._write_soon([inbox.delivered(known)])
+        self._delivered.set()
 
     def _on_cancel(self, peer_id: str, assignment_ids: list[str]) -> None:
         origin = _Origin(peer_id, self._mesh.store_of(peer_id))
         dropped = [held for held in assignment_ids if self._is_of(held, origin)]
         self._outbox.drop(dropped)
         for held in dropped:
-            if self._held.pop(held, None) is not None:
-                self._unwanted.add(held)
-            if held in self._running:
-                self._running[held].cancel()
+            self._held.pop(held, None)
+        self._bench.take_off(dropped)
         self._hub.store.note(inbox.drop(dropped))
+        self._delivered.set()
 
     def _on_peer_up(self, up: PeerUp) -> None:
         if "gateway" not in up.hello.capabilities:
             return
+        # One that still drains this node says so again.
+        self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
             self._post.post(up.peer_id, messages.DRAIN, {"reason": reason})
         # The gateway answers with `cancel` for what it withdrew while this worker was away.
@@ -375,3 +387,11 @@ class Desk:
             return
         async with self._hub.store.blobs.reading(sha) as result:
             yield result
+
+
+async def _within(timeout_s: float, waiting: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await waiting
+    except TimeoutError:
+        pass

@@ -44,6 +44,11 @@ class Outbox:
     def __contains__(self, held: object) -> bool:
         return held in self._waiting
 
+    def is_underway(self) -> bool:
+        """Whether a result was sent to somebody who is here and has not answered yet."""
+        peers = self._mesh.peers()
+        return any(self._takers(waiting.entry, peers) for waiting in self._waiting.values())
+
     async def load(self) -> None:
         """Take up what the last life left on disk."""
         for entry in await self._hub.store.read(inbox.undelivered):

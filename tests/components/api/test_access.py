@@ -18,6 +18,10 @@ ROUTES = [
     ("GET", "/nodes", "read"),
     ("POST", "/nodes/x/ban", "admin"),
     ("POST", "/nodes/x/unban", "admin"),
+    ("POST", "/nodes/x/approve", "admin"),
+    ("GET", "/invites", "read"),
+    ("POST", "/invites", "admin"),
+    ("DELETE", "/invites/x", "admin"),
     ("GET", "/health", "read"),
     ("GET", "/nothing/here", "read"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.gateway.dataset import Dataset
+from swarm_hub.components.gateway.dataset import Dataset, Part
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
@@ -24,14 +24,14 @@ class SlowReads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.began = threading.Event()
         self.let = threading.Event()
-        read = Dataset.read
+        part = Dataset.part
 
-        def slow(dataset: Dataset, first_item: int, n_items: int) -> bytes:
+        def slow(dataset: Dataset, first_item: int, n_items: int) -> Part:
             self.began.set()
             assert self.let.wait(10)
-            return read(dataset, first_item, n_items)
+            return part(dataset, first_item, n_items)
 
-        monkeypatch.setattr(Dataset, "read", slow)
+        monkeypatch.setattr(Dataset, "part", slow)
 
 
 async def stored_job(store: Store) -> Job:

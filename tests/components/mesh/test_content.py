@@ -216,18 +216,53 @@ async def test_a_peer_that_opens_many_streams_gets_two(make: Factory) -> None:
     await until(lambda: streams_refused(a, peer, 6), lambda refused: refused == 4)
 
 
+async def test_a_peer_that_asks_without_end_is_answered_at_a_bounded_rate(make: Factory) -> None:
+    a, b = await sides(make, 2)
+    await a.transport.dial(b.address)
+    ping = KadMessage()
+    ping.type = KadMessage.MessageType.PING
+    ping.key = bytes(1000)
+    seconds = 3.0
+
+    async def ask() -> int:
+        answers = bytearray()
+        stream = await routing(a)._host.new_stream(ID.from_string(b.peer_id))
+
+        async def write() -> None:
+            while True:
+                await stream.write(framed(ping) * 10)
+
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                while True:
+                    answers += await stream.read(4096)
+        return len(answers) // len(framed(PONG))
+
+    asked_bytes = await in_trio(a, ask) * len(framed(ping))
+    burst_s = 2.0
+    assert 0 < asked_bytes < content_dht._BYTES_PER_S * (seconds + burst_s) * 1.25
+
+
+PONG = KadMessage(type=KadMessage.MessageType.PING)
+
+
+def framed(message: KadMessage) -> bytes:
+    """Return a message behind its length."""
+    raw = message.SerializeToString()
+    size, head = len(raw), bytearray()
+    while size >= 0x80:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*head, size]) + raw
+
+
 async def exchanged(routing: ContentRouting, peer: ID, message: KadMessage) -> bytes:
     """Send a message to a peer and return the beginning of its answer."""
-    raw = message.SerializeToString()
     stream = await routing._host.new_stream(peer)
     try:
         with trio.fail_after(5):
-            size = len(raw)
-            head = bytearray()
-            while size >= 0x80:
-                head.append(size & 0x7F | 0x80)
-                size >>= 7
-            await stream.write(bytes([*head, size]) + raw)
+            await stream.write(framed(message))
             return await stream.read(1)
     # A stream that was reset.
     except Exception:

@@ -30,7 +30,7 @@ from libp2p.io.abc import Reader  # noqa: E402
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError  # noqa: E402
 from libp2p.stream_muxer.exceptions import MuxedStreamError  # noqa: E402
 
-from swarm_hub.components.mesh import libp2p_patches, libp2p_policy  # noqa: E402
+from swarm_hub.components.mesh import libp2p_limits, libp2p_patches, libp2p_policy  # noqa: E402
 
 _T = TypeVar("_T")
 
@@ -478,7 +478,7 @@ def test_the_library_lets_an_error_of_one_stream_through_and_we_contain_it() -> 
 
 
 def test_streams_are_bounded_for_each_peer() -> None:
-    streams = libp2p_policy.StreamLimits(TransportLimits(max_streams_per_peer=2))
+    streams = libp2p_limits.StreamLimits(TransportLimits(max_streams_per_peer=2))
     assert streams.acquire_stream("a", None)
     assert streams.acquire_stream("a", None)
     assert not streams.acquire_stream("a", None)

@@ -45,6 +45,7 @@ class Side:
         self.bursts: list[tuple[str, list[Message]]] = []
         self.gossip: list[tuple[str, str, bytes]] = []
         self.failure: str | None = None
+        self.floods: list[str] = []
         self.on_message: Callable[[str, Message], None] | None = None
         self._changed = asyncio.Event()
 
@@ -99,6 +100,10 @@ class Side:
 
     def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
         self.events.append(("seen", peer_id, *addresses))
+
+    def flooded(self, peer_id: str, reason: str) -> None:
+        self.floods.append(peer_id)
+        self._changed.set()
 
     def failed(self, reason: str) -> None:
         self.failure = reason

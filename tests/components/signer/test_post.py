@@ -78,12 +78,13 @@ def sealed(
     ttl_s: int = 60,
     ids: list[str] | None = None,
     key: SigningKey | None = None,
+    kid: str | None = None,
 ) -> Envelope:
     """Return an envelope as `sender` would sign it."""
     signing = key or key_of(sender)
     return seal(
         signing,
-        kid=key_id(bytes(key_of(sender).verify_key)),
+        kid=kid or key_id(bytes(key_of(sender).verify_key)),
         iss=peer_id(sender),
         aud=peer_id(to),
         now=int(sender.clock.time() - age_s),

@@ -1,4 +1,4 @@
-"""Who may join and who may not: invitations, admission, drained nodes, banned networks."""
+"""Who may join and who may not: invitations, admission, bans, drained nodes, signing keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,8 +11,10 @@ _DOUBLE: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlit
 
 
 def upgrade() -> None:
-    """Add tables and columns; nothing that is there changes."""
+    """Add tables and columns; nodes that were met before stay admitted."""
     op.add_column("nodes", sa.Column("admission", sa.Text()))
+    # Until now every node was admitted, so those with a pinned key were.
+    op.execute("UPDATE nodes SET admission = 'approved' WHERE public_key IS NOT NULL")
     op.add_column("nodes", sa.Column("drain_reason", sa.Text()))
     op.create_table(
         "invites",
@@ -34,8 +36,14 @@ def upgrade() -> None:
     op.create_table(
         "revoked_keys",
         sa.Column("kid", sa.Text(), primary_key=True),
-        sa.Column("public_key", sa.LargeBinary(), nullable=False),
         sa.Column("revoked_at", _DOUBLE, nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        **_TABLE,
+    )
+    op.create_table(
+        "key_rotations",
+        sa.Column("kid", sa.Text(), primary_key=True),
+        sa.Column("statement", sa.LargeBinary(), nullable=False),
+        sa.Column("signature", sa.LargeBinary(), nullable=False),
         **_TABLE,
     )

@@ -1,0 +1,143 @@
+"""Commands on signing keys; they work beside a running hub, which reads the files again."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.const import IDENTITY_KEY_FILE, STORAGE_DIR
+from swarm_hub.exceptions import HubError
+from swarm_hub.helpers.signing_keys import REASON_MAX, KeyFiles
+from swarm_hub.models.envelope import key_id
+from swarm_hub.models.rotation import OVERLAP_MAX_S
+from swarm_hub.util.clock import isoformat
+from swarm_hub.util.files import load_or_create_key
+from swarm_hub.util.units import parse_duration
+
+_KID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_PUBLIC_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def _overlap(_ctx: object, _option: object, text: str) -> int:
+    try:
+        overlap_s = int(parse_duration(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if overlap_s > OVERLAP_MAX_S:
+        raise click.BadParameter(f"at most {OVERLAP_MAX_S // 86_400} days")
+    return overlap_s
+
+
+def _kid(_ctx: object, _argument: object, text: str) -> str:
+    text = text.lower()
+    if _PUBLIC_KEY.fullmatch(text):
+        return key_id(bytes.fromhex(text))
+    if not _KID.fullmatch(text):
+        raise click.BadParameter(
+            f"{text!r}: expected a kid (16 hex digits) or a public key (64), as `swarm-hub key "
+            "show` prints them there and `swarm-hub node list --json` on the gateway"
+        )
+    return text
+
+
+@click.group()
+def key() -> None:
+    """Show, rotate and revoke signing keys."""
+
+
+@key.command()
+@config_option
+@json_option
+def show(config_dir: Path, as_json: bool) -> None:
+    """Show the peer id and the public key that workers name in `signer: trust`."""
+    files, peer_id = _files(config_dir)
+    own = files.own(time.time())
+    shown: dict[str, Any] = {
+        "peer_id": peer_id,
+        "public_key": own.public_key.hex(),
+        "kid": own.kid,
+    }
+    rotated = [{"kid": each.old_kid, "until": isoformat(each.until)} for each in own.rotations]
+    revoked = [
+        {"kid": each.kid, "revoked_at": isoformat(each.revoked_at), "reason": each.reason}
+        for each in files.revoked()
+    ]
+    if as_json:
+        print_json({**shown, "overlapping": rotated, "revoked": revoked})
+        return
+    for name, value in shown.items():
+        click.echo(f"{name:11} {value}")
+    for each in rotated:
+        click.echo(f"{'overlapping':11} {each['kid']} until {each['until']}")
+    for each in revoked:
+        click.echo(f"{'revoked':11} {each['kid']} {each['revoked_at']} {each['reason']}".rstrip())
+
+
+@key.command()
+@config_option
+@json_option
+@click.option(
+    "--overlap",
+    callback=_overlap,
+    default="7d",
+    show_default=True,
+    help="How long the old key counts too, such as 12h; 0 if it was stolen.",
+)
+def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
+    """Replace the signing key by a new one that the old one has signed.
+
+    Workers that are connected, or connect within the overlap, follow by themselves. A running
+    hub signs with the new key within seconds.
+    """
+    files, peer_id = _files(config_dir)
+    made = files.rotate(peer_id, overlap, time.time())
+    if as_json:
+        print_json(
+            {
+                "kid": made.new_kid,
+                "public_key": made.new.hex(),
+                "old_kid": made.old_kid,
+                "until": isoformat(made.until),
+            }
+        )
+        return
+    note(f"Key {made.new_kid} takes the place of {made.old_kid}")
+    note(f"Who connects until {isoformat(made.until)} follows by itself; others need this key")
+    note("in signer: trust. If the old one was stolen, now: swarm-hub key revoke " + made.old_kid)
+    click.echo(made.new.hex())
+
+
+@key.command()
+@config_option
+@click.argument("kid", callback=_kid)
+@click.option("--reason", default="", help="Why; it is told with the revocation.")
+def revoke(config_dir: Path, kid: str, reason: str) -> None:
+    """Let a signing key count no more, here and on every worker of this gateway.
+
+    KID is the key's id or the key itself. It can't be taken back.
+    """
+    files, _ = _files(config_dir)
+    if files.own(time.time()).kid == kid:
+        raise HubError(
+            f"{kid} is what this hub signs with, also the revocation itself; first make another: "
+            f"swarm-hub key rotate --overlap 0, then: swarm-hub key revoke {kid}"
+        )
+    if not reason.isprintable() or len(reason) > REASON_MAX:
+        raise click.BadParameter(f"--reason: at most {REASON_MAX} printable characters")
+    if not files.revoke(kid, reason, time.time()):
+        note(f"{kid} is revoked already")
+        return
+    note(f"{kid} is revoked; a running hub and its connected workers refuse it within seconds,")
+    note("others from when they next connect to this gateway")
+
+
+def _files(config_dir: Path) -> tuple[KeyFiles, str]:
+    from swarm_hub.components.mesh.identity import peer_id_from_seed
+
+    storage = working_dir(config_dir) / STORAGE_DIR
+    storage.mkdir(mode=0o700, exist_ok=True)
+    identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+    return KeyFiles(storage), peer_id_from_seed(identity)

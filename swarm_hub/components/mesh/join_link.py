@@ -1,0 +1,147 @@
+"""Invitation links: what a device needs to know to join a gateway, in one line of text.
+
+`swarmhub://join/1/` and base32 of deterministic CBOR with a checksum (docs/protocol.md). Base32
+survives chat programs, which change letters' case and take `_` for markup, and is what QR codes
+hold most densely.
+"""
+
+import base64
+import hashlib
+import string
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cbor2
+
+from swarm_hub.components.mesh.identity import (
+    PeerAddress,
+    parse_dial_address,
+    peer_id_from_public_key,
+    public_key_from_peer_id,
+)
+from swarm_hub.exceptions import JoinLinkError, MeshError
+
+ADDRESSES_MAX: Final = 8
+TOKEN_BYTES: Final = 16
+_VERSION: Final = "1"
+_START: Final = "swarmhub://join/"
+_LINK_MAX: Final = 4096
+_CHECKSUM_BYTES: Final = 4
+_NAME_MAX: Final = 64
+_ALPHABET: Final = frozenset(string.ascii_lowercase + "234567")
+# a: addresses, e: expires at, k: signing key, n: name, p: key of the peer id, t: token
+_FIELDS: Final = {"a": list, "e": int, "k": bytes, "n": str, "p": bytes, "t": bytes}
+_WHOLE_AGAIN: Final = "copy the whole link again, or scan the QR code"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinLink:
+    """An invitation: where the gateway is, whom to trust, and the token that admits once."""
+
+    name: str
+    peer_id: str
+    addresses: tuple[str, ...]
+    public_key: bytes
+    token: bytes
+    expires_at: int
+
+    def to_text(self) -> str:
+        """Return the link; raises JoinLinkError when its addresses are too many or too long."""
+        content = cbor2.dumps(
+            {
+                "a": [parse_dial_address(each).location for each in self.addresses],
+                "e": self.expires_at,
+                "k": self.public_key,
+                "n": "".join(filter(str.isprintable, self.name))[:_NAME_MAX],
+                "p": public_key_from_peer_id(self.peer_id),
+                "t": self.token,
+            },
+            canonical=True,
+        )
+        packed = base64.b32encode(content + _checksum(content)).decode().rstrip("=").lower()
+        link = f"{_START}{_VERSION}/{packed}"
+        if len(link) > _LINK_MAX or not 0 < len(self.addresses) <= ADDRESSES_MAX:
+            raise JoinLinkError(
+                f"a link holds 1 to {ADDRESSES_MAX} addresses and {_LINK_MAX} characters; "
+                "give fewer or shorter addresses"
+            )
+        return link
+
+
+def parse_join_link(text: str) -> JoinLink:
+    """Read an invitation link; raises JoinLinkError that says what is wrong and what to do."""
+    if len(text) > 4 * _LINK_MAX:
+        raise JoinLinkError(f"a link of {len(text)} characters is none of swarm-hub invite")
+    # Chat programs and terminals break long lines, and people copy the quotes with the link.
+    link = "".join(text.split()).strip("<>\"'`()[]").lower()
+    if not link.startswith(_START):
+        raise JoinLinkError(
+            f"{link[:40]!r} is no invitation: it has to begin with {_START}; "
+            "make one on the gateway with: swarm-hub invite"
+        )
+    version, _, packed = link.removeprefix(_START).rstrip(".,;:!").partition("/")
+    if version != _VERSION:
+        raise JoinLinkError(
+            f"the link has version {version[:20]!r}, this swarm-hub reads version {_VERSION}: "
+            f"upgrade the older of the two, or {_WHOLE_AGAIN}"
+        )
+    if len(link) > _LINK_MAX:
+        raise JoinLinkError(f"a link has at most {_LINK_MAX} characters, this one {len(link)}")
+    return _checked(_unpacked(packed))
+
+
+def _unpacked(packed: str) -> bytes:
+    if foreign := sorted(set(packed) - _ALPHABET):
+        raise JoinLinkError(f"the link was changed ({foreign[0]!r} is in none): {_WHOLE_AGAIN}")
+    try:
+        raw = base64.b32decode(packed.upper() + "=" * (-len(packed) % 8))
+    except ValueError:
+        raw = b""
+    content, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
+    if not content or checksum != _checksum(content):
+        raise JoinLinkError(
+            f"the link is incomplete or was changed on its way ({len(packed)} characters after "
+            f"{_START}{_VERSION}/): {_WHOLE_AGAIN}"
+        )
+    return content
+
+
+def _checked(content: bytes) -> JoinLink:
+    wrong = JoinLinkError("the link was not made by swarm-hub invite: ask for another one")
+    try:
+        fields: Any = cbor2.loads(content)
+        same = isinstance(fields, dict) and cbor2.dumps(fields, canonical=True) == content
+    # The decoder has errors of its own beside those of Python for what can't be built.
+    except Exception:
+        raise wrong from None
+    if (
+        not same
+        or fields.keys() != _FIELDS.keys()
+        or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
+        or (len(fields["k"]), len(fields["p"]), len(fields["t"])) != (32, 32, TOKEN_BYTES)
+        or not 0 <= fields["e"] < 2**37
+        or not 0 < len(fields["a"]) <= ADDRESSES_MAX
+        or len(fields["n"]) > _NAME_MAX
+        or not fields["n"].isprintable()
+    ):
+        raise wrong
+    peer_id = peer_id_from_public_key(fields["p"])
+    return JoinLink(
+        fields["n"],
+        peer_id,
+        tuple(str(_address(each, peer_id)) for each in fields["a"]),
+        fields["k"],
+        fields["t"],
+        fields["e"],
+    )
+
+
+def _address(location: object, peer_id: str) -> PeerAddress:
+    try:
+        return parse_dial_address(f"{location}/p2p/{peer_id}")
+    except MeshError as error:
+        raise JoinLinkError(f"the link can't be used: {error}") from None
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:_CHECKSUM_BYTES]

@@ -1,0 +1,150 @@
+"""Whose key is whose: pinned to peers, trusted for orders, followed to their successors."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from swarm_hub.components.signer.revocations import Revocations
+from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.models.envelope import key_id
+from swarm_hub.models.rotation import Rotation, chain_from, chain_to
+from swarm_hub.storage import Write, keys
+from swarm_hub.util.clock import isoformat
+
+# Rotations of trusted keys are kept for ever; more than this is no owner's doing.
+_FOLLOWED_MAX: Final = 1024
+
+
+class KeyBook:
+    """The keys of others, as this hub believes them.
+
+    A key is trusted that is in `signer: trust`, or that a trusted one has named as its successor
+    while that still counted. A revoked key is trusted and obeyed in nothing.
+    """
+
+    def __init__(
+        self,
+        trust: Iterable[bytes],
+        pinned: dict[str, bytes],
+        followed: Iterable[Rotation],
+        revocations: Revocations,
+        now: Callable[[], float],
+    ) -> None:
+        self._roots = {key_id(public) for public in trust}
+        self._pinned = pinned
+        self._followed = {each.old_kid: each for each in followed}
+        self._revocations = revocations
+        self._now = now
+        # The rotation by which a peer's pin came to be, for as long as it overlaps.
+        self._recent = {
+            each.peer_id: each
+            for each in self._followed.values()
+            if pinned.get(each.peer_id) == each.new
+        }
+        self._reached = self._reach()
+
+    def key_of(self, peer_id: str, kid: str) -> bytes | None:
+        """Return the key of a peer that has this id: its own, or the one before in the overlap."""
+        pinned = self._pinned.get(peer_id)
+        if pinned is not None and key_id(pinned) == kid:
+            return pinned
+        recent = self._recent.get(peer_id)
+        if recent is not None and recent.old_kid == kid and recent.overlaps(self._now()):
+            return recent.old
+        return None
+
+    def trusts(self, kid: str) -> bool:
+        """Whether this hub obeys the owner of that key as a worker obeys its gateway."""
+        if kid not in self._reached or self._revocations.of(kid) is not None:
+            return False
+        successor = self._followed.get(kid)
+        return successor is None or successor.overlaps(self._now())
+
+    def replace_root(self, old: bytes, new: bytes) -> None:
+        """Trust this hub's own new key in place of its old one."""
+        self._roots.discard(key_id(old))
+        self._roots.add(key_id(new))
+        self._reached = self._reach()
+
+    def check(self, peer_id: str, public_key: bytes, rotations: Sequence[Rotation]) -> list[Write]:
+        """Follow a peer to the key that it shows; returns what to keep.
+
+        Raises SignatureRefusedError for a revoked key, or one that nothing known here leads to.
+        """
+        kid = key_id(public_key)
+        self._revocations.check(kid)
+        chain = self._valid_end(chain_to(public_key, rotations), peer_id)
+        writes = self._follow(chain)
+        pinned = self._pinned.get(peer_id)
+        if pinned is None or pinned == public_key:
+            return writes
+        if self.key_of(peer_id, kid) == public_key:
+            # Both keys count in the overlap; the pin stays with the newer one.
+            return writes
+        if chain_from(pinned, chain) or self.trusts(kid):
+            self._pinned[peer_id] = public_key
+            if chain:
+                self._recent[peer_id] = chain[-1]
+            return writes
+        raise SignatureRefusedError("key_changed", self._why_not(pinned, rotations))
+
+    def pin(self, peer_id: str, public_key: bytes) -> None:
+        """Take the key of a peer that was just admitted for its own from now on."""
+        self._pinned.setdefault(peer_id, public_key)
+
+    def is_pinned(self, peer_id: str, public_key: bytes) -> bool:
+        """Whether this is the key of a peer."""
+        return self._pinned.get(peer_id) == public_key
+
+    def forget_pin(self, peer_id: str) -> None:
+        """Let the peer's next hello pin a key anew."""
+        self._pinned.pop(peer_id, None)
+        self._recent.pop(peer_id, None)
+
+    def _valid_end(self, chain: list[Rotation], peer_id: str) -> list[Rotation]:
+        """Return the last part of a chain that counts: of this peer, overlapping, not revoked."""
+        now = self._now()
+        for place in range(len(chain), 0, -1):
+            link = chain[place - 1]
+            if (
+                link.peer_id != peer_id
+                or not link.overlaps(now)
+                or self._revocations.of(link.old_kid) is not None
+            ):
+                return chain[place:]
+        return chain
+
+    def _follow(self, chain: Sequence[Rotation]) -> list[Write]:
+        """Extend trust along a chain, from the first key in it that is trusted."""
+        followed: list[Rotation] = []
+        for link in chain:
+            if not followed and not self.trusts(link.old_kid):
+                continue
+            known = self._followed.get(link.old_kid)
+            if known is None and len(self._followed) < _FOLLOWED_MAX:
+                self._followed[link.old_kid] = link
+                followed.append(link)
+            elif known is None or known.new != link.new:
+                # Of two successors one was named by a thief; the first one known here stays.
+                break
+        if not followed:
+            return []
+        self._reached = self._reach()
+        return [keys.rotate(followed)]
+
+    def _reach(self) -> set[str]:
+        reached, open_ends = set(self._roots), list(self._roots)
+        while open_ends:
+            link = self._followed.get(open_ends.pop())
+            if link is not None and link.new_kid not in reached:
+                reached.add(link.new_kid)
+                open_ends.append(link.new_kid)
+        return reached
+
+    def _why_not(self, pinned: bytes, rotations: Sequence[Rotation]) -> str:
+        for link in rotations:
+            if link.old == pinned and not link.overlaps(self._now()):
+                return (
+                    "its signing key is not the one it had before; it was rotated, and the "
+                    f"overlap of both ended {isoformat(link.until)}"
+                )
+        return "its signing key is not the one it had before"

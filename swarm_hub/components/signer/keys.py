@@ -1,0 +1,160 @@
+"""Keys over a hub's life: its own may be rotated, any may be revoked; who needs to know is told."""
+
+import asyncio
+import logging
+from typing import Final
+
+from swarm_hub.components.mesh import Mesh, PeerUp
+from swarm_hub.components.signer.keybook import KeyBook
+from swarm_hub.components.signer.post import Batch, SignedPost
+from swarm_hub.components.signer.revocations import PER_MESSAGE, Revocations, from_wire, to_wire
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import HubError, SignatureRefusedError
+from swarm_hub.helpers.signing_keys import KeyFiles, OwnKey
+from swarm_hub.models.messages import REVOKED, ROTATED
+from swarm_hub.models.rotation import Revocation, chain_from, read_rotations
+from swarm_hub.storage import Write, keys
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a command wrote counts here after this long; a look costs three `stat`.
+LOOK_EVERY_S: Final = 2.0
+# On a shared store another gateway's administrator may have revoked a key.
+_SHARED_EVERY: Final = 5
+
+
+class KeyWatch:
+    """Takes up what commands wrote, and tells and hears of rotations and revocations."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: SignedPost,
+        book: KeyBook,
+        revocations: Revocations,
+        files: KeyFiles,
+        own: OwnKey,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._book = book
+        self._revocations = revocations
+        self._files = files
+        self._own = own
+        self._stamp: tuple[object, ...] = ()
+        self._looks = 0
+        self._complaint = ""
+        hub.bus.listen(PeerUp, self._on_peer_up)
+        revocations.on_new(self._on_revoked)
+        post.on((ROTATED,), self._on_rotated)
+        post.on((REVOKED,), self._on_list)
+
+    async def look(self) -> None:
+        """Take up what changed in the files, and in a store that others write to."""
+        self._looks += 1
+        if self._hub.store.shared and self._looks % _SHARED_EVERY == 0:
+            self._revocations.add(
+                self._revocations.unknown(await self._hub.store.read(keys.revoked))
+            )
+        stamp = await asyncio.to_thread(self._files.stamp)
+        if stamp == self._stamp:
+            return
+        try:
+            own = await asyncio.to_thread(self._files.own, self._hub.clock.time())
+            ordered = await asyncio.to_thread(self._files.revoked)
+        except (HubError, OSError) as error:
+            self._complain(f"The signing keys can't be read again: {error}")
+            return
+        new = self._revocations.unknown(ordered)
+        self._keep([keys.revoke(new)])
+        self._revocations.add(new)
+        self._take_up(own)
+        self._stamp = stamp
+
+    def _take_up(self, own: OwnKey) -> None:
+        if own.public_key == self._own.public_key:
+            return
+        if not chain_from(self._own.public_key, own.rotations):
+            self._complain(
+                "The signing key was replaced by one that no rotation leads to; it counts from "
+                "the next start. To change it without a loss: swarm-hub key rotate"
+            )
+            return
+        untold = self._post.change_key(own)
+        self._book.replace_root(self._own.public_key, own.public_key)
+        _LOGGER.info("Signing with key %s in place of %s", own.kid, self._own.kid)
+        self._own = own
+        for peer_id in untold:
+            self._disconnect(peer_id, "the signing key was rotated: greet again")
+
+    def _on_rotated(self, batch: Batch) -> None:
+        for fields in batch.of(ROTATED):
+            try:
+                rotations = read_rotations(fields["rotations"])
+                if not rotations:
+                    continue
+                newest = rotations[-1]
+                writes = self._book.check(batch.peer_id, newest.new, rotations)
+            except SignatureRefusedError as error:
+                _LOGGER.warning("Refused a key rotation of %s: %s", batch.peer_id, error)
+                self._disconnect(batch.peer_id, str(error))
+                continue
+            self._keep([*batch.writes, *writes])
+            if self._book.is_pinned(batch.peer_id, newest.new):
+                self._mesh.rekey(batch.peer_id, newest.new_kid)
+                _LOGGER.info("%s signs with key %s from now on", batch.peer_id, newest.new_kid)
+
+    def _on_list(self, batch: Batch) -> None:
+        if not batch.trusted:
+            _LOGGER.warning("Refused revocations of %s: its key is not trusted", batch.peer_id)
+            return
+        heard = [each for fields in batch.of(REVOKED) for each in from_wire(fields)]
+        new = self._revocations.unknown(heard)
+        self._keep([*batch.writes, keys.revoke(new)])
+        self._revocations.add(new)
+
+    def _on_revoked(self, new: list[Revocation]) -> None:
+        revoked = {each.kid for each in new}
+        if self._own.kid in revoked:
+            _LOGGER.error(
+                "The signing key of this hub, %s, is revoked: nobody heeds it any more. Make "
+                "another: stop the hub, delete its signer.key, start it, and let the others know",
+                self._own.kid,
+            )
+        for peer_id, hello in self._mesh.peers().items():
+            if hello.kid in revoked:
+                self._disconnect(peer_id, f"its signing key {hello.kid} is revoked")
+            else:
+                self._tell(peer_id, new)
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        self._tell(up.peer_id, self._revocations.all())
+
+    def _tell(self, peer_id: str, revocations: list[Revocation]) -> None:
+        """Pass a list on to a node of this gateway, which obeys this hub's signature."""
+        hello = self._mesh.peers().get(peer_id)
+        if (
+            hello is None
+            or peer_id == self._mesh.peer_id
+            or "gateway" not in self._mesh.capabilities
+            or "worker" not in hello.capabilities
+        ):
+            return
+        for start in range(0, len(revocations), PER_MESSAGE):
+            part = to_wire(revocations[start : start + PER_MESSAGE])
+            self._post.post(peer_id, REVOKED, {"keys": part})
+
+    def _keep(self, writes: list[Write]) -> None:
+        """Write what already counts, however long a full disk or a lost server takes."""
+        if any(write.rows for write in writes):
+            self._hub.tasks.spawn(self._hub.store.commit_when_possible(writes), "keep keys")
+
+    def _disconnect(self, peer_id: str, reason: str) -> None:
+        self._hub.tasks.spawn(self._mesh.disconnect(peer_id, reason), "part from a peer")
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            _LOGGER.error("%s", text)

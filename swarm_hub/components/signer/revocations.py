@@ -1,0 +1,99 @@
+"""Keys that count no more: a list that only grows, told to every node that obeys this hub."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Self
+
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.helpers.signing_keys import REASON_MAX
+from swarm_hub.models.rotation import Revocation
+from swarm_hub.storage import keys
+
+_LOGGER = logging.getLogger(__name__)
+
+# Of all gateways together; nothing is forgotten to make room, or old keys would count again.
+KNOWN_MAX: Final = 4096
+PER_MESSAGE: Final = 512
+_KID_LENGTH: Final = 16
+
+
+class Revocations:
+    """The revoked keys that this hub knows of; there is no way to take one out."""
+
+    def __init__(self, known: Iterable[Revocation]) -> None:
+        self._known = {each.kid: each for each in known}
+        self._listeners: list[Callable[[list[Revocation]], None]] = []
+
+    @classmethod
+    async def load(cls, hub: Hub) -> Self:
+        """Read those that were known before the last stop."""
+        return cls(await hub.store.read(keys.revoked))
+
+    def of(self, kid: str) -> Revocation | None:
+        """Return the revocation of a key, None while the key counts."""
+        return self._known.get(kid)
+
+    def check(self, kid: str) -> None:
+        """Raise SignatureRefusedError for a revoked key."""
+        if (found := self._known.get(kid)) is not None:
+            why = f": {found.reason}" if found.reason else ""
+            raise SignatureRefusedError("revoked", f"its signing key {kid} is revoked{why}")
+
+    def all(self) -> list[Revocation]:
+        """Return every one that is known, oldest first."""
+        return sorted(self._known.values(), key=lambda each: each.revoked_at)
+
+    def on_new(self, listener: Callable[[list[Revocation]], None]) -> None:
+        """Have `listener` called with those that were not known before."""
+        self._listeners.append(listener)
+
+    def unknown(self, revocations: Iterable[Revocation]) -> list[Revocation]:
+        """Return those that are not known yet and fit."""
+        new = {each.kid: each for each in revocations if each.kid not in self._known}
+        room = KNOWN_MAX - len(self._known)
+        if len(new) > room:
+            _LOGGER.error("%d revoked keys are known, the others are not kept", KNOWN_MAX)
+        return list(new.values())[:room]
+
+    def add(self, new: list[Revocation]) -> None:
+        """Let these keys count no more from now on."""
+        if not new:
+            return
+        self._known.update((each.kid, each) for each in new)
+        for each in new:
+            _LOGGER.warning("Key %s is revoked: %s", each.kid, each.reason or "no reason given")
+        for listener in self._listeners:
+            listener(new)
+
+
+def to_wire(revocations: Iterable[Revocation]) -> list[list[Any]]:
+    """Return what `from_wire` takes."""
+    return [[each.kid, float(each.revoked_at), each.reason] for each in revocations]
+
+
+def from_wire(fields: Mapping[str, Any]) -> list[Revocation]:
+    """Read the revoked keys of a message; raises ValueError for anything else."""
+    listed = fields["keys"]
+    if not isinstance(listed, list) or len(listed) > PER_MESSAGE:
+        raise ValueError(f"expected a list of at most {PER_MESSAGE} revoked keys")
+    found = []
+    for entry in listed:
+        kid, revoked_at, reason = entry
+        if (
+            not isinstance(kid, str)
+            or not is_kid(kid)
+            or not isinstance(revoked_at, float)
+            or not math.isfinite(revoked_at)
+            or not isinstance(reason, str)
+        ):
+            raise ValueError("a revoked key is [kid, time, reason]")
+        shown = "".join(filter(str.isprintable, reason))[:REASON_MAX]
+        found.append(Revocation(kid, revoked_at, shown))
+    return found
+
+
+def is_kid(text: str) -> bool:
+    """Whether this is a key's id: 16 hex digits, as `key show` prints them."""
+    return len(text) == _KID_LENGTH and set(text) <= set("0123456789abcdef")

@@ -1,0 +1,131 @@
+"""How a signing key becomes another, and how one ends: the signed words, checked."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cbor2
+from nacl.signing import SigningKey
+
+from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.models.envelope import SKEW_S, canonical, key_id, sign, verify
+
+TYPE_ROTATION: Final = "rotation"
+OVERLAP_MAX_S: Final = 90 * 86_400
+# Rotations that are in their overlap at one time; they travel in every hello.
+CHAIN_MAX: Final = 8
+_STATEMENT_MAX_BYTES: Final = 512
+_TIME_MAX: Final = 2**37
+_FIELDS: Final = {"peer": str, "old": bytes, "new": bytes, "at": int, "until": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The old key's word that the new one takes its place; until `until` both count."""
+
+    peer_id: str
+    old: bytes
+    new: bytes
+    at: int
+    until: int
+    statement: bytes
+    signature: bytes
+
+    @property
+    def old_kid(self) -> str:
+        """The id of the key that is left."""
+        return key_id(self.old)
+
+    @property
+    def new_kid(self) -> str:
+        """The id of the key that takes its place."""
+        return key_id(self.new)
+
+    def overlaps(self, now: float) -> bool:
+        """Whether the old key still counts, and with it this rotation as news."""
+        return now <= self.until + SKEW_S
+
+    def to_wire(self) -> list[bytes]:
+        """Return what `read_rotation` takes."""
+        return [self.statement, self.signature]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A signing key that counts no more, whatever it signs."""
+
+    kid: str
+    revoked_at: float
+    reason: str
+
+
+def make_rotation(
+    old: SigningKey, new: bytes, *, peer_id: str, at: int, overlap_s: int
+) -> Rotation:
+    """Return the signed word of `old` that `new` takes its place on the hub `peer_id`."""
+    public_key = bytes(old.verify_key)
+    statement = canonical(
+        {"peer": peer_id, "old": public_key, "new": new, "at": at, "until": at + overlap_s}
+    )
+    signature = sign(old, TYPE_ROTATION, statement)
+    return Rotation(peer_id, public_key, new, at, at + overlap_s, statement, signature)
+
+
+def read_rotation(statement: object, signature: object) -> Rotation:
+    """Check a rotation's shape, bounds and signature; raises SignatureRefusedError."""
+    if (
+        not isinstance(statement, bytes)
+        or not isinstance(signature, bytes)
+        or len(statement) > _STATEMENT_MAX_BYTES
+    ):
+        raise SignatureRefusedError("malformed", "a key rotation is not two short byte strings")
+    try:
+        fields: Any = cbor2.loads(statement)
+        same = isinstance(fields, dict) and canonical(fields) == statement
+    except Exception as error:
+        raise SignatureRefusedError("malformed", f"a key rotation can't be read: {error}") from None
+    if (
+        not same
+        or fields.keys() != _FIELDS.keys()
+        or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
+        or not 0 <= fields["at"] <= fields["until"] < _TIME_MAX
+        or fields["until"] - fields["at"] > OVERLAP_MAX_S
+        or len(fields["new"]) != len(fields["old"])
+    ):
+        raise SignatureRefusedError("malformed", "a key rotation has other fields than it should")
+    if not verify(fields["old"], TYPE_ROTATION, statement, signature):
+        raise SignatureRefusedError(
+            "bad_rotation", "a key rotation is not signed by the key that it replaces"
+        )
+    return Rotation(
+        fields["peer"], fields["old"], fields["new"], fields["at"], fields["until"],
+        statement, signature,
+    )  # fmt: skip
+
+
+def read_rotations(wire: object) -> list[Rotation]:
+    """Check the rotations of a hello or a message; raises SignatureRefusedError."""
+    if not isinstance(wire, list) or len(wire) > CHAIN_MAX:
+        raise SignatureRefusedError("malformed", f"expected at most {CHAIN_MAX} key rotations")
+    if not all(isinstance(each, list) and len(each) == 2 for each in wire):
+        raise SignatureRefusedError("malformed", "a key rotation is not two short byte strings")
+    return [read_rotation(*each) for each in wire]
+
+
+def chain_to(key: bytes, rotations: Collection[Rotation]) -> list[Rotation]:
+    """Return the rotations that lead to `key`, the one nearest to it last."""
+    chain: list[Rotation] = []
+    left = list(rotations)
+    while (link := next((each for each in left if each.new == key), None)) is not None:
+        chain.insert(0, link)
+        left.remove(link)
+        key = link.old
+    return chain
+
+
+def chain_from(key: bytes, chain: Sequence[Rotation]) -> Sequence[Rotation]:
+    """Return the part of a chain that begins at `key`; nothing if the chain does not pass it."""
+    for place, link in enumerate(chain):
+        if link.old == key:
+            return chain[place:]
+    return ()

@@ -1,0 +1,161 @@
+"""Gossip in a star: only gateways hear it, and each peer speaks for itself."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+from swarm_hub.components.mesh.transport import Transport, TransportLimits
+from swarm_hub.components.telemetry.board import TOPIC
+from tests.components.mesh.test_transport import Factory, Side, run_factory
+from tests.conftest import Swarm, until
+
+
+class Allowing(Factory):
+    """Makes transports that allow one topic."""
+
+    def transport(self, seed: bytes, limits: TransportLimits) -> Transport:
+        listen = ["/ip4/127.0.0.1/tcp/0"]
+        return Libp2pTransport(seed, listen=listen, limits=limits, gossip_topics=[TOPIC])
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Factory]:
+    async for factory in run_factory("libp2p"):
+        factory.__class__ = Allowing
+        yield factory
+
+
+def node_of(side: Side) -> Any:
+    assert isinstance(side.transport, Libp2pTransport)
+    return side.transport._running()[1]
+
+
+async def in_trio(side: Side, work: Callable[[], Awaitable[Any]]) -> Any:
+    assert isinstance(side.transport, Libp2pTransport)
+    return await side.transport._running()[0].call(work)
+
+
+async def star(make: Factory, points: int) -> tuple[Side, list[Side]]:
+    """Return a listener, and peers that know that it listens."""
+    centre = await make()
+    await centre.transport.subscribe(TOPIC)
+    sides = [await make() for _ in range(points)]
+    for side in sides:
+        await side.transport.dial(centre.address)
+        await centre.until(lambda side=side: side.peer_id in centre.live())
+
+        async def known(side: Side = side) -> bool:
+            return bool(node_of(side)._gossip._pubsub.peer_topics.get(TOPIC))
+
+        await until(known, bool)
+    return centre, sides
+
+
+def signed_by(side: Side, payload: bytes, key_of: Side | None = None) -> Any:
+    """Return a message of that author, signed with its key or with that of another."""
+    from libp2p.pubsub.pb import rpc_pb2
+    from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
+
+    author = node_of(side)._gossip._pubsub
+    signer = node_of(key_of or side)._gossip._pubsub
+    message = rpc_pb2.Message(
+        data=payload,
+        topicIDs=[TOPIC],
+        from_id=author.my_id.to_bytes(),
+        seqno=time.monotonic_ns().to_bytes(8, "big"),
+    )
+    content = PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString()
+    message.signature = signer.sign_key.sign(content)
+    message.key = signer.host.get_public_key().serialize()
+    return message
+
+
+async def pass_on(side: Side, message: Any) -> None:
+    """Send a message over this peer's own stream, whoever signed it."""
+    from libp2p.pubsub.pb import rpc_pb2
+    from libp2p.utils import encode_varint_prefixed
+
+    async def write() -> None:
+        (stream,) = node_of(side)._gossip._pubsub.peers.values()
+        packed = rpc_pb2.RPC(publish=[message]).SerializeToString()
+        await stream.write(encode_varint_prefixed(packed))
+
+    await in_trio(side, write)
+
+
+async def test_a_peer_speaks_for_itself_and_nobody_passes_it_on(make: Factory) -> None:
+    centre, (first, second) = await star(make, 2)
+    await second.transport.subscribe(TOPIC)
+    await first.transport.publish(TOPIC, b"of first")
+    await second.transport.publish(TOPIC, b"of second")
+    await centre.until(lambda: len(centre.gossip) == 2)
+    assert sorted(centre.gossip) == sorted(
+        [(first.peer_id, TOPIC, b"of first"), (second.peer_id, TOPIC, b"of second")]
+    )
+    # What reached the centre went no further, though one of its peers would listen.
+    await centre.transport.publish(TOPIC, b"of the centre")
+    await second.until(lambda: (centre.peer_id, TOPIC, b"of the centre") in second.gossip)
+    assert [peer for peer, _, _ in second.gossip if peer == first.peer_id] == []
+
+
+async def test_what_another_signed_is_dropped_and_costs_its_sender_the_ear(make: Factory) -> None:
+    """It may be old: the cache of what was seen forgets after two minutes."""
+    centre, (author, thief) = await star(make, 2)
+    for number in range(12):
+        await pass_on(thief, signed_by(author, b"replayed %d" % number))
+    scorer = node_of(centre)._gossip._router.scorer
+
+    async def graylisted() -> set[str]:
+        peers = node_of(centre)._gossip._pubsub.peers
+        return {str(peer) for peer in peers if scorer.is_graylisted(peer, [TOPIC])}
+
+    assert await until(graylisted, bool, 5) == {thief.peer_id}
+    await thief.transport.publish(TOPIC, b"its own, now unheard")
+    await author.transport.publish(TOPIC, b"its own")
+    await centre.until(lambda: centre.gossip)
+    assert centre.gossip == [(author.peer_id, TOPIC, b"its own")]
+
+
+async def test_what_is_signed_in_anothers_name_is_dropped(make: Factory) -> None:
+    centre, (victim, forger) = await star(make, 2)
+    await pass_on(forger, signed_by(victim, b"forged", key_of=forger))
+    await pass_on(forger, signed_by(forger, b"honest"))
+    await centre.until(lambda: centre.gossip)
+    assert centre.gossip == [(forger.peer_id, TOPIC, b"honest")]
+
+
+async def test_a_topic_that_is_not_allowed_is_not_subscribed_to(make: Factory) -> None:
+    centre, (other,) = await star(make, 1)
+    await other.transport.subscribe("swarm-hub/other")
+    await other.transport.subscribe(TOPIC)
+
+    async def subscribed() -> dict[str, set[Any]]:
+        return dict(node_of(centre)._gossip._pubsub.peer_topics)
+
+    found = await until(subscribed, lambda topics: TOPIC in topics)
+    assert set(found) == {TOPIC}
+
+
+async def test_peers_are_judged_and_their_rate_is_bounded(make: Factory) -> None:
+    side = await make()
+    router = node_of(side)._gossip._router
+    assert router.scorer.params.graylist_threshold == -100
+    assert router.max_messages_per_topic_per_second == TransportLimits().max_gossip_per_s
+    assert node_of(side)._gossip._pubsub.strict_signing
+    assert node_of(side)._gossip._pubsub.allowed_topics == {TOPIC}
+
+
+async def test_only_gateways_subscribe_and_every_hub_allows_what_it_registered(
+    swarm: Swarm,
+) -> None:
+    gateway, worker = await swarm.gateway(), await swarm.worker("worker")
+
+    async def topics() -> list[set[str]]:
+        return [hub.hub.services[MESH]._transports[0]._topics for hub in (gateway, worker)]
+
+    await until(topics, lambda found: found[0] == {TOPIC})
+    assert await topics() == [{TOPIC}, set()]

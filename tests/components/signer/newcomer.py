@@ -1,0 +1,75 @@
+"""A peer made by hand, which greets a gateway as a worker would and then says what it likes."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.loopback import LoopbackTransport
+from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
+from tests.conftest import RunningHub, until
+
+
+class Newcomer:
+    """Has an identity and a signing key made from a number."""
+
+    def __init__(self, hub: RunningHub, number: int, key: SigningKey | None = None) -> None:
+        seed = number.to_bytes(32, "big")
+        self.key = key or SigningKey(seed)
+        self.peer_id = peer_id_from_seed(seed)
+        self.transport = LoopbackTransport(self.peer_id)
+        self.ended: list[str] = []
+        self._gateway = hub.hub.services[MESH].peer_id
+
+    def peer_up(self, peer_id: str, address: str) -> None: ...
+
+    def peer_down(self, peer_id: str, reason: str) -> None:
+        self.ended.append(reason)
+
+    def received(self, peer_id: str, messages: Any) -> None: ...
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
+
+    def discovered(self, peer_id: str, addresses: Any) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+    def hello(self, **changes: Any) -> dict[str, Any]:
+        """Return the fields of a hello in order; those that are not signed may be added."""
+        fields = {
+            "iss": self.peer_id,
+            "aud": self._gateway,
+            "key": bytes(self.key.verify_key),
+            "time": time.time(),
+            "name": f"newcomer {self.peer_id[-4:]}",
+            "capabilities": {"worker": {"slots": 1}},
+            "boot_id": "boot",
+            "db_id": "db",
+        }
+        signature = sign(self.key, TYPE_HELLO, canonical(fields))
+        return {"versions": [2], **fields, "sig": signature, **changes}
+
+    async def dial(self) -> None:
+        """Connect, and say nothing yet."""
+        await self.transport.start(self)
+        await self.transport.dial(f"/memory/0/p2p/{self._gateway}")
+
+    def say(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Send a bare message."""
+        self.transport.send(self._gateway, encode_message(kind, fields))
+
+    async def refused(self, **changes: Any) -> str:
+        """Greet, and return why the gateway parts."""
+        await self.dial()
+        self.say("hello", self.hello(**changes))
+
+        async def reasons() -> list[str]:
+            return self.ended
+
+        reason = str((await until(reasons, bool))[0])
+        await self.transport.stop()
+        return reason

@@ -1,0 +1,180 @@
+"""A hostile peer in a process of its own: `python -m tests.hostile.attacker MODE ADDRESS SECONDS`.
+
+It prints one line of JSON with what it did. Its identity is new each time.
+"""
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import cbor2
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh.framing import encode_frame, encode_message
+from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+from swarm_hub.components.telemetry.board import TOPIC
+from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
+
+_SYN_WINDOW_UPDATE = struct.Struct("!BBHII")
+
+
+class Attacker:
+    """A transport that is used as no hub would."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.victim = address.rpartition("/p2p/")[2]
+        self.transport = Libp2pTransport(os.urandom(32), listen=["/ip4/127.0.0.1/tcp/0"])
+        self.said: dict[str, Any] = {"peer_id": self.transport.peer_id, "reasons": []}
+
+    def peer_up(self, peer_id: str, address: str) -> None:
+        """Say hello as a worker would, so that the gateway admits this peer."""
+        key = SigningKey.generate()
+        fields = {
+            "iss": self.transport.peer_id,
+            "aud": peer_id,
+            "key": bytes(key.verify_key),
+            "time": time.time(),
+            "name": "attacker",
+            "capabilities": {"worker": {"slots": 1, "memory_bytes": 1}},
+            "boot_id": "boot",
+            "db_id": "store",
+        }
+        hello = {"versions": [2], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
+        self.transport.send(peer_id, encode_message("hello", hello))
+
+    def peer_down(self, peer_id: str, reason: str) -> None:
+        self.said["reasons"].append(reason)
+
+    def received(self, peer_id: str, messages: Any) -> None: ...
+
+    def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
+
+    def discovered(self, peer_id: str, addresses: Any) -> None: ...
+
+    def flooded(self, peer_id: str, reason: str) -> None: ...
+
+    def failed(self, reason: str) -> None:
+        self.said["failed"] = reason
+
+    async def in_trio(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        bridge, _ = self.transport._running()
+        return await bridge.call(work)
+
+    def connection(self) -> Any:
+        _, node = self.transport._running()
+        return node._connections(self.victim)[0]
+
+    async def streams(self, until: float) -> None:
+        """Open 10,000 streams on one connection, and never close one."""
+        muxed = self.connection().muxed_conn
+
+        async def open_all() -> int:
+            opened = 0
+            for number in range(10_000):
+                if muxed.is_closed:
+                    break
+                frame = _SYN_WINDOW_UPDATE.pack(0, 1, 1, 100_001 + 2 * number, 0)
+                await muxed._write_frame(frame)
+                opened += 1
+            return opened
+
+        self.said["opened"] = await self.in_trio(open_all)
+
+    async def frame(self, until: float) -> None:
+        """Announce a frame of 100 MB and send it all."""
+        stream = self.transport._sessions[self.victim].stream
+
+        async def send_all() -> int:
+            sent = 0
+            try:
+                await stream.write((100_000_000).to_bytes(4, "big"))
+                for _ in range(100):
+                    await stream.write(bytes(1_000_000))
+                    sent += 1_000_000
+            except Exception as error:
+                self.said["error"] = repr(error)
+            return sent
+
+        self.said["sent_bytes"] = await self.in_trio(send_all)
+
+    async def messages(self, until: float) -> None:
+        """Send as many of the smallest messages as the connection takes."""
+        stream = self.transport._sessions[self.victim].stream
+        frame = encode_frame([encode_message("heartbeat", {"t": 1.0})] * 2000)
+
+        async def send_all() -> int:
+            sent = 0
+            try:
+                while time.monotonic() < until:
+                    await stream.write(frame)
+                    sent += 2000
+            except Exception as error:
+                self.said["error"] = repr(error)
+            return sent
+
+        self.said["sent"] = await self.in_trio(send_all)
+
+    async def gossip(self, until: float) -> None:
+        """Publish 1,000 messages a second, past our own router, which would not."""
+        from libp2p.pubsub.pb import rpc_pb2
+        from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
+        from libp2p.utils import encode_varint_prefixed
+
+        pubsub = self.transport._running()[1]._gossip._pubsub
+        author, key = pubsub.my_id.to_bytes(), pubsub.host.get_public_key().serialize()
+
+        def message(number: int) -> Any:
+            made = rpc_pb2.Message(
+                data=cbor2.dumps({"load_1m": float(number)}),
+                topicIDs=[TOPIC],
+                from_id=author,
+                seqno=number.to_bytes(8, "big"),
+            )
+            signed = PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString()
+            made.signature = pubsub.sign_key.sign(signed)
+            made.key = key
+            return made
+
+        async def publish_all() -> int:
+            import trio
+
+            (stream,) = pubsub.peers.values()
+            began, sent = time.monotonic(), 0
+            while (now := time.monotonic()) < until:
+                due = int((now - began) * 1000) - sent
+                if due > 0:
+                    batch = rpc_pb2.RPC(publish=[message(sent + each) for each in range(due)])
+                    await stream.write(encode_varint_prefixed(batch.SerializeToString()))
+                    sent += due
+                await trio.sleep(0.005)
+            return sent
+
+        began = time.monotonic()
+        sent = await self.in_trio(publish_all)
+        self.said |= {"sent": sent, "per_s": round(sent / (time.monotonic() - began))}
+
+
+async def main(mode: str, address: str, seconds: float) -> None:
+    attacker = Attacker(address)
+    await attacker.transport.start(attacker)
+    await attacker.transport.dial(address)
+    # Subscriptions of the victim arrive a moment after the connection.
+    await asyncio.sleep(1)
+    work = getattr(attacker, mode)
+    try:
+        await asyncio.wait_for(work(time.monotonic() + seconds), seconds + 5)
+    except TimeoutError:
+        attacker.said["blocked"] = True
+    await asyncio.sleep(0.5)
+    print(json.dumps(attacker.said), flush=True)
+    await attacker.transport.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -1,0 +1,181 @@
+"""A peer that floods: the gateway's memory stays flat and the others are served meanwhile."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import cbor2
+import psutil
+import pytest
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import SwarmClient
+from swarm_hub.components.mesh import MESH, Mesh
+from swarm_hub.components.telemetry.board import TOPIC
+from tests.conftest import RunningHub, Swarm, until
+
+MB = 1_000_000
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Watched:
+    """A gateway in a process of its own, an honest peer here, and what both went through."""
+
+    gateway: LocalHub
+    honest: Mesh
+    peaks: list[int] = field(default_factory=list)
+    answers_s: list[float] = field(default_factory=list)
+
+    @property
+    def rss(self) -> int:
+        return int(psutil.Process(self.gateway.pid).memory_info().rss)
+
+    async def watch(self) -> None:
+        """Ask the gateway again and again, and keep how long it took and how large it was."""
+        while True:
+            before = await self.round_trip_s()
+            began = time.monotonic()
+            self.honest.send(self.gateway.peer_id, "heartbeat", {"t": began})
+            await until(self.round_trip_s, lambda now, before=before: now != before)
+            self.answers_s.append(time.monotonic() - began)
+            self.peaks.append(self.rss)
+            await asyncio.sleep(0.05)
+
+    async def round_trip_s(self) -> float | None:
+        return self.honest.rtt_s(self.gateway.peer_id)
+
+
+async def join(swarm: Swarm, name: str, gateway: LocalHub) -> RunningHub:
+    """Start a worker hub of this process that knows the gateway."""
+    running = await swarm.start(
+        name,
+        "worker: {charging_only: false, min_battery: 0}\n"
+        f"signer: {{trust: ['{gateway.public_key}']}}\ntelemetry: {{interval: 3600}}\n"
+        f"mesh: {{listen: [/ip4/127.0.0.1/tcp/0], bootnodes: ['{gateway.address}'],\n"
+        "  mdns: false}\n",
+    )
+
+    async def peers() -> set[str]:
+        return set(running.hub.services[MESH].peers())
+
+    await until(peers, bool)
+    return running
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, swarm: Swarm) -> AsyncIterator[Watched]:
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    local = LocalSwarm(folder)
+    gateway = await asyncio.to_thread(local.start_gateway)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        await local.wait_for_workers(client, 0)
+        honest = await join(swarm, "honest", gateway)
+        await local.wait_for_workers(client, 1)
+    yield Watched(gateway, honest.hub.services[MESH])
+    print(gateway.log())
+    await swarm.stop_all()
+    await asyncio.to_thread(local.stop)
+
+
+async def attack(mode: str, gateway: LocalHub, seconds: float) -> dict[str, Any]:
+    """Run an attacker to its end; returns what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.hostile.attacker", mode, gateway.address, str(seconds),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 40)
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+async def through(watched: Watched, mode: str, seconds: float) -> dict[str, Any]:
+    """Attack while the gateway is watched; assert what holds for every attack."""
+    watching = asyncio.create_task(watched.watch())
+    await asyncio.sleep(1)
+    before = watched.rss
+    told = await attack(mode, watched.gateway, seconds)
+    watching.cancel()
+    await asyncio.wait([watching])
+    grown, slowest = max(watched.peaks) - before, max(watched.answers_s)
+    print(f"{mode}: {told}; grew {grown / MB:.1f} MB, slowest answer {slowest * 1000:.0f} ms")
+    assert grown < 50 * MB
+    assert len(watched.answers_s) > 10
+    assert slowest < 1.0
+    assert watched.gateway.peer_id in watched.honest.peers()
+    return told
+
+
+async def test_ten_thousand_streams_of_one_peer(watched: Watched) -> None:
+    told = await through(watched, "streams", 15)
+    assert told["opened"] >= 1000
+    assert "flooding: 1000 streams beyond 32 at a time" in watched.gateway.log()
+
+
+async def test_a_frame_of_a_hundred_megabytes(watched: Watched) -> None:
+    told = await through(watched, "frame", 15)
+    assert told["sent_bytes"] < 10 * MB
+    assert "a frame of 100000000 bytes" in " ".join(told["reasons"]) or told["error"]
+
+
+async def test_as_many_messages_as_the_connection_takes(watched: Watched) -> None:
+    told = await through(watched, "messages", 14)
+    assert "flooding: more than 40000 messages" in watched.gateway.log()
+    assert told["sent"] > 100_000
+
+
+async def test_a_thousand_gossip_messages_a_second(watched: Watched, swarm: Swarm) -> None:
+    honest = [watched.honest] + [
+        (await join(swarm, f"honest-{number}", watched.gateway)).hub.services[MESH]
+        for number in range(2)
+    ]
+    heard: Counter[str] = Counter()
+    listening = asyncio.create_task(listen(watched.gateway, heard))
+    attacking = asyncio.create_task(through(watched, "gossip", 8))
+    # The attacker needs a moment to start and to connect.
+    await asyncio.sleep(4)
+    published = 0
+    while not attacking.done():
+        for mesh in honest:
+            await mesh.publish(TOPIC, cbor2.dumps({"load_1m": float(published)}))
+        published += 1
+        await asyncio.sleep(0.1)
+    told = await attacking
+
+    async def fewest() -> float:
+        return min(heard[mesh.peer_id] for mesh in honest) / published
+
+    share = await until(fewest, lambda share: share >= 0.99, 5)
+    print(f"{told['per_s']} messages/s from one; of {published} each others' {share:.1%} arrived")
+    listening.cancel()
+    await asyncio.wait([listening])
+    assert told["per_s"] > 400
+    log = watched.gateway.log()
+    assert f"Hearing no gossip of {told['peer_id']}" in log
+    for mesh in honest:
+        assert f"Hearing no gossip of {mesh.peer_id}" not in log
+
+
+async def listen(gateway: LocalHub, heard: Counter[str]) -> None:
+    """Count the telemetry that the gateway tells its clients of, by node."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{gateway.url}/api/websocket") as socket,
+    ):
+        await socket.receive_json()
+        await socket.send_json({"type": "auth", "access_token": gateway.token})
+        await socket.receive_json()
+        await socket.send_json({"id": 1, "type": "subscribe_events"})
+        async for message in socket:
+            content = json.loads(message.data)
+            event = content.get("event") or {}
+            if event.get("event_type") == "telemetry":
+                heard[event["data"]["node_id"]] += 1

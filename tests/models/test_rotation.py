@@ -1,0 +1,101 @@
+"""The signed words by which a key becomes another: what is read, and what is refused."""
+
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.models.envelope import canonical, sign
+from swarm_hub.models.rotation import (
+    CHAIN_MAX,
+    TYPE_ROTATION,
+    Rotation,
+    chain_to,
+    make_rotation,
+    read_rotations,
+)
+
+KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 6)]
+PUBLIC = [bytes(key.verify_key) for key in KEYS]
+
+
+def link(old: int, new: int) -> Rotation:
+    return make_rotation(KEYS[old], PUBLIC[new], peer_id="12D3Koo", at=1000, overlap_s=60)
+
+
+WORD = link(0, 1).to_wire()
+
+
+def signed(**changes: Any) -> list[bytes]:
+    fields = {"peer": "x", "old": PUBLIC[0], "new": PUBLIC[1], "at": 10, "until": 20, **changes}
+    statement = canonical(fields)
+    return [statement, sign(KEYS[0], TYPE_ROTATION, statement)]
+
+
+def test_a_rotation_is_read_as_it_was_made() -> None:
+    assert read_rotations([WORD]) == [link(0, 1)]
+    assert read_rotations([]) == []
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        None,
+        {},
+        [WORD[0], WORD[1]],
+        [[WORD[0]]],
+        [[1, 2]],
+        [[WORD[0], bytes(64)]],
+        [[WORD[0], b""]],
+        [[WORD[0][:-1], WORD[1]]],
+        [[WORD[0] + b"\x00", WORD[1]]],
+        [[b"\xa0", WORD[1]]],
+        [[b"\x81" * 400, WORD[1]]],
+        [[bytes(513), WORD[1]]],
+        [WORD] * (CHAIN_MAX + 1),
+        [signed(at=20, until=10)],
+        [signed(at=-5)],
+        [signed(until=2**40)],
+        [signed(until=10 + 91 * 86_400)],
+        [signed(new=b"short")],
+        [signed(old=PUBLIC[2])],
+        [signed(at=1.5)],
+        [signed(more=1)],
+    ],
+)
+def test_anything_else_is_refused(wire: Any) -> None:
+    with pytest.raises(SignatureRefusedError):
+        read_rotations(wire)
+
+
+@given(st.binary(max_size=600), st.binary(max_size=70))
+def test_any_bytes_are_refused(statement: bytes, signature: bytes) -> None:
+    with pytest.raises(SignatureRefusedError):
+        read_rotations([[statement, signature]])
+
+
+@given(st.integers(0, len(WORD[0]) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
+    damaged = bytearray(WORD[0])
+    damaged[place] ^= change
+    with pytest.raises(SignatureRefusedError):
+        read_rotations([[bytes(damaged), WORD[1]]])
+
+
+def test_the_statement_is_deterministic_cbor() -> None:
+    assert cbor2.dumps(cbor2.loads(WORD[0]), canonical=True) == WORD[0]
+
+
+@given(st.permutations([link(0, 1), link(1, 2), link(2, 3)]))
+def test_a_chain_is_found_in_any_order(links: list[Rotation]) -> None:
+    assert chain_to(PUBLIC[3], links) == [link(0, 1), link(1, 2), link(2, 3)]
+    assert chain_to(PUBLIC[1], links) == [link(0, 1)]
+    assert chain_to(PUBLIC[4], links) == []
+
+
+def test_a_chain_that_bites_its_tail_ends() -> None:
+    assert len(chain_to(PUBLIC[0], [link(0, 1), link(1, 0)])) == 2
