@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 
 from swarm_hub.bootstrap import start_hub
 from swarm_hub.cli.inspect import with_sandbox
-from swarm_hub.cli.swarm import free_port
+from swarm_hub.cli.swarm import LocalHub, free_port
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.sandbox import Sandbox
@@ -24,12 +24,18 @@ from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
+from tests import warm
 from tests.components.sandbox.modules import CAT, SPIN, range_module, says
 from tests.postgres import PostgresServer, running_server
 
 # How long one example takes says nothing on a busy machine under coverage.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_unconfigure() -> None:
+    warm.stop()
+
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 _EXAMPLE_NAMES = (
@@ -223,8 +229,14 @@ def modules() -> dict[str, bytes]:
     return asyncio.run(with_sandbox(assemble))
 
 
+@pytest.fixture
+def outliving() -> Sequence[LocalHub]:
+    """Return the hubs that tests share: a module that has such has this fixture of its own."""
+    return ()
+
+
 @pytest.fixture(autouse=True)
-def no_leaks() -> Iterator[None]:
+def no_leaks(outliving: Sequence[LocalHub]) -> Iterator[None]:
     """Fail a test that leaves threads or child processes behind."""
     threads = set(threading.enumerate())
     children = {child.pid for child in psutil.Process().children(recursive=True)}
@@ -240,9 +252,18 @@ def no_leaks() -> Iterator[None]:
         processes = [
             child
             for child in psutil.Process().children(recursive=True)
-            if child.pid not in children and child.status() != psutil.STATUS_ZOMBIE
+            if child.pid not in children
+            and child.status() != psutil.STATUS_ZOMBIE
+            and child.pid != warm.server_pid()
+            and not _of_a_hub(child, outliving)
         ]
         if not left and not processes:
             return
         assert time.monotonic() < deadline, f"left behind: {left} {processes}"
         time.sleep(0.02)
+
+
+def _of_a_hub(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:
+    """Return whether a process is one of these hubs or was started by one, as a sandbox is."""
+    line = {process.pid, *(parent.pid for parent in process.parents())} if hubs else set()
+    return any(hub.pid in line for hub in hubs)

@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from nacl.signing import SigningKey
@@ -28,6 +30,7 @@ from swarm_hub.util.files import load_or_create_key
 
 _JOIN_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 10.0
+_NO_KEYS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -84,8 +87,10 @@ class LocalSwarm:
         self._folder = folder
         self.hubs: list[LocalHub] = []
 
-    def start_gateway(self, name: str = "gateway", extra: str = "") -> LocalHub:
-        """Start a gateway; `extra` is appended to its configuration."""
+    def start_gateway(
+        self, name: str = "gateway", extra: str = "", mesh: Mapping[str, str] = _NO_KEYS
+    ) -> LocalHub:
+        """Start a gateway; `extra` is added to its configuration, `mesh` to that section."""
         hub = self._new(name)
         port = free_port()
         hub.url = f"http://127.0.0.1:{port}"
@@ -94,13 +99,15 @@ class LocalSwarm:
         self._configure(
             hub,
             f"gateway: {{admission: open}}\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}",
-            bootnodes="[]",
+            {"bootnodes": "[]", **mesh},
         )
         hub.start()
         return hub
 
-    def start_worker(self, name: str, *gateways: LocalHub, extra: str = "") -> LocalHub:
-        """Start a worker that obeys these gateways."""
+    def start_worker(
+        self, name: str, *gateways: LocalHub, extra: str = "", mesh: Mapping[str, str] = _NO_KEYS
+    ) -> LocalHub:
+        """Start a worker that obeys these gateways; `extra` and `mesh` as for a gateway."""
         hub = self._new(name)
         # The battery rules are for phones in pockets, not for a demonstration.
         worker = "" if "worker:" in extra else "worker: {charging_only: false, min_battery: 0}\n"
@@ -108,7 +115,7 @@ class LocalSwarm:
         self._configure(
             hub,
             f"{worker}signer: {{trust: [{trust}]}}\n{extra}",
-            bootnodes=f"[{', '.join(gateway.address for gateway in gateways)}]",
+            {"bootnodes": f"[{', '.join(gateway.address for gateway in gateways)}]", **mesh},
         )
         hub.start()
         return hub
@@ -164,17 +171,24 @@ class LocalSwarm:
         return hub
 
     @staticmethod
-    def _configure(hub: LocalHub, roles: str, bootnodes: str) -> None:
-        (hub.folder / CONFIG_FILE).write_text(
-            f"hub: {{name: {hub.name}}}\n{roles}"
-            f"mesh:\n  listen: [/ip4/127.0.0.1/tcp/{hub.mesh_port}]\n"
-            f"  bootnodes: {bootnodes}\n  mdns: false\n"
-        )
+    def _configure(hub: LocalHub, roles: str, mesh: Mapping[str, str]) -> None:
+        listen = f"[/ip4/127.0.0.1/tcp/{hub.mesh_port}]"
+        keys = {"listen": listen, "mdns": "false", **mesh}
+        section = "".join(f"  {key}: {value}\n" for key, value in keys.items())
+        (hub.folder / CONFIG_FILE).write_text(f"hub: {{name: {hub.name}}}\n{roles}mesh:\n{section}")
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that nobody else is given within the next minute.
+
+    The system keeps the port of a connection that was ended here (TIME_WAIT): it gives it to
+    nobody who asks for any port, only to a server that names it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()
+            # The end that closes first is the one that waits, and it must have been heard.
+            client.recv(1)
         return port

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from tests import warm
 
 Run = Callable[..., "Done"]
 
@@ -22,14 +22,11 @@ class Done:
     err: str
 
 
-def run_process(*arguments: object, stdin: bytes | None = None, **environ: str) -> Done:
+def run_process(*arguments: object, stdin: bytes = b"", **environ: str) -> Done:
     """Run `swarm-hub` as a process."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("SWARM_HUB")}
-    done = subprocess.run(
-        [sys.executable, "-m", "swarm_hub", *map(str, arguments)],
-        input=stdin if stdin is not None else b"", capture_output=True, timeout=60, check=False,
-        env={**clean, "COLUMNS": "200", **environ},
-    )  # fmt: skip
+    env = {**clean, "COLUMNS": "200", **environ}
+    done = warm.run("swarm_hub", arguments, stdin=stdin, env=env)
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -62,12 +62,13 @@ async def join(swarm: Swarm, name: str, gateway: LocalHub) -> RunningHub:
         f"mesh: {{listen: [/ip4/127.0.0.1/tcp/0], bootnodes: ['{gateway.address}'],\n"
         "  mdns: false}\n",
     )
-
-    async def peers() -> set[str]:
-        return set(running.hub.services[MESH].peers())
-
-    await until(peers, bool)
+    await until(lambda: peers_of(running), bool)
     return running
+
+
+async def peers_of(running: RunningHub) -> set[str]:
+    """Return whom a hub of this process is connected to."""
+    return set(running.hub.services[MESH].peers())
 
 
 @pytest.fixture
@@ -128,8 +129,10 @@ async def test_a_frame_of_a_hundred_megabytes(watched: Watched) -> None:
 
 async def test_as_many_messages_as_the_connection_takes(watched: Watched) -> None:
     told = await through(watched, "messages", 14)
-    assert "flooding: more than 40000 messages" in watched.gateway.log()
     assert told["sent"] > 100_000
+    # On a machine that is too busy to send more than a peer may, nobody is let go.
+    if told["sent"] > 14 * 50_000 or told["reasons"]:
+        assert "flooding: more than 40000 messages" in watched.gateway.log()
 
 
 async def test_a_thousand_gossip_messages_a_second(watched: Watched, swarm: Swarm) -> None:

@@ -16,6 +16,7 @@ from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
 
+pytestmark = pytest.mark.usefixtures("warm_hubs")
 N_SHARDS = 16
 ITEMS_A_SHARD = 150  # `spin` needs about a tenth of a second for them
 SPEC: dict[str, Any] = {"shard_size": ITEMS_A_SHARD, "reduce": "sum"}

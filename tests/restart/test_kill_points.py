@@ -8,9 +8,8 @@ import asyncio
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,16 @@ from swarm_hub.client import ApiError, SwarmClient, UnreachableError
 from swarm_hub.storage.backup import newest_backup
 from swarm_hub.storage.restore import read_manifest
 from swarm_hub.storage.schema import HEAD
+from tests import warm
 from tests.cli.conftest import run_process
 from tests.conftest import until
 from tests.restart.doomed import POINTS
 from tests.restart.invariants import broken_gateway, broken_worker, undelivered
 from tests.storage.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
 
-ROOT = Path(__file__).parents[2]
+# Two starts for each point.
+pytestmark = pytest.mark.usefixtures("warm_hubs")
+
 N_ITEMS = 200
 SPEC: dict[str, Any] = {"shard_size": 20, "reduce": "sum"}
 # More results than the gateway keeps in memory, and more rows than one chunk of gc removes.
@@ -70,6 +72,69 @@ BACKUP_POINTS = (
 )
 
 
+class Pair:
+    """A gateway and a worker that are killed at one point after another.
+
+    Two new hubs for each point would take twice as long. What a failed test left is no start for
+    the next one, though, which then gets new ones.
+    """
+
+    def __init__(self, new_folder: Callable[[], Path]) -> None:
+        self._new_folder = new_folder
+        self._swarm = LocalSwarm(new_folder())
+        self._whole = False
+        self.hubs: list[LocalHub] = []
+        self.jobs: dict[str, int] = {}
+
+    @property
+    def gateway(self) -> LocalHub:
+        return self.hubs[0]
+
+    @property
+    def worker(self) -> LocalHub:
+        return self.hubs[1]
+
+    def take(self) -> None:
+        """Have both hubs with nothing left to do."""
+        if not self._whole:
+            self.stop()
+            self._swarm = LocalSwarm(self._new_folder())
+            self._swarm.start_worker("worker", self._swarm.start_gateway())
+            self.hubs[:] = self._swarm.hubs
+            self.jobs.clear()
+        self._whole = False
+
+    def new_key(self) -> str:
+        return f"{KEY}-{len(self.jobs)}"
+
+    async def assert_done_once(self, client: SwarmClient, job_id: str, n_items: int) -> None:
+        """Wait for a job; it and those before it are all there are, each of them done once."""
+        self.jobs[job_id] = n_items
+        await assert_done_once(client, self.gateway, self.worker, self.jobs)
+        self._whole = True
+
+    def stop(self) -> None:
+        self._swarm.stop()
+
+
+@pytest.fixture(scope="module")
+def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    pair = Pair(lambda: tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.stop()
+
+
+@pytest.fixture
+def outliving(lasting_pair: Pair) -> Sequence[LocalHub]:
+    return lasting_pair.hubs
+
+
+@pytest.fixture
+async def pair(lasting_pair: Pair) -> Pair:
+    await asyncio.to_thread(lasting_pair.take)
+    return lasting_pair
+
+
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
     swarm = LocalSwarm(tmp_path)
@@ -83,10 +148,9 @@ def doom(hub: LocalHub, point: str) -> None:
     if hub.process.poll() is None:
         hub.kill()
     with (hub.folder / "hub.log").open("ab") as log:
-        hub.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.restart.doomed", point, "run", "-c", str(hub.folder)],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+        hub.process = warm.start(  # type: ignore[assignment]
+            "tests.restart.doomed", [point, "run", "-c", hub.folder], stdout=log, stderr=log
+        )
 
 
 async def death_of(hub: LocalHub) -> None:
@@ -104,32 +168,33 @@ def database_of(hub: LocalHub) -> Path:
 
 
 async def submit_until_taken(
-    client: SwarmClient, module: bytes, n_items: int, spec: dict[str, Any]
+    client: SwarmClient, module: bytes, n_items: int, spec: dict[str, Any], key: str = KEY
 ) -> str:
     """Submit as a careful client does: under one key, until there is a 202."""
     deadline = time.monotonic() + 40
     while True:
         try:
-            return await client.submit(module, range(n_items), idempotency_key=KEY, **spec)
+            return await client.submit(module, range(n_items), idempotency_key=key, **spec)
         except UnreachableError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
 
 
 async def assert_done_once(
-    client: SwarmClient, gateway: LocalHub, worker: LocalHub, job_id: str, n_items: int = N_ITEMS
+    client: SwarmClient, gateway: LocalHub, worker: LocalHub, jobs: Mapping[str, int]
 ) -> None:
-    async with asyncio.timeout(60):
-        status = await client.wait(job_id)
-    assert (status["state"], status["result"]) == ("completed", n_items), status
-    assert [job["job_id"] for job in await client.jobs()] == [job_id]
+    for job_id, n_items in jobs.items():
+        async with asyncio.timeout(60):
+            status = await client.wait(job_id)
+        assert (status["state"], status["result"]) == ("completed", n_items), status
+    assert {job["job_id"] for job in await client.jobs(limit=len(jobs) + 1)} == set(jobs)
 
     async def left() -> int:
         return await asyncio.to_thread(undelivered, [database_of(worker)])
 
     # A worker forgets what it has heard to be stored, and is told again what it did not hear.
     await until(left, lambda count: count == 0, 30)
-    assert broken_gateway(database_of(gateway), {job_id: n_items}) == []
+    assert broken_gateway(database_of(gateway), jobs) == []
     assert broken_worker(database_of(worker)) == []
 
 
@@ -140,36 +205,35 @@ def test_every_point_is_tried() -> None:
 
 @pytest.mark.parametrize("point", [*GATEWAY_POINTS, *FOLD_POINTS])
 async def test_a_gateway_killed_at_a_point_finishes_its_job_once(
-    local: LocalSwarm, modules: dict[str, bytes], point: str
+    pair: Pair, modules: dict[str, bytes], point: str
 ) -> None:
     many = point in FOLD_POINTS
     module, n_items, spec = (
         (modules["count"], MANY_ITEMS, MANY) if many else (modules["spin"], N_ITEMS, SPEC)
     )
-    gateway = local.start_gateway()
+    gateway = pair.gateway
     doom(gateway, point)
-    worker = local.start_worker("worker", gateway)
     async with SwarmClient(gateway.url, gateway.token) as client:
-        submitting = asyncio.create_task(submit_until_taken(client, module, n_items, spec))
+        submitting = asyncio.create_task(
+            submit_until_taken(client, module, n_items, spec, pair.new_key())
+        )
         await death_of(gateway)
-        assert broken_gateway(database_of(gateway), {}) == []
+        assert broken_gateway(database_of(gateway), pair.jobs) == []
         gateway.start()
-        await assert_done_once(client, gateway, worker, await submitting, n_items)
+        await pair.assert_done_once(client, await submitting, n_items)
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS)
 async def test_a_worker_killed_at_a_point_costs_its_job_nothing(
-    local: LocalSwarm, modules: dict[str, bytes], point: str
+    pair: Pair, modules: dict[str, bytes], point: str
 ) -> None:
-    gateway = local.start_gateway()
-    worker = local.start_worker("worker", gateway)
-    doom(worker, point)
-    async with SwarmClient(gateway.url, gateway.token) as client:
-        job_id = await submit_until_taken(client, modules["spin"], N_ITEMS, SPEC)
-        await death_of(worker)
-        assert broken_worker(database_of(worker)) == []
-        worker.start()
-        await assert_done_once(client, gateway, worker, job_id)
+    doom(pair.worker, point)
+    async with SwarmClient(pair.gateway.url, pair.gateway.token) as client:
+        job_id = await submit_until_taken(client, modules["spin"], N_ITEMS, SPEC, pair.new_key())
+        await death_of(pair.worker)
+        assert broken_worker(database_of(pair.worker)) == []
+        pair.worker.start()
+        await pair.assert_done_once(client, job_id, N_ITEMS)
 
 
 async def test_gc_killed_between_two_chunks_ends_what_it_began(
@@ -248,9 +312,8 @@ async def test_backups_killed_beside_a_running_job_harm_neither(
     async with SwarmClient(gateway.url, gateway.token) as client:
         job_id = await submit_until_taken(client, modules["spin"], 2 * N_ITEMS, SPEC)
         for point in BACKUP_POINTS:
-            command = [sys.executable, "-m", "tests.restart.doomed", point, "backup"]
             killed = await asyncio.to_thread(
-                subprocess.run, [*command, "-c", gateway.folder], cwd=ROOT, timeout=60, check=False
+                warm.run, "tests.restart.doomed", [point, "backup", "-c", gateway.folder]
             )
             assert killed.returncode == -signal.SIGKILL, point
             assert newest_backup(backups, "gateway") is None
@@ -260,4 +323,4 @@ async def test_backups_killed_beside_a_running_job_harm_neither(
         assert done.code == 0, done.err
         assert not list(backups.glob(".swarm-hub-*"))
         assert read_manifest(Path(done.out.strip())).database == "swarm_hub.db"
-        await assert_done_once(client, gateway, worker, job_id, 2 * N_ITEMS)
+        await assert_done_once(client, gateway, worker, {job_id: 2 * N_ITEMS})

@@ -18,7 +18,7 @@ from tests.conftest import until
 from tests.postgres import PostgresServer
 
 # A busy machine takes its time over so many starts of hubs.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("warm_hubs")]
 N_SHARDS = 40
 ITEMS_A_SHARD = 150
 

@@ -53,7 +53,7 @@ class Fleet:
         """Return every node this gateway has met, the connected ones first."""
         records = await self._hub.store.read(nodes.all_nodes)
         found = [self._described(record) for record in records]
-        return sorted(found, key=lambda node: (node["state"] != "up", node["name"]))
+        return sorted(found, key=lambda node: (node["slots"] is None, node["name"]))
 
     async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
         """Ban a node; raises RequestError 404 for one that was never met."""

@@ -273,6 +273,23 @@ async def test_two_gateways_stay_connected_if_both_have_content_and_trust_each_o
     await until(lambda: peers(b), lambda found: bool(found) is stay)
 
 
+async def test_a_gateway_that_works_too_is_a_companion_where_it_is_not_admitted_as_a_node(
+    swarm: Swarm, modules: Modules
+) -> None:
+    port = free_port()
+    a = await swarm.start(
+        "a", f"gateway: {{admission: token}}\napi: {{port: {port}}}\n{content(swarm, 'c')}", port
+    )
+    working = "worker: {charging_only: false, min_battery: 0}\n"
+    extra = content(swarm, "a") + bootnode(swarm, "a") + working
+    c = await swarm.gateway("c", extra=extra)
+    await computed(c, modules)
+    assert mesh_of(c).peer_id in await until(lambda: peers(a), bool)
+    assert await data(a) == (200, BODY)
+    _, found = await call(a, "GET", "/nodes")
+    assert all(node["state"] != "up" for node in found["nodes"])
+
+
 # Liars
 
 

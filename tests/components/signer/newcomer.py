@@ -22,6 +22,7 @@ class Newcomer:
         self.key = key or SigningKey(seed)
         self.peer_id = peer_id_from_seed(seed)
         self.transport = LoopbackTransport(self.peer_id)
+        self.capabilities: dict[str, Any] = {"worker": {"slots": 1}}
         self.ended: list[str] = []
         self._gateway = hub.hub.services[MESH].peer_id
 
@@ -46,7 +47,7 @@ class Newcomer:
             "key": bytes(self.key.verify_key),
             "time": time.time(),
             "name": f"newcomer {self.peer_id[-4:]}",
-            "capabilities": {"worker": {"slots": 1}},
+            "capabilities": self.capabilities,
             "boot_id": "boot",
             "db_id": "db",
         }

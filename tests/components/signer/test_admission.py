@@ -306,6 +306,13 @@ async def test_a_trusted_gateway_that_is_a_worker_too_serves_and_does_not_join(
     assert [share["node_id"] for share in status["nodes"]] == [peer_id(second)]
 
 
+async def test_to_call_oneself_a_gateway_is_no_way_in(swarm: Swarm) -> None:
+    gateway = await swarm.gateway(extra="worker: {charging_only: false}\n", admission="token")
+    stranger = Newcomer(gateway, 1)
+    stranger.capabilities = {"worker": {"slots": 1}, "gateway": {}}
+    assert "wants an invitation" in await stranger.refused()
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -428,6 +428,29 @@ async def test_a_revoked_worker_is_refused_by_its_gateway(swarm: Swarm) -> None:
     assert (await nodes(gateway))[peer_id(worker)]["state"] == "down"
 
 
+async def test_a_revoked_worker_can_t_rotate_its_way_back(
+    swarm: Swarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway, worker = await pair(swarm)
+    revoked = key_of(worker)
+    await swarm.stop(worker)
+    await command(gateway, "revoke", kid_of(worker))
+
+    async def taken_up() -> bool:
+        return f"Key {kid_of(worker)} is revoked" in caplog.text
+
+    await until(taken_up, bool)
+    await command(worker, "rotate")
+    worker = await restarted_worker(swarm, worker)
+    honest = await swarm.worker("honest")
+    await state_is(gateway, peer_id(honest), "up")
+    assert peer_id(worker) not in await connected(gateway)
+    assert key_of(worker) != revoked
+    # Its owner vouches for the new key by lifting the pin.
+    assert (await call(gateway, "POST", f"/nodes/{peer_id(worker)}/unban"))[0] == 200
+    await state_is(gateway, peer_id(worker), "up")
+
+
 async def test_only_a_trusted_key_revokes(swarm: Swarm, modules: Modules) -> None:
     gateway, worker = await pair(swarm)
     kid = kid_of(gateway)

@@ -1,0 +1,94 @@
+"""What a worker costs its network while it has nothing to do, counted on the socket."""
+
+import asyncio
+from pathlib import Path
+
+from swarm_hub.cli.swarm import LocalSwarm, free_port
+from swarm_hub.client import SwarmClient
+from tests.conftest import Swarm, until
+from tests.hostile.test_floods import peers_of
+
+WATCHED_S = 30.0
+# Telemetry and heartbeats of a phone on a metered connection: 29 MB a month.
+MOST_BYTES_A_MINUTE = 20 * 1024
+
+
+class CountingProxy:
+    """Carries bytes between a worker and a gateway, and counts them in both directions."""
+
+    def __init__(self, gateway_port: int) -> None:
+        self._gateway_port = gateway_port
+        self.port = free_port()
+        self.up_bytes = 0
+        self.down_bytes = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _carry(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
+        answers, gateway = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+        self._writers |= {worker, gateway}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._copy(reader, gateway, up=True))
+            group.create_task(self._copy(answers, worker, up=False))
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
+    ) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                self.up_bytes += len(chunk) if up else 0
+                self.down_bytes += 0 if up else len(chunk)
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
+    tmp_path: Path, swarm: Swarm
+) -> None:
+    """With every interval at its default: heartbeats of 5 s, telemetry of 10 s."""
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    local = LocalSwarm(folder)
+    gateway = await asyncio.to_thread(local.start_gateway)
+    proxy = CountingProxy(gateway.mesh_port)
+    await proxy.open()
+    try:
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            await local.wait_for_workers(client, 0)
+            worker = await swarm.start(
+                "worker",
+                "worker: {charging_only: false, min_battery: 0}\n"
+                f"signer: {{trust: ['{gateway.public_key}']}}\n"
+                "mesh: {listen: [/ip4/127.0.0.1/tcp/0], mdns: false,\n"
+                f"  bootnodes: [/ip4/127.0.0.1/tcp/{proxy.port}/p2p/{gateway.peer_id}]}}\n",
+            )
+            await until(lambda: peers_of(worker), bool)
+            # The first measurements and subscriptions are part of joining, not of being idle.
+            await asyncio.sleep(3)
+            before = proxy.up_bytes, proxy.down_bytes
+            await asyncio.sleep(WATCHED_S)
+            up, down = proxy.up_bytes - before[0], proxy.down_bytes - before[1]
+            (node,) = await client.nodes()
+        minute = (up + down) * 60 / WATCHED_S
+        print(f"idle: {up} B up, {down} B down in {WATCHED_S:.0f} s: {minute / 1024:.1f} KB/min")
+        assert node["state"] == "up"
+        assert node["telemetry"]["available_memory_bytes"]
+        assert 0 < minute <= MOST_BYTES_A_MINUTE
+    finally:
+        await swarm.stop_all()
+        await proxy.close()
+        await asyncio.to_thread(local.stop)

@@ -1,0 +1,155 @@
+// Lets the tests drive a peer: one JSON command a line on stdin, one JSON answer a line on stdout.
+
+import { createPublicKey, sign } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import { seal } from './bulk.mjs'
+import { Peer } from './peer.mjs'
+import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
+
+// A peer whose signatures of one type can be made wrong.
+class Flawed extends Peer {
+  sign (type, bytes) {
+    const signature = super.sign(type, bytes)
+    if (type === this.flaw) signature[0] ^= 1
+    return signature
+  }
+}
+
+let peer
+const gossip = []
+const unhex = (text) => Buffer.from(text, 'hex')
+const session = (peerId) => peer.sessions.get(peerId)
+const peerIdOf = async (seed) => peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', seed)).toString()
+const connection = (peerId) => peer.node.getConnections().find((one) => one.remotePeer.toString() === peerId)
+
+const COMMANDS = {
+  async start ({ seed, signer, flaw, heartbeat_ms: heartbeatMs, ...options }) {
+    peer = await Flawed.start({ ...options, heartbeatMs, seed: unhex(seed), signer: unhex(signer) })
+    peer.flaw = flaw
+    peer.node.services.pubsub.addEventListener('message', ({ detail }) => {
+      gossip.push({ topic: detail.topic, from: detail.from.toString(), data: hex(detail.data) })
+    })
+    const [address] = peer.node.getMultiaddrs()
+    return { id: peer.id, address: address.toString(), public_key: hex(peer.publicKey) }
+  },
+
+  async dial ({ address }) {
+    return { live: await peer.dial(address) !== null }
+  },
+
+  state ({ peer_id: peerId }) {
+    const live = session(peerId)
+    const { gateway = null, rttMs = null, beats = 0, isTrusted = null } = live ?? {}
+    return {
+      live: live !== undefined,
+      arbiter: peer.id < peerId,
+      gateway: gateway?.name ?? null,
+      trusted: isTrusted,
+      rtt_ms: rttMs,
+      beats,
+      held: [...peer.held.keys()],
+      by_bulk: peer.byBulk,
+      log: peer.log,
+      gossip
+    }
+  },
+
+  async ping ({ address }) {
+    return { ms: await peer.node.services.ping.ping(multiaddr(address)) }
+  },
+
+  async identify ({ peer_id: peerId }) {
+    const found = await peer.node.services.identify.identify(connection(peerId))
+    return { id: found.peerId.toString(), agent: found.agentVersion, protocols: found.protocols }
+  },
+
+  subscribe ({ topic }) {
+    peer.node.services.pubsub.subscribe(topic)
+  },
+
+  subscribers ({ topic }) {
+    return peer.node.services.pubsub.getSubscribers(topic).map(String)
+  },
+
+  async publish ({ topic, data }) {
+    await peer.node.services.pubsub.publish(topic, unhex(data))
+  },
+
+  async telemetry (fields) {
+    await peer.telemetry(fields)
+  },
+
+  async fetch ({ peer_id: peerId, sha, size, offset }) {
+    const bytes = await session(peerId).fetch(sha, size, { offset })
+    return { size: bytes.length, sha: hex(sha256(bytes)) }
+  },
+
+  trust ({ key }) {
+    peer.trust.add(key)
+  },
+
+  flaw ({ type }) {
+    peer.flaw = type
+  },
+
+  say ({ peer_id: peerId, kind, fields }) {
+    session(peerId).send(kind, fields)
+  },
+
+  // An envelope with a `drain` in it, as it was written, for the gateway that it names.
+  envelope ({ peer_id: peerId, reason }) {
+    let envelope
+    const send = session(peerId).send
+    session(peerId).send = (_, fields) => { envelope = fields }
+    session(peerId).post(['drain', { reason }])
+    session(peerId).send = send
+    return { h: hex(envelope.h), s: hex(envelope.s), b: hex(envelope.b) }
+  },
+
+  deliver ({ peer_id: peerId, h, s, b }) {
+    session(peerId).write(toFrame(['envelope', { h: unhex(h), s: unhex(s), b: unhex(b) }]))
+  },
+
+  // What the end of docs/protocol.md shows, in its order.
+  async examples () {
+    const of = (number, length) => Buffer.alloc(length, number)
+    const [iss, aud] = await Promise.all([1, 2].map((number) => peerIdOf(of(number, 32))))
+    const key = privateKey(of(3, 32))
+    const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32)
+    const signature = (type, bytes) => sign(null, signedBytes(type, bytes), key)
+    const hello = toCbor({
+      iss, aud, key: publicKey, time: new Float(1700000000), name: 'phone',
+      capabilities: { worker: { slots: 2, memory_bytes: 268435456 } }, boot_id: 'b', db_id: 'd'
+    })
+    const body = toCbor([['ack', { ids: ['a.0.1'] }]])
+    const header = toCbor({
+      v: 2, typ: 'batch', kid: keyId(publicKey), iss, aud, iat: 1700000000, exp: 1700000060,
+      jti: Buffer.from([...Array(16).keys()]), body_hash: sha256(body), body_len: body.length
+    })
+    const open = toFrame(['open', { boot: of(7, 16), seen: 0, seen_boot: Buffer.alloc(0) }])
+    const credit = toFrame(['credit', { taken: 32768 }])
+    const chunk = seal({ key: of(4, 32), id: of(5, 16) }, 256 * 1024, Buffer.from('swarm'))
+    const shown = [
+      iss, aud, publicKey, keyId(publicKey), open, credit, hello, signature('hello', hello),
+      body, header, signature('batch', header), chunk
+    ]
+    return shown.map((each) => typeof each === 'string' ? each : hex(each))
+  },
+
+  async stop () {
+    await peer.stop()
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, command, ...fields } = JSON.parse(line)
+  // Commands may overlap: each answer says which it is of.
+  Promise.resolve().then(() => COMMANDS[command](fields)).then(
+    (answer) => ({ id, answer: answer ?? null }),
+    (error) => ({ id, error: error.stack })
+  ).then((answer) => process.stdout.write(JSON.stringify(answer) + '\n'))
+}
+process.exit(0)

@@ -1,0 +1,81 @@
+"""The bytes at the end of docs/protocol.md are what we make, and what JavaScript makes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh.framing import encode_frame, encode_message, join_messages
+from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
+from tests.interop.conftest import StartJs
+
+PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+
+
+def on_the_page() -> dict[str, str]:
+    """Return what the last block of the page says: each line a name and, indented, its bytes."""
+    block = PAGE.read_text().rpartition("## Bytes to check against")[2].split("```")[1]
+    found: dict[str, str] = {}
+    name = ""
+    for line in block.strip().splitlines():
+        if line.startswith(" "):
+            found[name] += line.strip()
+        else:
+            name = line
+            found[name] = ""
+    return found
+
+
+def ours() -> dict[str, str]:
+    author, reader = (peer_id_from_seed(bytes([number]) * 32) for number in (1, 2))
+    key = SigningKey(bytes([3]) * 32)
+    public_key = bytes(key.verify_key)
+    worker = {"slots": 2, "memory_bytes": 268_435_456}
+    fields: dict[str, Any] = {
+        "iss": author, "aud": reader, "key": public_key, "time": 1_700_000_000.0, "name": "phone",
+        "capabilities": {"worker": worker}, "boot_id": "b", "db_id": "d",
+    }  # fmt: skip
+    hello = canonical(fields)
+    body = join_messages([encode_message("ack", {"ids": ["a.0.1"]})])
+    envelope = seal(
+        key, kid=key_id(public_key), iss=author, aud=reader, now=1_700_000_000, ttl_s=60,
+        jti=bytes(range(16)), body=body,
+    )  # fmt: skip
+    opening = {"boot": bytes([7]) * 16, "seen": 0, "seen_boot": b""}
+    ticket_key, ticket_id = bytes([4]) * 32, bytes([5]) * 16
+    found = {
+        "peer id of 01…": author,
+        "peer id of 02…, the smaller one: the arbiter": reader,
+        "public key of 03…": public_key,
+        "its kid": key_id(public_key),
+        "frame of open": encode_frame([encode_message("open", opening)]),
+        "frame of credit {taken: 32768}, 23 bytes": encode_frame(
+            [encode_message("credit", {"taken": 32768})]
+        ),
+        "hello at 1700000000.0, what is signed behind swarm-hub/v2/hello and NUL": hello,
+        "its sig": sign(key, TYPE_HELLO, hello),
+        "body of an envelope, one ack": body,
+        "h": envelope.header,
+        "s": envelope.signature,
+        "second chunk of a blob that ends with `swarm`, ticket key 04…, id 05…": AESGCM(
+            ticket_key
+        ).encrypt((1).to_bytes(12, "big"), b"swarm", ticket_id),
+    }
+    return {name: each if isinstance(each, str) else each.hex() for name, each in found.items()}
+
+
+@pytest.mark.parametrize("name", ours())
+def test_the_page_has_our_bytes(name: str) -> None:
+    assert on_the_page()[name] == ours()[name]
+
+
+async def test_javascript_makes_the_bytes_on_the_page(start_js: StartJs) -> None:
+    js = await start_js()
+    made = await js.do("examples")
+    page = on_the_page()
+    assert len(made) == len(page)
+    for theirs, (name, expected) in zip(made, page.items(), strict=True):
+        assert theirs == expected, name

@@ -1,0 +1,241 @@
+"""The peer in JavaScript as a worker of a real gateway: it joins, is given work, delivers."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import SwarmClient, UnreachableError
+from swarm_hub.util.hashing import sha256_hex
+from tests.conftest import until
+from tests.interop.conftest import StartJs
+from tests.interop.javascript import JsPeer
+
+# Hubs, node and a busy machine.
+pytestmark = pytest.mark.timeout(180)
+BLOB = os.urandom(16_000_000)
+
+
+@pytest.fixture
+def gateway(local: LocalSwarm) -> LocalHub:
+    """Return a gateway with its defaults."""
+    return local.start_gateway()
+
+
+@asynccontextmanager
+async def a_client_of(gateway: LocalHub) -> AsyncIterator[SwarmClient]:
+    """A client, once the gateway answers."""
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        await until(lambda: answers(client), bool, 60)
+        yield client
+
+
+async def answers(client: SwarmClient) -> bool:
+    try:
+        return (await client.health())["state"] == "running"
+    except UnreachableError:
+        return False
+
+
+async def joined(js: JsPeer, gateway: LocalHub, client: SwarmClient) -> dict[str, Any]:
+    """Dial the gateway; returns the node that it becomes there."""
+    await until(lambda: dialled(js, gateway), bool, 60)
+    return await node(client, js, "up")
+
+
+async def dialled(js: JsPeer, gateway: LocalHub) -> bool:
+    """The mesh of a hub is up a little after its API."""
+    try:
+        return bool((await js.do("dial", address=gateway.address))["live"])
+    except RuntimeError:
+        return False
+
+
+async def node(client: SwarmClient, js: JsPeer, state: str) -> dict[str, Any]:
+    """Return the node once it has that state."""
+
+    async def look() -> dict[str, Any]:
+        return next((each for each in await client.nodes() if each["node_id"] == js.id), {})
+
+    found: dict[str, Any] = await until(look, lambda each: each.get("state") == state)
+    return found
+
+
+async def ban_of(js: JsPeer, client: SwarmClient) -> str:
+    """Return why it is banned, once it is; the reason comes with the store's commit."""
+    found = await until(lambda: node(client, js, "banned"), lambda each: each["ban_reason"])
+    return str(found["ban_reason"])
+
+
+async def nothing_held(js: JsPeer, gateway: LocalHub) -> None:
+    """Wait until the gateway has told it that every result is on disk."""
+    await until(lambda: js.state(gateway.peer_id), lambda state: state["held"] == [])
+
+
+JOBS: dict[str, tuple[Any, dict[str, Any], bytes]] = {
+    "primes": (range(10_000), {"shard_size": 500, "reduce": "sum"}, b"1229"),
+    "sum": (list(range(10_000)), {"split": "i32", "shard_size": 500, "reduce": "sum"}, b"49995000"),
+    "echo": (b"a\nb\nc\n", {"split": "lines", "shard_size": 1, "reduce": "concat"}, b"a\nb\nc\n"),
+}
+
+
+async def test_it_computes_jobs_of_three_abis_alone(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    js = await start_js(trust=[gateway.public_key], name="visitor")
+    async with a_client_of(gateway) as client:
+        found = await joined(js, gateway, client)
+        assert (found["name"], found["slots"], found["refuses"]) == ("visitor", 1, None)
+        for name, (items, spec, result) in JOBS.items():
+            job_id = await client.submit(modules[name], items, **spec)
+            status = await client.wait(job_id)
+            assert status["state"] == "completed", status
+            assert await client.result(job_id) == result
+            attempts = [shard["attempts"] for shard in await client.shards(job_id)]
+            assert all(len(shard) == 1 for shard in attempts)
+            assert {each["node_id"] for shard in attempts for each in shard} == {js.id}
+        await nothing_held(js, gateway)
+
+
+async def test_a_gateway_that_dials_it_gives_it_work(
+    local: LocalSwarm, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    js = await start_js()
+    gateway = local.start_gateway(mesh={"bootnodes": f"[{js.address}]"})
+    await js.do("trust", key=gateway.public_key)
+    async with a_client_of(gateway) as client:
+        await node(client, js, "up")
+        assert await client.map(modules["primes"], range(1000), reduce="sum") == 168
+
+
+async def test_heartbeats_and_telemetry_are_understood_both_ways(
+    local: LocalSwarm, start_js: StartJs
+) -> None:
+    gateway = local.start_gateway(mesh={"heartbeat": "0.5"})
+    js = await start_js(trust=[gateway.public_key], heartbeat_ms=500)
+    async with a_client_of(gateway) as client:
+        await joined(js, gateway, client)
+
+        async def told() -> bool:
+            await js.do("telemetry", cpu_percent=12.5, battery_percent=80)
+            found = await node(client, js, "up")
+            theirs = (await js.state(gateway.peer_id))["rtt_ms"]
+            battery = found["telemetry"]["battery_percent"]
+            return battery == 80 and found["rtt_ms"] is not None and theirs is not None
+
+        await until(told, bool)
+        # Some beats later it is still there, and has not come anew.
+        before = (await node(client, js, "up"))["last_seen"]
+        await until(lambda: beats(js, gateway), lambda count: count > 5)
+        assert (await node(client, js, "up"))["last_seen"] == before
+
+
+async def beats(js: JsPeer, gateway: LocalHub) -> int:
+    return int((await js.state(gateway.peer_id))["beats"])
+
+
+async def test_sixteen_megabytes_travel_both_ways_by_the_stream(
+    local: LocalSwarm, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    gateway = local.start_gateway(mesh={"bulk": "false"})
+    assert await carried_both_ways(gateway, start_js, modules) == []
+
+
+async def test_sixteen_megabytes_travel_both_ways_by_the_bulk_plane(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    by_bulk = await carried_both_ways(gateway, start_js, modules)
+    assert by_bulk == [sha256_hex(BLOB), sha256_hex(BLOB)]
+
+
+async def carried_both_ways(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> list[str]:
+    """Have it fetch a shard's input, and the gateway fetch the result, which is the same bytes.
+
+    Returns the hashes of what went over the bulk plane.
+    """
+    js = await start_js(trust=[gateway.public_key])
+    async with a_client_of(gateway) as client:
+        await joined(js, gateway, client)
+        job_id = await client.submit(modules["echo"], BLOB, split="files", reduce="concat")
+        status = await client.wait(job_id)
+        assert status["state"] == "completed", status
+        assert sha256_hex(await client.result(job_id)) == sha256_hex(BLOB)
+        await nothing_held(js, gateway)
+        # The session is as good as before.
+        assert await client.map(modules["primes"], range(1000), reduce="sum") == 168
+        state = await js.state(gateway.peer_id)
+        assert state["log"] == []
+        return list(state["by_bulk"])
+
+
+async def test_it_goes_on_with_a_blob_where_it_stopped(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    js = await start_js()
+    module = modules["primes"]
+    async with a_client_of(gateway) as client:
+        found = await joined(js, gateway, client)
+        found = await until(lambda: node(client, js, "up"), lambda each: each["refuses"])
+        assert found["refuses"] == "this key is not trusted here"
+        # Nobody takes the job, so its module stays there to be fetched.
+        await client.submit(module, range(1000))
+        asked = {"peer_id": gateway.peer_id, "sha": sha256_hex(module), "size": len(module)}
+        for offset in (0, 100):
+            rest = module[offset:]
+            expected = {"size": len(rest), "sha": sha256_hex(rest)}
+            assert await js.do("fetch", **asked, offset=offset) == expected
+        with pytest.raises(RuntimeError, match="does not have"):
+            await js.do("fetch", **{**asked, "sha": "0" * 64}, offset=0)
+
+
+async def test_a_wrong_signature_of_its_hello_is_refused_and_does_not_ban(
+    gateway: LocalHub, start_js: StartJs
+) -> None:
+    js = await start_js(trust=[gateway.public_key], flaw="hello")
+    async with a_client_of(gateway) as client:
+        await until(lambda: dialled(js, gateway), bool, 60)
+        state = await until(lambda: js.state(gateway.peer_id), lambda state: not state["live"])
+        assert "bye: the signature of its hello is wrong" in state["log"]
+        assert js.id not in {each["node_id"] for each in await client.nodes()}
+        await js.do("flaw", type=None)
+        await joined(js, gateway, client)
+
+
+async def test_a_wrong_signature_of_an_envelope_bans_it_until_it_is_unbanned(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    js = await start_js(trust=[gateway.public_key])
+    async with a_client_of(gateway) as client:
+        await joined(js, gateway, client)
+        await js.do("flaw", type="batch")
+        job_id = await client.submit(modules["primes"], range(1000), reduce="sum")
+        assert (await ban_of(js, client)).startswith("bad_signature")
+        await until(lambda: js.state(gateway.peer_id), lambda state: not state["live"])
+        assert not await dialled(js, gateway)
+
+        await js.do("flaw", type=None)
+        assert not await dialled(js, gateway)
+        await client.node_action(js.id, "unban")
+        await joined(js, gateway, client)
+        assert (await client.wait(job_id))["result"] == 168
+
+
+async def test_one_that_delivers_what_another_signed_is_banned_and_the_other_is_not(
+    gateway: LocalHub, start_js: StartJs
+) -> None:
+    author, relay = [await start_js(trust=[gateway.public_key]) for _ in range(2)]
+    async with a_client_of(gateway) as client:
+        for js in (author, relay):
+            await joined(js, gateway, client)
+        envelope = await author.do("envelope", peer_id=gateway.peer_id, reason="not now")
+        await relay.do("deliver", peer_id=gateway.peer_id, **envelope)
+        assert (await ban_of(relay, client)).startswith("relayed")
+        assert (await node(client, author, "up"))["refuses"] is None
+        # The same bytes from who signed them are heard.
+        await author.do("deliver", peer_id=gateway.peer_id, **envelope)
+        await until(lambda: node(client, author, "up"), lambda each: each["refuses"] == "not now")
