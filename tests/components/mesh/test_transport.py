@@ -133,7 +133,7 @@ class Factory:
         self.network = LoopbackNetwork()
         self.sides: list[Side] = []
 
-    def transport(self, seed: bytes, limits: TransportLimits, content: bool) -> Transport:
+    def transport(self, seed: bytes, limits: TransportLimits, content: bool = False) -> Transport:
         if self.kind == "loopback":
             peer_id = peer_id_from_seed(seed)
             return LoopbackTransport(peer_id, self.network, limits=limits, content=content)
