@@ -178,11 +178,13 @@ async def test_a_worker_without_its_gateway_keeps_what_it_has_for_the_next_start
     gateway = await swarm.gateway(extra=PATIENT)
     lonely = await swarm.worker("lonely", extra=worker(finish_within_s=0))
     job_id = await spin(gateway, modules, shards=3, ms_each=2500)
+    sandbox = lonely.hub.services[SANDBOX].sandbox
 
-    async def accepted() -> set[str]:
-        return on_disk(lonely)
+    async def begun() -> bool:
+        # What has its module; a shard that loses its gateway before that is given up.
+        return len(on_disk(lonely)) == 2 and bool(sandbox.begun())
 
-    await until(accepted, lambda held: len(held) == 2)
+    await until(begun, bool)
     await swarm.stop(gateway)
     await swarm.stop(lonely)
     assert waited_for(gateway)
