@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "restore": ("backup", "restore", "Bring a configuration directory back from a backup."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show, cancel jobs and fetch results."),
+    "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
 }

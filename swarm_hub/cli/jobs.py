@@ -171,7 +171,21 @@ def result(
     config_dir: Path, url: str | None, token: str | None, job_id: str, output: Path | None
 ) -> None:
     """Print or save the result of a completed job."""
-    body = call((config_dir, url, token), lambda swarm: swarm.result(job_id))
+    _give(call((config_dir, url, token), lambda swarm: swarm.result(job_id)), output)
+
+
+@click.command()
+@hub_options
+@click.argument("sha")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file.")
+def data(
+    config_dir: Path, url: str | None, token: str | None, sha: str, output: Path | None
+) -> None:
+    """Print or save a large result by its SHA-256, whichever hub has it (needs `content:`)."""
+    _give(call((config_dir, url, token), lambda swarm: swarm.data(sha)), output)
+
+
+def _give(body: bytes, output: Path | None) -> None:
     if output is not None:
         output.write_bytes(body)
         note(f"{len(body)} bytes in {output}")

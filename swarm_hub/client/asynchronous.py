@@ -124,6 +124,11 @@ class SwarmClient:
         async with self._request("GET", f"/jobs/{job_id}/result") as response:
             return await response.read()
 
+    async def data(self, sha: str) -> bytes:
+        """Return the bytes with that SHA-256, from the hub or whoever it gets them from."""
+        async with self._request("GET", f"/data/{sha}") as response:
+            return await response.read()
+
     async def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the newest jobs."""
         answer = await self._json("GET", "/jobs", query={"limit": limit})

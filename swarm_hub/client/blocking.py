@@ -56,6 +56,10 @@ class BlockingSwarmClient:
         """Return the bytes of a completed job's result."""
         return self._run(self._client.result(job_id))
 
+    def data(self, sha: str) -> bytes:
+        """Return the bytes with that SHA-256."""
+        return self._run(self._client.data(sha))
+
     def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the newest jobs."""
         return self._run(self._client.jobs(limit))

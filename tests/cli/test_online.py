@@ -93,6 +93,27 @@ async def test_a_job_is_listed_shown_watched_and_its_result_fetched(
     assert listed["job_id"] == job
 
 
+async def test_a_large_result_is_fetched_by_the_hash_in_the_status(
+    swarm: Swarm, run_beside: Beside, tmp_path: Path
+) -> None:
+    hub = await swarm.gateway(extra="content:\n")
+    (hub.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(hub.token)
+    await swarm.worker("worker")
+    (tmp_path / "lines.txt").write_bytes(b"line\n" * 60_000)
+    done = await run_beside(
+        "submit", ECHO, tmp_path / "lines.txt", "--split", "lines", "--watch", "--json",
+        "-c", hub.folder,
+    )  # fmt: skip
+    sha = json.loads(done.out)["result_sha"]
+    saved = tmp_path / "saved"
+    done = await run_beside("data", sha, "-o", saved, "-c", hub.folder)
+    assert (done.code, done.out) == (0, "")
+    assert saved.read_bytes() == b"line\n" * 60_000
+    done = await run_beside("data", "0" * 64, "-c", hub.folder)
+    assert (done.code, done.out) == (1, "")
+    assert "none of 0 hubs" in done.err
+
+
 async def test_a_job_is_cancelled(gateway: RunningHub, run_beside: Beside) -> None:
     job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
     done = await run_beside("job", "cancel", job, "-c", gateway.folder)
@@ -127,6 +148,25 @@ async def test_nodes_are_listed_banned_and_unbanned(
     assert (await run_beside("node", "unban", node_id, *here)).code == 0
     await until(states, lambda found: found == ["up"])
     unknown = await run_beside("node", "ban", "12D3KooWnobody", *here)
+    assert (unknown.code, "there is no node" in unknown.err) == (1, True)
+
+
+async def test_a_pending_node_is_listed_and_approved(swarm: Swarm, run_beside: Beside) -> None:
+    gateway = await swarm.gateway(admission="manual")
+    (gateway.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
+    here = ("-c", gateway.folder)
+    await swarm.worker("kitchen-tablet")
+
+    async def states() -> list[str]:
+        _, body = await call(gateway, "GET", "/nodes")
+        return [node["state"] for node in body["nodes"]]
+
+    await until(states, lambda found: found == ["pending"])
+    node_id, state, name = (await run_beside("node", "list", *here)).out.split()[:3]
+    assert (state, name) == ("pending", "kitchen-tablet")
+    assert (await run_beside("node", "approve", node_id, *here)).code == 0
+    await until(states, lambda found: found == ["up"])
+    unknown = await run_beside("node", "approve", "nobody", *here)
     assert (unknown.code, "there is no node" in unknown.err) == (1, True)
 
 

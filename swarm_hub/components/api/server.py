@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from swarm_hub.components.api import invites, jobs, nodes, system, websocket
+from swarm_hub.components.api import data, invites, jobs, nodes, system, websocket
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.replies import error_response
 from swarm_hub.core import Hub
@@ -63,6 +63,7 @@ class ApiServer:
         )
         application.add_routes(jobs.routes(self._hub, self._request_max_bytes))
         application.add_routes(nodes.routes(self._hub))
+        application.add_routes(data.routes(self._hub))
         application.add_routes(invites.routes(self._hub))
         application.add_routes(system.routes(self._hub))
         application.add_routes([web.get("/api/websocket", self._live.handle)])

@@ -197,6 +197,10 @@ class JobService:
             "links": _links(job_id),
             **_seed_fields(job, results),
         }
+        if job.result_sha is not None and job.result_inline is None:
+            # A large result can be had by its hash, also from another hub.
+            described |= {"result_sha": job.result_sha, "result_bytes": job.result_bytes}
+            described["links"]["data"] = f"/api/v1/data/{job.result_sha}"
         if job.state.finished:
             described["nodes"] = [
                 {

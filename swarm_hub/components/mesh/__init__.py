@@ -23,7 +23,14 @@ from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transfer import Readable
-from swarm_hub.components.mesh.transport import Message, Transport, TransportLimits
+from swarm_hub.components.mesh.transport import (
+    PROVIDED_MAX,
+    Message,
+    PeerGone,
+    Provider,
+    Transport,
+    TransportLimits,
+)
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError, SetupError
@@ -33,6 +40,7 @@ from swarm_hub.util.files import load_or_create_key
 __all__ = [
     "ADDRESSES_MAX",
     "MESH",
+    "PROVIDED_MAX",
     "TICKET",
     "TOKEN_BYTES",
     "Ban",
@@ -42,7 +50,9 @@ __all__ = [
     "Mesh",
     "Message",
     "PeerDown",
+    "PeerGone",
     "PeerUp",
+    "Provider",
     "Readable",
     "decode_messages",
     "encode_message",

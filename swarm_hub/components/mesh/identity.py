@@ -36,6 +36,11 @@ class PeerAddress:
         """The address without the peer id."""
         return f"/{self.host_kind}/{self.host}/tcp/{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it leads to this device itself; an address with a name does not say."""
+        return self.host_kind in ("ip4", "ip6") and _is_loopback(self.host)
+
     def __str__(self) -> str:
         return self.location if self.peer_id is None else f"{self.location}/p2p/{self.peer_id}"
 
@@ -86,6 +91,26 @@ def parse_listen_address(address: str) -> PeerAddress:
     if parsed.peer_id is not None:
         raise MeshError(f"cannot listen on {address!r}: leave out /p2p/…")
     return parsed
+
+
+def hearsay_address(text: str, peer_id: str, *, loopback_too: bool) -> PeerAddress | None:
+    """Return the address of a peer that somebody else told, if it is one to dial.
+
+    That is an IP address another device may have. A name would let whoever told it have this
+    hub ask for it, a link-local address lead to services of the device or of its host.
+    """
+    location, _, named = text.partition("/p2p/")
+    try:
+        address = parse_dial_address(f"{location}/p2p/{peer_id}")
+    except MeshError:
+        return None
+    if address.host_kind not in ("ip4", "ip6") or named not in ("", peer_id):
+        return None
+    ip = ipaddress.ip_address(address.host)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        return None
+    return address if loopback_too or not ip.is_loopback else None
 
 
 def parse_networks(cidrs: Collection[str]) -> tuple[IpNetwork, ...]:

@@ -22,14 +22,17 @@ from swarm_hub.components.mesh.identity import (
 from swarm_hub.components.mesh.inbound import take_own
 from swarm_hub.components.mesh.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.components.mesh.transport import (
+    CONTENT_OFF,
     Message,
     PeerGone,
+    Provider,
     TransportEvents,
     TransportLimits,
 )
 from swarm_hub.exceptions import MeshError
 
 if TYPE_CHECKING:
+    from swarm_hub.components.mesh.content import ContentRouting
     from swarm_hub.components.mesh.node import Node
     from swarm_hub.components.mesh.session import Session
 
@@ -53,6 +56,7 @@ class Libp2pTransport:
         mdns: bool = False,
         limits: TransportLimits | None = None,
         gossip_topics: Collection[str] = (),
+        content: bool = False,
     ) -> None:
         self._seed = seed
         self._peer_id = peer_id_from_seed(seed)
@@ -60,6 +64,7 @@ class Libp2pTransport:
         self._mdns = mdns
         self._limits = limits if limits is not None else TransportLimits()
         self._gossip_topics = gossip_topics
+        self.content = content
         self._events: TransportEvents | None = None
         self._bridge: TrioThread | None = None
         self._node: Node | None = None
@@ -164,6 +169,21 @@ class Libp2pTransport:
         bridge, node = self._running()
         await bridge.call(node.subscribe, topic)
 
+    async def provide(self, sha: str) -> None:
+        """Announce a blob from now on."""
+        bridge, routing = self._content_routing()
+        await bridge.call(routing.provide, sha)
+
+    async def withdraw(self, sha: str) -> None:
+        """Announce a blob no more."""
+        bridge, routing = self._content_routing()
+        await bridge.call(routing.withdraw, sha)
+
+    async def find_providers(self, sha: str) -> list[Provider]:
+        """Ask the DHT who has a blob."""
+        bridge, routing = self._content_routing()
+        return await bridge.call(routing.find, sha)
+
     async def disconnect(self, peer_id: str, reason: str) -> None:
         """End the session with a peer and close its connections."""
         bridge, node = self._running()
@@ -189,12 +209,23 @@ class Libp2pTransport:
         from swarm_hub.components.mesh import libp2p_patches, node
 
         libp2p_patches.apply()
-        made = node.Node(self._seed, self._listen, self._limits, self._gossip_topics, bridge, self)
+        routing = None
+        if self.content:
+            libp2p_lean.import_kad_dht()
+            from swarm_hub.components.mesh.content import ContentRouting
+
+            routing = ContentRouting
+        made = node.Node(
+            self._seed, self._listen, self._limits, self._gossip_topics, bridge, self, routing
+        )
         made.ban(self._banned[0], parse_networks(self._banned[1]))
 
         def ready(listening: tuple[str, ...]) -> None:
             self._node = made
             self._addresses = self._reachable(listening)
+            if made.content is not None:
+                told = without_loopback(self._addresses)
+                bridge.start_soon(made.content.run, [parse_dial_address(each) for each in told])
             bridge.ready()
             if self._mdns:
                 bridge.start_soon(made.announce, without_loopback(self._addresses))
@@ -298,6 +329,12 @@ class Libp2pTransport:
         if session is None:
             raise PeerGone(f"peer {peer_id} is not connected")
         return session
+
+    def _content_routing(self) -> tuple[TrioThread, "ContentRouting"]:
+        bridge, node = self._running()
+        if node.content is None:
+            raise MeshError(CONTENT_OFF)
+        return bridge, node.content
 
     def _running(self) -> tuple[TrioThread, "Node"]:
         if self._bridge is None or self._node is None:

@@ -12,8 +12,11 @@ from swarm_hub.components.mesh.inbound import take_own
 from swarm_hub.components.mesh.outbox import Outbox
 from swarm_hub.components.mesh.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.components.mesh.transport import (
+    CONTENT_OFF,
+    PROVIDERS_MAX,
     Message,
     PeerGone,
+    Provider,
     TransportEvents,
     TransportLimits,
 )
@@ -27,6 +30,8 @@ class LoopbackNetwork:
 
     def __init__(self) -> None:
         self.transports: dict[str, LoopbackTransport] = {}
+        # hash of a blob → the peers that provide it
+        self.providers: dict[str, dict[str, None]] = {}
 
 
 _DEFAULT_NETWORK = LoopbackNetwork()
@@ -52,6 +57,7 @@ class LoopbackTransport:
         network: LoopbackNetwork | None = None,
         *,
         limits: TransportLimits | None = None,
+        content: bool = False,
     ) -> None:
         self._peer_id = peer_id
         self._network = network if network is not None else _DEFAULT_NETWORK
@@ -61,6 +67,7 @@ class LoopbackTransport:
         self._requests = Requests(self.send)
         self._topics: set[str] = set()
         self._banned: frozenset[str] = frozenset()
+        self.content = content
 
     @property
     def peer_id(self) -> str:
@@ -80,6 +87,8 @@ class LoopbackTransport:
             await self.disconnect(peer_id, "the hub is stopping")
         if self._network.transports.get(self._peer_id) is self:
             del self._network.transports[self._peer_id]
+            for sha in tuple(self._network.providers):
+                self._forget_provider(sha)
         # Events that are under way are still delivered.
         await asyncio.sleep(0)
         self._events = None
@@ -151,6 +160,22 @@ class LoopbackTransport:
         """Have the gossip of a topic delivered."""
         self._require_started()
         self._topics.add(topic)
+
+    async def provide(self, sha: str) -> None:
+        """Put a blob into the network's table."""
+        self._require_content()
+        self._network.providers.setdefault(sha, {})[self._peer_id] = None
+
+    async def withdraw(self, sha: str) -> None:
+        """Take a blob out of the network's table."""
+        self._require_content()
+        self._forget_provider(sha)
+
+    async def find_providers(self, sha: str) -> list[Provider]:
+        """Look into the network's table."""
+        self._require_content()
+        others = [each for each in self._network.providers.get(sha, {}) if each != self._peer_id]
+        return [Provider(each, (f"{_PREFIX}{each}",)) for each in others[:PROVIDERS_MAX]]
 
     async def disconnect(self, peer_id: str, reason: str) -> None:
         """End the session; control messages that wait arrive first, as on the wire."""
@@ -237,6 +262,17 @@ class LoopbackTransport:
         if link is None:
             raise PeerGone(f"peer {peer_id} is not connected")
         return link
+
+    def _forget_provider(self, sha: str) -> None:
+        providers = self._network.providers.get(sha, {})
+        providers.pop(self._peer_id, None)
+        if not providers:
+            self._network.providers.pop(sha, None)
+
+    def _require_content(self) -> None:
+        self._require_started()
+        if not self.content:
+            raise MeshError(CONTENT_OFF)
 
     def _require_started(self) -> None:
         if self._events is None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 
 from swarm_hub.components.mesh.framing import LENGTH_BYTES
+from swarm_hub.components.mesh.transport import MIB
 from swarm_hub.util.token_bucket import TokenBucket
 
 # The longest head of an array that a frame can have.
@@ -170,8 +171,9 @@ class FrameCounter:
 def _array_size(head: bytearray, body_bytes: int) -> int:
     """Return how many messages an array claims to have; what is no array the decoder refuses."""
     following = {0x98: 1, 0x99: 2, 0x9A: 4}.get(head[0])
-    if following is None:
-        return head[0] & 0x1F if 0x80 <= head[0] <= 0x97 else 1
-    claimed = int.from_bytes(head[1 : 1 + following], "big")
-    # A message takes at least four bytes, whatever the head says.
-    return min(claimed, body_bytes // 4)
+    if following is not None:
+        claimed = int.from_bytes(head[1 : 1 + following], "big")
+    else:
+        claimed = head[0] & 0x1F if 0x80 <= head[0] <= 0x97 else 1
+    # A message takes at least four bytes and a frame has its limit, whatever the head says.
+    return min(claimed, max(1, min(body_bytes, MIB) // 4))

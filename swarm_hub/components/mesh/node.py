@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import multiaddr  # type: ignore[import-untyped]
 import trio
@@ -39,6 +39,9 @@ from swarm_hub.components.mesh.metering import Allowance, FrameCounter, Meters
 from swarm_hub.components.mesh.session import Session, Unread
 from swarm_hub.components.mesh.transport import MIB, Message, TransportLimits
 from swarm_hub.exceptions import MeshError
+
+if TYPE_CHECKING:
+    from swarm_hub.components.mesh.content import ContentRouting
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ class Node:
         gossip_topics: Collection[str],
         bridge: TrioThread,
         events: NodeEvents,
+        content: "type[ContentRouting] | None" = None,
     ) -> None:
         key_pair = create_identity_from_seed(seed)
         noise = NoiseTransport(key_pair, noise_privkey=create_new_key_pair().private_key)
@@ -123,6 +127,7 @@ class Node:
         self._handshakes = Handshakes(self._peer_id, self._sessions, limits)
         self._live_changed = trio.Event()
         self._dialling: dict[str, trio.Lock] = {}
+        self.content = None if content is None else content(host, self)
         host.set_stream_handler(PROTOCOL_ID, self._accept)
 
     async def run(self, ready: Callable[[tuple[str, ...]], None], stopping: trio.Event) -> None:
@@ -141,6 +146,10 @@ class Node:
             self._gossip.close()
 
     # Calls
+
+    def is_live(self, peer_id: str) -> bool:
+        """Whether there is a session with this peer."""
+        return peer_id in self._sessions
 
     async def announce(self, addresses: Sequence[str]) -> None:
         """Announce the addresses with mDNS and report the hubs seen, until cancelled."""
@@ -306,6 +315,8 @@ class Node:
         self._bridge.to_loop(self._events.session_live, session)
         self._live_changed.set()
         self._live_changed = trio.Event()
+        if self.content is not None:
+            self._bridge.start_soon(self.content.meet, session.peer_id, session.ended)
 
     async def _run_session(self, session: Session) -> None:
         if arbitration.is_arbiter(self._peer_id, session.peer_id):

@@ -1,6 +1,6 @@
 """A peer as the hub sees it, and the first words that make a session one of a known peer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -102,12 +102,16 @@ def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
 
 
 async def admit_hello(
-    greeter: Greeter | None, own_roles: Collection[str], peer_id: str, fields: Mapping[str, Any]
+    greeter: Greeter | None,
+    own_roles: Collection[str],
+    peer_id: str,
+    fields: Mapping[str, Any],
+    is_companion: Callable[[Hello], bool],
 ) -> Hello:
     """Return who a peer is by its `hello`.
 
     Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
-    where neither of the two is a gateway and the other a worker.
+    where neither of the two is a gateway and the other a worker, and they are no companions.
     """
     if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
         raise SignatureRefusedError(
@@ -120,6 +124,7 @@ async def admit_hello(
     if not (
         ("gateway" in own_roles and "worker" in theirs)
         or ("worker" in own_roles and "gateway" in theirs)
+        or is_companion(hello)
     ):
         raise NoWorkInCommon("no work in common")
     return hello if greeter is None else await greeter.admit(peer_id, fields, hello)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swarm_hub.components.mesh.bans import BanList
+from swarm_hub.components.mesh.blob_routes import BlobRoutes
 from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
 from swarm_hub.components.mesh.floods import Floods
 from swarm_hub.components.mesh.framing import encode_message
@@ -69,7 +70,10 @@ class Mesh:
         self._starting: asyncio.Task[None] | None = None
         self.greeter: Greeter | None = None
         self.capabilities: dict[str, dict[str, Any]] = {}
+        # Whether to stay connected to a peer that neither gives this hub work nor takes any.
+        self.is_companion: Callable[[Hello], bool] = lambda _hello: False
         self.exchange = BlobExchange(self, hub.tasks)
+        self.routes = BlobRoutes(self._transports)
         bans.enforce(self._transports, self.disconnect)
         self.exchange.bulk.refuses = bans.refuses_ip
         self.on("hello", self._on_hello)
@@ -325,7 +329,9 @@ class Mesh:
     async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
         """Admit a peer or part from it; what it says meanwhile waits for the decision."""
         try:
-            hello = await admit_hello(self.greeter, self.capabilities.keys(), peer_id, fields)
+            hello = await admit_hello(
+                self.greeter, self.capabilities.keys(), peer_id, fields, self.is_companion
+            )
         except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
             self._redialler.leave(peer_id)

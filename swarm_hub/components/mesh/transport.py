@@ -20,6 +20,21 @@ class QueueFull(MeshError):
     """The peer reads too slowly: its queue of control messages is full."""
 
 
+CONTENT_OFF = "this side does not take part in finding blobs"
+# Whoever looks for a blob has no use for more peers that have it.
+PROVIDERS_MAX = 8
+# Blobs that one side provides at most; others keep no more records of it.
+PROVIDED_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A peer that is said to have a blob, and where to dial it if it is not connected."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class TransportLimits:
     """Bounds of a transport, the same for every peer."""
@@ -82,7 +97,12 @@ class TransportEvents(Protocol):
 
 
 class Transport(Protocol):
-    """Framed messages between hubs over one long-lived session per peer."""
+    """Framed messages between hubs over one long-lived session per peer.
+
+    With `content`, which is set before the start, it also knows who has which blob.
+    """
+
+    content: bool
 
     @property
     def peer_id(self) -> str:
@@ -123,6 +143,18 @@ class Transport(Protocol):
 
     async def subscribe(self, topic: str) -> None:
         """Have the gossip of this topic delivered."""
+
+    async def provide(self, sha: str) -> None:
+        """Have others find out that this side has a blob, until `withdraw`; returns at once."""
+
+    async def withdraw(self, sha: str) -> None:
+        """Say no longer that this side has a blob; who was told may believe it for a while."""
+
+    async def find_providers(self, sha: str) -> list[Provider]:
+        """Return other peers that are said to have a blob, each once, in bounded time.
+
+        Nobody vouches for what they say. Raises `MeshError` without `content`.
+        """
 
     async def disconnect(self, peer_id: str, reason: str) -> None:
         """End the session with a peer, which is told the reason if it still listens."""

@@ -101,7 +101,8 @@ class SignedGreeter:
             try:
                 await self._admission.admit(peer_id, hello, public_key, fields.get("token"))
             except SignatureRefusedError:
-                if not (self._serves(hello) and self._book.trusts(kid)):
+                welcome = self._serves(hello) or self._mesh.is_companion(hello)
+                if not (welcome and self._book.trusts(kid)):
                     raise
                 others = {k: v for k, v in hello.capabilities.items() if k != "worker"}
                 hello = replace(hello, capabilities=others)

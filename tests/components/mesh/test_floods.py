@@ -58,8 +58,10 @@ async def test_a_stranger_that_says_anything_but_hello_is_let_go(
 
 
 async def test_envelopes_beyond_the_rate_are_not_looked_at_and_end_the_session(
-    swarm: Swarm,
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A tenth of the real rate, which a busy machine may not reach.
+    monkeypatch.setattr("swarm_hub.components.mesh.floods._ENVELOPES_PER_S", 200.0)
     gateway, worker = await swarm.gateway(), await swarm.worker("worker")
     mine, theirs = gateway.hub.services[MESH], worker.hub.services[MESH]
 
@@ -75,4 +77,4 @@ async def test_envelopes_beyond_the_rate_are_not_looked_at_and_end_the_session(
 
     assert await until(strikes, bool) == 1
     # Most were refused for their shape, and what came beyond the rate not even that.
-    assert gateway.hub.services[SIGNER].refused["malformed"] < 5500
+    assert gateway.hub.services[SIGNER].refused["malformed"] < 5000

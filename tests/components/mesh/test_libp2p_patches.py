@@ -534,6 +534,29 @@ def test_mdns_is_imported_when_it_is_wanted() -> None:
     ) == ("libp2p.discovery.mdns.mdns")
 
 
+KAD_DHT_LOADED = (
+    "import asyncio, json, sys\n"
+    "from types import SimpleNamespace\n"
+    "from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport\n"
+    "events = SimpleNamespace()\n"
+    "async def run():\n"
+    "    listen = ['/ip4/127.0.0.1/tcp/0']\n"
+    "    transport = Libp2pTransport(bytes(32), listen=listen, content=%r)\n"
+    "    await transport.start(events)\n"
+    "    loaded = [n for n, m in sys.modules.items() if n.startswith('libp2p.kad_dht.')\n"
+    "              and getattr(m, '__file__', None)]\n"
+    "    await transport.stop()\n"
+    "    return loaded\n"
+    "print(json.dumps(asyncio.run(run())))\n"
+)
+
+
+def test_kademlia_is_imported_by_a_transport_that_finds_blobs_and_by_no_other() -> None:
+    assert in_a_process(KAD_DHT_LOADED % False) == []
+    loaded = in_a_process(KAD_DHT_LOADED % True)
+    assert "libp2p.kad_dht.kad_dht" in loaded
+
+
 def test_the_transports_and_their_types_need_neither_libp2p_nor_trio() -> None:
     assert (
         in_a_process(

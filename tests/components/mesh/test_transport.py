@@ -21,6 +21,7 @@ from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
 from swarm_hub.components.mesh.loopback import LoopbackNetwork, LoopbackTransport
 from swarm_hub.components.mesh.transport import (
+    PROVIDERS_MAX,
     Message,
     PeerGone,
     QueueFull,
@@ -29,6 +30,7 @@ from swarm_hub.components.mesh.transport import (
 )
 from swarm_hub.components.mesh.window import WINDOW_MAX_BYTES, Credits
 from swarm_hub.exceptions import MeshError
+from tests.conftest import until
 
 DEADLINE_S = 15.0
 QUICK = TransportLimits(spare_connection_s=0.2, dial_timeout_s=8.0)
@@ -131,13 +133,20 @@ class Factory:
         self.network = LoopbackNetwork()
         self.sides: list[Side] = []
 
-    def transport(self, seed: bytes, limits: TransportLimits) -> Transport:
+    def transport(self, seed: bytes, limits: TransportLimits, content: bool = False) -> Transport:
         if self.kind == "loopback":
-            return LoopbackTransport(peer_id_from_seed(seed), self.network, limits=limits)
-        return Libp2pTransport(seed, listen=["/ip4/127.0.0.1/tcp/0"], limits=limits)
+            peer_id = peer_id_from_seed(seed)
+            return LoopbackTransport(peer_id, self.network, limits=limits, content=content)
+        listen = ["/ip4/127.0.0.1/tcp/0"]
+        return Libp2pTransport(seed, listen=listen, limits=limits, content=content)
 
-    async def __call__(self, seed: bytes | None = None, limits: TransportLimits = QUICK) -> Side:
-        side = Side(self.transport(seed or os.urandom(32), limits))
+    async def __call__(
+        self,
+        seed: bytes | None = None,
+        limits: TransportLimits = QUICK,
+        content: bool = False,
+    ) -> Side:
+        side = Side(self.transport(seed or os.urandom(32), limits, content))
         await side.transport.start(side)
         self.sides.append(side)
         return side
@@ -397,6 +406,89 @@ async def test_a_request_that_nobody_answers_ends_in_time(make: Factory) -> None
         await b.transport.request(a.peer_id, "question", {})
 
 
+# Who has which blob
+
+
+SHA = "5" * 64
+
+
+async def found(side: Side, sha: str = SHA) -> list[str]:
+    return [provider.peer_id for provider in await side.transport.find_providers(sha)]
+
+
+async def until_found(side: Side, wanted: Sequence[str], sha: str = SHA) -> None:
+    await until(lambda: found(side, sha), lambda those: sorted(those) == sorted(wanted))
+
+
+async def star(make: Factory, count: int) -> tuple[Side, list[Side]]:
+    """A side with content in the middle, and others connected to it and to nobody else."""
+    middle = await make(content=True)
+    others = [await make(content=True) for _ in range(count)]
+    for each in others:
+        await each.transport.dial(middle.address)
+    return middle, others
+
+
+async def test_a_provider_is_found_through_a_peer_in_between(make: Factory) -> None:
+    _, (a, c) = await star(make, 2)
+    await a.transport.provide(SHA)
+    await until_found(c, [a.peer_id])
+    (provider,) = await c.transport.find_providers(SHA)
+    assert await c.transport.dial(provider.addresses[0]) == a.peer_id
+
+
+async def test_each_of_several_providers_is_found_once(make: Factory) -> None:
+    middle, (a, b, c) = await star(make, 3)
+    for each in (middle, a, b):
+        await each.transport.provide(SHA)
+        await each.transport.provide(SHA)
+    wanted = [middle.peer_id, a.peer_id, b.peer_id]
+    await until_found(c, wanted)
+    assert len(await found(c)) == len(wanted)
+
+
+async def test_no_more_providers_are_found_than_anybody_has_use_for(make: Factory) -> None:
+    middle, others = await star(make, PROVIDERS_MAX + 1)
+    for each in others:
+        await each.transport.provide(SHA)
+    await until(lambda: found(middle), lambda those: len(those) >= PROVIDERS_MAX)
+    assert len(await found(middle)) == PROVIDERS_MAX
+
+
+async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make: Factory) -> None:
+    _, (a, c) = await star(make, 2)
+    began = time.monotonic()
+    assert await found(c, "6" * 64) == []
+    assert time.monotonic() - began < 9
+    await a.transport.provide(SHA)
+    await until_found(c, [a.peer_id])
+    assert await found(a) == []
+
+
+async def test_who_has_nobody_to_ask_finds_nothing(make: Factory) -> None:
+    alone = await make(content=True)
+    await alone.transport.provide(SHA)
+    assert await found(alone) == []
+    await alone.transport.withdraw(SHA)
+
+
+async def test_without_content_nobody_provides_or_finds(make: Factory) -> None:
+    a, b = await connected(make)
+    for call in (a.transport.provide, a.transport.withdraw, b.transport.find_providers):
+        with pytest.raises(MeshError, match="does not take part"):
+            await call(SHA)
+
+
+async def test_a_side_without_content_is_no_obstacle_to_the_others(make: Factory) -> None:
+    middle, (a, c) = await star(make, 2)
+    plain = await make()
+    await plain.transport.dial(middle.address)
+    await a.transport.provide(SHA)
+    await until_found(c, [a.peer_id])
+    plain.transport.send(middle.peer_id, encode_message("hello", {}))
+    await middle.until(middle.messages)
+
+
 async def test_the_peers_of_a_transport_are_those_with_a_session(make: Factory) -> None:
     a, b = await connected(make)
     assert set(a.transport.peers()) == {b.peer_id}
@@ -646,7 +738,9 @@ async def test_the_newest_of_two_with_one_identity_replaces_the_older(
     make_libp2p: Factory,
 ) -> None:
     seed = os.urandom(32)
-    a, older = await make_libp2p(), await make_libp2p(seed)
+    # To `a` the newer connection is a spare one until there is a session on it.
+    patient = TransportLimits(spare_connection_s=DEADLINE_S, dial_timeout_s=8.0)
+    a, older = await make_libp2p(limits=patient), await make_libp2p(seed)
     await older.transport.dial(a.address)
     newer = await make_libp2p(seed)
     await newer.transport.dial(a.address)

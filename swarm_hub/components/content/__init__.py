@@ -1,0 +1,38 @@
+"""Content: result blobs by their hash, given to hubs that this one trusts and got from others."""
+
+from dataclasses import dataclass
+
+import voluptuous as vol
+
+from swarm_hub.components.content.announcer import Announcer
+from swarm_hub.components.content.library import Library
+from swarm_hub.components.content.search import Search
+from swarm_hub.components.content.service import ContentService
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.signer import SIGNER
+from swarm_hub.core import Hub
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.data_port import DATA
+
+
+@dataclass(frozen=True, slots=True)
+class ContentConfig:
+    """`content:`: how large a blob is fetched from others."""
+
+    max: int
+
+
+CONFIG_SCHEMA = cv.section({vol.Optional("max", default="256MiB"): cv.size}, ContentConfig)
+
+
+async def async_setup(hub: Hub, config: ContentConfig) -> bool:
+    """Announce what results are here, serve them, and find those of others."""
+    mesh = hub.services[MESH]
+    mesh.routes.enable()
+    # Other hubs see in the hello that it makes sense to ask this one.
+    mesh.capabilities["content"] = {}
+    library = Library(hub, mesh, hub.services[SIGNER])
+    mesh.is_companion = library.is_companion
+    hub.services[DATA] = ContentService(hub, Search(hub, mesh, config.max))
+    hub.on_start(Announcer(hub, mesh).start)
+    return True
