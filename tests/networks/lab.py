@@ -88,9 +88,9 @@ class Device:
         thread.join()
         return made[0]
 
-    def listener(self, port: int) -> socket.socket:
-        """Return a socket that listens on the device's own 127.0.0.1."""
-        return self.inside(lambda: socket.create_server(("127.0.0.1", port)))
+    def listener(self, port: int, host: str = "127.0.0.1") -> socket.socket:
+        """Return a socket that listens inside."""
+        return self.inside(lambda: socket.create_server((host, port)))
 
     def way_to(self, host: str, port: int) -> Callable[[], tuple[socket.socket, tuple[str, int]]]:
         """Return what opens a socket here, for a connection to there."""

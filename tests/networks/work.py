@@ -17,6 +17,15 @@ from tests.storage.promises import look
 START_TIMEOUT_S = 60.0
 
 
+async def listening(hub: NetworkHub) -> None:
+    """Wait until a hub's mesh is up."""
+
+    async def log() -> str:
+        return hub.log()
+
+    await until(log, lambda text: "Listening on" in text, START_TIMEOUT_S)
+
+
 async def up(client: SwarmClient, *workers: NetworkHub, within_s: float = START_TIMEOUT_S) -> None:
     """Wait until these workers are connected."""
     wanted = {worker.peer_id for worker in workers}
