@@ -64,9 +64,15 @@ class MovableClock(Clock):
     def __init__(self) -> None:
         self.offset_s = 0.0
         self.monotonic_offset_s = 0.0
+        self._stopped_at: float | None = None
+
+    def stop(self) -> None:
+        """From now on let wall time move only when the test moves it."""
+        self._stopped_at = super().time()
 
     def time(self) -> float:
-        return super().time() + self.offset_s
+        now = super().time() if self._stopped_at is None else self._stopped_at
+        return now + self.offset_s
 
     def monotonic(self) -> float:
         return super().monotonic() + self.monotonic_offset_s

@@ -151,6 +151,25 @@ async def test_nodes_are_listed_banned_and_unbanned(
     assert (unknown.code, "there is no node" in unknown.err) == (1, True)
 
 
+async def test_a_pending_node_is_listed_and_approved(swarm: Swarm, run_beside: Beside) -> None:
+    gateway = await swarm.gateway(admission="manual")
+    (gateway.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
+    here = ("-c", gateway.folder)
+    await swarm.worker("kitchen-tablet")
+
+    async def states() -> list[str]:
+        _, body = await call(gateway, "GET", "/nodes")
+        return [node["state"] for node in body["nodes"]]
+
+    await until(states, lambda found: found == ["pending"])
+    node_id, state, name = (await run_beside("node", "list", *here)).out.split()[:3]
+    assert (state, name) == ("pending", "kitchen-tablet")
+    assert (await run_beside("node", "approve", node_id, *here)).code == 0
+    await until(states, lambda found: found == ["up"])
+    unknown = await run_beside("node", "approve", "nobody", *here)
+    assert (unknown.code, "there is no node" in unknown.err) == (1, True)
+
+
 async def test_a_refused_submission_is_exit_code_1_and_says_what_to_do(
     gateway: RunningHub, run_beside: Beside, tmp_path: Path
 ) -> None:

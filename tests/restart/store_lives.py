@@ -29,6 +29,10 @@ from tests.storage.promises import Promises, damaged_blobs, look, twice_or_torn
 from tests.storage.transitions import live
 
 LIFE_S_MAX: Final = 0.25
+# On a machine so busy that lives would end before their first word they are longer.
+_FIRST_WORDS: Final = 4
+_BUSY_LIFE_S_MAX: Final = 0.6
+_FIRST_WORD_S_MAX: Final = 30.0
 # Reading the whole database after each life would take longer than the lives.
 _WHOLE_EVERY: Final = 10
 _READ_BYTES: Final = 1 << 16
@@ -50,10 +54,12 @@ def main(folder: Path, kills: int, seed: int, kind: type[Store]) -> None:
     started = time.monotonic()
     database = folder / "swarm_hub.db"
     promises = Promises()
+    first_word_s = _first_word_s(kind.on_file(folder / "trial" / "swarm_hub.db", Clock()))
+    life_s_max = min(max(LIFE_S_MAX, _FIRST_WORDS * first_word_s), _BUSY_LIFE_S_MAX)
     broken: list[str] = []
     for life in range(kills):
         store = kind.on_file(database, Clock())
-        for line in _killed_life(store, f"{life:04}", rng.random(), rng.uniform(0, LIFE_S_MAX)):
+        for line in _killed_life(store, f"{life:04}", rng.random(), rng.uniform(0, life_s_max)):
             promises.hear(*json.loads(line))
         if _has_tables(database):
             found = promises.broken_by_news(database)
@@ -79,12 +85,7 @@ def main(folder: Path, kills: int, seed: int, kind: type[Store]) -> None:
 
 def _killed_life(store: Store, name: str, seed: float, life_s: float) -> list[bytes]:
     """Fork a life, kill it after `life_s` seconds, return the lines it could say."""
-    hears, says = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(hears)
-        _life(store, name, seed, says)
-    os.close(says)
+    child, hears = _born(store, name, seed)
     heard = bytearray()
     deadline = time.monotonic() + life_s
     while (left_s := deadline - time.monotonic()) > 0:
@@ -100,6 +101,29 @@ def _killed_life(store: Store, name: str, seed: float, life_s: float) -> list[by
     if not os.WIFSIGNALED(status):
         raise RuntimeError(f"life {name} ended by itself with status {status}")
     return bytes(heard).splitlines()
+
+
+def _first_word_s(store: Store) -> float:
+    """Return how long a life takes until it was acknowledged something."""
+    child, hears = _born(store, "trial", 0.0)
+    began = time.monotonic()
+    select.select([hears], [], [], _FIRST_WORD_S_MAX)
+    took_s = time.monotonic() - began
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(hears)
+    return took_s
+
+
+def _born(store: Store, name: str, seed: float) -> tuple[int, int]:
+    """Fork a life; returns its process and where it is heard."""
+    hears, says = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(hears)
+        _life(store, name, seed, says)
+    os.close(says)
+    return child, hears
 
 
 def _life(store: Store, name: str, seed: float, says: int) -> NoReturn:

@@ -78,15 +78,19 @@ async def test_the_addresses_of_a_peer_are_tried_in_their_order_until_one_answer
     await tasks.stop(1)
 
 
-async def test_a_peer_that_answers_and_parts_is_tried_again_within_seconds_and_not_at_once() -> (
-    None
-):
+async def test_a_peer_that_answers_and_parts_is_tried_again_after_growing_pauses() -> None:
     tasks, road = TaskSupervisor(), Road("/a/p2p/X")
     # As a gateway that refuses: each session is over before anybody looks.
     redialler = Redialler(tasks, lambda _peer: True)
+    began = asyncio.get_running_loop().time()
     redialler.keep(road, "X", ["/a/p2p/X"])
-    await asyncio.sleep(3)
-    assert 3 <= len(road.dialled) <= 8
+
+    async def dialled() -> int:
+        return len(road.dialled)
+
+    await until(dialled, lambda count: count >= 4)
+    # Pauses of 0.25, 0.5 and 1 s, each cut to between a half and the whole.
+    assert asyncio.get_running_loop().time() - began > 0.85
     await tasks.stop(1)
 
 

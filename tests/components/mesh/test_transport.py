@@ -738,7 +738,9 @@ async def test_the_newest_of_two_with_one_identity_replaces_the_older(
     make_libp2p: Factory,
 ) -> None:
     seed = os.urandom(32)
-    a, older = await make_libp2p(), await make_libp2p(seed)
+    # To `a` the newer connection is a spare one until there is a session on it.
+    patient = TransportLimits(spare_connection_s=DEADLINE_S, dial_timeout_s=8.0)
+    a, older = await make_libp2p(limits=patient), await make_libp2p(seed)
     await older.transport.dial(a.address)
     newer = await make_libp2p(seed)
     await newer.transport.dial(a.address)

@@ -12,7 +12,7 @@ import pytest
 
 from swarm_hub.components.sandbox import launch as launching
 from swarm_hub.components.sandbox.call import Outcome, SandboxError
-from swarm_hub.components.sandbox.pool import Sandbox
+from swarm_hub.components.sandbox.pool import _SPARES_MAX, Sandbox
 from tests.components.sandbox import modules
 from tests.components.sandbox.conftest import Bench, is_alive, make_call, until
 
@@ -155,11 +155,15 @@ async def test_the_deadline_of_a_queued_shard_starts_when_its_predecessor_answer
 
 
 async def test_cancelling_a_running_shard_kills_its_child(bench: Bench) -> None:
-    await bench.run(modules.SUM, "i32-array", one(1))
-    (pid,) = bench.sandbox.stats().pids
+    # Once the module is loaded, all that a child has to do is the shard.
+    await make_fast(bench)
     running = endless(bench)
-    await until(lambda: bench.sandbox.stats().running == 1 and bench.sandbox.stats().queued == 0)
-    await until(lambda: bench.sandbox._children[0].queued == 1)
+
+    def busy() -> list[int]:
+        return [child.pid for child in bench.sandbox._children if child.queued]
+
+    await until(lambda: len(busy()) == 1)
+    (pid,) = busy()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -239,7 +243,8 @@ async def test_an_inspection_does_not_wait_for_a_long_shard(bench: Bench) -> Non
         report = await bench.sandbox.inspect(wasm)
     assert report.abis == ("i32-array",)
     assert not slow.done()
-    assert bench.sandbox.stats().children == 2
+    # A busy machine may lose its patience twice.
+    assert 2 <= bench.sandbox.stats().children <= 1 + _SPARES_MAX
     slow.cancel()
     await asyncio.wait([slow])
 
