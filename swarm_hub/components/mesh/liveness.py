@@ -7,6 +7,8 @@ from swarm_hub.components.mesh.peer import Peer
 from swarm_hub.util.clock import Clock
 
 _MISSED_BEATS: Final = 3
+# Silence is looked for this often, so that it is noticed soon after the third missed beat.
+LOOKS_A_BEAT: Final = 5
 _HELLO_TIMEOUT_S: Final = 10.0
 # Heartbeats come every few seconds; a peer that sends them all the time gets no more echoes.
 _ECHO_EVERY_S: Final = 0.01
@@ -25,16 +27,21 @@ class Heartbeats:
         self._interval_s = interval_s
         self._say = say
 
-    def beat(self) -> list[tuple[str, str]]:
-        """Send a heartbeat to each peer; returns (peer id, why) of those to disconnect."""
+    def beat(self) -> None:
+        """Send a heartbeat to each admitted peer."""
+        now = self._clock.monotonic()
+        for peer_id, peer in list(self._peers.items()):
+            if peer.hello is not None:
+                self._say(peer_id, "heartbeat", {"t": now})
+
+    def lost(self) -> list[tuple[str, str]]:
+        """Return (peer id, why) of those to disconnect."""
         now = self._clock.monotonic()
         lost: list[tuple[str, str]] = []
-        for peer_id, peer in list(self._peers.items()):
+        for peer_id, peer in self._peers.items():
             if now - peer.last_heard > _MISSED_BEATS * self._interval_s:
                 lost.append((peer_id, "silent: missed its heartbeats"))
-            elif peer.hello is not None:
-                self._say(peer_id, "heartbeat", {"t": now})
-            elif now - peer.connected_at > _HELLO_TIMEOUT_S:
+            elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
                 lost.append((peer_id, "never said hello"))
         return lost
 

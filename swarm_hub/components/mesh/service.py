@@ -13,7 +13,7 @@ from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, Blo
 from swarm_hub.components.mesh.floods import Floods
 from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import PeerAddress
-from swarm_hub.components.mesh.liveness import Heartbeats
+from swarm_hub.components.mesh.liveness import LOOKS_A_BEAT, Heartbeats
 from swarm_hub.components.mesh.peer import (
     Greeter,
     Hello,
@@ -197,6 +197,7 @@ class Mesh:
             transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
             self._redialler.keep(transport, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
+        self._hub.tasks.every(self._heartbeat_s / LOOKS_A_BEAT, self._drop_lost, "silent peers")
         self._start_bulk()
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
@@ -235,9 +236,13 @@ class Mesh:
     def _is_wanted(self, peer_id: str) -> bool:
         return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
 
+    async def _drop_lost(self) -> None:
+        # Together: a frozen peer takes its time to go, and there may be many.
+        lost = self._heartbeats.lost()
+        await asyncio.gather(*(self.disconnect(peer_id, reason) for peer_id, reason in lost))
+
     async def _beat(self) -> None:
-        for peer_id, reason in self._heartbeats.beat():
-            await self.disconnect(peer_id, reason)
+        self._heartbeats.beat()
         now = self._hub.clock.monotonic()
         for peer_id, peer in self._peers.items():
             if peer.hello is not None and now - peer.connected_at > SETTLED_S:

@@ -15,7 +15,7 @@ from swarm_hub.components.mesh.loopback import LoopbackTransport
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.util.hashing import sha256_hex
-from tests.conftest import RunningHub, Swarm, until
+from tests.conftest import MovableClock, RunningHub, Swarm, until
 
 BODY = random.Random(1).randbytes(700_000)
 SHA = sha256_hex(BODY)
@@ -189,6 +189,16 @@ async def test_a_silent_peer_is_down_after_three_beats(swarm: Swarm) -> None:
     (event,) = await until(down, bool, timeout_s=5)
     assert event.peer_id == mesh_of(worker).peer_id
     assert "silent" in event.reason
+
+
+async def test_silence_is_noticed_soon_after_the_third_missed_beat(swarm: Swarm) -> None:
+    """Not only at the beat after that, which with the default is up to 5 s later."""
+    clock = MovableClock()
+    gateway = await swarm.gateway(clock=clock)
+    await swarm.worker("worker")
+    await until(lambda: peers(gateway), bool)
+    clock.monotonic_offset_s += 15.1
+    await until(lambda: peers(gateway), lambda found: not found, timeout_s=2.5)
 
 
 async def test_a_peer_that_beats_stays_up_and_its_round_trip_is_known(swarm: Swarm) -> None:
