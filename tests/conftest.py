@@ -1,6 +1,7 @@
 """Fixtures: real hubs in this process, real stores and sandboxes, joined by loopback."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -233,6 +234,19 @@ def modules() -> dict[str, bytes]:
         }
 
     return asyncio.run(with_sandbox(assemble))
+
+
+@pytest.fixture
+def warm_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the hubs of `LocalSwarm` from a process that has imported everything."""
+
+    def start(hub: LocalHub) -> None:
+        with (hub.folder / "hub.log").open("ab") as log:
+            hub.process = warm.start(  # type: ignore[assignment]
+                "swarm_hub", ["run", "-c", hub.folder], stdout=log, stderr=log, env=os.environ
+            )
+
+    monkeypatch.setattr(LocalHub, "start", start)
 
 
 @pytest.fixture

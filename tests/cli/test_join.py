@@ -23,6 +23,7 @@ from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.runner import locked
 from swarm_hub.util.yaml_loader import load_yaml
+from tests import warm
 from tests.cli.conftest import Done, Run
 from tests.conftest import EXAMPLES
 
@@ -46,7 +47,7 @@ def join_here(text: str, folder: Path) -> Done:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[LocalHub]:
+def gateway(tmp_path: Path, warm_hubs: None) -> Iterator[LocalHub]:
     """A gateway process that admits by invitation, with the token that `init` would write."""
     local = LocalSwarm(tmp_path / "swarm")
     hub = local.start_gateway()
@@ -87,9 +88,7 @@ def test_invite_join_run_and_the_worker_runs_a_job(
     file = worker / "configuration.yaml"
     # The rules for phones in pockets are not for this machine.
     file.write_text(file.read_text().replace("charging_only: true", "charging_only: false"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swarm_hub", "run", "-c", str(worker)], stderr=subprocess.DEVNULL
-    )
+    process = warm.start("swarm_hub", ["run", "-c", worker])
     try:
         primes = EXAMPLES / "primes" / "primes.wat"
         done = run("submit", primes, "--range", "0:1000", "--watch", "-c", gateway.folder)

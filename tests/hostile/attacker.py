@@ -76,12 +76,13 @@ class Attacker:
 
         async def open_all() -> int:
             opened = 0
-            for number in range(10_000):
-                if muxed.is_closed:
-                    break
-                frame = _SYN_WINDOW_UPDATE.pack(0, 1, 1, 100_001 + 2 * number, 0)
-                await muxed._write_frame(frame)
-                opened += 1
+            try:
+                for number in range(10_000):
+                    frame = _SYN_WINDOW_UPDATE.pack(0, 1, 1, 100_001 + 2 * number, 0)
+                    await muxed._write_frame(frame)
+                    opened += 1
+            except Exception as error:
+                self.said["error"] = repr(error)
             return opened
 
         self.said["opened"] = await self.in_trio(open_all)

@@ -28,7 +28,7 @@ async def start_js() -> AsyncIterator[StartJs]:
 
 
 @pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
+async def local(tmp_path: Path, warm_hubs: None) -> AsyncIterator[LocalSwarm]:
     """Return an empty swarm of processes."""
     swarm = LocalSwarm(tmp_path)
     yield swarm

@@ -1,5 +1,7 @@
 """What becomes of a peer that floods again and again, or sends only what is wrong."""
 
+from typing import Any
+
 import pytest
 
 from swarm_hub.components.mesh import MESH
@@ -17,6 +19,11 @@ async def reason_of_ban(hub: RunningHub, peer_id: str) -> str | None:
     return None if ban is None else ban.reason
 
 
+async def listed(hub: RunningHub) -> list[dict[str, Any]]:
+    _, body = await call(hub, "GET", "/nodes")
+    return list(body["nodes"])
+
+
 async def test_the_third_flood_within_ten_minutes_bans_for_a_while(swarm: Swarm) -> None:
     gateway = await swarm.gateway()
     mesh = gateway.hub.services[MESH]
@@ -27,8 +34,8 @@ async def test_the_third_flood_within_ten_minutes_bans_for_a_while(swarm: Swarm)
     mesh.flooded("flooder", REASON)
     assert await until(lambda: reason_of_ban(gateway, "flooder"), bool) == REASON
     assert await reason_of_ban(gateway, "another") is None
-    _, body = await call(gateway, "GET", "/nodes")
-    (node,) = body["nodes"]
+    # It holds at once, and is listed when it is stored.
+    (node,) = await until(lambda: listed(gateway), bool)
     assert (node["state"], node["ban_reason"]) == ("banned", REASON)
     assert node["ban_until"] is not None
     gateway.clock.offset_s += BANNED_FOR_S + 1

@@ -17,7 +17,7 @@ from tests.conftest import Swarm, until
 class Allowing(Factory):
     """Makes transports that allow one topic."""
 
-    def transport(self, seed: bytes, limits: TransportLimits) -> Transport:
+    def transport(self, seed: bytes, limits: TransportLimits, *_options: Any) -> Transport:
         listen = ["/ip4/127.0.0.1/tcp/0"]
         return Libp2pTransport(seed, listen=listen, limits=limits, gossip_topics=[TOPIC])
 

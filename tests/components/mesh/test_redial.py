@@ -39,7 +39,7 @@ class Road(Transport):
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalSwarm]:
+def local(tmp_path: Path, warm_hubs: None) -> Iterator[LocalSwarm]:
     made = LocalSwarm(tmp_path)
     yield made
     made.stop()
