@@ -194,6 +194,7 @@ class Lab:
         gateways: Sequence[tuple[NetworkHub, str]],
         mesh: str = "",
         listen: str = "0.0.0.0",
+        slots: int = 1,
     ) -> NetworkHub:
         """Make a worker, not started, of gateways at addresses such as `10.77.0.1`."""
         hub = self._hub(device)
@@ -202,7 +203,7 @@ class Lab:
             f"/ip4/{host}/tcp/{MESH_PORT}/p2p/{gateway.peer_id}" for gateway, host in gateways
         )
         roles = (
-            "worker: {slots: 1, charging_only: false, min_battery: 0}\n"
+            f"worker: {{slots: {slots}, charging_only: false, min_battery: 0}}\n"
             f"signer: {{trust: [{trust}]}}\n"
         )
         _configure(hub, roles, f"[{bootnodes}]", mesh, listen)

@@ -17,10 +17,11 @@ from tests.networks.work import (
     nothing_lost_or_doubled,
     shards_done,
     spin,
+    started,
     up,
 )
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 # Three missed heartbeats of 5 s, the default, and until the next one looks.
 NOTICED_WITHIN_S = 20.0
@@ -38,10 +39,7 @@ async def test_a_link_that_is_cut_costs_nothing_but_time(
     gateway = lab.gateway(centre)
     staying = lab.worker(near, [(gateway, to_near.first_address)])
     leaving = lab.worker(far, [(gateway, to_far.first_address)])
-    for hub in lab.hubs:
-        hub.start()
-    client = await lab.client(gateway)
-    await up(client, staying, leaving)
+    client = await started(lab, gateway, staying, leaving)
     spec = spin(0.2)
     n_items = 16 * spec["shard_size"]
     first = await client.submit(modules["spin"], range(n_items), **spec)
@@ -82,10 +80,7 @@ async def test_frozen_workers_are_replaced_and_their_late_results_count_at_most_
         cable = lab.cable(centre, device)
         workers.append(lab.worker(device, [(gateway, cable.first_address)]))
     amber, birch = workers
-    for hub in lab.hubs:
-        hub.start()
-    client = await lab.client(gateway)
-    await up(client, *workers)
+    client = await started(lab, gateway, *workers)
     # Both have the module when it gets serious.
     await client.map(modules["spin"], range(8), shard_size=1, reduce="sum")
     spec = spin(2.0)

@@ -20,10 +20,11 @@ from tests.networks.work import (
     nothing_lost_or_doubled,
     shards_done,
     spin,
+    started,
     up,
 )
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 GIVEN_UP_AFTER_S: Final = TransportLimits().dial_timeout_s
 
@@ -38,10 +39,7 @@ async def test_a_job_is_done_over_300_ms_with_5_percent_loss(
     await lab.link(away, centre, cable.first_address, quality)
     # It listens nowhere that the link does.
     worker = lab.worker(away, [(gateway, "127.0.0.1")], listen=cable.second_address)
-    gateway.start()
-    worker.start()
-    client = await lab.client(gateway)
-    await up(client, worker)
+    client = await started(lab, gateway, worker)
     spec = spin(0.1)
     n_items = 30 * spec["shard_size"]
     job_id = await client.submit(modules["spin"], range(n_items), **spec)
@@ -60,10 +58,7 @@ async def test_a_worker_whose_address_changes_keeps_its_work(
     cable = lab.cable(centre, roaming)
     gateway = lab.gateway(centre)
     worker = lab.worker(roaming, [(gateway, cable.first_address)], "  heartbeat: 1\n")
-    gateway.start()
-    worker.start()
-    client = await lab.client(gateway)
-    await up(client, worker)
+    client = await started(lab, gateway, worker)
     spec = spin(0.5)
     n_items = 12 * spec["shard_size"]
     job_id = await client.submit(modules["spin"], range(n_items), **spec)

@@ -10,11 +10,11 @@ import psutil
 
 from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
-from tests.networks.lab import NetworkHub
+from tests.networks.lab import Lab, NetworkHub
 from tests.restart.invariants import broken_gateway, broken_worker, undelivered
 from tests.storage.promises import look
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 
 
 async def listening(hub: NetworkHub) -> None:
@@ -24,6 +24,17 @@ async def listening(hub: NetworkHub) -> None:
         return hub.log()
 
     await until(log, lambda text: "Listening on" in text, START_TIMEOUT_S)
+
+
+async def started(lab: Lab, gateway: NetworkHub, *workers: NetworkHub) -> SwarmClient:
+    """Start a gateway, then its workers; returns a client when they are connected."""
+    gateway.start()
+    await listening(gateway)
+    for worker in workers:
+        worker.start()
+    client = await lab.client(gateway)
+    await up(client, *workers)
+    return client
 
 
 async def up(client: SwarmClient, *workers: NetworkHub, within_s: float = START_TIMEOUT_S) -> None:
