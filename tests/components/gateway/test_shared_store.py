@@ -242,7 +242,6 @@ async def test_a_gateway_that_froze_in_a_transaction_holds_nobody_up(
     first, second = await two_gateways(swarm, postgres_url)
     await swarm.worker("worker", "second")
     job_id = await slow_job(first, modules, 3)
-    await swarm.stop(first)
     name = postgres_url.rpartition("/")[2]
     with (
         postgres_server.connect(name) as watcher,
@@ -250,6 +249,8 @@ async def test_a_gateway_that_froze_in_a_transaction_holds_nobody_up(
     ):
         frozen.execute("UPDATE jobs SET gateway = 'ghost'")
         watcher.execute("INSERT INTO gateways VALUES ('ghost', 1, 0)")
+        # Before this the other gateway has nothing to take over, and holds no row itself.
+        await swarm.stop(first)
         assert (await finished(second, job_id))["result"] == 300
         with pytest.raises(psycopg.OperationalError):
             frozen.execute("SELECT 1")
