@@ -219,6 +219,7 @@ export class Peer {
     this.boot = randomBytes(16)
     this.lastSeq = 0
     this.sessions = new Map()
+    this.offered = new Set() // as the arbiter: peers to whom a stream was offered with live
     this.seen = new Map() // as the follower: peer id → the last session seen live
     this.held = new Map() // assignment id → its result, null while it is computed
     this.blobs = new Map() // large results that a gateway has yet to fetch
@@ -263,19 +264,35 @@ export class Peer {
   }
 
   async arbitrate (peerId, opened, say, hear) {
-    const generation = { boot: this.boot, seq: ++this.lastSeq }
-    if (opened) say('live', generation)
-    const [kind, opening] = await hear()
-    check(kind === 'open', `${kind} where a session begins with open`)
-    if (opened) return { generation, boot: opening.boot }
+    // What was offered is as good as the session until its exchange is over.
+    if (opened && (this.sessions.has(peerId) || this.offered.has(peerId))) return null
+    const opening = opened ? null : await this.heardOpening(hear)
     const current = this.sessions.get(peerId)
-    const knewIt = Buffer.compare(opening.seen_boot, this.boot) === 0 && opening.seen >= current?.generation.seq
-    if (current !== undefined && Buffer.compare(current.boot, opening.boot) === 0 && !knewIt) {
+    if (!opened && (this.offered.has(peerId) || (current !== undefined && !this.replaces(current, opening)))) {
       say('busy', {})
       return null
     }
+    const generation = { boot: this.boot, seq: ++this.lastSeq }
     say('live', generation)
-    return { generation, boot: opening.boot }
+    if (!opened) return { generation, boot: opening.boot }
+    this.offered.add(peerId)
+    try {
+      return { generation, boot: (await this.heardOpening(hear)).boot }
+    } finally {
+      this.offered.delete(peerId)
+    }
+  }
+
+  async heardOpening (hear) {
+    const [kind, opening] = await hear()
+    check(kind === 'open', `${kind} where a session begins with open`)
+    return opening
+  }
+
+  // A follower that restarted, or that knew the current session, has lost that one.
+  replaces (current, opening) {
+    const knewIt = Buffer.compare(opening.seen_boot, this.boot) === 0 && opening.seen >= current.generation.seq
+    return knewIt || Buffer.compare(current.boot, opening.boot) !== 0
   }
 
   async follow (peerId, opened, say, hear) {
