@@ -1,4 +1,4 @@
-"""Workers that vanish without a word: a link that is cut, a process that is frozen."""
+"""Workers that vanish without a word: a link that is cut."""
 
 import asyncio
 import time
