@@ -273,11 +273,12 @@ async def open_lab(folder: Path) -> AsyncIterator[Lab]:
         await lab.close()
 
 
-def ip(*command: str) -> None:
-    """Run the command ip; raises with what it says."""
+def ip(*command: str) -> str:
+    """Run the command ip and return its answer; raises with what it says."""
     done = subprocess.run(["ip", *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"ip {' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def namespaces() -> list[str]:
@@ -290,7 +291,9 @@ def _remove_leftovers() -> None:
         owner = int(name.removeprefix(f"{_PREFIX}-").partition("-")[0])
         if not psutil.pid_exists(owner):
             # Another process may be removing it too.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, ProcessLookupError):
+                for pid in ip("netns", "pids", name).split():
+                    os.kill(int(pid), signal.SIGKILL)
                 ip("netns", "del", name)
 
 
