@@ -58,8 +58,7 @@ class JoinLink:
             },
             canonical=True,
         )
-        packed = base64.b32encode(content + _checksum(content)).decode().rstrip("=").lower()
-        link = f"{_START}{_VERSION}/{packed}"
+        link = f"{_START}{_VERSION}/{_packed(content + _checksum(content))}"
         if len(link) > _LINK_MAX or not 0 < len(self.addresses) <= ADDRESSES_MAX:
             raise JoinLinkError(
                 f"a link holds 1 to {ADDRESSES_MAX} addresses and {_LINK_MAX} characters; "
@@ -90,6 +89,10 @@ def parse_join_link(text: str) -> JoinLink:
     return _checked(_unpacked(packed))
 
 
+def _packed(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").lower()
+
+
 def _unpacked(packed: str) -> bytes:
     if foreign := sorted(set(packed) - _ALPHABET):
         raise JoinLinkError(f"the link was changed ({foreign[0]!r} is in none): {_WHOLE_AGAIN}")
@@ -98,7 +101,8 @@ def _unpacked(packed: str) -> bytes:
     except ValueError:
         raw = b""
     content, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
-    if not content or checksum != _checksum(content):
+    # The last character may hold bits that belong to no byte, which the checksum can't cover.
+    if not content or checksum != _checksum(content) or _packed(raw) != packed:
         raise JoinLinkError(
             f"the link is incomplete or was changed on its way ({len(packed)} characters after "
             f"{_START}{_VERSION}/): {_WHOLE_AGAIN}"
