@@ -139,12 +139,20 @@ class NetworkHub(LocalHub):
             )  # fmt: skip
 
     def freeze(self) -> None:
-        """Stop the process as a phone's system may."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop all processes, the sandbox's too, as a phone's system does with an app's."""
+        self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let the process go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        """Let the processes go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        hub = psutil.Process(self.pid)
+        # The hub first: once it is stopped it can't start another child.
+        hub.send_signal(number)
+        for child in hub.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
 
     @property
     def database(self) -> Path:
