@@ -41,7 +41,7 @@ class Light:
         for number in range(len(self.hubs), len(self.hubs) + count):
             folder = self._folder / f"{self._role}-{number}"
             folder.mkdir(parents=True)
-            role = "gateway:\n" if self._role == "gateway" else _WORKER
+            role = "gateway: {admission: open}\n" if self._role == "gateway" else _WORKER
             (folder / "configuration.yaml").write_text(
                 f"hub: {{name: {self._role}-{number}}}\n{role}"
                 f"signer: {{trust: [{trust}]}}\ntelemetry:\nmesh: {mesh}\n"
