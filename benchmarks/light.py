@@ -138,7 +138,9 @@ def _do_without_sandboxes() -> None:
     async def warm(_sandbox: Sandbox) -> None:
         return
 
-    async def run(_sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any) -> Outcome:
+    async def run(
+        _sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any, tag: str = ""
+    ) -> Outcome:
         _assigned.append(time.monotonic())
         return Outcome("ok", "", data, 0.0, 0.0, None, None)
 

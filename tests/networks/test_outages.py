@@ -99,18 +99,18 @@ async def test_frozen_workers_are_replaced_and_their_late_results_count_at_most_
 
     async def freed() -> list[tuple[str, str]]:
         return [
-            state
+            attempt
             for index in (of_amber, of_birch)
-            for state in await attempts(client, job_id, index)
+            for attempt in await attempts(client, job_id, index)
         ]
 
-    await until(freed, lambda states: {state for _, state in states} == {"expired"}, 5)
+    await until(freed, lambda found: {state for _, state in found} == {"expired"}, 5)
     noticed_s = time.monotonic() - frozen_at
     print(f"returned to the queue after {noticed_s:.1f} s")
     assert noticed_s <= NOTICED_WITHIN_S
 
     amber.thaw()
-    await completed(client, job_id, 2 * spec["shard_size"])
+    await completed(client, job_id, n_items)
     # It was late, and counted, as nobody else had done that shard.
     assert (await attempts(client, job_id, of_amber))[0] == (amber.peer_id, "finished")
     assert (amber.peer_id, "finished") in await attempts(client, job_id, of_birch)
