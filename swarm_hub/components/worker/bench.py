@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.storage.inbox import InboxEntry
+
+_LOGGER = logging.getLogger(__name__)
 
 # Enough callers at the sandbox's door that it can hand small shards to a child in batches.
 _RUNNERS_PER_SLOT: Final = 8
@@ -106,6 +109,10 @@ class Bench:
             self._idle.clear()
             try:
                 await self._run(entry)
+            except Exception as error:
+                # A fault of ours: the gateway hears of it, or this shard's job would never end.
+                _LOGGER.exception("Assignment %s could not be run", held)
+                self._given_up(entry, f"this worker has a fault: {error!r}")
             except asyncio.CancelledError:
                 if held not in self._taken:
                     raise

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh import MESH
+from swarm_hub.components.sandbox import SANDBOX, Outcome
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.politeness import PolitenessConfig, refusal
 from swarm_hub.models.node import Telemetry
@@ -136,6 +137,34 @@ async def test_a_worker_that_stops_logs_no_error(
     await until(state, lambda now: now == "running")
     await swarm.stop(worker)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_fault_of_the_worker_gives_the_shard_back_with_its_text(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    gateway = await swarm.gateway()
+    worker = await swarm.worker("worker")
+    sandbox = worker.hub.services[SANDBOX].sandbox
+    run, faults = sandbox.run, 0
+
+    async def faulty(*args: Any, **kwargs: Any) -> Outcome:
+        nonlocal faults
+        faults += 1
+        if faults == 1:
+            raise TypeError("no such argument")
+        return await run(*args, **kwargs)
+
+    monkeypatch.setattr(sandbox, "run", faulty)
+    _, body = await submit(gateway, modules["primes"], b"0:100")
+    status = await finished(gateway, body["job_id"])
+    assert (status["state"], status["result"]) == ("completed", 25)
+    _, story = await call(gateway, "GET", f"/jobs/{body['job_id']}/story")
+    returned = [str(each["data"]) for each in story["events"]
+                if each["event_type"] == "shard_returned"]  # fmt: skip
+    assert len(returned) == 1
+    assert "this worker has a fault: TypeError" in returned[0]
+    assert any("could not be run" in each.message and each.exc_info for each in caplog.records)
 
 
 async def test_a_jobs_limits_never_exceed_the_workers_own(swarm: Swarm, modules: Modules) -> None:
