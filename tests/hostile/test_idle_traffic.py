@@ -8,7 +8,7 @@ from swarm_hub.client import SwarmClient
 from tests.conftest import Swarm, until
 from tests.hostile.test_floods import peers_of
 
-WATCHED_S = 30.0
+WATCHED_S = 20.0
 # Telemetry and heartbeats of a phone on a metered connection: 29 MB a month.
 MOST_BYTES_A_MINUTE = 20 * 1024
 

@@ -84,7 +84,8 @@ async def test_the_examples_fit_the_abi_they_show(
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
 )
 FIELDS = ("abis", "exports", "imports", "memory_min_bytes", "memory_max_bytes", "refused")
 
