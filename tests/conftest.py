@@ -54,6 +54,7 @@ _TEST_MODULES = {
         '(func (export "other") (param i64 i64) (result i64) (i64.const 2))',
     ),
     "says_no": says(2, "no such luck", 3),
+    "talks": says(2, "all went well", 0),
     "not_a_number": says(1, "NaN", 0),
     "nothing": "(module)",
 }

@@ -11,6 +11,7 @@ import click
 from swarm_hub.cli.options import hub_options, json_option, note, print_json, target
 from swarm_hub.client import JobFailedError, SwarmClient
 from swarm_hub.models.job import REDUCERS
+from swarm_hub.util.units import format_size
 
 _T = TypeVar("_T")
 _WATCH_EVERY_S: Final = 1.0
@@ -139,8 +140,10 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
     for failure in status.get("failures", ()):
         click.echo(f"{'failure':12} {failure}")
     for share in status.get("nodes", ()):
+        peak = share["peak_memory_bytes"]
         click.echo(
-            f"{'node':12} {share['node_id']}: {share['shards']} shards, {share['wall_s']:.3f} s"
+            f"{'node':12} {share['node_id']}: {share['shards']} shards, {share['wall_s']:.3f} s, "
+            f"{share['cpu_s']:.3f} s of CPU" + (f", {format_size(peak)} at most" if peak else "")
         )
 
 

@@ -67,7 +67,10 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished assignment; `code` is `ok` or names the failure; `body` None means a blob."""
+    """A finished assignment; `code` is `ok` or names the failure; `body` None means a blob.
+
+    `text` is what a failure means, or what a command that did not fail wrote to stderr.
+    """
 
     assignment_id: str
     code: str
@@ -78,6 +81,9 @@ class Result:
     body: bytes | None
     wall_s: float
     cpu_s: float
+    # None where it was not measured; the fuel counts only where the job asked for it.
+    peak_memory_bytes: int | None = None
+    fuel: int | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of the message."""
@@ -91,6 +97,8 @@ class Result:
             "body": self.body,
             "wall_s": self.wall_s,
             "cpu_s": self.cpu_s,
+            "peak": self.peak_memory_bytes,
+            "fuel": self.fuel,
         }
 
     @classmethod
@@ -102,13 +110,16 @@ class Result:
         return cls(
             checked_id(fields["id"]),
             str(fields["code"])[:64],
-            str(fields["text"])[:_TEXT_MAX],
+            # PostgreSQL has no text with NUL in it.
+            str(fields["text"])[:_TEXT_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}"),
             _sha(fields["input_sha"]),
             _sha(fields["sha"]),
             _count(fields["size"]),
             body,
             _seconds(fields["wall_s"]),
             _seconds(fields["cpu_s"]),
+            _measured(fields.get("peak")),
+            _measured(fields.get("fuel")),
         )
 
 
@@ -144,6 +155,15 @@ def _seconds(value: object) -> float:
     if not isinstance(value, float) or not math.isfinite(value):
         raise ValueError(f"not a duration: {value!r:.100}")
     return max(0.0, value)
+
+
+def _measured(value: object) -> int | None:
+    """Read a measurement that the store has 64 bits for; older workers don't send it."""
+    if value is None:
+        return None
+    if (count := _count(value)) >= 2**63:
+        raise ValueError(f"not a measurement: {value!r:.100}")
+    return count
 
 
 def _count(value: object) -> int:

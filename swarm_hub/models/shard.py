@@ -90,3 +90,7 @@ class ShardResult:
     body: bytes | None
     wall_s: float
     cpu_s: float
+    peak_memory_bytes: int | None = None
+    fuel: int | None = None
+    # The end of what a command wrote to stderr.
+    stderr: str = ""

@@ -94,6 +94,10 @@ _UPDATE_ASSIGNMENT: Final = (
     )
     .values(state=bindparam("b_state"), reason=bindparam("b_reason"), ended_at=bindparam("b_at"))
 )
+_GET_SPENT: Final = select(
+    _R.c.idx, _R.c.node_id, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s, _R.c.peak_memory_bytes,
+    _R.c.fuel, _R.c.stderr,
+).where(_R.c.job_id == bindparam("b_id"))  # fmt: skip
 _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 
@@ -246,6 +250,9 @@ def put_results(results: Iterable[ShardResult]) -> Write:
                 "body": result.body,
                 "wall_s": result.wall_s,
                 "cpu_s": result.cpu_s,
+                "peak_memory_bytes": result.peak_memory_bytes,
+                "fuel": result.fuel,
+                "stderr": result.stderr,
             }
             for result in results
         ],
@@ -297,6 +304,15 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
     return [as_assignment(row) for row in rows]
 
 
+def spent_on(connection: Connection, job_id: str) -> dict[int, dict[str, Any]]:
+    """Return by shard what its accepted attempt used, and the end of its stderr."""
+    spent = {}
+    for row in connection.execute(_GET_SPENT, {"b_id": job_id}):
+        fields = dict(row._mapping)
+        spent[fields.pop("idx")] = fields
+    return spent
+
+
 def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
     """Return a job's accepted results in item order."""
     rows = connection.execute(
@@ -306,6 +322,7 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
         ShardResult(
             row.assignment_id, row.job_id, row.idx, row.first_item, row.n_items, row.node_id,
             row.sha, row.size_bytes, row.body, row.wall_s, row.cpu_s,
+            row.peak_memory_bytes, row.fuel, row.stderr,
         )
         for row in rows
     ]  # fmt: skip

@@ -19,7 +19,13 @@ _COUNT_ATTEMPTS: Final = (
     .group_by(_A.c.node_id)
 )
 _SUM_RESULTS: Final = (
-    select(_R.c.node_id, func.count(), func.sum(_R.c.wall_s), func.sum(_R.c.cpu_s))
+    select(
+        _R.c.node_id,
+        func.count(),
+        func.sum(_R.c.wall_s),
+        func.sum(_R.c.cpu_s),
+        func.max(_R.c.peak_memory_bytes),
+    )
     .where(_R.c.job_id == bindparam("b_id"))
     .group_by(_R.c.node_id)
 )
@@ -27,25 +33,28 @@ _SUM_RESULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """What one node did for a job; times in seconds."""
+    """What one node did for a job; times in seconds, the peak is its largest shard's."""
 
     node_id: str
     shards: int
     attempts: int
     wall_s: float
     cpu_s: float
+    peak_memory_bytes: int | None
 
 
 def shares_of(connection: Connection, job_id: str) -> list[NodeShare]:
     """Return per node what it did for a job, busiest first."""
     done = {
-        node_id: (shards, wall_s, cpu_s)
-        for node_id, shards, wall_s, cpu_s in connection.execute(_SUM_RESULTS, {"b_id": job_id})
+        node_id: (shards, wall_s, cpu_s, peak)
+        for node_id, shards, wall_s, cpu_s, peak in connection.execute(
+            _SUM_RESULTS, {"b_id": job_id}
+        )
     }
     found = [
-        NodeShare(node_id, shards, attempts, wall_s, cpu_s)
+        NodeShare(node_id, shards, attempts, wall_s, cpu_s, peak)
         for node_id, attempts in connection.execute(_COUNT_ATTEMPTS, {"b_id": job_id})
-        for shards, wall_s, cpu_s in [done.get(node_id, (0, 0.0, 0.0))]
+        for shards, wall_s, cpu_s, peak in [done.get(node_id, (0, 0.0, 0.0, None))]
     ]
     return sorted(found, key=lambda share: share.shards, reverse=True)
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -138,6 +138,9 @@ results: Final = _table(
     Column("body", LargeBinary),
     Column("wall_s", _DOUBLE, nullable=False),
     Column("cpu_s", _DOUBLE, nullable=False),
+    Column("peak_memory_bytes", _BIGINT),
+    Column("fuel", _BIGINT),
+    Column("stderr", Text, nullable=False, server_default=text("''")),
     Index("results_by_job", "job_id", "first_item"),
     _partial("results_by_blob", "sha", where="body IS NULL"),
 )
@@ -265,4 +268,6 @@ outbox: Final = _table(
     Column("cpu_s", _DOUBLE, nullable=False),
     Column("created_at", _DOUBLE, nullable=False),
     Column("store_id", Text, nullable=False, server_default=text("''")),
+    Column("peak_memory_bytes", _BIGINT),
+    Column("fuel", _BIGINT),
 )

@@ -108,7 +108,7 @@ async def test_nodes_that_were_met_before_there_was_admission_stay_admitted(
 async def test_a_postgresql_of_schema_0002_is_upgraded_too(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """There is no dump of one: what 0003 added is taken away from a new one."""
+    """There is no dump of one: what was added since is taken away from a new one."""
 
     async def described() -> Any:
         store = Store.at(postgres_url, tmp_path, Clock())
@@ -123,6 +123,11 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         for table in ("invites", "banned_networks", "revoked_keys", "key_rotations"):
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute("ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason")
+        connection.execute("ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel")
+        connection.execute(
+            "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
+            "DROP COLUMN stderr"
+        )
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
             "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"

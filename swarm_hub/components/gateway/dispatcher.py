@@ -144,6 +144,7 @@ class Dispatcher:
         counted = ShardResult(
             result.assignment_id, shard.job_id, shard.index, shard.first_item, shard.n_items,
             node_id, result.sha, result.size_bytes, result.body, result.wall_s, result.cpu_s,
+            result.peak_memory_bytes, result.fuel, result.text,
         )  # fmt: skip
         self._gathered.results.append(counted)
         if row is not None:

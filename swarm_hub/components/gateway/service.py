@@ -130,8 +130,9 @@ class JobService:
         return media_type(job.spec.reduce), body
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's shards with every attempt."""
+        """Return a job's shards with every attempt, and what the one that counts used."""
         await self._job(job_id)
+        spent = await self._hub.store.read(jobs.spent_on, job_id)
         attempts: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for held, reason in await self._hub.store.read(jobs.assignments_of, job_id):
             attempts[held.index].append(
@@ -149,6 +150,7 @@ class JobService:
                 "first_item": shard.first_item,
                 "n_items": shard.n_items,
                 "attempts": attempts[shard.index],
+                "result": spent.get(shard.index),
             }
             for shard in await self._hub.store.read(jobs.shards_of, job_id)
         ]
@@ -209,6 +211,7 @@ class JobService:
                     "attempts": share.attempts,
                     "wall_s": round(share.wall_s, 6),
                     "cpu_s": round(share.cpu_s, 6),
+                    "peak_memory_bytes": share.peak_memory_bytes,
                 }
                 for share in shares
             ]

@@ -261,6 +261,8 @@ class Desk:
             body=body,
             wall_s=outcome.wall_s,
             cpu_s=outcome.cpu_s,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+            fuel=outcome.fuel,
         )
         self._finished.append(
             OutboxEntry(result, entry.gateway, self._hub.clock.time(), entry.store_id)

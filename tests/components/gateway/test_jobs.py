@@ -55,6 +55,24 @@ async def test_every_reduce_gives_what_plain_python_gives(
     }
 
 
+async def test_each_shard_tells_what_it_used_and_what_its_command_said(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await gateway_with(swarm, 1)
+    spec = {"shard_size": 1, "limits": {"fuel": 10**9}}
+    _, body = await submit(gateway, modules["talks"], b"a\nb\n", spec)
+    await finished(gateway, body["job_id"])
+    _, found = await call(gateway, "GET", f"/jobs/{body['job_id']}/shards")
+    used = [shard["result"] for shard in found["shards"]]
+    assert [each["stderr"] for each in used] == ["all went well"] * 2
+    assert all(each["wall_s"] >= each["cpu_s"] > 0 for each in used)
+    assert all(each["peak_memory_bytes"] == 65_536 for each in used)
+    # The same instructions for each, counted exactly.
+    assert used[0]["fuel"] == used[1]["fuel"] > 0
+    _, status = await call(gateway, "GET", f"/jobs/{body['job_id']}")
+    assert status["nodes"][0]["peak_memory_bytes"] == 65_536
+
+
 async def test_a_sum_beyond_64_bits_is_exact_and_spelled_out(
     swarm: Swarm, modules: Modules
 ) -> None:

@@ -220,3 +220,37 @@ async def test_an_unknown_abi_names_the_known_ones(bench: Bench) -> None:
     outcome = await bench.run(modules.SUM, "cobol")
     assert outcome.code == "bad_input"
     assert "wasi, bytes, range, i32-array" in outcome.text
+
+
+async def test_a_command_that_ends_well_is_heard_too(bench: Bench) -> None:
+    outcome = await bench.run(modules.says(2, "3 lines skipped", 0), "wasi")
+    assert (outcome.code, outcome.text) == ("ok", "3 lines skipped")
+
+
+TRAPS = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "half way")
+  (func {name} unreachable)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const 8))
+    (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call 1)))"""
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("$give_up", "give_up"),
+        ('(@name "")', "function 1"),
+        ('(@name "a\\nb")', "function 1"),
+        (f'(@name "{"n" * 81}")', "function 1"),
+    ],
+)
+async def test_a_trap_tells_its_function_and_what_was_said_before(
+    bench: Bench, name: str, place: str
+) -> None:
+    outcome = await bench.run(TRAPS.format(name=name), "wasi")
+    assert outcome.code == f"trap: unreachable at {place}"
+    assert outcome.text.endswith("Its stderr: half way")

@@ -207,7 +207,7 @@ async def test_a_hostile_module_ends_with_its_code_and_the_slot_goes_on(
 ) -> None:
     data = b"1 9" if abi == "range" else b"12345678"
     outcome = await bench.run(module, abi, data, **changed)
-    assert outcome.code == code, outcome.text
+    assert outcome.code.partition(" at ")[0] == code, outcome.text
     assert outcome.text
     assert outcome.output == b""
     after = await bench.run(modules.SUM, "i32-array", struct.pack("<2i", 40, 2))

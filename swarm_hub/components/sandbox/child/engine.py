@@ -30,6 +30,7 @@ from .wasi import FixedSources, context
 LOADED_MAX = 16
 WASM_MAGIC = b"\0asm\1\0\0\0"
 
+_NAME_CHARS_MAX = 80
 _TABLE_ELEMENTS_MAX = 10_000
 _TABLES_MAX = 4
 _MEMORY_BYTES_MAX = 2**32
@@ -85,12 +86,14 @@ class LoadedModule:
 
 @dataclass(slots=True)
 class Spent:
-    """What a run used, also when it failed."""
+    """What a run used and said, also when it failed."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_memory_bytes: int | None = None
     fuel: int | None = None
+    # The tail of a command's stderr.
+    said: str = ""
 
 
 class Library:
@@ -180,7 +183,8 @@ def run(
             store.set_fuel(fuel)
         if home.fixed is not None:
             home.fixed.reset()
-        if module.shape.uses_wasi or abi.name == "wasi":
+        uses_wasi = module.shape.uses_wasi
+        if uses_wasi:
             scratch.prepare(body, limits.output_bytes)
             context(store, scratch, call["args"], call["env"])
         session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
@@ -198,12 +202,25 @@ def run(
         if fuel is not None:
             spent.fuel = fuel - store.get_fuel()
         store.close()
+        if uses_wasi:
+            spent.said = scratch.stderr_text()
         spent.wall_s = time.perf_counter() - started_s
         spent.cpu_s = time.thread_time() - started_cpu_s
 
 
 def _fuel(wanted: int | None) -> int:
     return _FUEL_ENDLESS if wanted is None else min(wanted, _FUEL_ENDLESS)
+
+
+def _place(trap: Trap) -> str:
+    """Return ` at <function>` for the innermost function of a trap, by name or by number."""
+    frames = trap.frames
+    if not frames:
+        return ""
+    name = frames[0].func_name or ""
+    # A module's name section may say anything.
+    known = 0 < len(name) <= _NAME_CHARS_MAX and name.isprintable()
+    return f" at {name if known else f'function {frames[0].func_index}'}"
 
 
 def _explain(err: Trap | WasmtimeError, limits: RunLimits) -> Failure:
@@ -217,7 +234,7 @@ def _explain(err: Trap | WasmtimeError, limits: RunLimits) -> Failure:
         if code is TrapCode.ALLOCATION_TOO_LARGE:
             return Failure("memory", "The shard asked for too much memory at once")
         hint = _HINTS.get(code, "The module made a mistake that Wasm forbids")
-        return Failure(f"trap: {code.name.lower()}", f"{hint}\n{message}")
+        return Failure(f"trap: {code.name.lower()}{_place(err)}", f"{hint}\n{message}")
     # These refusals of the store's limits have no code of their own, only a text.
     if "exceeds memory limits" in message or "failed to grow memory" in message:
         return Failure(

@@ -101,6 +101,9 @@ class _Server:
         except MemoryError:
             answer["code"] = "memory"
             answer["text"] = "The sandbox ran out of memory; use smaller shards or a higher limit"
+        if spent.said and spent.said != answer.get("text"):
+            before = f"{answer['text']}\nIts stderr: " if "text" in answer else ""
+            answer["text"] = f"{before}{spent.said}"
         # A drop that came while its shard ran is void.
         self._dropped.discard(number)
         answer["wall"], answer["cpu"] = spent.wall_s, spent.cpu_s
