@@ -26,7 +26,15 @@ from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
 from tests import warm
-from tests.components.sandbox.modules import CAT, SPIN, range_module, says
+from tests.components.sandbox.modules import (
+    CAT,
+    JOINS,
+    JOINS_BADLY,
+    JOINS_SLOWLY,
+    SPIN,
+    range_module,
+    says,
+)
 from tests.postgres import PostgresServer, running_server
 
 # How long one example takes says nothing on a busy machine under coverage.
@@ -54,6 +62,9 @@ _TEST_MODULES = {
         '(func (export "other") (param i64 i64) (result i64) (i64.const 2))',
     ),
     "says_no": says(2, "no such luck", 3),
+    "joins": JOINS,
+    "joins_slowly": JOINS_SLOWLY,
+    "joins_badly": JOINS_BADLY,
     "talks": says(2, "all went well", 0),
     "not_a_number": says(1, "NaN", 0),
     "nothing": "(module)",

@@ -72,6 +72,7 @@ def _plain(report: ModuleReport) -> dict[str, Any]:
         ],
         "memory_min_bytes": report.memory_min_bytes,
         "memory_max_bytes": report.memory_max_bytes,
+        "folds": report.folds,
         "refused": report.refused,
     }
 
@@ -81,6 +82,8 @@ def _print(report: ModuleReport) -> None:
         click.echo(f"abi      {abi}: {', '.join(report.entries(abi))}")
     if not report.abis:
         click.echo("abi      none: no export can be called as a job")
+    if report.folds:
+        click.echo("reduce   module: it folds the results of abi bytes itself")
     for each in report.exports:
         click.echo(f"export   {each.name} {each.kind} {each.type}")
     for needed in report.imports:

@@ -12,6 +12,7 @@ import aiohttp
 
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
 from swarm_hub.const import DEFAULT_URL
+from swarm_hub.models.job import RAW_REDUCERS
 
 _WAIT_S: Final = 30
 _FINISHED: Final = ("completed", "failed", "cancelled")
@@ -61,14 +62,15 @@ class SwarmClient:
         """Run a module over items and return the folded result.
 
         `items` is a `range`, bytes, a path or a list of paths (files), or a list of JSON values.
-        Numbers and JSON come as Python values, `concat` as bytes. Raises JobFailedError.
+        Numbers and JSON come as Python values, `concat` and `module` as bytes.
+        Raises JobFailedError.
         """
         job_id = await self.submit(module, items, reduce=reduce, **spec)
         status = await self.wait(job_id)
         if status["state"] != "completed":
             raise JobFailedError(status)
         body = await self.result(job_id)
-        return body if status["reduce"] == "concat" else json.loads(body)
+        return body if status["reduce"] in RAW_REDUCERS else json.loads(body)
 
     async def submit(
         self,

@@ -33,7 +33,11 @@ class Split(StrEnum):
     RECORDS = "records"
 
 
-REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list")
+# The job's own module folds.
+REDUCE_MODULE: Final = "module"
+REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", REDUCE_MODULE)
+# Their results are bytes; those of the others are JSON text.
+RAW_REDUCERS: Final = ("concat", REDUCE_MODULE)
 
 
 @dataclass(frozen=True, slots=True)

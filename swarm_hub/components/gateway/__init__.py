@@ -11,6 +11,8 @@ from swarm_hub.components.gateway.drains import Drains
 from swarm_hub.components.gateway.fleet import Fleet
 from swarm_hub.components.gateway.intake import Intake
 from swarm_hub.components.gateway.invitations import Invitations
+from swarm_hub.components.gateway.ledger import Ledger
+from swarm_hub.components.gateway.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.networks import Networks
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.tenure import Tenure
@@ -52,10 +54,12 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[ADMISSION].policy = Policy(config.admission)
     service = JobService(hub)
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
-    dispatcher = Dispatcher(hub, mesh, post, machine, service.job_changed)
+    sandbox = hub.services[SANDBOX]
+    ledger = Ledger(hub, ModuleReducer(hub, sandbox))
+    dispatcher = Dispatcher(hub, mesh, post, machine, ledger, service.job_changed)
     drains = await Drains.load(hub, mesh, post)
     fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains)
-    intake = Intake(hub, hub.services[SANDBOX], mesh.peer_id, config.dataset, dispatcher.add)
+    intake = Intake(hub, sandbox, mesh.peer_id, config.dataset, dispatcher.add)
     service.attach(intake, dispatcher, machine)
     hub.services[JOBS] = service
     hub.services[NODES] = fleet

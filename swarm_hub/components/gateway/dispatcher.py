@@ -19,6 +19,7 @@ from swarm_hub.components.gateway.ledger import Ledger
 from swarm_hub.components.gateway.progress import Progress
 from swarm_hub.components.gateway.reduce import ReduceError
 from swarm_hub.components.mesh import Mesh
+from swarm_hub.components.sandbox import SandboxError
 from swarm_hub.components.scheduler import (
     JobEnded,
     JobPlan,
@@ -57,6 +58,7 @@ class Dispatcher:
         mesh: Mesh,
         post: SignedPost,
         machine: StateMachine,
+        ledger: Ledger,
         changed: Callable[[str], None],
     ) -> None:
         self._hub = hub
@@ -71,7 +73,7 @@ class Dispatcher:
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
         self._courier = Courier(post, self.inputs)
-        self.ledger = Ledger(hub)
+        self.ledger = ledger
         mesh.serve_blobs(self.inputs.serve)
 
     def start(self) -> None:
@@ -91,7 +93,7 @@ class Dispatcher:
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.new_jobs[job.id] = NewJob(writes, queued, committed)
-        self.ledger.open(job.id)
+        self.ledger.open(job)
         self.inputs.keep(job, dataset)
         self._take(job, _FIRST_EPOCH, _plan(job))
         await committed
@@ -340,6 +342,9 @@ class Dispatcher:
             finish, writes = await self.ledger.fold_stored(job, base)
         except (ReduceError, StoreError) as error:
             finish, writes = records.fold_failed(base, error), []
+        except SandboxError:
+            # The hub is stopping; the next start folds what is stored.
+            return
         try:
             await self._hub.store.commit_when_possible(
                 [*writes, jobs.finish([finish])], [records.ended(finish)], held

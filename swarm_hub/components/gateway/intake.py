@@ -15,7 +15,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError, StoreConflictError
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.models.job import REDUCE_MODULE, Job, JobSpec, JobState, Split
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage import Write, jobs
 from swarm_hub.util.hashing import sha256_hex
@@ -110,7 +110,7 @@ class Intake:
             entry=entry,
             split=measured.split,
             record_bytes=measured.record_bytes,
-            reduce=asked.reduce or ("sum" if abi in _ONLY_SPLIT else "concat"),
+            reduce=_reduce(asked, report, abi),
             shard_size=asked.shard_size,
             deterministic=asked.deterministic,
             limits=asked.limits,
@@ -268,6 +268,19 @@ def _entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
         f"no export fits abi {abi}; the module exports "
         + (", ".join(f"{each.name}: {each.type}" for each in report.exports[:20]) or "nothing"),
     )
+
+
+def _reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+    folds = abi == "bytes" and report.folds
+    if asked.reduce == REDUCE_MODULE and not folds:
+        raise RequestError(
+            422,
+            "no_reduce",
+            "reduce module needs abi bytes and a module that exports `reduce` "
+            "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat",
+        )
+    default = REDUCE_MODULE if folds else "sum" if abi in _ONLY_SPLIT else "concat"
+    return asked.reduce or default
 
 
 def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:

@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Final
 
+from swarm_hub.components.gateway.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.reduce import fold
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
-from swarm_hub.models.job import Job
+from swarm_hub.models.job import REDUCE_MODULE, Job
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import Write, jobs
 from swarm_hub.storage.jobs import Finish
@@ -21,15 +22,17 @@ _KEPT_MAX_BYTES: Final = 256 * 1024
 class Ledger:
     """Folds results into a job's result."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, by_module: ModuleReducer) -> None:
         self._hub = hub
+        self._by_module = by_module
         self._kept: dict[str, list[ShardResult]] = {}
         self._bytes: dict[str, int] = {}
 
-    def open(self, job_id: str) -> None:
-        """Keep the results of a job whose first result is still to come."""
-        self._kept[job_id] = []
-        self._bytes[job_id] = 0
+    def open(self, job: Job) -> None:
+        """Keep the results of a job whose first result is still to come, if they fold at once."""
+        if job.spec.reduce != REDUCE_MODULE:
+            self._kept[job.id] = []
+            self._bytes[job.id] = 0
 
     def add(self, result: ShardResult) -> None:
         """Keep a counted result while the job's results are few and small."""
@@ -62,6 +65,7 @@ class Ledger:
         """Return how a job ended, and the blob row of a large result; raises ReduceError.
 
         A large fold is a file of its own, which a full disk keeps waiting like any other write.
+        Raises SandboxError when the hub stops while the job's module folds.
         """
         return await self._hub.store.when_possible(lambda: self._fold_stored(job, base))
 
@@ -70,7 +74,10 @@ class Ledger:
             (result, await self._body(result))
             for result in await self._hub.store.read(jobs.results_of, job.id)
         ]
-        body = fold(job.spec.reduce, results)
+        if job.spec.reduce == REDUCE_MODULE:
+            body = await self._by_module.fold(job, [body for _, body in results])
+        else:
+            body = fold(job.spec.reduce, results)
         if len(body) <= INLINE_MAX_BYTES:
             return _with_result(base, body, inline=True), []
         _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from swarm_hub.exceptions import HubError, RequestError
+from swarm_hub.models.job import RAW_REDUCERS
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.util.strict_json import parse_json
 
@@ -23,7 +24,8 @@ class ReduceError(HubError):
 def fold(reducer: str, results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
     """Return the job's result from its shards' results with their bodies, in item order.
 
-    Numbers, `json` and `list` give JSON text, `concat` the bytes as they are.
+    Numbers, `json` and `list` give JSON text, `concat` the bytes as they are. What a `module`
+    folds itself is not for here but for `ModuleReducer`.
     """
     return _REDUCERS[reducer](results)
 
@@ -51,7 +53,7 @@ def is_numeric(reducer: str) -> bool:
 
 def media_type(reducer: str) -> str:
     """Return the media type of a folded result."""
-    return "application/octet-stream" if reducer == "concat" else "application/json"
+    return "application/octet-stream" if reducer in RAW_REDUCERS else "application/json"
 
 
 def spelled_out(value: Any) -> str | None:

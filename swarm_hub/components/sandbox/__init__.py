@@ -9,12 +9,15 @@ import voluptuous as vol
 from swarm_hub.components.sandbox.call import OK, Call, Limits, Outcome, SandboxError, SandboxStats
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
+from swarm_hub.components.sandbox.request import STOPPED
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.call import ModuleCall
 
 __all__ = [
     "OK",
     "SANDBOX",
+    "STOPPED",
     "Call",
     "Limits",
     "ModuleReport",
@@ -45,6 +48,20 @@ class SandboxService:
     sandbox: Sandbox
     limits: Limits
     module_bytes_max: int
+
+    def bounded(self, asked: ModuleCall) -> Call:
+        """Return a job's call within this device's own limits."""
+        own = self.limits
+        limits = Limits(
+            memory_bytes=min(asked.memory_bytes or own.memory_bytes, own.memory_bytes),
+            wall_time_s=min(asked.wall_time_s or own.wall_time_s, own.wall_time_s),
+            output_bytes=min(asked.output_bytes or own.output_bytes, own.output_bytes),
+            fuel=asked.fuel,
+        )
+        return Call(
+            asked.module_sha, asked.abi, asked.entry, limits, asked.args, asked.env,
+            asked.deterministic,
+        )  # fmt: skip
 
 
 SANDBOX: Final = HubKey[SandboxService]("sandbox")

@@ -33,6 +33,8 @@ class ModuleReport:
     memory_min_bytes: int
     memory_max_bytes: int | None
     refused: str | None
+    # Whether the module has a `reduce` of its own for the results of abi `bytes`.
+    folds: bool = False
     candidates: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def entries(self, abi: str) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ def parse_report(body: bytes) -> ModuleReport:
             memory_min_bytes=int(plain["memory_min_bytes"]),
             memory_max_bytes=None if maximum is None else int(maximum),
             refused=None if plain["refused"] is None else str(plain["refused"]),
+            folds=plain["folds"] is True,
             candidates=candidates,
         )
     except (AttributeError, KeyError, TypeError, RecursionError) as err:

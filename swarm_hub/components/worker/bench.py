@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import Call, Limits, Outcome, SandboxService
+from swarm_hub.components.sandbox import Call, Outcome, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models.call import ModuleCall
@@ -153,18 +153,7 @@ class Bench:
     def _parse(self, text: str) -> tuple[Call, int]:
         """Return a stored call, bounded by this worker's own limits, and the module's size."""
         plain = json.loads(text)
-        asked, own = ModuleCall.from_plain(plain["call"]), self._service.limits
-        limits = Limits(
-            memory_bytes=min(asked.memory_bytes or own.memory_bytes, own.memory_bytes),
-            wall_time_s=min(asked.wall_time_s or own.wall_time_s, own.wall_time_s),
-            output_bytes=min(asked.output_bytes or own.output_bytes, own.output_bytes),
-            fuel=asked.fuel,
-        )
-        call = Call(
-            asked.module_sha, asked.abi, asked.entry, limits, asked.args, asked.env,
-            asked.deterministic,
-        )  # fmt: skip
-        return call, plain["module_bytes"]
+        return self._service.bounded(ModuleCall.from_plain(plain["call"])), plain["module_bytes"]
 
     async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
         """Return a module's bytes, fetched once and kept as a cache."""

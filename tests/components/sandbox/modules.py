@@ -69,3 +69,42 @@ def bytes_module(result: str, alloc: str = "(i32.const 64)") -> str:
     return f"""(module (memory (export "memory") 1)
   (func (export "alloc") (param i32) (result i32) {alloc})
   (func (export "map") (param $at i32) (param $n i32) (result i64) {result}))"""
+
+
+def joins(before: str = "") -> str:
+    """A module of abi bytes that gives its shard back, and whose `reduce` joins with a comma.
+
+    `before` is what `reduce` does first.
+    """
+    return f"""(module (memory (export "memory") 2)
+  (global $top (mut i32) (i32.const 64))
+  (func $alloc (export "alloc") (param $n i32) (result i32)
+    (global.get $top)
+    (global.set $top (i32.add (global.get $top) (local.get $n))))
+  (func $packed (param $at i32) (param $n i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get $at)) (i64.const 32))
+            (i64.extend_i32_u (local.get $n))))
+  (func (export "map") (param i32 i32) (result i64)
+    (call $packed (local.get 0) (local.get 1)))
+  (func (export "reduce") (param $a i32) (param $n i32) (param $b i32) (param $m i32) (result i64)
+    (local $out i32) (local $left i64)
+    {before}
+    (local.set $out (call $alloc (i32.add (i32.add (local.get $n) (local.get $m)) (i32.const 1))))
+    (memory.copy (local.get $out) (local.get $a) (local.get $n))
+    (i32.store8 (i32.add (local.get $out) (local.get $n)) (i32.const 44))
+    (memory.copy
+      (i32.add (i32.add (local.get $out) (local.get $n)) (i32.const 1))
+      (local.get $b) (local.get $m))
+    (call $packed
+      (local.get $out) (i32.add (i32.add (local.get $n) (local.get $m)) (i32.const 1)))))"""
+
+
+# About half a second.
+_SLOWLY = """(local.set $left (i64.const 500000000))
+    (loop $next
+      (local.set $left (i64.sub (local.get $left) (i64.const 1)))
+      (br_if $next (i64.ne (local.get $left) (i64.const 0))))"""
+
+JOINS = joins()
+JOINS_SLOWLY = joins(_SLOWLY)
+JOINS_BADLY = joins("unreachable")

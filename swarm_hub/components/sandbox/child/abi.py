@@ -78,8 +78,8 @@ class Abi(Protocol):
         ...
 
     @property
-    def rank(self) -> int:
-        """Lower is preferred when a module fits several ABIs."""
+    def rank(self) -> int | None:
+        """Lower is preferred when a module fits several ABIs; None is no choice for a job."""
         ...
 
     @property
@@ -103,7 +103,7 @@ def registry() -> Mapping[str, Abi]:
         importlib.import_module(f".{path.stem}", __package__).ABI
         for path in Path(__file__).parent.glob("abi_*.py")
     ]
-    return {abi.name: abi for abi in sorted(found, key=lambda abi: abi.rank)}
+    return {abi.name: abi for abi in sorted(found, key=lambda abi: abi.rank or 0)}
 
 
 def resolve_entry(abi: Abi, shape: Shape, wanted: str | None) -> str:

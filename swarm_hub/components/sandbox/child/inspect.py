@@ -25,9 +25,12 @@ def inspect(library: Library, wasm: bytes) -> bytes:
             refused = failure.text
     return json.dumps(
         {
-            "abis": {abi.name: _some(abi.entries(shape)) for abi in registry().values()}
-            if refused is None
-            else {},
+            "abis": {
+                abi.name: _some(abi.entries(shape))
+                for abi in registry().values()
+                if refused is None and abi.rank is not None
+            },
+            "folds": refused is None and bool(registry()["fold"].entries(shape)),
             **_outside(shape),
             "refused": refused,
         }
