@@ -28,10 +28,12 @@ from swarm_hub.util.files import load_or_create_key
 from tests import warm
 from tests.components.sandbox.modules import (
     CAT,
+    COPY_FILES,
     JOINS,
     JOINS_BADLY,
     JOINS_SLOWLY,
     SPIN,
+    open_command,
     range_module,
     says,
 )
@@ -65,6 +67,8 @@ _TEST_MODULES = {
     "joins": JOINS,
     "joins_slowly": JOINS_SLOWLY,
     "joins_badly": JOINS_BADLY,
+    "copy_files": COPY_FILES,
+    "writes_summary": open_command(4, "summary", make=True),
     "talks": says(2, "all went well", 0),
     "not_a_number": says(1, "NaN", 0),
     "nothing": "(module)",

@@ -51,7 +51,8 @@ async def test_a_whole_store_is_right(database: Path) -> None:
     ("statement", "lost", "double", "found"),
     [
         ("INSERT INTO results SELECT 'a.1.2', job_id, idx, first_item, n_items, node_id, sha,"
-         " size_bytes, body, wall_s, cpu_s, NULL, NULL, '' FROM results WHERE idx = 1", 0, 1, "3 of 2 items"),
+         " size_bytes, body, wall_s, cpu_s, NULL, NULL, '' FROM results WHERE idx = 1",
+         0, 1, "3 of 2 items"),
         ("DELETE FROM results WHERE idx = 1", 1, 0, "other shards are in results"),
         ("DELETE FROM events WHERE seq = 2", 0, 0, "3 events, seq 1 to 4"),
         ("UPDATE events SET data = '{\"index\": 1}' WHERE seq = 2", 0, 1, "other shards"),

@@ -62,7 +62,7 @@ class SwarmClient:
         """Run a module over items and return the folded result.
 
         `items` is a `range`, bytes, a path or a list of paths (files), or a list of JSON values.
-        Numbers and JSON come as Python values, `concat` and `module` as bytes.
+        Numbers and JSON come as Python values, the others as bytes.
         Raises JobFailedError.
         """
         job_id = await self.submit(module, items, reduce=reduce, **spec)
@@ -81,12 +81,13 @@ class SwarmClient:
         **spec: Any,
     ) -> str:
         """Submit a job; returns its id once the hub has it on disk."""
-        form = aiohttp.FormData()
+        # Names go as UTF-8: a hub can't tell a `%20` that was quoted from one that is there.
+        form = aiohttp.FormData(quote_fields=False)
         wasm = module if isinstance(module, bytes) else _read(Path(module))
         form.add_field("module", wasm, filename="module.wasm")
         wanted = {key: value for key, value in spec.items() if value is not None}
         for name, body in _files(items, wanted):
-            form.add_field("dataset", body, filename=name)
+            form.add_field("dataset", body, filename=name.replace('"', "%22"))
         form.add_field("spec", json.dumps(wanted), content_type="application/json")
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         answer = await self._json("POST", "/jobs", data=form, headers=headers)

@@ -35,9 +35,9 @@ class Split(StrEnum):
 
 # The job's own module folds.
 REDUCE_MODULE: Final = "module"
-REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", REDUCE_MODULE)
+REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", "files", REDUCE_MODULE)
 # Their results are bytes; those of the others are JSON text.
-RAW_REDUCERS: Final = ("concat", REDUCE_MODULE)
+RAW_REDUCERS: Final = ("concat", "files", REDUCE_MODULE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ _WAIT_MAX_S: Final = 60
 _PARTS_MAX: Final = 10_000
 _CHUNK_BYTES: Final = 256 * 1024
 _SPOOLED_BYTES: Final = 1024 * 1024
+# What stands for a quote or a line break in a name (HTML, multipart/form-data encoding).
+_ESCAPED: Final = re.compile(r"%(22|0D|0A)")
 _PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
@@ -178,7 +180,9 @@ def _names(part: BodyPartReader) -> tuple[str, str]:
     """
     header = part.headers.get("Content-Disposition", "")
     found = {match[1].lower(): match[2] for match in _PARAMETER.finditer(header)}
-    return found.get("name", ""), found.get("filename", "")
+    return found.get("name", ""), _ESCAPED.sub(
+        lambda each: chr(int(each[1], 16)), found.get("filename", "")
+    )
 
 
 async def _read_part(part: BodyPartReader, left: int) -> bytes:

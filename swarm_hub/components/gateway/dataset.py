@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models.job import Job, Split
 from swarm_hub.models.submission import DatasetPart
@@ -50,11 +51,16 @@ class Measured:
 
 
 def measure(
-    parts: Sequence[DatasetPart], values: Any, split: tuple[Split, int] | None, default: Split
+    parts: Sequence[DatasetPart],
+    values: Any,
+    split: tuple[Split, int] | None,
+    default: Split,
+    *,
+    as_archive: bool = False,
 ) -> Measured:
     """Turn what was uploaded into a dataset; raises RequestError that says what to do.
 
-    `values` is a JSON dataset, None when files were uploaded.
+    `values` is a JSON dataset, None when files were uploaded. `as_archive` keeps the files' names.
     """
     kind, record_bytes = split or (Split.JSON if values is not None else default, 0)
     if split is None and default in (Split.I32, Split.RANGE):
@@ -68,7 +74,7 @@ def measure(
     elif kind is Split.JSON:
         measured = _measured_values(parse_json(_joined(parts)[:], "dataset"), kind)
     elif kind is Split.FILES:
-        measured = _measured_files(parts)
+        measured = _measured_files(_archived(parts) if as_archive else parts)
     elif kind is Split.LINES:
         measured = _measured_lines(parts)
     else:
@@ -200,6 +206,30 @@ def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
     sizes = array.array("Q", [len(part.body) for part in parts])
     index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
     return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts))
+
+
+def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
+    """Return each file as a piece of an archive, so that any run of them is one, too."""
+    seen: set[str] = set()
+    found = []
+    for part in parts:
+        name = part.name
+        if name in ("", ".", "..") or "/" in name or "\0" in name or name in seen:
+            wrong = "is twice among the files" if name in seen else "is no file name"
+            raise RequestError(
+                422,
+                "bad_file_name",
+                f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a name of its own for each "
+                "file, without directories",
+            )
+        seen.add(name)
+        try:
+            head = archive.header(name, len(part.body))
+        except ValueError as error:
+            raise RequestError(422, "bad_file_name", f"dataset: {error}") from None
+        tail = archive.padding(len(part.body))
+        found.append(DatasetPart(name, b"".join((head, part.body, tail))))
+    return found
 
 
 def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -> Measured:

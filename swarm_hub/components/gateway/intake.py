@@ -23,7 +23,12 @@ from swarm_hub.util.hashing import sha256_hex
 _REPORTS_KEPT: Final = 256
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
-_DEFAULT_SPLIT: Final = {"i32-array": Split.I32, "range": Split.RANGE}
+_DEFAULT_SPLIT: Final = {
+    "i32-array": Split.I32,
+    "range": Split.RANGE,
+    "wasi-files": Split.FILES,
+}
+_DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
 _ONLY_SPLIT: Final = _DEFAULT_SPLIT
 _RETRY_AFTER_S: Final = 2
 _COMMIT_TIMEOUT_S: Final = 20.0
@@ -203,10 +208,11 @@ class Intake:
                 "the request has no dataset; upload a file as `dataset`, or give a range",
             )
         arguments = (submission.parts, submission.values, asked.split, default)
+        as_archive = abi == "wasi-files"
         large = sum(len(part.body) for part in submission.parts) > _MEASURED_INLINE_BYTES
         if large or submission.values is not None:
-            return await asyncio.to_thread(measure, *arguments)
-        return measure(*arguments)
+            return await asyncio.to_thread(measure, *arguments, as_archive=as_archive)
+        return measure(*arguments, as_archive=as_archive)
 
 
 def _abi(asked: AskedSpec, report: ModuleReport) -> str:
@@ -279,7 +285,7 @@ def _reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
             "reduce module needs abi bytes and a module that exports `reduce` "
             "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat",
         )
-    default = REDUCE_MODULE if folds else "sum" if abi in _ONLY_SPLIT else "concat"
+    default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
     return asked.reduce or default
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import HubError, RequestError
 from swarm_hub.models.job import RAW_REDUCERS
 from swarm_hub.models.shard import ShardResult
@@ -24,8 +25,8 @@ class ReduceError(HubError):
 def fold(reducer: str, results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
     """Return the job's result from its shards' results with their bodies, in item order.
 
-    Numbers, `json` and `list` give JSON text, `concat` the bytes as they are. What a `module`
-    folds itself is not for here but for `ModuleReducer`.
+    Numbers, `json` and `list` give JSON text, `concat` the bytes as they are, `files` a tar
+    archive. What a `module` folds itself is not for here but for `ModuleReducer`.
     """
     return _REDUCERS[reducer](results)
 
@@ -53,6 +54,8 @@ def is_numeric(reducer: str) -> bool:
 
 def media_type(reducer: str) -> str:
     """Return the media type of a folded result."""
+    if reducer == "files":
+        return "application/x-tar"
     return "application/octet-stream" if reducer in RAW_REDUCERS else "application/json"
 
 
@@ -99,6 +102,24 @@ def _count(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
 
 def _concat(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
     return b"".join(body for _, body in results)
+
+
+def _files(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
+    writers: dict[str, int] = {}
+    for result, body in results:
+        try:
+            for member in archive.members(body):
+                if member.name in writers:
+                    raise ReduceError(
+                        f"shards {writers[member.name]} and {result.index} both wrote "
+                        f"{member.name}; name results after their inputs"
+                    )
+                writers[member.name] = result.index
+        except ValueError as error:
+            raise ReduceError(
+                f"shard {result.index}: {error}; reduce files is for abi wasi-files"
+            ) from None
+    return b"".join(body for _, body in results) + archive.END_MARKER
 
 
 def _list(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
@@ -176,4 +197,5 @@ _REDUCERS: Final[dict[str, Callable[[Sequence[tuple[ShardResult, bytes]]], bytes
     "concat": _concat,
     "json": _merged,
     "list": _list,
+    "files": _files,
 }

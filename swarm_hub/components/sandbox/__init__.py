@@ -7,6 +7,7 @@ from typing import Final
 import voluptuous as vol
 
 from swarm_hub.components.sandbox.call import OK, Call, Limits, Outcome, SandboxError, SandboxStats
+from swarm_hub.components.sandbox.child import archive
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
 from swarm_hub.components.sandbox.request import STOPPED
@@ -26,6 +27,7 @@ __all__ = [
     "SandboxError",
     "SandboxService",
     "SandboxStats",
+    "archive",
     "default_slots",
 ]
 

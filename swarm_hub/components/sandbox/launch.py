@@ -41,6 +41,8 @@ class Launched:
     process: subprocess.Popen[bytes]
     link: socket.socket
     stderr: int
+    # What the child may have left; whoever reaps it removes this.
+    room: str
 
 
 def wasmtime_directory() -> str:
@@ -87,7 +89,7 @@ def launch(cwd: Path, site: str) -> Launched:
     finally:
         theirs.close()
         os.close(write_end)
-    return Launched(process, ours, read_end)
+    return Launched(process, ours, read_end, str(cwd / f"room.{process.pid}"))
 
 
 async def reap(process: subprocess.Popen[bytes]) -> int:
@@ -122,7 +124,7 @@ def explain_death(operation: str, status: int, words: str) -> tuple[str, str]:
     if operation == "run":
         if status == -signal.SIGXFSZ:
             return OUTPUT, (
-                "The command wrote more to stdout than its limit; "
+                "The command wrote more than its limit; "
                 "use smaller shards or a higher limits.output"
             )
         if status == -signal.SIGXCPU:

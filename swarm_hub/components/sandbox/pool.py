@@ -19,6 +19,7 @@ from .call import (
     SandboxStats,
     not_wasm,
 )
+from .child.room import remove_tree
 from .child.wire import encode_header
 from .launch import wasmtime_directory
 from .native import CompileLimits, NativeCode, Spawn
@@ -394,4 +395,7 @@ def _outcome(answer: Answer) -> Outcome:
 def _make_empty(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in directory.iterdir():
-        path.unlink()
+        if path.is_dir():
+            remove_tree(str(path))
+        else:
+            path.unlink()

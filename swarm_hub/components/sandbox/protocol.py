@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .call import CHILD_DIED
+from .child.room import remove_tree
 from .child.wire import Decoder, Frame, WireError, encode_head, encode_header
 from .launch import Launched, explain_death, last_words, reap
 from .request import Answer, Request, parse_answer, too_late
@@ -212,6 +213,7 @@ class ChildLink(asyncio.BufferedProtocol):
                 "Sandbox child %d ended during a %s request: %s", self.pid, operation, verdict.text
             )
             _settle(first, verdict)
+        await asyncio.to_thread(remove_tree, self.launched.room)
 
     # asyncio's side
 

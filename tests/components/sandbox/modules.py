@@ -108,3 +108,108 @@ _SLOWLY = """(local.set $left (i64.const 500000000))
 JOINS = joins()
 JOINS_SLOWLY = joins(_SLOWLY)
 JOINS_BADLY = joins("unreachable")
+
+_FILE_IMPORTS = """
+  (import "wasi_snapshot_preview1" "fd_readdir"
+    (func $readdir (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink"
+    (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_create_directory"
+    (func $mkdir (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 4)
+  (func $must (param $errno i32)
+    (if (local.get $errno) (then (call $exit (local.get $errno)))))
+  ;; Opens a file below directory 3 (/in) or 4 (/out) for reading, or to be made and written.
+  (func $opened (param $dir i32) (param $name i32) (param $n i32) (param $make i32) (result i32)
+    (call $must (call $open (local.get $dir) (i32.const 0) (local.get $name) (local.get $n)
+      (i32.mul (local.get $make) (i32.const 9))
+      (select (i64.const 0x40) (i64.const 0x02) (local.get $make)) (i64.const 0)
+      (i32.const 0) (i32.const 16)))
+    (i32.load (i32.const 16)))"""
+
+
+def files_command(body: str, extra: str = "") -> str:
+    """A command of abi wasi-files with this body of `_start`; `$must` exits with an errno."""
+    return f'(module {_FILE_IMPORTS} {extra} (func (export "_start") {body}))'
+
+
+# Copies every file under /in to /out; each has at most 64 KiB.
+COPY_FILES = files_command(
+    """(local $at i32) (local $end i32) (local $n i32) (local $from i32) (local $to i32)
+    (call $must (call $readdir (i32.const 3) (i32.const 1024) (i32.const 32768) (i64.const 0)
+      (i32.const 8)))
+    (local.set $at (i32.const 1024))
+    (local.set $end (i32.add (local.get $at) (i32.load (i32.const 8))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
+      (local.set $n (i32.load offset=16 (local.get $at)))
+      ;; 4 is a regular file; `.` and `..` are directories.
+      (if (i32.eq (i32.load8_u offset=20 (local.get $at)) (i32.const 4)) (then
+        (local.set $from (call $opened
+          (i32.const 3) (i32.add (local.get $at) (i32.const 24)) (local.get $n) (i32.const 0)))
+        (i32.store (i32.const 0) (i32.const 65536))
+        (i32.store (i32.const 4) (i32.const 65536))
+        (call $must (call $read (local.get $from) (i32.const 0) (i32.const 1) (i32.const 4)))
+        (call $must (call $close (local.get $from)))
+        (local.set $to (call $opened
+          (i32.const 4) (i32.add (local.get $at) (i32.const 24)) (local.get $n) (i32.const 1)))
+        (call $must (call $write (local.get $to) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (call $must (call $close (local.get $to)))))
+      (local.set $at (i32.add (i32.add (local.get $at) (i32.const 24)) (local.get $n)))
+      (br $next)))"""
+)
+
+# Makes files of 64 KiB for ever, each with a name of its own.
+FLOOD_FILES = files_command(
+    """(local $file i32) (local $count i32)
+    (loop $next
+      (local.set $count (i32.add (local.get $count) (i32.const 1)))
+      ;; Names are eight letters from a to p, one for each half of a byte.
+      (i64.store (i32.const 108) (i64.or (i64.const 0x6161616161616161)
+        (i64.and (i64.const 0x0f0f0f0f) (i64.extend_i32_u (local.get $count)))))
+      (i64.store offset=4 (i32.const 108) (i64.or (i64.const 0x6161616161616161)
+        (i64.and (i64.const 0x0f0f0f0f)
+          (i64.extend_i32_u (i32.shr_u (local.get $count) (i32.const 4))))))
+      (local.set $file (call $opened (i32.const 4) (i32.const 108) (i32.const 8) (i32.const 1)))
+      (i32.store (i32.const 0) (i32.const 65536))
+      (i32.store (i32.const 4) (i32.const 65536))
+      (call $must (call $write (local.get $file) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (call $must (call $close (local.get $file)))
+      (br $next))"""
+)
+
+# Directories in directories: a/a/a/… until a path is too long.
+NEST_DIRECTORIES = files_command(
+    """(local $n i32)
+    (block $done (loop $next
+      (i32.store8 (i32.add (i32.const 1024) (local.get $n)) (i32.const 97))
+      (i32.store8 (i32.add (i32.const 1025) (local.get $n)) (i32.const 47))
+      (br_if $done (call $mkdir (i32.const 4) (i32.const 1024)
+        (i32.add (local.get $n) (i32.const 1))))
+      (local.set $n (i32.add (local.get $n) (i32.const 2)))
+      (br $next)))"""
+)
+
+
+def link_command(target: str) -> str:
+    """A command that leaves a symbolic link to there as its only result."""
+    return files_command(
+        f"""(call $must (call $symlink (i32.const 100) (i32.const {len(target)}) (i32.const 4)
+              (i32.const 200) (i32.const 4)))""",
+        f'(data (i32.const 100) "{target}") (data (i32.const 200) "link")',
+    )
+
+
+def open_command(directory: int, name: str, *, make: bool) -> str:
+    """A command that opens one file below /in (3) or /out (4), or exits with the errno."""
+    return files_command(
+        f"""(drop (call $opened (i32.const {directory}) (i32.const 100) (i32.const {len(name)})
+              (i32.const {int(make)})))""",
+        f'(data (i32.const 100) "{name}")',
+    )

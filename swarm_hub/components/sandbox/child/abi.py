@@ -87,6 +87,11 @@ class Abi(Protocol):
         """The exports a module needs, for messages."""
         ...
 
+    @property
+    def uses_files(self) -> bool:
+        """Whether the shard's items are files under `/in`, and the results files under `/out`."""
+        ...
+
     def entries(self, shape: Shape) -> tuple[str, ...]:
         """Return the exports that can be the entry; none if the module does not fit."""
         ...

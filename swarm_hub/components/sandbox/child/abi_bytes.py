@@ -13,6 +13,7 @@ class _Bytes:
     name = "bytes"
     rank = 20
     wants = "an exported `memory`, `alloc` (i32) -> i32 and a function (i32, i32) -> i64"
+    uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
         if not shape.has("memory", "memory") or not shape.has("alloc", "func", "(i32) -> i32"):

@@ -15,6 +15,7 @@ class _Fold:
     name = "fold"
     rank = None
     wants = "an exported `memory`, `alloc` (i32) -> i32 and `reduce` (i32, i32, i32, i32) -> i64"
+    uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
         fits = (

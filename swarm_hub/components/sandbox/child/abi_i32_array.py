@@ -11,6 +11,7 @@ class _I32Array:
     name = "i32-array"
     rank = 40
     wants = "an exported `memory` and a function (i32, i32) -> i32"
+    uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
         if not shape.has("memory", "memory"):

@@ -12,6 +12,7 @@ class _Range:
     name = "range"
     rank = 30
     wants = "a function (i64, i64) -> i64"
+    uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
         return shape.functions("(i64, i64) -> i64")

@@ -11,21 +11,14 @@ class _Wasi:
     name = "wasi"
     rank = 10
     wants = "a command: `_start` () -> ()"
+    uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
         return ("_start",) if shape.has("_start", "func", "() -> ()") else ()
 
     def run(self, session: Session, body: bytes) -> bytes:
         # The shard itself is already the file behind stdin, see wasi.py.
-        try:
-            session.function("_start")(session.store)
-        except ExitTrap as exit_trap:
-            if exit_trap.code != 0:
-                said = session.scratch.stderr_text()
-                raise Failure(
-                    f"exit: {exit_trap.code}",
-                    said or f"The command ended with exit code {exit_trap.code} and no message",
-                ) from None
+        start(session)
         output = session.scratch.read_stdout(session.limits.output_bytes + 1)
         if len(output) > session.limits.output_bytes:
             raise Failure(
@@ -34,6 +27,19 @@ class _Wasi:
                 "use smaller shards or a higher limit",
             )
         return output
+
+
+def start(session: Session) -> None:
+    """Run a command to its end; raises Failure for an exit code that is not 0."""
+    try:
+        session.function("_start")(session.store)
+    except ExitTrap as exit_trap:
+        if exit_trap.code != 0:
+            said = session.scratch.stderr_text()
+            raise Failure(
+                f"exit: {exit_trap.code}",
+                said or f"The command ended with exit code {exit_trap.code} and no message",
+            ) from None
 
 
 ABI = _Wasi()

@@ -4,6 +4,8 @@ import os
 import resource
 from pathlib import Path
 
+from .room import Room
+
 STDERR_BYTES_MAX = 4096
 
 
@@ -14,9 +16,10 @@ class Scratch:
         self._stdin, self.stdin_path = _open("stdin")
         self._stdout, self.stdout_path = _open("stdout")
         self._stderr = bytearray()
+        self.room = Room(f"room.{os.getpid()}")
 
-    def prepare(self, body: bytes, output_bytes: int) -> None:
-        """Put the shard behind stdin, empty the rest and let the kernel bound stdout.
+    def prepare(self, body: bytes, output_bytes: int, *, as_files: bool) -> None:
+        """Put the shard behind stdin or into files, empty the rest and let the kernel bound stdout.
 
         A write past the limit is cut short at it; the next one kills this process with
         SIGXFSZ, so a flood ends at once and never fills memory or disk.
@@ -24,12 +27,18 @@ class Scratch:
         self._stderr.clear()
         _bound_files(resource.RLIM_INFINITY)
         os.ftruncate(self._stdin, 0)
+        if as_files:
+            self.room.fill(body)
+        else:
+            self._put(body)
+        os.ftruncate(self._stdout, 0)
+        _bound_files(output_bytes + 1)
+
+    def _put(self, body: bytes) -> None:
         at = 0
         with memoryview(body) as view:
             while at < len(view):
                 at += os.pwrite(self._stdin, view[at:], at)
-        os.ftruncate(self._stdout, 0)
-        _bound_files(output_bytes + 1)
 
     def read_stdout(self, size_bytes: int) -> bytes:
         """Return at most this many bytes of what the command wrote."""

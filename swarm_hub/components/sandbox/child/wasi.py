@@ -1,4 +1,4 @@
-"""The WASI preview1 context of a run: no directories, no network, nothing inherited."""
+"""The WASI preview1 context of a run: no network, nothing inherited."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from wasmtime import (
     WasiConfig,
 )
 
+from .room import IN, OUT
 from .scratch import Scratch
 from .shape import WASI_MODULE
 
@@ -24,15 +25,23 @@ _CLOCK_STEP_NS = 1_000
 
 
 def context(
-    store: Store, scratch: Scratch, args: Sequence[str], env: Sequence[tuple[str, str]]
+    store: Store,
+    scratch: Scratch,
+    args: Sequence[str],
+    env: Sequence[tuple[str, str]],
+    *,
+    with_files: bool,
 ) -> None:
-    """Give a store its stdin, stdout, stderr, arguments and environment."""
+    """Give a store its stdin, stdout, stderr, arguments, environment and directories."""
     config = WasiConfig()
     config.argv = ["module", *args]
     config.env = env
     config.stdin_file = scratch.stdin_path
     config.stdout_file = scratch.stdout_path
     config.stderr_custom = scratch.hear_stderr
+    if with_files:
+        config.preopen_dir(scratch.room.in_path, IN, fs_mutable=False)
+        config.preopen_dir(scratch.room.out_path, OUT)
     store.set_wasi(config)
 
 

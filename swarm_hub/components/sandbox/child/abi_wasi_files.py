@@ -1,0 +1,26 @@
+"""ABI `wasi-files`: a preview1 command, each item a file under `/in`, results under `/out`."""
+
+from .abi import Session
+from .abi_wasi import start
+from .shape import Shape
+
+
+class _WasiFiles:
+    name = "wasi-files"
+    # After `wasi`, which every command fits too: a job has to ask for this one.
+    rank = 50
+    wants = "a command: `_start` () -> ()"
+    uses_files = True
+
+    def entries(self, shape: Shape) -> tuple[str, ...]:
+        return ("_start",) if shape.has("_start", "func", "() -> ()") else ()
+
+    def run(self, session: Session, body: bytes) -> bytes:
+        # The items are files already, see room.py.
+        room = session.scratch.room
+        with room.watched(session.limits.output_bytes):
+            start(session)
+        return room.collect(session.limits.output_bytes)
+
+
+ABI = _WasiFiles()

@@ -1,0 +1,159 @@
+"""The two directories of a run: a shard's items as files in one, its results in the other."""
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+
+from .archive import header, members, padding
+from .failure import Failure
+
+IN = "/in"
+OUT = "/out"
+
+_ENTRIES_MAX = 10_000
+_DEPTH_MAX = 32
+_LOOK_EVERY_S = 0.05
+
+
+class Room:
+    """Both are private to this process, and empty before each run.
+
+    No limit of the kernel bounds all files of a directory together, so a thread looks at them
+    while a command runs and ends this process with SIGXFSZ when there are too many bytes: what a
+    flood can write within 50 ms is the most that is ever on the disk.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.in_path = os.path.join(path, "in")
+        self.out_path = os.path.join(path, "out")
+
+    def fill(self, body: bytes) -> None:
+        """Empty both directories and put a shard's items into the first."""
+        try:
+            remove_tree(self._path)
+            for path in (self._path, self.in_path, self.out_path):
+                os.mkdir(path, 0o700)
+            with memoryview(body) as view:
+                for name, start, size_bytes in members(body):
+                    if name in ("", ".", "..") or "/" in name or "\0" in name:
+                        raise ValueError(f"{name!r} is no file name")
+                    with open(os.path.join(self.in_path, name), "xb") as file:
+                        file.write(view[start : start + size_bytes])
+        except ValueError as error:
+            raise Failure("bad_input", f"The shard is no archive of files: {error}") from None
+        except OSError as error:
+            raise Failure("no_room", f"The shard's files can't be written: {error}") from None
+
+    def watched(self, output_bytes: int) -> "_Watch":
+        """Return a context in which the results may not have more bytes than that together."""
+        return _Watch(self, output_bytes)
+
+    def collect(self, output_bytes: int) -> bytes:
+        """Return the results as an archive in order of their names; raises Failure."""
+        found = sorted(self._results(), key=lambda result: result[0])
+        total = sum(size_bytes for _, _, size_bytes in found)
+        if total > output_bytes:
+            raise _too_much(f"{total} bytes, more than the limit of {output_bytes}")
+        pieces: list[bytes] = []
+        for name, path, _ in found:
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                body = file.read()
+            try:
+                pieces += (header(name, len(body)), body, padding(len(body)))
+            except ValueError as error:
+                raise Failure("output", f"A result under {OUT}: {error}") from None
+        return b"".join(pieces)
+
+    def is_over(self, output_bytes: int) -> bool:
+        """Whether the results have more bytes than that together, or are too many to look at."""
+        try:
+            return sum(size_bytes for _, _, size_bytes in self._results()) > output_bytes
+        except FileNotFoundError:
+            # It was removed between two looks.
+            return False
+        except (Failure, OSError):
+            return True
+
+    def _results(self) -> Iterator[tuple[str, str, int]]:
+        """Yield name, path and size of each result; raises Failure for what is none."""
+        left = [(self.out_path, "", 0)]
+        entries = 0
+        while left:
+            folder, prefix, depth = left.pop()
+            if depth > _DEPTH_MAX:
+                raise _too_much(f"directories nested more than {_DEPTH_MAX} deep")
+            with os.scandir(folder) as listing:
+                for entry in listing:
+                    entries += 1
+                    if entries > _ENTRIES_MAX:
+                        raise _too_much(f"more than {_ENTRIES_MAX} files")
+                    name = prefix + entry.name
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        left.append((entry.path, name + "/", depth + 1))
+                    elif stat.S_ISREG(status.st_mode):
+                        yield name, entry.path, status.st_size
+                    else:
+                        raise Failure("output", f"{OUT}/{name[:80]} is a link, not a file")
+
+
+class _Watch:
+    def __init__(self, room: Room, output_bytes: int) -> None:
+        self._room = room
+        self._output_bytes = output_bytes
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            if self._room.is_over(self._output_bytes):
+                os.kill(os.getpid(), signal.SIGXFSZ)
+
+
+def _too_much(what: str) -> Failure:
+    return Failure(
+        "output",
+        f"The command left {what} under {OUT}; use smaller shards or a higher limit",
+    )
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all in it, however deep it is, if it is there.
+
+    Every directory that is found is emptied into the top one, so paths stay short.
+    """
+    number = 0
+    while True:
+        try:
+            with os.scandir(path) as listing:
+                folders = [each for each in listing if not _removed(each)]
+        except FileNotFoundError:
+            return
+        if not folders:
+            os.rmdir(path)
+            return
+        for folder in folders:
+            with os.scandir(folder.path) as listing:
+                inner = [each for each in listing if not _removed(each)]
+            for each in inner:
+                # No name of a file system is as long as this one.
+                os.rename(each.path, os.path.join(path, f"{number:0255d}"))
+                number += 1
+            os.rmdir(folder.path)
+
+
+def _removed(entry: "os.DirEntry[str]") -> bool:
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    os.unlink(entry.path)
+    return True
