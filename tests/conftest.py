@@ -27,11 +27,13 @@ from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
 from tests import warm
 from tests.components.sandbox.modules import (
+    BRAINFUCK,
     CAT,
     COPY_FILES,
     JOINS,
     JOINS_BADLY,
     JOINS_SLOWLY,
+    SAYS_ARGUMENT,
     SPIN,
     open_command,
     range_module,
@@ -69,6 +71,8 @@ _TEST_MODULES = {
     "joins_badly": JOINS_BADLY,
     "copy_files": COPY_FILES,
     "writes_summary": open_command(4, "summary", make=True),
+    "brainfuck": BRAINFUCK,
+    "says_argument": SAYS_ARGUMENT,
     "talks": says(2, "all went well", 0),
     "not_a_number": says(1, "NaN", 0),
     "nothing": "(module)",

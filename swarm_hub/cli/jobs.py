@@ -48,6 +48,12 @@ def call(
 @click.option("--shard-size", type=click.IntRange(min=1), help="Items in a shard, exactly.")
 @click.option("--redundancy", type=click.IntRange(min=1), help="Nodes that must agree.")
 @click.option("--arg", "args", multiple=True, help="An argument of the module (repeatable).")
+@click.option(
+    "--with",
+    "interpreter",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="MODULE is a script; this Wasm module interprets it.",
+)
 @click.option("--watch", is_flag=True, help="Wait, show progress, print the result.")
 def submit(
     config_dir: Path,
@@ -61,9 +67,13 @@ def submit(
     shard_size: int | None,
     args: tuple[str, ...],
     watch: bool,
+    interpreter: Path | None,
     **spec: Any,
 ) -> int:
-    """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin."""
+    """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin.
+
+    With --with, MODULE is a script and the option names the Wasm module that interprets it.
+    """
     from swarm_hub.cli.inspect import load_module
 
     items = _items(inputs, bounds)
@@ -71,7 +81,7 @@ def submit(
         if spec["split"] not in (None, "range"):
             raise click.UsageError(f"--range makes numbers; it has no --split {spec['split']}")
         spec["split"] = "range"
-    wasm = load_module(module)
+    wasm = load_module(interpreter or module)
 
     async def work(swarm: SwarmClient) -> int:
         job_id = await swarm.submit(
@@ -80,6 +90,7 @@ def submit(
             reduce=reducer,
             shard_size=shard_size,
             args=list(args) or None,
+            script=None if interpreter is None else module,
             **{key: value for key, value in spec.items() if value is not None},
         )
         if not watch:

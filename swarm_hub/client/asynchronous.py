@@ -77,10 +77,14 @@ class SwarmClient:
         module: Module,
         items: Any,
         *,
+        script: Path | str | tuple[str, bytes] | None = None,
         idempotency_key: str | None = None,
         **spec: Any,
     ) -> str:
-        """Submit a job; returns its id once the hub has it on disk."""
+        """Submit a job; returns its id once the hub has it on disk.
+
+        `script` is what the module interprets: a path, or a name and its bytes.
+        """
         # Names go as UTF-8: a hub can't tell a `%20` that was quoted from one that is there.
         form = aiohttp.FormData(quote_fields=False)
         wasm = module if isinstance(module, bytes) else _read(Path(module))
@@ -88,6 +92,9 @@ class SwarmClient:
         wanted = {key: value for key, value in spec.items() if value is not None}
         for name, body in _files(items, wanted):
             form.add_field("dataset", body, filename=name.replace('"', "%22"))
+        if script is not None:
+            name, text = script if isinstance(script, tuple) else _named(Path(script))
+            form.add_field("script", text, filename=name.replace('"', "%22"))
         form.add_field("spec", json.dumps(wanted), content_type="application/json")
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         answer = await self._json("POST", "/jobs", data=form, headers=headers)
@@ -310,14 +317,18 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     if isinstance(items, bytes):
         return [("dataset", items)]
     if isinstance(items, str | Path):
-        return [(Path(items).name, _read(Path(items)))]
+        return [_named(Path(items))]
     if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
-        return [(path.name, _read(path)) for path in items]
+        return [_named(path) for path in items]
     if isinstance(items, Sequence):
         # A JSON list is also what split i32 takes.
         spec.setdefault("split", "json")
         return [("items.json", json.dumps(list(items)).encode())]
     raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
+
+
+def _named(path: Path) -> tuple[str, bytes]:
+    return path.name, _read(path)
 
 
 def _read(path: Path) -> bytes:

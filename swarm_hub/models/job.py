@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from swarm_hub.models.call import Script
 from swarm_hub.util.plain import shallow
 
 
@@ -67,10 +68,12 @@ class JobSpec:
     env: tuple[tuple[str, str], ...] = ()
     priority: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    script: Script | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
-        return {**shallow(self), "limits": shallow(self.limits)}
+        script = None if self.script is None else shallow(self.script)
+        return {**shallow(self), "limits": shallow(self.limits), "script": script}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Self:
@@ -83,6 +86,7 @@ class JobSpec:
                 "args": tuple(plain["args"]),
                 "env": tuple((key, value) for key, value in plain["env"]),
                 "labels": tuple((key, value) for key, value in plain["labels"]),
+                "script": Script(**plain["script"]) if plain.get("script") else None,
             }
         )
 
@@ -111,3 +115,14 @@ class Job:
     result_inline: bytes | None = None
     n_shards: int = 0
     n_retries: int = 0
+
+    @property
+    def script_sha(self) -> str | None:
+        """The hash of the script that the module interprets, if there is one."""
+        return None if self.spec.script is None else self.spec.script.sha
+
+    @property
+    def program(self) -> str:
+        """What decides how fast a node is: the module, and the script it interprets."""
+        script_sha = self.script_sha
+        return self.module_sha if script_sha is None else f"{self.module_sha}.{script_sha}"

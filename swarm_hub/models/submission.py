@@ -26,6 +26,8 @@ class Submission:
     spec: bytes
     owner: str
     idempotency_key: str | None = None
+    # Name and bytes of what the module interprets.
+    script: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

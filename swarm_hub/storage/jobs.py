@@ -132,6 +132,7 @@ def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: s
                 "spec": json.dumps(job.spec.to_json(), separators=(",", ":")),
                 "module_sha": job.module_sha,
                 "module_bytes": job.module_bytes,
+                "script_sha": job.script_sha,
                 "dataset_sha": job.dataset_sha,
                 "dataset_bytes": job.dataset_bytes,
                 "n_items": job.n_items,

@@ -89,9 +89,10 @@ _FORGET: Final = delete(_T).where(
 _DROP_BLOB: Final = delete(_B).where(
     _B.c.sha == bindparam("b_sha"), _B.c.last_ref < bindparam("b_before")
 )
-# What refers to a blob. The first four have an index of their own; the last two are short.
+# What refers to a blob. The first five have an index of their own; the last two are short.
 _UNUSED: Final = and_(
     ~exists().where(_J.c.module_sha == _B.c.sha),
+    ~exists().where(_J.c.script_sha == _B.c.sha),
     ~exists().where(_J.c.dataset_sha == _B.c.sha),
     ~exists().where(_J.c.result_sha == _B.c.sha, _J.c.result_inline.is_(None)),
     ~exists().where(_R.c.sha == _B.c.sha, _R.c.body.is_(None)),

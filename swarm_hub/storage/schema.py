@@ -69,11 +69,13 @@ jobs: Final = _table(
     Column("n_retries", Integer, nullable=False),
     # Set by a gateway that does not own the job, and acted upon by the one that does.
     Column("cancel_asked", Integer, nullable=False, server_default=text("0")),
+    Column("script_sha", Text),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
     # Whether a blob is still used is asked of each blob, so that no list of all is needed.
     Index("jobs_by_module", "module_sha"),
+    _partial("jobs_by_script", "script_sha", where="script_sha IS NOT NULL"),
     Index("jobs_by_dataset", "dataset_sha"),
     _partial("jobs_by_result", "result_sha", where="result_inline IS NULL"),
 )

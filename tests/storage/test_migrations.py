@@ -128,6 +128,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
             "DROP COLUMN stderr"
         )
+        connection.execute("ALTER TABLE jobs DROP COLUMN script_sha")
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
             "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"

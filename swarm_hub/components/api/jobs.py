@@ -26,7 +26,7 @@ _ESCAPED: Final = re.compile(r"%(22|0D|0A)")
 _PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
-_JSON_KEYS: Final = ("wasm_base64", "dataset", "spec")
+_JSON_KEYS: Final = ("wasm_base64", "script", "dataset", "spec")
 
 
 def routes(hub: Hub, request_max_bytes: int) -> list[web.RouteDef]:
@@ -121,7 +121,7 @@ class _JobViews:
     async def _read_multipart(
         self, request: web.Request, key: str | None, spools: ExitStack
     ) -> Submission:
-        module, spec = b"", b"{}"
+        module, spec, script = b"", b"{}", None
         parts: list[DatasetPart] = []
         left = self._request_max_bytes
         try:
@@ -135,6 +135,9 @@ class _JobViews:
                 elif name == "spec":
                     spec = await _read_part(part, left)
                     left -= len(spec)
+                elif name == "script":
+                    script = (filename, await _read_part(part, left))
+                    left -= len(script[1])
                 elif name == "dataset":
                     dataset = await self._read_dataset(part, filename, left, spools)
                     parts.append(dataset)
@@ -143,13 +146,13 @@ class _JobViews:
                     raise RequestError(
                         400,
                         "bad_multipart",
-                        f"unknown part {name!r}; known: module, dataset, spec",
+                        f"unknown part {name!r}; known: module, script, dataset, spec",
                     )
                 if len(parts) > _PARTS_MAX:
                     raise RequestError(413, "too_many_files", f"at most {_PARTS_MAX} files")
         except ValueError as error:
             raise RequestError(400, "bad_multipart", f"not valid multipart: {error}") from None
-        return Submission(module, tuple(parts), None, spec, request[TOKEN].id, key)
+        return Submission(module, tuple(parts), None, spec, request[TOKEN].id, key, script)
 
     async def _read_dataset(
         self, part: BodyPartReader, filename: str, left: int, spools: ExitStack
@@ -218,4 +221,18 @@ def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
     except (binascii.Error, ValueError):
         raise RequestError(422, "no_module", "wasm_base64: not valid base64") from None
     spec = dump_json(plain.get("spec") or {})
-    return Submission(module, (), plain.get("dataset"), spec, owner, key)
+    script = plain.get("script")
+    if script is not None and not _is_script(script):
+        raise RequestError(422, "no_script", "script: expected {name: text, text: text}")
+    return Submission(
+        module, (), plain.get("dataset"), spec, owner, key,
+        None if script is None else (script["name"], script["text"].encode()),
+    )  # fmt: skip
+
+
+def _is_script(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"name", "text"}
+        and all(isinstance(each, str) for each in value.values())
+    )

@@ -392,7 +392,7 @@ def _plan(job: Job) -> JobPlan:
     per_item = max(1, job.dataset_bytes // job.n_items)
     return JobPlan(
         job.id,
-        job.module_sha,
+        job.program,
         job.n_items,
         job.spec.shard_size,
         max(1, _SHARD_MAX_BYTES // per_item),

@@ -95,14 +95,14 @@ class Inputs:
 
     @contextlib.asynccontextmanager
     async def serve(self, _peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
-        """Give a worker a shard's input, or a module, of an unfinished job by its hash."""
+        """Give a worker a shard's input, a module or a script, of an unfinished job by its hash."""
         if (place := self._served.get(sha)) is not None:
             job_id, first_item, n_items = place
             with self._open[job_id].reading() as dataset:
                 yield dataset.part(first_item, n_items)
-        elif any(job.module_sha == sha for job in self._jobs.values()):
-            async with self._hub.store.blobs.reading(sha) as module:
-                yield module
+        elif any(sha in (job.module_sha, job.script_sha) for job in self._jobs.values()):
+            async with self._hub.store.blobs.reading(sha) as blob:
+                yield blob
         else:
             yield None
 

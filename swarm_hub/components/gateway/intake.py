@@ -14,6 +14,7 @@ from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxServ
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError, StoreConflictError
 from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.models.call import SCRIPT_BYTES_MAX, Script
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import REDUCE_MODULE, Job, JobSpec, JobState, Split
 from swarm_hub.models.submission import Submission, Submitted
@@ -30,6 +31,9 @@ _DEFAULT_SPLIT: Final = {
 }
 _DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
 _ONLY_SPLIT: Final = _DEFAULT_SPLIT
+# Arguments that stand for the script's path and its text.
+_SCRIPT_PATH: Final = "{script}"
+_SCRIPT_TEXT: Final = "{script_text}"
 _RETRY_AFTER_S: Final = 2
 _COMMIT_TIMEOUT_S: Final = 20.0
 
@@ -110,6 +114,7 @@ class Intake:
         entry = _entry(asked, report, abi)
         measured = await self._measure(submission, asked, abi)
         _check_fit(asked, abi, measured)
+        script, args = _script(submission, asked, abi)
         spec = JobSpec(
             abi=abi,
             entry=entry,
@@ -119,15 +124,20 @@ class Intake:
             shard_size=asked.shard_size,
             deterministic=asked.deterministic,
             limits=asked.limits,
-            args=asked.args,
+            args=args,
             env=asked.env,
             priority=asked.priority,
             labels=asked.labels,
+            script=script,
         )
         now = self._hub.clock.time()
         store = self._hub.store
         _, module_row = await store.blobs.put(submission.module, now)
         dataset_sha, dataset_row = await self._store_dataset(measured, submission, now)
+        blob_rows = [module_row, dataset_row]
+        if submission.script is not None:
+            _, script_row = await store.blobs.put(submission.script[1], now)
+            blob_rows.append(script_row)
         job = Job(
             id=ulid_now(),
             state=JobState.QUEUED,
@@ -146,7 +156,7 @@ class Intake:
         queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
         try:
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-                await self._accept(job, dataset, [module_row, dataset_row, row], queued)
+                await self._accept(job, dataset, [*blob_rows, row], queued)
         except TimeoutError:
             raise RequestError(
                 503,
@@ -289,6 +299,38 @@ def _reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
     return asked.reduce or default
 
 
+def _script(
+    submission: Submission, asked: AskedSpec, abi: str
+) -> tuple[Script | None, tuple[str, ...]]:
+    """Return the job's script and its arguments, with the script where they want it."""
+    if submission.script is None:
+        return None, asked.args
+    name, body = submission.script
+    if abi not in ("wasi", "wasi-files"):
+        raise RequestError(
+            422,
+            "no_script",
+            f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
+        )
+    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 100:
+        raise RequestError(422, "bad_file_name", f"script: {name[:100]!r} is no file name")
+    if len(body) > SCRIPT_BYTES_MAX:
+        raise RequestError(
+            413,
+            "script_too_large",
+            f"the script has {len(body)} bytes, at most {SCRIPT_BYTES_MAX} are taken",
+        )
+    script = Script(name, sha256_hex(body), len(body))
+    path = f"/script/{name}"
+    if not any(arg in (_SCRIPT_PATH, _SCRIPT_TEXT) for arg in asked.args):
+        return script, (path, *asked.args)
+    try:
+        values = {_SCRIPT_PATH: path, _SCRIPT_TEXT: body.decode()}
+    except UnicodeDecodeError:
+        values = {_SCRIPT_PATH: path}
+    return script, tuple(values.get(arg, arg) for arg in asked.args)
+
+
 def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
     needed = _ONLY_SPLIT.get(abi)
     if needed is not None and measured.split is not needed:
@@ -313,4 +355,6 @@ def _digest(submission: Submission) -> str:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     digest.update(repr(submission.values).encode())
+    if submission.script is not None:
+        digest.update(repr(submission.script).encode())
     return digest.hexdigest()

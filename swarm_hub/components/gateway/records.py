@@ -122,4 +122,5 @@ def call(job: Job) -> ModuleCall:
         args=spec.args,
         env=spec.env,
         deterministic=spec.deterministic,
+        script=spec.script,
     )

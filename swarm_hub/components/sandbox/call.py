@@ -51,6 +51,8 @@ class Call:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     deterministic: bool = False
+    # Name and bytes of a file that the module finds under /script.
+    script: tuple[str, bytes] | None = None
 
     @property
     def variant(self) -> str:

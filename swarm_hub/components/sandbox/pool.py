@@ -1,6 +1,7 @@
 """The sandbox: shards and inspections placed over a few child processes."""
 
 import asyncio
+from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -376,6 +377,7 @@ def _prepare(call: Call) -> tuple[str | None, str, bytes]:
         "fuel": limits.fuel,
         "args": call.args,
         "env": call.env,
+        "script": call.script and (call.script[0], b64encode(call.script[1]).decode()),
     }
     return None, key, encode_header(header)
 

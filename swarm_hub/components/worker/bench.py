@@ -1,6 +1,7 @@
 """Where accepted shards are run: a queue, its runners, and what can still be taken off it."""
 
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
@@ -11,13 +12,14 @@ from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.sandbox import Call, Outcome, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
-from swarm_hub.models.call import ModuleCall
+from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
 from swarm_hub.storage.inbox import InboxEntry
 
 _LOGGER = logging.getLogger(__name__)
 
 # Enough callers at the sandbox's door that it can hand small shards to a child in batches.
 _RUNNERS_PER_SLOT: Final = 8
+_SCRIPTS_KEPT: Final = 4
 
 _Finished = Callable[[InboxEntry, Outcome], Awaitable[None]]
 _GivenUp = Callable[[InboxEntry, str], None]
@@ -47,6 +49,8 @@ class Bench:
         self._given_up = given_up
         # The shards of a job share one call text; it is parsed once for all of them.
         self._parsed = functools.lru_cache(maxsize=64)(self._parse)
+        self._scripts: dict[str, bytes] = {}
+        self._fetching = asyncio.Lock()
         self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[Any]] = {}
         # Those whose outcome is known; they are only being written down.
@@ -126,15 +130,15 @@ class Bench:
                     self._idle.set()
 
     async def _run(self, entry: InboxEntry) -> None:
-        call, module_bytes = self._parsed(entry.call)
         try:
+            call, module_bytes = await self._call(entry)
             data = entry.input
             if data is None:
                 data = await self._mesh.fetch(
                     self._gateway_of(entry), entry.input_sha, entry.size_bytes
                 )
         except MeshError as error:
-            self._given_up(entry, f"its input could not be fetched: {error}")
+            self._given_up(entry, f"its input or script could not be fetched: {error}")
             return
 
         async def load_wasm() -> bytes:
@@ -150,18 +154,44 @@ class Bench:
             # The module can't be fetched or read, the sandbox is stopping, the disk is full.
             self._given_up(entry, f"it could not be run: {error}")
 
-    def _parse(self, text: str) -> tuple[Call, int]:
-        """Return a stored call, bounded by this worker's own limits, and the module's size."""
+    async def _call(self, entry: InboxEntry) -> tuple[Call, int]:
+        """Return how to call the module, with the script it interprets, and the module's size."""
+        call, script, module_bytes = self._parsed(entry.call)
+        if script is not None:
+            body = await self._script(self._gateway_of(entry), script)
+            call = dataclasses.replace(call, script=(script.name, body))
+        return call, module_bytes
+
+    async def _script(self, gateway: str, script: Script) -> bytes:
+        """Return a script, fetched once however many runners ask for it."""
+        async with self._fetching:
+            body = self._scripts.get(script.sha)
+            if body is None:
+                if script.size_bytes > SCRIPT_BYTES_MAX:
+                    raise MeshError(f"the script is larger than {SCRIPT_BYTES_MAX} bytes")
+                body = await self._blob(gateway, script.sha, script.size_bytes)
+                self._scripts[script.sha] = body
+                if len(self._scripts) > _SCRIPTS_KEPT:
+                    del self._scripts[next(iter(self._scripts))]
+        return body
+
+    def _parse(self, text: str) -> tuple[Call, Script | None, int]:
+        """Return a stored call within this worker's limits, its script, the module's size."""
         plain = json.loads(text)
-        return self._service.bounded(ModuleCall.from_plain(plain["call"])), plain["module_bytes"]
+        asked = ModuleCall.from_plain(plain["call"])
+        return self._service.bounded(asked), asked.script, plain["module_bytes"]
 
     async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
-        """Return a module's bytes, fetched once and kept as a cache."""
-        if (known := await self._hub.store.blobs.get(sha)) is not None:
-            return known
+        """Return a module's bytes."""
         if size_bytes > self._service.module_bytes_max:
             raise MeshError(f"the module is larger than {self._service.module_bytes_max} bytes")
-        wasm = await self._mesh.fetch(gateway, sha, size_bytes)
-        _, row = await self._hub.store.blobs.put(wasm, self._hub.clock.time(), durable=False)
+        return await self._blob(gateway, sha, size_bytes)
+
+    async def _blob(self, gateway: str, sha: str, size_bytes: int) -> bytes:
+        """Return bytes by their hash, fetched once and kept as a cache."""
+        if (known := await self._hub.store.blobs.get(sha)) is not None:
+            return known
+        body = await self._mesh.fetch(gateway, sha, size_bytes)
+        _, row = await self._hub.store.blobs.put(body, self._hub.clock.time(), durable=False)
         await self._hub.store.commit([row])
-        return wasm
+        return body

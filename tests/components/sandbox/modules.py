@@ -213,3 +213,92 @@ def open_command(directory: int, name: str, *, make: bool) -> str:
               (i32.const {int(make)})))""",
         f'(data (i32.const 100) "{name}")',
     )
+
+
+# Interprets a program in Brainfuck: its path is the first argument, and lies under /script, the
+# only directory. `,` gives 0 at the end of stdin. Without a second argument.
+BRAINFUCK = """(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 5)
+  (func $must (param $errno i32)
+    (if (local.get $errno) (then (call $exit (local.get $errno)))))
+  ;; Moves over a loop: by 1 from its `[` to its `]`, by -1 back.
+  (func $over (param $at i32) (param $by i32) (result i32) (local $depth i32) (local $op i32)
+    (loop $next
+      (local.set $op (i32.load8_u (local.get $at)))
+      (if (i32.eq (local.get $op) (i32.const 91))
+        (then (local.set $depth (i32.add (local.get $depth) (i32.const 1)))))
+      (if (i32.eq (local.get $op) (i32.const 93))
+        (then (local.set $depth (i32.sub (local.get $depth) (i32.const 1)))))
+      (if (i32.eqz (local.get $depth)) (then (return (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (local.get $by)))
+      (br $next))
+    unreachable)
+  (func (export "_start") (local $path i32) (local $n i32) (local $at i32) (local $end i32)
+    (local $op i32) (local $cell i32)
+    (call $must (call $sizes (i32.const 0) (i32.const 4)))
+    (call $must (call $args (i32.const 16) (i32.const 1024)))
+    ;; "/script/" has 8 characters.
+    (local.set $path (i32.add (i32.load (i32.const 20)) (i32.const 8)))
+    (loop $next (if (i32.load8_u (i32.add (local.get $path) (local.get $n))) (then
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br $next))))
+    (call $must (call $open (i32.const 3) (i32.const 0) (local.get $path) (local.get $n)
+      (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8)))
+    (i32.store (i32.const 0) (i32.const 65536))
+    (i32.store (i32.const 4) (i32.const 65536))
+    (call $must (call $read (i32.load (i32.const 8)) (i32.const 0) (i32.const 1) (i32.const 12)))
+    (local.set $at (i32.const 65536))
+    (local.set $end (i32.add (local.get $at) (i32.load (i32.const 12))))
+    (local.set $cell (i32.const 131072))
+    ;; Each byte goes through an iovec of one byte.
+    (i32.store (i32.const 4) (i32.const 1))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
+      (local.set $op (i32.load8_u (local.get $at)))
+      (if (i32.eq (local.get $op) (i32.const 62))
+        (then (local.set $cell (i32.add (local.get $cell) (i32.const 1)))))
+      (if (i32.eq (local.get $op) (i32.const 60))
+        (then (local.set $cell (i32.sub (local.get $cell) (i32.const 1)))))
+      (if (i32.eq (local.get $op) (i32.const 43)) (then (i32.store8 (local.get $cell)
+        (i32.add (i32.load8_u (local.get $cell)) (i32.const 1)))))
+      (if (i32.eq (local.get $op) (i32.const 45)) (then (i32.store8 (local.get $cell)
+        (i32.sub (i32.load8_u (local.get $cell)) (i32.const 1)))))
+      (if (i32.eq (local.get $op) (i32.const 46)) (then
+        (i32.store (i32.const 0) (local.get $cell))
+        (call $must (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
+      (if (i32.eq (local.get $op) (i32.const 44)) (then
+        (i32.store8 (local.get $cell) (i32.const 0))
+        (i32.store (i32.const 0) (local.get $cell))
+        (call $must (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 12)))))
+      (if (i32.and (i32.eq (local.get $op) (i32.const 91))
+                   (i32.eqz (i32.load8_u (local.get $cell))))
+        (then (local.set $at (call $over (local.get $at) (i32.const 1)))))
+      (if (i32.and (i32.eq (local.get $op) (i32.const 93))
+                   (i32.ne (i32.load8_u (local.get $cell)) (i32.const 0)))
+        (then (local.set $at (call $over (local.get $at) (i32.const -1)))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br $next)))))"""
+
+# Prints its first argument.
+SAYS_ARGUMENT = """(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (local $at i32) (local $n i32)
+    (drop (call $sizes (i32.const 0) (i32.const 4)))
+    (drop (call $args (i32.const 16) (i32.const 1024)))
+    (local.set $at (i32.load (i32.const 20)))
+    (loop $next (if (i32.load8_u (i32.add (local.get $at) (local.get $n))) (then
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br $next))))
+    (i32.store (i32.const 0) (local.get $at))
+    (i32.store (i32.const 4) (local.get $n))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""

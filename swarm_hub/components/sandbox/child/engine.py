@@ -185,8 +185,10 @@ def run(
             home.fixed.reset()
         uses_wasi = module.shape.uses_wasi
         if uses_wasi:
-            scratch.prepare(body, limits.output_bytes, as_files=abi.uses_files)
-            context(store, scratch, call["args"], call["env"], with_files=abi.uses_files)
+            directories = scratch.prepare(
+                body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
+            )
+            context(store, scratch, call["args"], call["env"], directories)
         session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
         # A WASI reactor sets itself up here; a command does so in _start.
         if abi.name != "wasi" and module.shape.has("_initialize", "func", "() -> ()"):

@@ -1,24 +1,33 @@
-"""The two directories of a run: a shard's items as files in one, its results in the other."""
+"""The directories of a run: a shard's items as files, its results, and the job's script."""
 
 import os
 import signal
 import stat
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .archive import header, members, padding
 from .failure import Failure
 
-IN = "/in"
-OUT = "/out"
+_OUT = "/out"
 
 _ENTRIES_MAX = 10_000
 _DEPTH_MAX = 32
 _LOOK_EVERY_S = 0.05
 
 
+class Directory(NamedTuple):
+    """A directory of this machine, and what a command calls it."""
+
+    path: str
+    guest_path: str
+    is_writable: bool
+
+
 class Room:
-    """Both are private to this process, and empty before each run.
+    """They are private to this process, and those for items and results empty before each run.
 
     No limit of the kernel bounds all files of a directory together, so a thread looks at them
     while a command runs and ends this process with SIGXFSZ when there are too many bytes: what a
@@ -26,26 +35,39 @@ class Room:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self.in_path = os.path.join(path, "in")
-        self.out_path = os.path.join(path, "out")
+        self.items = Directory(os.path.join(path, "in"), "/in", False)
+        self.results = Directory(os.path.join(path, "out"), _OUT, True)
+        self.scripts = Directory(os.path.join(path, "script"), "/script", False)
+        self._script: tuple[str, str] | None = None
 
     def fill(self, body: bytes) -> None:
         """Empty both directories and put a shard's items into the first."""
         try:
-            remove_tree(self._path)
-            for path in (self._path, self.in_path, self.out_path):
-                os.mkdir(path, 0o700)
+            for path in (self.items.path, self.results.path):
+                _make_empty(path)
             with memoryview(body) as view:
                 for name, start, size_bytes in members(body):
                     if name in ("", ".", "..") or "/" in name or "\0" in name:
                         raise ValueError(f"{name!r} is no file name")
-                    with open(os.path.join(self.in_path, name), "xb") as file:
+                    with open(os.path.join(self.items.path, name), "xb") as file:
                         file.write(view[start : start + size_bytes])
         except ValueError as error:
             raise Failure("bad_input", f"The shard is no archive of files: {error}") from None
         except OSError as error:
             raise Failure("no_room", f"The shard's files can't be written: {error}") from None
+
+    def keep_script(self, name: str, encoded: str) -> None:
+        """Have a script, given as base64, under its name and nothing beside it."""
+        if self._script == (name, encoded):
+            return
+        self._script = None
+        try:
+            _make_empty(self.scripts.path)
+            with open(os.path.join(self.scripts.path, name), "xb") as file:
+                file.write(b64decode(encoded))
+        except OSError as error:
+            raise Failure("no_room", f"The script can't be written: {error}") from None
+        self._script = (name, encoded)
 
     def watched(self, output_bytes: int) -> "_Watch":
         """Return a context in which the results may not have more bytes than that together."""
@@ -64,7 +86,7 @@ class Room:
             try:
                 pieces += (header(name, len(body)), body, padding(len(body)))
             except ValueError as error:
-                raise Failure("output", f"A result under {OUT}: {error}") from None
+                raise Failure("output", f"A result under {_OUT}: {error}") from None
         return b"".join(pieces)
 
     def is_over(self, output_bytes: int) -> bool:
@@ -79,7 +101,7 @@ class Room:
 
     def _results(self) -> Iterator[tuple[str, str, int]]:
         """Yield name, path and size of each result; raises Failure for what is none."""
-        left = [(self.out_path, "", 0)]
+        left = [(self.results.path, "", 0)]
         entries = 0
         while left:
             folder, prefix, depth = left.pop()
@@ -97,7 +119,7 @@ class Room:
                     elif stat.S_ISREG(status.st_mode):
                         yield name, entry.path, status.st_size
                     else:
-                        raise Failure("output", f"{OUT}/{name[:80]} is a link, not a file")
+                        raise Failure("output", f"{_OUT}/{name[:80]} is a link, not a file")
 
 
 class _Watch:
@@ -120,10 +142,15 @@ class _Watch:
                 os.kill(os.getpid(), signal.SIGXFSZ)
 
 
+def _make_empty(path: str) -> None:
+    remove_tree(path)
+    os.makedirs(path, 0o700)
+
+
 def _too_much(what: str) -> Failure:
     return Failure(
         "output",
-        f"The command left {what} under {OUT}; use smaller shards or a higher limit",
+        f"The command left {what} under {_OUT}; use smaller shards or a higher limit",
     )
 
 

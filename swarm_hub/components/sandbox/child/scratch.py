@@ -4,7 +4,7 @@ import os
 import resource
 from pathlib import Path
 
-from .room import Room
+from .room import Directory, Room
 
 STDERR_BYTES_MAX = 4096
 
@@ -18,21 +18,30 @@ class Scratch:
         self._stderr = bytearray()
         self.room = Room(f"room.{os.getpid()}")
 
-    def prepare(self, body: bytes, output_bytes: int, *, as_files: bool) -> None:
+    def prepare(
+        self, body: bytes, output_bytes: int, *, as_files: bool, script: tuple[str, str] | None
+    ) -> list[Directory]:
         """Put the shard behind stdin or into files, empty the rest and let the kernel bound stdout.
 
         A write past the limit is cut short at it; the next one kills this process with
-        SIGXFSZ, so a flood ends at once and never fills memory or disk.
+        SIGXFSZ, so a flood ends at once and never fills memory or disk. Returns the directories
+        that the command may see.
         """
         self._stderr.clear()
         _bound_files(resource.RLIM_INFINITY)
         os.ftruncate(self._stdin, 0)
+        directories = []
         if as_files:
             self.room.fill(body)
+            directories += [self.room.items, self.room.results]
         else:
             self._put(body)
+        if script is not None:
+            self.room.keep_script(*script)
+            directories.append(self.room.scripts)
         os.ftruncate(self._stdout, 0)
         _bound_files(output_bytes + 1)
+        return directories
 
     def _put(self, body: bytes) -> None:
         at = 0

@@ -13,7 +13,7 @@ from wasmtime import (
     WasiConfig,
 )
 
-from .room import IN, OUT
+from .room import Directory
 from .scratch import Scratch
 from .shape import WASI_MODULE
 
@@ -29,8 +29,7 @@ def context(
     scratch: Scratch,
     args: Sequence[str],
     env: Sequence[tuple[str, str]],
-    *,
-    with_files: bool,
+    directories: Sequence[Directory],
 ) -> None:
     """Give a store its stdin, stdout, stderr, arguments, environment and directories."""
     config = WasiConfig()
@@ -39,9 +38,8 @@ def context(
     config.stdin_file = scratch.stdin_path
     config.stdout_file = scratch.stdout_path
     config.stderr_custom = scratch.hear_stderr
-    if with_files:
-        config.preopen_dir(scratch.room.in_path, IN, fs_mutable=False)
-        config.preopen_dir(scratch.room.out_path, OUT)
+    for directory in directories:
+        config.preopen_dir(directory.path, directory.guest_path, directory.is_writable)
     store.set_wasi(config)
 
 

@@ -11,8 +11,8 @@ _PREFIX = struct.Struct("!III")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 # The longest header either side writes is a failure's text plus a few numbers, or a call's
-# arguments and environment.
-HEADER_BYTES_MAX = 512 * 1024
+# arguments, environment and script.
+HEADER_BYTES_MAX = 768 * 1024
 # A buffer for small frames; larger allocations would be mapped and unmapped at each read.
 READ_BYTES = 64 * 1024
 

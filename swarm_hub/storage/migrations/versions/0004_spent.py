@@ -1,4 +1,4 @@
-"""What each shard used besides time, and what its command said on stderr."""
+"""What each shard used besides time, what its command said on stderr, and jobs' scripts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,8 @@ def upgrade() -> None:
         op.add_column(table, sa.Column("peak_memory_bytes", _BIGINT))
         op.add_column(table, sa.Column("fuel", _BIGINT))
     op.add_column("results", sa.Column("stderr", sa.Text(), nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("script_sha", sa.Text()))
+    where = sa.text("script_sha IS NOT NULL")
+    op.create_index(
+        "jobs_by_script", "jobs", ["script_sha"], sqlite_where=where, postgresql_where=where
+    )
