@@ -1,5 +1,6 @@
 """Jobs put straight into a store, as a gateway leaves them: far more than a test could run."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from swarm_hub.components.gc.collector import Collector
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub
+from swarm_hub.models.call import Script
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
 from swarm_hub.storage import Store, jobs, schema
@@ -44,12 +46,20 @@ async def put_job(
     """Store a job with its shards, an assignment and a result for each, ended or running."""
     module, module_row = await store.blobs.put(b"a module", 0.0)
     data, data_row = await store.blobs.put(dataset or job_id.encode(), 0.0)
+    script, script_row = await store.blobs.put(b"a script", 0.0)
     size_bytes = len(dataset) or len(job_id)
+    spec = dataclasses.replace(_SPEC, script=Script("a.js", script, 8))
     job = Job(
-        job_id, JobState.RUNNING, _SPEC, module, 8, data, n_shards, size_bytes, 0, 0.0, "owner"
+        job_id, JobState.RUNNING, spec, module, 8, data, n_shards, size_bytes, 0, 0.0, "owner"
     )
     await store.commit(
-        [module_row, data_row, jobs.submit(job, gateway, 1, None, ""), jobs.start([job_id], 0.0)]
+        [
+            module_row,
+            script_row,
+            data_row,
+            jobs.submit(job, gateway, 1, None, ""),
+            jobs.start([job_id], 0.0),
+        ]
     )
     for start in range(0, n_shards, _AT_ONCE):
         indexes = range(start, min(start + _AT_ONCE, n_shards))
