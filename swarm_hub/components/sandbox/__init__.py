@@ -40,6 +40,8 @@ class SandboxConfig:
     wall_time: float
     output: int
     module: int
+    compile_time: float
+    compile_memory: int
     cache: int
 
 
@@ -74,6 +76,8 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("wall_time", default=60): cv.positive_duration,
         vol.Optional("output", default="16MiB"): cv.size,
         vol.Optional("module", default="64MiB"): cv.size,
+        vol.Optional("compile_time", default=60): cv.positive_duration,
+        vol.Optional("compile_memory", default="768MiB"): cv.size,
         vol.Optional("cache", default="256MiB"): cv.size,
     },
     SandboxConfig,
@@ -92,6 +96,8 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         slots=default_slots(),
         spawn=hub.tasks.spawn,
         module_bytes_max=config.module,
+        compile_time_s=config.compile_time,
+        compile_memory_bytes=config.compile_memory,
         cache_bytes_max=config.cache,
     )
     hub.services[SANDBOX] = SandboxService(

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +19,29 @@ _HERE = str(Path(__file__).parent)
 
 # The child's package leaves the path as soon as it is imported, so that the files of this
 # directory can't stand in for modules that wasmtime imports.
-_BOOT = """\
+_IMPORTED = """\
 import sys
-here, site, fd, parent = sys.argv[1:5]
+here, site = sys.argv[1:3]
 sys.path.insert(0, here)
 import child
 sys.path[0:1] = []
 sys.path.append(site)
+from child.abi import add, registry
+"""
+_BOOT = f"""{_IMPORTED}
+fd, parent, *abis = sys.argv[3:]
+add(abis)
 from child.main import main
 main(int(fd), int(parent))
+"""
+_CHECK = f"""{_IMPORTED}
+add(sys.argv[3:])
+registry()
 """
 
 _STDERR_BYTES_MAX = 64 * 1024
 _STDERR_TAIL_CHARS = 1_000
+_CHECK_S = 30.0
 _LARGE_SOCKET_BYTES = 1024 * 1024
 
 
@@ -53,7 +64,7 @@ def wasmtime_directory() -> str:
     return str(Path(spec.origin).parent.parent)
 
 
-def launch(cwd: Path, site: str) -> Launched:
+def launch(cwd: Path, site: str, abis: Sequence[str]) -> Launched:
     """Start a child: isolated Python, no environment, one inherited socket.
 
     This blocks for about a millisecond and must stay on the hub's main thread: Linux ends a
@@ -69,11 +80,7 @@ def launch(cwd: Path, site: str) -> Launched:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE_SOCKET_BYTES)
         process = subprocess.Popen(
-            [
-                sys.executable,
-                *("-I", "-S", "-c", _BOOT),
-                *(_HERE, site, str(theirs.fileno()), str(os.getpid())),
-            ],
+            _command(_BOOT, site, str(theirs.fileno()), str(os.getpid()), *abis),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=write_end,
@@ -90,6 +97,23 @@ def launch(cwd: Path, site: str) -> Launched:
         theirs.close()
         os.close(write_end)
     return Launched(process, ours, read_end, str(cwd / f"room.{process.pid}"))
+
+
+def check_abis(site: str, abis: Sequence[str]) -> str | None:
+    """Import ABIs of custom components as a child would; returns what is wrong, or None."""
+    try:
+        ended = subprocess.run(
+            _command(_CHECK, site, *abis),
+            stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=_CHECK_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    words = ended.stderr[-_STDERR_BYTES_MAX:].decode(errors="replace")
+    return None if ended.returncode == 0 else _last_line(words) or f"exit {ended.returncode}"
+
+
+def _command(code: str, site: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", code, _HERE, site, *arguments]
 
 
 async def reap(process: subprocess.Popen[bytes]) -> int:

@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from swarm_hub.exceptions import SetupError
+
 from .call import CHILD_DIED, OK
-from .launch import launch
+from .child.room import remove_tree
+from .launch import check_abis, launch, wasmtime_directory
 from .native import Spawn
 from .protocol import ChildLink, Owner
 from .request import STOPPED, Answer
@@ -30,6 +34,7 @@ class Nursery:
         self,
         owner: Owner,
         *,
+        cwd: Path,
         slots: int,
         spawn: Spawn,
         wake: Callable[[], None],
@@ -39,6 +44,9 @@ class Nursery:
         self.children: list[ChildLink] = []
         self.restarts = 0
         self._owner = owner
+        self._cwd = cwd
+        self._site = ""
+        self._abis: list[str] = []
         self._slots = slots
         self._spawn = spawn
         self._wake = wake
@@ -48,17 +56,30 @@ class Nursery:
         self._failures = 0
         self._not_before_s = 0.0
 
+    async def open(self) -> None:
+        """Find wasmtime and make an empty directory for the children; raises SetupError."""
+        self._site = wasmtime_directory()
+        await asyncio.to_thread(_make_empty, self._cwd)
+
+    async def add_abi(self, path: Path) -> None:
+        """See `Sandbox.add_abi`."""
+        abis = [*self._abis, os.path.abspath(path)]
+        problem = await asyncio.to_thread(check_abis, wasmtime_directory(), abis)
+        if problem is not None:
+            raise SetupError(f"{path}: can't be used as an abi: {problem}")
+        self._abis = abis
+
     def resize(self, slots: int) -> None:
         """Keep that many children; to be called before the first one starts."""
         self._slots = slots
 
-    def start(self, cwd: Path, site: str, *, spare: bool) -> asyncio.Task[None] | None:
+    def start(self, *, spare: bool) -> asyncio.Task[None] | None:
         """Start a child; None while starting pauses after failures."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._not_before_s:
             return None
         try:
-            launched = launch(cwd, site)
+            launched = launch(self._cwd, self._site, self._abis)
         except OSError as err:
             self._failed(str(err))
             return None
@@ -119,3 +140,12 @@ class Nursery:
         if child.idle and child.idle_since_s == since_s and self._is_surplus(child):
             child.spare = True
             child.kill(Answer(CHILD_DIED, "The sandbox process was not needed any more"))
+
+
+def _make_empty(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in directory.iterdir():
+        if path.is_dir():
+            remove_tree(str(path))
+        else:
+            path.unlink()

@@ -20,9 +20,7 @@ from .call import (
     SandboxStats,
     not_wasm,
 )
-from .child.room import remove_tree
 from .child.wire import encode_header
-from .launch import wasmtime_directory
 from .native import CompileLimits, NativeCode, Spawn
 from .nursery import Nursery
 from .placement import DEPTH_MAX, choose
@@ -54,15 +52,18 @@ class Sandbox:
     ) -> None:
         self._slots = slots
         self._spawn = spawn
-        self._cwd = cache_dir / "empty"
         self._cache = ModuleCache(cache_dir, size_bytes_max=cache_bytes_max)
         self._compile = CompileLimits(module_bytes_max, compile_time_s, compile_memory_bytes)
         self._native = NativeCode(self._cache, self._compile, spawn)
-        self._site = ""
         self._runs: deque[Request] = deque()
         self._asides: deque[Request] = deque()
         self._nursery = Nursery(
-            self, slots=slots, spawn=spawn, wake=self._dispatch, give_up=self._give_up
+            self,
+            cwd=cache_dir / "empty",
+            slots=slots,
+            spawn=spawn,
+            wake=self._dispatch,
+            give_up=self._give_up,
         )
         self._children = self._nursery.children
         self._hurry: asyncio.TimerHandle | None = None
@@ -75,10 +76,17 @@ class Sandbox:
 
     async def start(self) -> None:
         """Open the cache; children start when they are first needed, or by `warm`."""
-        self._site = wasmtime_directory()
         await self._cache.open()
-        await asyncio.to_thread(_make_empty, self._cwd)
+        await self._nursery.open()
         self._stopped = False
+
+    async def add_abi(self, path: Path) -> None:
+        """Have children know one more ABI, a file like `child/abi_bytes.py`.
+
+        For `async_setup` of a custom component: before the first shard. Raises SetupError when
+        the file is no ABI; then nothing changes.
+        """
+        await self._nursery.add_abi(path)
 
     async def warm(self) -> None:
         """Start a child for every slot and wait until they are ready or failed to start."""
@@ -346,7 +354,7 @@ class Sandbox:
         if self._stopped:
             # A warm-up may get its turn only after `stop` has ended the children it knew.
             return None
-        return self._nursery.start(self._cwd, self._site, spare=spare)
+        return self._nursery.start(spare=spare)
 
     def _give_up(self, why: str) -> None:
         self._settle_waiting(Answer("no_child", why))
@@ -392,12 +400,3 @@ def _outcome(answer: Answer) -> Outcome:
         answer.peak_memory_bytes,
         answer.fuel,
     )
-
-
-def _make_empty(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for path in directory.iterdir():
-        if path.is_dir():
-            remove_tree(str(path))
-        else:
-            path.unlink()

@@ -1,7 +1,7 @@
 """What every ABI provides, and the registry that finds them by file name."""
 
-import importlib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from .scratch import Scratch
 from .shape import Shape
 
 _PAGE_BYTES = 65_536
+_ATTRIBUTES = ("name", "rank", "wants", "uses_files", "entries", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,44 @@ class Abi(Protocol):
         ...
 
 
+_custom: list[str] = []
+
+
+def add(paths: Sequence[str]) -> None:
+    """Have the registry import these files too; to be called before it is first asked for."""
+    _custom.extend(paths)
+
+
 @cache
 def registry() -> Mapping[str, Abi]:
-    """Import every `abi_*.py` of this package; another ABI is one more file."""
-    found: list[Abi] = [
-        importlib.import_module(f".{path.stem}", __package__).ABI
-        for path in Path(__file__).parent.glob("abi_*.py")
-    ]
-    return {abi.name: abi for abi in sorted(found, key=lambda abi: abi.rank or 0)}
+    """Import every `abi_*.py` of this package, and what was added; by name, best first.
+
+    Raises ImportError when an added file is no ABI.
+    """
+    found: dict[str, Abi] = {}
+    for path in Path(__file__).parent.glob("abi_*.py"):
+        abi: Abi = importlib.import_module(f".{path.stem}", __package__).ABI
+        found[abi.name] = abi
+    for added in _custom:
+        abi = _imported(added)
+        if abi.name in found:
+            raise ImportError(f"{added}: there is an abi {abi.name!r} already")
+        found[abi.name] = abi
+    return dict(sorted(found.items(), key=lambda item: item[1].rank or 0))
+
+
+def _imported(path: str) -> Abi:
+    # As a module of this package, so that it imports its neighbours as the built-in ones do.
+    spec = importlib.util.spec_from_file_location(f"{__package__}.{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    abi: Abi = getattr(module, "ABI", None)  # type: ignore[assignment]
+    missing = [name for name in _ATTRIBUTES if not hasattr(abi, name)]
+    if missing:
+        raise ImportError(f"{path}: ABI has no {', '.join(missing)}")
+    return abi
 
 
 def resolve_entry(abi: Abi, shape: Shape, wanted: str | None) -> str:
