@@ -120,7 +120,10 @@ def not_wasm(module: bytes) -> str | None:
     if module.startswith(b"\0asm\1\0\0\0"):
         return None
     if module.startswith(b"\0asm"):
-        return "This is a Wasm component or an unknown version; build a core module instead"
+        return (
+            "This is a Wasm component or an unknown version; build a core module instead, such as "
+            "a command for wasm32-wasip1"
+        )
     start = module[:4096].lstrip()
     if start.startswith((b"(module", b"(;", b";;", b"(component")):
         return "This is WAT text: assemble it with `wat2wasm` or `wasm-tools parse` first"

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Nursery:
 
     async def add_abi(self, path: Path) -> None:
         """See `Sandbox.add_abi`."""
-        abis = [*self._abis, os.path.abspath(path)]
+        abis = [*self._abis, str(path)]
         problem = await asyncio.to_thread(check_abis, wasmtime_directory(), abis)
         if problem is not None:
             raise SetupError(f"{path}: can't be used as an abi: {problem}")

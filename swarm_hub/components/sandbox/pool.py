@@ -83,8 +83,8 @@ class Sandbox:
     async def add_abi(self, path: Path) -> None:
         """Have children know one more ABI, a file like `child/abi_bytes.py`.
 
-        For `async_setup` of a custom component: before the first shard. Raises SetupError when
-        the file is no ABI; then nothing changes.
+        For `async_setup` of a custom component: an absolute path, before the first shard.
+        Raises SetupError when the file is no ABI; then nothing changes.
         """
         await self._nursery.add_abi(path)
 
