@@ -332,6 +332,13 @@ def _script(
 
 
 def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
+    if asked.deterministic and abi == "wasi-files":
+        raise RequestError(
+            422,
+            "not_deterministic",
+            "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
+            "files are the device's own; use abi wasi or bytes",
+        )
     needed = _ONLY_SPLIT.get(abi)
     if needed is not None and measured.split is not needed:
         raise RequestError(

@@ -72,6 +72,8 @@ async def test_what_does_not_fit_is_refused_and_says_what_to_do(
     body = await refused(gateway, copy, b"x", {"abi": "wasi-files", "split": "lines"})
     assert body["code"] == "wrong_split"
     assert "takes split files, not lines" in body["message"]
+    body = await refused(gateway, copy, b"x", {"abi": "wasi-files", "deterministic": True})
+    assert body["code"] == "not_deterministic"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "n" * 101, "two"])
