@@ -2,9 +2,12 @@
 
 import os
 import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+from swarm_hub.components.sandbox import Sandbox
 from tests.components.sandbox import modules
 from tests.components.sandbox.conftest import MIB, Bench
 
@@ -254,3 +257,23 @@ async def test_a_trap_tells_its_function_and_what_was_said_before(
     outcome = await bench.run(TRAPS.format(name=name), "wasi")
     assert outcome.code == f"trap: unreachable at {place}"
     assert outcome.text.endswith("Its stderr: half way")
+
+
+async def test_two_machines_agree_on_nan_and_on_fuel_where_a_job_is_deterministic(
+    new_sandbox: Callable[..., Awaitable[Sandbox]], tmp_path: Path
+) -> None:
+    # A NaN with a payload of its own goes through an addition; its bits are the result.
+    nan = modules.range_module(
+        """(i64.reinterpret_f64 (f64.add
+             (f64.reinterpret_i64 (i64.const 0x7ff4deadbeef0001))
+             (f64.convert_i64_s (local.get $lo))))"""
+    )
+    outcomes = []
+    for name in ("one", "two"):
+        bench = Bench(await new_sandbox(cache_dir=tmp_path / name))
+        outcomes += [await bench.run(nan, "range", b"1 2", deterministic=True) for _ in range(2)]
+    assert {outcome.output for outcome in outcomes} == {b"%d" % 0x7FF8000000000000}
+    assert len({outcome.fuel for outcome in outcomes}) == 1
+    assert outcomes[0].fuel
+    free = await Bench(await new_sandbox(cache_dir=tmp_path / "free")).run(nan, "range", b"1 2")
+    assert free.output != outcomes[0].output
