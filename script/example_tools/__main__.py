@@ -34,12 +34,15 @@ def example(name: str | None, workers: int) -> None:
         hint = did_you_mean(name, tuple(known))
         raise click.UsageError(f"there is no example {name!r}{hint}; there are {', '.join(known)}")
     # Imported here because listing the examples needs none of it.
-    from script.example_tools.build import module
+    from script.example_tools.build import build
+    from swarm_hub.cli.inspect import load_module
     from swarm_hub.cli.jobs import print_result
 
     chosen = catalog.read(name)
     note(f"Building {chosen.source.relative_to(ROOT)}")
-    wasm = module(chosen.source)
+    module = build(chosen.source)
+    note(f"The module is {module.relative_to(ROOT)}")
+    wasm = load_module(module)
     with tempfile.TemporaryDirectory(prefix="swarm-hub-example-") as folder:
         result = asyncio.run(_run(chosen, wasm, Path(folder), workers))
     print_result(result if chosen.then is None else _then(chosen.then, result))

@@ -84,16 +84,20 @@ def test_every_example_is_compared() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize(("name", "source"), SOURCES, ids=[path.name for _, path in SOURCES])
-async def test_an_example_gives_what_plain_python_gives(
-    name: str,
-    source: Path,
+async def test_every_example_gives_what_plain_python_gives(
     workers: int,
     gateway_with_workers: Callable[[int], Awaitable[SwarmClient]],
+    subtests: pytest.Subtests,
 ) -> None:
+    client = await gateway_with_workers(workers)
+    for name, source in SOURCES:
+        with subtests.test(source.name):
+            await compare(client, name, source)
+
+
+async def compare(client: SwarmClient, name: str, source: Path) -> None:
     module = await asyncio.to_thread(build.module, source)
     spec = {key: catalog.read(name).spec.get(key) for key in ("abi", "split", "reduce")}
-    client = await gateway_with_workers(workers)
     for case in CASES[name]:
         expected = EXPECTED[name](case)
         for size in case.shard_sizes:
