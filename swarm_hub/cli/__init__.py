@@ -67,9 +67,16 @@ def main() -> None:
 
 
 def run(started_at: float) -> None:
-    """Run the command line and exit with its code (0, 1, 2 usage, 3 unreachable, 4 refused)."""
+    """Run the command line and exit with its code."""
+    run_command(main, started_at)
+
+
+def run_command(
+    command: click.Command, context: object = None, prog_name: str | None = None
+) -> None:
+    """Run a command and exit with its code (0, 1, 2 usage, 3 unreachable, 4 refused)."""
     try:
-        code = main(standalone_mode=False, obj=started_at)
+        code = command(standalone_mode=False, obj=context, prog_name=prog_name)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm_hub.cli.inspect import with_sandbox
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm, running_swarm
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.sandbox import Sandbox
 from swarm_hub.exceptions import HubError
@@ -67,24 +67,16 @@ def demo(keep: bool) -> int:
 
 async def _demo(folder: Path) -> bool:
     modules = await with_sandbox(_assemble)
-    swarm = LocalSwarm(folder)
     click.echo(f"Starting a gateway and {len(_WORKERS)} workers, each a process of its own …")
-    try:
-        gateway = swarm.start_gateway()
-        for name in _WORKERS:
-            swarm.start_worker(name, gateway)
-        async with SwarmClient(gateway.url, gateway.token) as client:
-            await swarm.wait_for_workers(client, len(_WORKERS))
-            names = {hub.peer_id: hub.name for hub in swarm.hubs}
-            click.echo(f"They have found each other: {', '.join(_WORKERS)}.")
-            tally = _Tally()
-            right = [
-                await _sum_job(client, modules[0], tally),
-                await _primes_job(client, modules[1], tally, swarm),
-                await _words_job(client, modules[2], tally),
-            ]
-    finally:
-        swarm.stop()
+    async with running_swarm(folder, _WORKERS) as (swarm, client):
+        names = {hub.peer_id: hub.name for hub in swarm.hubs}
+        click.echo(f"They have found each other: {', '.join(_WORKERS)}.")
+        tally = _Tally()
+        right = [
+            await _sum_job(client, modules[0], tally),
+            await _primes_job(client, modules[1], tally, swarm),
+            await _words_job(client, modules[2], tally),
+        ]
     _print_table(tally, names)
     return all(right)
 

@@ -204,7 +204,7 @@ def _give(body: bytes, output: Path | None) -> None:
         output.write_bytes(body)
         note(f"{len(body)} bytes in {output}")
     else:
-        _print_result(body)
+        print_result(body)
 
 
 def _items(inputs: tuple[Path, ...], bounds: str | None) -> Any:
@@ -227,7 +227,8 @@ def _bad_range(bounds: str) -> Any:
     raise click.UsageError(f"--range: expected LO:HI, such as 0:1000000, got {bounds!r}")
 
 
-async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
+async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
+    """Wait for a job with its progress on stderr; returns its last status."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -249,18 +250,23 @@ async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
                 note=status.get("waits") or retries,
             )
 
-        status = await swarm.wait(job_id, progress=show_progress, every_s=_WATCH_EVERY_S)
+        return await swarm.wait(job_id, progress=show_progress, every_s=_WATCH_EVERY_S)
+
+
+async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
+    status = await follow(swarm, job_id)
     if as_json:
         print_json(status)
         return 0 if status["state"] == "completed" else 1
     if status["state"] != "completed":
         note(str(JobFailedError(status)))
         return 1
-    _print_result(await swarm.result(job_id))
+    print_result(await swarm.result(job_id))
     return 0
 
 
-def _print_result(body: bytes) -> None:
+def print_result(body: bytes) -> None:
+    """Write a result to stdout as it is; a terminal also gets the end of the line."""
     sys.stdout.buffer.write(body)
     if sys.stdout.isatty() and not body.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -176,6 +177,23 @@ class LocalSwarm:
         keys = {"listen": listen, "mdns": "false", **mesh}
         section = "".join(f"  {key}: {value}\n" for key, value in keys.items())
         (hub.folder / CONFIG_FILE).write_text(f"hub: {{name: {hub.name}}}\n{roles}mesh:\n{section}")
+
+
+@asynccontextmanager
+async def running_swarm(
+    folder: Path, workers: Sequence[str]
+) -> AsyncIterator[tuple[LocalSwarm, SwarmClient]]:
+    """Start a gateway and workers of these names, wait until they are joined, and end them."""
+    swarm = LocalSwarm(folder)
+    try:
+        gateway = swarm.start_gateway()
+        for name in workers:
+            swarm.start_worker(name, gateway)
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            await swarm.wait_for_workers(client, len(workers))
+            yield swarm, client
+    finally:
+        swarm.stop()
 
 
 def free_port() -> int:

@@ -1,0 +1,1 @@
+"""What `script/example` does: finds, builds and runs the examples."""
