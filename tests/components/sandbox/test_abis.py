@@ -254,3 +254,23 @@ async def test_a_trap_tells_its_function_and_what_was_said_before(
     outcome = await bench.run(TRAPS.format(name=name), "wasi")
     assert outcome.code == f"trap: unreachable at {place}"
     assert outcome.text.endswith("Its stderr: half way")
+
+
+async def test_a_command_with_more_data_than_its_output_may_have_is_not_taken_for_a_flood(
+    bench: Bench,
+) -> None:
+    # wasmtime keeps the initial content of a memory in a file, which the bound on output cut.
+    large = modules.says(1, "x", 0).replace(
+        "(data (i32.const 100)", f'(data (i32.const 1000) "{"a" * 50_000}") (data (i32.const 100)'
+    )
+    outcome = await bench.run(large, "wasi", output_bytes=100)
+    assert (outcome.code, outcome.output) == ("ok", b"x")
+
+
+async def test_a_command_without_imports_does_not_end_with_the_output_of_another(
+    bench: Bench,
+) -> None:
+    secret = await bench.run(modules.CAT, "wasi", b"the secret of another job")
+    assert secret.output
+    outcome = await bench.run('(module (func (export "_start")))', "wasi", b"mine")
+    assert (outcome.code, outcome.output) == ("ok", b"")

@@ -50,6 +50,17 @@ async def test_the_kernel_limits_are_set(bench: Bench) -> None:
     assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
 
 
+async def test_no_file_can_grow_before_a_shard_needs_one(bench: Bench) -> None:
+    await bench.sandbox.warm()
+    (pid,) = bench.sandbox.stats().pids
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
+    await bench.run(modules.SUM, "i32-array", bytes(4))
+    # The initial content of the module's memory, a page.
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 65_536
+    await bench.run(modules.CAT, "wasi", b"x", output_bytes=100_000)
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 100_001
+
+
 HUB = """
 import asyncio, sys
 from pathlib import Path

@@ -22,6 +22,7 @@ from wasmtime import (
 
 from .abi import RunLimits, Session, registry, resolve_entry
 from .failure import Failure
+from .limits import bound_files
 from .scratch import Scratch
 from .shape import Shape, describe, refusal
 from .variants import SETTINGS
@@ -183,12 +184,17 @@ def run(
             store.set_fuel(fuel)
         if home.fixed is not None:
             home.fixed.reset()
-        uses_wasi = module.shape.uses_wasi
+        # A command without imports has its files too: else it would end with the output of
+        # the shard before it.
+        uses_wasi = module.shape.uses_wasi or abi.name == "wasi" or abi.uses_files
         if uses_wasi:
             directories = scratch.prepare(
                 body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
             )
             context(store, scratch, call["args"], call["env"], directories)
+        # wasmtime keeps the initial content of a memory in a file, made at its first instance.
+        written_bytes = limits.output_bytes + 1 if uses_wasi else 0
+        bound_files(max(written_bytes, module.shape.memory_min_bytes))
         session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
         # A WASI reactor sets itself up here; a command does so in _start.
         if abi.name != "wasi" and module.shape.has("_initialize", "func", "() -> ()"):

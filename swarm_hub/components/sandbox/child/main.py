@@ -9,6 +9,7 @@ from typing import Any
 
 from wasmtime import WasmtimeError, wat2wasm
 
+from .abi import registry
 from .engine import Library, Spent, run
 from .failure import Failure
 from .inspect import inspect
@@ -25,6 +26,8 @@ _JOIN_BYTES_MAX = 64 * 1024
 
 def main(descriptor: int, parent_pid: int) -> None:
     """Serve the hub on this inherited socket until it is closed."""
+    # Everything is imported before the limits: an import may write compiled Python.
+    registry()
     confine(parent_pid)
     server = _Server(socket.socket(fileno=descriptor))
     # End of file means that the hub is gone or done; nothing is left to clean up.
