@@ -157,6 +157,7 @@ class Sandbox:
             compiled=self._native.compiled,
             cache_bytes=self._cache.size_bytes,
             pids=tuple(child.pid for child in self._children),
+            fence=self._nursery.fence,
         )
 
     # What the children tell, see protocol.Owner

@@ -25,6 +25,8 @@ _CLOSED_S = 0.2
 _JOIN_BYTES_MAX = 64 * 1024
 # Interpreter and wasmtime start in 0.2 s; a phone under load may need far longer.
 _START_S = 30.0
+# Its first answer says what the kernel holds it to.
+_HELLO_BYTES_MAX = 4096
 
 
 class ChildLostError(Exception):
@@ -133,7 +135,7 @@ class ChildLink(asyncio.BufferedProtocol):
     async def connect(self) -> Answer:
         """Take over the socket and wait until the child has its engine, or died before."""
         # The child's first frame answers this request, which is never sent.
-        hello = Request("start", b"", b"", 0, _START_S, self.loop.create_future())
+        hello = Request("start", b"", b"", _HELLO_BYTES_MAX, _START_S, self.loop.create_future())
         self._push(hello)
         await self.loop.create_unix_connection(lambda: self, sock=self.launched.link)
         return await hello.future

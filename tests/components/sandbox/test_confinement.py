@@ -25,9 +25,11 @@ async def test_the_environment_is_empty(bench: Bench, monkeypatch: pytest.Monkey
     assert (await child_of(bench)).joinpath("environ").read_bytes() == b""
 
 
-async def test_the_working_directory_is_empty(bench: Bench) -> None:
-    directory = (await child_of(bench)).joinpath("cwd").readlink()
-    assert list(directory.iterdir()) == []
+async def test_the_working_directory_has_only_the_childs_own_empty_room(bench: Bench) -> None:
+    child = await child_of(bench)
+    (room,) = child.joinpath("cwd").readlink().iterdir()
+    assert room.name == f"room.{child.name}"
+    assert list(room.iterdir()) == []
 
 
 async def test_no_descriptor_of_the_hub_is_inherited(bench: Bench, tmp_path: Path) -> None:
