@@ -57,8 +57,7 @@ async def test_no_file_can_grow_before_a_shard_needs_one(bench: Bench) -> None:
     (pid,) = bench.sandbox.stats().pids
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
     await bench.run(modules.SUM, "i32-array", bytes(4))
-    # The initial content of the module's memory, a page.
-    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 65_536
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == MIB + 1
     await bench.run(modules.CAT, "wasi", b"x", output_bytes=100_000)
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 100_001
 

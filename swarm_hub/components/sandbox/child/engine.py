@@ -193,9 +193,9 @@ def run(
             )
             context(store, scratch, call["args"], call["env"], directories)
         # wasmtime keeps the initial content of a memory in a file, made at its first instance.
-        written_bytes = limits.output_bytes + 1 if uses_wasi else 0
-        bound_files(max(written_bytes, module.shape.memory_min_bytes))
+        bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
+        bound_files(limits.output_bytes + 1)
         # A WASI reactor sets itself up here; a command does so in _start.
         if abi.name != "wasi" and module.shape.has("_initialize", "func", "() -> ()"):
             session.function("_initialize")(store)
@@ -243,6 +243,10 @@ def _explain(err: Trap | WasmtimeError, limits: RunLimits) -> Failure:
             return Failure("memory", "The shard asked for too much memory at once")
         hint = _HINTS.get(code, "The module made a mistake that Wasm forbids")
         return Failure(f"trap: {code.name.lower()}{_place(err)}", f"{hint}\n{message}")
+    if "invalid exit status" in message:
+        return Failure("exit: invalid", "The module exited with a code that is not 0 to 125")
+    if "Pointer out of bounds" in message:
+        return Failure("trap: memory_out_of_bounds", f"WASI was given a bad address\n{message}")
     # These refusals of the store's limits have no code of their own, only a text.
     if "exceeds memory limits" in message or "failed to grow memory" in message:
         return Failure(
