@@ -11,6 +11,8 @@ _SIGNATURES = {
     "fd_read": "(param i32 i32 i32 i32) (result i32)",
     "fd_renumber": "(param i32 i32) (result i32)",
     "fd_write": "(param i32 i32 i32 i32) (result i32)",
+    "path_create_directory": "(param i32 i32 i32) (result i32)",
+    "path_remove_directory": "(param i32 i32 i32) (result i32)",
     "path_open": "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)",
     "path_symlink": "(param i32 i32 i32 i32 i32) (result i32)",
     "poll_oneoff": "(param i32 i32 i32 i32) (result i32)",
@@ -83,3 +85,30 @@ def opens(descriptor: int) -> str:
           (i32.const 22) (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 8))""",
         data=PATH,
     )
+
+
+def link(target: str, name: str) -> str:
+    """A command that makes a symbolic link in /out."""
+    return exits_with(
+        f"""(call $path_symlink (i32.const 100) (i32.const {len(target)}) (i32.const 4)
+          (i32.const 200) (i32.const {len(name)}))""",
+        data=f'(data (i32.const 100) "{target}") (data (i32.const 200) "{name}")',
+    )
+
+
+# Makes d, d/d, d/d/d and so on in /out until that fails, then ends.
+NESTED = command(
+    """(loop $next
+         (i32.store8 (i32.add (i32.const 100) (i32.mul (local.get $n) (i32.const 2)))
+           (i32.const 100))
+         (i32.store8 (i32.add (i32.const 101) (i32.mul (local.get $n) (i32.const 2)))
+           (i32.const 47))
+         (local.set $n (i32.add (local.get $n) (i32.const 1)))
+         (br_if $next (i32.eqz (call $path_create_directory (i32.const 4) (i32.const 100)
+           (i32.sub (i32.mul (local.get $n) (i32.const 2)) (i32.const 1))))))"""
+)
+# Removes /out itself.
+REMOVES = exits_with(
+    "(call $path_remove_directory (i32.const 4) (i32.const 100) (i32.const 1))",
+    data='(data (i32.const 100) ".")',
+)

@@ -279,7 +279,7 @@ COMMANDS = [
     Case("exit from another abi", EXIT_ELSEWHERE, "exit: 0"),
     Case("exit code beyond a byte", wasi.exits_with("(i32.const 1000)"), "exit: invalid", "wasi"),
     Case("exit code below zero", wasi.exits_with("(i32.const -1)"), "exit: invalid", "wasi"),
-    # The numbers are WASI's: 8 badf, 21 fault, 48 nomem, 57 notsock, 58 notsup, 70 spipe.
+    # The numbers are WASI's: 8 badf, 21 fault, 48 nomem, 57 notsock, 58 notsup, 63 perm, 70 spipe.
     Case("the first directory there might be",
          wasi.exits_with("(call $fd_prestat_get (i32.const 3) (i32.const 0))"), "exit: 8", "wasi"),
     Case("path escape below no directory", wasi.opens(3), "exit: 8", "wasi"),
@@ -336,6 +336,18 @@ COMMANDS = [
          wasi.exits_with("(call $fd_renumber (i32.const 0) (i32.const 1))"), "ok", "wasi"),
 ]  # fmt: skip
 
+# Descriptor 3 is /in, which can only be read, and 4 is /out.
+FILES = [
+    Case("path escape from /in", wasi.opens(3), "exit: 63", "wasi-files"),
+    Case("path escape from /out", wasi.opens(4), "exit: 63", "wasi-files"),
+    Case("path escape below no third directory", wasi.opens(5), "exit: 8", "wasi-files"),
+    Case("link out of /out", wasi.link("/etc/passwd", "a"), "exit: 63", "wasi-files"),
+    Case("link within /out", wasi.link("b", "a"), "exit: 63", "wasi-files"),
+    Case("link in /out to above", wasi.link("../../..", "a"), "exit: 63", "wasi-files"),
+    Case("directories without end", wasi.NESTED, "output", "wasi-files"),
+    Case("removing /out itself", wasi.REMOVES, "exit: 28", "wasi-files"),
+]
+
 # Odd but within the rules: these are run.
 ALLOWED = [
     Case("stderr flood", wasi.STDERR_FLOOD, "ok", "wasi"),
@@ -355,5 +367,6 @@ ALLOWED = [
 ]  # fmt: skip
 
 CASES = [
-    *ENDLESS, *TRAPS, *MEMORY, *REFUSED, *COMPILING, *EXPORTS, *RESULTS, *COMMANDS, *ALLOWED,
+    *ENDLESS, *TRAPS, *MEMORY, *REFUSED, *COMPILING, *EXPORTS, *RESULTS, *COMMANDS, *FILES,
+    *ALLOWED,
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from swarm_hub.components.sandbox import archive
 from swarm_hub.components.sandbox.pool import Sandbox
 from tests.components.sandbox import modules
 from tests.components.sandbox.conftest import MIB, Bench, Tasks, make_call
@@ -21,6 +22,8 @@ COMPILE_S = 1.0
 WALL_S = 2.0
 LAG_S = 0.1
 ATTEMPTS = 3
+ITEM = archive.header("item", 5) + b"bytes" + archive.padding(5)
+SHARDS = {"range": b"1 9", "wasi-files": ITEM}
 GROWTH_BYTES = 20 * MIB
 
 
@@ -100,7 +103,7 @@ async def harm(bench: Bench, case: Case) -> float:
     built = case.build()
     wasm = await bench.wasm(built) if isinstance(built, str) else built
     limits = {"wall_time_s": WALL_S, **case.limits}
-    data = b"1 9" if case.abi == "range" else b"12345678"
+    data = SHARDS.get(case.abi, b"12345678")
     # Hashing is the caller's part.
     call = make_call(wasm, case.abi, **limits)
     before_bytes = memory_bytes()
