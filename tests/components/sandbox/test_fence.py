@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -245,7 +246,7 @@ def test_what_no_shard_needs_is_refused_by_the_kernel(tmp_path: Path) -> None:
 def test_a_program_or_another_process_is_out_of_reach(tmp_path: Path, last: str) -> None:
     in_force, absent, _, status = try_all(tmp_path, last)
     if "seccomp" in in_force:
-        assert status == -31  # SIGSYS
+        assert status == -signal.SIGSYS
     else:
         assert absent["seccomp"]
 
@@ -369,3 +370,9 @@ def test_a_report_is_read_and_anything_else_refused() -> None:
     for body in (b"", b"{}", b"[]", b'{"in_force": 1, "absent": {}}', b"[" * 100_000):
         with pytest.raises(ValueError, match=r".+"):
             parse_fence(body)
+
+
+def test_a_child_that_the_filter_ended_says_so() -> None:
+    code, text = launching.explain_death("run", -signal.SIGSYS, "")
+    assert code == "child_died"
+    assert text == ("The sandbox process ended (SIGSYS, for a system call that the fence forbids)")
