@@ -102,3 +102,37 @@ def test_the_hub_never_imports_wasmtime() -> None:
         "sys.exit(any(name.startswith('wasmtime') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=30)
+
+
+# As a user who may not raise limits, whoever runs the tests.
+BOUNDED = """
+import asyncio, ctypes, resource, struct, sys, tempfile
+from pathlib import Path
+from swarm_hub.components.sandbox.pool import Sandbox
+from tests.components.sandbox.conftest import Bench, Tasks
+from tests.components.sandbox.modules import CAT
+
+libc = ctypes.CDLL(None)
+header, sets = struct.pack("=II", 0x20080522, 0), ctypes.create_string_buffer(24)
+libc.capget(header, sets)
+low = [word & ~(1 << 24) for word in struct.unpack("=3I12x", sets.raw)]
+libc.prctl(24, 24, 0, 0, 0)
+assert libc.capset(header, struct.pack("=6I", *low, 0, 0, 0)) == 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**27, 2**27))
+
+async def main():
+    sandbox = Sandbox(cache_dir=Path(sys.argv[1]), slots=1, spawn=Tasks().spawn)
+    await sandbox.start()
+    outcome = await Bench(sandbox).run(CAT, "wasi", b"hello")
+    print(outcome.code, outcome.output, outcome.text)
+    await sandbox.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_a_command_runs_for_a_user_whose_files_are_bounded(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, tmp_path], cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert done.stdout.decode() == "ok b'hello' \n", done.stderr.decode()

@@ -57,9 +57,13 @@ class MovingLimits:
             self._data_bytes = data_bytes
 
 
-def bound_files(size_bytes: int) -> None:
-    """Let no file grow beyond this; a write past it is cut short, and the next one is deadly."""
-    _soft(resource.RLIMIT_FSIZE, size_bytes)
+def bound_files(size_bytes: int | None) -> None:
+    """Let no file grow beyond this; a write past it is cut short, and the next one is deadly.
+
+    None is as much as the owner of this machine allows a process.
+    """
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    _soft(resource.RLIMIT_FSIZE, most if size_bytes is None else size_bytes)
 
 
 def give_back_memory() -> None:

@@ -1,8 +1,8 @@
 """The files behind stdin and stdout of a command, and the tail of its stderr."""
 
 import os
-import resource
 
+from .limits import bound_files
 from .room import Directory, Room
 
 STDERR_BYTES_MAX = 4096
@@ -31,7 +31,7 @@ class Scratch:
         that the command may see.
         """
         self._stderr.clear()
-        _bound_files(resource.RLIM_INFINITY)
+        bound_files(None)
         os.ftruncate(self._stdin, 0)
         directories = []
         if as_files:
@@ -43,7 +43,7 @@ class Scratch:
             self.room.keep_script(*script)
             directories.append(self.room.scripts)
         os.ftruncate(self._stdout, 0)
-        _bound_files(output_bytes + 1)
+        bound_files(output_bytes + 1)
         return directories
 
     def _put(self, body: bytes) -> None:
@@ -84,7 +84,3 @@ class Scratch:
             os.close(descriptor)
         path = os.path.join(self.directory, name)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), path
-
-
-def _bound_files(size_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
