@@ -1,5 +1,6 @@
 """`doctor`: what would keep a hub from working on this machine."""
 
+import asyncio
 import importlib.metadata
 import os
 import shutil
@@ -121,6 +122,22 @@ def _store(config_dir: Path) -> Finding:
     return Finding(level, "store", f"{database}, {format_size(free)} free of {least} at least")
 
 
+def _sandbox(_config_dir: Path) -> Finding:
+    from swarm_hub.cli.inspect import with_sandbox
+    from swarm_hub.components.sandbox import Fence, Sandbox
+    from swarm_hub.exceptions import HubError
+
+    async def start_one(sandbox: Sandbox) -> Fence | None:
+        await sandbox.assemble("(module)")
+        return sandbox.stats().fence
+
+    try:
+        fence = asyncio.run(with_sandbox(start_one))
+    except HubError as error:
+        return Finding("bad", "sandbox", str(error))
+    return Finding("ok" if fence and not fence.absent else "warn", "sandbox", str(fence))
+
+
 _CHECKS: Final[tuple[Callable[[Path], Finding], ...]] = (
     _python,
     _libraries,
@@ -128,4 +145,5 @@ _CHECKS: Final[tuple[Callable[[Path], Finding], ...]] = (
     _directory,
     _configuration,
     _store,
+    _sandbox,
 )

@@ -221,6 +221,9 @@ def test_doctor_finds_a_healthy_and_a_broken_directory(run: Run, tmp_path: Path)
     done = run("doctor", "-c", tmp_path)
     assert done.code == 0, done.out
     assert "ok    configuration: valid" in done.out
+    (sandbox,) = [line for line in done.out.splitlines() if " sandbox: " in line]
+    assert sandbox.startswith("warn" if "no " in sandbox else "ok")
+    assert all(part in sandbox for part in ("no_new_privs (set)", "landlock", "seccomp"))
     (tmp_path / "configuration.yaml").write_text("gateway: 5\n")
     done = run("doctor", "-c", tmp_path, "--json")
     assert done.code == 1

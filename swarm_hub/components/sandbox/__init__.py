@@ -8,6 +8,7 @@ import voluptuous as vol
 
 from swarm_hub.components.sandbox.call import OK, Call, Limits, Outcome, SandboxError, SandboxStats
 from swarm_hub.components.sandbox.child import archive
+from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
 from swarm_hub.components.sandbox.request import STOPPED
@@ -20,6 +21,7 @@ __all__ = [
     "SANDBOX",
     "STOPPED",
     "Call",
+    "Fence",
     "Limits",
     "ModuleReport",
     "Outcome",

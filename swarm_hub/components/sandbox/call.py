@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from swarm_hub.exceptions import HubError
 
 from .child.variants import DETERMINISTIC, FUEL, PLAIN
+from .fence import Fence
 
 OK = "ok"
 FUEL_SPENT = "fuel"
@@ -113,6 +114,8 @@ class SandboxStats:
     compiled: int
     cache_bytes: int
     pids: tuple[int, ...]
+    # None until the first child has started.
+    fence: Fence | None = None
 
 
 def not_wasm(module: bytes) -> str | None:

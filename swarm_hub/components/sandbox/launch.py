@@ -163,6 +163,8 @@ def _cause(status: int, words: str) -> str:
         cause = f"exit status {status}"
     elif status == -signal.SIGXCPU:
         cause = "out of CPU time"
+    elif status == -signal.SIGSYS:
+        cause = "SIGSYS, for a system call that the fence forbids"
     else:
         cause = signal.Signals(-status).name if -status in set(signal.Signals) else str(status)
     return f"{cause}: {_last_line(words)}" if words.strip() else cause

@@ -10,6 +10,7 @@ from swarm_hub.exceptions import SetupError
 
 from .call import CHILD_DIED, OK
 from .child.room import remove_tree
+from .fence import Fence, parse_fence
 from .launch import check_abis, launch, wasmtime_directory
 from .native import Spawn
 from .protocol import ChildLink, Owner
@@ -42,6 +43,8 @@ class Nursery:
     ) -> None:
         self.children: list[ChildLink] = []
         self.restarts = 0
+        # As the last child that started told; None before the first.
+        self.fence: Fence | None = None
         self._owner = owner
         self._cwd = cwd
         self._site = ""
@@ -111,10 +114,22 @@ class Nursery:
         answer = await child.connect()
         if answer.code == OK:
             self._failures = 0
+            self._note_fence(child, answer)
             child.ready = True
             self._owner.child_answered(child)
         elif answer.code == CHILD_DIED:
             self._failed(answer.text)
+
+    def _note_fence(self, child: ChildLink, answer: Answer) -> None:
+        try:
+            fence = parse_fence(answer.body)
+        except ValueError as err:
+            # No module was in it yet, so it is a fault of ours and no reason to refuse work.
+            _LOGGER.error("Sandbox child %d began with %s", child.pid, err)
+            return
+        if fence.absent and fence != self.fence:
+            _LOGGER.warning("The sandbox runs with fewer walls than it could have: %s", fence)
+        self.fence = fence
 
     def _failed(self, why: str) -> None:
         self._failures += 1

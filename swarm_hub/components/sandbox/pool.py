@@ -133,14 +133,14 @@ class Sandbox:
         """
         problem, key, header = _prepare(call)
         if problem is not None:
-            return _outcome(Answer(BAD_INPUT, problem))
+            return Answer(BAD_INPUT, problem).outcome
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
         for _ in range(_ATTEMPTS_MAX):
             answer = await self._run_once(call, header, data, source, tag)
             # A module the child forgot is loaded again; the shard itself has not begun.
             if answer.code != "not_loaded":
-                return _outcome(answer)
-        return _outcome(Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly"))
+                return answer.outcome
+        return Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly").outcome
 
     def begun(self) -> set[str]:
         """Return the tags of the shards that run now; the others wait for a child."""
@@ -157,6 +157,7 @@ class Sandbox:
             compiled=self._native.compiled,
             cache_bytes=self._cache.size_bytes,
             pids=tuple(child.pid for child in self._children),
+            fence=self._nursery.fence,
         )
 
     # What the children tell, see protocol.Owner
@@ -388,15 +389,3 @@ def _prepare(call: Call) -> tuple[str | None, str, bytes]:
         "script": call.script and (call.script[0], b64encode(call.script[1]).decode()),
     }
     return None, key, encode_header(header)
-
-
-def _outcome(answer: Answer) -> Outcome:
-    return Outcome(
-        answer.code,
-        answer.text,
-        answer.body,
-        answer.wall_s,
-        answer.cpu_s,
-        answer.peak_memory_bytes,
-        answer.fuel,
-    )

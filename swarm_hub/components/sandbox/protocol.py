@@ -11,7 +11,7 @@ from .call import CHILD_DIED
 from .child.room import remove_tree
 from .child.wire import Decoder, Frame, WireError, encode_head, encode_header
 from .launch import Launched, explain_death, last_words, reap
-from .request import Answer, Request, parse_answer, too_late
+from .request import STOPPED, Answer, Request, parse_answer, too_late
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,8 +23,13 @@ _MEAN_WEIGHT = 0.3
 _SKIP_S = 0.1
 _CLOSED_S = 0.2
 _JOIN_BYTES_MAX = 64 * 1024
+# A large body goes out in pieces, as the socket takes them: handing 50 MB to the transport at
+# once copied all of it and held up the loop for 0.1 s.
+_PIECE_BYTES = 256 * 1024
 # Interpreter and wasmtime start in 0.2 s; a phone under load may need far longer.
 _START_S = 30.0
+# Its first answer says what the kernel holds it to.
+_HELLO_BYTES_MAX = 4096
 
 
 class ChildLostError(Exception):
@@ -80,7 +85,8 @@ class ChildLink(asyncio.BufferedProtocol):
     idle_since_s: float = 0.0
     loaded: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _sent: deque[_Sent] = field(default_factory=deque)
-    _outbox: list[bytes] = field(default_factory=list)
+    _outbox: deque[bytes | memoryview] = field(default_factory=deque)
+    _full: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
     _transport: asyncio.Transport | None = None
     _number: int = 0
@@ -88,6 +94,8 @@ class ChildLink(asyncio.BufferedProtocol):
     _timer: asyncio.TimerHandle | None = None
     _timer_at_s: float = 0.0
     _buried: bool = False
+    # The loop has the socket, and closes it.
+    _given: bool = False
 
     @property
     def pid(self) -> int:
@@ -132,9 +140,12 @@ class ChildLink(asyncio.BufferedProtocol):
 
     async def connect(self) -> Answer:
         """Take over the socket and wait until the child has its engine, or died before."""
+        if self.lost:
+            return Answer(STOPPED, "The sandbox process was ended before it was ready")
         # The child's first frame answers this request, which is never sent.
-        hello = Request("start", b"", b"", 0, _START_S, self.loop.create_future())
+        hello = Request("start", b"", b"", _HELLO_BYTES_MAX, _START_S, self.loop.create_future())
         self._push(hello)
+        self._given = True
         await self.loop.create_unix_connection(lambda: self, sock=self.launched.link)
         return await hello.future
 
@@ -156,17 +167,23 @@ class ChildLink(asyncio.BufferedProtocol):
         if len(request.body) <= _JOIN_BYTES_MAX:
             self._outbox.append(head + request.body)
         else:
-            self._outbox += (head, request.body)
+            self._outbox.append(head)
+            body = memoryview(request.body)
+            for at in range(0, len(body), _PIECE_BYTES):
+                self._outbox.append(body[at : at + _PIECE_BYTES])
         self._push(request)
 
     def flush(self) -> None:
-        """Write the queued requests."""
-        if self._transport is not None and self._outbox:
-            small = sum(map(len, self._outbox)) <= _JOIN_BYTES_MAX
-            # Joining large bodies would copy them.
-            for chunk in [b"".join(self._outbox)] if small else self._outbox:
-                self._transport.write(chunk)
-        self._outbox.clear()
+        """Write the queued requests, as far as the socket takes them now."""
+        if self._transport is None:
+            return
+        if not self._full and sum(map(len, self._outbox)) <= _JOIN_BYTES_MAX:
+            joined = b"".join(self._outbox)
+            self._outbox.clear()
+            if joined:
+                self._transport.write(joined)
+        while self._outbox and not self._full:
+            self._transport.write(self._outbox.popleft())
 
     def withdraw(self, request: Request) -> None:
         """Give up a request: the child is killed if it has begun it, else told to skip it."""
@@ -203,7 +220,7 @@ class ChildLink(asyncio.BufferedProtocol):
         self._buried = True
         words = last_words(self.launched.stderr)
         os.close(self.launched.stderr)
-        if self._transport is None:
+        if not self._given:
             self.launched.link.close()
         if self._sent:
             first = self._sent.popleft()
@@ -218,9 +235,20 @@ class ChildLink(asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, unless the child was ended meanwhile."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self.lost:
+            transport.abort()
+
+    def pause_writing(self) -> None:
+        """The transport has enough."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._full = False
+        self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the decoder's buffer; a new one for each read would cost 20 µs."""
@@ -276,7 +304,8 @@ class ChildLink(asyncio.BufferedProtocol):
             sent.request.child = None
         if followers and self._transport is not None:
             drop = {"op": "drop", "ids": [sent.number for sent in followers]}
-            self._transport.write(encode_head(0, encode_header(drop), 0))
+            self._outbox.append(encode_head(0, encode_header(drop), 0))
+            self.flush()
 
     def _watch(self) -> None:
         """Arm the timer for what is due next; one that is due earlier is left to fire."""
@@ -310,6 +339,7 @@ class ChildLink(asyncio.BufferedProtocol):
         """Mark it lost, keep only the request it is on and return those it had not begun."""
         self.started = self.ready
         self.lost, self.ready = True, False
+        self._outbox.clear()
         if self._timer is not None:
             self._timer.cancel()
         waiting = [sent.request for sent in list(self._sent)[1:] if not sent.withdrawn]

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .call import CHILD_DIED, COMPILE_LIMIT, WALL_TIME, ModuleSource
+from .call import CHILD_DIED, COMPILE_LIMIT, WALL_TIME, ModuleSource, Outcome
 from .child.wire import Frame, WireError
 
 if TYPE_CHECKING:
@@ -26,6 +26,19 @@ class Answer:
     cpu_s: float = 0.0
     peak_memory_bytes: int | None = None
     fuel: int | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same, as what became of a shard."""
+        return Outcome(
+            self.code,
+            self.text,
+            self.body,
+            self.wall_s,
+            self.cpu_s,
+            self.peak_memory_bytes,
+            self.fuel,
+        )
 
 
 @dataclass(slots=True, eq=False)

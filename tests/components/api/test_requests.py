@@ -5,6 +5,7 @@ import json
 import pytest
 
 from swarm_hub.cli.swarm import free_port
+from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.const import __version__
 from tests.conftest import Swarm, until
 from tests.rest import call, submit
@@ -60,3 +61,13 @@ async def test_health_tells_what_runs(swarm: Swarm) -> None:
     assert found["state"] == "running"
     assert "gateway" in found["roles"]
     assert found["slots"] == 3
+    assert found["sandbox"] is None
+
+
+async def test_health_tells_what_the_kernel_holds_the_sandbox_to(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    sandbox = gateway.hub.services[SANDBOX].sandbox
+    await sandbox.warm()
+    found = (await call(gateway, "GET", "/health"))[1]["sandbox"]
+    assert "no_new_privs" in found["in_force"]
+    assert {*found["in_force"], *found["absent"]} == {"no_new_privs", "landlock", "seccomp"}

@@ -277,3 +277,23 @@ async def test_two_machines_agree_on_nan_and_on_fuel_where_a_job_is_deterministi
     assert outcomes[0].fuel
     free = await Bench(await new_sandbox(cache_dir=tmp_path / "free")).run(nan, "range", b"1 2")
     assert free.output != outcomes[0].output
+
+
+async def test_a_command_with_more_data_than_its_output_may_have_is_not_taken_for_a_flood(
+    bench: Bench,
+) -> None:
+    # wasmtime keeps the initial content of a memory in a file, which the bound on output cut.
+    large = modules.says(1, "x", 0).replace(
+        "(data (i32.const 100)", f'(data (i32.const 1000) "{"a" * 50_000}") (data (i32.const 100)'
+    )
+    outcome = await bench.run(large, "wasi", output_bytes=100)
+    assert (outcome.code, outcome.output) == ("ok", b"x")
+
+
+async def test_a_command_without_imports_does_not_end_with_the_output_of_another(
+    bench: Bench,
+) -> None:
+    secret = await bench.run(modules.CAT, "wasi", b"the secret of another job")
+    assert secret.output
+    outcome = await bench.run('(module (func (export "_start")))', "wasi", b"mine")
+    assert (outcome.code, outcome.output) == ("ok", b"")

@@ -25,9 +25,11 @@ async def test_the_environment_is_empty(bench: Bench, monkeypatch: pytest.Monkey
     assert (await child_of(bench)).joinpath("environ").read_bytes() == b""
 
 
-async def test_the_working_directory_is_empty(bench: Bench) -> None:
-    directory = (await child_of(bench)).joinpath("cwd").readlink()
-    assert list(directory.iterdir()) == []
+async def test_the_working_directory_has_only_the_childs_own_empty_room(bench: Bench) -> None:
+    child = await child_of(bench)
+    (room,) = child.joinpath("cwd").readlink().iterdir()
+    assert room.name == f"room.{child.name}"
+    assert list(room.iterdir()) == []
 
 
 async def test_no_descriptor_of_the_hub_is_inherited(bench: Bench, tmp_path: Path) -> None:
@@ -48,6 +50,16 @@ async def test_the_kernel_limits_are_set(bench: Bench) -> None:
     # The run's limit is 20 s.
     assert resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 25
     assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
+
+
+async def test_no_file_can_grow_before_a_shard_needs_one(bench: Bench) -> None:
+    await bench.sandbox.warm()
+    (pid,) = bench.sandbox.stats().pids
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
+    await bench.run(modules.SUM, "i32-array", bytes(4))
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == MIB + 1
+    await bench.run(modules.CAT, "wasi", b"x", output_bytes=100_000)
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 100_001
 
 
 HUB = """
@@ -90,3 +102,37 @@ def test_the_hub_never_imports_wasmtime() -> None:
         "sys.exit(any(name.startswith('wasmtime') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=30)
+
+
+# As a user who may not raise limits, whoever runs the tests.
+BOUNDED = """
+import asyncio, ctypes, resource, struct, sys, tempfile
+from pathlib import Path
+from swarm_hub.components.sandbox.pool import Sandbox
+from tests.components.sandbox.conftest import Bench, Tasks
+from tests.components.sandbox.modules import CAT
+
+libc = ctypes.CDLL(None)
+header, sets = struct.pack("=II", 0x20080522, 0), ctypes.create_string_buffer(24)
+libc.capget(header, sets)
+low = [word & ~(1 << 24) for word in struct.unpack("=3I12x", sets.raw)]
+libc.prctl(24, 24, 0, 0, 0)
+assert libc.capset(header, struct.pack("=6I", *low, 0, 0, 0)) == 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**27, 2**27))
+
+async def main():
+    sandbox = Sandbox(cache_dir=Path(sys.argv[1]), slots=1, spawn=Tasks().spawn)
+    await sandbox.start()
+    outcome = await Bench(sandbox).run(CAT, "wasi", b"hello")
+    print(outcome.code, outcome.output, outcome.text)
+    await sandbox.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_a_command_runs_for_a_user_whose_files_are_bounded(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, tmp_path], cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert done.stdout.decode() == "ok b'hello' \n", done.stderr.decode()

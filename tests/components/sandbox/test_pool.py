@@ -313,3 +313,17 @@ async def test_a_sandbox_whose_children_start_again_recovers(
 
     monkeypatch.setattr(subprocess, "Popen", failing)
     assert (await bench.run(wasm, "i32-array", one(6))).output == b"6"
+
+
+async def test_stopping_children_that_still_start_is_no_failure_of_theirs(
+    new_sandbox: NewSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for turns in range(6):
+        sandbox = await new_sandbox(slots=2)
+        starting = asyncio.ensure_future(sandbox.warm())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await sandbox.stop()
+        await starting
+    # Neither a child that "does not start" nor a callback on a closed socket.
+    assert [record.getMessage() for record in caplog.records] == []

@@ -22,6 +22,7 @@ from wasmtime import (
 
 from .abi import RunLimits, Session, registry, resolve_entry
 from .failure import Failure
+from .limits import bound_files
 from .scratch import Scratch
 from .shape import Shape, describe, refusal
 from .variants import SETTINGS
@@ -183,13 +184,18 @@ def run(
             store.set_fuel(fuel)
         if home.fixed is not None:
             home.fixed.reset()
-        uses_wasi = module.shape.uses_wasi
+        # A command without imports has its files too: else it would end with the output of
+        # the shard before it.
+        uses_wasi = module.shape.uses_wasi or abi.name == "wasi" or abi.uses_files
         if uses_wasi:
             directories = scratch.prepare(
                 body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
             )
             context(store, scratch, call["args"], call["env"], directories)
+        # wasmtime keeps the initial content of a memory in a file, made at its first instance.
+        bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
+        bound_files(limits.output_bytes + 1)
         # A WASI reactor sets itself up here; a command does so in _start.
         if abi.name != "wasi" and module.shape.has("_initialize", "func", "() -> ()"):
             session.function("_initialize")(store)
@@ -237,6 +243,10 @@ def _explain(err: Trap | WasmtimeError, limits: RunLimits) -> Failure:
             return Failure("memory", "The shard asked for too much memory at once")
         hint = _HINTS.get(code, "The module made a mistake that Wasm forbids")
         return Failure(f"trap: {code.name.lower()}{_place(err)}", f"{hint}\n{message}")
+    if "invalid exit status" in message:
+        return Failure("exit: invalid", "The module exited with a code that is not 0 to 125")
+    if "Pointer out of bounds" in message:
+        return Failure("trap: memory_out_of_bounds", f"WASI was given a bad address\n{message}")
     # These refusals of the store's limits have no code of their own, only a text.
     if "exceeds memory limits" in message or "failed to grow memory" in message:
         return Failure(

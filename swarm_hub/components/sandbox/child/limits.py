@@ -35,6 +35,7 @@ def confine(parent_pid: int) -> None:
         os.nice(_NICE)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
+    bound_files(0)
 
 
 class MovingLimits:
@@ -54,6 +55,15 @@ class MovingLimits:
         if data_bytes != self._data_bytes:
             _soft(resource.RLIMIT_DATA, data_bytes)
             self._data_bytes = data_bytes
+
+
+def bound_files(size_bytes: int | None) -> None:
+    """Let no file grow beyond this; a write past it is cut short, and the next one is deadly.
+
+    None is as much as the owner of this machine allows a process.
+    """
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    _soft(resource.RLIMIT_FSIZE, most if size_bytes is None else size_bytes)
 
 
 def give_back_memory() -> None:

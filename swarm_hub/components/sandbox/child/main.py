@@ -1,6 +1,8 @@
 """The child's loop: take a request, do it, answer, in order, one at a time."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import socket
 from collections import deque
@@ -9,8 +11,10 @@ from typing import Any
 
 from wasmtime import WasmtimeError, wat2wasm
 
+from .abi import registry
 from .engine import Library, Spent, run
 from .failure import Failure
+from .fence import apply
 from .inspect import inspect
 from .limits import MovingLimits, confine, give_back_memory
 from .scratch import Scratch
@@ -25,6 +29,9 @@ _JOIN_BYTES_MAX = 64 * 1024
 
 def main(descriptor: int, parent_pid: int) -> None:
     """Serve the hub on this inherited socket until it is closed."""
+    # Everything is imported before the limits and the fence: an import reads files, and may
+    # write compiled Python.
+    registry()
     confine(parent_pid)
     server = _Server(socket.socket(fileno=descriptor))
     # End of file means that the hub is gone or done; nothing is left to clean up.
@@ -47,7 +54,8 @@ class _Server:
     def serve(self) -> None:
         # The first module must not pay for the engine.
         self._library.home(PLAIN)
-        self._answer(0, {"code": "ok"}, b"")
+        fence = apply(self._scratch.directory)
+        self._answer(0, {"code": "ok"}, json.dumps(dataclasses.asdict(fence)).encode())
         while True:
             self._serve_one(self._next())
 

@@ -1,9 +1,8 @@
 """The files behind stdin and stdout of a command, and the tail of its stderr."""
 
 import os
-import resource
-from pathlib import Path
 
+from .limits import bound_files
 from .room import Directory, Room
 
 STDERR_BYTES_MAX = 4096
@@ -13,10 +12,14 @@ class Scratch:
     """Two files that live in memory where the system can, else in the private directory."""
 
     def __init__(self) -> None:
-        self._stdin, self.stdin_path = _open("stdin")
-        self._stdout, self.stdout_path = _open("stdout")
+        # The only place where this process may open files once the fence stands, so it has to be
+        # there before. The hub removes it with all in it when this process has ended.
+        self.directory = f"room.{os.getpid()}"
+        os.makedirs(self.directory, 0o700, exist_ok=True)
+        self._stdin, self.stdin_path = self._open("stdin")
+        self._stdout, self.stdout_path = self._open("stdout")
         self._stderr = bytearray()
-        self.room = Room(f"room.{os.getpid()}")
+        self.room = Room(self.directory)
 
     def prepare(
         self, body: bytes, output_bytes: int, *, as_files: bool, script: tuple[str, str] | None
@@ -28,7 +31,7 @@ class Scratch:
         that the command may see.
         """
         self._stderr.clear()
-        _bound_files(resource.RLIM_INFINITY)
+        bound_files(None)
         os.ftruncate(self._stdin, 0)
         directories = []
         if as_files:
@@ -40,7 +43,7 @@ class Scratch:
             self.room.keep_script(*script)
             directories.append(self.room.scripts)
         os.ftruncate(self._stdout, 0)
-        _bound_files(output_bytes + 1)
+        bound_files(output_bytes + 1)
         return directories
 
     def _put(self, body: bytes) -> None:
@@ -71,19 +74,13 @@ class Scratch:
         """Return the tail of what the command wrote to stderr."""
         return self._stderr.decode(errors="replace").strip()
 
-
-def _bound_files(size_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
-
-
-def _open(name: str) -> tuple[int, str]:
-    create = getattr(os, "memfd_create", None)
-    if create is not None:
-        descriptor: int = create(name)
-        path = f"/proc/self/fd/{descriptor}"
-        if os.path.exists(path):
-            return descriptor, path
-        os.close(descriptor)
-    # The hub empties this directory when it starts, so a killed child leaves nothing for long.
-    file = Path.cwd() / f"{name}.{os.getpid()}"
-    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), str(file)
+    def _open(self, name: str) -> tuple[int, str]:
+        create = getattr(os, "memfd_create", None)
+        if create is not None:
+            descriptor: int = create(name)
+            path = f"/proc/self/fd/{descriptor}"
+            if os.path.exists(path):
+                return descriptor, path
+            os.close(descriptor)
+        path = os.path.join(self.directory, name)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), path
