@@ -42,9 +42,14 @@ class Watched:
         """Ask the gateway again and again, and keep how long it took and how large it was."""
         while True:
             before = await self.round_trip_s()
-            began = time.monotonic()
+            began = asked_at = time.monotonic()
             self.honest.send(self.gateway.peer_id, "heartbeat", {"t": began})
-            await until(self.round_trip_s, lambda now, before=before: now != before)
+            while await self.round_trip_s() == before:
+                await asyncio.sleep(0.005)
+                # One that comes right after the hub's own is not answered.
+                if time.monotonic() - asked_at > 0.3:
+                    asked_at = time.monotonic()
+                    self.honest.send(self.gateway.peer_id, "heartbeat", {"t": asked_at})
             self.answers_s.append(time.monotonic() - began)
             self.peaks.append(self.rss)
             await asyncio.sleep(0.05)
