@@ -214,13 +214,13 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
     found = []
     for part in parts:
         name = part.name
-        if name in ("", ".", "..") or "/" in name or "\0" in name or name in seen:
+        if name in seen or not archive.is_file_name(name):
             wrong = "is twice among the files" if name in seen else "is no file name"
             raise RequestError(
                 422,
                 "bad_file_name",
                 f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a name of its own for each "
-                "file, without directories",
+                f"file of at most {archive.NAME_BYTES_MAX} bytes, without directories",
             )
         seen.add(name)
         try:

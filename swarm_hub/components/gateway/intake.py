@@ -10,7 +10,7 @@ from ulid_transform import ulid_now
 
 from swarm_hub.components.gateway.dataset import Measured, measure
 from swarm_hub.components.gateway.spec import AskedSpec, parse_spec
-from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService, archive
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError, StoreConflictError
 from swarm_hub.helpers.config_validation import did_you_mean
@@ -312,7 +312,7 @@ def _script(
             "no_script",
             f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
         )
-    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 100:
+    if not archive.is_file_name(name):
         raise RequestError(422, "bad_file_name", f"script: {name[:100]!r} is no file name")
     if len(body) > SCRIPT_BYTES_MAX:
         raise RequestError(

@@ -1,5 +1,6 @@
 """Abi `wasi-files`: items as files, results as files, and nothing else of this machine."""
 
+import dataclasses
 import io
 import os
 import tarfile
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from swarm_hub.components.sandbox import archive
 from swarm_hub.components.sandbox.child.room import remove_tree
 from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import Bench, until
+from tests.components.sandbox.conftest import Bench, make_call, until
 
 # WASI preview1, errno.
 BAD_DESCRIPTOR, NOT_CAPABLE, NOT_PERMITTED, NO_ENTRY, READ_ONLY = 8, 76, 63, 44, 69
@@ -67,6 +68,34 @@ def test_bytes_that_are_no_archive_are_a_value_error_or_files_within(
 def test_a_name_too_long_for_the_format_is_an_error() -> None:
     with pytest.raises(ValueError, match="more than 100 bytes"):
         archive.header("é" * 51, 1)
+
+
+def renamed(name: bytes) -> bytes:
+    return sealed(packed({"n" * len(name): b"x"}), 0, name)
+
+
+def sealed(body: bytes, at: int, changed: bytes) -> bytes:
+    """Change a header and let its checksum be right again."""
+    block = bytearray(body)
+    block[at : at + len(changed)] = changed
+    total = sum(block[:148]) + 8 * ord(" ") + sum(block[156:512])
+    block[148:156] = b"%06o\0 " % total
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "name", [b"../x", b"/etc/x", b"a/../../x", b"a//b", b"./a", b"a/", b"..", b"a\0b"]
+)
+def test_a_name_that_leads_out_of_a_directory_is_an_error(name: bytes) -> None:
+    with pytest.raises(ValueError, match="no name for a file"):
+        unpacked(renamed(name))
+    assert unpacked(renamed(b"a/b")) == {"a/b": b"x"}
+
+
+@pytest.mark.parametrize("size", [b"-0000001000", b"0000000_010", b"+0000000001", b"         10"])
+def test_a_size_is_digits_only(size: bytes) -> None:
+    with pytest.raises(ValueError, match="no size"):
+        unpacked(sealed(packed({"a": b"x"}), 124, size))
 
 
 async def test_items_are_files_and_results_are_files(bench: Bench) -> None:
@@ -137,6 +166,22 @@ async def test_a_flood_of_files_ends_while_the_disk_has_little_of_it(
     await until(lambda: not list((tmp_path / "cache" / "empty").glob("room.*")))
     after = await bench.run(modules.COPY_FILES, "wasi-files", packed({"c": b"3"}))
     assert unpacked(after.output) == {"c": b"3"}
+
+
+async def test_a_flood_from_the_start_function_ends_too(bench: Bench) -> None:
+    flood = modules.FLOOD_FILES.replace('(func (export "_start")', "(func $flood", 1)
+    flood = f'{flood.rstrip()[:-1]} (start $flood) (func (export "_start")))'
+    outcome = await bench.run(
+        flood, "wasi-files", packed({"a": b"1"}), output_bytes=1_000_000, wall_time_s=20
+    )
+    assert outcome.code == "output", outcome.text
+
+
+async def test_a_script_can_not_be_put_elsewhere(bench: Bench) -> None:
+    wasm = await bench.wasm(modules.CAT)
+    call = dataclasses.replace(make_call(wasm, "wasi"), script=("../in", b"x"))
+    outcome = await bench.sandbox.run(call, b"", bench.loader(wasm))
+    assert (outcome.code, "no file name" in outcome.text) == ("bad_input", True)
 
 
 async def test_directories_as_deep_as_a_path_goes_are_an_error_and_go_away(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from wasmtime import Func, Instance, Memory, Store
 
@@ -135,11 +135,11 @@ def _imported(path: str) -> Abi:
         raise ImportError(f"{path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    abi: Abi = getattr(module, "ABI", None)  # type: ignore[assignment]
+    abi = getattr(module, "ABI", None)
     missing = [name for name in _ATTRIBUTES if not hasattr(abi, name)]
     if missing:
         raise ImportError(f"{path}: ABI has no {', '.join(missing)}")
-    return abi
+    return cast(Abi, abi)
 
 
 def resolve_entry(abi: Abi, shape: Shape, wanted: str | None) -> str:

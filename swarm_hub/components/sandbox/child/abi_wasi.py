@@ -4,7 +4,7 @@ from wasmtime import ExitTrap
 
 from .abi import Session
 from .failure import Failure
-from .shape import Shape
+from .shape import COMMAND_ENTRY, Shape
 
 
 class _Wasi:
@@ -14,7 +14,7 @@ class _Wasi:
     uses_files = False
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
-        return ("_start",) if shape.has("_start", "func", "() -> ()") else ()
+        return command_entries(shape)
 
     def run(self, session: Session, body: bytes) -> bytes:
         # The shard itself is already the file behind stdin, see wasi.py.
@@ -29,10 +29,15 @@ class _Wasi:
         return output
 
 
+def command_entries(shape: Shape) -> tuple[str, ...]:
+    """Return the entry of a command, none if the module is no command."""
+    return (COMMAND_ENTRY,) if shape.has(COMMAND_ENTRY, "func", "() -> ()") else ()
+
+
 def start(session: Session) -> None:
     """Run a command to its end; raises Failure for an exit code that is not 0."""
     try:
-        session.function("_start")(session.store)
+        session.function(COMMAND_ENTRY)(session.store)
     except ExitTrap as exit_trap:
         if exit_trap.code != 0:
             said = session.scratch.stderr_text()

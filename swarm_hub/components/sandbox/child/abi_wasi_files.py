@@ -1,7 +1,7 @@
 """ABI `wasi-files`: a preview1 command, each item a file under `/in`, results under `/out`."""
 
 from .abi import Session
-from .abi_wasi import start
+from .abi_wasi import command_entries, start
 from .shape import Shape
 
 
@@ -13,14 +13,12 @@ class _WasiFiles:
     uses_files = True
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
-        return ("_start",) if shape.has("_start", "func", "() -> ()") else ()
+        return command_entries(shape)
 
     def run(self, session: Session, body: bytes) -> bytes:
         # The items are files already, see room.py.
-        room = session.scratch.room
-        with room.watched(session.limits.output_bytes):
-            start(session)
-        return room.collect(session.limits.output_bytes)
+        start(session)
+        return session.scratch.room.collect(session.limits.output_bytes)
 
 
 ABI = _WasiFiles()

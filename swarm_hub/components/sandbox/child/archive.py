@@ -24,9 +24,27 @@ class Member(NamedTuple):
     size_bytes: int
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a file of a directory can have this name, in an archive and elsewhere."""
+    return "/" not in name and _is_path(name)
+
+
+def _is_path(name: str) -> bool:
+    """Whether this leads to a file below the directory that it is unpacked in."""
+    return (
+        0 < len(_encoded(name)) <= NAME_BYTES_MAX
+        and "\0" not in name
+        and all(part not in ("", ".", "..") for part in name.split("/"))
+    )
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
 def header(name: str, size_bytes: int) -> bytes:
     """Return what stands before a file's bytes; raises ValueError for a name or size too long."""
-    encoded = name.encode("utf-8", "surrogateescape")
+    encoded = _encoded(name)
     if not 0 < len(encoded) <= NAME_BYTES_MAX:
         raise ValueError(f"the name {name[:60]!r} has more than {NAME_BYTES_MAX} bytes, or none")
     if size_bytes > _SIZE_MAX:
@@ -48,7 +66,10 @@ def padding(size_bytes: int) -> bytes:
 
 
 def members(body: bytes) -> Iterator[Member]:
-    """Yield the files of an archive that `header` wrote; raises ValueError for any other."""
+    """Yield the files of an archive that `header` wrote; raises ValueError for any other.
+
+    It may come from anybody, so a name that leads out of a directory is refused here.
+    """
     at = 0
     while at < len(body):
         block = body[at : at + BLOCK_BYTES]
@@ -56,6 +77,11 @@ def members(body: bytes) -> Iterator[Member]:
         if not is_ours or block[_CHECKSUM] != _checksum(block):
             raise ValueError("not an archive of plain files")
         name = block[:NAME_BYTES_MAX].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        if not _is_path(name):
+            raise ValueError(f"{name[:NAME_BYTES_MAX]!r} is no name for a file")
+        # `int` alone would take a sign.
+        if not block[124:135].isdigit():
+            raise ValueError(f"the archive has no size of {name}")
         size_bytes = int(block[124:135], 8)
         start = at + BLOCK_BYTES
         at = start + size_bytes + len(padding(size_bytes))

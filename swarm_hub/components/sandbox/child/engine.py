@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from .abi import RunLimits, Session, registry, resolve_entry
 from .failure import Failure
 from .limits import bound_files
 from .scratch import Scratch
-from .shape import Shape, describe, refusal
+from .shape import COMMAND_ENTRY, Shape, describe, refusal
 from .variants import SETTINGS
 from .wasi import FixedSources, context
 
@@ -172,6 +173,12 @@ def run(
     fuel = _fuel(call["fuel"]) if home.metered else None
     store = Store(home.engine)
     session: Session | None = None
+    is_command = entry == COMMAND_ENTRY
+    # A command without imports has its files too: else it would end with the output of the shard
+    # before it.
+    uses_wasi = module.shape.uses_wasi or is_command
+    # From before the module's start function, which could write as well.
+    watched = scratch.room.watched(limits.output_bytes) if abi.uses_files else nullcontext()
     try:
         store.set_limits(
             memory_size=limits.memory_bytes,
@@ -184,9 +191,6 @@ def run(
             store.set_fuel(fuel)
         if home.fixed is not None:
             home.fixed.reset()
-        # A command without imports has its files too: else it would end with the output of
-        # the shard before it.
-        uses_wasi = module.shape.uses_wasi or abi.name == "wasi" or abi.uses_files
         if uses_wasi:
             directories = scratch.prepare(
                 body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
@@ -194,12 +198,13 @@ def run(
             context(store, scratch, call["args"], call["env"], directories)
         # wasmtime keeps the initial content of a memory in a file, made at its first instance.
         bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
-        session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
-        bound_files(limits.output_bytes + 1)
-        # A WASI reactor sets itself up here; a command does so in _start.
-        if abi.name != "wasi" and module.shape.has("_initialize", "func", "() -> ()"):
-            session.function("_initialize")(store)
-        return abi.run(session, body)
+        with watched:
+            session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
+            bound_files(limits.output_bytes + 1)
+            # A WASI reactor sets itself up here; a command does so in _start.
+            if not is_command and module.shape.has("_initialize", "func", "() -> ()"):
+                session.function("_initialize")(store)
+            return abi.run(session, body)
     except (Trap, WasmtimeError) as err:
         raise _explain(err, limits) from None
     finally:

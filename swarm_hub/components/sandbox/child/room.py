@@ -1,5 +1,6 @@
 """The directories of a run: a shard's items as files, its results, and the job's script."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -8,7 +9,7 @@ from base64 import b64decode
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .archive import header, members, padding
+from .archive import header, is_file_name, members, padding
 from .failure import Failure
 
 _OUT = "/out"
@@ -30,8 +31,9 @@ class Room:
     """They are private to this process, and those for items and results empty before each run.
 
     No limit of the kernel bounds all files of a directory together, so a thread looks at them
-    while a command runs and ends this process with SIGXFSZ when there are too many bytes: what a
-    flood can write within 50 ms is the most that is ever on the disk.
+    while a module is in it and ends this process with SIGXFSZ when there are too many bytes: what
+    a flood can write within 50 ms is the most that its directory ever holds. A file that is removed
+    while it is open is not seen; RLIMIT_FSIZE bounds each of those, RLIMIT_NOFILE their number.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,7 +49,7 @@ class Room:
                 _make_empty(path)
             with memoryview(body) as view:
                 for name, start, size_bytes in members(body):
-                    if name in ("", ".", "..") or "/" in name or "\0" in name:
+                    if not is_file_name(name):
                         raise ValueError(f"{name!r} is no file name")
                     with open(os.path.join(self.items.path, name), "xb") as file:
                         file.write(view[start : start + size_bytes])
@@ -60,6 +62,8 @@ class Room:
         """Have a script, given as base64, under its name and nothing beside it."""
         if self._script == (name, encoded):
             return
+        if not is_file_name(name):
+            raise Failure("bad_input", f"The script's name {name[:100]!r} is no file name")
         self._script = None
         try:
             _make_empty(self.scripts.path)
@@ -93,9 +97,6 @@ class Room:
         """Whether the results have more bytes than that together, or are too many to look at."""
         try:
             return sum(size_bytes for _, _, size_bytes in self._results()) > output_bytes
-        except FileNotFoundError:
-            # It was removed between two looks.
-            return False
         except (Failure, OSError):
             return True
 
@@ -107,12 +108,13 @@ class Room:
             folder, prefix, depth = left.pop()
             if depth > _DEPTH_MAX:
                 raise _too_much(f"directories nested more than {_DEPTH_MAX} deep")
-            with os.scandir(folder) as listing:
-                for entry in listing:
-                    entries += 1
-                    if entries > _ENTRIES_MAX:
-                        raise _too_much(f"more than {_ENTRIES_MAX} files")
-                    name = prefix + entry.name
+            for entry in _listed(folder):
+                entries += 1
+                if entries > _ENTRIES_MAX:
+                    raise _too_much(f"more than {_ENTRIES_MAX} files")
+                name = prefix + entry.name
+                # What is removed between two looks is no reason not to see the rest.
+                with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
                         left.append((entry.path, name + "/", depth + 1))
@@ -120,6 +122,11 @@ class Room:
                         yield name, entry.path, status.st_size
                     else:
                         raise Failure("output", f"{_OUT}/{name[:80]} is a link, not a file")
+
+
+def _listed(folder: str) -> "Iterator[os.DirEntry[str]]":
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listing:
+        yield from listing
 
 
 class _Watch:

@@ -11,6 +11,8 @@ _EXPORTS_MAX = 5_000
 _PAGE_BYTES = 65_536
 
 WASI_MODULE = "wasi_snapshot_preview1"
+# What a preview1 command exports, and nothing else does.
+COMMAND_ENTRY = "_start"
 
 
 @dataclass(frozen=True, slots=True)
