@@ -37,14 +37,14 @@ def command(body: str, *, pages: int = 1, data: str = "") -> str:
       (func (export "_start") (local $n i32) {body}))"""
 
 
-def exits_with(result: str, **more: object) -> str:
+def exits_with(result: str, *, pages: int = 1, data: str = "") -> str:
     """A command whose exit code is the number a function of WASI returned."""
-    return command(f"(call $proc_exit {result})", **more)  # type: ignore[arg-type]
+    return command(f"(call $proc_exit {result})", pages=pages, data=data)
 
 
-def forever(body: str, **more: object) -> str:
+def forever(body: str, *, pages: int = 1, data: str = "") -> str:
     """A command that does this again and again."""
-    return command(f"(loop $next {body} (br $next))", **more)  # type: ignore[arg-type]
+    return command(f"(loop $next {body} (br $next))", pages=pages, data=data)
 
 
 # One buffer of 64 KiB at address 16.
