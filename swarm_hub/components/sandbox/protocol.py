@@ -93,7 +93,8 @@ class ChildLink(asyncio.BufferedProtocol):
     _head_since_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
     _timer_at_s: float = 0.0
-    _buried: bool = False
+    # The removal of its room, once it ended.
+    _removal: asyncio.Future[None] | None = None
     # The loop has the socket, and closes it.
     _given: bool = False
 
@@ -215,22 +216,10 @@ class ChildLink(asyncio.BufferedProtocol):
     async def bury(self) -> None:
         """Wait for the process to end, then settle the request it died on; safe to repeat."""
         status = await reap(self.launched.process)
-        if self._buried:
-            return
-        self._buried = True
-        words = last_words(self.launched.stderr)
-        os.close(self.launched.stderr)
-        if not self._given:
-            self.launched.link.close()
-        if self._sent:
-            first = self._sent.popleft()
-            operation = first.request.operation
-            verdict = Answer(*explain_death(operation, status, words))
-            _LOGGER.warning(
-                "Sandbox child %d ended during a %s request: %s", self.pid, operation, verdict.text
-            )
-            _settle(first, verdict)
-        await asyncio.to_thread(remove_tree, self.launched.room)
+        if self._removal is None:
+            self._settle_last(status)
+            self._removal = self.loop.run_in_executor(None, remove_tree, self.launched.room)
+        await asyncio.shield(self._removal)
 
     # asyncio's side
 
@@ -334,6 +323,20 @@ class ChildLink(asyncio.BufferedProtocol):
             self.held_up = True
             self.owner.child_held_up(self)
         self._watch()
+
+    def _settle_last(self, status: int) -> None:
+        words = last_words(self.launched.stderr)
+        os.close(self.launched.stderr)
+        if not self._given:
+            self.launched.link.close()
+        if self._sent:
+            first = self._sent.popleft()
+            operation = first.request.operation
+            verdict = Answer(*explain_death(operation, status, words))
+            _LOGGER.warning(
+                "Sandbox child %d ended during a %s request: %s", self.pid, operation, verdict.text
+            )
+            _settle(first, verdict)
 
     def _lose(self) -> list[Request]:
         """Mark it lost, keep only the request it is on and return those it had not begun."""

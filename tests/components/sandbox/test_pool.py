@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +248,18 @@ async def test_an_inspection_does_not_wait_for_a_long_shard(bench: Bench) -> Non
     assert 2 <= bench.sandbox.stats().children <= 1 + _SPARES_MAX
     slow.cancel()
     await asyncio.wait([slow])
+
+
+async def test_what_was_stopped_has_left_nothing_behind(new_sandbox: NewSandbox) -> None:
+    sandbox = await new_sandbox()
+    await Bench(sandbox).run(modules.SUM, "i32-array", one(1))
+    (child,) = sandbox._children
+    room = Path(child.launched.room)
+    # So many that removing them takes a while.
+    for number in range(5_000):
+        (room / str(number)).touch()
+    await sandbox.stop()
+    assert room.name not in os.listdir(room.parent)
 
 
 async def test_a_child_started_for_an_inspection_is_stopped_when_it_rests(
