@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -146,15 +147,17 @@ async def _measure(
                 status = await client.wait(job_id)
                 makespan_s = time.monotonic() - began
                 # A job that was over before the last of them was not disturbed as it should be.
-                await events
+                frozen_at = await events
         finally:
             events.cancel()
-        attempts = [each for shard in await client.shards(job_id) for each in shard["attempts"]]
+        shards, story = await client.shards(job_id), await client.story(job_id)
+    noticed_s, noticed_by = _noticed(shards, story, workers[_FROZEN].peer_id, frozen_at)
     bound_s = _fluid_bound_s(n_items, there)
     figures.add(
         f"real_makespan_ratio_{platform}", makespan_s / bound_s, "ratio", target=target,
         makespan_s=round(makespan_s, 2), bound_s=round(bound_s, 2), items=n_items,
-        shards=status["progress"]["shards"], attempts=len(attempts),
+        shards=len(shards), attempts=sum(len(shard["attempts"]) for shard in shards),
+        frozen_noticed_s=noticed_s, noticed_by=noticed_by,
     )  # fmt: skip
     return _is_right(platform, status, n_items)
 
@@ -166,8 +169,8 @@ async def _disturb(
     there: list[_Presence],
     began: float,
     ideal_s: float,
-) -> None:
-    """Kill, add and freeze a worker each, and note when."""
+) -> float:
+    """Kill, add and freeze a worker each, and note when; returns the wall time of the freeze."""
 
     async def until(part: float) -> None:
         await asyncio.sleep(began + part * ideal_s - time.monotonic())
@@ -179,8 +182,9 @@ async def _disturb(
     adding = asyncio.create_task(_add(fleet, client, there, began))
     await until(_FREEZE_AT)
     fleet.freeze(workers[_FROZEN])
-    there[_FROZEN].until_s = time.monotonic() - began
+    there[_FROZEN].until_s, frozen_at = time.monotonic() - began, time.time()
     await adding
+    return frozen_at
 
 
 async def _add(fleet: "_Fleet", client: SwarmClient, there: list[_Presence], began: float) -> None:
@@ -203,6 +207,24 @@ def _fluid_bound_s(n_items: int, there: Sequence[_Presence]) -> float:
         done += rate * (edge - now)
         now = edge
     raise ValueError("nobody was left to do the items")
+
+
+def _noticed(
+    shards: Sequence[dict[str, Any]], story: Sequence[dict[str, Any]], node_id: str, since: float
+) -> tuple[float | None, str]:
+    """Return how long a node's shard was waited for since then, and why no longer."""
+    held = {
+        shard["index"]
+        for shard in shards
+        for each in shard["attempts"]
+        if each["node_id"] == node_id and each["state"] != "finished"
+    }
+    for event in story:
+        if event["event_type"] == "shard_returned" and event["data"]["index"] in held:
+            at = datetime.fromisoformat(event["time_fired"]).timestamp()
+            if at > since:
+                return round(at - since, 1), event["data"]["reason"]
+    return None, "its shard was not given back"
 
 
 def _is_right(platform: str, status: dict[str, Any], n_items: int) -> bool:
