@@ -6,6 +6,7 @@ an honest worker, so nothing but another worker's answer can tell.
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ _OFFSETS: Final = 999_999
 class LiarConfig:
     """`liar:`: about which part of the inputs it lies, and whether all liars tell the same lie.
 
-    Those that collude lie about the same inputs, too; the others choose each for itself.
+    Those that collude lie about the same inputs, too; the others choose each for itself. The first
+    `honest_first` answers are true, to win trust.
     """
 
     share: float
     colluding: bool
     seed: int
+    honest_first: int
 
 
 CONFIG_SCHEMA = cv.section(
@@ -38,6 +41,7 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("share", default=1.0): cv.number(0, 1),
         vol.Optional("colluding", default=False): cv.boolean,
         vol.Optional("seed", default=0): cv.integer(0, 2**31),
+        vol.Optional("honest_first", default=0): cv.integer(0, 10**6),
     },
     LiarConfig,
 )
@@ -47,12 +51,13 @@ async def async_setup(hub: Hub, config: LiarConfig) -> bool:
     """Stand between the sandbox and the worker."""
     sandbox = hub.services[SANDBOX].sandbox
     honest = sandbox.run
+    answers = itertools.count()
 
     async def run(
         call: Call, body: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
     ) -> Outcome:
         outcome = await honest(call, body, load_wasm, tag)
-        if outcome.code != OK:
+        if outcome.code != OK or next(answers) < config.honest_first:
             return outcome
         return dataclasses.replace(outcome, output=told(config, hub.name, body, outcome.output))
 

@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import dataclasses
 import json
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +35,7 @@ class Lie:
     share: float = 1.0
     colluding: bool = False
     seed: int = 0
+    honest_first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,6 @@ def start_liar(
     home.mkdir(parents=True)
     (home / "manifest.json").write_text(json.dumps(_MANIFEST))
     shutil.copy(_COMPONENT, home / "__init__.py")
-    # YAML reads false where JSON writes it.
-    keys = {"share": lie.share, "colluding": lie.colluding, "seed": lie.seed}
-    return swarm.start_worker(name, *gateways, extra=f"liar: {json.dumps(keys)}\n")
+    # What JSON writes, YAML reads.
+    keys = json.dumps(dataclasses.asdict(lie))
+    return swarm.start_worker(name, *gateways, extra=f"liar: {keys}\n")

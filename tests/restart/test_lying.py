@@ -35,6 +35,13 @@ async def test_a_liar_that_never_lies_is_an_honest_worker(tmp_path: Path, job: J
         assert (await lying.run(job)).result == N_ITEMS
 
 
+@pytest.mark.usefixtures("warm_hubs")
+async def test_a_liar_can_win_trust_first(tmp_path: Path, job: Job) -> None:
+    async with swarm_with_liars(tmp_path, 0, 1, Lie(honest_first=4)) as lying:
+        assert (await lying.run(job)).result == N_ITEMS
+        assert (await lying.run(job)).result != N_ITEMS
+
+
 def test_liars_lie_about_their_share_of_the_inputs_and_always_about_the_same() -> None:
     liar = CONFIG_SCHEMA({"share": 0.25})
     inputs = [b"%d" % number for number in range(2000)]
@@ -45,7 +52,7 @@ def test_liars_lie_about_their_share_of_the_inputs_and_always_about_the_same() -
 
 
 def test_only_those_that_collude_tell_the_same_lie() -> None:
-    together, alone = LiarConfig(1.0, True, 3), LiarConfig(1.0, False, 3)
+    together, alone = LiarConfig(1.0, True, 3, 0), LiarConfig(1.0, False, 3, 0)
     assert told(together, "a", b"0 9", b"7") == told(together, "b", b"0 9", b"7") != b"7"
     assert told(alone, "a", b"0 9", b"7") != told(alone, "b", b"0 9", b"7")
 
