@@ -5,6 +5,7 @@ A platform is a module with a `PLATFORM_SCHEMA` (its keys) and `create(**keys)`:
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -19,6 +20,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import voluptuous as vol
 
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
+from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 
 _T = TypeVar("_T")
@@ -57,7 +59,7 @@ class PlatformSchema:
             {**module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
         )
         options = check({key: given for key, given in keys.items() if key != "platform"})
-        return Platform(name, lambda: module.create(**options))
+        return Platform(name, functools.partial(_created, module, options))
 
     def _platform(self, name: object) -> ModuleType:
         module = _built_in(self._package, name)
@@ -110,7 +112,7 @@ def _all_built_in(package: str) -> tuple[str, ...]:
 
 def _imported(path: Path, name: str) -> ModuleType:
     """Import an owner's platform; raises ImportError that says where in the file the fault is."""
-    shown = "/".join(path.parts[-3:])
+    shown = _shown(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{shown}: is not a Python file")
@@ -121,15 +123,31 @@ def _imported(path: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        line = _line_in(path, error)
-        place = shown if line is None else f"{shown}:{line}"
-        said = error.msg if isinstance(error, SyntaxError) else error
-        raise ImportError(f"{place}: {type(error).__name__}: {said}") from error
+        raise ImportError(_told(path, error)) from error
     if missing := _missing(module):
         raise ImportError(f"{shown}: has no {' and no '.join(missing)}")
     if not isinstance(module.PLATFORM_SCHEMA, dict):
         raise ImportError(f"{shown}: PLATFORM_SCHEMA must be a dictionary of keys and validators")
     return module
+
+
+def _created(module: ModuleType, options: dict[str, Any]) -> Any:
+    """Return what a platform makes; raises SetupError that says where in its file the fault is."""
+    try:
+        return module.create(**options)
+    except Exception as error:
+        raise SetupError(_told(Path(str(module.__file__)), error)) from error
+
+
+def _told(path: Path, error: BaseException) -> str:
+    line = _line_in(path, error)
+    place = _shown(path) if line is None else f"{_shown(path)}:{line}"
+    said = error.msg if isinstance(error, SyntaxError) else error
+    return f"{place}: {type(error).__name__}: {said}"
+
+
+def _shown(path: Path) -> str:
+    return "/".join(path.parts[-3:])
 
 
 def _line_in(path: Path, error: BaseException) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 
 from swarm_hub import bootstrap
 from swarm_hub.components.scheduler import STRATEGY, Cut, JobView, NodeView
-from swarm_hub.exceptions import ConfigError
+from swarm_hub.exceptions import ConfigError, HubError
 from swarm_hub.models.node import Telemetry
 from tests.conftest import Swarm
 from tests.rest import call, finished, submit
@@ -97,6 +97,17 @@ def test_a_broken_one_is_named_with_file_and_line(tmp_path: Path, code: str, sai
     (problem,) = problems(tmp_path, "scheduler:\n  platform: steady")
     place = "configuration.yaml:3: scheduler → platform: custom_components/steady/"
     assert problem.startswith(place + said), problem
+
+
+async def test_one_that_can_not_be_made_is_named_with_file_and_line(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    bring(tmp_path / "gateway", STEADY.replace("return Steady(piece)", "return Stedy(piece)"))
+    with pytest.raises(HubError) as caught:
+        await swarm.gateway(extra=CHOSEN)
+    line = 1 + STEADY[: STEADY.index("return Steady(piece)")].count("\n")
+    place = f"custom_components/steady/scheduler.py:{line}"
+    assert f"scheduler: {place}: NameError: name 'Stedy' is not defined" in str(caught.value)
 
 
 def test_code_that_is_not_chosen_is_not_run(tmp_path: Path) -> None:
