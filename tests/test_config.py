@@ -60,8 +60,9 @@ def problems(folder: Path, text: str) -> list[str]:
         ("gateway:\n  zzzz: 1\n",
          "configuration.yaml:2: gateway → zzzz: unknown key; known keys: redundancy, admission, "
          "dataset"),
-        ("gateway:\n  redundancy: 3\n",
-         "configuration.yaml:2: gateway → redundancy: expected a whole number from 1 to 1, got 3"),
+        ("gateway:\n  redundancy: 8\n",
+         "configuration.yaml:2: gateway → redundancy: expected a whole number from 1 to 7 "
+         "or adaptive, got 8"),
         ("gateway:\n\n  admission: opne\n",
          "configuration.yaml:3: gateway → admission: expected one of open, token, manual, "
          "got 'opne'; did you mean open?"),
@@ -178,7 +179,7 @@ def test_a_role_brings_what_it_depends_on_with_defaults(tmp_path: Path) -> None:
 
 
 def test_check_tells_problems_as_json(tmp_path: Path) -> None:
-    write(tmp_path, "gateway:\n  redundancy: 3\n")
+    write(tmp_path, "gateway:\n  redundancy: 8\n")
     done = CliRunner().invoke(main, ["check", "-c", str(tmp_path), "--json"], standalone_mode=False)
     assert done.return_value == 1
     assert json.loads(done.stdout) == {
@@ -188,7 +189,7 @@ def test_check_tells_problems_as_json(tmp_path: Path) -> None:
                 "file": "configuration.yaml",
                 "line": 2,
                 "path": "gateway → redundancy",
-                "message": "expected a whole number from 1 to 1, got 3",
+                "message": "expected a whole number from 1 to 7 or adaptive, got 8",
             }
         ],
     }

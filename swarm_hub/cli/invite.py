@@ -37,6 +37,9 @@ def _seconds(_ctx: object, _option: object, text: str) -> float:
     multiple=True,
     help="Another address of this gateway, such as /dns4/home.example/tcp/4001; repeatable.",
 )
+@click.option(
+    "--owner", help="Whose device it is: all of one owner have one vote where results are compared."
+)
 @click.option("--no-qr", is_flag=True, help="Show no QR code.")
 @click.option("--list", "list_them", is_flag=True, help="List the invitations instead.")
 @click.option("--revoke", metavar="ID", help="Revoke one of the list instead.")
@@ -47,6 +50,7 @@ def invite(
     as_json: bool,
     expires: float,
     addresses: tuple[str, ...],
+    owner: str | None,
     no_qr: bool,
     list_them: bool,
     revoke: str | None,
@@ -63,7 +67,7 @@ def invite(
     if list_them:
         _list(options, as_json)
         return
-    made = call(options, lambda swarm: swarm.invite(expires, addresses))
+    made = call(options, lambda swarm: swarm.invite(expires, addresses, owner))
     if as_json:
         print_json(made)
         return

@@ -11,7 +11,7 @@ import click
 from swarm_hub.cli.options import hub_options, json_option, note, print_json, target
 from swarm_hub.client import JobFailedError, SwarmClient
 from swarm_hub.models.job import REDUCERS
-from swarm_hub.util.units import format_size
+from swarm_hub.util.units import format_size, parse_duration
 
 _T = TypeVar("_T")
 _WATCH_EVERY_S: Final = 1.0
@@ -31,6 +31,25 @@ def call(
     return asyncio.run(run())
 
 
+def _redundancy(_ctx: object, _option: object, text: str | None) -> int | str | None:
+    # The hub says what it takes.
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def _seconds(_ctx: object, _option: object, text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"expected NAME=TEXT, got {text!r}", param_hint="--on")
+    return name, value
+
+
 @click.command()
 @hub_options
 @json_option
@@ -46,7 +65,20 @@ def call(
 @click.option("--range", "bounds", metavar="LO:HI", help="Numbers from LO to below HI as items.")
 @click.option("--reduce", "reducer", type=click.Choice(REDUCERS), help="How results are folded.")
 @click.option("--shard-size", type=click.IntRange(min=1), help="Items in a shard, exactly.")
-@click.option("--redundancy", type=click.IntRange(min=1), help="Nodes that must agree.")
+@click.option(
+    "--redundancy",
+    callback=_redundancy,
+    help="How many nodes do each shard, of which most must agree; or adaptive.",
+)
+@click.option("--deadline", "deadline_s", callback=_seconds, help="Fail after that time, as 10m.")
+@click.option("--priority", type=click.IntRange(-100, 100), help="Higher goes first.")
+@click.option(
+    "--on",
+    "node_labels",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="Only on nodes with that label (repeatable).",
+)
 @click.option("--arg", "args", multiple=True, help="An argument of the module (repeatable).")
 @click.option(
     "--with",
@@ -68,6 +100,7 @@ def submit(
     args: tuple[str, ...],
     watch: bool,
     interpreter: Path | None,
+    node_labels: tuple[str, ...],
     **spec: Any,
 ) -> int:
     """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin.
@@ -81,6 +114,8 @@ def submit(
         if spec["split"] not in (None, "range"):
             raise click.UsageError(f"--range makes numbers; it has no --split {spec['split']}")
         spec["split"] = "range"
+    if node_labels:
+        spec["constraints"] = {"node_labels": dict(_label(each) for each in node_labels)}
     wasm = load_module(interpreter or module)
 
     async def work(swarm: SwarmClient) -> int:

@@ -41,6 +41,26 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
 
 @node.command()
 @hub_options
+@json_option
+@click.argument("node_id", metavar="NODE")
+def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, node_id: str) -> None:
+    """Show all that this gateway knows of a node; NODE is its id or its name."""
+    found = call((config_dir, url, token), lambda swarm: swarm.nodes())
+    chosen = [each for each in found if node_id in (each["node_id"], each["name"])]
+    if not chosen:
+        raise click.ClickException(f"there is no node {node_id}; see: swarm-hub node list")
+    if as_json:
+        print_json(chosen[0] if len(chosen) == 1 else chosen)
+        return
+    for each in chosen:
+        for name, value in each.items():
+            for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
+                if text not in (None, [], {}):
+                    click.echo(f"{f'{name} {inner}'.strip():34}{text}")
+
+
+@node.command()
+@hub_options
 @click.argument("node_id", required=False, metavar="NODE|NETWORK")
 @click.option("--network", help="Ban every address of a range, such as 10.1.0.0/16.")
 @click.option("--for", "duration", help="How long, such as 1h; without it for ever.")

@@ -203,9 +203,14 @@ class SwarmClient:
         """Admit a node that waits for it, or that is still to come."""
         return await self.node_action(node_id, "approve")
 
-    async def invite(self, expires_s: float, addresses: Sequence[str] = ()) -> dict[str, Any]:
-        """Make an invitation; returns it with its `link`, which admits one node."""
-        content = {"expires_s": expires_s, "addresses": list(addresses)}
+    async def invite(
+        self, expires_s: float, addresses: Sequence[str] = (), owner: str | None = None
+    ) -> dict[str, Any]:
+        """Make an invitation; returns it with its `link`, which admits one node.
+
+        All nodes of one `owner` have one vote where results are compared.
+        """
+        content = {"expires_s": expires_s, "addresses": list(addresses), "owner": owner}
         answer: dict[str, Any] = await self._json("POST", "/invites", json=content)
         return answer
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 
+from swarm_hub.models.job import ADAPTIVE, REDUNDANCY_MAX
 from swarm_hub.models.node import LABELS_MAX
 from swarm_hub.util.units import parse_duration, parse_size
 
@@ -131,6 +132,17 @@ def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
         return tuple(schema(value))
 
     return validate
+
+
+def redundancy(value: Any) -> int | str:
+    """Accept how many nodes do a shard, or `adaptive`."""
+    if value == ADAPTIVE:
+        return ADAPTIVE
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= REDUNDANCY_MAX:
+        raise vol.Invalid(
+            f"expected a whole number from 1 to {REDUNDANCY_MAX} or {ADAPTIVE}, got {value!r}"
+        )
+    return value
 
 
 def labels(value: Any) -> dict[str, str]:

@@ -43,3 +43,5 @@ class InviteRecord:
     expires_at: float
     used_at: float | None
     used_by: str | None
+    # Whose devices the link is for.
+    owner: str | None = None

@@ -34,6 +34,10 @@ class Split(StrEnum):
     RECORDS = "records"
 
 
+# Nodes whose results were confirmed often enough work alone.
+ADAPTIVE: Final = "adaptive"
+REDUNDANCY_MAX: Final = 7
+
 # The job's own module folds.
 REDUCE_MODULE: Final = "module"
 REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", "files", REDUCE_MODULE)
@@ -81,7 +85,7 @@ class JobSpec:
     record_bytes: int
     reduce: str
     shard_size: int | None = None
-    redundancy: int = 1
+    redundancy: int | str = 1
     deterministic: bool = False
     limits: JobLimits = field(default_factory=JobLimits)
     args: tuple[str, ...] = ()

@@ -102,3 +102,6 @@ class NodeRecord:
     ban_until: float | None = None
     admission: str | None = None
     drain_reason: str | None = None
+    agreements: int = 0
+    contradictions: int = 0
+    owner: str | None = None

@@ -82,7 +82,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """An accepted result: `body` is None when it is a blob; times in seconds."""
+    """A result: `body` is None when it is a blob; times in seconds.
+
+    One that is not `counted` is held against others.
+    """
 
     assignment_id: str
     job_id: str
@@ -99,3 +102,4 @@ class ShardResult:
     fuel: int | None = None
     # The end of what a command wrote to stderr.
     stderr: str = ""
+    counted: bool = True

@@ -28,6 +28,15 @@ _INSERT_NODE = insert(_NODES)
 _APPROVE: Final = _INSERT_NODE.on_conflict_do_update(
     index_elements=["peer_id"], set_={"admission": _INSERT_NODE.excluded.admission}
 )
+_OWN: Final = (
+    update(_NODES)
+    .where(_NODES.c.peer_id == bindparam("b_peer_id"))
+    .values(
+        owner=select(_INVITES.c.owner)
+        .where(_INVITES.c.token_sha == bindparam("b_token_sha"))
+        .scalar_subquery()
+    )
+)
 _ASK: Final = _INSERT_NODE.on_conflict_do_update(
     index_elements=["peer_id"],
     set_={
@@ -38,9 +47,14 @@ _ASK: Final = _INSERT_NODE.on_conflict_do_update(
 _WAITING: Final = (_NODES.c.admission == PENDING) & _NODES.c.banned_at.is_(None)
 
 
-def create_invite(token_sha: str, now: float, expires_at: float) -> list[Write]:
+def create_invite(token_sha: str, now: float, expires_at: float, owner: str | None) -> list[Write]:
     """Return the row of a new invitation, and the removal of those long past."""
-    row = {"token_sha": token_sha, "created_at": now, "expires_at": expires_at}
+    row = {
+        "token_sha": token_sha,
+        "created_at": now,
+        "expires_at": expires_at,
+        "owner": owner,
+    }
     return [
         Write(_FORGET_INVITES, [{"before": now - _USED_KEPT_S}]),
         Write(_INSERT_INVITE, [row]),
@@ -81,6 +95,8 @@ def ask(connection: Connection, policy: Policy, applicant: Applicant, now: float
         verdict = _use_invite(connection, applicant.token_sha, applicant.peer_id, now)
         if verdict is Verdict.ADMITTED:
             connection.execute(_APPROVE, [_row(applicant, APPROVED, now)])
+            whose = {"b_peer_id": applicant.peer_id, "b_token_sha": applicant.token_sha}
+            connection.execute(_OWN, whose)
             return verdict
     if policy is Policy.OPEN:
         return Verdict.ADMITTED

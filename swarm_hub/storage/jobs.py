@@ -45,7 +45,7 @@ _SHARD_STATES: Final = {state.value: state for state in ShardState}
 _GET_JOB: Final = select(_J).where(_J.c.id == bindparam("b_id"))
 _GET_RESULTS: Final = (
     select(_R)
-    .where(_R.c.job_id == bindparam("b_id"))
+    .where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)
     .order_by(_R.c.first_item)
     .limit(bindparam("b_limit", type_=BigInteger))
 )
@@ -97,7 +97,7 @@ _UPDATE_ASSIGNMENT: Final = (
 _GET_SPENT: Final = select(
     _R.c.idx, _R.c.node_id, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s, _R.c.peak_memory_bytes,
     _R.c.fuel, _R.c.stderr,
-).where(_R.c.job_id == bindparam("b_id"))  # fmt: skip
+).where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)  # fmt: skip
 _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 
@@ -235,7 +235,7 @@ def end_assignments(changes: Iterable[tuple[Assignment, str | None]], now: float
 
 
 def put_results(results: Iterable[ShardResult]) -> Write:
-    """Return the rows of accepted results; a second one for the same assignment is ignored."""
+    """Return the rows of results; a second one for the same assignment is ignored."""
     return Write(
         _INSERT_RESULT,
         [
@@ -254,6 +254,7 @@ def put_results(results: Iterable[ShardResult]) -> Write:
                 "peak_memory_bytes": result.peak_memory_bytes,
                 "fuel": result.fuel,
                 "stderr": result.stderr,
+                "counted": int(result.counted),
             }
             for result in results
         ],

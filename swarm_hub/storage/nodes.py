@@ -1,8 +1,9 @@
 """Queries on nodes and their bans."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Integer, bindparam, case, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.models.node import NodeRecord
@@ -35,6 +36,15 @@ _DRAIN: Final = (
     update(_T)
     .where(_T.c.peer_id == bindparam("b_peer_id"))
     .values(drain_reason=bindparam("b_reason"))
+)
+# Row by row, in the order of the results: one that is contradicted breaks the row.
+_JUDGE: Final = (
+    update(_T)
+    .where(_T.c.peer_id == bindparam("b_peer_id"))
+    .values(
+        agreements=case((bindparam("b_agreed", type_=Integer) == 1, _T.c.agreements + 1), else_=0),
+        contradictions=_T.c.contradictions + bindparam("b_contradicted", type_=Integer),
+    )
 )
 
 
@@ -70,6 +80,17 @@ def unban(peer_id: str) -> Write:
 def drain(peer_id: str, reason: str | None) -> Write:
     """Return the write that keeps a node from getting work; None gives it work again."""
     return Write(_DRAIN, [{"b_peer_id": peer_id, "b_reason": reason}])
+
+
+def judge(judged: Sequence[tuple[str, bool]]) -> Write:
+    """Return the write that counts results which others confirmed (True) or contradicted."""
+    return Write(
+        _JUDGE,
+        [
+            {"b_peer_id": peer_id, "b_agreed": int(agreed), "b_contradicted": int(not agreed)}
+            for peer_id, agreed in judged
+        ],
+    )
 
 
 def all_nodes(connection: Connection) -> list[NodeRecord]:

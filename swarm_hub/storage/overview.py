@@ -26,7 +26,7 @@ _SUM_RESULTS: Final = (
         func.sum(_R.c.cpu_s),
         func.max(_R.c.peak_memory_bytes),
     )
-    .where(_R.c.job_id == bindparam("b_id"))
+    .where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)
     .group_by(_R.c.node_id)
 )
 

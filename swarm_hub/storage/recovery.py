@@ -10,6 +10,7 @@ from swarm_hub.storage import schema
 from swarm_hub.storage.jobs import SHARD_COLUMNS, as_assignment, as_shards, get
 
 _A = schema.assignments
+_R = schema.results
 _S = schema.shards
 
 # The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
@@ -40,6 +41,9 @@ _OPEN_ASSIGNMENTS: Final = (
     .where(_A.c.job_id == bindparam("b_id"), _A.c.idx.in_(_OPEN_INDEXES))
     .order_by(_A.c.idx, _A.c.attempt)
 )
+_UNCOUNTED: Final = select(_R.c.assignment_id, _R.c.node_id, _R.c.sha).where(
+    _R.c.job_id == bindparam("b_id"), _R.c.counted == 0, _R.c.idx.in_(_OPEN_INDEXES)
+)
 
 
 def unfinished(
@@ -64,6 +68,12 @@ def cutting_of(connection: Connection, job_id: str) -> Cutting:
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
     """Return the shards of a job that are queued or assigned, in the order of cutting."""
     return as_shards(connection.execute(_OPEN_SHARDS, {"b_id": job_id}).all())
+
+
+def unconfirmed_of(connection: Connection, job_id: str) -> list[tuple[str, str, str]]:
+    """Return (assignment id, node id, hash) of the results that wait for others to confirm them."""
+    rows = connection.execute(_UNCOUNTED, {"b_id": job_id})
+    return [(row.assignment_id, row.node_id, row.sha) for row in rows]
 
 
 def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:

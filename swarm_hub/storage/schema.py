@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -143,6 +143,8 @@ results: Final = _table(
     Column("peak_memory_bytes", _BIGINT),
     Column("fuel", _BIGINT),
     Column("stderr", Text, nullable=False, server_default=text("''")),
+    # 0: it was held against others, or waits for them; another one counts or will.
+    Column("counted", Integer, nullable=False, server_default=text("1")),
     Index("results_by_job", "job_id", "first_item"),
     _partial("results_by_blob", "sha", where="body IS NULL"),
 )
@@ -190,6 +192,11 @@ nodes: Final = _table(
     Column("admission", Text),
     # Why an administrator keeps this node from getting work, else NULL.
     Column("drain_reason", Text),
+    # Results that others confirmed, in a row; and those that they contradicted, in all.
+    Column("agreements", Integer, nullable=False, server_default=text("0")),
+    Column("contradictions", Integer, nullable=False, server_default=text("0")),
+    # Whose device it is, who has one vote on a shard; NULL: it is its own.
+    Column("owner", Text),
 )
 
 # One-time tokens with which a new node is admitted, under their hash.
@@ -200,6 +207,7 @@ invites: Final = _table(
     Column("expires_at", _DOUBLE, nullable=False),
     Column("used_at", _DOUBLE),
     Column("used_by", Text),
+    Column("owner", Text),
     rowid=False,
 )
 

@@ -1,5 +1,7 @@
 """Workers that answer wrongly on purpose, as processes of their own."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +42,60 @@ async def test_a_liar_can_win_trust_first(tmp_path: Path, job: Job) -> None:
     async with swarm_with_liars(tmp_path, 0, 1, Lie(honest_first=4)) as lying:
         assert (await lying.run(job)).result == N_ITEMS
         assert (await lying.run(job)).result != N_ITEMS
+
+
+@pytest.mark.usefixtures("warm_hubs")
+@pytest.mark.parametrize("colluding", [False, True])
+async def test_with_redundancy_3_a_liar_is_outvoted_and_scored(
+    tmp_path: Path, job: Job, colluding: bool
+) -> None:
+    checked = replace(job, spec={**SPEC, "redundancy": 3})
+    async with swarm_with_liars(tmp_path, 3, 1, Lie(colluding=colluding)) as lying:
+        run = await lying.run(checked)
+        assert (run.status["state"], run.result) == ("completed", N_ITEMS)
+        nodes = {each["node_id"]: each["trust"] for each in await lying.client.nodes()}
+    assert all(nodes[liar]["agreements"] == 0 for liar in run.liars)
+    assert all(
+        trust["contradictions"] == 0 for name, trust in nodes.items() if name not in run.liars
+    )
+    voted = [each for shard in run.shards for each in shard["attempts"] if not each["reason"]]
+    assert len({each["node_id"] for each in voted}) > 1
+
+
+@pytest.mark.usefixtures("warm_hubs")
+async def test_two_that_never_agree_fail_the_job_and_say_so(tmp_path: Path, job: Job) -> None:
+    checked = replace(job, spec={**SPEC, "redundancy": 2})
+    run = await run_with_liars(tmp_path, 0, 5, checked)
+    assert run.status["state"] == "failed"
+    assert "5 nodes gave 5 different results, no 2 of them equal" in run.status["failures"][-1]
+
+
+@pytest.mark.usefixtures("warm_hubs")
+async def test_a_liar_among_untrusted_nodes_changes_no_adaptive_job(
+    tmp_path: Path, job: Job
+) -> None:
+    checked = replace(job, spec={**SPEC, "redundancy": "adaptive"})
+    async with swarm_with_liars(tmp_path, 4, 1, Lie()) as lying:
+        for _ in range(3):
+            assert (await lying.run(checked)).result == N_ITEMS
+
+
+@pytest.mark.usefixtures("warm_hubs")
+async def test_a_lone_worker_that_needs_to_be_confirmed_waits_and_the_job_says_why(
+    tmp_path: Path, job: Job
+) -> None:
+    checked = replace(job, spec={**SPEC, "redundancy": 2, "deadline_s": 3})
+    async with swarm_with_liars(tmp_path, 1, 0, Lie()) as lying:
+        job_id = await lying.client.submit(checked.module, checked.items, **checked.spec)
+        waits = ""
+        async with asyncio.timeout(10):
+            while "different owners" not in waits:
+                status = await lying.client.status(job_id)
+                waits = status["waits"] or ""
+        assert "its results need 2 nodes of different owners, there is 1" in waits
+        status = await lying.client.wait(job_id)
+    assert status["state"] == "failed"
+    assert "its deadline passed with 0 of 40 items done" in status["failures"][-1]
 
 
 def test_liars_lie_about_their_share_of_the_inputs_and_always_about_the_same() -> None:

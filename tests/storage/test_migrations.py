@@ -122,11 +122,14 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
         for table in ("invites", "banned_networks", "revoked_keys", "key_rotations"):
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
-        connection.execute("ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason")
+        connection.execute(
+            "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
+            "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner"
+        )
         connection.execute("ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel")
         connection.execute(
             "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
-            "DROP COLUMN stderr"
+            "DROP COLUMN stderr, DROP COLUMN counted"
         )
         connection.execute("ALTER TABLE jobs DROP COLUMN script_sha")
         connection.execute(

@@ -10,6 +10,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
 from swarm_hub.util.strict_json import parse_json
 
+_OWNER_MAX: Final = 64
 _EXPIRES_S: Final = 3600.0
 
 
@@ -41,15 +42,20 @@ class _InviteViews:
         service = self._invites
         raw = await request.read()
         content: Any = parse_json(raw, "request") if raw else {}
-        known = {"expires_s", "addresses"}
+        known = {"expires_s", "addresses", "owner"}
         if not isinstance(content, dict) or not content.keys() <= known:
-            raise RequestError(422, "invalid_request", "expected {expires_s, addresses}")
+            raise RequestError(422, "invalid_request", "expected {expires_s, addresses, owner}")
         expires_s, addresses = content.get("expires_s", _EXPIRES_S), content.get("addresses", [])
         if isinstance(expires_s, bool) or not isinstance(expires_s, int | float):
             raise RequestError(422, "invalid_request", "expires_s: expected seconds")
         if not isinstance(addresses, list) or not all(isinstance(each, str) for each in addresses):
             raise RequestError(422, "invalid_request", "addresses: expected a list of texts")
-        return json_response(await service.create(float(expires_s), addresses), status=201)
+        owner = content.get("owner")
+        if owner is not None and not (isinstance(owner, str) and 0 < len(owner) <= _OWNER_MAX):
+            raise RequestError(
+                422, "invalid_request", f"owner: expected a text of at most {_OWNER_MAX} characters"
+            )
+        return json_response(await service.create(float(expires_s), addresses, owner), status=201)
 
     async def revoke(self, request: web.Request) -> web.Response:
         invite_id = request.match_info["invite_id"]

@@ -76,7 +76,9 @@ class NetworksPort(Protocol):
 class InvitesPort(Protocol):
     """Invitations of new nodes; every call may raise RequestError."""
 
-    async def create(self, expires_s: float, addresses: Sequence[str]) -> dict[str, Any]:
+    async def create(
+        self, expires_s: float, addresses: Sequence[str], owner: str | None
+    ) -> dict[str, Any]:
         """Make an invitation and return it with its link."""
 
     async def list(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from swarm_hub.components.gateway.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.networks import Networks
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.tenure import Tenure
+from swarm_hub.components.gateway.trust import Trust
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
@@ -31,14 +32,14 @@ from swarm_hub.models.admission import Policy
 class GatewayConfig:
     """`gateway:`: whom it admits and how large a dataset it takes."""
 
-    redundancy: int
+    redundancy: int | str
     admission: str
     dataset: int
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("redundancy", default=1): cv.integer(1, 1),
+        vol.Optional("redundancy", default=1): cv.redundancy,
         vol.Optional("admission", default="token"): cv.one_of(*Policy),
         vol.Optional("dataset", default="256MiB"): cv.size,
     },
@@ -55,11 +56,12 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     service = JobService(hub)
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
+    trust = await Trust.load(hub)
     ledger = Ledger(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh, post, machine, ledger, service.job_changed)
+    dispatcher = Dispatcher(hub, mesh, post, machine, ledger, trust, service.job_changed)
     drains = await Drains.load(hub, mesh, post)
-    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains)
-    intake = Intake(hub, sandbox, mesh.peer_id, config.dataset, dispatcher.add)
+    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
+    intake = Intake(hub, sandbox, mesh.peer_id, config.dataset, config.redundancy, dispatcher.add)
     service.attach(intake, dispatcher, machine)
     hub.services[JOBS] = service
     hub.services[NODES] = fleet

@@ -7,6 +7,7 @@ is on its way to the disk, so that many shards share one transaction and one env
 import asyncio
 import dataclasses
 import logging
+import secrets
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
@@ -16,9 +17,10 @@ from swarm_hub.components.gateway.courier import Courier
 from swarm_hub.components.gateway.gathered import Gathered, NewJob
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
-from swarm_hub.components.gateway.plans import plan_of
+from swarm_hub.components.gateway.plans import plan_of, votes_of
 from swarm_hub.components.gateway.progress import Progress
 from swarm_hub.components.gateway.reduce import ReduceError
+from swarm_hub.components.gateway.trust import Trust
 from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.sandbox import SandboxError
 from swarm_hub.components.scheduler import (
@@ -46,7 +48,7 @@ from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, S
 from swarm_hub.models.event import NewEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.messages import Result
-from swarm_hub.models.shard import ShardResult, job_of
+from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Held, Write, jobs, leases, recovery
 from swarm_hub.storage.jobs import Finish
 
@@ -69,6 +71,7 @@ class Dispatcher:
         post: SignedPost,
         machine: StateMachine,
         ledger: Ledger,
+        trust: Trust,
         changed: Callable[[str], None],
     ) -> None:
         self._hub = hub
@@ -76,7 +79,7 @@ class Dispatcher:
         self._changed = changed
         self._gateway_id = mesh.peer_id
         self._jobs: dict[str, Job] = {}
-        # By which epoch this gateway owns each job; a commit by an older one is refused.
+        # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
         self._gathered = Gathered()
         self._wake = asyncio.Event()
@@ -84,6 +87,9 @@ class Dispatcher:
         self.inputs = Inputs(hub, self._jobs)
         self._courier = Courier(post, self.inputs)
         self.ledger = ledger
+        self._trust = trust
+        # With which no node can tell which shards of an adaptive job are checked.
+        self._secret = secrets.token_bytes(32)
         mesh.serve_blobs(self.inputs.serve)
 
     def start(self) -> None:
@@ -105,23 +111,19 @@ class Dispatcher:
         self._gathered.new_jobs[job.id] = NewJob(writes, queued, committed)
         self.ledger.open(job)
         self.inputs.keep(job, dataset)
-        self._take(job, _FIRST_EPOCH, plan_of(job, self._hub.clock.time()))
+        self._take(job, _FIRST_EPOCH, self._plan(job))
         await committed
 
     async def adopt(self, *, starting: bool) -> int:
-        """Continue the jobs of this gateway's last life, and of gateways that are gone.
-
-        Returns how many there were.
-        """
+        """Continue jobs of its last life and of gateways that are gone; returns how many."""
         epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
             job, cutting, shards, held = await self._hub.store.read(recovery.unfinished, job_id)
+            unconfirmed = await self._hub.store.read(recovery.unconfirmed_of, job_id)
             plan = dataclasses.replace(
-                plan_of(job, self._hub.clock.time()),
-                cut=cutting,
-                shards=tuple(shards),
-                assignments=tuple(held),
-            )
+                self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held),
+                votes=votes_of(unconfirmed, self._trust.owner),
+            )  # fmt: skip
             self._take(job, epoch, plan)
             _LOGGER.info(
                 "Continuing job %s: %d of %d items are done",
@@ -150,19 +152,18 @@ class Dispatcher:
         self._gather(self._handle(Failed(held, text)))
 
     def finished(self, node_id: str, result: Result, row: Write | None) -> None:
-        """Count a result; `row` names its blob where it is a large one."""
+        """Count a result, or hold it against others; `row` names its blob where it is large."""
         outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
-        shard = outcome.counted
+        shard = outcome.counted or outcome.awaiting
         assert shard is not None
-        counted = ShardResult(
-            result.assignment_id, shard.job_id, shard.index, shard.first_item, shard.n_items,
-            node_id, result.sha, result.size_bytes, result.body, result.wall_s, result.cpu_s,
-            result.peak_memory_bytes, result.fuel, result.text,
-        )  # fmt: skip
-        self._gathered.results.append(counted)
+        given = records.given(shard, node_id, result, counted=outcome.counted is not None)
+        self._gathered.results.append(given)
         if row is not None:
             self._gathered.writes.append(row)
-        self.ledger.add(counted)
+        if outcome.judged:
+            self._gathered.writes.append(self._trust.judge(outcome.judged))
+        if given.counted:
+            self.ledger.add(given)
         ended = any(isinstance(each, JobEnded) for each in outcome.transitions)
         if ended or self._machine.has_work():
             self._gather(outcome)
@@ -205,6 +206,9 @@ class Dispatcher:
         if assignment is not None and job is not None and entry is not None:
             shard = entry.shards[assignment.index]
             await self.inputs.prepare(job, held, shard.first_item, shard.n_items)
+
+    def _plan(self, job: Job) -> JobPlan:
+        return plan_of(job, self._hub.clock.time(), self._secret)
 
     def _take(self, job: Job, epoch: int, plan: JobPlan) -> None:
         self._jobs[job.id] = job

@@ -4,8 +4,9 @@ from typing import Any
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.drains import Drains
+from swarm_hub.components.gateway.trust import Trust
 from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
-from swarm_hub.components.scheduler import NodeChange, StateMachine
+from swarm_hub.components.scheduler import TRUSTED_AFTER, NodeChange, NodeEntry, StateMachine
 from swarm_hub.components.signer import ADMISSION, Batch, SignedPost
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
@@ -29,6 +30,7 @@ class Fleet:
         dispatcher: Dispatcher,
         machine: StateMachine,
         drains: Drains,
+        trust: Trust,
     ) -> None:
         self._hub = hub
         self._mesh = mesh
@@ -40,6 +42,7 @@ class Fleet:
         self._offers: dict[str, WorkerOffer] = {}
         self._refusals: dict[str, str] = {}
         self._drains = drains
+        self._trust = trust
         # Why no node gets work any more: this gateway is stopping.
         self._held_back: str | None = None
         drains.on_change(self._changed)
@@ -115,6 +118,7 @@ class Fleet:
         ban = self._mesh.bans.of(node_id)
         drain_reason = self._drains.reason(node_id)
         offer = self._offers.get(node_id)
+        standing = self._trust.of(node_id)
         if ban is not None:
             state = "banned"
         elif entry is None:
@@ -138,6 +142,15 @@ class Fleet:
             "ban_reason": None if ban is None else ban.reason,
             "ban_until": None if ban is None or ban.until is None else isoformat(ban.until),
             "drain_reason": drain_reason,
+            "trust": {
+                "owner": standing.owner or None,
+                "agreements": standing.agreements,
+                "contradictions": standing.contradictions,
+                "trusted": standing.agreements >= TRUSTED_AFTER,
+            },
+            "quarantines": []
+            if entry is None
+            else _quarantines(entry, self._hub.clock.monotonic()),
             "telemetry": self._telemetry.of(node_id).to_wire(),
         }
 
@@ -152,6 +165,11 @@ class Fleet:
         # Before it is sent again what it had: of that it gives back what has not begun.
         self._drains.greet(up.peer_id)
         self._changed(up.peer_id)
+        self._hub.tasks.spawn(self._learn(up.peer_id), "learn whose a node is")
+
+    async def _learn(self, node_id: str) -> None:
+        await self._trust.learn(node_id)
+        self._changed(node_id)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         if self._offers.pop(down.peer_id, None) is None or self._held_back is not None:
@@ -190,11 +208,22 @@ class Fleet:
                 offer.slots,
                 self._telemetry.of(node_id),
                 refuses,
+                self._trust.owner(node_id),
                 labels=offer.labels,
+                agreements=self._trust.of(node_id).agreements,
                 memory_bytes=offer.memory_bytes,
                 rtt_s=self._mesh.rtt_s(node_id),
             )
         )
+
+
+def _quarantines(entry: NodeEntry, now: float) -> list[dict[str, Any]]:
+    """Return which modules a node gets no work of, for how many seconds and why."""
+    return [
+        {"module": program, "for_s": round(faults.until - now, 1), "reason": faults.text}
+        for program, faults in entry.faults.items()
+        if entry.quarantined(program, now) is not None
+    ]
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """Taking a job in: everything is checked before anything is stored, then it commits whole."""
 
 import asyncio
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -47,12 +48,14 @@ class Intake:
         service: SandboxService,
         gateway_id: str,
         dataset_max_bytes: int,
+        redundancy: int | str,
         accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
         self._hub = hub
         self._service = service
         self._gateway_id = gateway_id
         self._dataset_max_bytes = dataset_max_bytes
+        self._redundancy = redundancy
         self._accept = accept
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
@@ -107,7 +110,7 @@ class Intake:
         return Submitted(known[0], known=True)
 
     async def _submit(self, submission: Submission, digest: str) -> Submitted:
-        asked = parse_spec(submission.spec)
+        asked = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
         module_sha, report = await self._inspect(submission.module)
         abi = _abi(asked, report)
@@ -122,6 +125,7 @@ class Intake:
             record_bytes=measured.record_bytes,
             reduce=_reduce(asked, report, abi),
             shard_size=asked.shard_size,
+            redundancy=asked.redundancy or self._redundancy,
             deterministic=asked.deterministic,
             limits=asked.limits,
             args=args,
@@ -168,6 +172,12 @@ class Intake:
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
         return Submitted(job.id, known=False)
+
+    def _with_redundancy(self, asked: AskedSpec) -> AskedSpec:
+        redundancy = asked.redundancy or self._redundancy
+        # Results of honest nodes are equal only where nothing of the device shows in them.
+        deterministic = asked.deterministic or redundancy != 1
+        return dataclasses.replace(asked, redundancy=redundancy, deterministic=deterministic)
 
     async def _store_dataset(
         self, measured: Measured, submission: Submission, now: float
@@ -339,7 +349,7 @@ def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
             422,
             "not_deterministic",
             "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
-            "files are the device's own; use abi wasi or bytes",
+            "files are the device's own; use abi wasi or bytes, or redundancy 1",
         )
     needed = _ONLY_SPLIT.get(abi)
     if needed is not None and measured.split is not needed:

@@ -34,10 +34,13 @@ class Invitations:
         self._mesh = mesh
         self._post = post
 
-    async def create(self, expires_s: float, addresses: Sequence[str]) -> dict[str, Any]:
+    async def create(
+        self, expires_s: float, addresses: Sequence[str], owner: str | None
+    ) -> dict[str, Any]:
         """Return a new invitation with its link; its token is on disk, hashed.
 
-        `addresses` come before those that this hub knows of itself. Raises RequestError.
+        `addresses` come before those that this hub knows of itself; all nodes of one `owner` have
+        one vote on a shard. Raises RequestError.
         """
         if not _EXPIRES_MIN_S <= expires_s <= _EXPIRES_MAX_S:
             raise RequestError(
@@ -65,12 +68,13 @@ class Invitations:
                 409, "too_many_invites", f"{_INVITES_MAX} invitations are kept; revoke some"
             )
         sha = token_sha(token)
-        await self._hub.store.commit(admission.create_invite(sha, now, link.expires_at))
+        await self._hub.store.commit(admission.create_invite(sha, now, link.expires_at, owner))
         return {
             "id": sha[:_ID_LENGTH],
             "link": text,
             "expires_at": isoformat(link.expires_at),
             "addresses": list(link.addresses),
+            "owner": owner,
         }
 
     async def list(self) -> list[dict[str, Any]]:
@@ -84,6 +88,7 @@ class Invitations:
                 "expires_at": isoformat(each.expires_at),
                 "used_at": None if each.used_at is None else isoformat(each.used_at),
                 "used_by": each.used_by,
+                "owner": each.owner,
             }
             for each in await self._hub.store.read(admission.all_invites)
         ]

@@ -1,17 +1,21 @@
 """A job as the scheduler needs it; pure."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from swarm_hub.components.scheduler import JobPlan
-from swarm_hub.models.job import Constraints, Job, JobSpec
+from swarm_hub.components.scheduler import JobPlan, Redundancy, Vote, adaptive_redundancy
+from swarm_hub.models.job import ADAPTIVE, Constraints, Job, JobSpec
 
 # A shard's input travels as one message or one blob, and is in memory on both sides.
 _SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
-def plan_of(job: Job, now: float) -> JobPlan:
-    """Return the plan of a new job; `now` in seconds since the epoch."""
+def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
+    """Return the plan of a new job; `now` in seconds since the epoch.
+
+    `secret` decides which shards of an adaptive job are checked.
+    """
     spec = job.spec
     per_item = max(1, job.dataset_bytes // job.n_items)
     return JobPlan(
@@ -23,8 +27,22 @@ def plan_of(job: Job, now: float) -> JobPlan:
         spec.priority,
         job.owner,
         _constraints(spec),
+        _redundancy(spec, secret),
         deadline_in_s=None if spec.deadline_s is None else job.created_at + spec.deadline_s - now,
     )
+
+
+def votes_of(
+    unconfirmed: Iterable[tuple[str, str, str]], owner: Callable[[str], str]
+) -> tuple[Vote, ...]:
+    """Return the votes that rows of (assignment id, node id, hash) are."""
+    return tuple(Vote(held, node_id, owner(node_id), sha) for held, node_id, sha in unconfirmed)
+
+
+def _redundancy(spec: JobSpec, secret: bytes) -> Redundancy:
+    if spec.redundancy == ADAPTIVE:
+        return adaptive_redundancy(secret)
+    return Redundancy(int(spec.redundancy))
 
 
 def _constraints(spec: JobSpec) -> Constraints | None:

@@ -16,7 +16,8 @@ from swarm_hub.exceptions import HubError
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobState
-from swarm_hub.models.shard import Assignment, AssignmentState, ShardResult
+from swarm_hub.models.messages import Result
+from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult
 from swarm_hub.storage import Write, jobs
 from swarm_hub.storage.jobs import Finish
 
@@ -67,6 +68,8 @@ def events(outcome: Outcome, results: Sequence[ShardResult]) -> list[NewEvent]:
             }
             found.append(NewEvent(EventType.SHARD_ASSIGNED, data, offered.job_id))
     for result in results:
+        if not result.counted:
+            continue
         data = {
             "job_id": result.job_id,
             "index": result.index,
@@ -107,6 +110,15 @@ def ended(finish: Finish) -> NewEvent:
         "failures": list(finish.failures),
     }
     return NewEvent(_ENDED[finish.state], data, finish.job_id)
+
+
+def given(shard: Shard, node_id: str, result: Result, *, counted: bool) -> ShardResult:
+    """Return the row of a result as a node gave it."""
+    return ShardResult(
+        result.assignment_id, shard.job_id, shard.index, shard.first_item, shard.n_items,
+        node_id, result.sha, result.size_bytes, result.body, result.wall_s, result.cpu_s,
+        result.peak_memory_bytes, result.fuel, result.text, counted,
+    )  # fmt: skip
 
 
 def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:

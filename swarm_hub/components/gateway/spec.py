@@ -47,12 +47,6 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((_text(name), _text(text)) for name, text in value.items()))
 
 
-def _single(value: Any) -> int:
-    if value != 1 or isinstance(value, bool):
-        raise vol.Invalid("redundancy above 1 is not available in this version")
-    return 1
-
-
 def _optional(validator: Any) -> Any:
     # Not vol.Any, which would say of a bad value only that it is bad.
     return lambda value: None if value is None else validator(value)
@@ -83,7 +77,7 @@ class AskedSpec:
     split: tuple[Split, int] | None
     reduce: str | None
     shard_size: int | None
-    redundancy: int
+    redundancy: int | str | None
     deterministic: bool
     limits: JobLimits
     args: tuple[str, ...]
@@ -101,7 +95,7 @@ _SCHEMA: Final = cv.section(
         vol.Optional("split", default=None): _optional(_split),
         vol.Optional("reduce", default=None): _optional(cv.one_of(*REDUCERS)),
         vol.Optional("shard_size", default=None): _optional(cv.integer(1, _ITEMS_MAX)),
-        vol.Optional("redundancy", default=1): _single,
+        vol.Optional("redundancy", default=None): _optional(cv.redundancy),
         vol.Optional("deterministic", default=False): cv.boolean,
         vol.Optional("limits", default=dict): cv.section(_LIMITS, JobLimits),
         vol.Optional("args", default=list): _texts,

@@ -16,7 +16,7 @@ from swarm_hub.components.scheduler.events import (
     TimePassed,
 )
 from swarm_hub.components.scheduler.moves import ImpossibleTransitionError
-from swarm_hub.components.scheduler.nodes import NodeChange
+from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import (
     AssignmentChanged,
     AssignmentOffered,
@@ -29,7 +29,7 @@ from swarm_hub.components.scheduler.outcome import (
 )
 from swarm_hub.components.scheduler.state_machine import StateMachine
 from swarm_hub.components.scheduler.strategy import Cut, JobView, NodeView, Strategy
-from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
+from swarm_hub.components.scheduler.votes import SINGLE, TRUSTED_AFTER, Redundancy, Vote
 from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers.platforms import Platform, platform_schema
@@ -37,6 +37,7 @@ from swarm_hub.helpers.platforms import Platform, platform_schema
 __all__ = [
     "SINGLE",
     "STRATEGY",
+    "TRUSTED_AFTER",
     "Accepted",
     "AssignmentChanged",
     "AssignmentOffered",
@@ -54,6 +55,7 @@ __all__ = [
     "JobStarted",
     "JobView",
     "NodeChange",
+    "NodeEntry",
     "NodeLost",
     "NodeView",
     "Outcome",

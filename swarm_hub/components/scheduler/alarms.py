@@ -4,9 +4,11 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from swarm_hub.components.scheduler.outcome import Outcome
+
+_T = TypeVar("_T")
 
 # Cancelled alarms stay in the heap until their time, or until they are this many and the most.
 _CANCELLED_MAX: Final = 1024
@@ -14,10 +16,14 @@ _CANCELLED_MAX: Final = 1024
 
 @dataclass(slots=True, eq=False)
 class Alarm:
-    """A time in monotonic seconds and what is done then; None once it is not wanted any more."""
+    """A time in monotonic seconds and what is done then, to whom.
+
+    `ring` is None once it rang or is not wanted any more.
+    """
 
     due: float
-    ring: Callable[[float, Outcome], None] | None
+    ring: Callable[[Any, Outcome], None] | None
+    subject: Any
 
 
 class Alarms:
@@ -28,9 +34,9 @@ class Alarms:
         self._numbers = count()
         self._n_cancelled = 0
 
-    def set(self, due: float, ring: Callable[[float, Outcome], None]) -> Alarm:
-        """Have something happen at a time."""
-        alarm = Alarm(due, ring)
+    def set(self, due: float, ring: Callable[[_T, Outcome], None], subject: _T) -> Alarm:
+        """Have `ring(subject, outcome)` called at a time."""
+        alarm = Alarm(due, ring, subject)
         heapq.heappush(self._heap, (due, next(self._numbers), alarm))
         return alarm
 
@@ -38,7 +44,7 @@ class Alarms:
         """Have nothing happen; also for one that rang already."""
         if alarm is None or alarm.ring is None:
             return
-        alarm.ring = None
+        alarm.ring = alarm.subject = None
         self._n_cancelled += 1
         if self._n_cancelled > max(_CANCELLED_MAX, len(self._heap) // 2):
             self._heap = [entry for entry in self._heap if entry[2].ring is not None]
@@ -57,7 +63,7 @@ class Alarms:
             alarm = self._pop()
             if (ring := alarm.ring) is not None:
                 alarm.ring = None
-                ring(now, outcome)
+                ring(alarm.subject, outcome)
 
     def _pop(self) -> Alarm:
         alarm = heapq.heappop(self._heap)[2]

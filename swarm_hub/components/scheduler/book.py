@@ -5,7 +5,7 @@ the assignments, on its node and counted by its job.
 """
 
 from collections.abc import Callable
-from functools import partial
+from itertools import count
 from typing import Final
 
 from swarm_hub.components.scheduler.alarms import Alarms
@@ -41,6 +41,9 @@ class Book:
         self.alarms = Alarms()
         self._deadline_s = deadline_s
         self._order: list[JobEntry] | None = None
+        # Open attempts from before a restart, by the nodes that are to come back.
+        self._awaited: dict[str, list[AssignmentEntry]] = {}
+        self._turns = count(1)
 
     def add(self, job: JobEntry) -> None:
         """Take a job."""
@@ -85,12 +88,13 @@ class Book:
             expected_at=None if expected_s is None else now + expected_s,
             trusted=node.agreements >= TRUSTED_AFTER,
         )
-        shard.tried.add(node.node_id)
+        job.last_turn = next(self._turns)
+        shard.tried += (node.node_id,)
         shard.live[assignment.id] = assignment
         self.assignments[assignment.id] = assignment
         self._place(node, assignment)
         self.arm(assignment, now + self._deadline_s(expected_s, shard.attempts))
-        shard.move(ShardState.ASSIGNED, f"{assignment.id} offered to {node.node_id}")
+        shard.move(ShardState.ASSIGNED, "offered", assignment.id, node.node_id)
         job.note_wanting(shard)
         outcome.shard_changed(shard.snapshot(), shard.accepted)
         outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
@@ -102,11 +106,22 @@ class Book:
         self.arm(assignment, now + self._deadline_s(None, assignment.attempt))
         return self._send(self.jobs[assignment.job_id], assignment)
 
+    def await_node(self, assignment: AssignmentEntry) -> None:
+        """Remember that a node is to be sent an attempt when it comes back."""
+        self._awaited.setdefault(assignment.node_id, []).append(assignment)
+
+    def awaited(self, node_id: str) -> list[AssignmentEntry]:
+        """Return the attempts that a node which has come back has still to end."""
+        return [
+            each
+            for each in self._awaited.pop(node_id, ())
+            if each.state in OPEN and self.assignments.get(each.id) is each
+        ]
+
     def arm(self, assignment: AssignmentEntry, due: float) -> None:
         """Set when an attempt is over."""
         self.alarms.cancel(assignment.deadline)
-        ring = partial(self._late, assignment)
-        assignment.deadline = self.alarms.set(due, ring)
+        assignment.deadline = self.alarms.set(due, self._late, assignment)
 
     def expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
         """End an attempt that took too long or lost its node; a late result may still count."""
@@ -195,18 +210,25 @@ class Book:
     def pause(self, node: NodeEntry, until: float) -> None:
         """Give a node nothing until then."""
         node.paused_until = until
-        self.alarms.set(until, lambda _now, _outcome: self.nodes.freed(node))
+        self.rest(node, until)
 
     def wake(self, due: float) -> None:
         """Have `plan` called at a time."""
-        self.alarms.set(due, lambda _now, _outcome: None)
+        self.alarms.set(due, _nothing, None)
 
     def shard(self, assignment: AssignmentEntry) -> ShardEntry:
         """Return an attempt's shard."""
         return self.jobs[assignment.job_id].shards[assignment.index]
 
-    def _late(self, assignment: AssignmentEntry, _now: float, outcome: Outcome) -> None:
+    def rest(self, node: NodeEntry, until: float) -> None:
+        """Look at a node again at a time."""
+        self.alarms.set(until, self._rested, node)
+
+    def _late(self, assignment: AssignmentEntry, outcome: Outcome) -> None:
         self.expire(assignment, _LATE, outcome)
+
+    def _rested(self, node: NodeEntry, _outcome: Outcome) -> None:
+        self.nodes.freed(node)
 
     def _send(self, job: JobEntry, assignment: AssignmentEntry) -> Send:
         shard = job.shards[assignment.index]
@@ -214,12 +236,16 @@ class Book:
 
     def _place(self, node: NodeEntry, assignment: AssignmentEntry) -> None:
         if assignment.id not in node.load:
-            node.load.add(assignment.id)
+            node.load[assignment.id] = None
             self.jobs[assignment.job_id].n_open += 1
 
     def _unplace(self, assignment: AssignmentEntry) -> None:
         node = self.nodes.by_id.get(assignment.node_id)
         if node is not None and assignment.id in node.load:
-            node.load.discard(assignment.id)
+            del node.load[assignment.id]
             self.jobs[assignment.job_id].n_open -= 1
             self.nodes.freed(node)
+
+
+def _nothing(_subject: object, _outcome: Outcome) -> None:
+    """Let time pass: `plan` is called after it."""

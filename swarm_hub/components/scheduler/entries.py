@@ -101,23 +101,26 @@ class ShardEntry:
     # Not given out before, in monotonic seconds.
     not_before: float = 0.0
     live: dict[str, AssignmentEntry] = field(default_factory=dict)
-    votes: list[Vote] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    story: list[str] = field(default_factory=list)
+    # Tuples, as most shards have one node, no failure and no second vote.
+    votes: tuple[Vote, ...] = ()
+    tried: tuple[str, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
+    story: tuple[tuple[str, ...], ...] = ()
 
-    def move(self, state: ShardState, why: str) -> None:
+    def move(self, state: ShardState, *why: str) -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
         # A second attempt beside one that is still within its time changes nothing.
         if self.state is not state and (self.state, state) not in SHARD_MOVES:
-            raise ImpossibleTransitionError(f"{self.state} → {state}: {why}; {self.told()}")
+            raise ImpossibleTransitionError(
+                f"{self.state} → {state}: {' '.join(why)}; {self.told()}"
+            )
         self.state = state
-        self.story.append(why)
-        del self.story[:-_STORY_MAX]
+        self.story = (*self.story[1 - _STORY_MAX :], why)
 
     def told(self) -> str:
         """Return the shard's story for an error message."""
-        return f"shard {self.index} of {self.job_id}: " + "; ".join(self.story)
+        told = "; ".join(" ".join(words) for words in self.story)
+        return f"shard {self.index} of {self.job_id}: {told}"
 
     def open(self) -> list[AssignmentEntry]:
         """Return the attempts that are within their time."""
@@ -151,6 +154,8 @@ class JobEntry:
     # Shards that need another attempt, in the order in which they came to need it.
     wanting: dict[int, None] = field(default_factory=dict)
     n_open: int = 0
+    # When it was last given a place, counted in places given.
+    last_turn: int = 0
     n_done_shards: int = 0
     n_done_items: int = 0
     n_retries: int = 0
@@ -176,7 +181,7 @@ class JobEntry:
         for assignment, reason in plan.assignments:
             job._remember(assignment, reason)
         for vote in plan.votes:
-            job.shards[index_of(vote.assignment_id)].votes.append(vote)
+            job.shards[index_of(vote.assignment_id)].votes += (vote,)
         for entry in job.shards.values():
             job.note_wanting(entry)
         return job
@@ -243,9 +248,9 @@ class JobEntry:
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]
-        shard.tried.add(assignment.node_id)
+        shard.tried += (assignment.node_id,)
         if assignment.state is AssignmentState.FINISHED and reason is not None:
-            shard.failures.append((assignment.node_id, reason))
+            shard.failures += ((assignment.node_id, reason),)
         if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
             shard.live[assignment.id] = AssignmentEntry(
                 assignment.id,

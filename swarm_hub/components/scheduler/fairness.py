@@ -15,29 +15,32 @@ def share(
 ) -> list[tuple[JobEntry, int]]:
     """Return how many of `room` places each waiting job gets, in the order in which to give.
 
-    Each goes to the owner who holds the fewest places, and of that owner's jobs to the one that
-    holds the fewest, then to the oldest. `everyone` are all jobs, as those that wait for nothing
-    hold places too.
+    Each goes to the owner who holds the fewest places, among equals to the one whose last turn is
+    longest ago; so it goes on among that owner's jobs. `everyone` are all jobs, as those that wait
+    for nothing hold places too.
     """
     held: Counter[str] = Counter()
+    last_turn: dict[str, int] = {}
     for job in everyone:
-        held[job.plan.owner] += job.n_open
-    jobs: dict[str, list[tuple[int, int]]] = {}
+        owner = job.plan.owner
+        held[owner] += job.n_open
+        last_turn[owner] = max(job.last_turn, last_turn.get(owner, 0))
+    jobs: dict[str, list[tuple[int, int, int]]] = {}
     for number, job in enumerate(waiting):
-        jobs.setdefault(job.plan.owner, []).append((job.n_open, number))
+        jobs.setdefault(job.plan.owner, []).append((job.n_open, job.last_turn, number))
     for queue in jobs.values():
         heapq.heapify(queue)
-    owners = [(held[owner], queue[0][1], owner) for owner, queue in jobs.items()]
+    owners = [(held[owner], last_turn[owner], queue[0][2], owner) for owner, queue in jobs.items()]
     heapq.heapify(owners)
     step = max(1, room // _STEPS_MAX)
     limits: Counter[int] = Counter()
     while room > 0:
-        n_held, _, owner = owners[0]
-        places, number = jobs[owner][0]
+        n_held, turn, _, owner = owners[0]
+        places, job_turn, number = jobs[owner][0]
         given = min(step, room)
         limits[number] += given
         room -= given
-        heapq.heapreplace(jobs[owner], (places + given, number))
-        heapq.heapreplace(owners, (n_held + given, jobs[owner][0][1], owner))
-    by_held = sorted(limits, key=lambda number: (waiting[number].n_open, number))
+        heapq.heapreplace(jobs[owner], (places + given, job_turn, number))
+        heapq.heapreplace(owners, (n_held + given, turn, jobs[owner][0][2], owner))
+    by_held = sorted(limits, key=lambda n: (waiting[n].n_open, waiting[n].last_turn, n))
     return [(waiting[number], limits[number]) for number in by_held]

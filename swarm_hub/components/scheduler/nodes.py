@@ -1,6 +1,5 @@
 """What the state machine remembers of the connected nodes: what each holds and how fast it is."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,9 +58,12 @@ class NodeEntry:
     """A connected node."""
 
     change: NodeChange
-    load: set[str] = field(default_factory=set)
+    # Assignment ids, in the order in which it got them.
+    load: dict[str, None] = field(default_factory=dict)
     shard_s: float | None = None
-    rates: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    # By program, the one measured last at the end.
+    rates: dict[str, float] = field(default_factory=dict)
+    last_result_at: float = 0.0
     faults: dict[str, Faults] = field(default_factory=dict)
     paused_until: float = 0.0
     # How many of its last results in a row others confirmed.
@@ -144,7 +146,8 @@ class Nodes:
 
     def freed(self, node: NodeEntry) -> None:
         """Note that a node may have room again."""
-        if not node.change.refuses:
+        # An alarm may ring for a node that is gone, or that came back as another entry.
+        if not node.change.refuses and self.by_id.get(node.node_id) is node:
             self.roomy[node.node_id] = node
 
     def with_room(self, now: float) -> list[NodeEntry]:
@@ -154,13 +157,15 @@ class Nodes:
             self.roomy = {node.node_id: node for node in found}
         return found
 
-    def measured(self, node: NodeEntry, program: str, n_items: int, wall_s: float) -> None:
+    def measured(
+        self, node: NodeEntry, program: str, n_items: int, wall_s: float, now: float
+    ) -> None:
         """Take the time of a finished shard into the moving averages."""
+        node.last_result_at = now
         node.shard_s = _ewma(node.shard_s, wall_s)
         self._count(node, -1, program)
         rate = n_items / max(wall_s, 1e-6)
-        node.rates[program] = _ewma(node.rates.get(program), rate)
-        node.rates.move_to_end(program)
+        node.rates[program] = _ewma(node.rates.pop(program, None), rate)
         self._count(node, 1, program)
         if len(node.rates) > _PROGRAMS_MAX:
             oldest = next(iter(node.rates))

@@ -62,20 +62,20 @@ class Planner:
 
     def _give_wanting(self, job: JobEntry, now: float, limit: int, outcome: Outcome) -> int:
         given = 0
+        with_room = self._book.nodes.with_room(now) if job.wanting else []
         for index in tuple(job.wanting):
-            if given >= limit:
+            if given >= limit or not with_room:
                 break
             shard = job.shards[index]
             if now < shard.not_before:
                 continue
-            with_room = self._book.nodes.with_room(now)
-            if not with_room:
-                break
             everyone = self._book.nodes.by_id.values()
             node = retry_node(shard, job.plan, with_room, everyone, now)
             if node is not None:
                 self._book.offer(job, shard, node, now, outcome)
                 given += 1
+                if not node.room(now):
+                    with_room.remove(node)
         return given
 
     def _give_pool(self, job: JobEntry, now: float, limit: int, outcome: Outcome) -> int:
@@ -105,12 +105,14 @@ class Planner:
         ]
         if not idle:
             return
-        late = tail.stragglers(job, now)
+        late = tail.stragglers(job, self._book.nodes.by_id, now)
         copies = tail.copies(job, late, idle)
         for shard, node in copies:
             self._book.offer(job, shard, node, now, outcome)
-        job.look_at = now + tail.next_look_s(late)
-        self._book.wake(job.look_at)
+        job.look_at = now + tail.look_again_s(late)
+        due = tail.next_look(job, late, idle[len(copies) :], now)
+        if due is not None:
+            self._book.wake(max(due, job.look_at))
 
     def _views(self, job: JobEntry, now: float) -> dict[str, NodeView]:
         return {

@@ -108,7 +108,10 @@ class StateMachine:
         n_owners = len({node.owner for node in self._book.nodes.by_id.values()})
         needed = job.plan.redundancy.quorum
         if 0 < n_owners < needed:
-            told += f"; its results need {needed} nodes of different owners, there are {n_owners}"
+            verb = "is" if n_owners == 1 else "are"
+            told += (
+                f"; its results need {needed} nodes of different owners, there {verb} {n_owners}"
+            )
         return told
 
     # Jobs
@@ -118,9 +121,7 @@ class StateMachine:
         job = JobEntry.of(plan)
         book.add(job)
         if plan.deadline_in_s is not None:
-            job.deadline = book.alarms.set(
-                now + plan.deadline_in_s, lambda _now, late: self._overdue(job, late)
-            )
+            job.deadline = book.alarms.set(now + plan.deadline_in_s, self._overdue, job)
         for shard in job.shards.values():
             for assignment in shard.live.values():
                 book.assignments[assignment.id] = assignment
@@ -128,7 +129,9 @@ class StateMachine:
                     continue
                 book.arm(assignment, now + event.reconnect_s)
                 node = book.nodes.by_id.get(assignment.node_id)
-                if node is not None:
+                if node is None:
+                    book.await_node(assignment)
+                else:
                     outcome.instructions.append(book.send_again(node, assignment, now))
         if job.n_done_items == plan.n_items:
             book.complete(job, outcome)
@@ -154,8 +157,7 @@ class StateMachine:
         if is_new:
             outcome.instructions += [
                 self._book.send_again(node, assignment, now)
-                for assignment in self._book.assignments.values()
-                if assignment.node_id == event.node_id and assignment.state in OPEN
+                for assignment in self._book.awaited(event.node_id)
             ]
 
     def _node_lost(self, event: NodeLost, _now: float, outcome: Outcome) -> None:
@@ -190,7 +192,7 @@ class StateMachine:
         job, shard = book.jobs[assignment.job_id], book.shard(assignment)
         book.move(assignment, AssignmentState.FINISHED, event.text, outcome)
         book.release(assignment)
-        shard.failures.append((assignment.node_id, event.text))
+        shard.failures += ((assignment.node_id, event.text),)
         outcome.failures.append((shard.snapshot(), assignment.node_id, event.text))
         if (node := book.nodes.by_id.get(assignment.node_id)) is not None:
             until = book.nodes.failed(node, job.plan.program, event.text, now)
@@ -215,13 +217,13 @@ class StateMachine:
         job, shard = book.jobs[assignment.job_id], book.shard(assignment)
         node = book.nodes.by_id.get(assignment.node_id)
         if node is not None:
-            book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s)
+            book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s, now)
         book.move(assignment, AssignmentState.FINISHED, None, outcome)
         book.release(assignment)
         trusted = assignment.trusted and (node is None or node.agreements >= TRUSTED_AFTER)
         owner = assignment.owner if node is None else node.owner
         vote = Vote(assignment.id, assignment.node_id, owner, event.sha, trusted)
-        shard.votes.append(vote)
+        shard.votes += (vote,)
         sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked)
         if sha is None:
             self._await_others(job, shard, outcome)
@@ -271,7 +273,7 @@ class StateMachine:
         if shard.state is ShardState.QUEUED:
             shard.move(ShardState.ASSIGNED, "a late result arrived")
         shard.accepted = vote.assignment_id
-        shard.move(ShardState.DONE, f"{vote.assignment_id} finished")
+        shard.move(ShardState.DONE, "finished", vote.assignment_id)
         outcome.shard_changed(shard.snapshot(), shard.accepted)
         outcome.counted = shard.snapshot()
         ended = AssignmentState.SUPERSEDED
@@ -285,7 +287,7 @@ class StateMachine:
     ) -> None:
         if until is not None:
             outcome.quarantined.append((node.node_id, job.plan.program))
-            self._book.alarms.set(until, lambda _now, _outcome: self._book.nodes.freed(node))
+            self._book.rest(node, until)
 
     def _time_passed(self, _event: TimePassed, now: float, outcome: Outcome) -> None:
         self._book.alarms.ring(now, outcome)

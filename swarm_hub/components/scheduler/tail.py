@@ -4,14 +4,14 @@ After LATE (Zaharia and others, "Improving MapReduce Performance in Heterogeneou
 2008): the copy goes out if the idle node would probably be done before the one that has it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
 from swarm_hub.components.scheduler.nodes import NodeEntry
 
-# Shorter shards end before a copy of them arrives.
+# A shard that takes no longer than this ends before a copy of it arrives.
 _AGE_MIN_S: Final = 0.25
 # How often to look: this often, and no more often than in this share of the longest rest.
 _LOOK_EVERY_S: Final = 0.25
@@ -26,15 +26,18 @@ class Straggler:
 
     shard: ShardEntry
     remaining_s: float
+    # From when on it is late, where that is still to come.
+    late_at: float
 
 
-def stragglers(job: JobEntry, now: float) -> list[Straggler]:
+def stragglers(job: JobEntry, nodes: Mapping[str, NodeEntry], now: float) -> list[Straggler]:
     """Return the shards that a second node may end sooner, the latest to end first."""
     found = []
     for shard in job.shards.values():
         attempts = shard.open()
-        if len(attempts) == 1 and now - attempts[0].offered_at >= _AGE_MIN_S:
-            found.append(Straggler(shard, _remaining_s(attempts[0], now)))
+        if len(attempts) == 1:
+            late_at = _late_at(attempts[0], shard, nodes.get(attempts[0].node_id), job)
+            found.append(Straggler(shard, abs(late_at - now), late_at))
     found.sort(key=lambda late: (-late.remaining_s, late.shard.index))
     return found
 
@@ -52,16 +55,27 @@ def copies(
         straggler = next((each for each in rest if _may_copy(node, each.shard, job)), None)
         if rate is None or straggler is None:
             break
-        if straggler.shard.n_items / rate > _GAIN * straggler.remaining_s:
+        if _wanted_s(straggler.shard, rate) > straggler.remaining_s:
             break
         found.append((straggler.shard, node))
     return found
 
 
-def next_look_s(late: list[Straggler]) -> float:
-    """Return in how many seconds to look again."""
+def look_again_s(late: list[Straggler]) -> float:
+    """Return for how many seconds events need not make one look again."""
     longest_s = late[0].remaining_s if late else 0.0
     return max(_LOOK_EVERY_S, _LOOK_SHARE * longest_s)
+
+
+def next_look(
+    job: JobEntry, late: list[Straggler], idle: Iterable[NodeEntry], now: float
+) -> float | None:
+    """Return when a copy begins to pay though nothing has happened; None if never."""
+    rate = max((node.rates.get(job.plan.program, 0.0) for node in idle), default=0.0)
+    if rate <= 0:
+        return None
+    times = [each.late_at + _wanted_s(each.shard, rate) for each in late]
+    return min((each for each in times if each > now), default=None)
 
 
 def _may_copy(node: NodeEntry, shard: ShardEntry, job: JobEntry) -> bool:
@@ -73,12 +87,21 @@ def _may_copy(node: NodeEntry, shard: ShardEntry, job: JobEntry) -> bool:
     return node.owner not in owners
 
 
-def _remaining_s(attempt: AssignmentEntry, now: float) -> float:
-    """Guess how long an attempt still takes.
+def _wanted_s(shard: ShardEntry, rate: float) -> float:
+    """Return how long a shard must still take for a copy on an idle node to pay."""
+    return max(shard.n_items / rate / _GAIN, _AGE_MIN_S)
 
-    One that is overdue is thought to take as long again as it is late, and one of a node whose
-    speed is unknown as long again as it has taken, so that a stuck one is copied in the end.
+
+def _late_at(
+    attempt: AssignmentEntry, shard: ShardEntry, node: NodeEntry | None, job: JobEntry
+) -> float:
+    """Return when an attempt should be done, by what is known of its node now.
+
+    Afterwards it is thought to take as long again as it is late; and one of a node whose speed is
+    unknown as long again as it has taken, so that a stuck one is copied in the end.
     """
-    if attempt.expected_at is None:
-        return now - attempt.offered_at
-    return abs(attempt.expected_at - now)
+    rate = None if node is None else node.rates.get(job.plan.program)
+    if node is None or rate is None:
+        return attempt.offered_at
+    begun_at = max(attempt.offered_at, node.last_result_at)
+    return begun_at + shard.n_items / rate

@@ -7,7 +7,7 @@ whose last 10 results were confirmed works alone, but for spot checks.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,7 +67,7 @@ def adaptive(secret: bytes) -> Redundancy:
     return Redundancy(_ADAPTIVE_COPIES, adaptive=True, secret=secret)
 
 
-def winner(redundancy: Redundancy, votes: list[Vote], *, checked: bool) -> str | None:
+def winner(redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool) -> str | None:
     """Return the hash that counts, None while there is no quorum; one vote an owner."""
     if redundancy.copies == 1:
         return votes[0].sha if votes else None
@@ -82,7 +82,7 @@ def winner(redundancy: Redundancy, votes: list[Vote], *, checked: bool) -> str |
 
 
 def lacking(
-    redundancy: Redundancy, votes: list[Vote], open_trusted: Iterable[bool], *, checked: bool
+    redundancy: Redundancy, votes: Sequence[Vote], open_trusted: Iterable[bool], *, checked: bool
 ) -> int:
     """Return how many more attempts a shard needs now; `open_trusted` has one entry an attempt."""
     out = list(open_trusted)
@@ -94,5 +94,6 @@ def lacking(
     for vote in votes:
         owners[vote.sha].add(vote.owner)
     best = max((len(each) for each in owners.values()), default=0)
-    wanted = max(redundancy.copies - len(votes), redundancy.quorum - best)
+    n_voters = len({vote.owner for vote in votes})
+    wanted = max(redundancy.copies - n_voters, redundancy.quorum - best)
     return max(0, wanted - len(out))

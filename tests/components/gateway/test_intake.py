@@ -65,7 +65,7 @@ REFUSALS: list[tuple[str, Callable[[Modules], tuple[Any, Any, Any]], int, str, s
      "invalid_spec", "reduce"),
     ("unknown key", lambda m: (m["echo"], b"a\n", {"shardsize": 1}), 422,
      "invalid_spec", "did you mean shard_size?"),
-    ("not available yet", lambda m: (m["echo"], b"a\n", {"redundancy": 3}), 422,
+    ("too redundant", lambda m: (m["echo"], b"a\n", {"redundancy": 9}), 422,
      "invalid_spec", "redundancy"),
     ("split of another abi", lambda m: (m["primes"], b"a\n", {"abi": "range", "split": "lines"}),
      422, "wrong_split", "abi range takes split range, not lines"),

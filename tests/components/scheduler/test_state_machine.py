@@ -252,9 +252,11 @@ def test_after_a_restart_open_assignments_are_sent_again_and_late_results_count(
 
 def test_an_impossible_transition_tells_the_shards_story() -> None:
     shard = ShardEntry("J", 7, 0, 1)
-    shard.move(ShardState.ASSIGNED, "J.7.1 offered to a")
-    shard.move(ShardState.DONE, "J.7.1 finished")
-    with pytest.raises(ImpossibleTransitionError, match=r"shard 7 of J: J.7.1 offered to a; J.7.1"):
+    shard.move(ShardState.ASSIGNED, "offered", "J.7.1", "a")
+    shard.move(ShardState.DONE, "finished", "J.7.1")
+    with pytest.raises(
+        ImpossibleTransitionError, match=r"shard 7 of J: offered J.7.1 a; finished J.7.1"
+    ):
         shard.move(ShardState.ASSIGNED, "again")
 
 

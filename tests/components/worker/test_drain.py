@@ -252,7 +252,7 @@ async def test_a_drain_survives_restarts_and_undrain_ends_it(
     await until(lambda: state_of(gateway, "only"), lambda state: state == "drained")
     job_id = await spin(gateway, modules, shards=2, ms_each=5)
     _, status = await call(gateway, "GET", f"/jobs/{job_id}")
-    assert status["waits"] == "1 nodes take no work: drained by an administrator"
+    assert status["waits"] == "1 node: 1 drained by an administrator"
     status, body = await call(gateway, "POST", f"/nodes/{peer_id(only)}/undrain")
     assert (status, body["state"], body["drain_reason"]) == (200, "up", None)
     assert (await finished(gateway, job_id))["result"] == 10
@@ -296,7 +296,7 @@ async def test_a_drain_holds_at_every_gateway(
     await until(lambda: state_of(second, "node"), lambda state: state == "drained")
     job_id = await spin(second, modules, shards=1, ms_each=5)
     _, status = await call(second, "GET", f"/jobs/{job_id}")
-    assert status["waits"] == "1 nodes take no work: r"
+    assert status["waits"] == "1 node: 1 r"
     await call(second, "POST", f"/nodes/{peer_id(node)}/undrain")
     assert (await finished(second, job_id))["state"] == "completed"
     await until(lambda: state_of(first, "node"), lambda state: state == "up")

@@ -1,0 +1,368 @@
+"""What is given to whom: shares, stragglers, constraints, quarantines, bad strategies."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.scheduler import (
+    Cut,
+    Failed,
+    Finished,
+    JobAdded,
+    JobEnded,
+    JobPlan,
+    JobView,
+    NodeChange,
+    NodeLost,
+    NodeView,
+    Outcome,
+    Redundancy,
+    Rejected,
+    Send,
+    StateMachine,
+    TimePassed,
+    Withdraw,
+    adaptive,
+)
+from swarm_hub.components.sla import expected
+from swarm_hub.models.job import Constraints, JobState
+from swarm_hub.models.node import Telemetry
+
+RULE = expected.create(factor=2.0, initial=15)
+MIB = 1024 * 1024
+
+
+def machine(strategy: Any = None) -> StateMachine:
+    return StateMachine(strategy or adaptive.create(), RULE)
+
+
+def node(name: str, slots: int = 1, telemetry: Telemetry | None = None, **more: Any) -> NodeChange:
+    return NodeChange(name, slots, telemetry or Telemetry(), **more)
+
+
+def job(job_id: str = "J", n_items: int = 100, shard_size: int | None = 1, **more: Any) -> JobPlan:
+    return JobPlan(job_id, "m" * 64, n_items, shard_size, 10**9, **more)
+
+
+def sent(outcome: Outcome) -> list[tuple[str, str]]:
+    return [
+        (each.node_id, each.assignment.id)
+        for each in outcome.instructions
+        if isinstance(each, Send)
+    ]
+
+
+def test_a_node_that_rests_and_is_lost_meanwhile_gets_nothing() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job()), 0.0)
+    scheduler.handle(node("a"), 0.0)
+    _, held = sent(scheduler.plan(0.0))[0]
+    scheduler.handle(Rejected(held, "no space"), 0.1)
+    scheduler.handle(NodeLost("a", "gone"), 0.5)
+    scheduler.handle(node("b"), 0.6)
+    scheduler.plan(0.6)
+    scheduler.handle(TimePassed(), 1.2)
+    assert {name for name, _ in sent(scheduler.plan(1.2))} <= {"b"}
+
+
+def by_job(outcome: Outcome) -> Counter[str]:
+    return Counter(held.partition(".")[0] for _, held in sent(outcome))
+
+
+def ended(outcome: Outcome) -> list[JobEnded]:
+    return [each for each in outcome.transitions if isinstance(each, JobEnded)]
+
+
+def test_a_large_job_leaves_half_of_the_room_to_another_owners_small_one() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job("large", 1000, owner="a")), 0.0)
+    scheduler.handle(JobAdded(job("small", 1000, owner="b")), 0.0)
+    scheduler.handle(node("n", slots=4), 0.0)
+    assert by_job(scheduler.plan(0.0)) == {"large": 4, "small": 4}
+
+
+def test_an_owner_with_many_jobs_gets_no_more_than_one_with_one() -> None:
+    scheduler = machine()
+    for number in range(3):
+        scheduler.handle(JobAdded(job(f"many{number}", owner="a")), 0.0)
+    scheduler.handle(JobAdded(job("one", owner="b")), 0.0)
+    scheduler.handle(node("n", slots=6), 0.0)
+    assert by_job(scheduler.plan(0.0)) == {"many0": 2, "many1": 2, "many2": 2, "one": 6}
+
+
+def test_the_next_free_place_goes_to_the_owner_who_holds_the_fewest() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job("large", 1000, owner="a")), 0.0)
+    scheduler.handle(node("n"), 0.0)
+    assert by_job(scheduler.plan(0.0)) == {"large": 2}
+    scheduler.handle(JobAdded(job("small", 5, owner="b")), 1.0)
+    scheduler.handle(Finished("large.0.1", 10.0), 10.0)
+    scheduler.handle(Finished("large.1.1", 10.0), 10.0)
+    assert by_job(scheduler.plan(10.0)) == {"small": 1}
+
+
+def test_the_more_urgent_job_goes_first_whoever_owns_it() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job("normal", owner="a")), 0.0)
+    scheduler.handle(JobAdded(job("urgent", owner="b", priority=1)), 0.0)
+    scheduler.handle(node("n"), 0.0)
+    assert by_job(scheduler.plan(0.0)) == {"urgent": 2}
+
+
+def test_what_one_owner_can_not_use_the_other_gets() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job("small", 1, owner="a")), 0.0)
+    scheduler.handle(JobAdded(job("large", 1000, owner="b")), 0.0)
+    scheduler.handle(node("n", slots=4), 0.0)
+    assert by_job(scheduler.plan(0.0)) == {"small": 1, "large": 7}
+
+
+def with_a_straggler() -> StateMachine:
+    """One of two equally fast nodes does not end its last shard."""
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=4)), 0.0)
+    for name in ("a", "b"):
+        scheduler.handle(node(name), 0.0)
+    scheduler.plan(0.0)
+    for held in ("J.0.1", "J.1.1"):
+        scheduler.handle(Finished(held, 4.0), 4.0)
+    assert sent(scheduler.plan(4.0)) == []
+    scheduler.handle(Finished("J.2.1", 4.0), 8.0)
+    return scheduler
+
+
+def test_a_node_without_work_copies_a_straggler_once_and_the_first_result_wins() -> None:
+    scheduler = with_a_straggler()
+    now, copies = 8.0, []
+    while not copies and now < 60:
+        assert scheduler.handle(TimePassed(), now).returned == []
+        copies = sent(scheduler.plan(now))
+        next_look = scheduler.next_deadline()
+        assert next_look is not None
+        now = max(now, next_look) if not copies else now
+    assert copies == [("a", "J.3.2")]
+    # It should have been done at 8 s, and a copy takes 4 s: it pays from 8 + 4 / 0.75 s on.
+    assert now == pytest.approx(8 + 4 / 0.75)
+    assert sent(scheduler.plan(now + 1)) == []
+    done = scheduler.handle(Finished("J.3.2", 1.0), now + 1)
+    assert Withdraw("b", "J.3.1") in done.instructions
+    assert ended(done)[0].state is JobState.COMPLETED
+
+
+def test_a_straggler_that_ends_in_its_time_is_not_copied() -> None:
+    scheduler = with_a_straggler()
+    scheduler.handle(TimePassed(), 8.1)
+    assert sent(scheduler.plan(8.1)) == []
+    assert ended(scheduler.handle(Finished("J.3.1", 4.1), 8.2))
+
+
+@pytest.mark.parametrize(
+    ("constraints", "change", "why"),
+    [
+        (Constraints(memory=512 * MIB), node("n", memory_bytes=128 * MIB), "lacks 512.0 MiB"),
+        (
+            Constraints(memory=512 * MIB),
+            node("n", telemetry=Telemetry(available_memory_bytes=MIB)),
+            "lacks 512.0 MiB of memory",
+        ),
+        (
+            Constraints(min_battery=30),
+            node("n", telemetry=Telemetry(has_battery=True, battery_percent=29)),
+            "below 30 % battery",
+        ),
+        (
+            Constraints(charging=True),
+            node("n", telemetry=Telemetry(has_battery=True, charging=False)),
+            "not charging",
+        ),
+        (
+            Constraints(max_temperature=40),
+            node("n", telemetry=Telemetry(temperature_c=41)),
+            "warmer than 40 °C",
+        ),
+        (
+            Constraints(node_labels=(("room", "kitchen"),)),
+            node("n", labels=frozenset({("room", "hall")})),
+            "without the label room: kitchen",
+        ),
+    ],
+)
+def test_a_job_waits_for_a_node_that_fits_and_says_what_the_others_lack(
+    constraints: Constraints, change: NodeChange, why: str
+) -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(constraints=constraints)), 0.0)
+    scheduler.handle(change, 0.0)
+    assert sent(scheduler.plan(0.0)) == []
+    told = scheduler.why_waiting("J", 0.0)
+    assert told is not None
+    assert told.startswith(f"1 node: 1 {why}")
+    fitting = node("fit", labels=frozenset({("room", "kitchen")}))
+    scheduler.handle(fitting, 1.0)
+    assert {name for name, _ in sent(scheduler.plan(1.0))} == {"fit"}
+
+
+def test_what_a_node_does_not_tell_is_no_reason() -> None:
+    wanted = Constraints(MIB, 50, 30, charging=True)
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(constraints=wanted)), 0.0)
+    scheduler.handle(node("silent"), 0.0)
+    scheduler.handle(node("desktop", telemetry=Telemetry(has_battery=False)), 0.0)
+    assert {name for name, _ in sent(scheduler.plan(0.0))} == {"silent", "desktop"}
+
+
+def test_the_reasons_are_counted() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(constraints=Constraints(memory=512 * MIB, min_battery=30))), 0.0)
+    low = Telemetry(has_battery=True, battery_percent=10)
+    for name in ("a", "b"):
+        scheduler.handle(node(name, telemetry=low), 0.0)
+    scheduler.handle(node("c", memory_bytes=MIB), 0.0)
+    told = scheduler.why_waiting("J", 0.0)
+    assert told == "3 nodes: 2 below 30 % battery, 1 lacks 512.0 MiB of memory"
+
+
+def test_a_node_on_which_a_module_fails_that_works_elsewhere_is_kept_from_it_for_a_while() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=1000)), 0.0)
+    for name in ("good", "bad"):
+        scheduler.handle(node(name), 0.0)
+    now, quarantined = 0.0, []
+    while not quarantined and now < 50:
+        outcome = scheduler.plan(now)
+        now += 1.0
+        for name, held in sent(outcome):
+            event = Failed(held, "trap") if name == "bad" else Finished(held, 1.0)
+            quarantined += scheduler.handle(event, now).quarantined
+    assert [name for name, _ in quarantined] == ["bad"]
+    assert {name for name, _ in sent(scheduler.plan(now + 1))} <= {"good"}
+    # Another module is not concerned.
+    other = JobPlan("K", "k" * 64, 10, 1, 10**9, priority=1)
+    scheduler.handle(JobAdded(other), now + 1)
+    assert "bad" in {name for name, _ in sent(scheduler.plan(now + 1))}
+    bad = scheduler.node("bad")
+    assert bad is not None
+    assert bad.quarantined("m" * 64, now + 59) is not None
+    assert bad.quarantined("m" * 64, now + 61) is None
+
+
+def test_a_job_past_its_deadline_fails_and_says_how_far_it_was() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=4, deadline_in_s=60.0)), 0.0)
+    scheduler.handle(node("a"), 0.0)
+    scheduler.plan(0.0)
+    scheduler.handle(Finished("J.0.1", 1.0), 1.0)
+    assert not ended(scheduler.handle(TimePassed(), 59.0))
+    outcome = scheduler.handle(TimePassed(), 60.0)
+    (end,) = ended(outcome)
+    assert end.state is JobState.FAILED
+    assert end.failures == ("its deadline passed with 1 of 4 items done",)
+    assert any(isinstance(each, Withdraw) for each in outcome.instructions)
+
+
+class Broken:
+    """Answers with whatever it is given."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def cut(self, _job: JobView, _nodes: Sequence[NodeView]) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ZeroDivisionError("division by zero"),
+        None,
+        [Cut("nobody", 1)],
+        [Cut("a", 0)],
+        [Cut("a", 1.5)],  # type: ignore[arg-type]
+        ["a"],
+    ],
+)
+def test_a_strategy_that_fails_is_told_of_once_and_the_default_takes_over(answer: Any) -> None:
+    scheduler = machine(Broken(answer))
+    scheduler.handle(JobAdded(job()), 0.0)
+    scheduler.handle(node("a"), 0.0)
+    outcome = scheduler.plan(0.0)
+    assert outcome.strategy_fault is not None
+    assert len(sent(outcome)) == 2
+    scheduler.handle(Finished("J.0.1", 1.0), 1.0)
+    assert scheduler.plan(1.0).strategy_fault is None
+
+
+def test_a_strategy_that_wants_to_wait_may() -> None:
+    scheduler = machine(Broken([]))
+    scheduler.handle(JobAdded(job()), 0.0)
+    scheduler.handle(node("a"), 0.0)
+    outcome = scheduler.plan(0.0)
+    assert (outcome.strategy_fault, sent(outcome)) == (None, [])
+
+
+def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=100_000, shard_size=None)), 0.0)
+    for name in ("slow", "fast"):
+        scheduler.handle(node(name), 0.0)
+    sizes: dict[str, list[int]] = {"slow": [], "fast": []}
+    rates = {"slow": 100, "fast": 400}
+    now = 0.0
+    waiting: list[tuple[float, str, str]] = []
+    free_at = {"slow": 0.0, "fast": 0.0}
+    while True:
+        for each in scheduler.plan(now).instructions:
+            if isinstance(each, Send):
+                sizes[each.node_id].append(each.n_items)
+                wall_s = each.n_items / rates[each.node_id]
+                free_at[each.node_id] = max(now, free_at[each.node_id]) + wall_s
+                waiting.append((free_at[each.node_id], each.node_id, each.assignment.id))
+        if not waiting:
+            break
+        waiting.sort()
+        now, name, held = waiting.pop(0)
+        scheduler.handle(Finished(held, sizes[name][0] / rates[name]), now)
+    assert sum(sizes["slow"]) + sum(sizes["fast"]) >= 100_000
+    # The least time is 200 s; no node idles long while the other works.
+    assert now < 1.1 * 200
+    assert max(sizes["fast"]) > 2 * max(sizes["slow"])
+    assert sizes["fast"][-1] < max(sizes["fast"]) / 4
+
+
+def test_with_redundancy_each_owner_has_one_vote() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=1, redundancy=Redundancy(2))), 0.0)
+    scheduler.handle(node("a", owner="one"), 0.0)
+    scheduler.handle(node("b", owner="one"), 0.0)
+    assert len(sent(scheduler.plan(0.0))) == 1
+    assert scheduler.handle(Finished("J.0.1", 1.0, "right"), 1.0).awaiting is not None
+    assert sent(scheduler.plan(1.0)) == []
+    scheduler.handle(node("c", owner="two"), 2.0)
+    assert sent(scheduler.plan(2.0)) == [("c", "J.0.2")]
+    done = scheduler.handle(Finished("J.0.2", 1.0, "right"), 3.0)
+    assert done.counted is not None
+    assert sorted(done.judged) == [("a", True), ("c", True)]
+
+
+def test_a_minority_is_scored_and_failures_never_agree() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(n_items=1, redundancy=Redundancy(3))), 0.0)
+    for name in "abcdef":
+        scheduler.handle(node(name), 0.0)
+    given = dict(sent(scheduler.plan(0.0)))
+    assert len(given) == 3
+    first, second, third = given
+    scheduler.handle(Failed(given[first], "ERROR"), 1.0)
+    scheduler.handle(Finished(given[second], 1.0, "wrong"), 1.0)
+    assert scheduler.handle(Finished(given[third], 1.0, "right"), 1.0).counted is None
+    again = dict(sent(scheduler.plan(2.0)))
+    assert len(again) == 1
+    (fourth,) = again
+    assert fourth not in (second, third)
+    done = scheduler.handle(Finished(again[fourth], 1.0, "right"), 3.0)
+    assert done.counted is not None
+    assert sorted(done.judged) == sorted([(second, False), (third, True), (fourth, True)])
