@@ -1,0 +1,140 @@
+"""A gateway without network and store: the hub's own state machine, and what its calls cost.
+
+Each kind of event goes into the machine in one place here, as the dispatcher does it.
+"""
+
+import time
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Final
+
+from swarm_hub.components.scheduler import (
+    JobEnded,
+    JobPlan,
+    NodeChange,
+    Outcome,
+    Send,
+    StateMachine,
+    Strategy,
+    Withdraw,
+)
+from swarm_hub.components.sla import expected
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import Shard
+
+JOB_ID: Final = "01KAWG00000000000000000000"
+_ITEMS_MAX: Final = 10**9
+_SHARED: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, Enum)
+
+
+class JobFailedError(Exception):
+    """The job failed or was cancelled, which nothing in a simulation should lead to."""
+
+
+class SimulatedGateway:
+    """Runs one job; what follows from events gathers until `turn`, as in the dispatcher."""
+
+    def __init__(self, strategy: Strategy, n_items: int) -> None:
+        # The default rule with its default values.
+        self._machine = StateMachine(strategy, expected.create(factor=2.0, initial=15.0))
+        self._instructions: list[Send | Withdraw] = []
+        self.decision_s = 0.0
+        self.ended = False
+        plan = JobPlan(JOB_ID, "m" * 64, n_items, None, _ITEMS_MAX, 0)
+        begun = time.thread_time()
+        outcome = self._machine.add_job(plan, 0.0)
+        self._took(outcome, begun)
+
+    def node_changed(self, change: NodeChange, now: float) -> None:
+        """Take a new or changed node."""
+        begun = time.thread_time()
+        again = self._machine.node_changed(change, now)
+        self._took(Outcome(instructions=list(again)), begun)
+
+    def node_lost(self, node_id: str, _now: float) -> None:
+        """Give the work of a lost node to others."""
+        begun = time.thread_time()
+        outcome = self._machine.node_lost(node_id, "the node was lost")
+        self._took(outcome, begun)
+
+    def accepted(self, held: str, _now: float) -> None:
+        """Note that a node has an assignment."""
+        begun = time.thread_time()
+        outcome = self._machine.accepted(held)
+        self._took(outcome, begun)
+
+    def rejected(self, held: str, reason: str, now: float) -> None:
+        """Give a shard that a node does not take to another."""
+        begun = time.thread_time()
+        outcome = self._machine.rejected(held, reason, now)
+        self._took(outcome, begun)
+
+    def finished(self, held: str, wall_s: float, _result_sha: str, _now: float) -> list[Shard]:
+        """Take a result; returns the shards that are done by it."""
+        begun = time.thread_time()
+        outcome = self._machine.finished(held, wall_s)
+        self._took(outcome, begun)
+        return [] if outcome.counted is None else [outcome.counted]
+
+    def turn(self, now: float) -> tuple[list[Send | Withdraw], float | None]:
+        """Give out work; returns what to send, and when the next turn is due at the latest."""
+        begun = time.thread_time()
+        outcome = self._machine.expire(now)
+        outcome.add(self._machine.plan(now))
+        due = self._machine.next_deadline()
+        self._took(outcome, begun)
+        instructions, self._instructions = self._instructions, []
+        return instructions, due
+
+    def state_bytes(self) -> int:
+        """Return the memory of the machine and all that it holds, shared constants aside."""
+        return _deep_bytes(self._machine)
+
+    def story(self) -> str:
+        """Say how far the job is and why it waits, for the error about one that never ends."""
+        job = self._machine.job(JOB_ID)
+        if job is None:
+            return "the machine does not know the job"
+        lines = [
+            f"{job.n_done_items} of {job.plan.n_items} items are done, {job.pool_items} uncut",
+            f"it waits because: {self._machine.why_waiting(JOB_ID)}",
+        ]
+        for shard in list(job.shards.values())[:5]:
+            held = ", ".join(f"{a.id} {a.state} lost={a.lost}" for a in shard.live.values())
+            lines.append(f"{shard.state}, live: {held or 'none'}; {shard.told()[-600:]}")
+        return "\n  ".join(lines)
+
+    def _took(self, outcome: Outcome, begun: float) -> None:
+        self.decision_s += time.thread_time() - begun
+        self._instructions += outcome.instructions
+        for each in outcome.transitions:
+            if isinstance(each, JobEnded):
+                self.ended = True
+                if each.state is not JobState.COMPLETED:
+                    raise JobFailedError(f"{each.state}: {'; '.join(each.failures)}")
+
+
+def _deep_bytes(root: object) -> int:
+    """Add up `sys.getsizeof` over everything that is reached from an object."""
+    from sys import getsizeof
+
+    seen: set[int] = set()
+    waiting = [root]
+    total = 0
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, _SHARED):
+            continue
+        seen.add(id(each))
+        total += getsizeof(each)
+        if isinstance(each, dict):
+            waiting += each.keys()
+            waiting += each.values()
+        elif isinstance(each, list | tuple | set | frozenset):
+            waiting += each
+        elif is_dataclass(each):
+            waiting += [getattr(each, field.name) for field in fields(each)]
+        elif hasattr(each, "__dict__"):
+            waiting.append(vars(each))
+    return total
