@@ -3,6 +3,7 @@
 Each kind of event goes into the machine in one place here, as the dispatcher does it.
 """
 
+import sys
 import time
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -117,8 +118,6 @@ class SimulatedGateway:
 
 def _deep_bytes(root: object) -> int:
     """Add up `sys.getsizeof` over everything that is reached from an object."""
-    from sys import getsizeof
-
     seen: set[int] = set()
     waiting = [root]
     total = 0
@@ -127,7 +126,7 @@ def _deep_bytes(root: object) -> int:
         if id(each) in seen or isinstance(each, _SHARED):
             continue
         seen.add(id(each))
-        total += getsizeof(each)
+        total += sys.getsizeof(each)
         if isinstance(each, dict):
             waiting += each.keys()
             waiting += each.values()

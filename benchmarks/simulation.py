@@ -40,6 +40,7 @@ class HungJobError(Exception):
 class Run:
     """What came of a job; `repeated_items` were run twice, `lost_items` went with their node."""
 
+    ended: bool
     makespan_s: float
     least_s: float
     n_items: int
@@ -48,9 +49,12 @@ class Run:
     repeated_items: float
     lost_items: float
     n_assignments: int
+    n_results: int
     n_messages: int
     decision_s: float = field(compare=False)
-    state_bytes: int | None = field(compare=False)
+    # The part of it until the first result came.
+    first_fill_s: float = field(compare=False)
+    state_bytes: tuple[int, ...] = field(compare=False)
 
     @property
     def ratio(self) -> float:
@@ -69,23 +73,34 @@ class Run:
 
     @property
     def decision_us(self) -> float:
-        """CPU time of the state machine for each assignment it gave out."""
-        return 1e6 * self.decision_s / self.n_assignments
+        """CPU time of the state machine for each result and what it gave out upon it.
+
+        The first fill of all nodes is left out: it is one turn, and cheap for each assignment.
+        """
+        return 1e6 * (self.decision_s - self.first_fill_s) / self.n_results
 
 
 def simulate(
-    scenario: Scenario, strategy: Strategy, seed: int, *, weigh_state: bool = False
+    scenario: Scenario,
+    strategy: Strategy,
+    seed: int,
+    *,
+    weigh_state: bool = False,
+    decision_max_s: float = math.inf,
 ) -> Run:
     """Run one job to its end; raises HungJobError when it has none.
 
-    With `weigh_state` the memory of the state machine is measured when half the items are done.
+    It is given up when its decisions took more CPU time than `decision_max_s`. With `weigh_state`
+    the memory of the state machine is measured at the first result and when half the items are
+    done.
     """
-    return _Simulation(scenario, strategy, seed, weigh_state=weigh_state).run()
+    simulation = _Simulation(scenario, strategy, seed, weigh_state=weigh_state)
+    return simulation.run(decision_max_s)
 
 
 @dataclass(slots=True)
 class _Node:
-    """A node at this moment; `life` counts how often it left, so that old messages are lost."""
+    """A node at this moment; `life` counts its goings and comings: messages don't outlive them."""
 
     fixed: SimulatedNode
     present: bool = True
@@ -120,16 +135,19 @@ class _Simulation:
         self._repeated_items = 0.0
         self._lost_items = 0.0
         self._n_assignments = 0
+        self._n_results = 0
         self._n_messages = 0
-        self._weigh_state = weigh_state
-        self._state_bytes: int | None = None
+        self._first_fill_s = 0.0
+        # From how many counted items on the state is weighed.
+        self._weigh_at = [0, scenario.n_items // 2] if weigh_state else []
+        self._state_bytes: tuple[int, ...] = ()
 
-    def run(self) -> Run:
+    def run(self, decision_max_s: float) -> Run:
         least = least_s(self._fleet, self._scenario.n_items)
         self._begin()
         until_s = _RATIO_MAX * least
         events_max = _EVENTS_MAX + _EVENTS_A_NODE_MAX * len(self._nodes)
-        while not self._gateway.ended:
+        while not self._gateway.ended and self._gateway.decision_s < decision_max_s:
             if not self._events:
                 raise self._hung("nothing is left to happen")
             at, _, happens, arguments = heapq.heappop(self._events)
@@ -139,13 +157,14 @@ class _Simulation:
             if self._n_events > events_max:
                 raise self._hung(f"there were {self._n_events} events")
             happens(*arguments)
-        for node in self._nodes.values():
-            self._repeated_items += self._done_of(node)
-        self._check_spans()
+        if self._gateway.ended:
+            self._repeated_items += math.fsum(map(self._done_of, self._nodes.values()))
+            self._check_spans()
         return Run(
-            self._now, least, self._scenario.n_items, self._counted_items, self._wrong_items,
-            self._repeated_items, self._lost_items, self._n_assignments, self._n_messages,
-            self._gateway.decision_s, self._state_bytes,
+            self._gateway.ended, self._now, least, self._scenario.n_items, self._counted_items,
+            self._wrong_items, self._repeated_items, self._lost_items, self._n_assignments,
+            self._n_results, self._n_messages, self._gateway.decision_s, self._first_fill_s,
+            self._state_bytes,
         )  # fmt: skip
 
     def _begin(self) -> None:
@@ -197,6 +216,9 @@ class _Simulation:
         self._turn_within(0.0)
 
     def _hears_result(self, sent: Send, wall_s: float, truth: bool) -> None:
+        if self._n_results == 0:
+            self._first_fill_s = self._gateway.decision_s
+        self._n_results += 1
         sha = f"{'true' if truth else 'false'} {sent.first_item} {sent.n_items}"
         counted = self._gateway.finished(sent.assignment.id, wall_s, sha, self._now)
         if not counted:
@@ -205,9 +227,9 @@ class _Simulation:
             self._spans.append((shard.first_item, shard.n_items))
             self._counted_items += shard.n_items
             self._wrong_items += 0 if truth else shard.n_items
-        if self._weigh_state and 2 * self._counted_items > self._scenario.n_items:
-            self._weigh_state = False
-            self._state_bytes = self._gateway.state_bytes()
+        if self._weigh_at and self._counted_items >= self._weigh_at[0]:
+            del self._weigh_at[0]
+            self._state_bytes += (self._gateway.state_bytes(),)
         self._turn_within(0.0)
 
     def _notices_loss(self, node: _Node, life: int) -> None:
@@ -279,6 +301,7 @@ class _Simulation:
     def _returns(self, node: _Node) -> None:
         # A new connection closes the old one that the gateway may still believe in.
         self._notices_loss(node, node.life)
+        node.life += 1
         node.present = node.known = True
         self._run_next(node)
         self._tell(node, self._hears_change, node, _REFUSAL if self._is_refusing(node) else None)
