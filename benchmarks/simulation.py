@@ -52,7 +52,7 @@ class Run:
     n_results: int
     n_messages: int
     decision_s: float = field(compare=False)
-    # The part of it until the first result came.
+    # The part of it until the first turn had given out work.
     first_fill_s: float = field(compare=False)
     state_bytes: tuple[int, ...] = field(compare=False)
 
@@ -77,7 +77,7 @@ class Run:
 
         The first fill of all nodes is left out: it is one turn, and cheap for each assignment.
         """
-        return 1e6 * (self.decision_s - self.first_fill_s) / self.n_results
+        return 1e6 * (self.decision_s - self.first_fill_s) / max(self.n_results, 1)
 
 
 def simulate(
@@ -195,6 +195,8 @@ class _Simulation:
             return
         self._turn_at = math.inf
         instructions, due = self._gateway.turn(self._now)
+        if self._n_assignments == 0:
+            self._first_fill_s = self._gateway.decision_s
         self._committed_at = self._now + _COMMIT_S
         for each in instructions:
             node = self._nodes[each.node_id]
@@ -216,8 +218,6 @@ class _Simulation:
         self._turn_within(0.0)
 
     def _hears_result(self, sent: Send, wall_s: float, truth: bool) -> None:
-        if self._n_results == 0:
-            self._first_fill_s = self._gateway.decision_s
         self._n_results += 1
         sha = f"{'true' if truth else 'false'} {sent.first_item} {sent.n_items}"
         counted = self._gateway.finished(sent.assignment.id, wall_s, sha, self._now)
