@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Final
 
 from swarm_hub.components.scheduler import (
@@ -26,7 +26,7 @@ from swarm_hub.models.shard import Shard
 
 JOB_ID: Final = "01KAWG00000000000000000000"
 _ITEMS_MAX: Final = 10**9
-_SHARED: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, Enum)
+_SHARED: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, Enum)
 
 
 class JobFailedError(Exception):
@@ -71,12 +71,12 @@ class SimulatedGateway:
         outcome = self._machine.rejected(held, reason, now)
         self._took(outcome, begun)
 
-    def finished(self, held: str, wall_s: float, _result_sha: str, _now: float) -> list[Shard]:
-        """Take a result; returns the shards that are done by it."""
+    def finished(self, held: str, wall_s: float, _result_sha: str, _now: float) -> Shard | None:
+        """Take a result; returns the shard if it is done by it."""
         begun = time.thread_time()
         outcome = self._machine.finished(held, wall_s)
         self._took(outcome, begun)
-        return [] if outcome.counted is None else [outcome.counted]
+        return outcome.counted
 
     def turn(self, now: float) -> tuple[list[Send | Withdraw], float | None]:
         """Give out work; returns what to send, and when the next turn is due at the latest."""
@@ -92,7 +92,7 @@ class SimulatedGateway:
         """Return the memory of the machine and all that it holds, shared constants aside."""
         return _deep_bytes(self._machine)
 
-    def story(self) -> str:
+    def story(self, _now: float) -> str:
         """Say how far the job is and why it waits, for the error about one that never ends."""
         job = self._machine.job(JOB_ID)
         if job is None:

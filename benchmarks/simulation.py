@@ -220,10 +220,10 @@ class _Simulation:
     def _hears_result(self, sent: Send, wall_s: float, truth: bool) -> None:
         self._n_results += 1
         sha = f"{'true' if truth else 'false'} {sent.first_item} {sent.n_items}"
-        counted = self._gateway.finished(sent.assignment.id, wall_s, sha, self._now)
-        if not counted:
+        shard = self._gateway.finished(sent.assignment.id, wall_s, sha, self._now)
+        if shard is None:
             self._repeated_items += sent.n_items
-        for shard in counted:
+        else:
             self._spans.append((shard.first_item, shard.n_items))
             self._counted_items += shard.n_items
             self._wrong_items += 0 if truth else shard.n_items
@@ -338,7 +338,7 @@ class _Simulation:
 
     def _hung(self, why: str) -> HungJobError:
         return HungJobError(
-            f"The job has not ended after {self._now:.1f} s: {why}\n  {self._gateway.story()}"
+            f"The job has not ended after {self._now:.1f} s: {why}\n  {self._gateway.story(self._now)}"
         )
 
     def _check_spans(self) -> None:
