@@ -22,21 +22,20 @@ text { font: 13px system-ui, sans-serif; fill: #333 }
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What one series has in one group."""
+    """What one series has in one group; without values it is named as one that has none."""
 
     group: str
     series: str
-    mean: float
-    low: float
-    high: float
+    values: tuple[float, ...]
 
 
 def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) -> str:
     """Draw the means as marks and the lows and highs as lines."""
     groups = list(dict.fromkeys(each.group for each in spreads))
     series = list(dict.fromkeys(each.series for each in spreads))
-    top = next(value for value in _GRID if value >= max(each.high for each in spreads))
-    bottom = min(1.0, *(each.low for each in spreads))
+    everything = [value for each in spreads for value in each.values]
+    top = next(value for value in _GRID if value >= max(everything))
+    bottom = min(1.0, *everything)
 
     def y(value: float) -> float:
         part = math.log(value / bottom) / math.log(top / bottom)
@@ -63,11 +62,15 @@ def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) 
         for each in (each for each in spreads if each.group == group):
             place = series.index(each.series)
             x = round(middle + (place - (len(series) - 1) / 2) * group_width / (len(series) + 1), 1)
-            colour = _COLOURS[place]
+            if not each.values:
+                lines.append(_mark(place, x, y(bottom) - 8) + _text(x, y(bottom) - 18, "no end"))
+                continue
+            mean = sum(each.values) / len(each.values)
+            line = f"M{x} {y(min(each.values))}V{y(max(each.values))}"
             lines.append(
-                f'<path d="M{x} {y(each.low)}V{y(each.high)}" stroke="{colour}" stroke-width="2"/>'
-                + _mark(place, x, y(each.mean))
-                + _text(x + 8, y(each.mean) + 4, f"{each.mean:.2f}", anchor="start")
+                f'<path d="{line}" stroke="{_COLOURS[place]}" stroke-width="2"/>'
+                + _mark(place, x, y(mean))
+                + _text(x + 8, y(mean) + 4, f"{mean:.2f}", anchor="start")
             )
     lines += [
         _text((_LEFT + _WIDTH - _RIGHT) / 2, height - 14, x_label),

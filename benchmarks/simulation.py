@@ -337,9 +337,8 @@ class _Simulation:
         self._at(self._now + node.fixed.latency_s, hears, *arguments)
 
     def _hung(self, why: str) -> HungJobError:
-        return HungJobError(
-            f"The job has not ended after {self._now:.1f} s: {why}\n  {self._gateway.story(self._now)}"
-        )
+        story = self._gateway.story(self._now)
+        return HungJobError(f"The job has not ended after {self._now:.1f} s: {why}\n  {story}")
 
     def _check_spans(self) -> None:
         """Check that the shards that counted are all items, each once."""

@@ -101,6 +101,8 @@ def test_the_share_that_leaves_is_met() -> None:
 
 
 def test_the_plot_names_every_group_and_series() -> None:
-    text = plot.log_plot("t", "x", "y", [plot.Spread("g<1>", "s", 2.0, 1.0, 3.0)])
+    spreads = [plot.Spread("g<1>", "s", (1.0, 3.0)), plot.Spread("g<1>", "none", ())]
+    text = plot.log_plot("t", "x", "y", spreads)
     assert "g&lt;1&gt;" in text
     assert ">2.00<" in text
+    assert ">no end<" in text
