@@ -1,6 +1,7 @@
 """The simulator of fleets: the same seed gives the same job, and nobody beats the bound."""
 
 import math
+from typing import Any
 
 import plot
 import pytest
@@ -19,7 +20,7 @@ def run(strategy: Strategy, n_nodes: int = 8, seed: int = 1, **rough: float) -> 
     return simulate(Scenario(n_nodes, rough.pop("churn", 0.2), 60.0, 200, **rough), strategy, seed)
 
 
-def node(items_a_s: float, **times: float) -> SimulatedNode:
+def node(items_a_s: float, **times: Any) -> SimulatedNode:
     return SimulatedNode(f"n{items_a_s}", items_a_s, 0.0, 0.0, Telemetry(), **times)
 
 
