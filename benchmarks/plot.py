@@ -10,6 +10,9 @@ _WIDTH: Final = 760
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 64, 64
 _PLOT_HEIGHT: Final = 300
 _GRID: Final = (1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200)
+# Lines that are nearer to each other would have overlapping numbers.
+_GRID_GAP: Final = 15
+_NONE: Final = "given up"
 # Readable on white and on black, and apart for the colour-blind; shapes differ as well.
 _COLOURS: Final = ("#2b83d6", "#d9730d", "#8a63d2", "#3a9a5b")
 _STYLE: Final = """
@@ -41,6 +44,10 @@ def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) 
         part = math.log(value / bottom) / math.log(top / bottom)
         return round(_TOP + _PLOT_HEIGHT * (1 - part), 1)
 
+    grid: list[float] = []
+    for value in _GRID:
+        if bottom <= value <= top and (not grid or y(grid[-1]) - y(value) >= _GRID_GAP):
+            grid.append(value)
     group_width = (_WIDTH - _LEFT - _RIGHT) / len(groups)
     height = _TOP + _PLOT_HEIGHT + _BOTTOM
     lines = [
@@ -53,8 +60,7 @@ def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) 
     lines += [
         f'<path class="grid" d="M{_LEFT} {y(value)}H{_WIDTH - _RIGHT}"/>'
         + _text(_LEFT - 8, y(value) + 4, f"{value:g}", anchor="end")
-        for value in _GRID
-        if bottom <= value <= top
+        for value in grid
     ]
     for number, group in enumerate(groups):
         middle = _LEFT + group_width * (number + 0.5)
@@ -63,7 +69,9 @@ def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) 
             place = series.index(each.series)
             x = round(middle + (place - (len(series) - 1) / 2) * group_width / (len(series) + 1), 1)
             if not each.values:
-                lines.append(_mark(place, x, y(bottom) - 8) + _text(x, y(bottom) - 18, "no end"))
+                lines.append(
+                    _mark(place, x, y(bottom) - 8) + _upright(x + 4, y(bottom) - 46, _NONE)
+                )
                 continue
             mean = sum(each.values) / len(each.values)
             line = f"M{x} {y(min(each.values))}V{y(max(each.values))}"
@@ -74,9 +82,7 @@ def log_plot(title: str, x_label: str, y_label: str, spreads: Sequence[Spread]) 
             )
     lines += [
         _text((_LEFT + _WIDTH - _RIGHT) / 2, height - 14, x_label),
-        f'<g transform="translate(16 {_TOP + _PLOT_HEIGHT / 2}) rotate(-90)">'
-        + _text(0, 0, y_label)
-        + "</g>",
+        _upright(16, _TOP + _PLOT_HEIGHT / 2, y_label),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -97,6 +103,10 @@ def _mark(place: int, x: float, y: float) -> str:
     if place == 1:
         return f'<rect x="{x - 4.5}" y="{y - 4.5}" width="9" height="9" fill="{colour}"/>'
     return f'<path d="M{x - 6} {y + 5}h12l-6 -11z" fill="{colour}"/>'
+
+
+def _upright(x: float, y: float, text: str) -> str:
+    return f'<g transform="translate({x:g} {y:g}) rotate(-90)">{_text(0, 0, text)}</g>'
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "middle", of: str = "label") -> str:

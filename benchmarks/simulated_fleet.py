@@ -102,11 +102,13 @@ def draw(scenario: Scenario, seed: int) -> tuple[SimulatedNode, ...]:
 
 
 def least_s(nodes: tuple[SimulatedNode, ...], n_items: int) -> float:
-    """Return the fluid lower bound: no schedule is faster, whoever made it knew everything.
+    """Return the fluid lower bound: no schedule is faster, even by one who knew all beforehand.
 
     The job is taken as a fluid without shards, messages or noise; each node that is there and
     takes work gives its whole speed until the moment at which it leaves or refuses, and again
-    from the moment at which it is back. Work that a leaving node had begun counts as done.
+    from the moment at which it is back. Work that a leaving node had begun counts as done, that
+    of a phone after it began to refuse does not. Run times vary around their mean, so a job of a
+    few shards may be luckier than this; one of many is not.
     """
     changes = sorted(itertools.chain.from_iterable(_changes(node) for node in nodes))
     rate = left = 0.0

@@ -106,4 +106,4 @@ def test_the_plot_names_every_group_and_series() -> None:
     text = plot.log_plot("t", "x", "y", spreads)
     assert "g&lt;1&gt;" in text
     assert ">2.00<" in text
-    assert ">no end<" in text
+    assert ">given up<" in text
