@@ -14,6 +14,7 @@ from swarm_hub.const import CONFIG_FILE
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError, SetupError
 from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.helpers.platforms import PlatformSchema
 from swarm_hub.loader import ComponentIndex, Manifest
 
 _LOGGER = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ def _planned(manifest: Manifest, configuration: Configuration) -> Planned:
     component = manifest.import_component()
     try:
         schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
+        if isinstance(schema, PlatformSchema):
+            schema = schema.looking_in(configuration.directory)
         async_setup = cast(Callable[[Hub, Any], Awaitable[bool]], component.async_setup)
     except AttributeError as error:
         raise SetupError(f"{manifest.domain}: {error}") from error

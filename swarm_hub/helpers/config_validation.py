@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 
+from swarm_hub.models.node import LABELS_MAX
 from swarm_hub.util.units import parse_duration, parse_size
 
 _T = TypeVar("_T")
@@ -130,6 +131,18 @@ def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
         return tuple(schema(value))
 
     return validate
+
+
+def labels(value: Any) -> dict[str, str]:
+    """Accept at most 32 names, each with a text."""
+    if not isinstance(value, dict) or len(value) > LABELS_MAX:
+        raise vol.Invalid(f"expected at most {LABELS_MAX} names, each with a text")
+    for name, text in value.items():
+        if not (isinstance(name, str) and isinstance(text, str) and len(name) + len(text) <= 128):
+            raise vol.Invalid(
+                f"expected texts of at most 128 characters, got {name!r}: {text!r}", path=[name]
+            )
+    return {str(name): str(text) for name, text in value.items()}
 
 
 def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> str:

@@ -1,21 +1,31 @@
 """Platforms: exchangeable strategies inside a component, chosen by `platform:`.
 
-A platform is a module `components/<domain>/<platform>.py` with a `PLATFORM_SCHEMA` (its keys)
-and `create(**keys)`.
+A platform is a module with a `PLATFORM_SCHEMA` (its keys) and `create(**keys)`: a built-in one is
+`components/<domain>/<platform>.py`, one of the owner `custom_components/<platform>/<domain>.py`.
 """
 
+import dataclasses
+import functools
 import importlib
+import importlib.util
 import pkgutil
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import voluptuous as vol
 
+from swarm_hub.const import CUSTOM_COMPONENTS_DIR
+from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 
 _T = TypeVar("_T")
+
+_ATTRIBUTES: Final = ("PLATFORM_SCHEMA", "create")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,46 +36,127 @@ class Platform(Generic[_T]):
     create: Callable[[], _T]
 
 
-def platform_schema(domain: str, default: str) -> Callable[[Any], Platform[Any]]:
-    """Return the CONFIG_SCHEMA of a component that is nothing but its platform."""
-    package = f"swarm_hub.components.{domain}"
+@dataclass(frozen=True, slots=True)
+class PlatformSchema:
+    """The CONFIG_SCHEMA of a component that is nothing but its platform."""
 
-    def validate(value: Any) -> Platform[Any]:
+    domain: str
+    default: str
+    config_dir: Path | None = None
+
+    def looking_in(self, config_dir: Path) -> Self:
+        """Return the schema that also knows the platforms of this configuration directory."""
+        return dataclasses.replace(self, config_dir=config_dir)
+
+    def __call__(self, value: Any) -> Platform[Any]:
+        """Validate the section; code of the owner is only run once its platform is chosen."""
         keys = {} if value is None else value
         if not isinstance(keys, dict):
             raise vol.Invalid("expected a dictionary")
-        name = keys.get("platform", default)
-        module = _platform(package, name)
-        if module is None:
-            known = _platforms(package)
-            hint = cv.did_you_mean(str(name), known)
-            raise vol.Invalid(
-                f"expected one of {', '.join(known)}, got {name!r}{hint}", path=["platform"]
-            )
+        name = keys.get("platform", self.default)
+        module = self._platform(name)
         check: Callable[[Any], dict[str, Any]] = cv.section(
             {**module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
         )
         options = check({key: given for key, given in keys.items() if key != "platform"})
-        return Platform(name, lambda: module.create(**options))
+        return Platform(name, functools.partial(_created, module, options))
 
-    return validate
+    def _platform(self, name: object) -> ModuleType:
+        module = _built_in(self._package, name)
+        if module is not None:
+            return module
+        custom = self._custom()
+        if isinstance(name, str) and name in custom:
+            try:
+                return _imported(custom[name], f"{CUSTOM_COMPONENTS_DIR}.{name}.{self.domain}")
+            except ImportError as error:
+                raise vol.Invalid(str(error), path=["platform"]) from error
+        known = (*_all_built_in(self._package), *custom)
+        hint = cv.did_you_mean(str(name), known)
+        raise vol.Invalid(
+            f"expected one of {', '.join(known)}, got {name!r}{hint}", path=["platform"]
+        )
+
+    def _custom(self) -> dict[str, Path]:
+        """Return the files of the owner's platforms by name."""
+        if self.config_dir is None:
+            return {}
+        files = (self.config_dir / CUSTOM_COMPONENTS_DIR).glob(f"*/{self.domain}.py")
+        return {path.parent.name: path for path in sorted(files)}
+
+    @property
+    def _package(self) -> str:
+        return f"swarm_hub.components.{self.domain}"
 
 
-def _platform(package: str, name: object) -> ModuleType | None:
+def platform_schema(domain: str, default: str) -> PlatformSchema:
+    """Return the CONFIG_SCHEMA of a component that is nothing but its platform."""
+    return PlatformSchema(domain, default)
+
+
+def _built_in(package: str, name: object) -> ModuleType | None:
     if not isinstance(name, str) or not name.isidentifier():
         return None
     try:
         module = importlib.import_module(f"{package}.{name}")
     except ModuleNotFoundError:
         return None
-    is_platform = hasattr(module, "PLATFORM_SCHEMA") and hasattr(module, "create")
-    return module if is_platform else None
+    return None if _missing(module) else module
 
 
-def _platforms(package: str) -> tuple[str, ...]:
-    names = (entry.name for entry in pkgutil.iter_modules(_folders(package)))
-    return tuple(sorted(name for name in names if _platform(package, name) is not None))
+def _all_built_in(package: str) -> tuple[str, ...]:
+    folders = list(importlib.import_module(package).__path__)
+    names = (entry.name for entry in pkgutil.iter_modules(folders))
+    return tuple(sorted(name for name in names if _built_in(package, name) is not None))
 
 
-def _folders(package: str) -> list[str]:
-    return list(importlib.import_module(package).__path__)
+def _imported(path: Path, name: str) -> ModuleType:
+    """Import an owner's platform; raises ImportError that says where in the file the fault is."""
+    shown = _shown(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{shown}: is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look for the module they are in by its name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ImportError(_told(path, error)) from error
+    if missing := _missing(module):
+        raise ImportError(f"{shown}: has no {' and no '.join(missing)}")
+    if not isinstance(module.PLATFORM_SCHEMA, dict):
+        raise ImportError(f"{shown}: PLATFORM_SCHEMA must be a dictionary of keys and validators")
+    return module
+
+
+def _created(module: ModuleType, options: dict[str, Any]) -> Any:
+    """Return what a platform makes; raises SetupError that says where in its file the fault is."""
+    try:
+        return module.create(**options)
+    except Exception as error:
+        raise SetupError(_told(Path(str(module.__file__)), error)) from error
+
+
+def _told(path: Path, error: BaseException) -> str:
+    line = _line_in(path, error)
+    place = _shown(path) if line is None else f"{_shown(path)}:{line}"
+    said = error.msg if isinstance(error, SyntaxError) else error
+    return f"{place}: {type(error).__name__}: {said}"
+
+
+def _shown(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _line_in(path: Path, error: BaseException) -> int | None:
+    """Return the line of this file from which an error came."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((each.lineno for each in reversed(frames) if each.filename == str(path)), None)
+
+
+def _missing(module: ModuleType) -> list[str]:
+    return [name for name in _ATTRIBUTES if not hasattr(module, name)]

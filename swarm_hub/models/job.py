@@ -52,6 +52,26 @@ class JobLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraints:
+    """Which nodes may run a job: `memory` in bytes, `max_temperature` in °C, battery in percent.
+
+    `charging` keeps it from devices that run on their battery.
+    """
+
+    memory: int | None = None
+    min_battery: float | None = None
+    max_temperature: float | None = None
+    charging: bool = False
+    node_labels: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Self:
+        """Rebuild constraints from the plain values that the store has."""
+        pairs = tuple((name, text) for name, text in plain["node_labels"])
+        return cls(**{**plain, "node_labels": pairs})
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """How to cut, call and fold; field names are those of the REST spec."""
 
@@ -67,20 +87,31 @@ class JobSpec:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     priority: int = 0
+    # Seconds after its submission until it must be done.
+    deadline_s: float | None = None
+    constraints: Constraints | None = None
     labels: tuple[tuple[str, str], ...] = ()
     script: Script | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
         script = None if self.script is None else shallow(self.script)
-        return {**shallow(self), "limits": shallow(self.limits), "script": script}
+        constraints = None if self.constraints is None else shallow(self.constraints)
+        return {
+            **shallow(self),
+            "limits": shallow(self.limits),
+            "constraints": constraints,
+            "script": script,
+        }
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Self:
         """Rebuild a spec from what `to_json` gave; the store is trusted, so nothing is checked."""
+        constraints = plain.get("constraints")
         return cls(
             **{
                 **plain,
+                "constraints": constraints and Constraints.from_json(constraints),
                 "split": Split(plain["split"]),
                 "limits": JobLimits(**plain["limits"]),
                 "args": tuple(plain["args"]),

@@ -1,10 +1,15 @@
 """Another hub as the gateway sees it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.util.plain import shallow
+
+# Labels of one node.
+LABELS_MAX: Final = 32
+_SLOTS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,34 @@ def _number(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOffer:
+    """What a worker says of itself when it comes: `memory_bytes` is what it gives a module."""
+
+    slots: int = 1
+    memory_bytes: int | None = None
+    labels: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def from_wire(cls, plain: Mapping[str, object]) -> Self:
+        """Read an untrusted peer's words; whatever is none of ours is left out."""
+        slots, memory, labels = (plain.get(key) for key in ("slots", "memory_bytes", "labels"))
+        pairs = list(labels.items())[:LABELS_MAX] if isinstance(labels, dict) else []
+        return cls(
+            min(max(slots, 1), _SLOTS_MAX) if _is_whole(slots) else 1,
+            memory if _is_whole(memory) and memory > 0 else None,
+            frozenset(
+                (name, text)
+                for name, text in pairs
+                if isinstance(name, str) and isinstance(text, str)
+            ),
+        )
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ def job_of(held: str) -> str:
     return held.partition(".")[0]
 
 
+def index_of(held: str) -> int:
+    """Return the index of the shard that an assignment id of our own making names."""
+    return int(held.split(".")[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A contiguous run of items, cut when it was first assigned; its bounds never change."""

@@ -16,17 +16,28 @@ from swarm_hub.components.gateway.courier import Courier
 from swarm_hub.components.gateway.gathered import Gathered, NewJob
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
+from swarm_hub.components.gateway.plans import plan_of
 from swarm_hub.components.gateway.progress import Progress
 from swarm_hub.components.gateway.reduce import ReduceError
 from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.sandbox import SandboxError
 from swarm_hub.components.scheduler import (
+    Accepted,
+    Event,
+    Failed,
+    Finished,
+    JobAborted,
+    JobAdded,
+    JobCancelled,
     JobEnded,
     JobPlan,
     NodeChange,
+    NodeLost,
     Outcome,
+    Rejected,
     Send,
     StateMachine,
+    TimePassed,
     Withdraw,
 )
 from swarm_hub.components.signer import SignedPost
@@ -43,7 +54,6 @@ _LOGGER = logging.getLogger(__name__)
 
 # After a restart the nodes of assignments in flight have this long to come back.
 _RECONNECT_S: Final = 15.0
-_SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
 _RESULT_WITHIN_S: Final = 0.004
 _KEEP_WITHIN_S: Final = 0.5
 _FIRST_EPOCH: Final = 1
@@ -95,7 +105,7 @@ class Dispatcher:
         self._gathered.new_jobs[job.id] = NewJob(writes, queued, committed)
         self.ledger.open(job)
         self.inputs.keep(job, dataset)
-        self._take(job, _FIRST_EPOCH, _plan(job))
+        self._take(job, _FIRST_EPOCH, plan_of(job, self._hub.clock.time()))
         await committed
 
     async def adopt(self, *, starting: bool) -> int:
@@ -107,7 +117,10 @@ class Dispatcher:
         for job_id, epoch in epochs.items():
             job, cutting, shards, held = await self._hub.store.read(recovery.unfinished, job_id)
             plan = dataclasses.replace(
-                _plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held)
+                plan_of(job, self._hub.clock.time()),
+                cut=cutting,
+                shards=tuple(shards),
+                assignments=tuple(held),
             )
             self._take(job, epoch, plan)
             _LOGGER.info(
@@ -118,29 +131,27 @@ class Dispatcher:
 
     def node_changed(self, change: NodeChange) -> None:
         """Take a new or changed node."""
-        again = self._machine.node_changed(change, self._hub.clock.monotonic())
-        self._gathered.outcome.instructions += again
-        self._wake.set()
+        self._gather(self._handle(change))
 
     def node_lost(self, node_id: str, reason: str) -> None:
         """Give the work of a lost node to others."""
-        self._gather(self._machine.node_lost(node_id, f"the node was lost: {reason}"))
+        self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}")))
 
     def accepted(self, held: str) -> None:
         """Note that a node has an assignment; nothing follows from it, so it may wait."""
-        self._gathered.outcome.add(self._machine.accepted(held))
+        self._gathered.outcome.add(self._handle(Accepted(held)))
 
     def rejected(self, held: str, reason: str) -> None:
         """Give a shard that a node does not take to another."""
-        self._gather(self._machine.rejected(held, reason, self._hub.clock.monotonic()))
+        self._gather(self._handle(Rejected(held, reason)))
 
     def failed(self, held: str, text: str) -> None:
         """Count a failure of an assignment."""
-        self._gather(self._machine.failed(held, text))
+        self._gather(self._handle(Failed(held, text)))
 
     def finished(self, node_id: str, result: Result, row: Write | None) -> None:
         """Count a result; `row` names its blob where it is a large one."""
-        outcome = self._machine.finished(result.assignment_id, result.wall_s)
+        outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
         shard = outcome.counted
         assert shard is not None
         counted = ShardResult(
@@ -183,7 +194,7 @@ class Dispatcher:
         """Cancel a job; returns whether it was unfinished and this gateway's."""
         if job_id not in self._jobs:
             return False
-        self._gather(self._machine.cancel(job_id))
+        self._gather(self._handle(JobCancelled(job_id)))
         return True
 
     async def prepare_input(self, held: str) -> None:
@@ -198,9 +209,16 @@ class Dispatcher:
     def _take(self, job: Job, epoch: int, plan: JobPlan) -> None:
         self._jobs[job.id] = job
         self._epochs[job.id] = epoch
-        self._gather(self._machine.add_job(plan, self._hub.clock.monotonic(), _RECONNECT_S))
+        self._gather(self._handle(JobAdded(plan, _RECONNECT_S)))
+
+    def _handle(self, event: Event) -> Outcome:
+        return self._machine.handle(event, self._hub.clock.monotonic())
 
     def _gather(self, outcome: Outcome) -> None:
+        if outcome.strategy_fault is not None:
+            _LOGGER.error("The strategy failed, adaptive took over: %s", outcome.strategy_fault)
+        for node_id, program in outcome.quarantined:
+            _LOGGER.warning("%s gets no work of module %s for a while", node_id, program[:12])
         self._gathered.outcome.add(outcome)
         self._wake.set()
 
@@ -211,7 +229,7 @@ class Dispatcher:
         while True:
             await self._wait()
             now = self._hub.clock.monotonic()
-            self._gather(self._machine.expire(now))
+            self._gather(self._machine.handle(TimePassed(), now))
             self._gather(self._machine.plan(now))
             gathered, self._gathered = self._gathered, Gathered()
             self._wake.clear()
@@ -270,11 +288,12 @@ class Dispatcher:
         finishes: list[Finish] = []
         to_fold: list[tuple[Job, Finish]] = []
         for end in gathered.ends():
-            job, base = self._jobs[end.job_id], self._base(end, now)
+            job = self._jobs[end.job_id]
+            base = records.unfolded(end, self._machine.job(job.id), now)
             if end.state is not JobState.COMPLETED:
                 finishes.append(base)
             elif self.ledger.is_whole(job.id, base.n_shards):
-                finishes.append(self._folded(job, base))
+                finishes.append(self.ledger.fold(job, base))
             else:
                 to_fold.append((job, base))
         writes.append(jobs.finish(finishes))
@@ -319,21 +338,7 @@ class Dispatcher:
             # Its failure can't be stored either; the next start finds it as it was.
             self._close(job_id)
         else:
-            self._gather(self._machine.abort(job_id, f"its state can't be stored: {error}"))
-
-    def _base(self, end: JobEnded, now: float) -> Finish:
-        entry = self._machine.job(end.job_id)
-        assert entry is not None
-        return Finish(
-            end.job_id, end.state, now, end.failures, None, None, None,
-            entry.n_cut, entry.n_retries,
-        )  # fmt: skip
-
-    def _folded(self, job: Job, base: Finish) -> Finish:
-        try:
-            return self.ledger.fold(job, base)
-        except ReduceError as error:
-            return records.fold_failed(base, error)
+            self._gather(self._handle(JobAborted(job_id, f"its state can't be stored: {error}")))
 
     async def _fold_stored(self, job: Job, base: Finish) -> None:
         """Finish a job whose results are too many or too large to be kept in memory."""
@@ -383,18 +388,7 @@ class Dispatcher:
                     _LOGGER.error("The data of job %s can't be read for now: %s", job_id, error)
                 except (StoreError, OSError) as error:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
-                    self._gather(self._machine.abort(job_id, f"its data can't be read: {error}"))
+                    reason = f"its data can't be read: {error}"
+                    self._gather(self._handle(JobAborted(job_id, reason)))
         for job_id in {result.job_id for result in gathered.results}:
             self._progress.tell(self._machine.job(job_id))
-
-
-def _plan(job: Job) -> JobPlan:
-    per_item = max(1, job.dataset_bytes // job.n_items)
-    return JobPlan(
-        job.id,
-        job.program,
-        job.n_items,
-        job.spec.shard_size,
-        max(1, _SHARD_MAX_BYTES // per_item),
-        job.spec.priority,
-    )

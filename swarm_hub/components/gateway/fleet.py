@@ -1,6 +1,6 @@
 """The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
 
-from typing import Any, Final
+from typing import Any
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.drains import Drains
@@ -12,11 +12,9 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models import messages
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.models.node import NodeRecord
+from swarm_hub.models.node import NodeRecord, WorkerOffer
 from swarm_hub.storage import nodes
 from swarm_hub.util.clock import isoformat
-
-_SLOTS_MAX: Final = 1024
 
 
 class Fleet:
@@ -38,7 +36,8 @@ class Fleet:
         self._telemetry = telemetry
         self._dispatcher = dispatcher
         self._machine = machine
-        self._slots: dict[str, int] = {}
+        # What each connected worker said of itself when it came.
+        self._offers: dict[str, WorkerOffer] = {}
         self._refusals: dict[str, str] = {}
         self._drains = drains
         # Why no node gets work any more: this gateway is stopping.
@@ -83,7 +82,7 @@ class Fleet:
     async def hold_back(self) -> None:
         """Give out nothing more: this gateway stops. What the nodes have, they keep."""
         self._held_back = "the gateway is stopping"
-        for node_id in self._slots:
+        for node_id in self._offers:
             self._changed(node_id)
 
     async def approve(self, node_id: str) -> None:
@@ -94,7 +93,10 @@ class Fleet:
 
     def counts(self) -> dict[str, int]:
         """Return how many nodes are connected and how many slots they have."""
-        return {"nodes": len(self._slots), "slots": sum(self._slots.values())}
+        return {
+            "nodes": len(self._offers),
+            "slots": sum(offer.slots for offer in self._offers.values()),
+        }
 
     async def _known(self, node_id: str) -> NodeRecord:
         for record in await self._hub.store.read(nodes.all_nodes):
@@ -112,6 +114,7 @@ class Fleet:
         entry = self._machine.node(node_id)
         ban = self._mesh.bans.of(node_id)
         drain_reason = self._drains.reason(node_id)
+        offer = self._offers.get(node_id)
         if ban is not None:
             state = "banned"
         elif entry is None:
@@ -124,7 +127,8 @@ class Fleet:
             "node_id": node_id,
             "name": record.name,
             "state": state,
-            "slots": self._slots.get(node_id),
+            "slots": None if offer is None else offer.slots,
+            "labels": {} if offer is None else dict(sorted(offer.labels)),
             "assignments": 0 if entry is None else len(entry.load),
             "refuses": self._refusals.get(node_id),
             "rtt_ms": _milliseconds(self._mesh.rtt_s(node_id)),
@@ -141,7 +145,7 @@ class Fleet:
         worker = up.hello.capabilities.get("worker")
         if worker is None:
             return
-        self._slots[up.peer_id] = _slots(worker.get("slots"))
+        self._offers[up.peer_id] = WorkerOffer.from_wire(worker)
         self._dispatcher.event(
             NewEvent(EventType.NODE_UP, {"node_id": up.peer_id, "name": up.hello.name})
         )
@@ -150,7 +154,7 @@ class Fleet:
         self._changed(up.peer_id)
 
     def _on_peer_down(self, down: PeerDown) -> None:
-        if self._slots.pop(down.peer_id, None) is None or self._held_back is not None:
+        if self._offers.pop(down.peer_id, None) is None or self._held_back is not None:
             # At stop it is this gateway that goes; the nodes keep what they have.
             return
         self._refusals.pop(down.peer_id, None)
@@ -176,18 +180,21 @@ class Fleet:
         self._changed(batch.peer_id)
 
     def _changed(self, node_id: str) -> None:
-        slots = self._slots.get(node_id)
-        if slots is not None:
-            refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
-            self._dispatcher.node_changed(
-                NodeChange(node_id, slots, self._telemetry.of(node_id), refuses)
+        offer = self._offers.get(node_id)
+        if offer is None:
+            return
+        refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
+        self._dispatcher.node_changed(
+            NodeChange(
+                node_id,
+                offer.slots,
+                self._telemetry.of(node_id),
+                refuses,
+                labels=offer.labels,
+                memory_bytes=offer.memory_bytes,
+                rtt_s=self._mesh.rtt_s(node_id),
             )
-
-
-def _slots(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 1
-    return min(max(value, 1), _SLOTS_MAX)
+        )
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -127,6 +127,8 @@ class Intake:
             args=args,
             env=asked.env,
             priority=asked.priority,
+            deadline_s=asked.deadline_s,
+            constraints=asked.constraints,
             labels=asked.labels,
             script=script,
         )

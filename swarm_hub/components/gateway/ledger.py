@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Final
 
+from swarm_hub.components.gateway import records
 from swarm_hub.components.gateway.module_reduce import ModuleReducer
-from swarm_hub.components.gateway.reduce import fold
+from swarm_hub.components.gateway.reduce import ReduceError, fold
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
@@ -55,9 +56,12 @@ class Ledger:
         self._bytes.pop(job_id, None)
 
     def fold(self, job: Job, base: Finish) -> Finish:
-        """Return how a job ended whose results are all in memory; raises ReduceError."""
+        """Return how a job ended whose results are all in memory."""
         results = sorted(self._kept[job.id], key=lambda result: result.first_item)
-        body = fold(job.spec.reduce, [(result, result.body or b"") for result in results])
+        try:
+            body = fold(job.spec.reduce, [(result, result.body or b"") for result in results])
+        except ReduceError as error:
+            return records.fold_failed(base, error)
         # At most 256 KiB of results: their fold goes into the job's row in any case.
         return _with_result(base, body, inline=True)
 

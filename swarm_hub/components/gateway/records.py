@@ -7,6 +7,8 @@ from typing import Final
 from swarm_hub.components.scheduler import (
     AssignmentChanged,
     AssignmentOffered,
+    JobEnded,
+    JobEntry,
     JobStarted,
     Outcome,
 )
@@ -81,6 +83,10 @@ def events(outcome: Outcome, results: Sequence[ShardResult]) -> list[NewEvent]:
             "message": text,
         }
         found.append(NewEvent(EventType.SHARD_FAILED, data, shard.job_id))
+    if outcome.strategy_fault is not None:
+        message = f"the strategy failed, adaptive took over: {outcome.strategy_fault}"
+        failed = {"component": "scheduler", "message": message}
+        found.append(NewEvent(EventType.COMPONENT_FAILED, failed))
     for shard, reason in outcome.returned:
         data = {"job_id": shard.job_id, "index": shard.index, "reason": reason}
         found.append(NewEvent(EventType.SHARD_RETURNED, data, shard.job_id))
@@ -101,6 +107,14 @@ def ended(finish: Finish) -> NewEvent:
         "failures": list(finish.failures),
     }
     return NewEvent(_ENDED[finish.state], data, finish.job_id)
+
+
+def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
+    """Return how a job ended, without its result."""
+    assert entry is not None
+    return Finish(
+        end.job_id, end.state, now, end.failures, None, None, None, entry.n_cut, entry.n_retries
+    )
 
 
 def fold_failed(base: Finish, error: HubError) -> Finish:

@@ -192,7 +192,7 @@ class JobService:
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
             "failures": list(job.failures),
-            "waits": self._machine.why_waiting(job_id),
+            "waits": self._machine.why_waiting(job_id, self._hub.clock.monotonic()),
             "missing_shards": []
             if entry is None
             else [shard.index for shard in entry.shards.values()],

@@ -8,7 +8,7 @@ import voluptuous as vol
 
 from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.models.job import REDUCERS, JobLimits, Split
+from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, Split
 from swarm_hub.util.strict_json import parse_json
 
 _SPEC_MAX_BYTES: Final = 256 * 1024
@@ -53,11 +53,6 @@ def _single(value: Any) -> int:
     return 1
 
 
-def _not_yet(value: Any) -> None:
-    if value:
-        raise vol.Invalid("this key is not available in this version")
-
-
 def _optional(validator: Any) -> Any:
     # Not vol.Any, which would say of a bad value only that it is bad.
     return lambda value: None if value is None else validator(value)
@@ -68,6 +63,14 @@ _LIMITS: Final = {
     vol.Optional("memory", default=None): _optional(cv.size),
     vol.Optional("wall_time", default=None): _optional(cv.positive_duration),
     vol.Optional("output", default=None): _optional(cv.size),
+}
+
+_CONSTRAINTS: Final = {
+    vol.Optional("memory", default=None): _optional(cv.size),
+    vol.Optional("min_battery", default=None): _optional(cv.number(0, 100)),
+    vol.Optional("max_temperature", default=None): _optional(cv.number(-20, 120)),
+    vol.Optional("charging", default=False): cv.boolean,
+    vol.Optional("node_labels", default=dict): _pairs,
 }
 
 
@@ -86,8 +89,8 @@ class AskedSpec:
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     priority: int
-    deadline_s: None
-    constraints: None
+    deadline_s: float | None
+    constraints: Constraints | None
     labels: tuple[tuple[str, str], ...]
 
 
@@ -104,8 +107,8 @@ _SCHEMA: Final = cv.section(
         vol.Optional("args", default=list): _texts,
         vol.Optional("env", default=dict): _pairs,
         vol.Optional("priority", default=0): cv.integer(-100, 100),
-        vol.Optional("deadline_s", default=None): _not_yet,
-        vol.Optional("constraints", default=None): _not_yet,
+        vol.Optional("deadline_s", default=None): _optional(cv.positive_duration),
+        vol.Optional("constraints", default=None): _optional(cv.section(_CONSTRAINTS, Constraints)),
         vol.Optional("labels", default=dict): _pairs,
     },
     AskedSpec,

@@ -2,44 +2,71 @@
 
 from typing import Final
 
-from swarm_hub.components.scheduler.state_machine import (
+from swarm_hub.components.scheduler.entries import JobEntry, JobPlan
+from swarm_hub.components.scheduler.events import (
+    Accepted,
+    Event,
+    Failed,
+    Finished,
+    JobAborted,
+    JobAdded,
+    JobCancelled,
+    NodeLost,
+    Rejected,
+    TimePassed,
+)
+from swarm_hub.components.scheduler.moves import ImpossibleTransitionError
+from swarm_hub.components.scheduler.nodes import NodeChange
+from swarm_hub.components.scheduler.outcome import (
     AssignmentChanged,
     AssignmentOffered,
-    ImpossibleTransitionError,
     JobEnded,
-    JobEntry,
-    JobPlan,
     JobStarted,
-    NodeChange,
     Outcome,
     Send,
     ShardChanged,
-    StateMachine,
     Withdraw,
 )
+from swarm_hub.components.scheduler.state_machine import StateMachine
 from swarm_hub.components.scheduler.strategy import Cut, JobView, NodeView, Strategy
+from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
+from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers.platforms import Platform, platform_schema
 
 __all__ = [
+    "SINGLE",
     "STRATEGY",
+    "Accepted",
     "AssignmentChanged",
     "AssignmentOffered",
     "Cut",
+    "Event",
+    "Failed",
+    "Finished",
     "ImpossibleTransitionError",
+    "JobAborted",
+    "JobAdded",
+    "JobCancelled",
     "JobEnded",
     "JobEntry",
     "JobPlan",
     "JobStarted",
     "JobView",
     "NodeChange",
+    "NodeLost",
     "NodeView",
     "Outcome",
+    "Redundancy",
+    "Rejected",
     "Send",
     "ShardChanged",
     "StateMachine",
     "Strategy",
+    "TimePassed",
+    "Vote",
     "Withdraw",
+    "adaptive_redundancy",
 ]
 
 STRATEGY: Final = HubKey[Strategy]("scheduler")

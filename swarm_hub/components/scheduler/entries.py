@@ -1,92 +1,76 @@
-"""What the state machine remembers of jobs, shards, assignments and nodes; pure.
-
-`SHARD_MOVES` and `ASSIGNMENT_MOVES` are the only transitions there are.
-"""
+"""What the state machine remembers of unfinished jobs, their shards and assignments; pure."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from swarm_hub.components.scheduler.strategy import NodeView
-from swarm_hub.models.node import Telemetry
-from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState
-
-SHARD_MOVES: Final = frozenset(
-    {
-        (ShardState.QUEUED, ShardState.ASSIGNED),
-        (ShardState.QUEUED, ShardState.DEAD),
-        (ShardState.QUEUED, ShardState.CANCELLED),
-        (ShardState.ASSIGNED, ShardState.QUEUED),
-        (ShardState.ASSIGNED, ShardState.DONE),
-        (ShardState.ASSIGNED, ShardState.DEAD),
-        (ShardState.ASSIGNED, ShardState.CANCELLED),
-    }
+from swarm_hub.components.scheduler import votes
+from swarm_hub.components.scheduler.alarms import Alarm
+from swarm_hub.components.scheduler.moves import (
+    ASSIGNMENT_MOVES,
+    JOB_MOVES,
+    LIVE,
+    OPEN,
+    SHARD_MOVES,
+    ImpossibleTransitionError,
 )
-_LIVE: Final = (AssignmentState.OFFERED, AssignmentState.ACCEPTED, AssignmentState.EXPIRED)
-ASSIGNMENT_MOVES: Final = frozenset(
-    {
-        (AssignmentState.OFFERED, AssignmentState.ACCEPTED),
-        (AssignmentState.OFFERED, AssignmentState.REJECTED),
-        (AssignmentState.ACCEPTED, AssignmentState.REJECTED),
-        (AssignmentState.OFFERED, AssignmentState.EXPIRED),
-        (AssignmentState.ACCEPTED, AssignmentState.EXPIRED),
-        *((live, AssignmentState.FINISHED) for live in _LIVE),
-        *((live, AssignmentState.SUPERSEDED) for live in _LIVE),
-        *((live, AssignmentState.CANCELLED) for live in _LIVE),
-    }
+from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
+from swarm_hub.models.job import Constraints, JobState
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Cutting,
+    Shard,
+    ShardState,
+    index_of,
 )
 
-# Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
-# node busy between messages and a slow node holds little that others could do.
-_AHEAD_S: Final = 0.25
-_AHEAD_PER_SLOT_MAX: Final = 256
-_AHEAD_UNMEASURED: Final = 1
-# The smoothing factor of the moving averages (facts: 0.5 was the best of those tried).
-_EWMA_ALPHA: Final = 0.5
 _STORY_MAX: Final = 20
-
-
-class ImpossibleTransitionError(Exception):
-    """A transition outside the table: a bug; carries the shard's story."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """A job as the scheduler needs it; `shards` are the unfinished ones from before a restart."""
+    """A job as the scheduler needs it; `shards` are the unfinished ones from before a restart.
+
+    `program` is what decides how fast a node is, `owner` who shares the nodes with other owners,
+    `deadline_in_s` how many seconds are left for it. `assignments` are the attempts at `shards`
+    with the reasons of their ends, `votes` the results of them that have no quorum yet.
+    """
 
     job_id: str
-    module_sha: str
+    program: str
     n_items: int
     shard_size: int | None
     max_items: int
-    priority: int
+    priority: int = 0
+    owner: str = ""
+    constraints: Constraints | None = None
+    redundancy: Redundancy = SINGLE
+    deadline_in_s: float | None = None
     cut: Cutting = field(default_factory=Cutting)
     shards: tuple[Shard, ...] = ()
     assignments: tuple[tuple[Assignment, str | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeChange:
-    """The newest facts about a connected node; `refuses` says why it takes no work."""
-
-    node_id: str
-    slots: int
-    telemetry: Telemetry
-    refuses: str | None = None
+    votes: tuple[Vote, ...] = ()
 
 
 @dataclass(slots=True)
 class AssignmentEntry:
-    """An attempt whose result could still count."""
+    """An attempt whose result could still count; times in monotonic seconds."""
 
     id: str
     job_id: str
     index: int
     attempt: int
     node_id: str
+    owner: str = ""
     state: AssignmentState = AssignmentState.OFFERED
-    deadline: float = 0.0
+    offered_at: float = 0.0
+    # When it should be done; None where the node's speed is not known.
+    expected_at: float | None = None
+    # Whether its node's results need no confirmation.
+    trusted: bool = False
     # The node went away or never got it: its result may still come, but it holds no place.
     lost: bool = False
+    deadline: Alarm | None = None
 
     def move(self, state: AssignmentState, shard: "ShardEntry") -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
@@ -103,7 +87,7 @@ class AssignmentEntry:
 
 @dataclass(slots=True)
 class ShardEntry:
-    """A cut shard with its attempts that could still count."""
+    """A cut shard with its attempts that could still count, and its results without a quorum."""
 
     job_id: str
     index: int
@@ -112,7 +96,12 @@ class ShardEntry:
     state: ShardState = ShardState.QUEUED
     attempts: int = 0
     accepted: str | None = None
+    # Whether a trusted node's result needs a second one all the same.
+    checked: bool = False
+    # Not given out before, in monotonic seconds.
+    not_before: float = 0.0
     live: dict[str, AssignmentEntry] = field(default_factory=dict)
+    votes: list[Vote] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     failures: list[tuple[str, str]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
@@ -130,6 +119,15 @@ class ShardEntry:
         """Return the shard's story for an error message."""
         return f"shard {self.index} of {self.job_id}: " + "; ".join(self.story)
 
+    def open(self) -> list[AssignmentEntry]:
+        """Return the attempts that are within their time."""
+        return [held for held in self.live.values() if held.state in OPEN]
+
+    def lacking(self, redundancy: Redundancy) -> int:
+        """Return how many more attempts it needs now."""
+        trusted = [held.trusted for held in self.live.values() if held.state in OPEN]
+        return votes.lacking(redundancy, self.votes, trusted, checked=self.checked)
+
     def snapshot(self) -> Shard:
         """Return the frozen value for the store."""
         return Shard(
@@ -146,15 +144,19 @@ class JobEntry:
     """
 
     plan: JobPlan
+    state: JobState = JobState.QUEUED
     first_uncut: int = 0
     n_cut: int = 0
     shards: dict[int, ShardEntry] = field(default_factory=dict)
-    returned: list[int] = field(default_factory=list)
+    # Shards that need another attempt, in the order in which they came to need it.
+    wanting: dict[int, None] = field(default_factory=dict)
+    n_open: int = 0
     n_done_shards: int = 0
     n_done_items: int = 0
     n_retries: int = 0
-    started: bool = False
-    ended: bool = False
+    # When to look next for shards that a second node would end sooner.
+    look_at: float = 0.0
+    deadline: Alarm | None = None
 
     @classmethod
     def of(cls, plan: JobPlan) -> Self:
@@ -162,27 +164,27 @@ class JobEntry:
         cut = plan.cut
         job = cls(
             plan,
+            JobState.RUNNING if cut.n_shards else JobState.QUEUED,
             cut.n_items,
             cut.n_shards,
             n_done_shards=cut.n_done_shards,
             n_done_items=cut.n_done_items,
             n_retries=cut.n_retries,
-            started=cut.n_shards > 0,
         )
         for shard in plan.shards:
-            job.shards[shard.index] = ShardEntry(
-                plan.job_id,
-                shard.index,
-                shard.first_item,
-                shard.n_items,
-                shard.state,
-                shard.attempts,
-            )
-            if shard.state is ShardState.QUEUED:
-                job.returned.append(shard.index)
+            job.shards[shard.index] = job._entry(shard)
         for assignment, reason in plan.assignments:
             job._remember(assignment, reason)
+        for vote in plan.votes:
+            job.shards[index_of(vote.assignment_id)].votes.append(vote)
+        for entry in job.shards.values():
+            job.note_wanting(entry)
         return job
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to its shards."""
+        return self.state.finished
 
     @property
     def order(self) -> tuple[int, str]:
@@ -194,84 +196,64 @@ class JobEntry:
         """How many items are uncut."""
         return self.plan.n_items - self.first_uncut
 
+    def move(self, state: JobState) -> None:
+        """Change the state; raises ImpossibleTransitionError outside the table."""
+        if (self.state, state) not in JOB_MOVES:
+            raise ImpossibleTransitionError(f"job {self.plan.job_id}: {self.state} → {state}")
+        self.state = state
+
     def cut(self, n_items: int) -> ShardEntry:
         """Take a shard of up to `n_items` items from the front of the pool."""
         n_items = min(n_items, self.pool_items)
         shard = ShardEntry(self.plan.job_id, self.n_cut, self.first_uncut, n_items)
+        shard.checked = self._is_checked(shard.index)
         self.shards[shard.index] = shard
         self.n_cut += 1
         self.first_uncut += n_items
         return shard
 
+    def note_wanting(self, shard: ShardEntry) -> None:
+        """Remember whether a shard needs another attempt."""
+        if shard.lacking(self.plan.redundancy):
+            self.wanting.setdefault(shard.index)
+        else:
+            self.wanting.pop(shard.index, None)
+
     def done(self, shard: ShardEntry) -> None:
         """Count a shard that is done, and forget it."""
         self.n_done_shards += 1
         self.n_done_items += shard.n_items
+        self.wanting.pop(shard.index, None)
         del self.shards[shard.index]
+
+    def _entry(self, shard: Shard) -> ShardEntry:
+        return ShardEntry(
+            shard.job_id,
+            shard.index,
+            shard.first_item,
+            shard.n_items,
+            shard.state,
+            shard.attempts,
+            checked=self._is_checked(shard.index),
+        )
+
+    def _is_checked(self, index: int) -> bool:
+        redundancy = self.plan.redundancy
+        return redundancy.adaptive and redundancy.is_checked(self.plan.job_id, index)
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]
         shard.tried.add(assignment.node_id)
         if assignment.state is AssignmentState.FINISHED and reason is not None:
             shard.failures.append((assignment.node_id, reason))
-        if assignment.state in _LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
+        if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
             shard.live[assignment.id] = AssignmentEntry(
                 assignment.id,
                 assignment.job_id,
                 assignment.index,
                 assignment.attempt,
                 assignment.node_id,
+                assignment.node_id,
                 assignment.state,
                 lost=assignment.state is AssignmentState.EXPIRED,
             )
-
-
-@dataclass(slots=True)
-class NodeEntry:
-    """A connected node: what it holds and how fast it has been."""
-
-    change: NodeChange
-    load: set[str] = field(default_factory=set)
-    shard_s: float | None = None
-    rates: dict[str, float] = field(default_factory=dict)
-    paused_until: float = 0.0
-
-    def room(self, now: float) -> int:
-        """Return how many more shards the node may hold now."""
-        if self.change.refuses or now < self.paused_until:
-            return 0
-        slots = self.change.slots
-        if self.shard_s is None:
-            ahead = _AHEAD_UNMEASURED * slots
-        else:
-            ahead = int(min(_AHEAD_S / max(self.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX) * slots)
-        return max(0, slots + ahead - len(self.load))
-
-    def view(self, job: JobEntry, now: float) -> NodeView:
-        """Return what a strategy sees of this node."""
-        return NodeView(
-            self.change.node_id,
-            self.change.slots,
-            len(self.load),
-            self.room(now),
-            self.change.telemetry,
-            self.rates.get(job.plan.module_sha),
-        )
-
-    def measured(self, module_sha: str, n_items: int, wall_s: float) -> None:
-        """Take the time of a finished shard into the moving averages."""
-        self.shard_s = _ewma(self.shard_s, wall_s)
-        rate = n_items / max(wall_s, 1e-6)
-        self.rates[module_sha] = _ewma(self.rates.get(module_sha), rate)
-
-    def expected_s(self, module_sha: str, n_items: int) -> float | None:
-        """Return when a new shard should be done, in seconds from now; None if unmeasured."""
-        rate = self.rates.get(module_sha)
-        if rate is None:
-            return None
-        waiting_s = len(self.load) * (self.shard_s or 0.0) / self.change.slots
-        return waiting_s + n_items / rate
-
-
-def _ewma(average: float | None, value: float) -> float:
-    return value if average is None else average + _EWMA_ALPHA * (value - average)

@@ -97,20 +97,31 @@ class Outcome:
     # For the event stream: (shard, reason) returned, (shard, node, text) failed.
     returned: list[tuple[Shard, str]] = field(default_factory=list)
     failures: list[tuple[Shard, str, str]] = field(default_factory=list)
-    # The shard whose result counts, None when the result came too late.
+    # Whose results others confirmed (True) or contradicted, by node id.
+    judged: list[tuple[str, bool]] = field(default_factory=list)
+    # Which node is kept from which program, in words.
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    # What the strategy did wrong; the default one has taken over.
+    strategy_fault: str | None = None
+    # The shard whose result counts, and the one whose result waits for others to confirm it;
+    # neither when the result came too late.
     counted: Shard | None = None
+    awaiting: Shard | None = None
 
     def shard_changed(self, shard: Shard, accepted: str | None) -> None:
         """Remember the newest state of a shard."""
         self.shards[shard.job_id, shard.index] = ShardChanged(shard, accepted)
 
     def add(self, other: "Outcome") -> None:
-        """Append what came after; `counted` belongs to one event and is not taken over."""
+        """Append what came after; `counted` and `awaiting` belong to one event alone."""
         self.transitions += other.transitions
         self.shards.update(other.shards)
         self.instructions += other.instructions
         self.returned += other.returned
         self.failures += other.failures
+        self.judged += other.judged
+        self.quarantined += other.quarantined
+        self.strategy_fault = self.strategy_fault or other.strategy_fault
 
     def of(self, wanted: Callable[[str], bool]) -> "Outcome":
         """Return the part that belongs to the jobs whose ids are `wanted`."""

@@ -1,35 +1,63 @@
-"""Where a returned shard goes next, and when it is given up; pure."""
+"""Where a shard that needs another attempt goes, and when it is given up; pure."""
 
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from swarm_hub.components.scheduler.entries import NodeEntry, ShardEntry
+from swarm_hub.components.scheduler.eligibility import unfit
+from swarm_hub.components.scheduler.entries import JobPlan, ShardEntry
+from swarm_hub.components.scheduler.nodes import NodeEntry
 
 # Failures on this many different nodes are the job's fault, not the nodes'.
 _FAILURES_MAX: Final = 3
+# A shard on which the module failed waits so long, then twice as long.
+_BACK_OFF_S: Final = 0.1
 
 
-def retry_node(shard: ShardEntry, nodes: Iterable[NodeEntry], now: float) -> NodeEntry | None:
+def retry_node(
+    shard: ShardEntry,
+    plan: JobPlan,
+    with_room: Iterable[NodeEntry],
+    everyone: Iterable[NodeEntry],
+    now: float,
+) -> NodeEntry | None:
     """Return the least-loaded node that could do better than those that had the shard.
 
-    A node that still works on it is out; one on which the module failed gets it again only
-    where there is no other, so the shard waits for a busy node that has not failed.
+    A node that still works on it is out, and so is every owner who gave a result already. One on
+    which the module failed gets it again only where there is no other among `everyone`, so the
+    shard waits for a busy node that has not failed.
     """
-    failed_on = {node_id for node_id, _ in shard.failures}
     running_on = {held.node_id for held in shard.live.values() if not held.lost}
-    able = [
-        node for node in nodes if not node.change.refuses and node.change.node_id not in running_on
-    ]
-    fresh = [node for node in able if node.change.node_id not in failed_on]
+    voted = set()
+    if plan.redundancy.copies > 1:
+        voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
+
+    def able(node: NodeEntry) -> bool:
+        return (
+            not node.change.refuses
+            and node.node_id not in running_on
+            and node.owner not in voted
+            and unfit(node, plan, now) is None
+        )
+
+    failed_on = {node_id for node_id, _ in shard.failures}
+    found = [node for node in with_room if able(node)]
+    if failed_on and any(able(node) and node.node_id not in failed_on for node in everyone):
+        found = [node for node in found if node.node_id not in failed_on]
     return min(
-        (node for node in fresh or able if node.room(now) > 0),
+        found,
         key=lambda node: (
-            node.change.node_id in shard.tried,
+            node.node_id in shard.tried,
             len(node.load) / node.change.slots,
-            node.change.node_id,
+            -node.rates.get(plan.program, 0.0),
+            node.node_id,
         ),
         default=None,
     )
+
+
+def back_off_s(shard: ShardEntry) -> float:
+    """Return how long a shard waits after its last failure."""
+    return float(_BACK_OFF_S * 2 ** (len(shard.failures) - 1))
 
 
 def is_hopeless(shard: ShardEntry, connected: Collection[str]) -> bool:

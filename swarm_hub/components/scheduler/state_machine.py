@@ -2,398 +2,290 @@
 
 Pure: no I/O, clock or randomness; time comes as an argument (monotonic seconds). `handle` moves
 states, `plan` gives out work; the gateway stores the transitions of both in one transaction and
-only then carries out the instructions. `entries` holds what the machine remembers.
+only then carries out the instructions. `book` has the steps, `planner` the choices.
 """
 
-import heapq
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from swarm_hub.components.scheduler.entries import (
-    AssignmentEntry,
-    ImpossibleTransitionError,
-    JobEntry,
-    JobPlan,
-    NodeChange,
-    NodeEntry,
-    ShardEntry,
+from swarm_hub.components.scheduler import adaptive
+from swarm_hub.components.scheduler.book import Book, DeadlineRule
+from swarm_hub.components.scheduler.eligibility import why
+from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
+from swarm_hub.components.scheduler.events import (
+    Accepted,
+    Event,
+    Failed,
+    Finished,
+    JobAborted,
+    JobAdded,
+    JobCancelled,
+    NodeLost,
+    Rejected,
+    TimePassed,
 )
-from swarm_hub.components.scheduler.outcome import (
-    AssignmentChanged,
-    AssignmentOffered,
-    JobEnded,
-    JobStarted,
-    Outcome,
-    Send,
-    ShardChanged,
-    Withdraw,
-)
-from swarm_hub.components.scheduler.retry import is_hopeless, retry_node
-from swarm_hub.components.scheduler.strategy import Cut, JobView, Strategy
+from swarm_hub.components.scheduler.moves import OPEN
+from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
+from swarm_hub.components.scheduler.outcome import Outcome
+from swarm_hub.components.scheduler.planner import Planner
+from swarm_hub.components.scheduler.retry import back_off_s, is_hopeless
+from swarm_hub.components.scheduler.strategy import Strategy
+from swarm_hub.components.scheduler.votes import TRUSTED_AFTER, Vote, winner
 from swarm_hub.models.job import JobState
-from swarm_hub.models.shard import AssignmentState, ShardState, assignment_id
-
-__all__ = [
-    "AssignmentChanged",
-    "AssignmentOffered",
-    "ImpossibleTransitionError",
-    "JobEnded",
-    "JobEntry",
-    "JobPlan",
-    "JobStarted",
-    "NodeChange",
-    "Outcome",
-    "Send",
-    "ShardChanged",
-    "StateMachine",
-    "Withdraw",
-]
+from swarm_hub.models.shard import AssignmentState, ShardState
 
 # A node that rejected a shard is asked again after this time.
 _PAUSE_S: Final = 1.0
-_OPEN: Final = (AssignmentState.OFFERED, AssignmentState.ACCEPTED)
-
-# deadline_s(expected seconds or None when no rate is known, attempt from 1) -> seconds
-DeadlineRule = Callable[[float | None, int], float]
 
 
 class StateMachine:
     """Every unfinished job and every connected node of one gateway."""
 
     def __init__(self, strategy: Strategy, deadline_s: DeadlineRule) -> None:
-        self._strategy = strategy
-        self._deadline_s = deadline_s
-        self._jobs: dict[str, JobEntry] = {}
-        self._nodes: dict[str, NodeEntry] = {}
-        self._assignments: dict[str, AssignmentEntry] = {}
-        self._deadlines: list[tuple[float, str]] = []
+        self._book = Book(deadline_s)
+        self._planner = Planner(self._book, strategy, fallback=adaptive.create())
+        # In the order of how often they come.
+        self._handlers: dict[type, Callable[[Any, float, Outcome], None]] = {
+            Finished: self._finished,
+            Accepted: self._accepted,
+            TimePassed: self._time_passed,
+            NodeChange: self._node_changed,
+            JobAdded: self._job_added,
+            Failed: self._failed,
+            Rejected: self._rejected,
+            NodeLost: self._node_lost,
+            JobCancelled: self._cancelled,
+            JobAborted: self._aborted,
+        }
 
-    def add_job(self, job: JobPlan, now: float, reconnect_s: float = 0.0) -> Outcome:
-        """Take a new job, or one from before a restart with its shards and assignments.
+    def handle(self, event: Event, now: float) -> Outcome:
+        """Return the transitions and instructions that follow from an event.
 
-        Assignments in flight are re-armed: their nodes have `reconnect_s` to come back. One that
-        is here already, as when a job of another gateway is adopted, is sent them at once.
+        An event about an assignment, node or job that is not known any more changes nothing.
         """
         outcome = Outcome()
-        entry = self._jobs[job.job_id] = JobEntry.of(job)
-        for shard in entry.shards.values():
-            for assignment in shard.live.values():
-                self._assignments[assignment.id] = assignment
-                self._arm(assignment, now + reconnect_s)
-                node = self._nodes.get(assignment.node_id)
-                if node is not None and assignment.state in _OPEN:
-                    outcome.instructions.append(self._send_again(node, assignment, now))
-        if entry.n_done_items == entry.plan.n_items:
-            self._complete(entry, outcome)
+        self._handlers[type(event)](event, now, outcome)
         return outcome
-
-    def node_changed(self, change: NodeChange, now: float) -> list[Send]:
-        """Take a new or changed node; returns what it must be sent again after a restart."""
-        node = self._nodes.get(change.node_id)
-        if node is not None:
-            node.change = change
-            return []
-        node = self._nodes[change.node_id] = NodeEntry(change)
-        return [
-            self._send_again(node, assignment, now)
-            for assignment in self._assignments.values()
-            if assignment.node_id == change.node_id and assignment.state in _OPEN
-        ]
-
-    def node_lost(self, node_id: str, reason: str) -> Outcome:
-        """Return the shards of a node that is gone; what it finished may still arrive."""
-        outcome = Outcome()
-        node = self._nodes.pop(node_id, None)
-        for held in () if node is None else tuple(node.load):
-            assignment = self._assignments[held]
-            assignment.lost = True
-            self._expire(assignment, reason, outcome)
-        return outcome
-
-    def accepted(self, held: str) -> Outcome:
-        """Note that a node has an assignment on its disk."""
-        outcome = Outcome()
-        assignment = self._assignments.get(held)
-        if assignment is not None and assignment.state is AssignmentState.OFFERED:
-            self._move(assignment, AssignmentState.ACCEPTED, None, outcome)
-        return outcome
-
-    def rejected(self, held: str, reason: str, now: float) -> Outcome:
-        """Return a shard that a node does not take; the node gets a moment's rest."""
-        outcome = Outcome()
-        assignment = self._assignments.get(held)
-        if assignment is None or assignment.state not in _OPEN:
-            return outcome
-        self._move(assignment, AssignmentState.REJECTED, reason, outcome)
-        self._release(assignment)
-        self._return(self._shard(assignment), reason, outcome)
-        if (node := self._nodes.get(assignment.node_id)) is not None:
-            node.paused_until = now + _PAUSE_S
-            heapq.heappush(self._deadlines, (node.paused_until, assignment.node_id))
-        return outcome
-
-    def failed(self, held: str, text: str) -> Outcome:
-        """Count a failure of the module; on three different nodes it fails the job."""
-        outcome = Outcome()
-        assignment = self._assignments.get(held)
-        if assignment is None:
-            return outcome
-        shard = self._shard(assignment)
-        self._move(assignment, AssignmentState.FINISHED, text, outcome)
-        self._release(assignment)
-        shard.failures.append((assignment.node_id, text))
-        outcome.failures.append((shard.snapshot(), assignment.node_id, text))
-        if is_hopeless(shard, self._nodes.keys()):
-            self._end(self._jobs[shard.job_id], JobState.FAILED, outcome)
-        else:
-            self._return(shard, text, outcome)
-        return outcome
-
-    def finished(self, held: str, wall_s: float) -> Outcome:
-        """Count a result; `outcome.counted` says whether it is the one that counts.
-
-        A late result counts while its shard is unfinished and its own assignment was neither
-        superseded nor cancelled.
-        """
-        outcome = Outcome()
-        assignment = self._assignments.get(held)
-        if assignment is None:
-            return outcome
-        job, shard = self._jobs[assignment.job_id], self._shard(assignment)
-        if (node := self._nodes.get(assignment.node_id)) is not None:
-            node.measured(job.plan.module_sha, shard.n_items, wall_s)
-        self._move(assignment, AssignmentState.FINISHED, None, outcome)
-        self._release(assignment)
-        if shard.state is ShardState.QUEUED:
-            job.returned.remove(shard.index)
-            shard.move(ShardState.ASSIGNED, "a late result arrived")
-        shard.accepted = assignment.id
-        shard.move(ShardState.DONE, f"{assignment.id} finished")
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
-        outcome.counted = shard.snapshot()
-        self._close_others(shard, AssignmentState.SUPERSEDED, "another result came first", outcome)
-        job.done(shard)
-        if job.n_done_items == job.plan.n_items:
-            self._complete(job, outcome)
-        return outcome
-
-    def cancel(self, job_id: str) -> Outcome:
-        """End a job at its owner's wish."""
-        outcome = Outcome()
-        if (job := self._jobs.get(job_id)) is not None and not job.ended:
-            self._end(job, JobState.CANCELLED, outcome)
-        return outcome
-
-    def abort(self, job_id: str, reason: str) -> Outcome:
-        """End a job that can't go on, for a reason that is no node's fault."""
-        outcome = Outcome()
-        if (job := self._jobs.get(job_id)) is not None and not job.ended:
-            self._end(job, JobState.FAILED, outcome, reason)
-        return outcome
-
-    def forget(self, job_id: str) -> None:
-        """Drop a job that has ended or is another gateway's now; its results are unknown here."""
-        for shard in self._jobs[job_id].shards.values():
-            for assignment in tuple(shard.live.values()):
-                self._release(assignment)
-        del self._jobs[job_id]
-
-    def expire(self, now: float) -> Outcome:
-        """Return the shards whose deadline has passed."""
-        outcome = Outcome()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            due, held = heapq.heappop(self._deadlines)
-            if self._is_due(due, held) and held in self._assignments:
-                self._expire(self._assignments[held], "no result before its deadline", outcome)
-        return outcome
-
-    def next_deadline(self) -> float | None:
-        """Return when `expire` and `plan` should be called next, None when nothing is out."""
-        while self._deadlines and not self._is_due(*self._deadlines[0]):
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
 
     def plan(self, now: float) -> Outcome:
         """Give out as much work as the nodes have room for, the most urgent job first."""
         outcome = Outcome()
-        for job in sorted(self._jobs.values(), key=lambda job: job.order):
-            if not job.ended:
-                self._plan_returned(job, now, outcome)
-                self._plan_pool(job, now, outcome)
+        self._planner.plan(now, outcome)
         return outcome
+
+    def next_deadline(self) -> float | None:
+        """Return when `TimePassed` and `plan` are due next, None when nothing is out."""
+        return self._book.alarms.next()
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job that has ended or is another gateway's now; its results are unknown here."""
+        self._book.forget(job_id)
 
     def job(self, job_id: str) -> JobEntry | None:
         """Return what is remembered of an unfinished job; for reading only."""
-        return self._jobs.get(job_id)
+        return self._book.jobs.get(job_id)
 
     def node(self, node_id: str) -> NodeEntry | None:
         """Return what is remembered of a connected node; for reading only."""
-        return self._nodes.get(node_id)
+        return self._book.nodes.by_id.get(node_id)
 
     def assignment(self, held: str) -> AssignmentEntry | None:
         """Return an assignment whose result could still count; for reading only."""
-        return self._assignments.get(held)
+        return self._book.assignments.get(held)
 
     def has_work(self) -> bool:
         """Whether any item waits to be given out."""
-        return any(job.pool_items or job.returned for job in self._jobs.values() if not job.ended)
+        return any(
+            job.pool_items or job.wanting for job in self._book.jobs.values() if not job.ended
+        )
 
-    def why_waiting(self, job_id: str) -> str | None:
+    def why_waiting(self, job_id: str, now: float) -> str | None:
         """Say why a job makes no progress; None when it does."""
-        job = self._jobs.get(job_id)
+        job = self._book.jobs.get(job_id)
         if job is None or job.ended or any(shard.live for shard in job.shards.values()):
             return None
-        if not self._nodes:
-            return "no worker is connected"
-        refusing = [node.change.refuses for node in self._nodes.values() if node.change.refuses]
-        if len(refusing) == len(self._nodes):
-            return f"{len(refusing)} nodes take no work: {', '.join(sorted(set(refusing)))}"
-        return f"{len(self._nodes)} nodes are busy with other jobs"
+        told = why(self._book.nodes.by_id.values(), job.plan, now)
+        n_owners = len({node.owner for node in self._book.nodes.by_id.values()})
+        needed = job.plan.redundancy.quorum
+        if 0 < n_owners < needed:
+            told += f"; its results need {needed} nodes of different owners, there are {n_owners}"
+        return told
 
-    def _plan_returned(self, job: JobEntry, now: float, outcome: Outcome) -> None:
-        for index in tuple(job.returned):
-            node = retry_node(job.shards[index], self._nodes.values(), now)
-            if node is not None:
-                job.returned.remove(index)
-                self._offer(job, job.shards[index], node, now, outcome)
+    # Jobs
 
-    def _plan_pool(self, job: JobEntry, now: float, outcome: Outcome) -> None:
-        while job.pool_items:
-            nodes = [node.view(job, now) for node in self._nodes.values() if node.room(now) > 0]
-            if not nodes:
-                return
-            plan = job.plan
-            view = JobView(
-                plan.job_id, plan.n_items, job.pool_items, plan.shard_size, plan.max_items
+    def _job_added(self, event: JobAdded, now: float, outcome: Outcome) -> None:
+        book, plan = self._book, event.plan
+        job = JobEntry.of(plan)
+        book.add(job)
+        if plan.deadline_in_s is not None:
+            job.deadline = book.alarms.set(
+                now + plan.deadline_in_s, lambda _now, late: self._overdue(job, late)
             )
-            cuts = [cut for cut in self._strategy.cut(view, nodes) if self._fits(cut)]
-            if not cuts:
-                return
-            for cut in cuts:
-                node = self._nodes[cut.node_id]
-                if job.pool_items and node.room(now) > 0:
-                    self._offer(job, job.cut(cut.n_items), node, now, outcome)
-
-    def _fits(self, cut: Cut) -> bool:
-        return cut.n_items > 0 and cut.node_id in self._nodes
-
-    def _offer(
-        self, job: JobEntry, shard: ShardEntry, node: NodeEntry, now: float, outcome: Outcome
-    ) -> None:
-        if not job.started:
-            job.started = True
-            outcome.transitions.append(JobStarted(job.plan.job_id))
-        shard.attempts += 1
-        job.n_retries += shard.attempts > 1
-        node_id = node.change.node_id
-        assignment = AssignmentEntry(
-            id=assignment_id(shard.job_id, shard.index, shard.attempts),
-            job_id=shard.job_id,
-            index=shard.index,
-            attempt=shard.attempts,
-            node_id=node_id,
-        )
-        shard.tried.add(node_id)
-        shard.live[assignment.id] = assignment
-        self._assignments[assignment.id] = assignment
-        expected_s = node.expected_s(job.plan.module_sha, shard.n_items)
-        node.load.add(assignment.id)
-        self._arm(assignment, now + self._deadline_s(expected_s, shard.attempts))
-        shard.move(ShardState.ASSIGNED, f"{assignment.id} offered to {node_id}")
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
-        outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
-        outcome.instructions.append(self._send(job, assignment))
-
-    def _send(self, job: JobEntry, assignment: AssignmentEntry) -> Send:
-        shard = job.shards[assignment.index]
-        return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
-
-    def _send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
-        node.load.add(assignment.id)
-        self._arm(assignment, now + self._deadline_s(None, assignment.attempt))
-        return self._send(self._jobs[assignment.job_id], assignment)
-
-    def _expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
-        shard = self._shard(assignment)
-        if assignment.state not in _OPEN:
-            return
-        if assignment.state is AssignmentState.OFFERED:
-            # It was never ACKed, so the node does not have it: it holds no place there.
-            assignment.lost = True
-            if (node := self._nodes.get(assignment.node_id)) is not None:
-                node.load.discard(assignment.id)
-        self._move(assignment, AssignmentState.EXPIRED, reason, outcome)
-        self._return(shard, reason, outcome)
-
-    def _return(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
-        """Queue a shard again, unless another attempt is still within its time."""
-        if shard.state is not ShardState.ASSIGNED:
-            return
-        if any(held.state in _OPEN for held in shard.live.values()):
-            return
-        shard.move(ShardState.QUEUED, reason)
-        self._jobs[shard.job_id].returned.append(shard.index)
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
-        outcome.returned.append((shard.snapshot(), reason))
-
-    def _complete(self, job: JobEntry, outcome: Outcome) -> None:
-        job.ended = True
-        outcome.transitions.append(JobEnded(job.plan.job_id, JobState.COMPLETED, ()))
-
-    def _end(
-        self, job: JobEntry, state: JobState, outcome: Outcome, reason: str | None = None
-    ) -> None:
-        failed = state is JobState.FAILED
-        texts = [f"{node_id}: {text}" for s in job.shards.values() for node_id, text in s.failures]
-        texts += [] if reason is None else [reason]
-        job.ended = True
         for shard in job.shards.values():
-            ended = AssignmentState.CANCELLED
-            self._close_others(shard, ended, f"the job is {state.value}", outcome)
-            if shard.state in (ShardState.ASSIGNED, ShardState.QUEUED):
-                shard.move(ShardState.DEAD if failed else ShardState.CANCELLED, "the job ended")
-                outcome.shard_changed(shard.snapshot(), shard.accepted)
-        job.returned.clear()
-        outcome.transitions.append(
-            JobEnded(job.plan.job_id, state, tuple(dict.fromkeys(texts)) if failed else ())
-        )
+            for assignment in shard.live.values():
+                book.assignments[assignment.id] = assignment
+                if assignment.state not in OPEN:
+                    continue
+                book.arm(assignment, now + event.reconnect_s)
+                node = book.nodes.by_id.get(assignment.node_id)
+                if node is not None:
+                    outcome.instructions.append(book.send_again(node, assignment, now))
+        if job.n_done_items == plan.n_items:
+            book.complete(job, outcome)
 
-    def _close_others(
-        self, shard: ShardEntry, state: AssignmentState, reason: str, outcome: Outcome
+    def _cancelled(self, event: JobCancelled, _now: float, outcome: Outcome) -> None:
+        if (job := self._book.jobs.get(event.job_id)) is not None and not job.ended:
+            self._book.end(job, JobState.CANCELLED, outcome)
+
+    def _aborted(self, event: JobAborted, _now: float, outcome: Outcome) -> None:
+        if (job := self._book.jobs.get(event.job_id)) is not None and not job.ended:
+            self._book.end(job, JobState.FAILED, outcome, event.reason)
+
+    def _overdue(self, job: JobEntry, outcome: Outcome) -> None:
+        if not job.ended:
+            done, n_items = job.n_done_items, job.plan.n_items
+            reason = f"its deadline passed with {done} of {n_items} items done"
+            self._book.end(job, JobState.FAILED, outcome, reason)
+
+    # Nodes
+
+    def _node_changed(self, event: NodeChange, now: float, outcome: Outcome) -> None:
+        node, is_new = self._book.nodes.change(event)
+        if is_new:
+            outcome.instructions += [
+                self._book.send_again(node, assignment, now)
+                for assignment in self._book.assignments.values()
+                if assignment.node_id == event.node_id and assignment.state in OPEN
+            ]
+
+    def _node_lost(self, event: NodeLost, _now: float, outcome: Outcome) -> None:
+        self._book.lose(event.node_id, event.reason, outcome)
+
+    # Assignments
+
+    def _accepted(self, event: Accepted, _now: float, outcome: Outcome) -> None:
+        assignment = self._book.assignments.get(event.assignment_id)
+        if assignment is not None and assignment.state is AssignmentState.OFFERED:
+            self._book.move(assignment, AssignmentState.ACCEPTED, None, outcome)
+
+    def _rejected(self, event: Rejected, now: float, outcome: Outcome) -> None:
+        """Return a shard that a node does not take; the node gets a moment's rest."""
+        book = self._book
+        assignment = book.assignments.get(event.assignment_id)
+        if assignment is None or assignment.state not in OPEN:
+            return
+        shard = book.shard(assignment)
+        book.move(assignment, AssignmentState.REJECTED, event.reason, outcome)
+        book.release(assignment)
+        book.give_back(shard, event.reason, outcome)
+        if (node := book.nodes.by_id.get(assignment.node_id)) is not None:
+            book.pause(node, now + _PAUSE_S)
+
+    def _failed(self, event: Failed, now: float, outcome: Outcome) -> None:
+        """Count a failure of the module; on three different nodes it fails the job."""
+        book = self._book
+        assignment = book.assignments.get(event.assignment_id)
+        if assignment is None:
+            return
+        job, shard = book.jobs[assignment.job_id], book.shard(assignment)
+        book.move(assignment, AssignmentState.FINISHED, event.text, outcome)
+        book.release(assignment)
+        shard.failures.append((assignment.node_id, event.text))
+        outcome.failures.append((shard.snapshot(), assignment.node_id, event.text))
+        if (node := book.nodes.by_id.get(assignment.node_id)) is not None:
+            until = book.nodes.failed(node, job.plan.program, event.text, now)
+            self._quarantine(node, job, until, outcome)
+        if is_hopeless(shard, book.nodes.by_id.keys()):
+            book.end(job, JobState.FAILED, outcome)
+        else:
+            shard.not_before = now + back_off_s(shard)
+            book.wake(shard.not_before)
+            book.give_back(shard, event.text, outcome)
+
+    def _finished(self, event: Finished, now: float, outcome: Outcome) -> None:
+        """Count a result, or keep it until others confirm it.
+
+        A late result counts while its shard is unfinished and its own assignment was neither
+        superseded nor cancelled.
+        """
+        book = self._book
+        assignment = book.assignments.get(event.assignment_id)
+        if assignment is None:
+            return
+        job, shard = book.jobs[assignment.job_id], book.shard(assignment)
+        node = book.nodes.by_id.get(assignment.node_id)
+        if node is not None:
+            book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s)
+        book.move(assignment, AssignmentState.FINISHED, None, outcome)
+        book.release(assignment)
+        trusted = assignment.trusted and (node is None or node.agreements >= TRUSTED_AFTER)
+        owner = assignment.owner if node is None else node.owner
+        vote = Vote(assignment.id, assignment.node_id, owner, event.sha, trusted)
+        shard.votes.append(vote)
+        sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked)
+        if sha is None:
+            self._await_others(job, shard, outcome)
+        else:
+            self._judge(job, shard, sha, now, outcome)
+            self._count(job, shard, vote, outcome)
+
+    def _await_others(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
+        """Keep a result that has no quorum yet."""
+        outcome.awaiting = shard.snapshot()
+        redundancy = job.plan.redundancy
+        if len(shard.votes) >= redundancy.votes_max:
+            kinds = len({vote.sha for vote in shard.votes})
+            reason = (
+                f"shard {shard.index}: {len(shard.votes)} nodes gave {kinds} different results, "
+                f"no {redundancy.quorum} of them equal; is the module deterministic?"
+            )
+            self._book.end(job, JobState.FAILED, outcome, reason)
+        else:
+            self._book.give_back(shard, "its result needs to be confirmed", outcome)
+
+    def _judge(
+        self, job: JobEntry, shard: ShardEntry, sha: str, now: float, outcome: Outcome
     ) -> None:
-        for assignment in tuple(shard.live.values()):
-            self._move(assignment, state, reason, outcome)
-            self._release(assignment)
-            if assignment.node_id in self._nodes:
-                outcome.instructions.append(Withdraw(assignment.node_id, assignment.id))
+        """Score the nodes whose results were compared; a single one was not."""
+        if len(shard.votes) == 1:
+            node = self._book.nodes.by_id.get(shard.votes[0].node_id)
+            if node is not None and job.plan.redundancy.copies == 1:
+                self._book.nodes.succeeded(node, job.plan.program)
+            return
+        for vote in shard.votes:
+            agreed = vote.sha == sha
+            outcome.judged.append((vote.node_id, agreed))
+            node = self._book.nodes.by_id.get(vote.node_id)
+            if node is None:
+                continue
+            if agreed:
+                node.agreements += 1
+                self._book.nodes.succeeded(node, job.plan.program)
+            else:
+                node.agreements = 0
+                until = self._book.nodes.contradicted(node, job.plan.program, now)
+                self._quarantine(node, job, until, outcome)
 
-    def _move(
-        self,
-        assignment: AssignmentEntry,
-        state: AssignmentState,
-        reason: str | None,
-        outcome: Outcome,
+    def _count(self, job: JobEntry, shard: ShardEntry, vote: Vote, outcome: Outcome) -> None:
+        """End a shard with the result that counts: of several equal ones the last, being here."""
+        if shard.state is ShardState.QUEUED:
+            shard.move(ShardState.ASSIGNED, "a late result arrived")
+        shard.accepted = vote.assignment_id
+        shard.move(ShardState.DONE, f"{vote.assignment_id} finished")
+        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        outcome.counted = shard.snapshot()
+        ended = AssignmentState.SUPERSEDED
+        self._book.close_others(shard, ended, "another result came first", outcome)
+        job.done(shard)
+        if job.n_done_items == job.plan.n_items:
+            self._book.complete(job, outcome)
+
+    def _quarantine(
+        self, node: NodeEntry, job: JobEntry, until: float | None, outcome: Outcome
     ) -> None:
-        assignment.move(state, self._shard(assignment))
-        outcome.transitions.append(AssignmentChanged(assignment.snapshot(), reason))
+        if until is not None:
+            outcome.quarantined.append((node.node_id, job.plan.program))
+            self._book.alarms.set(until, lambda _now, _outcome: self._book.nodes.freed(node))
 
-    def _release(self, assignment: AssignmentEntry) -> None:
-        """Forget an assignment whose result can no longer count and free its place."""
-        self._assignments.pop(assignment.id, None)
-        self._shard(assignment).live.pop(assignment.id, None)
-        if (node := self._nodes.get(assignment.node_id)) is not None:
-            node.load.discard(assignment.id)
-
-    def _is_due(self, due: float, held: str) -> bool:
-        """Whether a heap entry still means something: an open assignment or a node's pause."""
-        if (node := self._nodes.get(held)) is not None:
-            return node.paused_until == due
-        assignment = self._assignments.get(held)
-        return assignment is not None and assignment.deadline == due and assignment.state in _OPEN
-
-    def _arm(self, assignment: AssignmentEntry, deadline: float) -> None:
-        assignment.deadline = deadline
-        heapq.heappush(self._deadlines, (deadline, assignment.id))
-
-    def _shard(self, assignment: AssignmentEntry) -> ShardEntry:
-        return self._jobs[assignment.job_id].shards[assignment.index]
+    def _time_passed(self, _event: TimePassed, now: float, outcome: Outcome) -> None:
+        self._book.alarms.ring(now, outcome)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from swarm_hub.models.node import Telemetry
+
+# A phone that is this warm computes slower and ages.
+_HOT_C: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,18 @@ class JobView:
     pool_items: int
     shard_size: int | None
     max_items: int
+    # What all nodes that take work did together of this job's module, in items a second over
+    # `measured_slots` of their `slots` slots.
+    rate: float = 0.0
+    measured_slots: int = 0
+    slots: int = 1
+
+    @property
+    def fleet_rate(self) -> float | None:
+        """Items a second of all nodes; those not measured yet count like the others' mean."""
+        if self.measured_slots <= 0 or self.rate <= 0:
+            return None
+        return self.rate * max(self.slots, self.measured_slots) / self.measured_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +42,17 @@ class NodeView:
     load: int
     room: int
     telemetry: Telemetry
-    # Items of this job's module a second, as measured; None before the first result.
+    # Items of this job's module a second on one slot; None before the first result.
     rate: float | None
+    # Seconds to it and back; None where not measured.
+    rtt_s: float | None = None
+    # How many of its last results in a row others confirmed.
+    agreements: int = 0
+
+    @property
+    def cached(self) -> bool:
+        """Whether it has run this job's module, and so need not get it."""
+        return self.rate is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +67,30 @@ class Strategy(Protocol):
     """Decides how many items each node gets; a pure function of its arguments.
 
     It mutates nothing and does no I/O. Cuts beyond the pool or a node's room are dropped;
-    with a fixed `shard_size` each cut must be of that size (the last one takes the rest).
+    with a fixed `shard_size` each cut must be of that size (the last one takes the rest). An
+    exception, or an answer that is no list of cuts, has the default strategy take over.
     """
 
     def cut(self, job: JobView, nodes: Sequence[NodeView]) -> list[Cut]:
         """Return cuts in item order for nodes that have room; none leaves the pool for later."""
+
+
+def rank(node: NodeView) -> tuple[float, bool, bool, bool, float, float, str]:
+    """Return a sort key: the best node first.
+
+    Emptier, not hot, not running down its battery, with the module, faster, nearer; the id makes
+    the order the same every time.
+    """
+    told = node.telemetry
+    return (
+        node.load / node.slots,
+        told.temperature_c is not None and told.temperature_c >= _HOT_C,
+        told.has_battery is not False and told.charging is False,
+        not node.cached,
+        -(node.rate or 0.0),
+        node.rtt_s or 0.0,
+        node.node_id,
+    )
 
 
 def deal(nodes: Sequence[NodeView], n_items: int, pool_items: int) -> list[Cut]:

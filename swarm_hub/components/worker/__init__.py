@@ -25,6 +25,7 @@ class WorkerConfig:
     min_battery: float
     max_temperature: float
     finish_within: float
+    node_labels: dict[str, str]
 
 
 CONFIG_SCHEMA = cv.section(
@@ -38,6 +39,7 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("min_battery", default=90): cv.number(0, 100),
         vol.Optional("max_temperature", default=40): cv.number(-20, 120),
         vol.Optional("finish_within", default=5): cv.duration,
+        vol.Optional("node_labels", default=dict): cv.labels,
     },
     WorkerConfig,
 )
@@ -57,6 +59,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     mesh.capabilities["worker"] = {
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,
+        "labels": config.node_labels,
     }
     desk = Desk(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
     watch = PolitenessWatch(

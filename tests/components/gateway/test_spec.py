@@ -40,8 +40,10 @@ from swarm_hub.models.job import JobLimits, Split
         ({"env": ["A"]}, "env", "each with a text"),
         ({"env": {"A": 1}}, "env", "expected text"),
         ({"priority": 101}, "priority", "from -100 to 100"),
-        ({"deadline_s": 5}, "deadline_s", "not available in this version"),
-        ({"constraints": {"a": 1}}, "constraints", "not available in this version"),
+        ({"deadline_s": 0}, "deadline_s", "above 0"),
+        ({"constraints": {"a": 1}}, "constraints.a", "unknown key"),
+        ({"constraints": {"min_battery": 101}}, "constraints.min_battery", "from 0 to 100"),
+        ({"constraints": {"node_labels": ["x"]}}, "constraints.node_labels", "each with a text"),
         ({"abi": 7}, "abi", "expected text"),
     ],
 )

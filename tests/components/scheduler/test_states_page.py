@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_hub.components.scheduler.entries import ASSIGNMENT_MOVES, SHARD_MOVES
+from swarm_hub.components.scheduler.moves import ASSIGNMENT_MOVES, JOB_MOVES, SHARD_MOVES
 from swarm_hub.models.job import JobState
 
 _PAGE = (Path(__file__).parents[3] / "docs" / "states.md").read_text(encoding="utf-8")
@@ -18,7 +18,8 @@ def section(title: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("title", "moves"), [("Shard", SHARD_MOVES), ("Assignment", ASSIGNMENT_MOVES)]
+    ("title", "moves"),
+    [("Job", JOB_MOVES), ("Shard", SHARD_MOVES), ("Assignment", ASSIGNMENT_MOVES)],
 )
 def test_the_table_has_each_allowed_move_once_and_no_other(
     title: str, moves: frozenset[tuple[str, str]]

@@ -1,0 +1,225 @@
+"""The unfinished jobs and connected nodes, and the steps that all transitions are made of; pure.
+
+Each step keeps the same facts in their several places equal: an attempt is in its shard, among
+the assignments, on its node and counted by its job.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from swarm_hub.components.scheduler.alarms import Alarms
+from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
+from swarm_hub.components.scheduler.moves import OPEN
+from swarm_hub.components.scheduler.nodes import NodeEntry, Nodes
+from swarm_hub.components.scheduler.outcome import (
+    AssignmentChanged,
+    AssignmentOffered,
+    JobEnded,
+    JobStarted,
+    Outcome,
+    Send,
+    Withdraw,
+)
+from swarm_hub.components.scheduler.votes import TRUSTED_AFTER
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import AssignmentState, ShardState, assignment_id
+
+_LATE: Final = "no result before its deadline"
+
+# deadline_s(expected seconds or None when no rate is known, attempt from 1) -> seconds
+DeadlineRule = Callable[[float | None, int], float]
+
+
+class Book:
+    """What `StateMachine` and `Planner` change, one step at a time."""
+
+    def __init__(self, deadline_s: DeadlineRule) -> None:
+        self.jobs: dict[str, JobEntry] = {}
+        self.nodes = Nodes()
+        self.assignments: dict[str, AssignmentEntry] = {}
+        self.alarms = Alarms()
+        self._deadline_s = deadline_s
+        self._order: list[JobEntry] | None = None
+
+    def add(self, job: JobEntry) -> None:
+        """Take a job."""
+        self.jobs[job.plan.job_id] = job
+        self._order = None
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job; its results are unknown from now on."""
+        job = self.jobs[job_id]
+        for shard in job.shards.values():
+            for assignment in tuple(shard.live.values()):
+                self.release(assignment)
+        self.alarms.cancel(job.deadline)
+        del self.jobs[job_id]
+        self._order = None
+
+    def in_order(self) -> list[JobEntry]:
+        """Return the jobs, the most urgent first, then the oldest."""
+        if self._order is None:
+            self._order = sorted(self.jobs.values(), key=lambda job: job.order)
+        return self._order
+
+    def offer(
+        self, job: JobEntry, shard: ShardEntry, node: NodeEntry, now: float, outcome: Outcome
+    ) -> None:
+        """Give a shard to a node."""
+        if job.state is JobState.QUEUED:
+            job.move(JobState.RUNNING)
+            outcome.transitions.append(JobStarted(job.plan.job_id))
+        # A copy beside an open attempt, or a result to confirm another, is none.
+        job.n_retries += shard.attempts > 0 and not shard.open() and not shard.votes
+        shard.attempts += 1
+        expected_s = node.expected_s(job.plan.program, shard.n_items)
+        assignment = AssignmentEntry(
+            id=assignment_id(shard.job_id, shard.index, shard.attempts),
+            job_id=shard.job_id,
+            index=shard.index,
+            attempt=shard.attempts,
+            node_id=node.node_id,
+            owner=node.owner,
+            offered_at=now,
+            expected_at=None if expected_s is None else now + expected_s,
+            trusted=node.agreements >= TRUSTED_AFTER,
+        )
+        shard.tried.add(node.node_id)
+        shard.live[assignment.id] = assignment
+        self.assignments[assignment.id] = assignment
+        self._place(node, assignment)
+        self.arm(assignment, now + self._deadline_s(expected_s, shard.attempts))
+        shard.move(ShardState.ASSIGNED, f"{assignment.id} offered to {node.node_id}")
+        job.note_wanting(shard)
+        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
+        outcome.instructions.append(self._send(job, assignment))
+
+    def send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
+        """Give a node what it had before it, or this gateway, was away."""
+        self._place(node, assignment)
+        self.arm(assignment, now + self._deadline_s(None, assignment.attempt))
+        return self._send(self.jobs[assignment.job_id], assignment)
+
+    def arm(self, assignment: AssignmentEntry, due: float) -> None:
+        """Set when an attempt is over."""
+        self.alarms.cancel(assignment.deadline)
+        ring = partial(self._late, assignment)
+        assignment.deadline = self.alarms.set(due, ring)
+
+    def expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
+        """End an attempt that took too long or lost its node; a late result may still count."""
+        if assignment.state not in OPEN:
+            return
+        if assignment.state is AssignmentState.OFFERED:
+            # It was never ACKed, so the node does not have it: it holds no place there.
+            assignment.lost = True
+            self._unplace(assignment)
+        self.alarms.cancel(assignment.deadline)
+        self.move(assignment, AssignmentState.EXPIRED, reason, outcome)
+        self.give_back(self.shard(assignment), reason, outcome)
+
+    def give_back(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
+        """Have a shard given out again if it needs to be; it is queued once no attempt is open."""
+        self.jobs[shard.job_id].note_wanting(shard)
+        if shard.state is not ShardState.ASSIGNED or shard.open():
+            return
+        shard.move(ShardState.QUEUED, reason)
+        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        outcome.returned.append((shard.snapshot(), reason))
+
+    def complete(self, job: JobEntry, outcome: Outcome) -> None:
+        """End a job whose items are all done."""
+        job.move(JobState.COMPLETED)
+        self.alarms.cancel(job.deadline)
+        outcome.transitions.append(JobEnded(job.plan.job_id, JobState.COMPLETED, ()))
+
+    def end(
+        self, job: JobEntry, state: JobState, outcome: Outcome, reason: str | None = None
+    ) -> None:
+        """End a job that failed or is not wanted any more, with all its attempts."""
+        failed = state is JobState.FAILED
+        texts = [f"{node_id}: {text}" for s in job.shards.values() for node_id, text in s.failures]
+        texts += [] if reason is None else [reason]
+        job.move(state)
+        self.alarms.cancel(job.deadline)
+        for shard in job.shards.values():
+            ended = AssignmentState.CANCELLED
+            self.close_others(shard, ended, f"the job is {state.value}", outcome)
+            if shard.state in (ShardState.ASSIGNED, ShardState.QUEUED):
+                shard.move(ShardState.DEAD if failed else ShardState.CANCELLED, "the job ended")
+                outcome.shard_changed(shard.snapshot(), shard.accepted)
+        job.wanting.clear()
+        outcome.transitions.append(
+            JobEnded(job.plan.job_id, state, tuple(dict.fromkeys(texts)) if failed else ())
+        )
+
+    def close_others(
+        self, shard: ShardEntry, state: AssignmentState, reason: str, outcome: Outcome
+    ) -> None:
+        """End every attempt at a shard that could still count, and tell their nodes."""
+        for assignment in tuple(shard.live.values()):
+            self.move(assignment, state, reason, outcome)
+            self.release(assignment)
+            if assignment.node_id in self.nodes.by_id:
+                outcome.instructions.append(Withdraw(assignment.node_id, assignment.id))
+
+    def move(
+        self,
+        assignment: AssignmentEntry,
+        state: AssignmentState,
+        reason: str | None,
+        outcome: Outcome,
+    ) -> None:
+        """Change an attempt's state."""
+        assignment.move(state, self.shard(assignment))
+        outcome.transitions.append(AssignmentChanged(assignment.snapshot(), reason))
+
+    def release(self, assignment: AssignmentEntry) -> None:
+        """Forget an attempt whose result can no longer count, and free its place."""
+        self.alarms.cancel(assignment.deadline)
+        self.assignments.pop(assignment.id, None)
+        self.shard(assignment).live.pop(assignment.id, None)
+        self._unplace(assignment)
+
+    def lose(self, node_id: str, reason: str, outcome: Outcome) -> None:
+        """Take the work of a node that is gone from it."""
+        node = self.nodes.lose(node_id)
+        for held in () if node is None else tuple(node.load):
+            assignment = self.assignments[held]
+            assignment.lost = True
+            self.jobs[assignment.job_id].n_open -= 1
+            self.expire(assignment, reason, outcome)
+
+    def pause(self, node: NodeEntry, until: float) -> None:
+        """Give a node nothing until then."""
+        node.paused_until = until
+        self.alarms.set(until, lambda _now, _outcome: self.nodes.freed(node))
+
+    def wake(self, due: float) -> None:
+        """Have `plan` called at a time."""
+        self.alarms.set(due, lambda _now, _outcome: None)
+
+    def shard(self, assignment: AssignmentEntry) -> ShardEntry:
+        """Return an attempt's shard."""
+        return self.jobs[assignment.job_id].shards[assignment.index]
+
+    def _late(self, assignment: AssignmentEntry, _now: float, outcome: Outcome) -> None:
+        self.expire(assignment, _LATE, outcome)
+
+    def _send(self, job: JobEntry, assignment: AssignmentEntry) -> Send:
+        shard = job.shards[assignment.index]
+        return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
+
+    def _place(self, node: NodeEntry, assignment: AssignmentEntry) -> None:
+        if assignment.id not in node.load:
+            node.load.add(assignment.id)
+            self.jobs[assignment.job_id].n_open += 1
+
+    def _unplace(self, assignment: AssignmentEntry) -> None:
+        node = self.nodes.by_id.get(assignment.node_id)
+        if node is not None and assignment.id in node.load:
+            node.load.discard(assignment.id)
+            self.jobs[assignment.job_id].n_open -= 1
+            self.nodes.freed(node)

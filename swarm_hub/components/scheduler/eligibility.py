@@ -1,0 +1,70 @@
+"""Which nodes may run a job's shards, and in words why the others may not; pure."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from swarm_hub.components.scheduler.entries import JobPlan
+from swarm_hub.components.scheduler.nodes import NodeEntry
+from swarm_hub.models.job import Constraints
+from swarm_hub.util.units import format_size
+
+
+def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
+    """Return why a node may not run a job's shards, None when it may.
+
+    What a node does not tell is no reason: unknown is not unhealthy.
+    """
+    if node.faults and (faults := node.quarantined(plan.program, now)) is not None:
+        return f"failed this module too often ({faults.text})"
+    if plan.constraints is None:
+        return None
+    return _lacks(node, plan.constraints)
+
+
+def why(nodes: Iterable[NodeEntry], plan: JobPlan, now: float) -> str:
+    """Say why a job makes no progress: `3 nodes: 2 below 30 % battery, 1 lacks 512 MiB`."""
+    reasons: Counter[str] = Counter()
+    for node in nodes:
+        reasons[_reason(node, plan, now)] += 1
+    n_nodes = sum(reasons.values())
+    if not n_nodes:
+        return "no worker is connected"
+    told = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=_by_number))
+    return f"{n_nodes} {'node' if n_nodes == 1 else 'nodes'}: {told}"
+
+
+def _reason(node: NodeEntry, plan: JobPlan, now: float) -> str:
+    if node.change.refuses:
+        return node.change.refuses
+    lacking = unfit(node, plan, now)
+    if lacking is not None:
+        return lacking
+    if now < node.paused_until:
+        return "gave work back a moment ago"
+    return "busy" if not node.room(now) else "free"
+
+
+def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:
+    change, told = node.change, node.change.telemetry
+    if wanted.memory is not None:
+        gives = [each for each in (change.memory_bytes, told.available_memory_bytes) if each]
+        if any(each < wanted.memory for each in gives):
+            return f"lacks {format_size(wanted.memory)} of memory"
+    if missing := [pair for pair in wanted.node_labels if pair not in change.labels]:
+        name, text = missing[0]
+        return f"without the label {name}: {text}"
+    if wanted.max_temperature is not None and told.temperature_c is not None:  # noqa: SIM102
+        if told.temperature_c > wanted.max_temperature:
+            return f"warmer than {wanted.max_temperature:g} °C"
+    if told.has_battery is False:
+        return None
+    if wanted.charging and told.charging is False:
+        return "not charging"
+    if wanted.min_battery is not None and told.battery_percent is not None:  # noqa: SIM102
+        if told.battery_percent < wanted.min_battery:
+            return f"below {wanted.min_battery:g} % battery"
+    return None
+
+
+def _by_number(reason: tuple[str, int]) -> tuple[int, str]:
+    return (-reason[1], reason[0])

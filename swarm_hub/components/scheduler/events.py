@@ -1,0 +1,92 @@
+"""What the state machine is told; each is a value, so that a sequence can be kept and replayed."""
+
+from dataclasses import dataclass
+
+from swarm_hub.components.scheduler.entries import JobPlan
+from swarm_hub.components.scheduler.nodes import NodeChange
+
+
+@dataclass(frozen=True, slots=True)
+class JobAdded:
+    """A new job, or one from before a restart with its shards and assignments.
+
+    Assignments in flight are armed anew: their nodes have `reconnect_s` to come back. One that is
+    here already, as when a job of another gateway is adopted, is sent them at once.
+    """
+
+    plan: JobPlan
+    reconnect_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """The job's owner does not want it any more."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobAborted:
+    """The job can't go on, for a reason that is no node's fault."""
+
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node is gone; what it finished may still arrive."""
+
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A node has an assignment on its disk."""
+
+    assignment_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A node gives an assignment back; no fault of the module."""
+
+    assignment_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The module failed on a node."""
+
+    assignment_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A result arrived: its hash, and the seconds it took on the node."""
+
+    assignment_id: str
+    wall_s: float
+    sha: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Deadlines may have passed."""
+
+
+Event = (
+    JobAdded
+    | JobCancelled
+    | JobAborted
+    | NodeChange
+    | NodeLost
+    | Accepted
+    | Rejected
+    | Failed
+    | Finished
+    | TimePassed
+)

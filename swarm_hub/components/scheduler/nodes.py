@@ -1,0 +1,230 @@
+"""What the state machine remembers of the connected nodes: what each holds and how fast it is."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_hub.models.node import Telemetry
+
+# Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
+# node busy between messages and a slow node holds little that others could do.
+_AHEAD_S: Final = 0.25
+_AHEAD_PER_SLOT_MAX: Final = 256
+_AHEAD_UNMEASURED: Final = 1
+# The smoothing factor of the moving averages (facts: 0.5 was the best of those tried).
+_EWMA_ALPHA: Final = 0.5
+# Of so many programs a node's speed is remembered, the last ones used.
+_PROGRAMS_MAX: Final = 16
+# A node on which a program fails so often in a row, while it works elsewhere, gets no more of it
+# for a while; each further time twice as long.
+_FAULTS_MAX: Final = 3
+_QUARANTINE_S: Final = 60.0
+_QUARANTINE_MAX_S: Final = 3600.0
+# A node whose results others contradict wastes their work too.
+_LYING_QUARANTINE_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """Event: a node is here, or the newest facts about it; `refuses` says why it takes no work.
+
+    `owner` names whoever votes by it (its own key where nothing else is known), `agreements` how
+    many of its last results in a row others confirmed, `memory_bytes` what it gives a module at
+    most, `rtt_s` the round trip to it in seconds.
+    """
+
+    node_id: str
+    slots: int
+    telemetry: Telemetry
+    refuses: str | None = None
+    owner: str = ""
+    labels: frozenset[tuple[str, str]] = frozenset()
+    agreements: int = 0
+    memory_bytes: int | None = None
+    rtt_s: float | None = None
+
+
+@dataclass(slots=True)
+class Faults:
+    """How a program fails on one node: in a row, and until when it is kept from it."""
+
+    in_a_row: int = 0
+    quarantines: int = 0
+    until: float = 0.0
+    text: str = ""
+
+
+@dataclass(slots=True)
+class NodeEntry:
+    """A connected node."""
+
+    change: NodeChange
+    load: set[str] = field(default_factory=set)
+    shard_s: float | None = None
+    rates: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    faults: dict[str, Faults] = field(default_factory=dict)
+    paused_until: float = 0.0
+    # How many of its last results in a row others confirmed.
+    agreements: int = 0
+
+    @property
+    def node_id(self) -> str:
+        """Its peer id."""
+        return self.change.node_id
+
+    @property
+    def owner(self) -> str:
+        """Who votes by it: at most once on a shard."""
+        return self.change.owner or self.change.node_id
+
+    def room(self, now: float) -> int:
+        """Return how many more shards the node may hold now."""
+        if self.change.refuses or now < self.paused_until:
+            return 0
+        slots = self.change.slots
+        if self.shard_s is None:
+            ahead = _AHEAD_UNMEASURED * slots
+        else:
+            ahead = int(min(_AHEAD_S / max(self.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX) * slots)
+        return max(0, slots + ahead - len(self.load))
+
+    def expected_s(self, program: str, n_items: int) -> float | None:
+        """Return when a new shard should be done, in seconds from now; None if unmeasured."""
+        rate = self.rates.get(program)
+        if rate is None:
+            return None
+        waiting_s = len(self.load) * (self.shard_s or 0.0) / self.change.slots
+        return waiting_s + n_items / rate
+
+    def quarantined(self, program: str, now: float) -> Faults | None:
+        """Return why a program is kept from the node, None when it is not."""
+        faults = self.faults.get(program)
+        return faults if faults is not None and now < faults.until else None
+
+
+@dataclass(slots=True)
+class Speed:
+    """What the nodes that take work do together of one program: items/s over `slots` slots."""
+
+    rate: float = 0.0
+    slots: int = 0
+
+
+class Nodes:
+    """The connected nodes, and which of them may have room."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, NodeEntry] = {}
+        # All with room are here; one without leaves when it is looked at.
+        self.roomy: dict[str, NodeEntry] = {}
+        self.slots = 0
+        self._speeds: dict[str, Speed] = {}
+
+    def change(self, change: NodeChange) -> tuple[NodeEntry, bool]:
+        """Take a new or changed node; returns it and whether it is new."""
+        node = self.by_id.get(change.node_id)
+        is_new = node is None
+        if node is None:
+            node = NodeEntry(change, agreements=change.agreements)
+            self.by_id[change.node_id] = node
+        else:
+            self._count(node, -1)
+            node.change = change
+        self._count(node, 1)
+        self.freed(node)
+        return node, is_new
+
+    def lose(self, node_id: str) -> NodeEntry | None:
+        """Forget a node; returns it."""
+        node = self.by_id.pop(node_id, None)
+        if node is not None:
+            self._count(node, -1)
+            self.roomy.pop(node_id, None)
+        return node
+
+    def freed(self, node: NodeEntry) -> None:
+        """Note that a node may have room again."""
+        if not node.change.refuses:
+            self.roomy[node.node_id] = node
+
+    def with_room(self, now: float) -> list[NodeEntry]:
+        """Return the nodes that may hold more shards now."""
+        found = [node for node in self.roomy.values() if node.room(now)]
+        if len(found) < len(self.roomy):
+            self.roomy = {node.node_id: node for node in found}
+        return found
+
+    def measured(self, node: NodeEntry, program: str, n_items: int, wall_s: float) -> None:
+        """Take the time of a finished shard into the moving averages."""
+        node.shard_s = _ewma(node.shard_s, wall_s)
+        self._count(node, -1, program)
+        rate = n_items / max(wall_s, 1e-6)
+        node.rates[program] = _ewma(node.rates.get(program), rate)
+        node.rates.move_to_end(program)
+        self._count(node, 1, program)
+        if len(node.rates) > _PROGRAMS_MAX:
+            oldest = next(iter(node.rates))
+            self._count(node, -1, oldest)
+            del node.rates[oldest]
+
+    def speed(self, program: str) -> Speed:
+        """Return the measured speed of all nodes that take work; for reading only."""
+        return self._speeds.get(program, _NO_SPEED)
+
+    def failed(self, node: NodeEntry, program: str, text: str, now: float) -> float | None:
+        """Count a failure; returns until when the node is kept from the program, if that is new.
+
+        Only where other nodes have run it, as else the program is to blame.
+        """
+        faults = node.faults.setdefault(program, Faults())
+        faults.in_a_row += 1
+        faults.text = text
+        others = self.speed(program).slots > (node.change.slots if program in node.rates else 0)
+        if faults.in_a_row < _FAULTS_MAX or not others:
+            return None
+        return _quarantine(faults, _QUARANTINE_S, now)
+
+    def contradicted(self, node: NodeEntry, program: str, now: float) -> float | None:
+        """Count a result that others contradict; returns until when it is kept from the program."""
+        faults = node.faults.setdefault(program, Faults())
+        faults.in_a_row += 1
+        faults.text = "other nodes contradicted its results"
+        if faults.in_a_row < _FAULTS_MAX:
+            return None
+        return _quarantine(faults, _LYING_QUARANTINE_S, now)
+
+    def succeeded(self, node: NodeEntry, program: str) -> None:
+        """Note a result that counts: failures before it were not in a row with later ones."""
+        if (faults := node.faults.get(program)) is not None:
+            faults.in_a_row = 0
+
+    def _count(self, node: NodeEntry, sign: int, program: str | None = None) -> None:
+        """Add or take away what a node does of one program, or of all and its slots."""
+        if node.change.refuses:
+            return
+        slots = node.change.slots
+        if program is None:
+            self.slots += sign * slots
+            for each in node.rates:
+                self._count(node, sign, each)
+        elif (rate := node.rates.get(program)) is not None:
+            speed = self._speeds.setdefault(program, Speed())
+            speed.rate += sign * rate * slots
+            speed.slots += sign * slots
+            if speed.slots <= 0:
+                # So that rounding errors do not add up, and nothing is kept of old programs.
+                del self._speeds[program]
+
+
+_NO_SPEED: Final = Speed()
+
+
+def _quarantine(faults: Faults, base_s: float, now: float) -> float:
+    faults.until = now + min(base_s * 2**faults.quarantines, _QUARANTINE_MAX_S)
+    faults.quarantines += 1
+    faults.in_a_row = 0
+    return faults.until
+
+
+def _ewma(average: float | None, value: float) -> float:
+    return value if average is None else average + _EWMA_ALPHA * (value - average)

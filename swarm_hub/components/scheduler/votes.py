@@ -1,0 +1,98 @@
+"""When results count: at once, or once nodes of different owners agree on the hash; pure.
+
+The rule is BOINC's (Anderson, "BOINC: A Platform for Volunteer Computing", 2019, section 4): a
+quorum of equal results, more copies until there is one, and with adaptive replication a node
+whose last 10 results were confirmed works alone, but for spot checks.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+# Confirmed results in a row after which a node works alone (facts: as BOINC does it).
+TRUSTED_AFTER: Final = 10
+# The share of the shards of such a node that is checked all the same.
+_SPOT_CHECKS: Final = 0.05
+# Shards of an adaptive job that are checked are done by two.
+_ADAPTIVE_COPIES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A result: who gave it, and its hash. A failure is none, so errors never agree."""
+
+    assignment_id: str
+    node_id: str
+    owner: str
+    sha: str
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """How many results a shard needs: `copies` to begin with, more than half of them equal.
+
+    An `adaptive` one needs a single result of a trusted node, unless its shard is spot-checked.
+    `secret` keeps nodes from telling which ones are.
+    """
+
+    copies: int = 1
+    adaptive: bool = False
+    secret: bytes = b""
+
+    @property
+    def quorum(self) -> int:
+        """How many equal results count."""
+        return self.copies // 2 + 1
+
+    @property
+    def votes_max(self) -> int:
+        """After how many results without a quorum the shard is given up."""
+        return 2 * self.copies + 1
+
+    def is_checked(self, job_id: str, index: int) -> bool:
+        """Whether this shard is done by two even where a trusted node does it."""
+        seed = f"{job_id}.{index}".encode()
+        digest = hashlib.blake2b(seed, digest_size=8, key=self.secret[:64]).digest()
+        return int.from_bytes(digest) < _SPOT_CHECKS * 2**64
+
+
+SINGLE: Final = Redundancy()
+
+
+def adaptive(secret: bytes) -> Redundancy:
+    """Return the redundancy that trusted nodes earn their way out of."""
+    return Redundancy(_ADAPTIVE_COPIES, adaptive=True, secret=secret)
+
+
+def winner(redundancy: Redundancy, votes: list[Vote], *, checked: bool) -> str | None:
+    """Return the hash that counts, None while there is no quorum; one vote an owner."""
+    if redundancy.copies == 1:
+        return votes[0].sha if votes else None
+    if redundancy.adaptive and len(votes) == 1 and votes[0].trusted and not checked:
+        return votes[0].sha
+    owners: dict[str, set[str]] = defaultdict(set)
+    for vote in votes:
+        owners[vote.sha].add(vote.owner)
+        if len(owners[vote.sha]) >= redundancy.quorum:
+            return vote.sha
+    return None
+
+
+def lacking(
+    redundancy: Redundancy, votes: list[Vote], open_trusted: Iterable[bool], *, checked: bool
+) -> int:
+    """Return how many more attempts a shard needs now; `open_trusted` has one entry an attempt."""
+    out = list(open_trusted)
+    if redundancy.copies == 1:
+        return int(not out)
+    if redundancy.adaptive and not checked and not votes and any(out):
+        return 0
+    owners: dict[str, set[str]] = defaultdict(set)
+    for vote in votes:
+        owners[vote.sha].add(vote.owner)
+    best = max((len(each) for each in owners.values()), default=0)
+    wanted = max(redundancy.copies - len(votes), redundancy.quorum - best)
+    return max(0, wanted - len(out))
