@@ -11,13 +11,20 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Final
 
 from swarm_hub.components.scheduler import (
+    Accepted,
+    Event,
+    Finished,
+    JobAdded,
     JobEnded,
     JobPlan,
     NodeChange,
+    NodeLost,
     Outcome,
+    Rejected,
     Send,
     StateMachine,
     Strategy,
+    TimePassed,
     Withdraw,
 )
 from swarm_hub.components.sla import expected
@@ -42,46 +49,32 @@ class SimulatedGateway:
         self._instructions: list[Send | Withdraw] = []
         self.decision_s = 0.0
         self.ended = False
-        plan = JobPlan(JOB_ID, "m" * 64, n_items, None, _ITEMS_MAX, 0)
-        begun = time.thread_time()
-        outcome = self._machine.add_job(plan, 0.0)
-        self._took(outcome, begun)
+        self._handle(JobAdded(JobPlan(JOB_ID, "m" * 64, n_items, None, _ITEMS_MAX)), 0.0)
 
     def node_changed(self, change: NodeChange, now: float) -> None:
         """Take a new or changed node."""
-        begun = time.thread_time()
-        again = self._machine.node_changed(change, now)
-        self._took(Outcome(instructions=list(again)), begun)
+        self._handle(change, now)
 
-    def node_lost(self, node_id: str, _now: float) -> None:
+    def node_lost(self, node_id: str, now: float) -> None:
         """Give the work of a lost node to others."""
-        begun = time.thread_time()
-        outcome = self._machine.node_lost(node_id, "the node was lost")
-        self._took(outcome, begun)
+        self._handle(NodeLost(node_id, "the node was lost"), now)
 
-    def accepted(self, held: str, _now: float) -> None:
+    def accepted(self, held: str, now: float) -> None:
         """Note that a node has an assignment."""
-        begun = time.thread_time()
-        outcome = self._machine.accepted(held)
-        self._took(outcome, begun)
+        self._handle(Accepted(held), now)
 
     def rejected(self, held: str, reason: str, now: float) -> None:
         """Give a shard that a node does not take to another."""
-        begun = time.thread_time()
-        outcome = self._machine.rejected(held, reason, now)
-        self._took(outcome, begun)
+        self._handle(Rejected(held, reason), now)
 
-    def finished(self, held: str, wall_s: float, _result_sha: str, _now: float) -> Shard | None:
+    def finished(self, held: str, wall_s: float, result_sha: str, now: float) -> Shard | None:
         """Take a result; returns the shard if it is done by it."""
-        begun = time.thread_time()
-        outcome = self._machine.finished(held, wall_s)
-        self._took(outcome, begun)
-        return outcome.counted
+        return self._handle(Finished(held, wall_s, result_sha), now).counted
 
     def turn(self, now: float) -> tuple[list[Send | Withdraw], float | None]:
         """Give out work; returns what to send, and when the next turn is due at the latest."""
         begun = time.thread_time()
-        outcome = self._machine.expire(now)
+        outcome = self._machine.handle(TimePassed(), now)
         outcome.add(self._machine.plan(now))
         due = self._machine.next_deadline()
         self._took(outcome, begun)
@@ -92,22 +85,30 @@ class SimulatedGateway:
         """Return the memory of the machine and all that it holds, shared constants aside."""
         return _deep_bytes(self._machine)
 
-    def story(self, _now: float) -> str:
+    def story(self, now: float) -> str:
         """Say how far the job is and why it waits, for the error about one that never ends."""
         job = self._machine.job(JOB_ID)
         if job is None:
             return "the machine does not know the job"
         lines = [
             f"{job.n_done_items} of {job.plan.n_items} items are done, {job.pool_items} uncut",
-            f"it waits because: {self._machine.why_waiting(JOB_ID)}",
+            f"it waits because: {self._machine.why_waiting(JOB_ID, now)}",
         ]
         for shard in list(job.shards.values())[:5]:
             held = ", ".join(f"{a.id} {a.state} lost={a.lost}" for a in shard.live.values())
             lines.append(f"{shard.state}, live: {held or 'none'}; {shard.told()[-600:]}")
         return "\n  ".join(lines)
 
+    def _handle(self, event: Event, now: float) -> Outcome:
+        begun = time.thread_time()
+        outcome = self._machine.handle(event, now)
+        self._took(outcome, begun)
+        return outcome
+
     def _took(self, outcome: Outcome, begun: float) -> None:
         self.decision_s += time.thread_time() - begun
+        if outcome.strategy_fault is not None:
+            raise JobFailedError(f"the strategy failed: {outcome.strategy_fault}")
         self._instructions += outcome.instructions
         for each in outcome.transitions:
             if isinstance(each, JobEnded):
