@@ -18,6 +18,7 @@ _LOOK_EVERY_S: Final = 0.25
 _LOOK_SHARE: Final = 0.02
 # A copy must promise to be done in this share of what the shard still takes.
 _GAIN: Final = 0.75
+_MARGIN_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def next_look(
     rate = max((node.rates.get(job.plan.program, 0.0) for node in idle), default=0.0)
     if rate <= 0:
         return None
-    times = [each.late_at + _wanted_s(each.shard, rate) for each in late]
+    # A little later, so that it pays then however the sums are rounded.
+    times = [each.late_at + _wanted_s(each.shard, rate) + _MARGIN_S for each in late]
     return min((each for each in times if each > now), default=None)
 
 

@@ -144,7 +144,7 @@ def test_a_node_without_work_copies_a_straggler_once_and_the_first_result_wins()
         now = max(now, next_look) if not copies else now
     assert copies == [("a", "J.3.2")]
     # It should have been done at 8 s, and a copy takes 4 s: it pays from 8 + 4 / 0.75 s on.
-    assert now == pytest.approx(8 + 4 / 0.75)
+    assert now == pytest.approx(8 + 4 / 0.75, abs=0.02)
     assert sent(scheduler.plan(now + 1)) == []
     done = scheduler.handle(Finished("J.3.2", 1.0), now + 1)
     assert Withdraw("b", "J.3.1") in done.instructions
