@@ -17,7 +17,13 @@ from plot import Spread, log_plot
 from simulated_fleet import Scenario
 from simulation import HungJobError, Run, simulate
 
-from swarm_hub.components.scheduler import Strategy, adaptive, round_robin, weighted
+from swarm_hub.components.scheduler import (
+    Strategy,
+    adaptive,
+    adaptive_redundancy,
+    round_robin,
+    weighted,
+)
 
 _STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
     "adaptive": adaptive.create,
@@ -34,6 +40,11 @@ _LARGE_IDEAL_S: Final = 60.0
 # The share of slow links, and that of phones, which stop for a while or for good.
 _ROUGH: Final = 0.1
 _OTHER_IDEALS_S: Final = (60.0, 600.0)
+_LIARS_SHARE: Final = 0.2
+# (name, how often a liar lies, whether all liars tell the same lie)
+_LIARS: Final = (
+    ("always", 1.0, False), ("half", 0.5, False), ("tenth", 0.1, False), ("colluding", 1.0, True)
+)  # fmt: skip
 # A job whose decisions take more CPU time than this is given up: for one seed, for the fleet of
 # ten thousand, and with --quick for adaptive and for the others.
 _FULL_MAX_S: Final = 60.0
@@ -82,6 +93,34 @@ class _Sweep:
         for ideal_s in _OTHER_IDEALS_S:
             scenario = Scenario(100, 0.05, ideal_s)
             self._measure(f"makespan_ratio_100_5_of_{ideal_s:g}_s", scenario, "adaptive", None)
+
+    def liars(self) -> None:
+        """Measure what adaptive redundancy lets through, and what it costs, with 20 % liars."""
+        for name, lies, colluding in _LIARS:
+            scenario = Scenario(
+                100, 0.05, self._ideal_s, liars=_LIARS_SHARE, lies=lies, colluding=colluding,
+                redundancy=adaptive_redundancy(b"benchmark"),
+            )  # fmt: skip
+            try:
+                runs = [
+                    simulate(scenario, adaptive.create(), seed, decision_max_s=_FULL_MAX_S)
+                    for seed in range(1, self._n_seeds + 1)
+                ]
+            except HungJobError as error:
+                self._hung(f"wrong_per_1000_shards_{name}", 0, error)
+                continue
+            wrong = [1000 * run.wrong_shards / run.n_shards for run in runs]
+            work = [1 + run.repeated_percent / 100 for run in runs]
+            self._figures.add(
+                f"wrong_per_1000_shards_{name}", statistics.fmean(wrong), "shards",
+                target=None if colluding else 1, seeds=len(runs), **_spread(wrong),
+                shards=sum(run.n_shards for run in runs),
+            )  # fmt: skip
+            self._figures.add(
+                f"work_ratio_{name}", statistics.fmean(work), "ratio",
+                target=None if colluding else 1.3, **_spread(work),
+                makespan_ratio=round(statistics.fmean(run.ratio for run in runs), 3),
+            )  # fmt: skip
 
     def large(self) -> None:
         """Measure what decisions and memory cost with ten thousand nodes."""
@@ -151,6 +190,7 @@ def main() -> int:
     sweep.ratios()
     sweep.repeated()
     sweep.others()
+    sweep.liars()
     sweep.large()
     if arguments.plot is not None:
         arguments.plot.write_text(

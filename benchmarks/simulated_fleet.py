@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from swarm_hub.components.scheduler import SINGLE, Redundancy
 from swarm_hub.models.node import Telemetry
 
 _MIB: Final = 1024 * 1024
@@ -35,6 +36,10 @@ class Scenario:
     slow_links: float = 0.0
     phones: float = 0.0
     liars: float = 0.0
+    # How often a liar lies, and whether all liars then give the same wrong result.
+    lies: float = 1.0
+    colluding: bool = False
+    redundancy: Redundancy = SINGLE
 
     @property
     def n_items(self) -> int:
@@ -95,7 +100,7 @@ def draw(scenario: Scenario, seed: int) -> tuple[SimulatedNode, ...]:
                 returns_at,
                 refuses_from,
                 refuses_until,
-                0.5 if number in liars else 0.0,
+                scenario.lies if number in liars else 0.0,
             )
         )
     return tuple(nodes)

@@ -20,6 +20,7 @@ from swarm_hub.components.scheduler import (
     NodeChange,
     NodeLost,
     Outcome,
+    Redundancy,
     Rejected,
     Send,
     StateMachine,
@@ -43,13 +44,14 @@ class JobFailedError(Exception):
 class SimulatedGateway:
     """Runs one job; what follows from events gathers until `turn`, as in the dispatcher."""
 
-    def __init__(self, strategy: Strategy, n_items: int) -> None:
+    def __init__(self, strategy: Strategy, n_items: int, redundancy: Redundancy) -> None:
         # The default rule with its default values.
         self._machine = StateMachine(strategy, expected.create(factor=2.0, initial=15.0))
         self._instructions: list[Send | Withdraw] = []
         self.decision_s = 0.0
         self.ended = False
-        self._handle(JobAdded(JobPlan(JOB_ID, "m" * 64, n_items, None, _ITEMS_MAX)), 0.0)
+        plan = JobPlan(JOB_ID, "m" * 64, n_items, None, _ITEMS_MAX, redundancy=redundancy)
+        self._handle(JobAdded(plan), 0.0)
 
     def node_changed(self, change: NodeChange, now: float) -> None:
         """Take a new or changed node."""

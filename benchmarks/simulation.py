@@ -46,6 +46,8 @@ class Run:
     n_items: int
     counted_items: int
     wrong_items: int
+    n_shards: int
+    wrong_shards: int
     repeated_items: float
     lost_items: float
     n_assignments: int
@@ -122,7 +124,7 @@ class _Simulation:
         self._fleet = draw(scenario, seed)
         self._nodes = {fixed.node_id: _Node(fixed) for fixed in self._fleet}
         self._chance = random.Random(f"run {seed}")
-        self._gateway = SimulatedGateway(strategy, scenario.n_items)
+        self._gateway = SimulatedGateway(strategy, scenario.n_items, scenario.redundancy)
         self._dispatch_s = _DISPATCH * scenario.ideal_s
         self._now = 0.0
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
@@ -132,6 +134,7 @@ class _Simulation:
         self._spans: list[tuple[int, int]] = []
         self._counted_items = 0
         self._wrong_items = 0
+        self._wrong_shards = 0
         self._repeated_items = 0.0
         self._lost_items = 0.0
         self._n_assignments = 0
@@ -162,7 +165,8 @@ class _Simulation:
             self._check_spans()
         return Run(
             self._gateway.ended, self._now, least, self._scenario.n_items, self._counted_items,
-            self._wrong_items, self._repeated_items, self._lost_items, self._n_assignments,
+            self._wrong_items, len(self._spans), self._wrong_shards,
+            self._repeated_items, self._lost_items, self._n_assignments,
             self._n_results, self._n_messages, self._gateway.decision_s, self._first_fill_s,
             self._state_bytes,
         )  # fmt: skip
@@ -217,9 +221,12 @@ class _Simulation:
         self._gateway.rejected(held, _REFUSAL, self._now)
         self._turn_within(0.0)
 
-    def _hears_result(self, sent: Send, wall_s: float, truth: bool) -> None:
+    def _hears_result(self, node: _Node, sent: Send, wall_s: float, truth: bool) -> None:
         self._n_results += 1
-        sha = f"{'true' if truth else 'false'} {sent.first_item} {sent.n_items}"
+        told = "true"
+        if not truth:
+            told = "false" if self._scenario.colluding else f"false {node.fixed.node_id}"
+        sha = f"{told} {sent.first_item} {sent.n_items}"
         shard = self._gateway.finished(sent.assignment.id, wall_s, sha, self._now)
         if shard is None:
             self._repeated_items += sent.n_items
@@ -227,6 +234,7 @@ class _Simulation:
             self._spans.append((shard.first_item, shard.n_items))
             self._counted_items += shard.n_items
             self._wrong_items += 0 if truth else shard.n_items
+            self._wrong_shards += not truth
         if self._weigh_at and self._counted_items >= self._weigh_at[0]:
             del self._weigh_at[0]
             self._state_bytes += (self._gateway.state_bytes(),)
@@ -273,7 +281,7 @@ class _Simulation:
         if node.turn != turn or node.running is None:
             return
         truth = node.fixed.lies == 0.0 or self._chance.random() >= node.fixed.lies
-        self._tell(node, self._hears_result, node.running, node.compute_s, truth)
+        self._tell(node, self._hears_result, node, node.running, node.compute_s, truth)
         self._run_next(node)
 
     def _withdrawn(self, node: _Node, life: int, withdrawn: Withdraw) -> None:

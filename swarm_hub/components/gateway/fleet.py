@@ -6,7 +6,7 @@ from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.drains import Drains
 from swarm_hub.components.gateway.trust import Trust
 from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
-from swarm_hub.components.scheduler import TRUSTED_AFTER, NodeChange, NodeEntry, StateMachine
+from swarm_hub.components.scheduler import NodeChange, NodeEntry, StateMachine, is_trusted
 from swarm_hub.components.signer import ADMISSION, Batch, SignedPost
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
@@ -146,7 +146,7 @@ class Fleet:
                 "owner": standing.owner or None,
                 "agreements": standing.agreements,
                 "contradictions": standing.contradictions,
-                "trusted": standing.agreements >= TRUSTED_AFTER,
+                "trusted": is_trusted(standing.agreements, standing.contradictions),
             },
             "quarantines": []
             if entry is None
@@ -201,6 +201,7 @@ class Fleet:
         offer = self._offers.get(node_id)
         if offer is None:
             return
+        standing = self._trust.of(node_id)
         refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
         self._dispatcher.node_changed(
             NodeChange(
@@ -210,7 +211,8 @@ class Fleet:
                 refuses,
                 self._trust.owner(node_id),
                 labels=offer.labels,
-                agreements=self._trust.of(node_id).agreements,
+                agreements=standing.agreements,
+                contradictions=standing.contradictions,
                 memory_bytes=offer.memory_bytes,
                 rtt_s=self._mesh.rtt_s(node_id),
             )

@@ -29,7 +29,7 @@ from swarm_hub.components.scheduler.outcome import (
 )
 from swarm_hub.components.scheduler.state_machine import StateMachine
 from swarm_hub.components.scheduler.strategy import Cut, JobView, NodeView, Strategy
-from swarm_hub.components.scheduler.votes import SINGLE, TRUSTED_AFTER, Redundancy, Vote
+from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote, is_trusted
 from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers.platforms import Platform, platform_schema
@@ -37,7 +37,6 @@ from swarm_hub.helpers.platforms import Platform, platform_schema
 __all__ = [
     "SINGLE",
     "STRATEGY",
-    "TRUSTED_AFTER",
     "Accepted",
     "AssignmentChanged",
     "AssignmentOffered",
@@ -69,6 +68,7 @@ __all__ = [
     "Vote",
     "Withdraw",
     "adaptive_redundancy",
+    "is_trusted",
 ]
 
 STRATEGY: Final = HubKey[Strategy]("scheduler")

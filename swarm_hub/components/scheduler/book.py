@@ -21,7 +21,6 @@ from swarm_hub.components.scheduler.outcome import (
     Send,
     Withdraw,
 )
-from swarm_hub.components.scheduler.votes import TRUSTED_AFTER
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import AssignmentState, ShardState, assignment_id
 
@@ -86,7 +85,7 @@ class Book:
             owner=node.owner,
             offered_at=now,
             expected_at=None if expected_s is None else now + expected_s,
-            trusted=node.agreements >= TRUSTED_AFTER,
+            trusted=node.trusted,
         )
         job.last_turn = next(self._turns)
         shard.tried += (node.node_id,)

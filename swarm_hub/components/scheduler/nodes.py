@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.node import Telemetry
 
 # Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
@@ -28,7 +29,8 @@ class NodeChange:
     """Event: a node is here, or the newest facts about it; `refuses` says why it takes no work.
 
     `owner` names whoever votes by it (its own key where nothing else is known), `agreements` how
-    many of its last results in a row others confirmed, `memory_bytes` what it gives a module at
+    many of its last results in a row others confirmed and `contradictions` how many they did not in
+    all, `memory_bytes` what it gives a module at
     most, `rtt_s` the round trip to it in seconds.
     """
 
@@ -39,6 +41,7 @@ class NodeChange:
     owner: str = ""
     labels: frozenset[tuple[str, str]] = frozenset()
     agreements: int = 0
+    contradictions: int = 0
     memory_bytes: int | None = None
     rtt_s: float | None = None
 
@@ -68,11 +71,17 @@ class NodeEntry:
     paused_until: float = 0.0
     # How many of its last results in a row others confirmed.
     agreements: int = 0
+    contradictions: int = 0
 
     @property
     def node_id(self) -> str:
         """Its peer id."""
         return self.change.node_id
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its results need no confirmation, but for spot checks."""
+        return is_trusted(self.agreements, self.contradictions)
 
     @property
     def owner(self) -> str:
@@ -127,7 +136,9 @@ class Nodes:
         node = self.by_id.get(change.node_id)
         is_new = node is None
         if node is None:
-            node = NodeEntry(change, agreements=change.agreements)
+            node = NodeEntry(
+                change, agreements=change.agreements, contradictions=change.contradictions
+            )
             self.by_id[change.node_id] = node
         else:
             self._count(node, -1)
@@ -189,8 +200,16 @@ class Nodes:
             return None
         return _quarantine(faults, _QUARANTINE_S, now)
 
+    def agreed(self, node: NodeEntry, program: str) -> None:
+        """Count a result that others confirm; only trust makes former lies forgotten."""
+        node.agreements += 1
+        if node.trusted:
+            self.succeeded(node, program)
+
     def contradicted(self, node: NodeEntry, program: str, now: float) -> float | None:
         """Count a result that others contradict; returns until when it is kept from the program."""
+        node.agreements = 0
+        node.contradictions += 1
         faults = node.faults.setdefault(program, Faults())
         faults.in_a_row += 1
         faults.text = "other nodes contradicted its results"

@@ -30,7 +30,7 @@ from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.retry import back_off_s, is_hopeless
 from swarm_hub.components.scheduler.strategy import Strategy
-from swarm_hub.components.scheduler.votes import TRUSTED_AFTER, Vote, winner
+from swarm_hub.components.scheduler.votes import Vote, is_undecidable, winner
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import AssignmentState, ShardState
 
@@ -220,7 +220,7 @@ class StateMachine:
             book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s, now)
         book.move(assignment, AssignmentState.FINISHED, None, outcome)
         book.release(assignment)
-        trusted = assignment.trusted and (node is None or node.agreements >= TRUSTED_AFTER)
+        trusted = assignment.trusted and (node is None or node.trusted)
         owner = assignment.owner if node is None else node.owner
         vote = Vote(assignment.id, assignment.node_id, owner, event.sha, trusted)
         shard.votes += (vote,)
@@ -235,7 +235,8 @@ class StateMachine:
         """Keep a result that has no quorum yet."""
         outcome.awaiting = shard.snapshot()
         redundancy = job.plan.redundancy
-        if len(shard.votes) >= redundancy.votes_max:
+        nodes = self._book.nodes.by_id.values()
+        if is_undecidable(redundancy, shard.votes, lambda: {node.owner for node in nodes}):
             kinds = len({vote.sha for vote in shard.votes})
             reason = (
                 f"shard {shard.index}: {len(shard.votes)} nodes gave {kinds} different results, "
@@ -261,10 +262,8 @@ class StateMachine:
             if node is None:
                 continue
             if agreed:
-                node.agreements += 1
-                self._book.nodes.succeeded(node, job.plan.program)
+                self._book.nodes.agreed(node, job.plan.program)
             else:
-                node.agreements = 0
                 until = self._book.nodes.contradicted(node, job.plan.program, now)
                 self._quarantine(node, job, until, outcome)
 

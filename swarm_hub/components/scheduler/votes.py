@@ -7,14 +7,18 @@ whose last 10 results were confirmed works alone, but for spot checks.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# Confirmed results in a row after which a node works alone (facts: as BOINC does it).
-TRUSTED_AFTER: Final = 10
+# Confirmed results in a row after which a node works alone (facts: as BOINC does it); after each
+# result that others contradicted it takes twice as many, so that rare liars are found out too.
+_TRUSTED_AFTER: Final = 10
+_DOUBLINGS_MAX: Final = 16
 # The share of the shards of such a node that is checked all the same.
 _SPOT_CHECKS: Final = 0.05
+# A shard without a quorum is given up after so many results more than its copies.
+_VOTES_BEYOND: Final = 10
 # Shards of an adaptive job that are checked are done by two.
 _ADAPTIVE_COPIES: Final = 2
 
@@ -47,11 +51,6 @@ class Redundancy:
         """How many equal results count."""
         return self.copies // 2 + 1
 
-    @property
-    def votes_max(self) -> int:
-        """After how many results without a quorum the shard is given up."""
-        return 2 * self.copies + 1
-
     def is_checked(self, job_id: str, index: int) -> bool:
         """Whether this shard is done by two even where a trusted node does it."""
         seed = f"{job_id}.{index}".encode()
@@ -60,6 +59,11 @@ class Redundancy:
 
 
 SINGLE: Final = Redundancy()
+
+
+def is_trusted(agreements: int, contradictions: int) -> bool:
+    """Whether a node works alone: by its confirmed results in a row, and those contradicted."""
+    return agreements >= _TRUSTED_AFTER << min(contradictions, _DOUBLINGS_MAX)
 
 
 def adaptive(secret: bytes) -> Redundancy:
@@ -79,6 +83,21 @@ def winner(redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool) -> s
         if len(owners[vote.sha]) >= redundancy.quorum:
             return vote.sha
     return None
+
+
+def is_undecidable(
+    redundancy: Redundancy, votes: Sequence[Vote], connected: Callable[[], Collection[str]]
+) -> bool:
+    """Whether so many results without a quorum fail the job; `connected` gives the owners here.
+
+    Where everybody has voted, 2n + 1 do; else n + 10, which one node in five that lies reaches in
+    one shard of a million.
+    """
+    if len(votes) >= redundancy.copies + _VOTES_BEYOND:
+        return True
+    if len(votes) < 2 * redundancy.copies + 1:
+        return False
+    return {vote.owner for vote in votes}.issuperset(connected())
 
 
 def lacking(
