@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Integer, bindparam, case, select, update
+from sqlalchemy import Connection, Integer, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.models.node import NodeRecord
@@ -37,12 +37,13 @@ _DRAIN: Final = (
     .where(_T.c.peer_id == bindparam("b_peer_id"))
     .values(drain_reason=bindparam("b_reason"))
 )
-# Row by row, in the order of the results: one that is contradicted breaks the row.
+# `b_agreed` is 1 or 0, so a result that is contradicted ends the row of agreements.
 _JUDGE: Final = (
     update(_T)
     .where(_T.c.peer_id == bindparam("b_peer_id"))
     .values(
-        agreements=case((bindparam("b_agreed", type_=Integer) == 1, _T.c.agreements + 1), else_=0),
+        agreements=_T.c.agreements * bindparam("b_agreed", type_=Integer)
+        + bindparam("b_agreed", type_=Integer),
         contradictions=_T.c.contradictions + bindparam("b_contradicted", type_=Integer),
     )
 )

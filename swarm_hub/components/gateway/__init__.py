@@ -35,6 +35,7 @@ class GatewayConfig:
     redundancy: int | str
     admission: str
     dataset: int
+    jobs: int
 
 
 CONFIG_SCHEMA = cv.section(
@@ -42,6 +43,7 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("redundancy", default=1): cv.redundancy,
         vol.Optional("admission", default="token"): cv.one_of(*Policy),
         vol.Optional("dataset", default="256MiB"): cv.size,
+        vol.Optional("jobs", default=1000): cv.integer(1, 1_000_000),
     },
     GatewayConfig,
 )
@@ -61,7 +63,15 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     dispatcher = Dispatcher(hub, mesh, post, machine, ledger, trust, service.job_changed)
     drains = await Drains.load(hub, mesh, post)
     fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
-    intake = Intake(hub, sandbox, mesh.peer_id, config.dataset, config.redundancy, dispatcher.add)
+    intake = Intake(
+        hub,
+        sandbox,
+        mesh.peer_id,
+        config.dataset,
+        config.redundancy,
+        lambda: dispatcher.n_jobs < config.jobs,
+        dispatcher.add,
+    )
     service.attach(intake, dispatcher, machine)
     hub.services[JOBS] = service
     hub.services[NODES] = fleet

@@ -68,3 +68,12 @@ class Courier:
         held = send.assignment.id
         prepared = await self._inputs.prepare(job, held, send.first_item, send.n_items)
         return OfferedShard(held, prepared.sha, prepared.size_bytes, prepared.inline)
+
+
+def sends_by_job(instructions: Iterable[Send | Withdraw]) -> dict[str, list[Send]]:
+    """Return what is to be sent, by the jobs whose data it needs."""
+    sends: dict[str, list[Send]] = defaultdict(list)
+    for instruction in instructions:
+        if isinstance(instruction, Send):
+            sends[instruction.job_id].append(instruction)
+    return sends

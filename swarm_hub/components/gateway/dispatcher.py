@@ -8,12 +8,11 @@ import asyncio
 import dataclasses
 import logging
 import secrets
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
 from swarm_hub.components.gateway import records
-from swarm_hub.components.gateway.courier import Courier
+from swarm_hub.components.gateway.courier import Courier, sends_by_job
 from swarm_hub.components.gateway.gathered import Gathered, NewJob
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
@@ -37,7 +36,6 @@ from swarm_hub.components.scheduler import (
     NodeLost,
     Outcome,
     Rejected,
-    Send,
     StateMachine,
     TimePassed,
     Withdraw,
@@ -95,6 +93,11 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to dispatch; recovered jobs should be added before."""
         self._hub.tasks.supervise(self._run, "dispatcher")
+
+    @property
+    def n_jobs(self) -> int:
+        """How many jobs of this gateway are unfinished."""
+        return len(self._jobs)
 
     def job(self, job_id: str) -> Job | None:
         """Return an unfinished job of this gateway."""
@@ -379,11 +382,7 @@ class Dispatcher:
         self._courier.withdraw(
             each for each in gathered.outcome.instructions if isinstance(each, Withdraw)
         )
-        sends: dict[str, list[Send]] = defaultdict(list)
-        for instruction in gathered.outcome.instructions:
-            if isinstance(instruction, Send):
-                sends[instruction.job_id].append(instruction)
-        for job_id, group in sends.items():
+        for job_id, group in sends_by_job(gathered.outcome.instructions).items():
             if (job := self._jobs.get(job_id)) is not None:
                 try:
                     await self._courier.send(job, group)

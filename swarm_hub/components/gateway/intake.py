@@ -49,6 +49,7 @@ class Intake:
         gateway_id: str,
         dataset_max_bytes: int,
         redundancy: int | str,
+        has_room: Callable[[], bool],
         accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
         self._hub = hub
@@ -56,6 +57,7 @@ class Intake:
         self._gateway_id = gateway_id
         self._dataset_max_bytes = dataset_max_bytes
         self._redundancy = redundancy
+        self._has_room = has_room
         self._accept = accept
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
@@ -72,6 +74,14 @@ class Intake:
             )
         if (full := self._hub.store.full) is not None:
             raise RequestError(507, "disk_full", full)
+        if not self._has_room():
+            raise RequestError(
+                429,
+                "too_many_jobs",
+                "this gateway has as many unfinished jobs as it takes (gateway: jobs); wait for "
+                "one to end, or cancel one",
+                retry_after_s=_RETRY_AFTER_S,
+            )
         key = submission.idempotency_key
         if key is None:
             return await self._submit(submission, "")
