@@ -148,6 +148,9 @@ class StateMachine:
         if not job.ended:
             done, n_items = job.n_done_items, job.plan.n_items
             reason = f"its deadline passed with {done} of {n_items} items done"
+            now = 0.0 if job.deadline is None else job.deadline.due
+            if (waited := self.why_waiting(job.plan.job_id, now)) is not None:
+                reason += f"; it waited: {waited}"
             self._book.end(job, JobState.FAILED, outcome, reason)
 
     # Nodes

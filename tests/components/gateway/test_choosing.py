@@ -50,7 +50,10 @@ async def test_a_job_that_needs_more_memory_than_a_sandbox_gives_waits(
     _, body = await submit(gateway, modules["primes"], b"0:100", spec)
     status = await finished(gateway, body["job_id"])
     assert status["state"] == "failed"
-    assert status["failures"] == ["its deadline passed with 0 of 100 items done"]
+    assert status["failures"] == [
+        "its deadline passed with 0 of 100 items done; it waited: "
+        "1 node: 1 lacks 64.0 MiB of memory"
+    ]
     _, body = await submit(gateway, modules["primes"], b"0:100", {**spec, "deadline_s": 60})
     _, status = await call(gateway, "GET", f"/jobs/{body['job_id']}")
     assert status["waits"] == "1 node: 1 lacks 64.0 MiB of memory"
