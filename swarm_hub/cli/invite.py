@@ -8,17 +8,9 @@ from typing import Final
 import click
 
 from swarm_hub.cli.jobs import call
-from swarm_hub.cli.options import hub_options, json_option, note, print_json
-from swarm_hub.util.units import parse_duration
+from swarm_hub.cli.options import hub_options, json_option, note, print_json, seconds
 
 _QUIET_ZONE: Final = 2
-
-
-def _seconds(_ctx: object, _option: object, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -26,7 +18,7 @@ def _seconds(_ctx: object, _option: object, text: str) -> float:
 @json_option
 @click.option(
     "--expires",
-    callback=_seconds,
+    callback=seconds,
     default="1h",
     show_default=True,
     help="How long the link may be used, such as 10m or 2d; at most 30 days.",

@@ -8,10 +8,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from swarm_hub.cli.options import hub_options, json_option, note, print_json, target
+from swarm_hub.cli.options import hub_options, json_option, note, print_json, seconds, target
 from swarm_hub.client import JobFailedError, SwarmClient
 from swarm_hub.models.job import REDUCERS
-from swarm_hub.util.units import format_size, parse_duration
+from swarm_hub.util.units import format_size
 
 _T = TypeVar("_T")
 _WATCH_EVERY_S: Final = 1.0
@@ -34,13 +34,6 @@ def call(
 def _redundancy(_ctx: object, _option: object, text: str | None) -> int | str | None:
     # The hub says what it takes.
     return int(text) if text is not None and text.isdecimal() else text
-
-
-def _seconds(_ctx: object, _option: object, text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -70,7 +63,7 @@ def _label(text: str) -> tuple[str, str]:
     callback=_redundancy,
     help="How many nodes do each shard, of which most must agree; or adaptive.",
 )
-@click.option("--deadline", "deadline_s", callback=_seconds, help="Fail after that time, as 10m.")
+@click.option("--deadline", "deadline_s", callback=seconds, help="Fail after that time, as 10m.")
 @click.option("--priority", type=click.IntRange(-100, 100), help="Higher goes first.")
 @click.option(
     "--on",

@@ -18,6 +18,7 @@ from swarm_hub.const import (
     STORAGE_DIR,
 )
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.units import parse_duration
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -103,3 +104,11 @@ def _configured_url(config_dir: Path) -> str:
     api = read_configuration(config_dir, "hub").sections.get("api") or {}
     host, port = api.get("host", "127.0.0.1"), api.get("port", DEFAULT_API_PORT)
     return f"http://{_WILDCARDS.get(host, host)}:{port}"
+
+
+def seconds(_ctx: object, _option: object, text: str | None) -> float | None:
+    """Read a duration; the callback of options such as `--expires 10m`."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

@@ -94,6 +94,12 @@ def judge(judged: Sequence[tuple[str, bool]]) -> Write:
     )
 
 
+def get(connection: Connection, peer_id: str) -> NodeRecord | None:
+    """Return a node, None where it was never admitted or banned."""
+    row = connection.execute(select(_T).where(_T.c.peer_id == peer_id)).one_or_none()
+    return None if row is None else NodeRecord(**row._mapping)
+
+
 def all_nodes(connection: Connection) -> list[NodeRecord]:
     """Return every node ever admitted or banned."""
     rows = connection.execute(select(_T).order_by(_T.c.first_seen))

@@ -42,10 +42,10 @@ class Trust:
 
     async def learn(self, node_id: str) -> None:
         """Read whose a node is that was just admitted."""
-        for record in await self._hub.store.read(nodes.all_nodes):
-            if record.peer_id == node_id:
-                known = self._standings.get(node_id, _standing(record))
-                self._standings[node_id] = replace(known, owner=record.owner or "")
+        record = await self._hub.store.read(nodes.get, node_id)
+        if record is not None:
+            known = self._standings.get(node_id, _standing(record))
+            self._standings[node_id] = replace(known, owner=record.owner or "")
 
     def judge(self, judged: list[tuple[str, bool]]) -> Write:
         """Count results that others confirmed or contradicted; returns the rows to store."""

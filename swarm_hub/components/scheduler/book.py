@@ -84,7 +84,6 @@ class Book:
             node_id=node.node_id,
             owner=node.owner,
             offered_at=now,
-            expected_at=None if expected_s is None else now + expected_s,
             trusted=node.trusted,
         )
         job.last_turn = next(self._turns)

@@ -53,17 +53,20 @@ def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:
     if missing := [pair for pair in wanted.node_labels if pair not in change.labels]:
         name, text = missing[0]
         return f"without the label {name}: {text}"
-    if wanted.max_temperature is not None and told.temperature_c is not None:  # noqa: SIM102
-        if told.temperature_c > wanted.max_temperature:
-            return f"warmer than {wanted.max_temperature:g} °C"
+    if _is_below(wanted.max_temperature, told.temperature_c):
+        return f"warmer than {wanted.max_temperature:g} °C"
     if told.has_battery is False:
         return None
     if wanted.charging and told.charging is False:
         return "not charging"
-    if wanted.min_battery is not None and told.battery_percent is not None:  # noqa: SIM102
-        if told.battery_percent < wanted.min_battery:
-            return f"below {wanted.min_battery:g} % battery"
+    if _is_below(told.battery_percent, wanted.min_battery):
+        return f"below {wanted.min_battery:g} % battery"
     return None
+
+
+def _is_below(value: float | None, bound: float | None) -> bool:
+    """Whether both are known and the first is smaller."""
+    return value is not None and bound is not None and value < bound
 
 
 def _by_number(reason: tuple[str, int]) -> tuple[int, str]:

@@ -64,8 +64,6 @@ class AssignmentEntry:
     owner: str = ""
     state: AssignmentState = AssignmentState.OFFERED
     offered_at: float = 0.0
-    # When it should be done; None where the node's speed is not known.
-    expected_at: float | None = None
     # Whether its node's results need no confirmation.
     trusted: bool = False
     # The node went away or never got it: its result may still come, but it holds no place.

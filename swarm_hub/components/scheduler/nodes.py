@@ -30,8 +30,7 @@ class NodeChange:
 
     `owner` names whoever votes by it (its own key where nothing else is known), `agreements` how
     many of its last results in a row others confirmed and `contradictions` how many they did not in
-    all, `memory_bytes` what it gives a module at
-    most, `rtt_s` the round trip to it in seconds.
+    all, `memory_bytes` what it gives a module at most, `rtt_s` the round trip to it in seconds.
     """
 
     node_id: str

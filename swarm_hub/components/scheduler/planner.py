@@ -84,7 +84,7 @@ class Planner:
             views = self._views(job, now)
             if not views:
                 break
-            cuts = self._cuts(self._job_view(job), list(views.values()), outcome)
+            cuts = self._cuts(self._job_view(job), views, outcome)
             before = given
             for cut in cuts:
                 node = self._book.nodes.by_id[cut.node_id]
@@ -114,12 +114,12 @@ class Planner:
         if due is not None:
             self._book.wake(max(due, job.look_at))
 
-    def _views(self, job: JobEntry, now: float) -> dict[str, NodeView]:
-        return {
-            node.node_id: _view(node, job, now)
+    def _views(self, job: JobEntry, now: float) -> list[NodeView]:
+        return [
+            _view(node, job, now)
             for node in self._book.nodes.with_room(now)
             if unfit(node, job.plan, now) is None
-        }
+        ]
 
     def _job_view(self, job: JobEntry) -> JobView:
         plan, nodes = job.plan, self._book.nodes

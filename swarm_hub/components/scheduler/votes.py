@@ -77,12 +77,8 @@ def winner(redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool) -> s
         return votes[0].sha if votes else None
     if redundancy.adaptive and len(votes) == 1 and votes[0].trusted and not checked:
         return votes[0].sha
-    owners: dict[str, set[str]] = defaultdict(set)
-    for vote in votes:
-        owners[vote.sha].add(vote.owner)
-        if len(owners[vote.sha]) >= redundancy.quorum:
-            return vote.sha
-    return None
+    owners = _owners_by_sha(votes)
+    return next((sha for sha in owners if len(owners[sha]) >= redundancy.quorum), None)
 
 
 def is_undecidable(
@@ -109,10 +105,14 @@ def lacking(
         return int(not out)
     if redundancy.adaptive and not checked and not votes and any(out):
         return 0
-    owners: dict[str, set[str]] = defaultdict(set)
-    for vote in votes:
-        owners[vote.sha].add(vote.owner)
-    best = max((len(each) for each in owners.values()), default=0)
+    best = max((len(each) for each in _owners_by_sha(votes).values()), default=0)
     n_voters = len({vote.owner for vote in votes})
     wanted = max(redundancy.copies - n_voters, redundancy.quorum - best)
     return max(0, wanted - len(out))
+
+
+def _owners_by_sha(votes: Sequence[Vote]) -> dict[str, set[str]]:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for vote in votes:
+        owners[vote.sha].add(vote.owner)
+    return owners
