@@ -13,15 +13,14 @@ from typing import Final
 
 from swarm_hub.components.gateway import records
 from swarm_hub.components.gateway.courier import Courier, sends_by_job
+from swarm_hub.components.gateway.folds import Folds
 from swarm_hub.components.gateway.gathered import Gathered, NewJob
 from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
 from swarm_hub.components.gateway.plans import plan_of, votes_of
 from swarm_hub.components.gateway.progress import Progress
-from swarm_hub.components.gateway.reduce import ReduceError
 from swarm_hub.components.gateway.trust import Trust
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import SandboxError
 from swarm_hub.components.scheduler import (
     Accepted,
     Event,
@@ -85,6 +84,7 @@ class Dispatcher:
         self.inputs = Inputs(hub, self._jobs)
         self._courier = Courier(post, self.inputs)
         self.ledger = ledger
+        self._folds = Folds(hub, ledger, self._close)
         self._trust = trust
         # With which no node can tell which shards of an adaptive job are checked.
         self._secret = secrets.token_bytes(32)
@@ -198,7 +198,8 @@ class Dispatcher:
         """Cancel a job; returns whether it was unfinished and this gateway's."""
         if job_id not in self._jobs:
             return False
-        self._gather(self._handle(JobCancelled(job_id)))
+        if not self._folds.cancel(job_id):
+            self._gather(self._handle(JobCancelled(job_id)))
         return True
 
     async def prepare_input(self, held: str) -> None:
@@ -327,7 +328,7 @@ class Dispatcher:
             self._close(finish.job_id)
         for job, base in to_fold:
             # Only now are the last results in the store.
-            self._hub.tasks.spawn(self._fold_stored(job, base), f"fold {job.id}")
+            self._folds.start(job, base, self._held({job.id}))
 
     def _held(self, job_ids: set[str]) -> Held:
         return Held(self._gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
@@ -347,24 +348,6 @@ class Dispatcher:
         else:
             self._gather(self._handle(JobAborted(job_id, f"its state can't be stored: {error}")))
 
-    async def _fold_stored(self, job: Job, base: Finish) -> None:
-        """Finish a job whose results are too many or too large to be kept in memory."""
-        held = self._held({job.id})
-        try:
-            finish, writes = await self.ledger.fold_stored(job, base)
-        except (ReduceError, StoreError) as error:
-            finish, writes = records.fold_failed(base, error), []
-        except SandboxError:
-            # The hub is stopping; the next start folds what is stored.
-            return
-        try:
-            await self._hub.store.commit_when_possible(
-                [*writes, jobs.finish([finish])], [records.ended(finish)], held
-            )
-        except StoreFencedError:
-            _LOGGER.warning("Job %s was taken over while it was folded", job.id)
-        self._close(job.id)
-
     def _close(self, job_id: str) -> None:
         if self._jobs.pop(job_id, None) is None:
             return
@@ -374,6 +357,7 @@ class Dispatcher:
         self._progress.forget(job_id)
         self._machine.forget(job_id)
         self.ledger.close(job_id)
+        self._folds.forget(job_id)
         self.inputs.close(job_id)
         self._changed(job_id)
 

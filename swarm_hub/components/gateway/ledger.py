@@ -1,5 +1,6 @@
 """The results of unfinished jobs: small ones in memory, so that the last one folds at once."""
 
+import asyncio
 import dataclasses
 from typing import Final
 
@@ -81,7 +82,8 @@ class Ledger:
         if job.spec.reduce == REDUCE_MODULE:
             body = await self._by_module.fold(job, [body for _, body in results])
         else:
-            body = fold(job.spec.reduce, results)
+            # Of a hundred thousand results this takes a while, in which the hub has to answer.
+            body = await asyncio.to_thread(fold, job.spec.reduce, results)
         if len(body) <= INLINE_MAX_BYTES:
             return _with_result(base, body, inline=True), []
         _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())

@@ -1,10 +1,12 @@
 """Jobs whose own module folds their results."""
 
+import time
 from typing import Any
 
 import pytest
 
 from swarm_hub.client import JobFailedError, SwarmClient
+from swarm_hub.components.gateway.module_reduce import ModuleReducer
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 
@@ -72,6 +74,40 @@ async def test_a_module_without_reduce_is_refused_before_it_is_stored(
     assert "exports `reduce`" in body["message"]
 
 
+async def done_shards(gateway: RunningHub, job_id: str) -> int:
+    _, status = await call(gateway, "GET", f"/jobs/{job_id}")
+    return int(status["progress"]["shards_done"])
+
+
+async def test_a_job_that_folds_is_cancelled_at_once(swarm: Swarm, modules: Modules) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("one")
+    spec = {"split": "records:4", "shard_size": 1}
+    _, body = await submit(gateway, modules["joins_slowly"], records(12), spec)
+    job_id = body["job_id"]
+    await until(lambda: done_shards(gateway, job_id), lambda done: done == 12)
+    asked = time.monotonic()
+    status, body = await call(gateway, "DELETE", f"/jobs/{job_id}")
+    assert (status, body["state"]) == (200, "cancelled")
+    assert time.monotonic() - asked < 1
+    # The sandbox is free again for the next job's fold.
+    assert (await joined(gateway, modules["joins"], 3))["state"] == "completed"
+
+
+async def test_a_fold_that_breaks_in_an_unforeseen_way_fails_its_job_and_says_so(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: Any) -> bytes:
+        raise MemoryError("no room for 3 results")
+
+    monkeypatch.setattr(ModuleReducer, "fold", breaks)
+    gateway = await swarm.gateway()
+    await swarm.worker("one")
+    status = await joined(gateway, modules["joins"], 3)
+    assert status["state"] == "failed"
+    assert status["failures"] == ["its results can't be folded: MemoryError: no room for 3 results"]
+
+
 async def test_a_gateway_that_stops_while_it_folds_folds_after_its_next_start(
     swarm: Swarm, modules: Modules, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,12 +115,7 @@ async def test_a_gateway_that_stops_while_it_folds_folds_after_its_next_start(
     await swarm.worker("one")
     spec = {"split": "records:4", "shard_size": 1}
     _, body = await submit(gateway, modules["joins_slowly"], records(4), spec)
-
-    async def shards_done() -> int:
-        _, status = await call(gateway, "GET", f"/jobs/{body['job_id']}")
-        return int(status["progress"]["shards_done"])
-
-    await until(shards_done, lambda done: done == 4)
+    await until(lambda: done_shards(gateway, body["job_id"]), lambda done: done == 4)
     await swarm.stop(gateway)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
     gateway = await swarm.gateway()

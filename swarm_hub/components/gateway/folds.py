@@ -1,0 +1,81 @@
+"""Folds that take a while: jobs whose shards are done and whose results are in the store."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+
+from swarm_hub.components.gateway import records
+from swarm_hub.components.gateway.ledger import Ledger
+from swarm_hub.components.gateway.reduce import ReduceError
+from swarm_hub.components.sandbox import SandboxError
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import HubError, StoreError, StoreFencedError
+from swarm_hub.models.job import Job, JobState
+from swarm_hub.storage import Held, Write, jobs
+from swarm_hub.storage.jobs import Finish
+
+_LOGGER = logging.getLogger(__name__)
+
+_Ending = tuple[Finish, list[Write]]
+
+
+class Folds:
+    """Folds jobs beside the dispatcher and commits their ends; `over` is told of each."""
+
+    def __init__(self, hub: Hub, ledger: Ledger, over: Callable[[str], None]) -> None:
+        self._hub = hub
+        self._ledger = ledger
+        self._over = over
+        self._running: dict[str, asyncio.Task[_Ending | None]] = {}
+
+    def start(self, job: Job, base: Finish, held: Held) -> None:
+        """Begin to fold a job whose results are all in the store."""
+        work = self._hub.tasks.spawn(self._ending(job, base), f"fold {job.id}")
+        self._running[job.id] = work
+        self._hub.tasks.spawn(self._finish(job, base, held, work), f"finish {job.id}")
+
+    def cancel(self, job_id: str) -> bool:
+        """Stop a fold, which ends its job as cancelled; returns whether one was running."""
+        work = self._running.get(job_id)
+        return work is not None and work.cancel()
+
+    def forget(self, job_id: str) -> None:
+        """Stop a fold, if there is one, of a job that has ended or is another gateway's now."""
+        if (work := self._running.pop(job_id, None)) is not None:
+            work.cancel()
+
+    async def _finish(
+        self, job: Job, base: Finish, held: Held, work: asyncio.Task[_Ending | None]
+    ) -> None:
+        await asyncio.wait([work])
+        if self._running.get(job.id) is not work:
+            return
+        if work.cancelled():
+            ending: _Ending | None = (dataclasses.replace(base, state=JobState.CANCELLED), [])
+        else:
+            ending = work.result()
+        if ending is None:
+            return
+        finish, writes = ending
+        try:
+            await self._hub.store.commit_when_possible(
+                [*writes, jobs.finish([finish])], [records.ended(finish)], held
+            )
+        except StoreFencedError:
+            _LOGGER.warning("Job %s was taken over while it was folded", job.id)
+        self._over(job.id)
+
+    async def _ending(self, job: Job, base: Finish) -> _Ending | None:
+        """Fold a job; None when the hub is stopping, so that the next start folds it."""
+        try:
+            return await self._ledger.fold_stored(job, base)
+        except SandboxError:
+            return None
+        except (ReduceError, StoreError) as error:
+            return records.fold_failed(base, error), []
+        except Exception as error:
+            # Whatever went wrong, a job ends, and its owner is told.
+            _LOGGER.exception("The results of job %s can't be folded", job.id)
+            failure = HubError(f"its results can't be folded: {type(error).__name__}: {error}")
+            return records.fold_failed(base, failure), []
