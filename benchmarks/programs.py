@@ -66,7 +66,9 @@ def compile_kernels(folder: Path) -> Programs:
             ("-simd", ("-mbulk-memory", "-msimd128")),
         ):
             _make(*_ZIG, *flags, "-o", str(programs.wasm(kernel.name, kind)), source)
-    _make(*_ZIG, "-mbulk-memory", "-o", str(programs.wasm("cat")), str(kernels / "cat.c"))
+    for command in ("cat", "copy"):
+        source = str(kernels / f"{command}.c")
+        _make(*_ZIG, "-mbulk-memory", "-o", str(programs.wasm(command)), source)
     return programs
 
 

@@ -21,7 +21,7 @@ from contender import Contender, ContenderError, Spent, in_python
 from figures import Figures, percentile, start
 from programs import KERNELS, Kernel, Programs, compile_kernels, many_functions
 
-from swarm_hub.components.sandbox import OK, Call, Limits, Outcome, Sandbox
+from swarm_hub.components.sandbox import OK, Call, Limits, Outcome, Sandbox, archive
 from swarm_hub.components.sandbox.child.variants import PLAIN, SETTINGS
 from swarm_hub.tasks import TaskSupervisor
 
@@ -161,10 +161,15 @@ async def _data(runner: Runner, figures: Figures, programs: Programs, turns: int
     assemble = runner.sandbox.assemble
     echo = await assemble((_EXAMPLES / "echo/echo.wat").read_text())
     total = await assemble((_EXAMPLES / "sum_i32/sum.wat").read_text())
-    cat = programs.wasm("cat").read_bytes()
+    cat, copy = (programs.wasm(name).read_bytes() for name in ("cat", "copy"))
     for size_mib in (1, 16):
-        data = os.urandom(4096) * (size_mib * 256)
-        for abi, wasm in (("bytes", echo), ("wasi", cat), ("i32-array", total)):
+        items = os.urandom(4096) * (size_mib * 256)
+        for abi, wasm, data in (
+            ("bytes", echo, items),
+            ("wasi", cat, items),
+            ("wasi-files", copy, archive.header("data", len(items)) + items),
+            ("i32-array", total, items),
+        ):
             # The first run touches memory for the first time, also the hub's.
             await runner.run(wasm, abi, data)
             walls = []
