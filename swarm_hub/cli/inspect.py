@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from swarm_hub.cli.options import json_option, print_json
-from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError
+from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError, not_wasm
 from swarm_hub.exceptions import HubError
 from swarm_hub.tasks import TaskSupervisor
 
@@ -38,6 +38,11 @@ def load_module(path: Path) -> bytes:
     except OSError as error:
         raise HubError(f"{path}: can't be read: {error.strerror}") from error
     if path.suffix != ".wat":
+        if (problem := not_wasm(raw)) is not None:
+            raise HubError(
+                f"{path}: {problem}. Needed is a compiled module, or WAT text in a file whose name "
+                "ends in .wat; a script goes with its interpreter: submit --with MODULE SCRIPT"
+            )
         return raw
     try:
         text = raw.decode()

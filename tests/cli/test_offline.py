@@ -194,7 +194,8 @@ def test_inspect_says_how_a_module_is_called(run: Run, tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("text.wasm", b"(module)", "WAT text"),
-        ("image.wasm", b"\x89PNG", "not a Wasm module"),
+        ("image.wasm", b"\x89PNG", "image.wasm: This is not a Wasm module"),
+        ("add.py", b"print(1)", "a script goes with its interpreter: submit --with"),
         ("broken.wat", b"(module (func", "expected"),
         ("bytes.wat", b"\xff\xfe", "is not WAT text"),
     ],

@@ -30,6 +30,7 @@ _DEFAULT_SPLIT: Final = {
     "range": Split.RANGE,
     "wasi-files": Split.FILES,
 }
+_REDUCE_NO_FILES: Final = ("sum", "min", "max", "json")
 _DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
 _ONLY_SPLIT: Final = _DEFAULT_SPLIT
 # Arguments that stand for the script's path and its text.
@@ -125,15 +126,16 @@ class Intake:
         module_sha, report = await self._inspect(submission.module)
         abi = _abi(asked, report)
         entry = _entry(asked, report, abi)
+        script, args = _script(submission, asked, abi)
+        reducer = _reduce(asked, report, abi)
         measured = await self._measure(submission, asked, abi)
         _check_fit(asked, abi, measured)
-        script, args = _script(submission, asked, abi)
         spec = JobSpec(
             abi=abi,
             entry=entry,
             split=measured.split,
             record_bytes=measured.record_bytes,
-            reduce=_reduce(asked, report, abi),
+            reduce=reducer,
             shard_size=asked.shard_size,
             redundancy=asked.redundancy or self._redundancy,
             deterministic=asked.deterministic,
@@ -310,13 +312,24 @@ def _entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
 
 def _reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
     folds = abi == "bytes" and report.folds
+    problem = None
     if asked.reduce == REDUCE_MODULE and not folds:
-        raise RequestError(
-            422,
-            "no_reduce",
+        problem = (
             "reduce module needs abi bytes and a module that exports `reduce` "
-            "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat",
+            "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat"
         )
+    elif asked.reduce == "files" and abi != "wasi-files":
+        problem = (
+            f"reduce files folds what abi wasi-files gives, this job has abi {abi}; choose "
+            "another reduce, such as concat or list"
+        )
+    elif asked.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
+        problem = (
+            f"reduce {asked.reduce} folds numbers or JSON, abi wasi-files gives archives of files; "
+            "leave reduce out, or use abi wasi"
+        )
+    if problem is not None:
+        raise RequestError(422, "no_reduce", problem)
     default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
     return asked.reduce or default
 

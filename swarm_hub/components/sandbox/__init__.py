@@ -6,7 +6,15 @@ from typing import Final
 
 import voluptuous as vol
 
-from swarm_hub.components.sandbox.call import OK, Call, Limits, Outcome, SandboxError, SandboxStats
+from swarm_hub.components.sandbox.call import (
+    OK,
+    Call,
+    Limits,
+    Outcome,
+    SandboxError,
+    SandboxStats,
+    not_wasm,
+)
 from swarm_hub.components.sandbox.child import archive
 from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.pool import Sandbox
@@ -31,6 +39,7 @@ __all__ = [
     "SandboxStats",
     "archive",
     "default_slots",
+    "not_wasm",
 ]
 
 

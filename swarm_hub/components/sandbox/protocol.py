@@ -334,7 +334,10 @@ class ChildLink(asyncio.BufferedProtocol):
             operation = first.request.operation
             verdict = Answer(*explain_death(operation, status, words))
             _LOGGER.warning(
-                "Sandbox child %d ended during a %s request: %s", self.pid, operation, verdict.text
+                "Sandbox child %d ended during a request to %s: %s",
+                self.pid,
+                operation,
+                verdict.text,
             )
             _settle(first, verdict)
 

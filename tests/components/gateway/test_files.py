@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from swarm_hub.client import JobFailedError, SwarmClient
+from swarm_hub.client import SwarmClient
 from tests.conftest import RunningHub, Swarm
 from tests.rest import call, finished, submit
 
@@ -102,11 +102,19 @@ async def test_two_shards_that_write_one_name_fail_the_job_by_it(
     assert "shards 0 and 1 both wrote summary" in status["failures"][0]
 
 
-async def test_reduce_files_of_something_else_fails_by_the_shard(
-    swarm: Swarm, modules: Modules
+@pytest.mark.parametrize(
+    ("module", "spec", "said"),
+    [
+        ("cat", {"reduce": "files"}, "this job has abi wasi; choose another"),
+        ("copy_files", {"abi": "wasi-files", "reduce": "sum"}, "abi wasi-files gives archives"),
+        ("copy_files", {"abi": "wasi-files", "reduce": "json"}, "leave reduce out"),
+        ("copy_files", {"abi": "wasi-files", "reduce": "module"}, "needs abi bytes"),
+    ],
+)
+async def test_a_reduce_that_does_not_fit_what_shards_give_is_refused(
+    swarm: Swarm, modules: Modules, module: str, spec: dict[str, Any], said: str
 ) -> None:
     gateway = await swarm.gateway()
-    await swarm.worker("one")
-    async with SwarmClient(gateway.url, gateway.token) as client:
-        with pytest.raises(JobFailedError, match="shard 0: not an archive"):
-            await client.map(modules["cat"], b"a line\n", reduce="files")
+    status, body = await submit(gateway, modules[module], [b"1", b"2"], spec)
+    assert (status, body["code"]) == (422, "no_reduce")
+    assert said in body["message"]

@@ -128,6 +128,7 @@ async def test_the_json_form_takes_a_script_too(swarm: Swarm, modules: Modules) 
     ("module", "script", "code"),
     [
         ("sum", ECHO, "no_script"),
+        ("count", ECHO, "no_script"),
         ("brainfuck", ("a/b", b""), "bad_file_name"),
         ("brainfuck", ("", b""), "bad_file_name"),
         ("brainfuck", ("big", bytes(256 * 1024 + 1)), "script_too_large"),
