@@ -198,7 +198,10 @@ class Dispatcher:
         """Cancel a job; returns whether it was unfinished and this gateway's."""
         if job_id not in self._jobs:
             return False
-        if not self._folds.cancel(job_id):
+        entry = self._machine.job(job_id)
+        if entry is not None and entry.ended:
+            self._folds.cancel(job_id)
+        else:
             self._gather(self._handle(JobCancelled(job_id)))
         return True
 

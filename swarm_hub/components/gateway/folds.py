@@ -28,20 +28,27 @@ class Folds:
         self._ledger = ledger
         self._over = over
         self._running: dict[str, asyncio.Task[_Ending | None]] = {}
+        self._unwanted: set[str] = set()
 
     def start(self, job: Job, base: Finish, held: Held) -> None:
         """Begin to fold a job whose results are all in the store."""
         work = self._hub.tasks.spawn(self._ending(job, base), f"fold {job.id}")
         self._running[job.id] = work
         self._hub.tasks.spawn(self._finish(job, base, held, work), f"finish {job.id}")
+        if job.id in self._unwanted:
+            work.cancel()
 
-    def cancel(self, job_id: str) -> bool:
-        """Stop a fold, which ends its job as cancelled; returns whether one was running."""
-        work = self._running.get(job_id)
-        return work is not None and work.cancel()
+    def cancel(self, job_id: str) -> None:
+        """End a job as cancelled whose shards are done, unless its fold is done too."""
+        if (work := self._running.get(job_id)) is not None:
+            work.cancel()
+        else:
+            # Its last results are on their way to the disk.
+            self._unwanted.add(job_id)
 
     def forget(self, job_id: str) -> None:
         """Stop a fold, if there is one, of a job that has ended or is another gateway's now."""
+        self._unwanted.discard(job_id)
         if (work := self._running.pop(job_id, None)) is not None:
             work.cancel()
 

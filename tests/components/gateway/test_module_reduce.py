@@ -83,9 +83,9 @@ async def test_a_job_that_folds_is_cancelled_at_once(swarm: Swarm, modules: Modu
     gateway = await swarm.gateway()
     await swarm.worker("one")
     spec = {"split": "records:4", "shard_size": 1}
-    _, body = await submit(gateway, modules["joins_slowly"], records(12), spec)
+    _, body = await submit(gateway, modules["joins_slowly"], records(40), spec)
     job_id = body["job_id"]
-    await until(lambda: done_shards(gateway, job_id), lambda done: done == 12)
+    await until(lambda: done_shards(gateway, job_id), lambda done: done == 40)
     asked = time.monotonic()
     status, body = await call(gateway, "DELETE", f"/jobs/{job_id}")
     assert (status, body["state"]) == (200, "cancelled")
