@@ -1,6 +1,7 @@
 """Commands on jobs: submit, list, show, watch, cancel, result."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from swarm_hub.cli.options import hub_options, json_option, note, print_json, seconds, target
 from swarm_hub.client import JobFailedError, SwarmClient
+from swarm_hub.exceptions import HubError
 from swarm_hub.models.job import REDUCERS
 from swarm_hub.util.units import format_size
 
@@ -72,6 +74,11 @@ def _label(text: str) -> tuple[str, str]:
     metavar="NAME=TEXT",
     help="Only on nodes with that label (repeatable).",
 )
+@click.option(
+    "--known-answers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A JSON file of items whose results are known, to check nodes by.",
+)
 @click.option("--arg", "args", multiple=True, help="An argument of the module (repeatable).")
 @click.option(
     "--with",
@@ -94,6 +101,7 @@ def submit(
     watch: bool,
     interpreter: Path | None,
     node_labels: tuple[str, ...],
+    known_answers: Path | None,
     **spec: Any,
 ) -> int:
     """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin.
@@ -109,6 +117,8 @@ def submit(
         spec["split"] = "range"
     if node_labels:
         spec["constraints"] = {"node_labels": dict(_label(each) for each in node_labels)}
+    if known_answers is not None:
+        spec["known_answers"] = _json_file(known_answers)
     wasm = load_module(interpreter or module)
 
     async def work(swarm: SwarmClient) -> int:
@@ -131,6 +141,13 @@ def submit(
         return await _watch(swarm, job_id, as_json)
 
     return call((config_dir, url, token), work)
+
+
+def _json_file(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise HubError(f"{path}: is no JSON: {error}") from error
 
 
 @click.group()

@@ -76,6 +76,15 @@ class Constraints:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What a shard of exactly these items has to give: the SHA-256 of its result, in hex."""
+
+    first_item: int
+    n_items: int
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """How to cut, call and fold; field names are those of the REST spec."""
 
@@ -96,6 +105,8 @@ class JobSpec:
     constraints: Constraints | None = None
     labels: tuple[tuple[str, str], ...] = ()
     script: Script | None = None
+    # In item order, without overlaps.
+    known_answers: tuple[KnownAnswer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
@@ -106,6 +117,7 @@ class JobSpec:
             "limits": shallow(self.limits),
             "constraints": constraints,
             "script": script,
+            "known_answers": [shallow(each) for each in self.known_answers],
         }
 
     @classmethod
@@ -122,6 +134,9 @@ class JobSpec:
                 "env": tuple((key, value) for key, value in plain["env"]),
                 "labels": tuple((key, value) for key, value in plain["labels"]),
                 "script": Script(**plain["script"]) if plain.get("script") else None,
+                "known_answers": tuple(
+                    KnownAnswer(**each) for each in plain.get("known_answers", ())
+                ),
             }
         )
 

@@ -95,8 +95,8 @@ _UPDATE_ASSIGNMENT: Final = (
     .values(state=bindparam("b_state"), reason=bindparam("b_reason"), ended_at=bindparam("b_at"))
 )
 _GET_SPENT: Final = select(
-    _R.c.idx, _R.c.node_id, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s, _R.c.peak_memory_bytes,
-    _R.c.fuel, _R.c.stderr,
+    _R.c.idx, _R.c.node_id, _R.c.sha, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s,
+    _R.c.peak_memory_bytes, _R.c.fuel, _R.c.stderr,
 ).where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)  # fmt: skip
 _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 

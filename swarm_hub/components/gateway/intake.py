@@ -10,14 +10,20 @@ from typing import Final
 from ulid_transform import ulid_now
 
 from swarm_hub.components.gateway.dataset import Measured, measure
+from swarm_hub.components.gateway.fitting import (
+    check_fit,
+    choose_abi,
+    choose_entry,
+    choose_reduce,
+    default_split,
+    place_script,
+)
 from swarm_hub.components.gateway.spec import AskedSpec, parse_spec
-from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService, archive
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError, StoreConflictError
-from swarm_hub.helpers.config_validation import did_you_mean
-from swarm_hub.models.call import SCRIPT_BYTES_MAX, Script
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.models.job import REDUCE_MODULE, Job, JobSpec, JobState, Split
+from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage import Write, jobs
 from swarm_hub.util.hashing import sha256_hex
@@ -25,17 +31,6 @@ from swarm_hub.util.hashing import sha256_hex
 _REPORTS_KEPT: Final = 256
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
-_DEFAULT_SPLIT: Final = {
-    "i32-array": Split.I32,
-    "range": Split.RANGE,
-    "wasi-files": Split.FILES,
-}
-_REDUCE_NO_FILES: Final = ("sum", "min", "max", "json")
-_DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
-_ONLY_SPLIT: Final = _DEFAULT_SPLIT
-# Arguments that stand for the script's path and its text.
-_SCRIPT_PATH: Final = "{script}"
-_SCRIPT_TEXT: Final = "{script_text}"
 _RETRY_AFTER_S: Final = 2
 _COMMIT_TIMEOUT_S: Final = 20.0
 
@@ -124,12 +119,12 @@ class Intake:
         asked = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
         module_sha, report = await self._inspect(submission.module)
-        abi = _abi(asked, report)
-        entry = _entry(asked, report, abi)
-        script, args = _script(submission, asked, abi)
-        reducer = _reduce(asked, report, abi)
+        abi = choose_abi(asked, report)
+        entry = choose_entry(asked, report, abi)
+        script, args = place_script(submission, asked, abi)
+        reducer = choose_reduce(asked, report, abi)
         measured = await self._measure(submission, asked, abi)
-        _check_fit(asked, abi, measured)
+        check_fit(asked, abi, measured)
         spec = JobSpec(
             abi=abi,
             entry=entry,
@@ -147,6 +142,7 @@ class Intake:
             constraints=asked.constraints,
             labels=asked.labels,
             script=script,
+            known_answers=asked.known_answers,
         )
         now = self._hub.clock.time()
         store = self._hub.store
@@ -234,7 +230,7 @@ class Intake:
         return sha, report
 
     async def _measure(self, submission: Submission, asked: AskedSpec, abi: str) -> Measured:
-        default = _DEFAULT_SPLIT.get(abi, Split.LINES)
+        default = default_split(abi)
         if submission.values is None and not submission.parts:
             raise RequestError(
                 422,
@@ -247,147 +243,6 @@ class Intake:
         if large or submission.values is not None:
             return await asyncio.to_thread(measure, *arguments, as_archive=as_archive)
         return measure(*arguments, as_archive=as_archive)
-
-
-def _abi(asked: AskedSpec, report: ModuleReport) -> str:
-    known = tuple(abi for abi, _ in report.candidates)
-    if asked.abi is not None:
-        if asked.abi not in known:
-            raise RequestError(
-                422,
-                "unknown_abi",
-                f"unknown abi {asked.abi!r}; known: {', '.join(known)}"
-                f"{did_you_mean(asked.abi, known)}",
-            )
-        return asked.abi
-    abis = report.abis
-    if asked.split is not None:
-        # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
-        split = asked.split[0]
-        abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
-    if not abis:
-        raise RequestError(
-            422,
-            "no_abi",
-            f"the module's exports fit none of {', '.join(known)}"
-            + ("" if asked.split is None else f" with split {asked.split[0].value}")
-            + "; see `swarm-hub inspect` for what it exports",
-        )
-    return abis[0]
-
-
-def _entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
-    fitting = report.entries(abi)
-    if asked.entry is not None:
-        if asked.entry in fitting:
-            return asked.entry
-        exported = {export.name: export for export in report.exports}
-        if asked.entry in exported:
-            raise RequestError(
-                422,
-                "wrong_signature",
-                f"the export {asked.entry} is {exported[asked.entry].kind} "
-                f"{exported[asked.entry].type}, which does not fit abi {abi}",
-            )
-        raise RequestError(
-            422,
-            "missing_export",
-            f"the module has no export {asked.entry!r}{did_you_mean(asked.entry, tuple(exported))}",
-        )
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise RequestError(
-            422,
-            "ambiguous_entry",
-            f"several exports fit abi {abi}: {', '.join(fitting)}; choose one with `entry`",
-        )
-    raise RequestError(
-        422,
-        "missing_export",
-        f"no export fits abi {abi}; the module exports "
-        + (", ".join(f"{each.name}: {each.type}" for each in report.exports[:20]) or "nothing"),
-    )
-
-
-def _reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
-    folds = abi == "bytes" and report.folds
-    problem = None
-    if asked.reduce == REDUCE_MODULE and not folds:
-        problem = (
-            "reduce module needs abi bytes and a module that exports `reduce` "
-            "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat"
-        )
-    elif asked.reduce == "files" and abi != "wasi-files":
-        problem = (
-            f"reduce files folds what abi wasi-files gives, this job has abi {abi}; choose "
-            "another reduce, such as concat or list"
-        )
-    elif asked.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
-        problem = (
-            f"reduce {asked.reduce} folds numbers or JSON, abi wasi-files gives archives of files; "
-            "leave reduce out, or use abi wasi"
-        )
-    if problem is not None:
-        raise RequestError(422, "no_reduce", problem)
-    default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
-    return asked.reduce or default
-
-
-def _script(
-    submission: Submission, asked: AskedSpec, abi: str
-) -> tuple[Script | None, tuple[str, ...]]:
-    """Return the job's script and its arguments, with the script where they want it."""
-    if submission.script is None:
-        return None, asked.args
-    name, body = submission.script
-    if abi not in ("wasi", "wasi-files"):
-        raise RequestError(
-            422,
-            "no_script",
-            f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
-        )
-    if not archive.is_file_name(name):
-        raise RequestError(422, "bad_file_name", f"script: {name[:100]!r} is no file name")
-    if len(body) > SCRIPT_BYTES_MAX:
-        raise RequestError(
-            413,
-            "script_too_large",
-            f"the script has {len(body)} bytes, at most {SCRIPT_BYTES_MAX} are taken",
-        )
-    script = Script(name, sha256_hex(body), len(body))
-    path = f"/script/{name}"
-    if not any(arg in (_SCRIPT_PATH, _SCRIPT_TEXT) for arg in asked.args):
-        return script, (path, *asked.args)
-    try:
-        values = {_SCRIPT_PATH: path, _SCRIPT_TEXT: body.decode()}
-    except UnicodeDecodeError:
-        values = {_SCRIPT_PATH: path}
-    return script, tuple(values.get(arg, arg) for arg in asked.args)
-
-
-def _check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
-    if asked.deterministic and abi == "wasi-files":
-        raise RequestError(
-            422,
-            "not_deterministic",
-            "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
-            "files are the device's own; use abi wasi or bytes, or redundancy 1",
-        )
-    needed = _ONLY_SPLIT.get(abi)
-    if needed is not None and measured.split is not needed:
-        raise RequestError(
-            422,
-            "wrong_split",
-            f"abi {abi} takes split {needed.value}, not {measured.split.value}",
-        )
-    if asked.shard_size is not None and -(-measured.n_items // asked.shard_size) > 1_000_000:
-        raise RequestError(
-            422,
-            "too_many_shards",
-            f"shard_size {asked.shard_size} would cut {measured.n_items} items into more than "
-            "1,000,000 shards; choose a larger one",
-        )
 
 
 def _digest(submission: Submission) -> str:

@@ -17,19 +17,24 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
     `secret` decides which shards of an adaptive job are checked.
     """
     spec = job.spec
-    per_item = max(1, job.dataset_bytes // job.n_items)
     return JobPlan(
         job.id,
         job.program,
         job.n_items,
         spec.shard_size,
-        max(1, _SHARD_MAX_BYTES // per_item),
+        shard_items_max(job.dataset_bytes, job.n_items),
         spec.priority,
         job.owner,
         _constraints(spec),
         _redundancy(spec, secret),
+        known=spec.known_answers,
         deadline_in_s=None if spec.deadline_s is None else job.created_at + spec.deadline_s - now,
     )
+
+
+def shard_items_max(dataset_bytes: int, n_items: int) -> int:
+    """Return how many items of a dataset a shard has at most."""
+    return max(1, _SHARD_MAX_BYTES // max(1, dataset_bytes // n_items))
 
 
 def votes_of(

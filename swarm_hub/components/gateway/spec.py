@@ -2,19 +2,23 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import voluptuous as vol
 
 from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, Split
+from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, KnownAnswer, Split
+from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_json import parse_json
 
 _SPEC_MAX_BYTES: Final = 256 * 1024
 _RECORDS: Final = re.compile(r"records:([1-9][0-9]{0,8})\Z", re.ASCII)
 _PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Split.RECORDS)
 _ITEMS_MAX: Final = 2**53
+_KNOWN_MAX: Final = 1000
+_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 
 
 def _split(value: Any) -> tuple[Split, int]:
@@ -68,6 +72,49 @@ _CONSTRAINTS: Final = {
 }
 
 
+def _sha256(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise vol.Invalid("expected the SHA-256 of the result's bytes in 64 hex digits")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedAnswer:
+    first_item: int
+    n_items: int
+    sha256: str | None
+    result: str | None
+
+
+_KNOWN_ANSWER: Final = cv.section(
+    {
+        vol.Required("first_item"): cv.integer(0, _ITEMS_MAX),
+        vol.Optional("n_items", default=1): cv.integer(1, _ITEMS_MAX),
+        vol.Optional("sha256", default=None): _optional(_sha256),
+        vol.Optional("result", default=None): _optional(_text),
+    },
+    _AskedAnswer,
+)
+
+
+def _known_answer(value: Any) -> KnownAnswer:
+    asked: _AskedAnswer = _KNOWN_ANSWER(value)
+    if (asked.sha256 is None) == (asked.result is None):
+        raise vol.Invalid("expected either `sha256` or `result`")
+    sha = asked.sha256 or sha256_hex((asked.result or "").encode())
+    return KnownAnswer(asked.first_item, asked.n_items, sha)
+
+
+def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
+    if not isinstance(value, list) or len(value) > _KNOWN_MAX:
+        raise vol.Invalid(f"expected a list of at most {_KNOWN_MAX} answers")
+    known = sorted(vol.Schema([_known_answer])(value), key=lambda each: each.first_item)
+    for before, after in pairwise(known):
+        if before.first_item + before.n_items > after.first_item:
+            raise vol.Invalid(f"two answers are to item {after.first_item}")
+    return tuple(known)
+
+
 @dataclass(frozen=True, slots=True)
 class AskedSpec:
     """A checked spec; None where the module or the dataset will decide."""
@@ -86,6 +133,7 @@ class AskedSpec:
     deadline_s: float | None
     constraints: Constraints | None
     labels: tuple[tuple[str, str], ...]
+    known_answers: tuple[KnownAnswer, ...]
 
 
 _SCHEMA: Final = cv.section(
@@ -104,6 +152,7 @@ _SCHEMA: Final = cv.section(
         vol.Optional("deadline_s", default=None): _optional(cv.positive_duration),
         vol.Optional("constraints", default=None): _optional(cv.section(_CONSTRAINTS, Constraints)),
         vol.Optional("labels", default=dict): _pairs,
+        vol.Optional("known_answers", default=list): _known_answers,
     },
     AskedSpec,
 )

@@ -1,5 +1,6 @@
 """What the state machine remembers of unfinished jobs, their shards and assignments; pure."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -14,7 +15,7 @@ from swarm_hub.components.scheduler.moves import (
     ImpossibleTransitionError,
 )
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
-from swarm_hub.models.job import Constraints, JobState
+from swarm_hub.models.job import Constraints, JobState, KnownAnswer
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
@@ -33,7 +34,8 @@ class JobPlan:
 
     `program` is what decides how fast a node is, `owner` who shares the nodes with other owners,
     `deadline_in_s` how many seconds are left for it. `assignments` are the attempts at `shards`
-    with the reasons of their ends, `votes` the results of them that have no quorum yet.
+    with the reasons of their ends, `votes` the results of them that have no quorum yet. `known`
+    are in item order, each a shard of its own.
     """
 
     job_id: str
@@ -50,6 +52,7 @@ class JobPlan:
     shards: tuple[Shard, ...] = ()
     assignments: tuple[tuple[Assignment, str | None], ...] = ()
     votes: tuple[Vote, ...] = ()
+    known: tuple[KnownAnswer, ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,6 +99,8 @@ class ShardEntry:
     accepted: str | None = None
     # Whether a trusted node's result needs a second one all the same.
     checked: bool = False
+    # The hash that its result has to have, where the job's owner knows it.
+    known: str | None = None
     # Not given out before, in monotonic seconds.
     not_before: float = 0.0
     live: dict[str, AssignmentEntry] = field(default_factory=dict)
@@ -127,7 +132,9 @@ class ShardEntry:
     def lacking(self, redundancy: Redundancy) -> int:
         """Return how many more attempts it needs now."""
         trusted = [held.trusted for held in self.live.values() if held.state in OPEN]
-        return votes.lacking(redundancy, self.votes, trusted, checked=self.checked)
+        return votes.lacking(
+            redundancy, self.votes, trusted, checked=self.checked, known=self.known
+        )
 
     def snapshot(self) -> Shard:
         """Return the frozen value for the store."""
@@ -206,10 +213,17 @@ class JobEntry:
         self.state = state
 
     def cut(self, n_items: int) -> ShardEntry:
-        """Take a shard of up to `n_items` items from the front of the pool."""
+        """Take a shard of up to `n_items` items from the front of the pool.
+
+        Items whose answer is known are a shard by themselves, however many they are.
+        """
         n_items = min(n_items, self.pool_items)
+        known = self._next_known(self.first_uncut)
+        if known is not None:
+            ahead = known.first_item - self.first_uncut
+            n_items = min(n_items, ahead) if ahead else known.n_items
         shard = ShardEntry(self.plan.job_id, self.n_cut, self.first_uncut, n_items)
-        shard.checked = self._is_checked(shard.index)
+        self._note_checks(shard)
         self.shards[shard.index] = shard
         self.n_cut += 1
         self.first_uncut += n_items
@@ -230,19 +244,29 @@ class JobEntry:
         del self.shards[shard.index]
 
     def _entry(self, shard: Shard) -> ShardEntry:
-        return ShardEntry(
+        entry = ShardEntry(
             shard.job_id,
             shard.index,
             shard.first_item,
             shard.n_items,
             shard.state,
             shard.attempts,
-            checked=self._is_checked(shard.index),
         )
+        self._note_checks(entry)
+        return entry
 
-    def _is_checked(self, index: int) -> bool:
+    def _next_known(self, first_item: int) -> KnownAnswer | None:
+        """Return the first known answer that is to items from `first_item` on."""
+        known = self.plan.known
+        at = bisect_left(known, first_item, key=lambda each: each.first_item)
+        return known[at] if at < len(known) else None
+
+    def _note_checks(self, shard: ShardEntry) -> None:
         redundancy = self.plan.redundancy
-        return redundancy.adaptive and redundancy.is_checked(self.plan.job_id, index)
+        shard.checked = redundancy.adaptive and redundancy.is_checked(self.plan.job_id, shard.index)
+        known = self._next_known(shard.first_item)
+        if known is not None and known.first_item == shard.first_item:
+            shard.known = known.sha
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]

@@ -216,6 +216,15 @@ class Nodes:
             return None
         return _quarantine(faults, _LYING_QUARANTINE_S, now)
 
+    def refuted(self, node: NodeEntry, program: str, now: float) -> float:
+        """Keep a node from a program whose known answer it contradicted; returns until when.
+
+        Known answers are the word of one job's owner, so what others know of the node stays.
+        """
+        faults = node.faults.setdefault(program, Faults())
+        faults.text = "it contradicted a known answer"
+        return _quarantine(faults, _LYING_QUARANTINE_S, now)
+
     def succeeded(self, node: NodeEntry, program: str) -> None:
         """Note a result that counts: failures before it were not in a row with later ones."""
         if (faults := node.faults.get(program)) is not None:

@@ -28,7 +28,7 @@ def retry_node(
     """
     running_on = {held.node_id for held in shard.live.values() if not held.lost}
     voted = set()
-    if plan.redundancy.copies > 1:
+    if plan.redundancy.copies > 1 or shard.known is not None:
         voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
 
     def able(node: NodeEntry) -> bool:

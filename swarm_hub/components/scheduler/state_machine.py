@@ -30,7 +30,7 @@ from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.retry import back_off_s, is_hopeless
 from swarm_hub.components.scheduler.strategy import Strategy
-from swarm_hub.components.scheduler.votes import Vote, is_undecidable, winner
+from swarm_hub.components.scheduler.votes import Vote, is_refuted, is_undecidable, winner
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import AssignmentState, ShardState
 
@@ -227,11 +227,14 @@ class StateMachine:
         owner = assignment.owner if node is None else node.owner
         vote = Vote(assignment.id, assignment.node_id, owner, event.sha, trusted)
         shard.votes += (vote,)
-        sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked)
+        sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked, known=shard.known)
         if sha is None:
             self._await_others(job, shard, outcome)
         else:
-            self._judge(job, shard, sha, now, outcome)
+            if shard.known is None:
+                self._judge(job, shard, sha, now, outcome)
+            else:
+                self._judge_by_known(job, shard, now, outcome)
             self._count(job, shard, vote, outcome)
 
     def _await_others(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
@@ -239,7 +242,9 @@ class StateMachine:
         outcome.awaiting = shard.snapshot()
         redundancy = job.plan.redundancy
         nodes = self._book.nodes.by_id.values()
-        if is_undecidable(redundancy, shard.votes, lambda: {node.owner for node in nodes}):
+        if shard.known is not None:
+            self._await_the_known(job, shard, outcome)
+        elif is_undecidable(redundancy, shard.votes, lambda: {node.owner for node in nodes}):
             kinds = len({vote.sha for vote in shard.votes})
             reason = (
                 f"shard {shard.index}: {len(shard.votes)} nodes gave {kinds} different results, "
@@ -248,6 +253,36 @@ class StateMachine:
             self._book.end(job, JobState.FAILED, outcome, reason)
         else:
             self._book.give_back(shard, "its result needs to be confirmed", outcome)
+
+    def _await_the_known(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
+        """Ask others for a shard's known answer, while it may still be right."""
+        last = shard.first_item + shard.n_items - 1
+        items = f"items {shard.first_item} to {last}"
+        if is_refuted(shard.votes, {n.owner for n in self._book.nodes.by_id.values()}):
+            told = ", ".join(f"{vote.node_id} gave {vote.sha[:12]}" for vote in shard.votes)
+            reason = (
+                f"the known answer {(shard.known or '')[:12]} to {items} is contradicted by all "
+                f"who were asked: {told}; is it right, and is the module deterministic?"
+            )
+            self._book.end(job, JobState.FAILED, outcome, reason)
+        else:
+            node_id = shard.votes[-1].node_id
+            reason = f"the result of {node_id} for {items} is not the known answer"
+            self._book.give_back(shard, reason, outcome)
+
+    def _judge_by_known(
+        self, job: JobEntry, shard: ShardEntry, now: float, outcome: Outcome
+    ) -> None:
+        """Keep the nodes that contradicted an answer, now that one confirmed it, from the job."""
+        for vote in shard.votes:
+            node = self._book.nodes.by_id.get(vote.node_id)
+            if node is None:
+                continue
+            if vote.sha == shard.known:
+                self._book.nodes.succeeded(node, job.plan.program)
+            else:
+                until = self._book.nodes.refuted(node, job.plan.program, now)
+                self._quarantine(node, job, until, outcome)
 
     def _judge(
         self, job: JobEntry, shard: ShardEntry, sha: str, now: float, outcome: Outcome

@@ -19,6 +19,8 @@ _DOUBLINGS_MAX: Final = 16
 _SPOT_CHECKS: Final = 0.05
 # A shard without a quorum is given up after so many results more than its copies.
 _VOTES_BEYOND: Final = 10
+# So many owners who all contradict a known answer put it in doubt.
+_REFUTED_BY: Final = 3
 # Shards of an adaptive job that are checked are done by two.
 _ADAPTIVE_COPIES: Final = 2
 
@@ -71,8 +73,15 @@ def adaptive(secret: bytes) -> Redundancy:
     return Redundancy(_ADAPTIVE_COPIES, adaptive=True, secret=secret)
 
 
-def winner(redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool) -> str | None:
-    """Return the hash that counts, None while there is no quorum; one vote an owner."""
+def winner(
+    redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool, known: str | None = None
+) -> str | None:
+    """Return the hash that counts, None while there is no quorum; one vote an owner.
+
+    Where the answer is `known`, one result that is equal to it is enough, and no other counts.
+    """
+    if known is not None:
+        return known if any(vote.sha == known for vote in votes) else None
     if redundancy.copies == 1:
         return votes[0].sha if votes else None
     if redundancy.adaptive and len(votes) == 1 and votes[0].trusted and not checked:
@@ -96,12 +105,23 @@ def is_undecidable(
     return {vote.owner for vote in votes}.issuperset(connected())
 
 
+def is_refuted(votes: Sequence[Vote], connected: Collection[str]) -> bool:
+    """Whether so many owners contradict a known answer that it may be wrong itself."""
+    owners = {vote.owner for vote in votes}
+    return len(owners) >= _REFUTED_BY or owners.issuperset(connected)
+
+
 def lacking(
-    redundancy: Redundancy, votes: Sequence[Vote], open_trusted: Iterable[bool], *, checked: bool
+    redundancy: Redundancy,
+    votes: Sequence[Vote],
+    open_trusted: Iterable[bool],
+    *,
+    checked: bool,
+    known: str | None = None,
 ) -> int:
     """Return how many more attempts a shard needs now; `open_trusted` has one entry an attempt."""
     out = list(open_trusted)
-    if redundancy.copies == 1:
+    if redundancy.copies == 1 or known is not None:
         return int(not out)
     if redundancy.adaptive and not checked and not votes and any(out):
         return 0

@@ -35,9 +35,9 @@ from swarm_hub.components.scheduler import (
 )
 from swarm_hub.components.scheduler.entries import ShardEntry
 from swarm_hub.components.sla import expected
-from swarm_hub.models.job import JobState
+from swarm_hub.models.job import JobState, KnownAnswer
 from swarm_hub.models.node import Telemetry
-from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, ShardState, index_of
+from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState, index_of
 
 RULE = expected.create(factor=2.0, initial=15)
 
@@ -264,6 +264,8 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
     """Random events against the invariants of DESIGN, section 2."""
 
     NODES = ("a", "b", "c", "d", "e", "f")
+    # The owner of the job may be wrong.
+    KNOWN = (KnownAnswer(0, 1, "right"), KnownAnswer(4, 3, "wrong"), KnownAnswer(7, 1, "right"))
 
     @initialize(
         redundancy=st.sampled_from(
@@ -271,14 +273,22 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         ),
         trusted=st.sets(st.sampled_from(NODES)),
         deadline_in_s=st.sampled_from([None, 10_000.0]),
+        known=st.sampled_from([(), KNOWN]),
     )
-    def a_job(self, redundancy: Redundancy, trusted: set[str], deadline_in_s: float | None) -> None:
+    def a_job(
+        self,
+        redundancy: Redundancy,
+        trusted: set[str],
+        deadline_in_s: float | None,
+        known: tuple[KnownAnswer, ...],
+    ) -> None:
         self.scheduler = machine()
         self.redundancy = redundancy
         self.trusted = trusted
         self.plan = JobPlan(
-            "J", "m" * 64, 12, None, 10**9, redundancy=redundancy, deadline_in_s=deadline_in_s
-        )
+            "J", "m" * 64, 12, None, 10**9, redundancy=redundancy, deadline_in_s=deadline_in_s,
+            known=known,
+        )  # fmt: skip
         self.now = 0.0
         self.given: list[str] = []
         self.nodes_of: dict[str, str] = {}
@@ -348,10 +358,14 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
                 self.answers[index_of(held)][what].add(owner)
         outcome = self.scheduler.handle(event, self.now)
         if outcome.counted is not None:
-            self.check_quorum(held, what)
+            self.check_quorum(held, what, outcome.counted)
         self.take(outcome)
 
-    def check_quorum(self, held: str, sha: str) -> None:
+    def check_quorum(self, held: str, sha: str, shard: Shard) -> None:
+        known = next((k for k in self.plan.known if k.first_item == shard.first_item), None)
+        if known is not None:
+            assert (shard.n_items, sha) == (known.n_items, known.sha)
+            return
         owners = self.answers[index_of(held)][sha]
         if self.redundancy.adaptive and self.nodes_of[held] in self.trusted:
             return
