@@ -26,7 +26,7 @@ def retry_node(
     which the module failed gets it again only where there is no other among `everyone`, so the
     shard waits for a busy node that has not failed.
     """
-    running_on = {held.node_id for held in shard.live.values() if not held.lost}
+    running_on = {held.node_id for held in shard.live if held.placed}
     voted = set()
     if plan.redundancy.copies > 1:
         voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
