@@ -97,7 +97,7 @@ class SimulatedGateway:
             f"it waits because: {self._machine.why_waiting(JOB_ID, now)}",
         ]
         for shard in list(job.shards.values())[:5]:
-            held = ", ".join(f"{a.id} {a.state} lost={a.lost}" for a in shard.live.values())
+            held = ", ".join(f"{a.id} {a.state} placed={a.placed}" for a in shard.live)
             lines.append(f"{shard.state}, live: {held or 'none'}; {shard.told()[-600:]}")
         return "\n  ".join(lines)
 

@@ -16,6 +16,8 @@ from swarm_hub.models.job import REDUCERS
 from swarm_hub.util.units import format_size
 
 _T = TypeVar("_T")
+# `--on unmetered`; labels have a `=`.
+_UNMETERED: Final = "unmetered"
 _WATCH_EVERY_S: Final = 1.0
 _DETAILS: Final = ("job_id", "state", "reduce", "created_at", "finished_at", "duration_s")
 
@@ -38,11 +40,19 @@ def _redundancy(_ctx: object, _option: object, text: str | None) -> int | str | 
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise click.BadParameter(f"expected NAME=TEXT, got {text!r}", param_hint="--on")
-    return name, value
+def _constraints(wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Return the constraints that `--on` asks for."""
+    found: dict[str, Any] = {}
+    for text in wanted:
+        name, equals, value = text.partition("=")
+        if text == _UNMETERED:
+            found["metered"] = False
+        elif name and equals:
+            found.setdefault("node_labels", {})[name] = value
+        else:
+            said = f"expected NAME=TEXT or {_UNMETERED}, got {text!r}"
+            raise click.BadParameter(said, param_hint="--on")
+    return found
 
 
 @click.command()
@@ -69,10 +79,10 @@ def _label(text: str) -> tuple[str, str]:
 @click.option("--priority", type=click.IntRange(-100, 100), help="Higher goes first.")
 @click.option(
     "--on",
-    "node_labels",
+    "wanted",
     multiple=True,
-    metavar="NAME=TEXT",
-    help="Only on nodes with that label (repeatable).",
+    metavar="NAME=TEXT|unmetered",
+    help="Only on nodes with that label, or on none with a metered network (repeatable).",
 )
 @click.option(
     "--known-answers",
@@ -100,7 +110,7 @@ def submit(
     args: tuple[str, ...],
     watch: bool,
     interpreter: Path | None,
-    node_labels: tuple[str, ...],
+    wanted: tuple[str, ...],
     known_answers: Path | None,
     **spec: Any,
 ) -> int:
@@ -115,8 +125,8 @@ def submit(
         if spec["split"] not in (None, "range"):
             raise click.UsageError(f"--range makes numbers; it has no --split {spec['split']}")
         spec["split"] = "range"
-    if node_labels:
-        spec["constraints"] = {"node_labels": dict(_label(each) for each in node_labels)}
+    if wanted:
+        spec["constraints"] = _constraints(wanted)
     if known_answers is not None:
         spec["known_answers"] = _json_file(known_answers)
     wasm = load_module(interpreter or module)

@@ -32,6 +32,7 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
             f"{each['slots']} slots" if each["slots"] else "",
             f"cpu {cpu:.0f} %" if cpu is not None else "",
             f"{format_size(memory)} free" if memory is not None else "",
+            "metered" if telemetry.get("metered") else "",
             each["drain_reason"] or each["refuses"] or "",
             _ban(each["ban_reason"], each["ban_until"]),
         ]

@@ -59,13 +59,15 @@ class JobLimits:
 class Constraints:
     """Which nodes may run a job: `memory` in bytes, `max_temperature` in °C, battery in percent.
 
-    `charging` keeps it from devices that run on their battery.
+    `charging` keeps it from devices that run on their battery, `metered` = False from those whose
+    network costs by volume.
     """
 
     memory: int | None = None
     min_battery: float | None = None
     max_temperature: float | None = None
     charging: bool = False
+    metered: bool = True
     node_labels: tuple[tuple[str, str], ...] = ()
 
     @classmethod

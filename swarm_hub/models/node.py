@@ -16,7 +16,8 @@ _SLOTS_MAX: Final = 1024
 class Telemetry:
     """What a node measured of itself; None means unknown, never zero.
 
-    `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C.
+    `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` is
+    whether its network costs by volume.
     """
 
     cpu_percent: float | None = None
@@ -26,6 +27,7 @@ class Telemetry:
     battery_percent: float | None = None
     charging: bool | None = None
     temperature_c: float | None = None
+    metered: bool | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain values that `from_wire` takes."""
@@ -37,16 +39,20 @@ class Telemetry:
         if not isinstance(plain, dict):
             return cls()
         memory = _number(plain.get("available_memory_bytes"))
-        charging, has_battery = plain.get("charging"), plain.get("has_battery")
         return cls(
             cpu_percent=_number(plain.get("cpu_percent")),
             available_memory_bytes=None if memory is None else int(memory),
             load_1m=_number(plain.get("load_1m")),
-            has_battery=has_battery if isinstance(has_battery, bool) else None,
+            has_battery=_truth(plain.get("has_battery")),
             battery_percent=_number(plain.get("battery_percent")),
-            charging=charging if isinstance(charging, bool) else None,
+            charging=_truth(plain.get("charging")),
             temperature_c=_number(plain.get("temperature_c")),
+            metered=_truth(plain.get("metered")),
         )
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _number(value: object) -> float | None:

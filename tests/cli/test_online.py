@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,31 @@ async def test_submit_watch_prints_the_result_alone_on_stdout(
         "submit", PRIMES, "--range", "0:10", "--watch", "--json", "-c", gateway.folder
     )
     assert json.loads(done.out)["result"] == 4
+
+
+async def test_submit_on_unmetered_waits_for_another_network(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+) -> None:
+    metered = "worker: {charging_only: false, min_battery: 0, metered: true}\n"
+    await swarm.worker("phone", extra=metered)
+
+    async def heard() -> bool:
+        _, found = await call(gateway, "GET", "/nodes")
+        return any(node["telemetry"]["metered"] for node in found["nodes"])
+
+    await until(heard, bool)
+    submitted = await job_id(run_beside, gateway, PRIMES, "--range", "0:10", "--on", "unmetered")
+    shown = await run_beside("job", "show", submitted, "-c", gateway.folder)
+    assert "1 on a metered network" in shown.out
+    listed = await run_beside("node", "list", "-c", gateway.folder)
+    assert ", metered" in listed.out
+    shown = await run_beside("node", "show", "phone", "-c", gateway.folder)
+    assert re.search(r"^telemetry metered +True$", shown.out, re.MULTILINE)
+    done = await run_beside(
+        "submit", PRIMES, "--range", "0:10", "--on", "kitchen", "-c", gateway.folder
+    )
+    assert done.code == 2
+    assert "expected NAME=TEXT or unmetered, got 'kitchen'" in done.err
 
 
 async def test_a_failed_job_is_exit_code_1_with_its_reasons_on_stderr(

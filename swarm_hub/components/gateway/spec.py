@@ -68,6 +68,7 @@ _CONSTRAINTS: Final = {
     vol.Optional("min_battery", default=None): _optional(cv.number(0, 100)),
     vol.Optional("max_temperature", default=None): _optional(cv.number(-20, 120)),
     vol.Optional("charging", default=False): cv.boolean,
+    vol.Optional("metered", default=True): cv.boolean,
     vol.Optional("node_labels", default=dict): _pairs,
 }
 

@@ -3,7 +3,6 @@
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Final, TypeVar
 
 from swarm_hub.components.scheduler.outcome import Outcome
@@ -18,26 +17,30 @@ _CANCELLED_MAX: Final = 1024
 class Alarm:
     """A time in monotonic seconds and what is done then, to whom.
 
-    `ring` is None once it rang or is not wanted any more.
+    `ring` is None once it rang or is not wanted any more. Alarms are ordered by their times; equal
+    ones ring in an order that only depends on what was set and cancelled before.
     """
 
     due: float
     ring: Callable[[Any, Outcome], None] | None
     subject: Any
 
+    def __lt__(self, other: "Alarm") -> bool:
+        return self.due < other.due
+
 
 class Alarms:
     """Alarms in the order of their times."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._numbers = count()
+        # No tuples around them, which would cost more than the alarms.
+        self._heap: list[Alarm] = []
         self._n_cancelled = 0
 
     def set(self, due: float, ring: Callable[[_T, Outcome], None], subject: _T) -> Alarm:
         """Have `ring(subject, outcome)` called at a time."""
         alarm = Alarm(due, ring, subject)
-        heapq.heappush(self._heap, (due, next(self._numbers), alarm))
+        heapq.heappush(self._heap, alarm)
         return alarm
 
     def cancel(self, alarm: Alarm | None) -> None:
@@ -47,25 +50,25 @@ class Alarms:
         alarm.ring = alarm.subject = None
         self._n_cancelled += 1
         if self._n_cancelled > max(_CANCELLED_MAX, len(self._heap) // 2):
-            self._heap = [entry for entry in self._heap if entry[2].ring is not None]
+            self._heap = [each for each in self._heap if each.ring is not None]
             heapq.heapify(self._heap)
             self._n_cancelled = 0
 
     def next(self) -> float | None:
         """Return when `ring` should be called next, None when nothing is to come."""
-        while self._heap and self._heap[0][2].ring is None:
+        while self._heap and self._heap[0].ring is None:
             self._pop()
-        return self._heap[0][0] if self._heap else None
+        return self._heap[0].due if self._heap else None
 
     def ring(self, now: float, outcome: Outcome) -> None:
         """Do what is due."""
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0].due <= now:
             alarm = self._pop()
             if (ring := alarm.ring) is not None:
                 alarm.ring = None
                 ring(alarm.subject, outcome)
 
     def _pop(self) -> Alarm:
-        alarm = heapq.heappop(self._heap)[2]
+        alarm = heapq.heappop(self._heap)
         self._n_cancelled -= alarm.ring is None
         return alarm

@@ -53,7 +53,7 @@ class Book:
         """Drop a job; its results are unknown from now on."""
         job = self.jobs[job_id]
         for shard in job.shards.values():
-            for assignment in tuple(shard.live.values()):
+            for assignment in shard.live:
                 self.release(assignment)
         self.alarms.cancel(job.deadline)
         del self.jobs[job_id]
@@ -88,13 +88,13 @@ class Book:
         )
         job.last_turn = next(self._turns)
         shard.tried += (node.node_id,)
-        shard.live[assignment.id] = assignment
+        shard.live += (assignment,)
         self.assignments[assignment.id] = assignment
         self._place(node, assignment)
         self.arm(assignment, now + self._deadline_s(expected_s, shard.attempts))
-        shard.move(ShardState.ASSIGNED, "offered", assignment.id, node.node_id)
+        shard.move(ShardState.ASSIGNED, assignment.id)
         job.note_wanting(shard)
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        outcome.shard_changed(shard.snapshot())
         outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
         outcome.instructions.append(self._send(job, assignment))
 
@@ -127,7 +127,6 @@ class Book:
             return
         if assignment.state is AssignmentState.OFFERED:
             # It was never ACKed, so the node does not have it: it holds no place there.
-            assignment.lost = True
             self._unplace(assignment)
         self.alarms.cancel(assignment.deadline)
         self.move(assignment, AssignmentState.EXPIRED, reason, outcome)
@@ -139,7 +138,7 @@ class Book:
         if shard.state is not ShardState.ASSIGNED or shard.open():
             return
         shard.move(ShardState.QUEUED, reason)
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        outcome.shard_changed(shard.snapshot())
         outcome.returned.append((shard.snapshot(), reason))
 
     def complete(self, job: JobEntry, outcome: Outcome) -> None:
@@ -162,7 +161,7 @@ class Book:
             self.close_others(shard, ended, f"the job is {state.value}", outcome)
             if shard.state in (ShardState.ASSIGNED, ShardState.QUEUED):
                 shard.move(ShardState.DEAD if failed else ShardState.CANCELLED, "the job ended")
-                outcome.shard_changed(shard.snapshot(), shard.accepted)
+                outcome.shard_changed(shard.snapshot())
         job.wanting.clear()
         outcome.transitions.append(
             JobEnded(job.plan.job_id, state, tuple(dict.fromkeys(texts)) if failed else ())
@@ -172,7 +171,7 @@ class Book:
         self, shard: ShardEntry, state: AssignmentState, reason: str, outcome: Outcome
     ) -> None:
         """End every attempt at a shard that could still count, and tell their nodes."""
-        for assignment in tuple(shard.live.values()):
+        for assignment in shard.live:
             self.move(assignment, state, reason, outcome)
             self.release(assignment)
             if assignment.node_id in self.nodes.by_id:
@@ -193,15 +192,15 @@ class Book:
         """Forget an attempt whose result can no longer count, and free its place."""
         self.alarms.cancel(assignment.deadline)
         self.assignments.pop(assignment.id, None)
-        self.shard(assignment).live.pop(assignment.id, None)
+        shard = self.shard(assignment)
+        shard.live = tuple(held for held in shard.live if held is not assignment)
         self._unplace(assignment)
 
     def lose(self, node_id: str, reason: str, outcome: Outcome) -> None:
         """Take the work of a node that is gone from it."""
         node = self.nodes.lose(node_id)
-        for held in () if node is None else tuple(node.load):
-            assignment = self.assignments[held]
-            assignment.lost = True
+        for assignment in () if node is None else node.load:
+            assignment.placed = False
             self.jobs[assignment.job_id].n_open -= 1
             self.expire(assignment, reason, outcome)
 
@@ -233,14 +232,16 @@ class Book:
         return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
 
     def _place(self, node: NodeEntry, assignment: AssignmentEntry) -> None:
-        if assignment.id not in node.load:
-            node.load[assignment.id] = None
+        if not assignment.placed:
+            assignment.placed = True
+            node.load.append(assignment)
             self.jobs[assignment.job_id].n_open += 1
 
     def _unplace(self, assignment: AssignmentEntry) -> None:
-        node = self.nodes.by_id.get(assignment.node_id)
-        if node is not None and assignment.id in node.load:
-            del node.load[assignment.id]
+        if assignment.placed:
+            assignment.placed = False
+            node = self.nodes.by_id[assignment.node_id]
+            node.load.remove(assignment)
             self.jobs[assignment.job_id].n_open -= 1
             self.nodes.freed(node)
 

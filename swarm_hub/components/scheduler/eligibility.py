@@ -55,6 +55,8 @@ def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:
         return f"without the label {name}: {text}"
     if _is_below(wanted.max_temperature, told.temperature_c):
         return f"warmer than {wanted.max_temperature:g} °C"
+    if told.metered and not wanted.metered:
+        return "on a metered network"
     if told.has_battery is False:
         return None
     if wanted.charging and told.charging is False:

@@ -55,7 +55,7 @@ class JobPlan:
     known: tuple[KnownAnswer, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class AssignmentEntry:
     """An attempt whose result could still count; times in monotonic seconds."""
 
@@ -69,8 +69,9 @@ class AssignmentEntry:
     offered_at: float = 0.0
     # Whether its node's results need no confirmation.
     trusted: bool = False
-    # The node went away or never got it: its result may still come, but it holds no place.
-    lost: bool = False
+    # Whether it holds a place on its node: not once the node went away or never got it, though
+    # its result may still come.
+    placed: bool = False
     deadline: Alarm | None = None
 
     def move(self, state: AssignmentState, shard: "ShardEntry") -> None:
@@ -96,42 +97,41 @@ class ShardEntry:
     n_items: int
     state: ShardState = ShardState.QUEUED
     attempts: int = 0
-    accepted: str | None = None
     # Whether a trusted node's result needs a second one all the same.
     checked: bool = False
     # The hash that its result has to have, where the job's owner knows it.
     known: str | None = None
     # Not given out before, in monotonic seconds.
     not_before: float = 0.0
-    live: dict[str, AssignmentEntry] = field(default_factory=dict)
-    # Tuples, as most shards have one node, no failure and no second vote.
+    # Tuples, as most shards have one attempt, no failure and no second vote: a dict costs 136 bytes
+    # more, and there are two shards a node.
+    live: tuple[AssignmentEntry, ...] = ()
     votes: tuple[Vote, ...] = ()
     tried: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
-    story: tuple[tuple[str, ...], ...] = ()
+    # The id of each attempt when it was offered, and what became of the shard in between.
+    story: tuple[str, ...] = ()
 
-    def move(self, state: ShardState, *why: str) -> None:
+    def move(self, state: ShardState, why: str) -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
         # A second attempt beside one that is still within its time changes nothing.
         if self.state is not state and (self.state, state) not in SHARD_MOVES:
-            raise ImpossibleTransitionError(
-                f"{self.state} → {state}: {' '.join(why)}; {self.told()}"
-            )
+            raise ImpossibleTransitionError(f"{self.state} → {state}: {why}; {self.told()}")
         self.state = state
         self.story = (*self.story[1 - _STORY_MAX :], why)
 
     def told(self) -> str:
         """Return the shard's story for an error message."""
-        told = "; ".join(" ".join(words) for words in self.story)
+        told = "; ".join((*self.story, f"tried {', '.join(self.tried) or 'nowhere'}"))
         return f"shard {self.index} of {self.job_id}: {told}"
 
     def open(self) -> list[AssignmentEntry]:
         """Return the attempts that are within their time."""
-        return [held for held in self.live.values() if held.state in OPEN]
+        return [held for held in self.live if held.state in OPEN]
 
     def lacking(self, redundancy: Redundancy) -> int:
         """Return how many more attempts it needs now."""
-        trusted = [held.trusted for held in self.live.values() if held.state in OPEN]
+        trusted = [held.trusted for held in self.live if held.state in OPEN]
         return votes.lacking(
             redundancy, self.votes, trusted, checked=self.checked, known=self.known
         )
@@ -274,7 +274,7 @@ class JobEntry:
         if assignment.state is AssignmentState.FINISHED and reason is not None:
             shard.failures += ((assignment.node_id, reason),)
         if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
-            shard.live[assignment.id] = AssignmentEntry(
+            held = AssignmentEntry(
                 assignment.id,
                 assignment.job_id,
                 assignment.index,
@@ -282,5 +282,5 @@ class JobEntry:
                 assignment.node_id,
                 assignment.node_id,
                 assignment.state,
-                lost=assignment.state is AssignmentState.EXPIRED,
             )
+            shard.live += (held,)

@@ -1,8 +1,11 @@
 """What the state machine remembers of the connected nodes: what each holds and how fast it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
+from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.node import Telemetry
 
@@ -55,18 +58,24 @@ class Faults:
     text: str = ""
 
 
+# What nodes that have nothing share: an empty dict of its own costs each 64 bytes.
+_NO_RATES: Final[Mapping[str, float]] = MappingProxyType({})
+_NO_FAULTS: Final[Mapping[str, Faults]] = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class NodeEntry:
     """A connected node."""
 
     change: NodeChange
-    # Assignment ids, in the order in which it got them.
-    load: dict[str, None] = field(default_factory=dict)
+    # What it is to run, in the order in which it got it.
+    load: list[AssignmentEntry] = field(default_factory=list)
     shard_s: float | None = None
     # By program, the one measured last at the end.
-    rates: dict[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=lambda: _NO_RATES)
     last_result_at: float = 0.0
-    faults: dict[str, Faults] = field(default_factory=dict)
+    # By program, where it failed on any.
+    faults: Mapping[str, Faults] = field(default_factory=lambda: _NO_FAULTS)
     paused_until: float = 0.0
     # How many of its last results in a row others confirmed.
     agreements: int = 0
@@ -174,13 +183,14 @@ class Nodes:
         node.last_result_at = now
         node.shard_s = _ewma(node.shard_s, wall_s)
         self._count(node, -1, program)
-        rate = n_items / max(wall_s, 1e-6)
-        node.rates[program] = _ewma(node.rates.pop(program, None), rate)
-        self._count(node, 1, program)
-        if len(node.rates) > _PROGRAMS_MAX:
-            oldest = next(iter(node.rates))
+        rate = _ewma(node.rates.get(program), n_items / max(wall_s, 1e-6))
+        others = {each: node.rates[each] for each in node.rates if each != program}
+        if len(others) >= _PROGRAMS_MAX:
+            oldest = next(iter(others))
             self._count(node, -1, oldest)
-            del node.rates[oldest]
+            del others[oldest]
+        node.rates = {**others, program: rate}
+        self._count(node, 1, program)
 
     def speed(self, program: str) -> Speed:
         """Return the measured speed of all nodes that take work; for reading only."""
@@ -191,7 +201,7 @@ class Nodes:
 
         Only where other nodes have run it, as else the program is to blame.
         """
-        faults = node.faults.setdefault(program, Faults())
+        faults = _faults(node, program)
         faults.in_a_row += 1
         faults.text = text
         others = self.speed(program).slots > (node.change.slots if program in node.rates else 0)
@@ -209,7 +219,7 @@ class Nodes:
         """Count a result that others contradict; returns until when it is kept from the program."""
         node.agreements = 0
         node.contradictions += 1
-        faults = node.faults.setdefault(program, Faults())
+        faults = _faults(node, program)
         faults.in_a_row += 1
         faults.text = "other nodes contradicted its results"
         if faults.in_a_row < _FAULTS_MAX:
@@ -221,7 +231,7 @@ class Nodes:
 
         Known answers are the word of one job's owner, so what others know of the node stays.
         """
-        faults = node.faults.setdefault(program, Faults())
+        faults = _faults(node, program)
         faults.text = "it contradicted a known answer"
         return _quarantine(faults, _LYING_QUARANTINE_S, now)
 
@@ -249,6 +259,13 @@ class Nodes:
 
 
 _NO_SPEED: Final = Speed()
+
+
+def _faults(node: NodeEntry, program: str) -> Faults:
+    if (faults := node.faults.get(program)) is None:
+        faults = Faults()
+        node.faults = {**node.faults, program: faults}
+    return faults
 
 
 def _quarantine(faults: Faults, base_s: float, now: float) -> float:

@@ -108,7 +108,7 @@ class Outcome:
     counted: Shard | None = None
     awaiting: Shard | None = None
 
-    def shard_changed(self, shard: Shard, accepted: str | None) -> None:
+    def shard_changed(self, shard: Shard, accepted: str | None = None) -> None:
         """Remember the newest state of a shard."""
         self.shards[shard.job_id, shard.index] = ShardChanged(shard, accepted)
 

@@ -144,6 +144,7 @@ def _view(node: NodeEntry, job: JobEntry, now: float) -> NodeView:
     return NodeView(
         change.node_id, change.slots, len(node.load), node.room(now), change.telemetry,
         node.rates.get(job.plan.program), change.rtt_s, node.agreements,
+        node.trusted,
     )  # fmt: skip
 
 

@@ -24,11 +24,14 @@ def retry_node(
 
     A node that still works on it is out, and so is every owner who gave a result already. One on
     which the module failed gets it again only where there is no other among `everyone`, so the
-    shard waits for a busy node that has not failed.
+    shard waits for a busy node that has not failed. Results are compared between a trusted node
+    and another where both have room.
     """
-    running_on = {held.node_id for held in shard.live.values() if not held.lost}
+    running_on = {held.node_id for held in shard.live if held.placed}
     voted = set()
+    partner_trusted = None
     if plan.redundancy.copies > 1 or shard.known is not None:
+        partner_trusted = _needs_trusted(shard)
         voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
 
     def able(node: NodeEntry) -> bool:
@@ -47,12 +50,26 @@ def retry_node(
         found,
         key=lambda node: (
             node.node_id in shard.tried,
+            partner_trusted is not None and node.trusted is not partner_trusted,
             len(node.load) / node.change.slots,
             -node.rates.get(plan.program, 0.0),
             node.node_id,
         ),
         default=None,
     )
+
+
+def _needs_trusted(shard: ShardEntry) -> bool:
+    """Whether a trusted node should give the shard's next result.
+
+    It should confirm that of one that is not trusted, and settle a dispute. What a trusted node
+    did is checked by another kind of node, which so can earn trust even where trusted ones are
+    always free.
+    """
+    if len({vote.sha for vote in shard.votes}) > 1:
+        return True
+    has_one = any(vote.trusted for vote in shard.votes)
+    return not has_one and not any(held.trusted for held in shard.open())
 
 
 def back_off_s(shard: ShardEntry) -> float:

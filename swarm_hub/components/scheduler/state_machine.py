@@ -123,7 +123,7 @@ class StateMachine:
         if plan.deadline_in_s is not None:
             job.deadline = book.alarms.set(now + plan.deadline_in_s, self._overdue, job)
         for shard in job.shards.values():
-            for assignment in shard.live.values():
+            for assignment in shard.live:
                 book.assignments[assignment.id] = assignment
                 if assignment.state not in OPEN:
                     continue
@@ -309,9 +309,8 @@ class StateMachine:
         """End a shard with the result that counts: of several equal ones the last, being here."""
         if shard.state is ShardState.QUEUED:
             shard.move(ShardState.ASSIGNED, "a late result arrived")
-        shard.accepted = vote.assignment_id
-        shard.move(ShardState.DONE, "finished", vote.assignment_id)
-        outcome.shard_changed(shard.snapshot(), shard.accepted)
+        shard.move(ShardState.DONE, "finished")
+        outcome.shard_changed(shard.snapshot(), vote.assignment_id)
         outcome.counted = shard.snapshot()
         ended = AssignmentState.SUPERSEDED
         self._book.close_others(shard, ended, "another result came first", outcome)

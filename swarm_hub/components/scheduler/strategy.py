@@ -46,8 +46,10 @@ class NodeView:
     rate: float | None
     # Seconds to it and back; None where not measured.
     rtt_s: float | None = None
-    # How many of its last results in a row others confirmed.
+    # How many of its last results in a row others confirmed, and whether that is enough for its
+    # results to count alone.
     agreements: int = 0
+    trusted: bool = False
 
     @property
     def cached(self) -> bool:
@@ -75,18 +77,21 @@ class Strategy(Protocol):
         """Return cuts in item order for nodes that have room; none leaves the pool for later."""
 
 
-def rank(node: NodeView) -> tuple[float, bool, bool, bool, float, float, str]:
+def rank(node: NodeView) -> tuple[float, bool, bool, bool, bool, bool, float, float, str]:
     """Return a sort key: the best node first.
 
-    Emptier, not hot, not running down its battery, with the module, faster, nearer; the id makes
-    the order the same every time.
+    Emptier, not hot, not running down its battery, not on a metered network, with the module,
+    trusted, faster, nearer; the id makes the order the same every time. As the emptier one goes
+    first, those that have still to earn trust get work as soon as the trusted ones are busy.
     """
     told = node.telemetry
     return (
         node.load / node.slots,
         told.temperature_c is not None and told.temperature_c >= _HOT_C,
         told.has_battery is not False and told.charging is False,
+        told.metered is True,
         not node.cached,
+        not node.trusted,
         -(node.rate or 0.0),
         node.rtt_s or 0.0,
         node.node_id,

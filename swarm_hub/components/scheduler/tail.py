@@ -81,11 +81,11 @@ def next_look(
 
 
 def _may_copy(node: NodeEntry, shard: ShardEntry, job: JobEntry) -> bool:
-    if any(held.node_id == node.node_id for held in shard.live.values()):
+    if any(held.node_id == node.node_id for held in shard.live):
         return False
     if job.plan.redundancy.copies == 1:
         return True
-    owners = {vote.owner for vote in shard.votes} | {held.owner for held in shard.live.values()}
+    owners = {vote.owner for vote in shard.votes} | {held.owner for held in shard.live}
     return node.owner not in owners
 
 

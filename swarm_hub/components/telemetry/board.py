@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cbor2
@@ -36,6 +36,8 @@ class TelemetryBoard:
         self._newest: dict[str, Telemetry] = {}
         # Said once a connection: a peer is not to fill the log.
         self._told: set[str] = set()
+        # What the owner says of the network, which no measurement tells as well.
+        self.metered: bool | None = None
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -58,7 +60,8 @@ class TelemetryBoard:
         return self._newest.get(peer_id, Telemetry())
 
     async def _measure(self) -> None:
-        self.own = await asyncio.to_thread(measure)
+        found = await asyncio.to_thread(measure)
+        self.own = found if self.metered is None else replace(found, metered=self.metered)
         self.own_known.set()
         if "worker" in self._mesh.capabilities:
             await self._mesh.publish(TOPIC, cbor2.dumps(self.own.to_wire()))

@@ -20,6 +20,9 @@ _ANDROID: Final = Path("/system/build.prop")
 # psutil compares two readings; its "since the last call" form answers a false 0 at first.
 _CPU_WINDOW_S: Final = 0.2
 _BATTERY_ZONES: Final = ("battery", "bms", "max170xx_battery")
+_ROUTES: Final = Path("/proc/net/route")
+# Interfaces of modems; what goes over them is paid for by volume more often than not.
+_MODEMS: Final = ("wwan", "rmnet", "ccmni")
 _CPU_ZONES: Final = ("coretemp", "cpu_thermal", "k10temp", "cpu-thermal", "soc_thermal")
 
 
@@ -35,6 +38,7 @@ def measure() -> Telemetry:
         # psutil answers None where the system does not tell whether there is a plug.
         charging=None if battery is None else battery.power_plugged,
         temperature_c=_known(_temperature),
+        metered=_known(_metered),
     )
 
 
@@ -45,6 +49,14 @@ def _has_battery(readable: bool) -> bool | None:
     if sys.platform == "android" or _ANDROID.exists():
         return None
     return _known(lambda: psutil.sensors_battery() is not None)
+
+
+def _metered() -> bool | None:
+    """Tell a modem's network; of any other only the owner knows, as Wi-Fi may be a phone's."""
+    routes = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
+    # Interface, destination, gateway, flags, references, uses, metric, mask.
+    default = [(int(route[6]), route[0]) for route in routes if route[1] == route[7] == "00000000"]
+    return True if default and min(default)[1].startswith(_MODEMS) else None
 
 
 def _temperature() -> float | None:
@@ -58,5 +70,5 @@ def _temperature() -> float | None:
 def _known(read: Callable[[], _T]) -> _T | None:
     try:
         return read()
-    except (OSError, AttributeError, NotImplementedError, KeyError, RuntimeError, psutil.Error):
+    except (OSError, AttributeError, LookupError, ValueError, RuntimeError, psutil.Error):
         return None

@@ -25,6 +25,7 @@ class WorkerConfig:
     min_battery: float
     max_temperature: float
     finish_within: float
+    metered: bool | None
     node_labels: dict[str, str]
 
 
@@ -39,6 +40,11 @@ CONFIG_SCHEMA = cv.section(
         vol.Optional("min_battery", default=90): cv.number(0, 100),
         vol.Optional("max_temperature", default=40): cv.number(-20, 120),
         vol.Optional("finish_within", default=5): cv.duration,
+        vol.Optional("metered", default="auto"): vol.Any(
+            vol.All("auto", lambda _auto: None),
+            cv.boolean,
+            msg="expected auto, true or false",
+        ),
         vol.Optional("node_labels", default=dict): cv.labels,
     },
     WorkerConfig,
@@ -61,11 +67,13 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "memory_bytes": service.limits.memory_bytes,
         "labels": config.node_labels,
     }
+    telemetry = hub.services[TELEMETRY]
+    telemetry.metered = config.metered
     desk = Desk(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
     watch = PolitenessWatch(
         hub,
         desk,
-        hub.services[TELEMETRY],
+        telemetry,
         PolitenessConfig(config.charging_only, config.min_battery, config.max_temperature),
     )
 

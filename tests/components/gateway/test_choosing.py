@@ -11,6 +11,7 @@ from tests.conftest import Swarm, until
 from tests.rest import call, finished, submit
 
 Modules = dict[str, bytes]
+_METERED = "worker: {charging_only: false, min_battery: 0, metered: true}\n"
 _HERE = "worker: {charging_only: false, min_battery: 0, node_labels: {room: kitchen}}\n"
 
 
@@ -39,6 +40,31 @@ async def test_a_job_runs_only_on_nodes_with_its_labels_and_waits_for_one(
     _, found = await call(gateway, "GET", "/nodes")
     labels = {node["node_id"]: node["labels"] for node in found["nodes"]}
     assert labels[kitchen] == {"room": "kitchen"}
+
+
+async def test_a_job_keeps_off_metered_networks_if_it_says_so(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("phone", extra=_METERED)
+    phone, _ = swarm.keys("phone")
+
+    async def metered() -> bool | None:
+        _, found = await call(gateway, "GET", "/nodes")
+        return next(
+            (node["telemetry"]["metered"] for node in found["nodes"] if node["node_id"] == phone),
+            None,
+        )
+
+    await until(metered, bool)
+    spec = {"constraints": {"metered": False}}
+    _, body = await submit(gateway, modules["primes"], b"0:100", spec)
+    _, status = await call(gateway, "GET", f"/jobs/{body['job_id']}")
+    assert status["waits"] == "1 node: 1 on a metered network"
+    await swarm.worker("desktop")
+    assert (await finished(gateway, body["job_id"]))["result"] == 25
+    desktop, _ = swarm.keys("desktop")
+    assert await nodes_of(gateway, body["job_id"]) == {desktop}
 
 
 async def test_a_job_that_needs_more_memory_than_a_sandbox_gives_waits(

@@ -7,7 +7,7 @@ import pytest
 
 from swarm_hub.components.gateway.spec import check_spec, parse_spec
 from swarm_hub.exceptions import RequestError
-from swarm_hub.models.job import JobLimits, Split
+from swarm_hub.models.job import Constraints, JobLimits, Split
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ from swarm_hub.models.job import JobLimits, Split
         ({"constraints": {"a": 1}}, "constraints.a", "unknown key"),
         ({"constraints": {"min_battery": 101}}, "constraints.min_battery", "from 0 to 100"),
         ({"constraints": {"node_labels": ["x"]}}, "constraints.node_labels", "each with a text"),
+        ({"constraints": {"metered": "no"}}, "constraints.metered", "true or false"),
         ({"abi": 7}, "abi", "expected text"),
     ],
 )
@@ -79,12 +80,13 @@ def test_the_whole_spec_is_understood() -> None:
                 "shard_size": 7, "redundancy": 1, "deterministic": True,
                 "limits": {"fuel": 10, "memory": "1MiB", "wall_time": "1.5s", "output": 100},
                 "args": ["a"], "env": {"B": "2", "A": "1"}, "priority": -3, "deadline_s": None,
-                "constraints": None, "labels": {"who": "me"},
+                "constraints": {"metered": False}, "labels": {"who": "me"},
             }
         ).encode()
     )  # fmt: skip
     assert asked.split == (Split.RECORDS, 12)
     assert asked.limits == JobLimits(10, 1024**2, 1.5, 100)
+    assert asked.constraints == Constraints(metered=False)
     assert asked.env == (("A", "1"), ("B", "2"))
     assert (asked.shard_size, asked.priority, asked.deterministic) == (7, -3, True)
 

@@ -18,7 +18,6 @@ from swarm_hub.components.scheduler import (
     NodeLost,
     NodeView,
     Outcome,
-    Redundancy,
     Rejected,
     Send,
     StateMachine,
@@ -183,6 +182,11 @@ def test_a_straggler_that_ends_in_its_time_is_not_copied() -> None:
             "warmer than 40 °C",
         ),
         (
+            Constraints(metered=False),
+            node("n", telemetry=Telemetry(has_battery=False, metered=True)),
+            "on a metered network",
+        ),
+        (
             Constraints(node_labels=(("room", "kitchen"),)),
             node("n", labels=frozenset({("room", "hall")})),
             "without the label room: kitchen",
@@ -205,7 +209,7 @@ def test_a_job_waits_for_a_node_that_fits_and_says_what_the_others_lack(
 
 
 def test_what_a_node_does_not_tell_is_no_reason() -> None:
-    wanted = Constraints(MIB, 50, 30, charging=True)
+    wanted = Constraints(MIB, 50, 30, charging=True, metered=False)
     scheduler = machine()
     scheduler.handle(JobAdded(job(constraints=wanted)), 0.0)
     scheduler.handle(node("silent"), 0.0)
@@ -333,36 +337,10 @@ def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> N
     assert sizes["fast"][-1] < max(sizes["fast"]) / 4
 
 
-def test_with_redundancy_each_owner_has_one_vote() -> None:
+def test_of_like_nodes_the_trusted_one_goes_first_and_one_on_a_metered_network_last() -> None:
     scheduler = machine()
-    scheduler.handle(JobAdded(job(n_items=1, redundancy=Redundancy(2))), 0.0)
-    scheduler.handle(node("a", owner="one"), 0.0)
-    scheduler.handle(node("b", owner="one"), 0.0)
-    assert len(sent(scheduler.plan(0.0))) == 1
-    assert scheduler.handle(Finished("J.0.1", 1.0, "right"), 1.0).awaiting is not None
-    assert sent(scheduler.plan(1.0)) == []
-    scheduler.handle(node("c", owner="two"), 2.0)
-    assert sent(scheduler.plan(2.0)) == [("c", "J.0.2")]
-    done = scheduler.handle(Finished("J.0.2", 1.0, "right"), 3.0)
-    assert done.counted is not None
-    assert sorted(done.judged) == [("a", True), ("c", True)]
-
-
-def test_a_minority_is_scored_and_failures_never_agree() -> None:
-    scheduler = machine()
-    scheduler.handle(JobAdded(job(n_items=1, redundancy=Redundancy(3))), 0.0)
-    for name in "abcdef":
-        scheduler.handle(node(name), 0.0)
-    given = dict(sent(scheduler.plan(0.0)))
-    assert len(given) == 3
-    first, second, third = given
-    scheduler.handle(Failed(given[first], "ERROR"), 1.0)
-    scheduler.handle(Finished(given[second], 1.0, "wrong"), 1.0)
-    assert scheduler.handle(Finished(given[third], 1.0, "right"), 1.0).counted is None
-    again = dict(sent(scheduler.plan(2.0)))
-    assert len(again) == 1
-    (fourth,) = again
-    assert fourth not in (second, third)
-    done = scheduler.handle(Finished(again[fourth], 1.0, "right"), 3.0)
-    assert done.counted is not None
-    assert sorted(done.judged) == sorted([(second, False), (third, True), (fourth, True)])
+    scheduler.handle(JobAdded(job(n_items=3)), 0.0)
+    scheduler.handle(node("a", telemetry=Telemetry(metered=True), agreements=10), 0.0)
+    scheduler.handle(node("b"), 0.0)
+    scheduler.handle(node("c", agreements=10), 0.0)
+    assert [name for name, _ in sent(scheduler.plan(0.0))] == ["c", "b", "a"]

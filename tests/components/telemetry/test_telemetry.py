@@ -1,6 +1,7 @@
 """Telemetry: unknown is null, never zero, and a stranger's payload is taken apart with care."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call
 
 FIELDS = tuple(Telemetry().to_wire())
+TRUTHS = ("charging", "has_battery", "metered")
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -31,7 +33,7 @@ def repr_short(value: object) -> str:
 
 def assert_plausible(telemetry: Telemetry) -> None:
     for name, value in telemetry.to_wire().items():
-        kinds = (bool,) if name in ("charging", "has_battery") else (int, float)
+        kinds = (bool,) if name in TRUTHS else (int, float)
         assert value is None or isinstance(value, kinds)
         if isinstance(value, float):
             assert math.isfinite(value)
@@ -47,11 +49,11 @@ def test_whatever_a_peer_sends_becomes_finite_numbers_or_unknown(plain: Any) -> 
 )
 def test_what_is_no_finite_number_is_unknown(value: Any) -> None:
     found = Telemetry.from_wire(dict.fromkeys(FIELDS, value))
-    assert found.to_wire() | {"charging": None, "has_battery": None} == Telemetry().to_wire()
+    assert found.to_wire() | dict.fromkeys(TRUTHS) == Telemetry().to_wire()
 
 
 def test_telemetry_survives_the_wire() -> None:
-    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, False, 31.5)
+    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, False, 31.5, True)
     assert Telemetry.from_wire(cbor2.loads(cbor2.dumps(full.to_wire()))) == full
 
 
@@ -70,7 +72,39 @@ def test_what_android_denies_or_lacks_is_unknown(monkeypatch: pytest.MonkeyPatch
     for name in ("cpu_percent", "virtual_memory", "getloadavg", "sensors_battery"):
         monkeypatch.setattr(psutil, name, denied, raising=False)
     monkeypatch.delattr(psutil, "sensors_temperatures", raising=False)
+    monkeypatch.setattr(probe, "_ROUTES", Path("/proc/nothing/here"))
     assert probe.measure() == Telemetry()
+
+
+def test_what_a_peer_of_another_version_sends_is_understood_as_far_as_it_goes() -> None:
+    older = {"cpu_percent": 12.5}
+    newer = {**older, "metered": True, "phase_of_the_moon": 0.5}
+    assert Telemetry.from_wire(older) == Telemetry(cpu_percent=12.5)
+    assert Telemetry.from_wire(newer) == Telemetry(cpu_percent=12.5, metered=True)
+
+
+@pytest.mark.parametrize(
+    ("default", "metered"),
+    [
+        ("eth0 00000000 010200C0 0003 0 0 100 00000000", None),
+        ("wwan0 00000000 010200C0 0003 0 0 700 00000000", True),
+        ("wwan0 000200C0 00000000 0001 0 0 0 00FFFFFF", None),
+        ("no route", None),
+        (
+            "wwan0 00000000 010200C0 0003 0 0 700 00000000\n"
+            "wlan0 00000000 010200C0 0003 0 0 600 00000000",
+            None,
+        ),
+    ],
+    ids=["cable", "modem", "modem that is not the default", "unreadable", "modem in reserve"],
+)
+def test_a_network_is_metered_only_where_it_goes_over_a_modem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, default: str, metered: bool | None
+) -> None:
+    routes = tmp_path / "route"
+    routes.write_text(f"Iface Destination Gateway Flags RefCnt Use Metric Mask\n{default}\n")
+    monkeypatch.setattr(probe, "_ROUTES", routes)
+    assert probe.measure().metered is metered
 
 
 @pytest.mark.parametrize(("plugged", "charging"), [(True, True), (False, False), (None, None)])
