@@ -14,6 +14,7 @@ from swarm_hub.tasks import TaskSupervisor
 _LOGGER = logging.getLogger(__name__)
 
 _FIRST_S: Final = 0.25
+_LOOK_EVERY_S: Final = 5.0
 # A bootnode that just went away is usually restarting: ask every second for half a minute.
 _SOON_S: Final = 1.0
 _SOON_FOR_S: Final = 30.0
@@ -42,6 +43,8 @@ class Redialler:
         self._is_wanted = is_wanted
         self._addresses: dict[str, Sequence[str]] = {}
         self._found: set[str] = set()
+        # What wakes those who wait for a session to end.
+        self._lost: dict[str, asyncio.Event] = {}
 
     def keep(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
         """Stay connected to a peer; of its addresses the first that answers is used."""
@@ -66,6 +69,24 @@ class Redialler:
         if peer_id in self._found:
             self._found.remove(peer_id)
             del self._addresses[peer_id]
+            self.lost(peer_id)
+
+    def lost(self, peer_id: str) -> None:
+        """Look at a peer at once, as its session is over."""
+        if (lost := self._lost.get(peer_id)) is not None:
+            lost.set()
+
+    async def _until_lost(self, peer_id: str) -> None:
+        lost = self._lost.setdefault(peer_id, asyncio.Event())
+        lost.clear()
+        try:
+            # A ban that is lifted wakes nobody.
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await lost.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._lost.pop(peer_id, None)
 
     async def _visit(self, transport: Transport, peer_id: str) -> None:
         try:
@@ -95,14 +116,15 @@ class Redialler:
                     told = False
             if not self._is_wanted(peer_id):
                 up_at = up_at or loop.time()
+                await self._until_lost(peer_id)
                 if loop.time() - up_at > SETTLED_S:
                     backoff_s, lost_at = _FIRST_S, loop.time()
-                await asyncio.sleep(_FIRST_S)
+                # Jitter keeps a fleet from redialling a restarted gateway in step.
+                await asyncio.sleep(_FIRST_S * random.random())  # noqa: S311
                 continue
             up_at = None
             if give_up_after_s is not None and loop.time() - lost_at > give_up_after_s:
                 return
-            # Jitter keeps a fleet from redialling a restarted gateway in step.
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
             soon = loop.time() - lost_at < _SOON_FOR_S
             longest_s = _REFUSED_S if answered else _SOON_S if soon else _MAX_S

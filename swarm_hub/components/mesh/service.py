@@ -266,6 +266,7 @@ class Mesh:
         peer = self._peers.pop(peer_id, None)
         self.exchange.peer_gone(peer_id)
         self._floods.forget(peer_id)
+        self._redialler.lost(peer_id)
         if peer is None or peer.hello is None:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return

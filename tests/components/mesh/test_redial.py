@@ -94,6 +94,24 @@ async def test_a_peer_that_answers_and_parts_is_tried_again_after_growing_pauses
     await tasks.stop(1)
 
 
+async def test_a_peer_that_is_lost_is_dialled_again_at_once() -> None:
+    tasks, road = TaskSupervisor(), Road("/a/p2p/X")
+    redialler = Redialler(tasks, lambda peer: peer not in road.peers)
+    redialler.keep(road, "X", ["/a/p2p/X"])
+
+    async def dialled() -> int:
+        return len(road.dialled)
+
+    await until(dialled, lambda count: count == 1)
+    # While it is connected nobody looks.
+    await asyncio.sleep(0.3)
+    road.peers.clear()
+    redialler.lost("X")
+    async with asyncio.timeout(1):
+        await until(dialled, lambda count: count == 2)
+    await tasks.stop(1)
+
+
 async def test_what_mdns_saw_is_bounded_and_left_when_it_is_of_no_use() -> None:
     tasks, road = TaskSupervisor(), Road()
     redialler = Redialler(tasks, lambda peer: peer not in road.peers)

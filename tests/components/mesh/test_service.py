@@ -197,8 +197,15 @@ async def test_silence_is_noticed_soon_after_the_third_missed_beat(swarm: Swarm)
     gateway = await swarm.gateway(clock=clock)
     await swarm.worker("worker")
     await until(lambda: peers(gateway), bool)
+    downs: list[PeerDown] = []
+    gateway.hub.bus.listen(PeerDown, downs.append)
     clock.monotonic_offset_s += 15.1
-    await until(lambda: peers(gateway), lambda found: not found, timeout_s=2.5)
+
+    async def gone() -> list[PeerDown]:
+        return downs
+
+    await until(gone, bool, timeout_s=2.5)
+    assert "missed its heartbeats" in downs[0].reason
 
 
 async def test_a_peer_that_beats_stays_up_and_its_round_trip_is_known(swarm: Swarm) -> None:
