@@ -209,9 +209,8 @@ class Dispatcher:
         """Have `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
         assignment = self._machine.assignment(held)
         job = self._jobs.get(job_of(held))
-        entry = self._machine.job(job_of(held))
-        if assignment is not None and job is not None and entry is not None:
-            shard = entry.shards[assignment.index]
+        if assignment is not None and job is not None:
+            shard = assignment.shard
             await self.inputs.prepare(job, held, shard.first_item, shard.n_items)
 
     def _plan(self, job: Job) -> JobPlan:

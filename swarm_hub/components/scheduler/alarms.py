@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from swarm_hub.components.scheduler.outcome import Outcome
@@ -17,16 +18,19 @@ _CANCELLED_MAX: Final = 1024
 class Alarm:
     """A time in monotonic seconds and what is done then, to whom.
 
-    `ring` is None once it rang or is not wanted any more. Alarms are ordered by their times; equal
-    ones ring in an order that only depends on what was set and cancelled before.
+    `ring` is None once it rang or is not wanted any more. Equal times are ordered by `number`: the
+    shards that come back at one time are then given out in their order.
     """
 
     due: float
+    number: int
     ring: Callable[[Any, Outcome], None] | None
     subject: Any
 
     def __lt__(self, other: "Alarm") -> bool:
-        return self.due < other.due
+        if self.due != other.due:
+            return self.due < other.due
+        return self.number < other.number
 
 
 class Alarms:
@@ -35,11 +39,12 @@ class Alarms:
     def __init__(self) -> None:
         # No tuples around them, which would cost more than the alarms.
         self._heap: list[Alarm] = []
+        self._numbers = count()
         self._n_cancelled = 0
 
     def set(self, due: float, ring: Callable[[_T, Outcome], None], subject: _T) -> Alarm:
         """Have `ring(subject, outcome)` called at a time."""
-        alarm = Alarm(due, ring, subject)
+        alarm = Alarm(due, next(self._numbers), ring, subject)
         heapq.heappush(self._heap, alarm)
         return alarm
 

@@ -78,8 +78,7 @@ class Book:
         expected_s = node.expected_s(job.plan.program, shard.n_items)
         assignment = AssignmentEntry(
             id=assignment_id(shard.job_id, shard.index, shard.attempts),
-            job_id=shard.job_id,
-            index=shard.index,
+            shard=shard,
             attempt=shard.attempts,
             node_id=node.node_id,
             owner=node.owner,
@@ -96,13 +95,13 @@ class Book:
         job.note_wanting(shard)
         outcome.shard_changed(shard.snapshot())
         outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
-        outcome.instructions.append(self._send(job, assignment))
+        outcome.instructions.append(_send(assignment))
 
     def send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
         """Give a node what it had before it, or this gateway, was away."""
         self._place(node, assignment)
         self.arm(assignment, now + self._deadline_s(None, assignment.attempt))
-        return self._send(self.jobs[assignment.job_id], assignment)
+        return _send(assignment)
 
     def await_node(self, assignment: AssignmentEntry) -> None:
         """Remember that a node is to be sent an attempt when it comes back."""
@@ -130,7 +129,7 @@ class Book:
             self._unplace(assignment)
         self.alarms.cancel(assignment.deadline)
         self.move(assignment, AssignmentState.EXPIRED, reason, outcome)
-        self.give_back(self.shard(assignment), reason, outcome)
+        self.give_back(assignment.shard, reason, outcome)
 
     def give_back(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
         """Have a shard given out again if it needs to be; it is queued once no attempt is open."""
@@ -185,14 +184,14 @@ class Book:
         outcome: Outcome,
     ) -> None:
         """Change an attempt's state."""
-        assignment.move(state, self.shard(assignment))
+        assignment.move(state)
         outcome.transitions.append(AssignmentChanged(assignment.snapshot(), reason))
 
     def release(self, assignment: AssignmentEntry) -> None:
         """Forget an attempt whose result can no longer count, and free its place."""
         self.alarms.cancel(assignment.deadline)
         self.assignments.pop(assignment.id, None)
-        shard = self.shard(assignment)
+        shard = assignment.shard
         shard.live = tuple(held for held in shard.live if held is not assignment)
         self._unplace(assignment)
 
@@ -213,10 +212,6 @@ class Book:
         """Have `plan` called at a time."""
         self.alarms.set(due, _nothing, None)
 
-    def shard(self, assignment: AssignmentEntry) -> ShardEntry:
-        """Return an attempt's shard."""
-        return self.jobs[assignment.job_id].shards[assignment.index]
-
     def rest(self, node: NodeEntry, until: float) -> None:
         """Look at a node again at a time."""
         self.alarms.set(until, self._rested, node)
@@ -226,10 +221,6 @@ class Book:
 
     def _rested(self, node: NodeEntry, _outcome: Outcome) -> None:
         self.nodes.freed(node)
-
-    def _send(self, job: JobEntry, assignment: AssignmentEntry) -> Send:
-        shard = job.shards[assignment.index]
-        return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
 
     def _place(self, node: NodeEntry, assignment: AssignmentEntry) -> None:
         if not assignment.placed:
@@ -244,6 +235,11 @@ class Book:
             node.load.remove(assignment)
             self.jobs[assignment.job_id].n_open -= 1
             self.nodes.freed(node)
+
+
+def _send(assignment: AssignmentEntry) -> Send:
+    shard = assignment.shard
+    return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
 
 
 def _nothing(_subject: object, _outcome: Outcome) -> None:

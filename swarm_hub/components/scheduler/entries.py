@@ -60,8 +60,7 @@ class AssignmentEntry:
     """An attempt whose result could still count; times in monotonic seconds."""
 
     id: str
-    job_id: str
-    index: int
+    shard: "ShardEntry"
     attempt: int
     node_id: str
     owner: str = ""
@@ -74,17 +73,25 @@ class AssignmentEntry:
     placed: bool = False
     deadline: Alarm | None = None
 
-    def move(self, state: AssignmentState, shard: "ShardEntry") -> None:
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return self.shard.job_id
+
+    def move(self, state: AssignmentState) -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
         if (self.state, state) not in ASSIGNMENT_MOVES:
             raise ImpossibleTransitionError(
-                f"assignment {self.id}: {self.state} → {state}; {shard.told()}"
+                f"assignment {self.id}: {self.state} → {state}; {self.shard.told()}"
             )
         self.state = state
 
     def snapshot(self) -> Assignment:
         """Return the frozen value for the store."""
-        return Assignment(self.id, self.job_id, self.index, self.attempt, self.node_id, self.state)
+        shard = self.shard
+        return Assignment(
+            self.id, shard.job_id, shard.index, self.attempt, self.node_id, self.state
+        )
 
 
 @dataclass(slots=True)
@@ -276,8 +283,7 @@ class JobEntry:
         if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
             held = AssignmentEntry(
                 assignment.id,
-                assignment.job_id,
-                assignment.index,
+                shard,
                 assignment.attempt,
                 assignment.node_id,
                 assignment.node_id,

@@ -126,7 +126,7 @@ class Planner:
         speed = nodes.speed(plan.program)
         return JobView(
             plan.job_id, plan.n_items, job.pool_items, plan.shard_size, plan.max_items,
-            speed.rate, speed.slots, max(nodes.slots, 1),
+            speed.rate, speed.slots, max(nodes.slots, 1), plan.redundancy.adaptive,
         )  # fmt: skip
 
     def _cuts(self, job: JobView, nodes: list[NodeView], outcome: Outcome) -> list[Cut]:

@@ -179,7 +179,7 @@ class StateMachine:
         assignment = book.assignments.get(event.assignment_id)
         if assignment is None or assignment.state not in OPEN:
             return
-        shard = book.shard(assignment)
+        shard = assignment.shard
         book.move(assignment, AssignmentState.REJECTED, event.reason, outcome)
         book.release(assignment)
         book.give_back(shard, event.reason, outcome)
@@ -192,7 +192,7 @@ class StateMachine:
         assignment = book.assignments.get(event.assignment_id)
         if assignment is None:
             return
-        job, shard = book.jobs[assignment.job_id], book.shard(assignment)
+        job, shard = book.jobs[assignment.job_id], assignment.shard
         book.move(assignment, AssignmentState.FINISHED, event.text, outcome)
         book.release(assignment)
         shard.failures += ((assignment.node_id, event.text),)
@@ -217,7 +217,7 @@ class StateMachine:
         assignment = book.assignments.get(event.assignment_id)
         if assignment is None:
             return
-        job, shard = book.jobs[assignment.job_id], book.shard(assignment)
+        job, shard = book.jobs[assignment.job_id], assignment.shard
         node = book.nodes.by_id.get(assignment.node_id)
         if node is not None:
             book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s, now)

@@ -24,6 +24,8 @@ class JobView:
     rate: float = 0.0
     measured_slots: int = 0
     slots: int = 1
+    # Whether trusted nodes do its shards alone, which the others have still to earn.
+    trust_counts: bool = False
 
     @property
     def fleet_rate(self) -> float | None:

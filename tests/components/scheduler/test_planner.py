@@ -340,7 +340,7 @@ def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> N
 def test_of_like_nodes_the_trusted_one_goes_first_and_one_on_a_metered_network_last() -> None:
     scheduler = machine()
     scheduler.handle(JobAdded(job(n_items=3)), 0.0)
-    scheduler.handle(node("a", telemetry=Telemetry(metered=True), agreements=10), 0.0)
+    scheduler.handle(node("a", telemetry=Telemetry(metered=True), agreements=30), 0.0)
     scheduler.handle(node("b"), 0.0)
-    scheduler.handle(node("c", agreements=10), 0.0)
+    scheduler.handle(node("c", agreements=30), 0.0)
     assert [name for name, _ in sent(scheduler.plan(0.0))] == ["c", "b", "a"]

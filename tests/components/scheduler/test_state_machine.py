@@ -301,7 +301,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         # a and b belong to one person, who has one vote.
         owner = "ab" if name in ("a", "b") else name
         return NodeChange(
-            name, slots, Telemetry(), owner=owner, agreements=10 * (name in self.trusted)
+            name, slots, Telemetry(), owner=owner, agreements=30 * (name in self.trusted)
         )
 
     def take(self, outcome: Outcome) -> None:

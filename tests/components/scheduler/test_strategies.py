@@ -98,3 +98,16 @@ def test_a_limit_in_bytes_bounds_a_share() -> None:
 def test_adaptive_starts_with_the_emptiest_node() -> None:
     cuts = adaptive.create().cut(job(1), [node(0, load=3), node(1, load=0)])
     assert cuts[0].node_id == "n01"
+
+
+def test_adaptive_gives_smaller_chunks_to_who_has_to_earn_trust_where_trust_counts() -> None:
+    def sizes(trust_counts: bool) -> list[int]:
+        view = JobView("J", 10_000, 10_000, None, 10**9, 20.0, 2, 2, trust_counts)
+        nodes = [
+            NodeView(name, 1, 0, 1, Telemetry(), 10.0, trusted=name == "trusted")
+            for name in ("new", "trusted")
+        ]
+        return [cut.n_items for cut in adaptive.create().cut(view, nodes)]
+
+    assert sizes(False) == [250, 250]
+    assert sizes(True) == [250, 62]

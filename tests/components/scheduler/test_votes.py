@@ -28,7 +28,7 @@ def node(name: str, owner: str = "") -> NodeChange:
 
 
 def trusted(name: str) -> NodeChange:
-    return NodeChange(name, 1, Telemetry(), agreements=10)
+    return NodeChange(name, 1, Telemetry(), agreements=30)
 
 
 def job(job_id: str = "J", redundancy: Redundancy | None = None) -> JobPlan:
@@ -117,7 +117,7 @@ def test_where_trusted_nodes_are_always_free_others_still_earn_trust() -> None:
     for name in ("trusted-1", "trusted-2"):
         scheduler.handle(trusted(name), 0.0)
     scheduler.handle(node("new"), 0.0)
-    for number in range(10):
+    for number in range(30):
         scheduler.handle(JobAdded(job(f"J{number}")), 0.0)
         for _, held in sent(scheduler.plan(0.0)):
             scheduler.handle(Finished(held, 1.0, "right"), 1.0)
