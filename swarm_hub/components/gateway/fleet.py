@@ -146,7 +146,9 @@ class Fleet:
                 "owner": standing.owner or None,
                 "agreements": standing.agreements,
                 "contradictions": standing.contradictions,
-                "trusted": is_trusted(standing.agreements, standing.contradictions),
+                "trusted": is_trusted(
+                    standing.agreements, standing.contradictions, wary=self._machine.wary
+                ),
             },
             "quarantines": []
             if entry is None

@@ -43,6 +43,8 @@ class Book:
         # Open attempts from before a restart, by the nodes that are to come back.
         self._awaited: dict[str, list[AssignmentEntry]] = {}
         self._turns = count(1)
+        # One method for all alarms: each look-up makes an object, which its alarm would keep.
+        self._ring_late = self._late
 
     def add(self, job: JobEntry) -> None:
         """Take a job."""
@@ -83,7 +85,7 @@ class Book:
             node_id=node.node_id,
             owner=node.owner,
             offered_at=now,
-            trusted=node.trusted,
+            trusted=self.nodes.trusts(node),
         )
         job.last_turn = next(self._turns)
         shard.tried += (node.node_id,)
@@ -118,7 +120,7 @@ class Book:
     def arm(self, assignment: AssignmentEntry, due: float) -> None:
         """Set when an attempt is over."""
         self.alarms.cancel(assignment.deadline)
-        assignment.deadline = self.alarms.set(due, self._late, assignment)
+        assignment.deadline = self.alarms.set(due, self._ring_late, assignment)
 
     def expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
         """End an attempt that took too long or lost its node; a late result may still count."""

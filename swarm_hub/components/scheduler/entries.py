@@ -54,6 +54,18 @@ class JobPlan:
     votes: tuple[Vote, ...] = ()
     known: tuple[KnownAnswer, ...] = ()
 
+    def next_known(self, first_item: int) -> KnownAnswer | None:
+        """Return the first known answer that is to items from `first_item` on."""
+        at = bisect_left(self.known, first_item, key=lambda each: each.first_item)
+        return self.known[at] if at < len(self.known) else None
+
+    def known_sha(self, shard: "ShardEntry") -> str | None:
+        """Return the hash that a shard's result has to have, where the job's owner knows it."""
+        if not self.known:
+            return None
+        known = self.next_known(shard.first_item)
+        return known.sha if known is not None and known.first_item == shard.first_item else None
+
 
 @dataclass(slots=True, eq=False)
 class AssignmentEntry:
@@ -106,8 +118,6 @@ class ShardEntry:
     attempts: int = 0
     # Whether a trusted node's result needs a second one all the same.
     checked: bool = False
-    # The hash that its result has to have, where the job's owner knows it.
-    known: str | None = None
     # Not given out before, in monotonic seconds.
     not_before: float = 0.0
     # Tuples, as most shards have one attempt, no failure and no second vote: a dict costs 136 bytes
@@ -136,12 +146,13 @@ class ShardEntry:
         """Return the attempts that are within their time."""
         return [held for held in self.live if held.state in OPEN]
 
-    def lacking(self, redundancy: Redundancy) -> int:
+    def lacking(self, plan: JobPlan) -> int:
         """Return how many more attempts it needs now."""
         trusted = [held.trusted for held in self.live if held.state in OPEN]
         return votes.lacking(
-            redundancy, self.votes, trusted, checked=self.checked, known=self.known
-        )
+            plan.redundancy, self.votes, trusted,
+            checked=self.checked, known=plan.known_sha(self),
+        )  # fmt: skip
 
     def snapshot(self) -> Shard:
         """Return the frozen value for the store."""
@@ -225,12 +236,12 @@ class JobEntry:
         Items whose answer is known are a shard by themselves, however many they are.
         """
         n_items = min(n_items, self.pool_items)
-        known = self._next_known(self.first_uncut)
+        known = self.plan.next_known(self.first_uncut)
         if known is not None:
             ahead = known.first_item - self.first_uncut
             n_items = min(n_items, ahead) if ahead else known.n_items
         shard = ShardEntry(self.plan.job_id, self.n_cut, self.first_uncut, n_items)
-        self._note_checks(shard)
+        shard.checked = self._is_checked(shard.index)
         self.shards[shard.index] = shard
         self.n_cut += 1
         self.first_uncut += n_items
@@ -238,7 +249,7 @@ class JobEntry:
 
     def note_wanting(self, shard: ShardEntry) -> None:
         """Remember whether a shard needs another attempt."""
-        if shard.lacking(self.plan.redundancy):
+        if shard.lacking(self.plan):
             self.wanting.setdefault(shard.index)
         else:
             self.wanting.pop(shard.index, None)
@@ -251,29 +262,19 @@ class JobEntry:
         del self.shards[shard.index]
 
     def _entry(self, shard: Shard) -> ShardEntry:
-        entry = ShardEntry(
+        return ShardEntry(
             shard.job_id,
             shard.index,
             shard.first_item,
             shard.n_items,
             shard.state,
             shard.attempts,
+            checked=self._is_checked(shard.index),
         )
-        self._note_checks(entry)
-        return entry
 
-    def _next_known(self, first_item: int) -> KnownAnswer | None:
-        """Return the first known answer that is to items from `first_item` on."""
-        known = self.plan.known
-        at = bisect_left(known, first_item, key=lambda each: each.first_item)
-        return known[at] if at < len(known) else None
-
-    def _note_checks(self, shard: ShardEntry) -> None:
+    def _is_checked(self, index: int) -> bool:
         redundancy = self.plan.redundancy
-        shard.checked = redundancy.adaptive and redundancy.is_checked(self.plan.job_id, shard.index)
-        known = self._next_known(shard.first_item)
-        if known is not None and known.first_item == shard.first_item:
-            shard.known = known.sha
+        return redundancy.adaptive and redundancy.is_checked(self.plan.job_id, index)
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]

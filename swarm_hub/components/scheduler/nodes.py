@@ -87,11 +87,6 @@ class NodeEntry:
         return self.change.node_id
 
     @property
-    def trusted(self) -> bool:
-        """Whether its results need no confirmation, but for spot checks."""
-        return is_trusted(self.agreements, self.contradictions)
-
-    @property
     def owner(self) -> str:
         """Who votes by it: at most once on a shard."""
         return self.change.owner or self.change.node_id
@@ -137,6 +132,8 @@ class Nodes:
         # All with room are here; one without leaves when it is looked at.
         self.roomy: dict[str, NodeEntry] = {}
         self.slots = 0
+        # Whether any of them was ever contradicted.
+        self.wary = False
         self._speeds: dict[str, Speed] = {}
 
     def change(self, change: NodeChange) -> tuple[NodeEntry, bool]:
@@ -148,12 +145,17 @@ class Nodes:
                 change, agreements=change.agreements, contradictions=change.contradictions
             )
             self.by_id[change.node_id] = node
+            self.wary |= change.contradictions > 0
         else:
             self._count(node, -1)
             node.change = change
         self._count(node, 1)
         self.freed(node)
         return node, is_new
+
+    def trusts(self, node: NodeEntry) -> bool:
+        """Whether a node's results need no confirmation, but for spot checks."""
+        return is_trusted(node.agreements, node.contradictions, wary=self.wary)
 
     def lose(self, node_id: str) -> NodeEntry | None:
         """Forget a node; returns it."""
@@ -212,13 +214,14 @@ class Nodes:
     def agreed(self, node: NodeEntry, program: str) -> None:
         """Count a result that others confirm; only trust makes former lies forgotten."""
         node.agreements += 1
-        if node.trusted:
+        if self.trusts(node):
             self.succeeded(node, program)
 
     def contradicted(self, node: NodeEntry, program: str, now: float) -> float | None:
         """Count a result that others contradict; returns until when it is kept from the program."""
         node.agreements = 0
         node.contradictions += 1
+        self.wary = True
         faults = _faults(node, program)
         faults.in_a_row += 1
         faults.text = "other nodes contradicted its results"

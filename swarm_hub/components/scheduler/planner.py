@@ -70,7 +70,7 @@ class Planner:
             if now < shard.not_before:
                 continue
             everyone = self._book.nodes.by_id.values()
-            node = retry_node(shard, job.plan, with_room, everyone, now)
+            node = retry_node(shard, job.plan, with_room, everyone, now, self._book.nodes.trusts)
             if node is not None:
                 self._book.offer(job, shard, node, now, outcome)
                 given += 1
@@ -116,7 +116,7 @@ class Planner:
 
     def _views(self, job: JobEntry, now: float) -> list[NodeView]:
         return [
-            _view(node, job, now)
+            _view(node, job, now, trusted=self._book.nodes.trusts(node))
             for node in self._book.nodes.with_room(now)
             if unfit(node, job.plan, now) is None
         ]
@@ -139,12 +139,12 @@ class Planner:
         return _checked(self._strategy.cut(job, nodes), job, nodes)
 
 
-def _view(node: NodeEntry, job: JobEntry, now: float) -> NodeView:
+def _view(node: NodeEntry, job: JobEntry, now: float, *, trusted: bool) -> NodeView:
     change = node.change
     return NodeView(
         change.node_id, change.slots, len(node.load), node.room(now), change.telemetry,
         node.rates.get(job.plan.program), change.rtt_s, node.agreements,
-        node.trusted,
+        trusted,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Where a shard that needs another attempt goes, and when it is given up; pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from swarm_hub.components.scheduler.eligibility import unfit
@@ -19,6 +19,7 @@ def retry_node(
     with_room: Iterable[NodeEntry],
     everyone: Iterable[NodeEntry],
     now: float,
+    trusts: Callable[[NodeEntry], bool],
 ) -> NodeEntry | None:
     """Return the least-loaded node that could do better than those that had the shard.
 
@@ -30,7 +31,7 @@ def retry_node(
     running_on = {held.node_id for held in shard.live if held.placed}
     voted = set()
     partner_trusted = None
-    if plan.redundancy.copies > 1 or shard.known is not None:
+    if plan.redundancy.copies > 1 or plan.known_sha(shard) is not None:
         partner_trusted = _needs_trusted(shard)
         voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
 
@@ -50,7 +51,7 @@ def retry_node(
         found,
         key=lambda node: (
             node.node_id in shard.tried,
-            partner_trusted is not None and node.trusted is not partner_trusted,
+            partner_trusted is not None and trusts(node) is not partner_trusted,
             len(node.load) / node.change.slots,
             -node.rates.get(plan.program, 0.0),
             node.node_id,

@@ -89,6 +89,11 @@ class StateMachine:
         """Return what is remembered of a connected node; for reading only."""
         return self._book.nodes.by_id.get(node_id)
 
+    @property
+    def wary(self) -> bool:
+        """Whether any node was contradicted, so that all have to earn more trust."""
+        return self._book.nodes.wary
+
     def assignment(self, held: str) -> AssignmentEntry | None:
         """Return an assignment whose result could still count; for reading only."""
         return self._book.assignments.get(held)
@@ -223,28 +228,29 @@ class StateMachine:
             book.nodes.measured(node, job.plan.program, shard.n_items, event.wall_s, now)
         book.move(assignment, AssignmentState.FINISHED, None, outcome)
         book.release(assignment)
-        trusted = assignment.trusted and (node is None or node.trusted)
+        trusted = assignment.trusted and (node is None or book.nodes.trusts(node))
         owner = assignment.owner if node is None else node.owner
         vote = Vote(assignment.id, assignment.node_id, owner, event.sha, trusted)
         shard.votes += (vote,)
-        sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked, known=shard.known)
-        if sha is None:
-            self._await_others(job, shard, outcome)
-        else:
-            if shard.known is None:
+        known = job.plan.known_sha(shard)
+        sha = winner(job.plan.redundancy, shard.votes, checked=shard.checked, known=known)
+        if sha is not None:
+            if known is None:
                 self._judge(job, shard, sha, now, outcome)
             else:
-                self._judge_by_known(job, shard, now, outcome)
+                self._judge_by_known(job, shard, known, now, outcome)
             self._count(job, shard, vote, outcome)
+        elif known is None:
+            self._await_others(job, shard, outcome)
+        else:
+            self._await_known(job, shard, known, outcome)
 
     def _await_others(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
         """Keep a result that has no quorum yet."""
         outcome.awaiting = shard.snapshot()
         redundancy = job.plan.redundancy
         nodes = self._book.nodes.by_id.values()
-        if shard.known is not None:
-            self._await_the_known(job, shard, outcome)
-        elif is_undecidable(redundancy, shard.votes, lambda: {node.owner for node in nodes}):
+        if is_undecidable(redundancy, shard.votes, lambda: {node.owner for node in nodes}):
             kinds = len({vote.sha for vote in shard.votes})
             reason = (
                 f"shard {shard.index}: {len(shard.votes)} nodes gave {kinds} different results, "
@@ -254,14 +260,15 @@ class StateMachine:
         else:
             self._book.give_back(shard, "its result needs to be confirmed", outcome)
 
-    def _await_the_known(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
+    def _await_known(self, job: JobEntry, shard: ShardEntry, known: str, outcome: Outcome) -> None:
         """Ask others for a shard's known answer, while it may still be right."""
+        outcome.awaiting = shard.snapshot()
         last = shard.first_item + shard.n_items - 1
         items = f"items {shard.first_item} to {last}"
         if is_refuted(shard.votes, {n.owner for n in self._book.nodes.by_id.values()}):
             told = ", ".join(f"{vote.node_id} gave {vote.sha[:12]}" for vote in shard.votes)
             reason = (
-                f"the known answer {(shard.known or '')[:12]} to {items} is contradicted by all "
+                f"the known answer {known[:12]} to {items} is contradicted by all "
                 f"who were asked: {told}; is it right, and is the module deterministic?"
             )
             self._book.end(job, JobState.FAILED, outcome, reason)
@@ -271,14 +278,14 @@ class StateMachine:
             self._book.give_back(shard, reason, outcome)
 
     def _judge_by_known(
-        self, job: JobEntry, shard: ShardEntry, now: float, outcome: Outcome
+        self, job: JobEntry, shard: ShardEntry, known: str, now: float, outcome: Outcome
     ) -> None:
         """Keep the nodes that contradicted an answer, now that one confirmed it, from the job."""
         for vote in shard.votes:
             node = self._book.nodes.by_id.get(vote.node_id)
             if node is None:
                 continue
-            if vote.sha == shard.known:
+            if vote.sha == known:
                 self._book.nodes.succeeded(node, job.plan.program)
             else:
                 until = self._book.nodes.refuted(node, job.plan.program, now)

@@ -13,8 +13,10 @@ from typing import Final
 
 # Confirmed results in a row after which a node works alone; after each result that others
 # contradicted it takes twice as many. One in three of the nodes that lie every tenth time gets
-# through the 10 that BOINC asks for, one in 24 through 30.
-_TRUSTED_AFTER: Final = 30
+# through the 10 that BOINC asks for, one in 24 through 30, which all have to give once any node
+# was contradicted.
+_TRUSTED_AFTER: Final = 10
+_TRUSTED_AFTER_WARY: Final = 30
 _DOUBLINGS_MAX: Final = 16
 # The share of the shards of such a node that is checked all the same.
 _SPOT_CHECKS: Final = 0.05
@@ -64,9 +66,13 @@ class Redundancy:
 SINGLE: Final = Redundancy()
 
 
-def is_trusted(agreements: int, contradictions: int) -> bool:
-    """Whether a node works alone: by its confirmed results in a row, and those contradicted."""
-    return agreements >= _TRUSTED_AFTER << min(contradictions, _DOUBLINGS_MAX)
+def is_trusted(agreements: int, contradictions: int, *, wary: bool) -> bool:
+    """Whether a node works alone: by its confirmed results in a row, and those contradicted.
+
+    `wary` is whether any node of the fleet was contradicted: where one is wrong, others may be.
+    """
+    after = _TRUSTED_AFTER_WARY if wary else _TRUSTED_AFTER
+    return agreements >= after << min(contradictions, _DOUBLINGS_MAX)
 
 
 def adaptive(secret: bytes) -> Redundancy:

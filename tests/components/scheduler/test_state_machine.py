@@ -412,7 +412,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         job = self.scheduler.job("J")
         assert job is not None
         if not job.ended:
-            lacking = {each.index for each in job.shards.values() if each.lacking(self.redundancy)}
+            lacking = {each.index for each in job.shards.values() if each.lacking(self.plan)}
             assert set(job.wanting) == lacking
             assert {
                 each.index for each in job.shards.values() if each.state is ShardState.QUEUED

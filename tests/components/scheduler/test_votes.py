@@ -12,6 +12,8 @@ from swarm_hub.components.scheduler import (
     Send,
     StateMachine,
     adaptive,
+    adaptive_redundancy,
+    is_trusted,
 )
 from swarm_hub.components.sla import expected
 from swarm_hub.models.node import Telemetry
@@ -117,10 +119,27 @@ def test_where_trusted_nodes_are_always_free_others_still_earn_trust() -> None:
     for name in ("trusted-1", "trusted-2"):
         scheduler.handle(trusted(name), 0.0)
     scheduler.handle(node("new"), 0.0)
-    for number in range(30):
+    for number in range(10):
         scheduler.handle(JobAdded(job(f"J{number}")), 0.0)
         for _, held in sent(scheduler.plan(0.0)):
             scheduler.handle(Finished(held, 1.0, "right"), 1.0)
     entry = scheduler.node("new")
     assert entry is not None
-    assert entry.trusted
+    assert is_trusted(entry.agreements, entry.contradictions, wary=scheduler.wary)
+
+
+def test_once_any_node_was_contradicted_all_have_to_earn_more() -> None:
+    scheduler = machine()
+    scheduler.handle(NodeChange("ten", 1, Telemetry(), agreements=10), 0.0)
+    assert not scheduler.wary
+    adaptive_job = job("A", adaptive_redundancy(b"secret"))
+    scheduler.handle(JobAdded(adaptive_job), 0.0)
+    ((_, held),) = sent(scheduler.plan(0.0))
+    assert scheduler.handle(Finished(held, 1.0, "right"), 1.0).counted is not None
+    # One who was contradicted before joins: what counted alone a moment ago is now confirmed.
+    scheduler.handle(NodeChange("liar", 1, Telemetry(), contradictions=1), 2.0)
+    assert scheduler.wary
+    scheduler.handle(JobAdded(job("B", adaptive_redundancy(b"secret"))), 2.0)
+    given = dict(sent(scheduler.plan(2.0)))
+    assert set(given) == {"ten", "liar"}
+    assert scheduler.handle(Finished(given["ten"], 1.0, "right"), 3.0).counted is None
