@@ -45,7 +45,6 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
         return {
-            "sha": self.sha,
             "node_id": self.node_id,
             "kid": self.kid,
             "public_key": self.public_key.hex(),

@@ -1,6 +1,6 @@
 """Queries on receipts: the signed envelopes of results, each stored once for a job."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,8 +16,8 @@ _E = schema.receipts
 _R = schema.results
 _N = schema.nodes
 
-# An envelope has up to 512 KiB: a page ends with the one that goes beyond this.
-_PAGE_BYTES: Final = 4 * 1024 * 1024
+# An envelope may have 512 KiB and more: a page ends with the one that goes beyond this.
+_PAGE_BYTES: Final = 1024 * 1024
 _BEFORE_ALL: Final = -1
 
 _INSERT: Final = insert(_E).on_conflict_do_nothing()
@@ -61,13 +61,13 @@ class ProvenResult:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """Some results of a job in item order, and once each receipt that they have.
+    """Some results of a job in item order, and by their hashes the receipts that they have.
 
     Whether there is `more` after them, too.
     """
 
     results: tuple[ProvenResult, ...]
-    receipts: tuple[Receipt, ...]
+    receipts: Mapping[str, Receipt]
     more: bool
 
 
@@ -106,7 +106,7 @@ def page(connection: Connection, job_id: str, after: str | None, limit: int) -> 
     values = {"b_id": job_id, "b_from": place, "b_after": after or "", "b_limit": limit + 1}
     rows = connection.execute(_RESULTS, values).all()
     shown = _fitting(rows[:limit])
-    shas = list(dict.fromkeys(row.receipt for row in shown))
+    shas = {row.receipt for row in shown}
     receipts = {
         row.sha: _receipt(row)
         for row in connection.execute(select(_E).where(_E.c.job_id == job_id, _E.c.sha.in_(shas)))
@@ -118,7 +118,7 @@ def page(connection: Connection, job_id: str, after: str | None, limit: int) -> 
         )
         for row in shown
     )  # fmt: skip
-    return ReceiptPage(results, tuple(receipts[sha] for sha in shas), len(rows) > len(shown))
+    return ReceiptPage(results, receipts, len(rows) > len(shown))
 
 
 def _fitting(rows: Sequence[Any]) -> Sequence[Any]:
