@@ -7,7 +7,8 @@ that a key is that node's, and the time of arrival, are the gateway's word.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,7 +24,15 @@ from swarm_hub.util.strict_cbor import parse_cbor
 _OK: Final = "ok"
 
 
-# Without slots, because its hash is kept with it: one envelope may have a thousand results.
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What an envelope says: the results in it by their assignments, or why it says nothing."""
+
+    results: Mapping[str, Sequence[Result]]
+    fault: str | None = None
+
+
+# Without slots, because what is worked out stays with it: an envelope may have a thousand results.
 @dataclass(frozen=True)
 class Receipt:
     """An envelope as it came from a node, with the key that it was checked against."""
@@ -41,6 +50,26 @@ class Receipt:
         digest.update(self.envelope.signature)
         digest.update(self.envelope.body)
         return digest.hexdigest()
+
+    @cached_property
+    def testimony(self) -> Testimony:
+        """What was signed, checked anew.
+
+        The lifetime of the envelope is not looked at: it says until when the message could act,
+        and a receipt is the record of one that did.
+        """
+        try:
+            header = attest(self.envelope, self.public_key)
+        except SignatureRefusedError as error:
+            return Testimony({}, str(error))
+        if self.kid != header.kid:
+            return Testimony({}, f"it was signed by {header.kid}, not by {self.kid}")
+        if self.node_id != header.iss:
+            return Testimony({}, f"it is of the node {header.iss}")
+        try:
+            return Testimony(_results_in(self.envelope.body))
+        except (KeyError, TypeError, ValueError) as error:
+            return Testimony({}, f"the body can't be read: {error}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
@@ -82,41 +111,16 @@ class Claim:
     input_sha: str
 
 
-def results_in(receipt: Receipt) -> list[Result]:
-    """Return the results in an envelope's body; raises KeyError, TypeError or ValueError."""
-    messages = parse_cbor(receipt.envelope.body)
-    if not isinstance(messages, list) or not all(
-        isinstance(each, list) and len(each) == 2 for each in messages
-    ):
-        raise ValueError("the body is no list of messages")
-    return [Result.from_wire(fields) for kind, fields in messages if kind == RESULT]
-
-
 def objection(receipt: Receipt, claim: Claim) -> str | None:
-    """Return why a receipt is no proof of a claim, None where it is one.
-
-    The lifetime of the envelope is not looked at: it says until when the message could act, and a
-    receipt is the record of one that did.
-    """
-    try:
-        header = attest(receipt.envelope, receipt.public_key)
-    except SignatureRefusedError as error:
-        return str(error)
-    if receipt.kid != header.kid:
-        return f"it was signed by {header.kid}, not by {receipt.kid}"
-    if header.iss != claim.node_id or header.iss != receipt.node_id:
-        return f"it is of the node {header.iss}"
-    try:
-        given = results_in(receipt)
-    except (KeyError, TypeError, ValueError) as error:
-        return f"the body can't be read: {error}"
-    return _contradiction(given, claim)
-
-
-def _contradiction(given: list[Result], claim: Claim) -> str | None:
+    """Return why a receipt is no proof of a claim, None where it is one."""
+    testimony = receipt.testimony
+    if testimony.fault is not None:
+        return testimony.fault
+    if receipt.node_id != claim.node_id:
+        return f"it is of the node {receipt.node_id}"
     if not claim.assignment_id.startswith(f"{claim.job_id}.{claim.index}."):
         return f"the assignment {claim.assignment_id} is not of this shard"
-    named = [each for each in given if each.assignment_id == claim.assignment_id]
+    named = testimony.results.get(claim.assignment_id)
     if not named:
         return f"it has no result of assignment {claim.assignment_id}"
     # A node may contradict itself in one envelope; it has signed either.
@@ -128,3 +132,17 @@ def _contradiction(given: list[Result], claim: Claim) -> str | None:
     if any(each.body is not None and sha256_hex(each.body) != each.sha for each in same):
         return "the result in it has another hash than it says"
     return None
+
+
+def _results_in(body: bytes) -> dict[str, list[Result]]:
+    messages = parse_cbor(body)
+    if not isinstance(messages, list) or not all(
+        isinstance(each, list) and len(each) == 2 for each in messages
+    ):
+        raise ValueError("it is no list of messages")
+    found: dict[str, list[Result]] = defaultdict(list)
+    for kind, fields in messages:
+        if kind == RESULT:
+            result = Result.from_wire(fields)
+            found[result.assignment_id].append(result)
+    return dict(found)

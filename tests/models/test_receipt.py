@@ -100,7 +100,7 @@ OTHER_PUBLIC = bytes(OTHER.verify_key)
         (receipt(), claim(input_sha=sha256_hex(b"0 11")), "of another input"),
         (receipt(enveloped(answer(code="trap"))), claim(), "names another result: trap"),
         (receipt(enveloped(answer(body=b"43", sha=sha256_hex(b"42")))), claim(), "another hash"),
-        (receipt(enveloped(body=cbor2.dumps({}))), claim(), "no list of messages"),
+        (receipt(enveloped(body=cbor2.dumps({}))), claim(), "it is no list of messages"),
         (receipt(enveloped(body=cbor2.dumps([["result", {}]]))), claim(), "can't be read"),
         (receipt(enveloped(body=cbor2.dumps([["result", []]]))), claim(), "can't be read"),
     ],

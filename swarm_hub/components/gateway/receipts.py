@@ -1,12 +1,10 @@
 """Of which jobs the signed envelopes of results are kept, and how the API shows them; pure."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 from swarm_hub.models.job import Job
-from swarm_hub.models.messages import Result
-from swarm_hub.models.receipt import Receipt, results_in
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage.receipts import ReceiptPage
 
 
@@ -37,7 +35,6 @@ def why_none(policy: ReceiptPolicy, job: Job) -> str:
 
 def described(page: ReceiptPage) -> dict[str, Any]:
     """Return receipts, and the results that they are of, as clients see them."""
-    signed = {sha: _readable(receipt) for sha, receipt in page.receipts.items()}
     return {
         "receipts": [{"sha": sha, **each.to_json()} for sha, each in page.receipts.items()],
         "results": [
@@ -49,7 +46,7 @@ def described(page: ReceiptPage) -> dict[str, Any]:
                 "node_id": each.node_id,
                 "node": each.node_name or None,
                 "result_sha": each.sha,
-                "input_sha": _input_sha(signed[each.receipt], each.assignment_id, each.sha),
+                "input_sha": _input_sha(page.receipts[each.receipt], each.assignment_id, each.sha),
                 "counted": each.counted,
                 "receipt": each.receipt,
             }
@@ -59,16 +56,10 @@ def described(page: ReceiptPage) -> dict[str, Any]:
     }
 
 
-def _readable(receipt: Receipt) -> Sequence[Result]:
-    try:
-        return results_in(receipt)
-    except (KeyError, TypeError, ValueError):
-        # What was stored was read before; whoever checks it is told what is wrong with it now.
-        return ()
+def _input_sha(receipt: Receipt, held: str, sha: str) -> str | None:
+    """Return of which input a node signed that result; only one of the right input was taken.
 
-
-def _input_sha(signed: Sequence[Result], held: str, sha: str) -> str | None:
-    """Return of which input a node signed that result; only one of the right input was taken."""
-    return next(
-        (each.input_sha for each in signed if (each.assignment_id, each.sha) == (held, sha)), None
-    )
+    None where the envelope was damaged since: whoever checks it is told what is wrong with it.
+    """
+    signed = receipt.testimony.results.get(held, ())
+    return next((each.input_sha for each in signed if each.sha == sha), None)
