@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from swarm_hub.components.gateway.gathered import Gathered
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.receipt import Claim, Receipt, objection
+from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import receipts
 from swarm_hub.util.hashing import sha256_hex
-from tests.components.gc.stored import receipts_of
+from tests.components.gc.stored import made_receipt, receipts_of
 from tests.conftest import RunningHub, Swarm, free_port
 from tests.rest import call, finished, submit
 
@@ -193,3 +195,21 @@ def damage(gateway: RunningHub, sha: str) -> None:
     with closing(sqlite3.connect(gateway.folder / "swarm_hub.db")) as database:
         database.execute("UPDATE receipts SET body = x'ff' WHERE sha = ?", (sha,))
         database.commit()
+
+
+def test_what_is_taken_apart_by_jobs_keeps_each_receipt_with_its_results() -> None:
+    shared, other = made_receipt(1, b"shared"), made_receipt(2, b"other")
+    gathered = Gathered()
+    for job_id, receipt in (("A", shared), ("A", shared), ("B", shared), ("B", other), ("C", None)):
+        gathered.add_result(
+            ShardResult(
+                f"{job_id}.0.1", job_id, 0, 0, 1, "node", "sha", 1, b"1", 0.1, 0.1,
+                receipt=None if receipt is None else receipt.sha,
+            ),
+            receipt,
+        )  # fmt: skip
+    assert list(gathered.receipts) == [("A", shared.sha), ("B", shared.sha), ("B", other.sha)]
+    assert list(gathered.only("A".__eq__).receipts) == [("A", shared.sha)]
+    rest = gathered.without(frozenset("A"))
+    assert list(rest.receipts) == [("B", shared.sha), ("B", other.sha)]
+    assert [each.job_id for each in rest.results] == ["B", "B", "C"]
