@@ -164,6 +164,20 @@ async def test_the_receipt_of_a_large_result_has_its_hash_and_not_its_bytes(
     assert len(found["receipts"][0]["body"]) < 2000
 
 
+async def test_any_gateway_of_a_shared_store_gives_the_receipts_of_a_job(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    extra = f"storage: {{url: '{postgres_url}'}}\n"
+    first = await swarm.gateway("first", extra=extra)
+    second = await swarm.gateway("second", extra=extra)
+    for name in ("one", "two"):
+        await swarm.worker(name, "first")
+    job_id = await ran(first, modules["count"], TWICE)
+    found = await receipts_at(second, job_id)
+    assert objections(job_id, found) == [None] * 8
+    assert found == await receipts_at(first, job_id)
+
+
 async def test_before_any_result_there_is_none_and_of_no_job_either(
     swarm: Swarm, modules: Modules
 ) -> None:
