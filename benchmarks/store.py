@@ -236,7 +236,8 @@ def _fill(database: Path, job_id: str) -> None:
             ),
         )
         connection.executemany(
-            "INSERT INTO results VALUES (?, ?, ?, ?, 1, ?, ?, 1, ?, 0.1, 0.1)",
+            "INSERT INTO results (assignment_id, job_id, idx, first_item, n_items, node_id, sha, "
+            "size_bytes, body, wall_s, cpu_s) VALUES (?, ?, ?, ?, 1, ?, ?, 1, ?, 0.1, 0.1)",
             (
                 (f"{job_id}.{index}.1", job_id, index, index, NODE, _SHA, b"1")
                 for index in range(done)

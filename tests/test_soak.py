@@ -14,7 +14,7 @@ from tests.soak.stores import quick_check, sqlite_rows
 from tests.soak.verdict import judge
 
 JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0, NULL)"  # noqa: E501
-RESULT = "INSERT INTO results VALUES (?, 'a', ?, ?, 1, 'n', '', 1, x'', 0, 0, 0, 0, '', 1)"
+RESULT = "INSERT INTO results VALUES (?, 'a', ?, ?, 1, 'n', '', 1, x'', 0, 0, 0, 0, '', 1, NULL)"
 EVENT = "INSERT INTO events VALUES (?, ?, 'a', 0, ?)"
 SUBMITTED = [Wanted("spin", None, {}, 2, "key", job_id="a", state="completed")]
 
@@ -51,7 +51,7 @@ async def test_a_whole_store_is_right(database: Path) -> None:
     ("statement", "lost", "double", "found"),
     [
         ("INSERT INTO results SELECT 'a.1.2', job_id, idx, first_item, n_items, node_id, sha,"
-         " size_bytes, body, wall_s, cpu_s, NULL, NULL, '', 1 FROM results WHERE idx = 1",
+         " size_bytes, body, wall_s, cpu_s, NULL, NULL, '', 1, NULL FROM results WHERE idx = 1",
          0, 1, "3 of 2 items"),
         ("DELETE FROM results WHERE idx = 1", 1, 0, "other shards are in results"),
         ("DELETE FROM events WHERE seq = 2", 0, 0, "3 events, seq 1 to 4"),

@@ -1,4 +1,4 @@
-"""Commands on jobs: submit, list, show, watch, cancel, result."""
+"""Commands on jobs: submit, list, show, watch, cancel, result, receipts."""
 
 import asyncio
 import json
@@ -162,7 +162,7 @@ def _json_file(path: Path) -> Any:
 
 @click.group()
 def job() -> None:
-    """List, show, watch, cancel jobs and fetch results."""
+    """List, show, watch, cancel jobs, fetch results and check their receipts."""
 
 
 @job.command("list")
@@ -241,6 +241,23 @@ def result(
 ) -> None:
     """Print or save the result of a completed job."""
     _give(call((config_dir, url, token), lambda swarm: swarm.result(job_id)), output)
+
+
+@job.command()
+@hub_options
+@json_option
+@click.argument("job_id")
+def receipts(
+    config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str
+) -> int:
+    """Check here the signed receipts of a job's results, without believing the hub.
+
+    Shows for each result its shard, node, hash, the key that signed it, and whether it counts or
+    why its receipt is INVALID; then the exit code is 1.
+    """
+    from swarm_hub.cli.receipts import check_receipts
+
+    return call((config_dir, url, token), lambda swarm: check_receipts(swarm, job_id, as_json))
 
 
 @click.command()

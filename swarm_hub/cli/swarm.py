@@ -89,17 +89,22 @@ class LocalSwarm:
         self.hubs: list[LocalHub] = []
 
     def start_gateway(
-        self, name: str = "gateway", extra: str = "", mesh: Mapping[str, str] = _NO_KEYS
+        self,
+        name: str = "gateway",
+        extra: str = "",
+        mesh: Mapping[str, str] = _NO_KEYS,
+        gateway: Mapping[str, str] = _NO_KEYS,
     ) -> LocalHub:
-        """Start a gateway; `extra` is added to its configuration, `mesh` to that section."""
+        """Start a gateway; `extra` is added to its configuration, the others to their sections."""
         hub = self._new(name)
         port = free_port()
         hub.url = f"http://127.0.0.1:{port}"
         tokens = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE)
         _, hub.token = tokens.create("local", "admin", time.time())
+        keys = ", ".join(f"{key}: {text}" for key, text in {"admission": "open", **gateway}.items())
         self._configure(
             hub,
-            f"gateway: {{admission: open}}\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}",
+            f"gateway: {{{keys}}}\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}",
             {"bootnodes": "[]", **mesh},
         )
         hub.start()

@@ -151,6 +151,18 @@ class SwarmClient:
         found: list[dict[str, Any]] = answer["shards"]
         return found
 
+    async def receipts(self, job_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the results of a job that have receipts, page by page, with those receipts.
+
+        `swarm_hub.models.receipt` checks them. `why_none` says why a job has none.
+        """
+        cursor: str | None = ""
+        while cursor is not None:
+            query = {"cursor": cursor} if cursor else {}
+            page = await self._json("GET", f"/jobs/{job_id}/receipts", query=query)
+            yield page
+            cursor = page["cursor"]
+
     async def story(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's transitions in order (the first 10,000)."""
         answer = await self._json("GET", f"/jobs/{job_id}/story", query={"limit": 10_000})
@@ -260,7 +272,7 @@ class SwarmClient:
         return self._session
 
     async def _json(
-        self, method: str, path: str, query: Mapping[str, int] | None = None, **options: Any
+        self, method: str, path: str, query: Mapping[str, int | str] | None = None, **options: Any
     ) -> Any:
         async with self._request(method, path, params=query, **options) as response:
             return await response.json()

@@ -46,6 +46,7 @@ class Header:
     jti: bytes
     exp: int
     body_hash: bytes
+    public_key: bytes
 
 
 def key_id(public_key: bytes) -> str:
@@ -110,17 +111,26 @@ def unseal(
     public_key = key_of(fields["iss"], fields["kid"])
     if public_key is None:
         raise SignatureRefusedError("unknown_key", f"the key {fields['kid']} is not trusted here")
-    if not verify(public_key, fields["typ"], envelope.header, envelope.signature):
-        raise SignatureRefusedError("bad_signature", "the signature is not of this envelope")
+    _check_signature(envelope, fields, public_key)
     if fields["aud"] != me:
         raise SignatureRefusedError("wrong_audience", f"the envelope is for {fields['aud']}")
-    if (
-        fields["body_len"] != len(envelope.body)
-        or fields["body_hash"] != hashlib.sha256(envelope.body).digest()
-    ):
-        raise SignatureRefusedError("bad_body", "the body is not the one that was signed")
+    _check_body(envelope, fields)
     _check_time(fields["iat"], fields["exp"], sender_time)
-    return Header(fields["kid"], fields["iss"], fields["jti"], fields["exp"], fields["body_hash"])
+    return _header(fields, public_key)
+
+
+def attest(envelope: Envelope, public_key: bytes) -> Header:
+    """Return the header of an envelope that this key signed, whomever it is for and however old.
+
+    For a record of what was said; what is to have effect goes through `unseal`. Raises
+    SignatureRefusedError.
+    """
+    fields = _decode_header(envelope.header)
+    if fields["kid"] != key_id(public_key):
+        raise SignatureRefusedError("unknown_key", f"the key is not {fields['kid']}, which signed")
+    _check_signature(envelope, fields, public_key)
+    _check_body(envelope, fields)
+    return _header(fields, public_key)
 
 
 def canonical(fields: dict[str, Any]) -> bytes:
@@ -148,6 +158,25 @@ def _decode_header(raw: bytes) -> dict[str, Any]:
         raise SignatureRefusedError("malformed", "the header has an unknown version or type")
     checked: dict[str, Any] = fields
     return checked
+
+
+def _check_signature(envelope: Envelope, fields: dict[str, Any], public_key: bytes) -> None:
+    if not verify(public_key, fields["typ"], envelope.header, envelope.signature):
+        raise SignatureRefusedError("bad_signature", "the signature is not of this envelope")
+
+
+def _check_body(envelope: Envelope, fields: dict[str, Any]) -> None:
+    if (
+        fields["body_len"] != len(envelope.body)
+        or fields["body_hash"] != hashlib.sha256(envelope.body).digest()
+    ):
+        raise SignatureRefusedError("bad_body", "the body is not the one that was signed")
+
+
+def _header(fields: dict[str, Any], public_key: bytes) -> Header:
+    return Header(
+        fields["kid"], fields["iss"], fields["jti"], fields["exp"], fields["body_hash"], public_key
+    )
 
 
 def _check_time(iat: int, exp: int, sender_time: float) -> None:

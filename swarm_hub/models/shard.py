@@ -84,7 +84,8 @@ class Assignment:
 class ShardResult:
     """A result: `body` is None when it is a blob; times in seconds.
 
-    One that is not `counted` is held against others.
+    One that is not `counted` is held against others; `receipt` is the hash of its signed envelope
+    where that is kept.
     """
 
     assignment_id: str
@@ -103,3 +104,4 @@ class ShardResult:
     # The end of what a command wrote to stderr.
     stderr: str = ""
     counted: bool = True
+    receipt: str | None = None

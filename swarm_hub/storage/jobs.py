@@ -255,6 +255,7 @@ def put_results(results: Iterable[ShardResult]) -> Write:
                 "fuel": result.fuel,
                 "stderr": result.stderr,
                 "counted": int(result.counted),
+                "receipt": result.receipt,
             }
             for result in results
         ],

@@ -1,17 +1,19 @@
 """Statements that choose finished jobs for removal, and remove what they leave in chunks.
 
-A job goes in one short transaction, which leaves its tombstone; its shards, assignments and
-results go after it, a chunk a transaction, until the tombstone says that none is left. So a kill
-at any time leaves nothing that is not removed later.
+A job goes in one short transaction, which leaves its tombstone; its shards, assignments, results
+and receipts go after it, a chunk a transaction, until the tombstone says that none is left. So a
+kill at any time leaves nothing that is not removed later.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
+    Delete,
+    Select,
     and_,
     bindparam,
     case,
@@ -33,6 +35,7 @@ _J = schema.jobs
 _S = schema.shards
 _A = schema.assignments
 _R = schema.results
+_E = schema.receipts
 _T = schema.tombstones
 _B = schema.blobs
 _G = schema.gateways
@@ -58,6 +61,7 @@ _UNSWEPT: Final = (
     .with_for_update(skip_locked=True)
 )
 _SWEPT: Final = update(_T).where(_T.c.job_id == bindparam("b_id")).values(rows_left=0)
+# What is left of rows with a body, in the order in which they go, and the removal of the first.
 _RESULTS_LEFT: Final = (
     select(_R.c.first_item, case((_R.c.body.is_(None), 0), else_=_R.c.size_bytes))
     .where(_R.c.job_id == bindparam("b_id"))
@@ -67,6 +71,16 @@ _RESULTS_LEFT: Final = (
 _DELETE_RESULTS: Final = delete(_R).where(
     _R.c.job_id == bindparam("b_id"), _R.c.first_item <= bindparam("b_upto")
 )
+_RECEIPTS_LEFT: Final = (
+    select(_E.c.sha, func.length(_E.c.body))
+    .where(_E.c.job_id == bindparam("b_id"))
+    .order_by(_E.c.sha)
+    .limit(bindparam("b_limit"))
+)
+_DELETE_RECEIPTS: Final = delete(_E).where(
+    _E.c.job_id == bindparam("b_id"), _E.c.sha <= bindparam("b_upto")
+)
+_SWEEP_BODIES: Final = ((_RESULTS_LEFT, _DELETE_RESULTS), (_RECEIPTS_LEFT, _DELETE_RECEIPTS))
 _SWEEP: Final = tuple(
     delete(key[0].table).where(
         tuple_(*key).in_(
@@ -228,7 +242,9 @@ def sweep(connection: Connection, limit: int) -> Chunk:
         job_id = connection.execute(_UNSWEPT).scalar_one_or_none()
         if job_id is None:
             return Chunk(limit - left, False, began)
-        left -= _sweep_results(connection, job_id, left)
+        for rows_left, removal in _SWEEP_BODIES:
+            if left > 0:
+                left -= _sweep_bodies(connection, rows_left, removal, job_id, left)
         for statement in _SWEEP:
             if left <= 0:
                 break
@@ -238,18 +254,18 @@ def sweep(connection: Connection, limit: int) -> Chunk:
     return Chunk(limit - left, True, began)
 
 
-def _sweep_results(connection: Connection, job_id: str, limit: int) -> int:
-    """Remove results of a job that cost up to as much as `limit` rows; returns what they cost."""
+def _sweep_bodies(
+    connection: Connection, rows_left: Select[Any], removal: Delete, job_id: str, limit: int
+) -> int:
+    """Remove rows of a job that cost up to as much as `limit` small ones; returns their cost."""
     cost, upto = 0, None
-    for first_item, size_bytes in connection.execute(
-        _RESULTS_LEFT, {"b_id": job_id, "b_limit": limit}
-    ):
+    for place, size_bytes in connection.execute(rows_left, {"b_id": job_id, "b_limit": limit}):
         cost += 1 + size_bytes // _BYTES_LIKE_A_ROW
-        upto = first_item
+        upto = place
         if cost >= limit:
             break
     if upto is not None:
-        connection.execute(_DELETE_RESULTS, {"b_id": job_id, "b_upto": upto})
+        connection.execute(removal, {"b_id": job_id, "b_upto": upto})
     return cost
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -145,8 +145,24 @@ results: Final = _table(
     Column("stderr", Text, nullable=False, server_default=text("''")),
     # 0: it was held against others, or waits for them; another one counts or will.
     Column("counted", Integer, nullable=False, server_default=text("1")),
+    # The hash of the envelope that it came in, NULL where that is not kept.
+    Column("receipt", Text),
     Index("results_by_job", "job_id", "first_item"),
     _partial("results_by_blob", "sha", where="body IS NULL"),
+)
+
+# The signed envelopes of results, once for each job with a result in them.
+receipts: Final = _table(
+    "receipts",
+    Column("job_id", Text, primary_key=True),
+    Column("sha", Text, primary_key=True),
+    Column("node_id", Text, nullable=False),
+    Column("kid", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", _DOUBLE, nullable=False),
 )
 
 blobs: Final = _table(

@@ -37,6 +37,10 @@ _GATEWAY: Final = {
         "WHERE s.accepted_assignment IS NOT r.assignment_id OR s.state <> 'done' "
         "OR s.first_item <> r.first_item OR s.n_items <> r.n_items"
     ),
+    "a result lacks its receipt": (
+        "SELECT assignment_id FROM results WHERE receipt IS NOT NULL AND receipt NOT IN "
+        "(SELECT sha FROM receipts WHERE job_id = results.job_id)"
+    ),
     "items are in two shards": (
         "SELECT a.job_id, a.idx, b.idx FROM shards a JOIN shards b ON a.job_id = b.job_id "
         "AND a.idx < b.idx AND a.first_item < b.first_item + b.n_items "

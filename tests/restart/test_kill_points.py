@@ -37,6 +37,7 @@ SPEC: dict[str, Any] = {"shard_size": 20, "reduce": "sum"}
 MANY_ITEMS = 300
 MANY: dict[str, Any] = {"shard_size": 1, "reduce": "sum"}
 KEY = "submitted-once"
+KEEPS_RECEIPTS = {"receipts": "all"}
 
 GATEWAY_POINTS = (
     "job before its commit:1",
@@ -99,7 +100,8 @@ class Pair:
         if not self._whole:
             self.stop()
             self._swarm = LocalSwarm(self._new_folder())
-            self._swarm.start_worker("worker", self._swarm.start_gateway())
+            gateway = self._swarm.start_gateway(gateway=KEEPS_RECEIPTS)
+            self._swarm.start_worker("worker", gateway)
             self.hubs[:] = self._swarm.hubs
             self.jobs.clear()
         self._whole = False
@@ -111,6 +113,7 @@ class Pair:
         """Wait for a job; it and those before it are all there are, each of them done once."""
         self.jobs[job_id] = n_items
         await assert_done_once(client, self.gateway, self.worker, self.jobs)
+        assert results_without_receipt(database_of(self.gateway)) == []
         self._whole = True
 
     def stop(self) -> None:
@@ -198,6 +201,12 @@ async def assert_done_once(
     assert broken_worker(database_of(worker)) == []
 
 
+def results_without_receipt(database: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as file:
+        query = "SELECT assignment_id FROM results WHERE receipt IS NULL"
+        return [held for (held,) in file.execute(query)]
+
+
 def test_every_point_is_tried() -> None:
     tried = (*GATEWAY_POINTS, *FOLD_POINTS, *WORKER_POINTS, *UPGRADE_POINTS, *BACKUP_POINTS)
     assert {each.partition(":")[0] for each in tried} | {"between two chunks of gc"} == set(POINTS)
@@ -239,7 +248,7 @@ async def test_a_worker_killed_at_a_point_costs_its_job_nothing(
 async def test_gc_killed_between_two_chunks_ends_what_it_began(
     local: LocalSwarm, modules: dict[str, bytes]
 ) -> None:
-    gateway = local.start_gateway(extra="gc: {completed_after: 0}\n")
+    gateway = local.start_gateway(extra="gc: {completed_after: 0}\n", gateway=KEEPS_RECEIPTS)
     doom(gateway, "between two chunks of gc:2")
     local.start_worker("worker", gateway)
     async with SwarmClient(gateway.url, gateway.token) as client:
@@ -257,7 +266,7 @@ async def test_gc_killed_between_two_chunks_ends_what_it_began(
 
         def rows() -> tuple[int, ...]:
             with closing(sqlite3.connect(f"file:{database_of(gateway)}?mode=ro", uri=True)) as file:
-                tables = ("jobs", "shards", "assignments", "results")
+                tables = ("jobs", "shards", "assignments", "results", "receipts")
                 return tuple(
                     file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
                 )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from swarm_hub.cli.receipts import judged
 from tests.liar import CONFIG_SCHEMA, LiarConfig, told
 from tests.lying import Job, Lie, run_with_liars, swarm_with_liars
 
@@ -60,6 +61,27 @@ async def test_with_redundancy_3_a_liar_is_outvoted_and_scored(
     )
     voted = [each for shard in run.shards for each in shard["attempts"] if not each["reason"]]
     assert len({each["node_id"] for each in voted}) > 1
+
+
+@pytest.mark.usefixtures("warm_hubs")
+async def test_a_liars_receipts_show_what_it_signed_and_that_it_did_not_count(
+    tmp_path: Path, job: Job
+) -> None:
+    checked = replace(job, spec={**SPEC, "redundancy": 3})
+    async with swarm_with_liars(tmp_path, 3, 1, Lie()) as lying:
+        run = await lying.run(checked)
+        shown = []
+        async for page in lying.client.receipts(run.status["job_id"]):
+            shown += judged(
+                run.status["job_id"], page["results"], {r["sha"]: r for r in page["receipts"]}
+            )
+    truth = {each["index"]: each["result_sha"] for each in shown if each["verdict"] == "counted"}
+    assert set(truth) == {0, 1, 2, 3}
+    for each in shown:
+        assert each["verdict"] in ("counted", "not counted")
+        lied = each["node_id"] in run.liars
+        assert (each["result_sha"] != truth[each["index"]]) == lied
+        assert not (lied and each["counted"])
 
 
 @pytest.mark.usefixtures("warm_hubs")

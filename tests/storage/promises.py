@@ -100,6 +100,7 @@ class Promises:
             if connection.execute(query, (job_id, index)).fetchone() != (about,):
                 yield f"{about}: its shard does not count it"
             yield from _damaged_body(connection, blobs, "results", about)
+            yield from _damaged_receipt(connection, about)
         if about in self._completed:
             yield from _differs(
                 connection, "SELECT state FROM jobs WHERE id = ?", about, "completed"
@@ -153,6 +154,10 @@ def twice_or_torn(database: Path) -> list[str]:
         "a result whose shard is not done": (
             "SELECT r.assignment_id FROM results r LEFT JOIN shards s USING (job_id, idx) "
             "WHERE s.accepted_assignment IS NOT r.assignment_id OR s.state <> 'done'"
+        ),
+        "a result without its receipt": (
+            "SELECT assignment_id FROM results WHERE receipt IS NOT NULL AND receipt NOT IN "
+            "(SELECT sha FROM receipts WHERE job_id = results.job_id)"
         ),
         "a completed job without all its items": (
             "SELECT id FROM jobs WHERE state = 'completed' AND "
@@ -220,6 +225,17 @@ def _damaged_body(
             yield from _no_blob(connection, blobs, sha)
         elif sha256_hex(body) != sha:
             yield f"{about}: other bytes in {table}"
+
+
+def _damaged_receipt(connection: sqlite3.Connection, about: str) -> Iterator[str]:
+    query = (
+        "SELECT receipt, header, signature, e.body FROM results r LEFT JOIN receipts e "
+        "ON e.job_id = r.job_id AND e.sha = r.receipt "
+        "WHERE assignment_id = ? AND receipt IS NOT NULL"
+    )
+    for sha, *parts in connection.execute(query, (about,)):
+        if None in parts or sha256_hex(b"".join(parts)) != sha:
+            yield f"{about}: its receipt is lost or damaged"
 
 
 def _no_file(blobs: Path, sha: str) -> Iterator[str]:

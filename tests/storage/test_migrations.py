@@ -120,7 +120,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
 
     new = await described()
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
-        for table in ("invites", "banned_networks", "revoked_keys", "key_rotations"):
+        for table in ("invites", "banned_networks", "revoked_keys", "key_rotations", "receipts"):
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
@@ -129,7 +129,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute("ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel")
         connection.execute(
             "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
-            "DROP COLUMN stderr, DROP COLUMN counted"
+            "DROP COLUMN stderr, DROP COLUMN counted, DROP COLUMN receipt"
         )
         connection.execute("ALTER TABLE jobs DROP COLUMN script_sha")
         connection.execute(

@@ -19,6 +19,7 @@ from tests.components.gc.stored import (
     pruned,
     put_job,
     put_jobs,
+    receipts_of,
     rows_of,
     tombstones,
 )
@@ -56,7 +57,9 @@ async def test_a_job_goes_with_all_its_rows_and_blobs(
 ) -> None:
     store, clock = await opened(), MovableClock()
     await put_job(store, "large", ended_at=10.0, n_shards=3000)
-    await put_job(store, "heavy", ended_at=10.0, n_shards=20, body=bytes(60_000))
+    await put_job(
+        store, "heavy", ended_at=10.0, n_shards=20, body=bytes(60_000), envelope=bytes(500_000)
+    )
     await put_job(store, "file", ended_at=10.0, dataset=bytes(INLINE_MAX_BYTES * 40))
     await put_job(store, "running", ended_at=None, n_shards=5)
     file = await store.read(jobs.get, "file")
@@ -67,6 +70,7 @@ async def test_a_job_goes_with_all_its_rows_and_blobs(
     assert sorted(await store.read(pruned)) == ["file", "heavy", "large"]
     for job_id in ("large", "heavy", "file"):
         assert await store.read(rows_of, job_id) == (0, 0, 0)
+        assert await store.read(receipts_of, job_id) == 0
     assert await store.read(rows_of, "running") == (5, 5, 5)
     assert await store.blobs.get(file.dataset_sha) is None
     clock.offset_s += 40 * DAY_S

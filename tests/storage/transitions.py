@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.models.envelope import Envelope
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
@@ -22,7 +24,7 @@ from swarm_hub.models.shard import (
     ShardState,
     assignment_id,
 )
-from swarm_hub.storage import Store, Write, inbox, jobs, leases, recovery, seen
+from swarm_hub.storage import Store, Write, inbox, jobs, leases, receipts, recovery, seen
 from swarm_hub.storage.inbox import InboxEntry, OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
@@ -217,11 +219,17 @@ async def _result(
     body = _body(rng)
     sha, blob_row = await store.blobs.put(body, _NOW)
     inline = body if len(body) <= INLINE_MAX_BYTES else None
+    envelope = Envelope(rng.randbytes(150), rng.randbytes(64), body[:INLINE_MAX_BYTES])
+    receipt = Receipt(_NODE, "kid", b"key", envelope, _NOW) if rng.random() < 0.3 else None
     result = ShardResult(
         assignment_id(job_id, index, attempt), job_id, index, index * ITEMS_A_SHARD,
         ITEMS_A_SHARD, _NODE, sha, len(body), inline, 0.1, 0.1,
+        receipt=None if receipt is None else receipt.sha,
     )  # fmt: skip
-    return result, [] if inline is not None else [blob_row]
+    rows = [] if inline is not None else [blob_row]
+    if receipt is not None:
+        rows.append(receipts.keep([(job_id, receipt)]))
+    return result, rows
 
 
 def _body(rng: random.Random) -> bytes:

@@ -40,6 +40,7 @@ def routes(hub: Hub, request_max_bytes: int) -> list[web.RouteDef]:
         web.delete(base + "/{job_id}", views.cancel),
         web.get(base + "/{job_id}/result", views.result),
         web.get(base + "/{job_id}/shards", views.shards),
+        web.get(base + "/{job_id}/receipts", views.receipts),
         web.get(base + "/{job_id}/story", views.story),
     ]
 
@@ -111,6 +112,11 @@ class _JobViews:
 
     async def shards(self, request: web.Request) -> web.Response:
         return json_response({"shards": await self._jobs.shards(request.match_info["job_id"])})
+
+    async def receipts(self, request: web.Request) -> web.Response:
+        limit = whole_number(request, "limit", 100, 1, 500)
+        cursor = request.query.get("cursor")
+        return json_response(await self._jobs.receipts(request.match_info["job_id"], cursor, limit))
 
     async def story(self, request: web.Request) -> web.Response:
         after = whole_number(request, "after", 0, 0, 2**62)

@@ -29,6 +29,9 @@ class JobsPort(Protocol):
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt."""
 
+    async def receipts(self, job_id: str, after: str | None, limit: int) -> dict[str, Any]:
+        """Return a page of a job's receipts, with the results that they are of."""
+
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""
 

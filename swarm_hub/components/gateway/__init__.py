@@ -14,6 +14,7 @@ from swarm_hub.components.gateway.invitations import Invitations
 from swarm_hub.components.gateway.ledger import Ledger
 from swarm_hub.components.gateway.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.networks import Networks
+from swarm_hub.components.gateway.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.tenure import Tenure
 from swarm_hub.components.gateway.trust import Trust
@@ -30,9 +31,10 @@ from swarm_hub.models.admission import Policy
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """`gateway:`: whom it admits and how large a dataset it takes."""
+    """`gateway:`: whom it admits, what it takes and which receipts it keeps."""
 
     redundancy: int | str
+    receipts: str
     admission: str
     dataset: int
     jobs: int
@@ -41,6 +43,7 @@ class GatewayConfig:
 CONFIG_SCHEMA = cv.section(
     {
         vol.Optional("redundancy", default=1): cv.redundancy,
+        vol.Optional("receipts", default="redundant"): cv.one_of(*ReceiptPolicy),
         vol.Optional("admission", default="token"): cv.one_of(*Policy),
         vol.Optional("dataset", default="256MiB"): cv.size,
         vol.Optional("jobs", default=1000): cv.integer(1, 1_000_000),
@@ -55,7 +58,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.roles.add("gateway")
     mesh.capabilities["gateway"] = {}
     hub.services[ADMISSION].policy = Policy(config.admission)
-    service = JobService(hub)
+    receipts = ReceiptPolicy(config.receipts)
+    service = JobService(hub, receipts)
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
@@ -79,7 +83,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[INVITES] = Invitations(hub, mesh, post)
 
     tenure = Tenure(hub, mesh.peer_id, dispatcher)
-    Answers(hub, mesh, post, dispatcher, machine, dispatcher.inputs)
+    Answers(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)
 
     async def start() -> None:
         await tenure.start()

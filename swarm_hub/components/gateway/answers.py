@@ -4,6 +4,7 @@ import logging
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.inputs import Inputs
+from swarm_hub.components.gateway.receipts import ReceiptPolicy
 from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.components.signer import Batch, SignedPost
@@ -11,6 +12,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, StoreError
 from swarm_hub.models import messages
 from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Write, leases
 from swarm_hub.util.hashing import sha256_hex
@@ -32,6 +34,7 @@ class Answers:
         dispatcher: Dispatcher,
         machine: StateMachine,
         inputs: Inputs,
+        receipts: ReceiptPolicy,
     ) -> None:
         self._hub = hub
         self._mesh = mesh
@@ -39,6 +42,7 @@ class Answers:
         self._dispatcher = dispatcher
         self._machine = machine
         self._inputs = inputs
+        self._receipts = receipts
         post.on((messages.ACK, messages.NACK, messages.RESULT), self._on_batch)
 
     def _on_batch(self, batch: Batch) -> None:
@@ -48,7 +52,7 @@ class Answers:
         for fields in batch.of(messages.NACK):
             self._on_nack(batch.peer_id, messages.ids(fields), str(fields.get("reason", ""))[:500])
         for fields in batch.of(messages.RESULT):
-            self._on_result(batch.peer_id, Result.from_wire(fields))
+            self._on_result(batch.peer_id, Result.from_wire(fields), batch.receipt)
 
     def _on_ack(self, peer_id: str, acked: list[str]) -> None:
         unwanted = []
@@ -68,7 +72,7 @@ class Answers:
         for held in own:
             self._dispatcher.rejected(held, reason)
 
-    def _on_result(self, peer_id: str, result: Result) -> None:
+    def _on_result(self, peer_id: str, result: Result, receipt: Receipt) -> None:
         held = result.assignment_id
         if not self._is_assignee(peer_id, held):
             if self._may_be_anothers(held):
@@ -76,12 +80,16 @@ class Answers:
             else:
                 # Its job ended or another result came first. It is heard, not counted.
                 self._dispatcher.acknowledge(peer_id, held)
-        elif self._inputs.sha(held) is None or result.body is None:
-            self._hub.tasks.spawn(self._look_up(peer_id, result), "look up result")
+            return
+        job = self._dispatcher.job(job_of(held))
+        # Where it is not kept the envelope is let go of now, before what is large is fetched.
+        kept = receipt if job is not None and self._receipts.keeps(job) else None
+        if self._inputs.sha(held) is None or result.body is None:
+            self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
         else:
-            self._judge(peer_id, result, None)
+            self._judge(peer_id, result, None, kept)
 
-    async def _look_up(self, peer_id: str, result: Result) -> None:
+    async def _look_up(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
         """Get what is missing to judge a result: its body, and what its input should have been.
 
         The input's hash is not known of an assignment that an earlier life of this gateway, or
@@ -99,11 +107,13 @@ class Answers:
             _LOGGER.warning("A result of %s can't be taken yet: %s", peer_id, error)
             return
         if self._is_assignee(peer_id, result.assignment_id):
-            self._judge(peer_id, result, row)
+            self._judge(peer_id, result, row, receipt)
         else:
             self._dispatcher.acknowledge(peer_id, result.assignment_id)
 
-    def _judge(self, peer_id: str, result: Result, row: Write | None) -> None:
+    def _judge(
+        self, peer_id: str, result: Result, row: Write | None, receipt: Receipt | None
+    ) -> None:
         held = result.assignment_id
         if self._inputs.sha(held) != result.input_sha:
             _LOGGER.warning("%s answered %s for another input; not counted", peer_id, held)
@@ -113,7 +123,7 @@ class Answers:
         elif result.body is not None and sha256_hex(result.body) != result.sha:
             self._dispatcher.failed(held, "the result is not what was signed")
         else:
-            self._dispatcher.finished(peer_id, result, row)
+            self._dispatcher.finished(peer_id, result, row, receipt)
         self._inputs.drop(held)
         self._dispatcher.acknowledge(peer_id, held)
 

@@ -45,6 +45,7 @@ from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, S
 from swarm_hub.models.event import NewEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Held, Write, jobs, leases, recovery
 from swarm_hub.storage.jobs import Finish
@@ -154,13 +155,19 @@ class Dispatcher:
         """Count a failure of an assignment."""
         self._gather(self._handle(Failed(held, text)))
 
-    def finished(self, node_id: str, result: Result, row: Write | None) -> None:
-        """Count a result, or hold it against others; `row` names its blob where it is large."""
+    def finished(
+        self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
+    ) -> None:
+        """Count a result, or hold it against others.
+
+        `row` names its blob where it is large; a `receipt` is stored in the same commit.
+        """
         outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
         shard = outcome.counted or outcome.awaiting
         assert shard is not None
-        given = records.given(shard, node_id, result, counted=outcome.counted is not None)
-        self._gathered.results.append(given)
+        counted = outcome.counted is not None
+        given = records.given(shard, node_id, result, receipt, counted=counted)
+        self._gathered.add_result(given, receipt)
         if row is not None:
             self._gathered.writes.append(row)
         if outcome.judged:
@@ -289,12 +296,6 @@ class Dispatcher:
 
     async def _commit(self, gathered: Gathered) -> None:
         now = self._hub.clock.time()
-        new_jobs = gathered.new_jobs.values()
-        writes = [
-            *gathered.writes,
-            *(write for new in new_jobs for write in new.writes),
-            *records.writes(gathered.outcome, gathered.results, now),
-        ]
         finishes: list[Finish] = []
         to_fold: list[tuple[Job, Finish]] = []
         for end in gathered.ends():
@@ -306,13 +307,8 @@ class Dispatcher:
                 finishes.append(self.ledger.fold(job, base))
             else:
                 to_fold.append((job, base))
-        writes.append(jobs.finish(finishes))
-        events = [
-            *gathered.events,
-            *(new.queued for new in new_jobs),
-            *records.events(gathered.outcome, gathered.results),
-            *(records.ended(finish) for finish in finishes),
-        ]
+        writes = [*records.writes(gathered, now), jobs.finish(finishes)]
+        events = records.events(gathered, finishes)
         # A new job is nobody else's yet.
         held = self._held(gathered.job_ids() - gathered.new_jobs.keys())
         await self._hub.store.commit_when_possible(
@@ -323,7 +319,7 @@ class Dispatcher:
                 self._jobs[job_id], state=JobState.RUNNING, started_at=now
             )
             self._changed(job_id)
-        for new in new_jobs:
+        for new in gathered.new_jobs.values():
             if not new.committed.done():
                 new.committed.set_result(None)
         for finish in finishes:

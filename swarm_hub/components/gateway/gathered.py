@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from swarm_hub.components.scheduler import JobEnded, Outcome
 from swarm_hub.models.event import NewEvent
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import ShardResult, job_of
 from swarm_hub.storage import Write
 
@@ -26,11 +27,19 @@ class Gathered:
 
     outcome: Outcome = field(default_factory=Outcome)
     results: list[ShardResult] = field(default_factory=list)
+    # (job id, hash) → the envelope of some of its results
+    receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     new_jobs: dict[str, NewJob] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     # node id → the results that are to be acknowledged to it
     acks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add_result(self, result: ShardResult, receipt: Receipt | None) -> None:
+        """Take a result, with the receipt that it names if it names one."""
+        self.results.append(result)
+        if receipt is not None:
+            self.receipts[result.job_id, receipt.sha] = receipt
 
     def job_ids(self) -> set[str]:
         """Return the jobs that rows are written for."""
@@ -50,6 +59,7 @@ class Gathered:
         return Gathered(
             self.outcome.of(wanted),
             [result for result in self.results if wanted(result.job_id)],
+            {key: receipt for key, receipt in self.receipts.items() if wanted(key[0])},
             {job_id: new for job_id, new in self.new_jobs.items() if wanted(job_id)},
             acks=acks,
         )

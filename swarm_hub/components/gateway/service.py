@@ -1,4 +1,4 @@
-"""What the API asks about jobs: their state, results, shards and story."""
+"""What the API asks about jobs: their state, results, shards, receipts and story."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.intake import Intake
+from swarm_hub.components.gateway.receipts import ReceiptPolicy, described, why_none
 from swarm_hub.components.gateway.reduce import (
     ReduceError,
     is_numeric,
@@ -24,7 +25,7 @@ from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import RAW_REDUCERS, Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage import events, jobs, leases, overview, recovery
+from swarm_hub.storage import events, jobs, leases, overview, receipts, recovery
 from swarm_hub.util.clock import isoformat
 
 _BREAKDOWN_MAX: Final = 1000
@@ -42,8 +43,9 @@ _STATUS: Final = {
 class JobService:
     """Answers for jobs that are unfinished, finished or pruned."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, receipts: ReceiptPolicy) -> None:
         self._hub = hub
+        self._receipts = receipts
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
     def attach(self, intake: Intake, dispatcher: Dispatcher, machine: StateMachine) -> None:
@@ -154,6 +156,18 @@ class JobService:
             }
             for shard in await self._hub.store.read(jobs.shards_of, job_id)
         ]
+
+    async def receipts(self, job_id: str, after: str | None, limit: int) -> dict[str, Any]:
+        """Return a page of a job's receipts, with the results that they are of."""
+        job = await self._job(job_id)
+        found = await self._hub.store.read(receipts.page, job_id, after, limit)
+        if found is None:
+            raise RequestError(
+                400, "invalid_query", f"cursor: job {job_id} has no result of assignment {after}"
+            )
+        shown = await asyncio.to_thread(described, found)
+        none_at_all = not found.results and after is None
+        return {**shown, "why_none": why_none(self._receipts, job) if none_at_all else None}
 
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""
@@ -304,5 +318,6 @@ def _links(job_id: str) -> dict[str, str]:
         "self": base,
         "result": f"{base}/result",
         "shards": f"{base}/shards",
+        "receipts": f"{base}/receipts",
         "story": f"{base}/story",
     }

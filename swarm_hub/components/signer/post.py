@@ -25,6 +25,7 @@ from swarm_hub.exceptions import MeshError, SignatureRefusedError
 from swarm_hub.helpers.signing_keys import OwnKey
 from swarm_hub.models.envelope import Envelope, seal, unseal
 from swarm_hub.models.messages import ROTATED
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage import Write
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ class Batch:
     """The messages of one checked envelope.
 
     `writes` must commit together with the batch's effect; `replayed` says that the effect
-    happened before, so that the batch is only to be acknowledged again.
+    happened before, so that the batch is only to be acknowledged again. `receipt` is the envelope
+    itself, for whoever keeps it.
     """
 
     peer_id: str
@@ -49,6 +51,7 @@ class Batch:
     replayed: bool
     messages: tuple[Message, ...]
     writes: list[Write]
+    receipt: Receipt
 
     def of(self, kind: str) -> list[Mapping[str, Any]]:
         """Return the fields of every message of one kind."""
@@ -176,9 +179,10 @@ class SignedPost:
         header, signature, body = fields["h"], fields["s"], fields["b"]
         if not all(isinstance(part, bytes) for part in (header, signature, body)):
             raise TypeError("an envelope's parts must be bytes")
+        envelope = Envelope(header, signature, body)
         try:
             checked = unseal(
-                Envelope(header, signature, body),
+                envelope,
                 sender=peer_id,
                 me=self._mesh.peer_id,
                 key_of=self._book.key_of,
@@ -192,7 +196,11 @@ class SignedPost:
         if replayed:
             self.refused["replayed"] += 1
         messages = tuple(decode_messages(body))
-        batch = Batch(peer_id, self._book.trusts(checked.kid), replayed, messages, writes)
+        receipt = Receipt(
+            peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time()
+        )
+        trusted = self._book.trusts(checked.kid)
+        batch = Batch(peer_id, trusted, replayed, messages, writes, receipt)
         kinds = {kind for kind, _ in messages}
         heard = (self._handlers.get(kind, ()) for kind in kinds)
         for handler in {handler for handlers in heard for handler in handlers}:

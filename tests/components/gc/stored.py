@@ -10,9 +10,11 @@ from swarm_hub.components.gc.collector import Collector
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub
 from swarm_hub.models.call import Script
+from swarm_hub.models.envelope import Envelope
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
-from swarm_hub.storage import Store, jobs, schema
+from swarm_hub.storage import Store, jobs, receipts, schema
 from swarm_hub.storage.jobs import Finish
 from tests.conftest import MovableClock
 
@@ -42,8 +44,12 @@ async def put_job(
     gateway: str = "gateway",
     body: bytes = b"8 bytes.",
     dataset: bytes = b"",
+    envelope: bytes | None = None,
 ) -> None:
-    """Store a job with its shards, an assignment and a result for each, ended or running."""
+    """Store a job with its shards, an assignment and a result for each, ended or running.
+
+    With `envelope` each result has a receipt of its own with that body.
+    """
     module, module_row = await store.blobs.put(b"a module", 0.0)
     data, data_row = await store.blobs.put(dataset or job_id.encode(), 0.0)
     script, script_row = await store.blobs.put(b"a script", 0.0)
@@ -63,6 +69,7 @@ async def put_job(
     )
     for start in range(0, n_shards, _AT_ONCE):
         indexes = range(start, min(start + _AT_ONCE, n_shards))
+        signed = {n: made_receipt(n, envelope) for n in indexes} if envelope is not None else {}
         await store.commit(
             [
                 jobs.put_shards(
@@ -79,10 +86,22 @@ async def put_job(
                 ),
                 jobs.put_results(
                     ShardResult(
-                        f"{job_id}.{n}.1", job_id, n, n, 1, "node", "sha", len(body), body, 0.1, 0.1
+                        f"{job_id}.{n}.1",
+                        job_id,
+                        n,
+                        n,
+                        1,
+                        "node",
+                        "sha",
+                        len(body),
+                        body,
+                        0.1,
+                        0.1,
+                        receipt=signed[n].sha if signed else None,
                     )
                     for n in indexes
                 ),
+                receipts.keep((job_id, each) for each in signed.values()),
             ]
         )
     if ended_at is not None:
@@ -90,6 +109,12 @@ async def put_job(
         await store.commit([jobs.finish([end])])
     if read_at is not None:
         await store.commit([jobs.mark_read(job_id, read_at)])
+
+
+def made_receipt(number: int, body: bytes, node_id: str = "node") -> Receipt:
+    """Return a receipt that differs by its number; nothing is signed."""
+    envelope = Envelope(b"header %d" % number, bytes(64), body)
+    return Receipt(node_id, "kid", b"key", envelope, float(number))
 
 
 def job_ids(connection: Connection) -> list[str]:
@@ -106,6 +131,13 @@ def rows_of(connection: Connection, job_id: str) -> tuple[int, int, int]:
         for table in (schema.shards, schema.assignments, schema.results)
     )
     return shards, assignments, results
+
+
+def receipts_of(connection: Connection, job_id: str) -> int:
+    """Return how many receipts a job has."""
+    table = schema.receipts
+    query = select(func.count()).select_from(table).where(table.c.job_id == job_id)
+    return int(connection.execute(query).scalar_one())
 
 
 def tombstones(connection: Connection) -> dict[str, int]:

@@ -31,6 +31,7 @@ from tests.components.gc.stored import (
     pruned,
     put_job,
     put_jobs,
+    receipts_of,
     rows_of,
     tombstones,
 )
@@ -95,12 +96,16 @@ def test_a_job_that_runs_is_never_touched_and_one_that_goes_goes_whole(
             names[f"job-{number}"] = age_s
             ended_at = None if age_s is None else now - age_s
             read_at = ended_at if number in read else None
-            await put_job(store, f"job-{number}", ended_at=ended_at, read_at=read_at, n_shards=3)
+            await put_job(
+                store, f"job-{number}", ended_at=ended_at, read_at=read_at, n_shards=3,
+                envelope=b"envelope" if number % 2 else None,
+            )  # fmt: skip
         await collect(hub, policy)
         left = await store.read(job_ids)
         assert {name for name, age_s in names.items() if age_s is None} <= set(left)
         for name in left:
             assert await store.read(rows_of, name) == (3, 3, 3)
+            assert await store.read(receipts_of, name) == (3 if name[-1] in "135" else 0)
             job = await store.read(jobs.get, name)
             assert job is not None
             assert await store.blobs.get(job.dataset_sha) == name.encode()
@@ -111,6 +116,7 @@ def test_a_job_that_runs_is_never_touched_and_one_that_goes_goes_whole(
         assert sorted(await store.read(pruned)) == gone
         for name in gone:
             assert await store.read(rows_of, name) == (0, 0, 0)
+            assert await store.read(receipts_of, name) == 0
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(check(Path(folder)))

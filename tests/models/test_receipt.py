@@ -1,0 +1,141 @@
+"""Receipts: what a signed envelope proves of a result, and every way to prove nothing."""
+
+import dataclasses
+import json
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from swarm_hub.models.envelope import Envelope, key_id, seal
+from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Claim, Receipt, objection
+from swarm_hub.util.hashing import sha256_hex
+
+KEY, OTHER = SigningKey(b"k" * 32), SigningKey(b"o" * 32)
+PUBLIC = bytes(KEY.verify_key)
+INPUT_SHA = sha256_hex(b"0 10")
+LONG_AGO = 1_500_000_000
+
+
+def answer(held: str = "JOB.3.1", body: bytes | None = b"42", **changed: Any) -> Result:
+    sha = sha256_hex(body or b"")
+    made = Result(held, "ok", "", INPUT_SHA, sha, len(body or b""), body, 0.1, 0.1)
+    return dataclasses.replace(made, **changed)
+
+
+def enveloped(*answers: Result, key: SigningKey = KEY, body: bytes | None = None) -> Envelope:
+    """Return what a node signed long ago, with other messages around the results."""
+    messages = [["ack", {"ids": ["JOB.9.1"]}], *(["result", each.to_wire()] for each in answers)]
+    return seal(
+        key, kid=key_id(bytes(key.verify_key)), iss="node", aud="gateway", now=LONG_AGO, ttl_s=60,
+        jti=b"j" * 16, body=cbor2.dumps(messages) if body is None else body,
+    )  # fmt: skip
+
+
+def receipt(envelope: Envelope | None = None, **changed: Any) -> Receipt:
+    made = Receipt("node", key_id(PUBLIC), PUBLIC, envelope or enveloped(answer()), 1.5)
+    return dataclasses.replace(made, **changed)
+
+
+def claim(**changed: Any) -> Claim:
+    made = Claim("JOB", 3, "JOB.3.1", "node", sha256_hex(b"42"), INPUT_SHA)
+    return dataclasses.replace(made, **changed)
+
+
+def test_a_receipt_proves_the_results_in_it_however_old_its_envelope_is() -> None:
+    assert objection(receipt(), claim()) is None
+    several = receipt(enveloped(answer("JOB.2.1", b"7"), answer(), answer("OTHER.0.1")))
+    assert objection(several, claim()) is None
+    assert objection(several, claim(index=2, assignment_id="JOB.2.1", sha=sha256_hex(b"7"))) is None
+
+
+def test_of_a_large_result_it_proves_the_hash_alone() -> None:
+    sha = sha256_hex(b"a large result")
+    large = answer(body=None, sha=sha, size_bytes=14)
+    assert objection(receipt(enveloped(large)), claim(sha=sha)) is None
+
+
+@given(st.data())
+def test_any_changed_bit_of_an_envelope_is_told(data: st.DataObject) -> None:
+    good = enveloped(answer())
+    part = data.draw(st.sampled_from(("header", "signature", "body")))
+    changed = bytearray(getattr(good, part))
+    position = data.draw(st.integers(0, len(changed) * 8 - 1))
+    changed[position // 8] ^= 1 << position % 8
+    tampered = dataclasses.replace(good, **{part: bytes(changed)})
+    assert objection(receipt(tampered), claim())
+    assert receipt(tampered).sha != receipt(good).sha
+
+
+@given(st.binary(max_size=300))
+def test_whatever_was_signed_as_a_body_is_told_and_not_raised(body: bytes) -> None:
+    assert objection(receipt(enveloped(body=body)), claim())
+
+
+OTHER_PUBLIC = bytes(OTHER.verify_key)
+
+
+@pytest.mark.parametrize(
+    ("shown", "claimed", "said"),
+    [
+        (receipt(public_key=OTHER_PUBLIC), claim(), "which signed"),
+        (receipt(public_key=b"short"), claim(), "which signed"),
+        (receipt(enveloped(answer(), key=OTHER)), claim(), "which signed"),
+        (
+            receipt(enveloped(answer(), key=OTHER), public_key=OTHER_PUBLIC),
+            claim(),
+            f"signed by {key_id(OTHER_PUBLIC)}, not by {key_id(PUBLIC)}",
+        ),
+        (receipt(), claim(node_id="another"), "of the node node"),
+        (receipt(node_id="another"), claim(), "of the node node"),
+        (receipt(), claim(index=4), "not of this shard"),
+        (receipt(), claim(job_id="OTHER"), "not of this shard"),
+        (receipt(), claim(index=4, assignment_id="JOB.4.1"), "no result of assignment JOB.4.1"),
+        (receipt(), claim(assignment_id="JOB.3.2"), "no result of assignment JOB.3.2"),
+        (receipt(), claim(sha=sha256_hex(b"43")), "names another result: ok 73475cb40a56"),
+        (receipt(), claim(input_sha=sha256_hex(b"0 11")), "of another input"),
+        (receipt(enveloped(answer(code="trap"))), claim(), "names another result: trap"),
+        (receipt(enveloped(answer(body=b"43", sha=sha256_hex(b"42")))), claim(), "another hash"),
+        (receipt(enveloped(body=cbor2.dumps({}))), claim(), "it is no list of messages"),
+        (receipt(enveloped(body=cbor2.dumps([["result", {}]]))), claim(), "can't be read"),
+        (receipt(enveloped(body=cbor2.dumps([["result", []]]))), claim(), "can't be read"),
+    ],
+)
+def test_what_it_does_not_prove_is_told_with_the_reason(
+    shown: Receipt, claimed: Claim, said: str
+) -> None:
+    assert said in (objection(shown, claimed) or "")
+
+
+def test_a_node_that_says_two_things_in_one_envelope_has_signed_either() -> None:
+    both = receipt(enveloped(answer(), answer(body=b"43")))
+    assert objection(both, claim()) is None
+    assert objection(both, claim(sha=sha256_hex(b"43"))) is None
+    assert objection(both, claim(sha=sha256_hex(b"44")))
+
+
+def test_a_receipt_is_the_same_after_a_way_through_json() -> None:
+    plain = json.loads(json.dumps(receipt().to_json()))
+    assert Receipt.from_json(plain) == receipt()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"header": "not base64"}, {"body": None}, {"public_key": "xyz"}, {"public_key": 5},
+        {"received_at": "soon"},
+    ],
+)  # fmt: skip
+def test_a_receipt_of_a_wrong_shape_is_refused_by_one_of_three_errors(
+    changed: dict[str, Any],
+) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Receipt.from_json({**receipt().to_json(), **changed})
+
+
+def test_a_time_that_no_clock_shows_is_no_crash() -> None:
+    assert Receipt.from_json({**receipt().to_json(), "received_at": "0001-01-01"}).received_at < 0
