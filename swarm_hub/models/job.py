@@ -110,6 +110,11 @@ class JobSpec:
     # In item order, without overlaps.
     known_answers: tuple[KnownAnswer, ...] = ()
 
+    @property
+    def compares(self) -> bool:
+        """Whether results are held against those of others, or against what is known."""
+        return self.redundancy != 1 or bool(self.known_answers)
+
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `from_json` takes."""
         script = None if self.script is None else shallow(self.script)

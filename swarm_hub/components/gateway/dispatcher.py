@@ -19,7 +19,7 @@ from swarm_hub.components.gateway.inputs import Inputs
 from swarm_hub.components.gateway.ledger import Ledger
 from swarm_hub.components.gateway.plans import plan_of, votes_of
 from swarm_hub.components.gateway.progress import Progress
-from swarm_hub.components.gateway.trust import Trust
+from swarm_hub.components.gateway.trust import Standing, Trust
 from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import (
     Accepted,
@@ -35,6 +35,7 @@ from swarm_hub.components.scheduler import (
     NodeLost,
     Outcome,
     Rejected,
+    StandingChanged,
     StateMachine,
     TimePassed,
     Withdraw,
@@ -142,6 +143,11 @@ class Dispatcher:
     def node_lost(self, node_id: str, reason: str) -> None:
         """Give the work of a lost node to others."""
         self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}")))
+
+    def standing_changed(self, node_id: str, standing: Standing) -> None:
+        """Take how far a node may be trusted, of which another gateway saw more."""
+        event = StandingChanged(node_id, standing.agreements, standing.contradictions)
+        self._gather(self._handle(event))
 
     def accepted(self, held: str) -> None:
         """Note that a node has an assignment; nothing follows from it, so it may wait."""

@@ -1,6 +1,6 @@
 """The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
 
-from typing import Any
+from typing import Any, Final
 
 from swarm_hub.components.gateway.dispatcher import Dispatcher
 from swarm_hub.components.gateway.drains import Drains
@@ -16,6 +16,9 @@ from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.node import NodeRecord, WorkerOffer
 from swarm_hub.storage import nodes
 from swarm_hub.util.clock import isoformat
+
+# Gateways that share a store learn this soon what the others know of a node's honesty.
+_STANDING_EVERY_S: Final = 5.0
 
 
 class Fleet:
@@ -50,6 +53,8 @@ class Fleet:
         hub.bus.listen(PeerDown, self._on_peer_down)
         hub.bus.listen(NodeTelemetry, self._on_telemetry)
         post.on((messages.DRAIN,), self._on_drain)
+        if hub.store.shared:
+            hub.tasks.every(_STANDING_EVERY_S, self._refresh_standing, "standing of nodes")
 
     async def list(self) -> list[dict[str, Any]]:
         """Return every node this gateway has met, the connected ones first."""
@@ -172,6 +177,11 @@ class Fleet:
     async def _learn(self, node_id: str) -> None:
         await self._trust.learn(node_id)
         self._changed(node_id)
+
+    async def _refresh_standing(self) -> None:
+        for node_id in await self._trust.refresh():
+            self._dispatcher.standing_changed(node_id, self._trust.of(node_id))
+            self._changed(node_id)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         if self._offers.pop(down.peer_id, None) is None or self._held_back is not None:

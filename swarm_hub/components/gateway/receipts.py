@@ -17,9 +17,7 @@ class ReceiptPolicy(StrEnum):
 
     def keeps(self, job: Job) -> bool:
         """Whether the envelopes of a job's results are kept."""
-        return self is ReceiptPolicy.ALL or (
-            self is ReceiptPolicy.REDUNDANT and job.spec.redundancy != 1
-        )
+        return self is ReceiptPolicy.ALL or (self is ReceiptPolicy.REDUNDANT and job.spec.compares)
 
 
 def why_none(policy: ReceiptPolicy, job: Job) -> str:

@@ -47,6 +47,20 @@ class Trust:
             known = self._standings.get(node_id, _standing(record))
             self._standings[node_id] = replace(known, owner=record.owner or "")
 
+    async def refresh(self) -> list[str]:
+        """Read what other gateways of a shared store judged; returns the nodes it changed.
+
+        What this gateway judged a moment ago may not be in the store yet: then the next look
+        corrects it.
+        """
+        changed = []
+        for record in await self._hub.store.read(nodes.all_nodes):
+            standing = _standing(record)
+            if self.of(record.peer_id) != standing:
+                self._standings[record.peer_id] = standing
+                changed.append(record.peer_id)
+        return changed
+
     def judge(self, judged: list[tuple[str, bool]]) -> Write:
         """Count results that others confirmed or contradicted; returns the rows to store."""
         for node_id, agreed in judged:

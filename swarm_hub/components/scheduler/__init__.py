@@ -13,6 +13,7 @@ from swarm_hub.components.scheduler.events import (
     JobCancelled,
     NodeLost,
     Rejected,
+    StandingChanged,
     TimePassed,
 )
 from swarm_hub.components.scheduler.moves import ImpossibleTransitionError
@@ -62,6 +63,7 @@ __all__ = [
     "Rejected",
     "Send",
     "ShardChanged",
+    "StandingChanged",
     "StateMachine",
     "Strategy",
     "TimePassed",

@@ -42,6 +42,15 @@ class NodeLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """Another gateway saw more of a node: its confirmed results in a row, the contradicted ones."""
+
+    node_id: str
+    agreements: int
+    contradictions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A node has an assignment on its disk."""
 
@@ -84,6 +93,7 @@ Event = (
     | JobAborted
     | NodeChange
     | NodeLost
+    | StandingChanged
     | Accepted
     | Rejected
     | Failed

@@ -153,6 +153,12 @@ class Nodes:
         self.freed(node)
         return node, is_new
 
+    def restand(self, node_id: str, agreements: int, contradictions: int) -> None:
+        """Take what is known of a node elsewhere in the place of what was counted here."""
+        self.wary |= contradictions > 0
+        if (node := self.by_id.get(node_id)) is not None:
+            node.agreements, node.contradictions = agreements, contradictions
+
     def trusts(self, node: NodeEntry) -> bool:
         """Whether a node's results need no confirmation, but for spot checks."""
         return is_trusted(node.agreements, node.contradictions, wary=self.wary)

@@ -22,6 +22,7 @@ from swarm_hub.components.scheduler.events import (
     JobCancelled,
     NodeLost,
     Rejected,
+    StandingChanged,
     TimePassed,
 )
 from swarm_hub.components.scheduler.moves import OPEN
@@ -54,6 +55,7 @@ class StateMachine:
             Failed: self._failed,
             Rejected: self._rejected,
             NodeLost: self._node_lost,
+            StandingChanged: self._standing_changed,
             JobCancelled: self._cancelled,
             JobAborted: self._aborted,
         }
@@ -170,6 +172,9 @@ class StateMachine:
 
     def _node_lost(self, event: NodeLost, _now: float, outcome: Outcome) -> None:
         self._book.lose(event.node_id, event.reason, outcome)
+
+    def _standing_changed(self, event: StandingChanged, _now: float, _outcome: Outcome) -> None:
+        self._book.nodes.restand(event.node_id, event.agreements, event.contradictions)
 
     # Assignments
 

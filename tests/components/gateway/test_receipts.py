@@ -124,6 +124,14 @@ async def test_unless_told_otherwise_a_job_that_is_done_once_keeps_none_and_hash
     assert await gateway.hub.store.read(receipts_of, job_id) == 0
 
 
+async def test_a_job_with_known_answers_keeps_them_too(swarm: Swarm, modules: Modules) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+    known = [{"first_item": 0, "n_items": 5, "result": "5"}]
+    job_id = await ran(gateway, modules["count"], {"shard_size": 25, "known_answers": known})
+    assert (await receipts_at(gateway, job_id))["results"]
+
+
 @pytest.mark.parametrize("redundancy", [2, "adaptive"])
 async def test_a_gateway_that_keeps_none_says_so(
     swarm: Swarm, modules: Modules, redundancy: int | str

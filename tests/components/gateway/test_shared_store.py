@@ -254,3 +254,24 @@ async def test_a_gateway_that_froze_in_a_transaction_holds_nobody_up(
         assert (await finished(second, job_id))["result"] == 300
         with pytest.raises(psycopg.OperationalError):
             frozen.execute("SELECT 1")
+
+
+async def test_what_nodes_earned_at_one_gateway_counts_at_the_other(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    for name in ("one", "two"):
+        await swarm.worker(name, "first", "second")
+
+    async def trust(hub: RunningHub) -> list[dict[str, Any]]:
+        _, found = await call(hub, "GET", "/nodes")
+        return sorted((node["trust"] for node in found["nodes"] if node["slots"]), key=str)
+
+    fresh = await until(lambda: trust(second), lambda found: len(found) == 2)
+    assert [each["agreements"] for each in fresh] == [0, 0]
+    spec = {"shard_size": 5, "redundancy": "adaptive"}
+    _, body = await submit(first, modules["primes"], b"0:200", spec)
+    assert (await finished(first, body["job_id"]))["result"] == 46
+    earned = await trust(first)
+    assert all(each["trusted"] for each in earned)
+    await until(lambda: trust(second), lambda found: found == earned, timeout_s=15)

@@ -10,6 +10,7 @@ from swarm_hub.components.scheduler import (
     Outcome,
     Redundancy,
     Send,
+    StandingChanged,
     StateMachine,
     adaptive,
     adaptive_redundancy,
@@ -126,6 +127,21 @@ def test_where_trusted_nodes_are_always_free_others_still_earn_trust() -> None:
     entry = scheduler.node("new")
     assert entry is not None
     assert is_trusted(entry.agreements, entry.contradictions, wary=scheduler.wary)
+
+
+def test_what_another_gateway_saw_of_a_node_counts_here() -> None:
+    scheduler = machine()
+    scheduler.handle(node("a"), 0.0)
+    scheduler.handle(StandingChanged("a", 10, 0), 1.0)
+    scheduler.handle(StandingChanged("never here", 3, 0), 1.0)
+    scheduler.handle(JobAdded(job("A", adaptive_redundancy(b"secret"))), 1.0)
+    ((_, held),) = sent(scheduler.plan(1.0))
+    assert scheduler.handle(Finished(held, 1.0, "right"), 2.0).counted is not None
+    scheduler.handle(StandingChanged("a", 0, 1), 3.0)
+    scheduler.handle(JobAdded(job("B", adaptive_redundancy(b"secret"))), 3.0)
+    ((_, held),) = sent(scheduler.plan(3.0))
+    assert scheduler.handle(Finished(held, 1.0, "right"), 4.0).counted is None
+    assert scheduler.wary
 
 
 def test_once_any_node_was_contradicted_all_have_to_earn_more() -> None:
