@@ -308,18 +308,26 @@ async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    told = ""
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("items", total=None, note="")
 
         def show_progress(status: dict[str, Any]) -> None:
+            nonlocal told
             progress = status["progress"]
+            waits = status.get("waits") or ""
+            if waits and waits != told and not console.is_terminal:
+                # In a file or a pipe the bar is drawn at the end only.
+                note(f"It waits: {waits}")
+                told = waits
             retries = f"{progress['retries']} retries" if progress["retries"] else ""
             bar.update(
                 task,
                 description=status["state"],
                 completed=progress["items_done"],
                 total=progress["items"],
-                note=status.get("waits") or retries,
+                note=waits or retries,
             )
 
         return await swarm.wait(job_id, progress=show_progress, every_s=_WATCH_EVERY_S)

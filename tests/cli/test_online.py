@@ -55,6 +55,18 @@ async def test_submit_watch_prints_the_result_alone_on_stdout(
     assert json.loads(done.out)["result"] == 4
 
 
+async def test_submit_watch_in_a_pipe_says_why_the_job_waits(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+) -> None:
+    await swarm.worker("worker")
+    done = await run_beside(
+        "submit", PRIMES, "--range", "0:10", "--on", "room=attic", "--deadline", "3s", "--watch",
+        "-c", gateway.folder,
+    )  # fmt: skip
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("It waits: 1 node: 1 without the label room: attic") == 1
+
+
 async def test_submit_on_unmetered_waits_for_another_network(
     swarm: Swarm, gateway: RunningHub, run_beside: Beside
 ) -> None:

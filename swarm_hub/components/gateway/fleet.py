@@ -171,7 +171,9 @@ class Fleet:
         )
         # Before it is sent again what it had: of that it gives back what has not begun.
         self._drains.greet(up.peer_id)
-        self._changed(up.peer_id)
+        if self._trust.knows(up.peer_id):
+            self._changed(up.peer_id)
+        # A new one gets no work before it is known whose it is: it must not vote for itself.
         self._hub.tasks.spawn(self._learn(up.peer_id), "learn whose a node is")
 
     async def _learn(self, node_id: str) -> None:

@@ -36,6 +36,10 @@ class Trust:
         """Return a node's standing."""
         return self._standings.get(node_id, _UNKNOWN)
 
+    def knows(self, node_id: str) -> bool:
+        """Whether a node was here before."""
+        return node_id in self._standings
+
     def owner(self, node_id: str) -> str:
         """Return who votes by a node: the person it was invited for, else the node itself."""
         return self.of(node_id).owner or node_id
