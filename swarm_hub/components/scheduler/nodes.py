@@ -16,7 +16,7 @@ _AHEAD_PER_SLOT_MAX: Final = 256
 _AHEAD_UNMEASURED: Final = 1
 # The smoothing factor of the moving averages (facts: 0.5 was the best of those tried).
 _EWMA_ALPHA: Final = 0.5
-# Of so many programs a node's speed is remembered, the last ones used.
+# Of so many programs a node's speed is remembered, the last ones used, and of as many its faults.
 _PROGRAMS_MAX: Final = 16
 # A node on which a program fails so often in a row, while it works elsewhere, gets no more of it
 # for a while; each further time twice as long.
@@ -273,7 +273,8 @@ _NO_SPEED: Final = Speed()
 def _faults(node: NodeEntry, program: str) -> Faults:
     if (faults := node.faults.get(program)) is None:
         faults = Faults()
-        node.faults = {**node.faults, program: faults}
+        last = list(node.faults.items())[1 - _PROGRAMS_MAX :]
+        node.faults = {**dict(last), program: faults}
     return faults
 
 

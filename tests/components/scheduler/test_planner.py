@@ -11,6 +11,7 @@ from swarm_hub.components.scheduler import (
     Failed,
     Finished,
     JobAdded,
+    JobCancelled,
     JobEnded,
     JobPlan,
     JobView,
@@ -250,6 +251,20 @@ def test_a_node_on_which_a_module_fails_that_works_elsewhere_is_kept_from_it_for
     assert bad is not None
     assert bad.quarantined("m" * 64, now + 59) is not None
     assert bad.quarantined("m" * 64, now + 61) is None
+
+
+def test_of_how_many_modules_a_node_is_a_bad_place_is_bounded() -> None:
+    scheduler = machine()
+    scheduler.handle(node("a"), 0.0)
+    for number in range(40):
+        plan = JobPlan(f"J{number}", f"module-{number}", 1, 1, 10**9)
+        scheduler.handle(JobAdded(plan), 0.0)
+        ((_, held),) = sent(scheduler.plan(0.0))
+        scheduler.handle(Failed(held, "trap"), 0.0)
+        scheduler.handle(JobCancelled(f"J{number}"), 0.0)
+    entry = scheduler.node("a")
+    assert entry is not None
+    assert list(entry.faults) == [f"module-{number}" for number in range(24, 40)]
 
 
 def test_a_job_past_its_deadline_fails_and_says_how_far_it_was() -> None:
