@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -151,7 +151,7 @@ class SwarmClient:
         found: list[dict[str, Any]] = answer["shards"]
         return found
 
-    async def receipts(self, job_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def receipts(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the results of a job that have receipts, page by page, with those receipts.
 
         `swarm_hub.models.receipt` checks them. `why_none` says why a job has none.
@@ -241,7 +241,7 @@ class SwarmClient:
         answer: dict[str, Any] = await self._json("GET", "/health")
         return answer
 
-    async def events(self, since: int | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, since: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
         """Yield events as they happen; with `since` first every durable one after that `seq`.
 
         Ends when the hub closes the connection. Raises ClientError when events were lost.

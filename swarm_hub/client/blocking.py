@@ -1,7 +1,7 @@
 """The blocking twin of `SwarmClient`, for scripts without asyncio."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -47,10 +47,14 @@ class BlockingSwarmClient:
         return self._run(self._client.status(job_id, wait_s))
 
     def wait(
-        self, job_id: str, *, progress: Callable[[dict[str, Any]], None] | None = None
+        self,
+        job_id: str,
+        *,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """Return a job's last status."""
-        return self._run(self._client.wait(job_id, progress=progress))
+        return self._run(self._client.wait(job_id, progress=progress, **options))
 
     def result(self, job_id: str) -> bytes:
         """Return the bytes of a completed job's result."""
@@ -63,6 +67,18 @@ class BlockingSwarmClient:
     def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the newest jobs."""
         return self._run(self._client.jobs(limit))
+
+    def shards(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's shards with every attempt."""
+        return self._run(self._client.shards(job_id))
+
+    def receipts(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the results of a job that have receipts, page by page, with those receipts."""
+        return self._each(self._client.receipts(job_id))
+
+    def story(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's transitions in order (the first 10,000)."""
+        return self._run(self._client.story(job_id))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job and return its status."""
@@ -88,9 +104,44 @@ class BlockingSwarmClient:
         """Let a network in again."""
         self._run(self._client.unban_network(network))
 
+    def approve(self, node_id: str) -> dict[str, Any]:
+        """Admit a node that waits for it, or that is still to come."""
+        return self._run(self._client.approve(node_id))
+
+    def invite(
+        self, expires_s: float, addresses: Sequence[str] = (), owner: str | None = None
+    ) -> dict[str, Any]:
+        """Make an invitation; returns it with its `link`, which admits one node."""
+        return self._run(self._client.invite(expires_s, addresses, owner))
+
+    def invites(self) -> list[dict[str, Any]]:
+        """Return the invitations that are kept."""
+        return self._run(self._client.invites())
+
+    def revoke_invite(self, invite_id: str) -> None:
+        """Remove an invitation; who was admitted by it stays."""
+        self._run(self._client.revoke_invite(invite_id))
+
+    def events(self, since: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield events as they happen; with `since` first every durable one after that `seq`."""
+        return self._each(self._client.events(since))
+
     def health(self) -> dict[str, Any]:
         """Return how the hub is."""
         return self._run(self._client.health())
+
+    def _each(self, found: AsyncGenerator[_T, None]) -> Iterator[_T]:
+        # What ends an async iterator can't be raised out of a coroutine: the list is empty then.
+        async def following() -> list[_T]:
+            async for each in found:
+                return [each]
+            return []
+
+        try:
+            while one := self._run(following()):
+                yield one[0]
+        finally:
+            self._run(found.aclose())
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._runner.run(work)

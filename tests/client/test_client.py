@@ -149,8 +149,26 @@ async def test_the_blocking_twin_does_the_same(swarm: Swarm, modules: Modules) -
             assert client.cancel(job_id)["state"] == "completed"
             assert [node["state"] for node in client.nodes()] == ["up"]
             assert client.health()["nodes"] == 1
+            assert [shard["state"] for shard in client.shards(job_id)] == ["done"]
+            story = client.story(job_id)
+            told = client.events(story[0]["seq"] - 1)
+            assert [next(told)["seq"] for _ in story] == [each["seq"] for each in story]
+            told.close()
+            (page,) = client.receipts(job_id)
+            assert "redundant jobs only" in page["why_none"]
+            invite = client.invite(60, ["/ip4/127.0.0.1/tcp/4001"], owner="me")
+            assert [each["id"] for each in client.invites()] == [invite["id"]]
+            client.revoke_invite(invite["id"])
+            assert client.invites() == []
 
     await asyncio.to_thread(script)
+
+
+def test_the_blocking_client_has_every_call_of_the_other() -> None:
+    def calls(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert calls(BlockingSwarmClient) == calls(SwarmClient)
 
 
 async def test_a_node_is_banned_and_unbanned(gateway_with_workers: Start) -> None:
