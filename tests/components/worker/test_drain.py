@@ -234,8 +234,10 @@ async def test_a_drained_node_ends_what_runs_and_gets_nothing_more(
     def of_node(found: list[dict[str, Any]]) -> int:
         return sum(each["node_id"] == node for each in found)
 
-    assert of_node(await attempts(gateway, job_id)) == of_node(before)
-    returned = [each for each in before if each["state"] == "rejected"]
+    # What it gave back may reach the store a moment after it counts as drained.
+    after = await attempts(gateway, job_id)
+    assert of_node(after) == of_node(before)
+    returned = [each for each in after if each["state"] == "rejected"]
     assert returned
     assert {each["reason"] for each in returned} == {"the gateway drains this node: a new fan"}
 
