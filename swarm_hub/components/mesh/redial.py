@@ -120,7 +120,7 @@ class Redialler:
                 if loop.time() - up_at > SETTLED_S:
                     backoff_s, lost_at = _FIRST_S, loop.time()
                 # Jitter keeps a fleet from redialling a restarted gateway in step.
-                await asyncio.sleep(_FIRST_S * random.random())  # noqa: S311
+                await asyncio.sleep(_FIRST_S * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             up_at = None
             if give_up_after_s is not None and loop.time() - lost_at > give_up_after_s:
