@@ -96,15 +96,23 @@ async def test_a_peer_that_answers_and_parts_is_tried_again_after_growing_pauses
 
 async def test_a_peer_that_is_lost_is_dialled_again_at_once() -> None:
     tasks, road = TaskSupervisor(), Road("/a/p2p/X")
-    redialler = Redialler(tasks, lambda peer: peer not in road.peers)
+    looks = 0
+
+    def is_wanted(peer: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return peer not in road.peers
+
+    redialler = Redialler(tasks, is_wanted)
     redialler.keep(road, "X", ["/a/p2p/X"])
 
     async def dialled() -> int:
         return len(road.dialled)
 
     await until(dialled, lambda count: count == 1)
-    # While it is connected nobody looks.
-    await asyncio.sleep(0.3)
+    seen = looks
+    await asyncio.sleep(0.6)
+    assert looks == seen, "while it is connected nobody looks"
     road.peers.clear()
     redialler.lost("X")
     async with asyncio.timeout(1):
