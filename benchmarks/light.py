@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from swarm_hub.bootstrap import start_hub
-from swarm_hub.components.mesh import MESH, Mesh, outbox
+from swarm_hub.components.mesh import MESH, Mesh
+from swarm_hub.components.mesh.wire import send_queue
 from swarm_hub.components.sandbox import Call, Outcome, Sandbox
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
@@ -149,14 +150,14 @@ def _do_without_sandboxes() -> None:
 
 
 def _count_frames() -> None:
-    encode = outbox.encode_frame
+    encode = send_queue.encode_frame
 
     def counting(encoded: Any) -> bytes:
         _frames["frames"] += 1
         _frames["messages"] += len(encoded)
         return encode(encoded)
 
-    outbox.encode_frame = counting
+    send_queue.encode_frame = counting
 
 
 async def main() -> None:

@@ -17,13 +17,8 @@ from plot import Spread, log_plot
 from simulated_fleet import Scenario
 from simulation import HungJobError, Run, simulate
 
-from swarm_hub.components.scheduler import (
-    Strategy,
-    adaptive,
-    adaptive_redundancy,
-    round_robin,
-    weighted,
-)
+from swarm_hub.components.scheduler import Strategy, adaptive_redundancy
+from swarm_hub.components.scheduler.strategies import adaptive, round_robin, weighted
 
 _STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
     "adaptive": adaptive.create,

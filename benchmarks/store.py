@@ -26,7 +26,8 @@ from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
-from swarm_hub.storage import Store, jobs, leases, recovery
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import jobs, leases, recovery
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.hashing import sha256_hex
 

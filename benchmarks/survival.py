@@ -19,7 +19,7 @@ from figures import Figures, start
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
-from swarm_hub.storage.backup import Source, make_backup, new_file
+from swarm_hub.storage.backup.backup import Source, make_backup, new_file
 
 _ROOT = Path(__file__).parents[1]
 _SHARDS = 400

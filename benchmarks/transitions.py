@@ -12,7 +12,8 @@ from swarm_hub.models.shard import (
     ShardState,
     assignment_id,
 )
-from swarm_hub.storage import Write, jobs
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import jobs
 from swarm_hub.util.hashing import sha256_hex
 
 NOW = 1_000_000.0

@@ -12,7 +12,7 @@ from swarm_hub.exceptions import ConfigError, HubError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.setup import Plan, SetupFailure
 from swarm_hub.storage import Store
-from swarm_hub.storage.restore import finish_restore
+from swarm_hub.storage.backup.restore import finish_restore
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)

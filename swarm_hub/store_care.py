@@ -8,10 +8,11 @@ from typing import Final
 from swarm_hub.config import Configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import BackupError, SetupError, StoreDamagedError
-from swarm_hub.storage import Store, damage, made
-from swarm_hub.storage.backup import Source, newest_backup
-from swarm_hub.storage.restore import restore
-from swarm_hub.storage.schedule import BackupSchedule
+from swarm_hub.storage import Store, created
+from swarm_hub.storage.backup.backup import Source, newest_backup
+from swarm_hub.storage.backup.restore import restore
+from swarm_hub.storage.backup.schedule import BackupSchedule
+from swarm_hub.storage.engine import damage
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def give_up_database(configuration: Configuration, finding: str) -> Path:
     database = configuration.storage.path(configuration.directory)
     # Marked first: killed in between, what is left of it is still known to be damaged.
     damage.mark(database, finding)
-    made.forget(configuration.directory)
+    created.forget(configuration.directory)
     return damage.move_aside(database, finding)
 
 
@@ -77,14 +78,14 @@ def watch(hub: Hub, configuration: Configuration) -> None:
 
 async def _opened(configuration: Configuration, clock: Clock) -> Store:
     storage, folder = configuration.storage, configuration.directory
-    was_made = not storage.shared and made.was_made(folder, storage.url)
+    was_made = not storage.shared and created.was_made(folder, storage.url)
     store = Store.at(storage.url, folder, clock, storage.min_free, was_made=was_made)
     await store.open()
     if not storage.shared:
         database = storage.path(folder)
         # What opening did not see, the first readers of the start may.
         store.on_damage(lambda error: _mark(database, error))
-        await asyncio.to_thread(made.remember, folder, storage.url)
+        await asyncio.to_thread(created.remember, folder, storage.url)
     await store.look_at_space()
     return store
 

@@ -10,7 +10,7 @@ from swarm_hub import bootstrap
 from swarm_hub.cli import main
 from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.loader import ComponentIndex
-from swarm_hub.storage import events
+from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
 from tests.rest import call
 

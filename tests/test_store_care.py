@@ -20,8 +20,9 @@ import pytest
 from swarm_hub.config import read_configuration
 from swarm_hub.const import DATABASE_MADE_FILE
 from swarm_hub.exceptions import SetupError
-from swarm_hub.storage import Store, inbox
-from swarm_hub.storage.backup import make_backup, new_file
+from swarm_hub.storage import Store
+from swarm_hub.storage.backup.backup import make_backup, new_file
+from swarm_hub.storage.queries import inbox
 from swarm_hub.store_care import backup_source
 from swarm_hub.util.clock import Clock
 from tests.cli.conftest import Done, run_process

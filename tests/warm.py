@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import swarm_hub
-from swarm_hub.components.mesh import libp2p_lean
+from swarm_hub.components.mesh.transports.libp2p import lean_import as libp2p_lean
 
 _ROOT: Final = Path(__file__).parents[1]
 _ORDER_BYTES_MAX: Final = 1 << 17

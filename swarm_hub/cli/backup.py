@@ -17,7 +17,7 @@ from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from swarm_hub.storage.archive import Manifest, Progress
+    from swarm_hub.storage.backup.archive import Manifest, Progress
 
 _DEFAULT_FOLDER: Final = "backups"
 # What a PostgreSQL address may say after `?` without giving a secret away.
@@ -34,7 +34,7 @@ _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
 @json_option
 def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
     """Save a hub to one file, also while it runs; exit 1 when something could not be saved."""
-    from swarm_hub.storage.backup import make_backup, new_file
+    from swarm_hub.storage.backup.backup import make_backup, new_file
     from swarm_hub.store_care import backup_source
 
     configuration = _configuration(working_dir(config_dir))
@@ -102,8 +102,8 @@ def _start_empty(config_dir: Path, yes: bool) -> None:
 
 def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
     from swarm_hub.runner import locked
-    from swarm_hub.storage import restore as restoring
-    from swarm_hub.storage.hub_files import holds_hub
+    from swarm_hub.storage.backup import restore as restoring
+    from swarm_hub.storage.backup.hub_files import holds_hub
 
     manifest = restoring.read_manifest(file)
     restoring.check_place(config_dir, file)

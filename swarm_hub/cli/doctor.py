@@ -63,7 +63,7 @@ def _sqlite(_config_dir: Path) -> Finding:
     version = sqlite3.sqlite_version_info
     if version < (3, 37, 0):
         return Finding("bad", "sqlite", f"{sqlite3.sqlite_version}: 3.37 or newer is needed")
-    from swarm_hub.storage.sqlite import has_wal_reset_fix
+    from swarm_hub.storage.engine.sqlite import has_wal_reset_fix
 
     if not has_wal_reset_fix(version):
         return Finding(
@@ -100,12 +100,12 @@ def _configuration(config_dir: Path) -> Finding:
 def _store(config_dir: Path) -> Finding:
     from swarm_hub.config import read_configuration
     from swarm_hub.exceptions import HubError
-    from swarm_hub.storage import damage
+    from swarm_hub.storage.engine import damage
 
     try:
         storage = read_configuration(config_dir, "hub").storage
         if storage.shared:
-            from swarm_hub.storage.postgres import server_version
+            from swarm_hub.storage.engine.postgres import server_version
 
             return Finding("ok", "store", f"PostgreSQL {server_version(storage.url)} answers")
         database = storage.path(config_dir)

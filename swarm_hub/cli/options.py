@@ -92,7 +92,7 @@ def working_dir(config_dir: Path) -> Path:
 def _finish_restore(config_dir: Path) -> None:
     """Carry an interrupted restore to its end; until then the directory is none of a hub."""
     from swarm_hub.runner import locked
-    from swarm_hub.storage.restore import finish_restore
+    from swarm_hub.storage.backup.restore import finish_restore
 
     with locked(config_dir):
         finish_restore(config_dir)

@@ -1,7 +1,8 @@
 """Platforms: exchangeable strategies inside a component, chosen by `platform:`.
 
 A platform is a module with a `PLATFORM_SCHEMA` (its keys) and `create(**keys)`: a built-in one is
-`components/<domain>/<platform>.py`, one of the owner `custom_components/<platform>/<domain>.py`.
+`components/<domain>/<platform>.py`, of the scheduler `components/scheduler/strategies/`; one of
+the owner is `custom_components/<platform>/<domain>.py`.
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ class PlatformSchema:
 
     domain: str
     default: str
+    # Where the built-in ones are, inside the component; the component itself when empty.
+    folder: str = ""
     config_dir: Path | None = None
 
     def looking_in(self, config_dir: Path) -> Self:
@@ -86,12 +89,12 @@ class PlatformSchema:
 
     @property
     def _package(self) -> str:
-        return f"swarm_hub.components.{self.domain}"
+        return f"swarm_hub.components.{self.domain}.{self.folder}".rstrip(".")
 
 
-def platform_schema(domain: str, default: str) -> PlatformSchema:
+def platform_schema(domain: str, default: str, folder: str = "") -> PlatformSchema:
     """Return the CONFIG_SCHEMA of a component that is nothing but its platform."""
-    return PlatformSchema(domain, default)
+    return PlatformSchema(domain, default, folder)
 
 
 def _built_in(package: str, name: object) -> ModuleType | None:

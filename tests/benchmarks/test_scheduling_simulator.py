@@ -8,7 +8,8 @@ import pytest
 from simulated_fleet import Scenario, SimulatedNode, draw, least_s
 from simulation import HungJobError, Run, simulate
 
-from swarm_hub.components.scheduler import Cut, Strategy, adaptive, round_robin, weighted
+from swarm_hub.components.scheduler import Cut, Strategy
+from swarm_hub.components.scheduler.strategies import adaptive, round_robin, weighted
 from swarm_hub.models.node import Telemetry
 
 STRATEGIES = pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.const import RESTORE_FILE
-from swarm_hub.storage import restore as restoring
+from swarm_hub.storage.backup import restore as restoring
 from tests.cli.conftest import Done, Run
 from tests.conftest import Swarm
 from tests.rest import call, submit

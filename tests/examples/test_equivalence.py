@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from script.example_tools import build, catalog
 from swarm_hub.client import SwarmClient
-from swarm_hub.components.gateway.reduce import fold
+from swarm_hub.components.gateway.results.reduce import fold
 from swarm_hub.components.sandbox import OK, Call, Limits, Sandbox
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.tasks import TaskSupervisor

@@ -15,8 +15,8 @@ from typing import Any
 import cbor2
 from nacl.signing import SigningKey
 
-from swarm_hub.components.mesh.framing import encode_frame, encode_message
-from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
+from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message
 from swarm_hub.components.telemetry.board import TOPIC
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
 

@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.signing import SigningKey
 
-from swarm_hub.components.mesh.framing import encode_frame, encode_message, join_messages
 from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message, join_messages
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
 from tests.interop.conftest import StartJs
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from tests.components.mesh.test_transport import Side
 from tests.conftest import until
 from tests.interop.conftest import StartJs

@@ -16,19 +16,21 @@ from typing import Any, Final, NoReturn
 
 from swarm_hub.__main__ import main
 from swarm_hub.components import gc
-from swarm_hub.components.gateway.answers import Answers
-from swarm_hub.components.gateway.courier import Courier
-from swarm_hub.components.gateway.dispatcher import Dispatcher
-from swarm_hub.components.gateway.ledger import Ledger
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
+from swarm_hub.components.gateway.dispatch.sender import Sender
+from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.scheduler import Send
-from swarm_hub.components.signer import SignedPost
-from swarm_hub.components.worker.desk import Desk
-from swarm_hub.components.worker.outbox import Outbox
+from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.models import messages
-from swarm_hub.storage import backup, migrations, pruning
-from swarm_hub.storage.archive import ArchiveWriter
-from swarm_hub.storage.sqlite import SqliteDatabase
-from swarm_hub.storage.writer import Writer
+from swarm_hub.storage import migrations
+from swarm_hub.storage.backup import backup
+from swarm_hub.storage.backup.archive import ArchiveWriter
+from swarm_hub.storage.engine.sqlite import SqliteDatabase
+from swarm_hub.storage.engine.writer import Writer
+from swarm_hub.storage.queries import pruning
 
 Seen = Callable[..., bool]
 
@@ -154,12 +156,12 @@ POINTS: Final[dict[str, Any]] = {
     "job before its commit": committing("jobs", committed=False),
     "job committed, nobody told": committing("jobs", committed=True),
     "assignments committed, not sent": before(Dispatcher, "_carry_out", _sends),
-    "assignments sent, ACK not heard": before(Answers, "_on_ack"),
+    "assignments sent, ACK not heard": before(NodeMessages, "_on_ack"),
     "result heard, not stored": committing("results", committed=False),
     "result stored, not acknowledged": committing("results", committed=True),
-    "result acknowledged at the mesh only": before(Courier, "acknowledge", _any),
-    "before the fold": before(Ledger, "fold_stored"),
-    "folded, not stored": after_awaiting(Ledger, "fold_stored"),
+    "result acknowledged at the mesh only": before(Sender, "acknowledge", _any),
+    "before the fold": before(ResultCache, "fold_stored"),
+    "folded, not stored": after_awaiting(ResultCache, "fold_stored"),
     "between two chunks of gc": before(pruning, "sweep"),
     "before the upgrade commits": after(migrations, "_note_for_older_programs"),
     "before the copy has its name": before(SqliteDatabase, "_copy_before_upgrade"),
@@ -169,12 +171,12 @@ POINTS: Final[dict[str, Any]] = {
     "archive whole, not renamed": before(backup, "ArchiveReader"),
     "inbox before its commit": committing("inbox", committed=False),
     "inbox committed, nobody told": committing("inbox", committed=True),
-    "before the ACK": before(SignedPost, "post", _posts(messages.ACK)),
-    "shard ran, outbox not written": before(Desk, "_finish"),
+    "before the ACK": before(EnvelopeChannel, "send", _posts(messages.ACK)),
+    "shard ran, outbox not written": before(Assignments, "_finish"),
     "outbox before its commit": committing("outbox", committed=False),
     "outbox committed, nobody told": committing("outbox", committed=True),
-    "result not sent": before(Outbox, "deliver", _any),
-    "delivered, not deleted": before(Desk, "_on_delivered"),
+    "result not sent": before(Delivery, "deliver", _any),
+    "delivered, not deleted": before(Assignments, "_on_delivered"),
 }
 
 if __name__ == "__main__":

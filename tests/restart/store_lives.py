@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from swarm_hub.models.event import NewEvent
-from swarm_hub.storage import Held, Store, Write
+from swarm_hub.storage import Fence, Store, Write
 from swarm_hub.util.clock import Clock
 from tests.storage.promises import Promises, damaged_blobs, look, twice_or_torn
 from tests.storage.transitions import live
@@ -42,7 +42,7 @@ class EarlyStore(Store):
     """A store that acknowledges before its commit."""
 
     def commit(
-        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), held: Held | None = None
+        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), held: Fence | None = None
     ) -> Awaitable[None]:
         super().commit(writes, events, held)
         return asyncio.sleep(0)

@@ -14,7 +14,7 @@ import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient
-from swarm_hub.storage.space import RESERVE_BYTES
+from swarm_hub.storage.engine.space import RESERVE_BYTES
 from tests.cli.conftest import run_process
 from tests.conftest import until
 from tests.restart.invariants import broken_gateway, broken_worker

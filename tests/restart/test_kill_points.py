@@ -18,8 +18,8 @@ import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
-from swarm_hub.storage.backup import newest_backup
-from swarm_hub.storage.restore import read_manifest
+from swarm_hub.storage.backup.backup import newest_backup
+from swarm_hub.storage.backup.restore import read_manifest
 from swarm_hub.storage.schema import HEAD
 from tests import warm
 from tests.cli.conftest import run_process

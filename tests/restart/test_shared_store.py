@@ -13,7 +13,7 @@ import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
-from swarm_hub.components.gateway.tenure import LEASE_S
+from swarm_hub.components.gateway.dispatch.leases import LEASE_S
 from tests.conftest import until
 from tests.postgres import PostgresServer
 

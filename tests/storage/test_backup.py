@@ -24,12 +24,14 @@ from swarm_hub import bootstrap
 from swarm_hub.config import read_configuration
 from swarm_hub.const import INLINE_MAX_BYTES, RESTORE_FILE
 from swarm_hub.exceptions import BackupError
-from swarm_hub.storage import Store, archive, pruning
-from swarm_hub.storage import backup as backup_module
-from swarm_hub.storage.archive import ArchiveWriter, Manifest, Member
-from swarm_hub.storage.backup import Source, backups, make_backup, new_file, newest_backup
-from swarm_hub.storage.restore import finish_restore, read_manifest, restore
-from swarm_hub.storage.schedule import BackupSchedule
+from swarm_hub.storage import Store
+from swarm_hub.storage.backup import archive
+from swarm_hub.storage.backup import backup as backup_module
+from swarm_hub.storage.backup.archive import ArchiveWriter, Manifest, Member
+from swarm_hub.storage.backup.backup import Source, backups, make_backup, new_file, newest_backup
+from swarm_hub.storage.backup.restore import finish_restore, read_manifest, restore
+from swarm_hub.storage.backup.schedule import BackupSchedule
+from swarm_hub.storage.queries import pruning
 from swarm_hub.storage.schema import HEAD
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, Swarm, until
@@ -866,7 +868,7 @@ async def test_a_hub_that_stops_ends_its_backup(
         finally:
             loop.call_soon_threadsafe(ended.set)
 
-    monkeypatch.setattr("swarm_hub.storage.schedule.make_backup", endless)
+    monkeypatch.setattr("swarm_hub.storage.backup.schedule.make_backup", endless)
     looking = asyncio.create_task(schedule_of(tmp_path, Clock()).look())
     await began.wait()
     looking.cancel()
@@ -880,7 +882,7 @@ async def test_a_hub_that_stops_ends_its_backup(
 async def test_a_hub_with_backups_configured_makes_them(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarm_hub.storage.schedule.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("swarm_hub.storage.backup.schedule.LOOK_EVERY_S", 0.01)
     gateway = await swarm.gateway(
         extra="storage: {backup: {every: 1h, keep: 3, directory: safe}}\n"
     )

@@ -10,7 +10,8 @@ import pytest
 
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError
-from swarm_hub.storage import Store, pruning
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import pruning
 from swarm_hub.util.hashing import sha256_hex
 
 LARGE = random.Random(1).randbytes(INLINE_MAX_BYTES + 1)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from swarm_hub.models.messages import Result
-from swarm_hub.storage import Store, Write, content, inbox
-from swarm_hub.storage.inbox import OutboxEntry
+from swarm_hub.storage import Store, Write
+from swarm_hub.storage.queries import content, inbox
+from swarm_hub.storage.queries.inbox import OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
 LARGE = bytes(100_000)

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from swarm_hub.exceptions import StoreDamagedError, StoreError
-from swarm_hub.storage import Store, inbox
-from swarm_hub.storage.inbox import InboxEntry
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import inbox
+from swarm_hub.storage.queries.inbox import InboxEntry
 from swarm_hub.util.clock import Clock
 from tests.storage.damage import DAMAGES, WAL_DAMAGES
 

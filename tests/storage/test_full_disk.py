@@ -16,8 +16,9 @@ import pytest
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError, StoreFullError
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import Store, Write, events, inbox, seen
-from swarm_hub.storage.inbox import InboxEntry
+from swarm_hub.storage import Store, Write
+from swarm_hub.storage.queries import events, inbox, replay_cache
+from swarm_hub.storage.queries.inbox import InboxEntry
 from swarm_hub.util.clock import Clock
 from tests.storage.faults import FaultFs, Space, run
 from tests.storage.promises import damaged_blobs, look
@@ -46,7 +47,9 @@ async def write_until_full(store: Store, first: int = 0) -> tuple[list[int], str
     acknowledged: list[int] = []
     for number in range(first, first + 5000):
         try:
-            await store.commit([entry(number), seen.remember(b"%d" % number, "p", b"", FOREVER)])
+            await store.commit(
+                [entry(number), replay_cache.remember(b"%d" % number, "p", b"", FOREVER)]
+            )
         except StoreError as error:
             return acknowledged, str(error)
         acknowledged.append(number)
@@ -59,7 +62,7 @@ async def kept(store: Store) -> list[int]:
     numbers = [int(each.assignment_id) for each in entries]
     for each, number in zip(entries, numbers, strict=True):
         assert each.input == random.Random(number).randbytes(ROW_BYTES)
-    known = await store.read(seen.unexpired, 0)
+    known = await store.read(replay_cache.unexpired, 0)
     assert {b"%d" % number for number in numbers} == set(known)
     return numbers
 
@@ -73,7 +76,7 @@ async def fills_and_recovers(folder: Path) -> dict[str, Any]:
     space.free_bytes = 1_000_000
     for number in range(10_000, 10_010):
         await store.commit([entry(number)])
-        await store.commit([seen.remember(b"%d" % number, "p", b"", FOREVER)])
+        await store.commit([replay_cache.remember(b"%d" % number, "p", b"", FOREVER)])
     after = await kept(store)
     await store.close()
     reopened = await opened(folder)
@@ -110,18 +113,20 @@ def test_acknowledged_rows_stay_and_the_same_store_goes_on_when_space_is_back(
 async def fills_by_the_byte(folder: Path, steps: list[int]) -> list[int]:
     """Let the space end at many places inside a transaction; return what each commit said."""
     store, space = await opened(folder), Space.here()
-    await store.commit([entry(0), seen.remember(b"0", "p", b"", FOREVER)])
+    await store.commit([entry(0), replay_cache.remember(b"0", "p", b"", FOREVER)])
     expected = [0]
     for number, step in enumerate(steps, 1):
         space.free_bytes = step
         try:
-            await store.commit([entry(number), seen.remember(b"%d" % number, "p", b"", FOREVER)])
+            await store.commit(
+                [entry(number), replay_cache.remember(b"%d" % number, "p", b"", FOREVER)]
+            )
             expected.append(number)
         except StoreError:
             pass
         assert await kept(store) == expected
     space.free_bytes = Space.UNLIMITED
-    await store.commit([entry(9000), seen.remember(b"9000", "p", b"", FOREVER)])
+    await store.commit([entry(9000), replay_cache.remember(b"9000", "p", b"", FOREVER)])
     assert await kept(store) == [*expected, 9000]
     await store.close()
     return expected
@@ -262,7 +267,9 @@ async def fills_a_tmpfs(folder: Path) -> dict[str, Any]:
     while_full = await kept(store)
     (folder / "ballast").unlink()
     for number in range(10_000, 10_010):
-        await store.commit([entry(number), seen.remember(b"%d" % number, "p", b"", FOREVER)])
+        await store.commit(
+            [entry(number), replay_cache.remember(b"%d" % number, "p", b"", FOREVER)]
+        )
     after = await kept(store)
     await store.close()
     store = await opened(folder)

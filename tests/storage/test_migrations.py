@@ -16,7 +16,8 @@ from sqlalchemy import Connection, text
 
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job import JobState
-from swarm_hub.storage import Store, inbox, jobs, leases, nodes, recovery, schema
+from swarm_hub.storage import Store, schema
+from swarm_hub.storage.queries import inbox, jobs, leases, nodes, recovery
 from swarm_hub.util.clock import Clock
 
 SCHEMAS = Path(__file__).parent / "schemas"

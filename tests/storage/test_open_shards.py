@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Connection
 
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardState, assignment_id
-from swarm_hub.storage import Store, jobs, recovery
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import jobs, recovery
 
 
 def plan(connection: Connection, query: Callable[[Connection, str], object]) -> list[str]:

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import Store, postgres
+from swarm_hub.storage import Store
+from swarm_hub.storage.engine import postgres
 from swarm_hub.util.clock import Clock
 from tests.conftest import until
 from tests.postgres import PostgresServer

@@ -17,7 +17,9 @@ from unittest.mock import patch
 import pytest
 
 from swarm_hub.const import INLINE_MAX_BYTES
-from swarm_hub.storage import Store, seen, sqlite
+from swarm_hub.storage import Store
+from swarm_hub.storage.engine import sqlite
+from swarm_hub.storage.queries import replay_cache
 from swarm_hub.util.clock import Clock
 from tests.storage.faults import FaultFs, Scenario, mark
 from tests.storage.powerloss import Disk, Operation, read_log, write_image
@@ -133,7 +135,7 @@ async def goes_on(database: Path) -> None:
     """Let a store recover the file, write, and fold the WAL into it."""
     store = Store.on_file(database, Clock())
     await store.open()
-    await store.commit([seen.remember(b"after the power cut", "peer", b"hash", 10**12)])
+    await store.commit([replay_cache.remember(b"after the power cut", "peer", b"hash", 10**12)])
     await store.close()
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, insert
 from swarm_hub.components.gc import budget, keep_last, ttl
 from swarm_hub.components.gc.collector import Collector
 from swarm_hub.const import INLINE_MAX_BYTES
-from swarm_hub.storage import Store, events, jobs, leases, pruning, schema
+from swarm_hub.storage import Store, schema
+from swarm_hub.storage.queries import events, jobs, leases, pruning
 from tests.components.gc.stored import (
     collect,
     hub_on,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from swarm_hub.models.envelope import Envelope
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import ShardResult, assignment_id
-from swarm_hub.storage import Store, jobs, nodes, pruning, receipts
-from swarm_hub.storage.receipts import ReceiptPage
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import jobs, nodes, pruning, receipts
+from swarm_hub.storage.queries.receipts import ReceiptPage
 from swarm_hub.util.clock import Clock
 from tests.components.gc.stored import made_receipt, put_job, receipts_of
 

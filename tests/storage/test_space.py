@@ -5,7 +5,7 @@ from pathlib import Path
 
 from swarm_hub.exceptions import StoreFullError
 from swarm_hub.storage import Store, StoreSpace
-from swarm_hub.storage.space import SpaceGuard
+from swarm_hub.storage.engine.space import SpaceGuard
 from swarm_hub.util.clock import Clock
 
 MORE_THAN_ANY_DISK = 1 << 60

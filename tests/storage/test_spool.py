@@ -12,7 +12,7 @@ import pytest
 from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.exceptions import StoreFullError
 from swarm_hub.storage import Store
-from swarm_hub.storage.blobs import SPOOL_DIR
+from swarm_hub.storage.blobs.store import SPOOL_DIR
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.hashing import sha256_hex
 

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, text
 
 from swarm_hub.exceptions import StoreBusyError, StoreError
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
-from swarm_hub.storage import Store, Write, events, seen
-from swarm_hub.storage.writer import PENDING_ROWS_MAX
+from swarm_hub.storage import Store, Write
+from swarm_hub.storage.engine.writer import PENDING_ROWS_MAX
+from swarm_hub.storage.queries import events, replay_cache
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock
 
@@ -33,7 +34,7 @@ def stored(tmp_path: Path) -> list[bytes]:
 
 
 def remember(number: int) -> Write:
-    return seen.remember(number.to_bytes(4, "big"), "peer", b"hash", FOREVER)
+    return replay_cache.remember(number.to_bytes(4, "big"), "peer", b"hash", FOREVER)
 
 
 def bad() -> Write:
@@ -183,7 +184,7 @@ async def test_a_reader_sees_one_snapshot_while_others_write(store: Store) -> No
     await store.commit([remember(2)])
     written.set()
     assert await looking == (1, 1)
-    assert len(await store.read(seen.unexpired, 0)) == 2
+    assert len(await store.read(replay_cache.unexpired, 0)) == 2
 
 
 async def test_a_reader_can_not_write(store: Store) -> None:
@@ -222,7 +223,10 @@ async def test_the_store_is_durable_before_anybody_is_told(store: Store, tmp_pat
 
 async def test_expired_ids_are_forgotten(store: Store) -> None:
     await store.commit(
-        [seen.remember(b"old", "p", b"", 10.0), seen.remember(b"new", "p", b"", 30.0)]
+        [
+            replay_cache.remember(b"old", "p", b"", 10.0),
+            replay_cache.remember(b"new", "p", b"", 30.0),
+        ]
     )
-    await store.commit([seen.forget_expired(20.0)])
-    assert set(await store.read(seen.unexpired, 0)) == {b"new"}
+    await store.commit([replay_cache.forget_expired(20.0)])
+    assert set(await store.read(replay_cache.unexpired, 0)) == {b"new"}

@@ -24,8 +24,9 @@ from swarm_hub.models.shard import (
     ShardState,
     assignment_id,
 )
-from swarm_hub.storage import Store, Write, inbox, jobs, leases, receipts, recovery, seen
-from swarm_hub.storage.inbox import InboxEntry, OutboxEntry
+from swarm_hub.storage import Store, Write
+from swarm_hub.storage.queries import inbox, jobs, leases, receipts, recovery, replay_cache
+from swarm_hub.storage.queries.inbox import InboxEntry, OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
 N_SHARDS: Final = 3
@@ -180,7 +181,7 @@ async def _work(
             InboxEntry(assigned, "gateway", "{}", sha256_hex(b""), 0, b"", _NOW, "")
             for assigned in batch
         ]
-        jti = seen.remember(name.encode(), "gateway", b"hash", _NOW)
+        jti = replay_cache.remember(name.encode(), "gateway", b"hash", _NOW)
         await store.commit([inbox.accept(entries), jti])
         for assigned in batch:
             say("accepted", assigned, name)

@@ -18,7 +18,7 @@ from swarm_hub.components.api.replies import event_json
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models.event import DurableEvent, EphemeralEvent
-from swarm_hub.storage import events
+from swarm_hub.storage.queries import events
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.strict_json import parse_json
 

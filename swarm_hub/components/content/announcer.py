@@ -8,7 +8,7 @@ from swarm_hub.components.mesh import PROVIDED_MAX, Mesh
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import PASSING_ERRORS, MeshError
 from swarm_hub.models.event import DurableEvent, EventType
-from swarm_hub.storage import content
+from swarm_hub.storage.queries import content
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Hello, Mesh, Readable
-from swarm_hub.components.signer import SignedPost
+from swarm_hub.components.signer import EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, StoreError
-from swarm_hub.storage import content
+from swarm_hub.storage.queries import content
 from swarm_hub.util.hashing import SHA256_HEX
 
 HAVE: Final = "have"
@@ -20,7 +20,7 @@ _ANSWERED_AT_ONCE: Final = 32
 class Library:
     """Answers `have` and `need` of trusted peers from the results in this hub's store."""
 
-    def __init__(self, hub: Hub, mesh: Mesh, post: SignedPost) -> None:
+    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
         self._hub = hub
         self._mesh = mesh
         self._post = post

@@ -11,7 +11,7 @@ from typing import Final
 from swarm_hub.components.content.search import NotFound, Search
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError, StoreError
-from swarm_hub.storage import content
+from swarm_hub.storage.queries import content
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 import voluptuous as vol
 
 from swarm_hub.components.api import INVITES, JOBS, NETWORKS, NODES
-from swarm_hub.components.gateway.answers import Answers
-from swarm_hub.components.gateway.dispatcher import Dispatcher
-from swarm_hub.components.gateway.drains import Drains
-from swarm_hub.components.gateway.fleet import Fleet
-from swarm_hub.components.gateway.intake import Intake
-from swarm_hub.components.gateway.invitations import Invitations
-from swarm_hub.components.gateway.ledger import Ledger
-from swarm_hub.components.gateway.module_reduce import ModuleReducer
-from swarm_hub.components.gateway.networks import Networks
-from swarm_hub.components.gateway.receipts import ReceiptPolicy
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
+from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
+from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.nodes.drains import Drains
+from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.nodes.invitations import Invitations
+from swarm_hub.components.gateway.nodes.networks import Networks
+from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
+from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
+from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
-from swarm_hub.components.gateway.tenure import Tenure
-from swarm_hub.components.gateway.trust import Trust
+from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
@@ -63,8 +63,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
-    ledger = Ledger(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh, post, machine, ledger, trust, service.job_changed)
+    result_cache = ResultCache(hub, ModuleReducer(hub, sandbox))
+    dispatcher = Dispatcher(hub, mesh, post, machine, result_cache, trust, service.job_changed)
     drains = await Drains.load(hub, mesh, post)
     fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
     intake = Intake(
@@ -82,11 +82,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[NETWORKS] = Networks(hub, mesh)
     hub.services[INVITES] = Invitations(hub, mesh, post)
 
-    tenure = Tenure(hub, mesh.peer_id, dispatcher)
-    Answers(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)
+    lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
+    NodeMessages(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)
 
     async def start() -> None:
-        await tenure.start()
+        await lease_keeper.start()
         dispatcher.start()
 
     hub.on_start(start)

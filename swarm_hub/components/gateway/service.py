@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from swarm_hub.components.gateway.dispatcher import Dispatcher
-from swarm_hub.components.gateway.intake import Intake
-from swarm_hub.components.gateway.receipts import ReceiptPolicy, described, why_none
-from swarm_hub.components.gateway.reduce import (
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
+from swarm_hub.components.gateway.results.reduce import (
     ReduceError,
     is_numeric,
     media_type,
@@ -18,6 +17,7 @@ from swarm_hub.components.gateway.reduce import (
     spelled_out,
     total,
 )
+from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -25,7 +25,7 @@ from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import RAW_REDUCERS, Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage import events, jobs, leases, overview, receipts, recovery
+from swarm_hub.storage.queries import events, jobs, leases, overview, receipts, recovery
 from swarm_hub.util.clock import isoformat
 
 _BREAKDOWN_MAX: Final = 1000
@@ -41,7 +41,7 @@ _STATUS: Final = {
 
 
 class JobService:
-    """Answers for jobs that are unfinished, finished or pruned."""
+    """NodeMessages for jobs that are unfinished, finished or pruned."""
 
     def __init__(self, hub: Hub, receipts: ReceiptPolicy) -> None:
         self._hub = hub

@@ -9,7 +9,7 @@ import voluptuous as vol
 from swarm_hub.components.gc.policy import EVENTS_KEPT_S, YOUNG_S
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.storage import pruning
+from swarm_hub.storage.queries import pruning
 
 _DISK_MIN_BYTES: Final = 1024 * 1024
 # Measuring reads the tables of jobs and blobs, so it is done rarely and takes 2 % of a core at

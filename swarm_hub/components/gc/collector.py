@@ -15,8 +15,9 @@ from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import Held, events, pruning
-from swarm_hub.storage.chunk import Chunk
+from swarm_hub.storage import Fence
+from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.queries import events, pruning
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Collector:
                 pruning.prune(job.job_id, now),
                 [NewEvent(EventType.JOB_PRUNED, {"job_id": job.job_id}, job.job_id)],
                 # Refused when another gateway has pruned the job meanwhile.
-                Held(job.gateway, {job.job_id: job.epoch}),
+                Fence(job.gateway, {job.job_id: job.epoch}),
             )
             for job in await self._hub.store.read(pruning.finished, job_ids)
         ]

@@ -9,7 +9,7 @@ import voluptuous as vol
 from swarm_hub.components.gc.policy import EVENTS_KEPT_S, YOUNG_S
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.storage import pruning
+from swarm_hub.storage.queries import pruning
 
 PLATFORM_SCHEMA: Final = {
     vol.Optional("jobs", default=100): cv.integer(1, 1_000_000),

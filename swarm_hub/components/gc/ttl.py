@@ -8,7 +8,7 @@ import voluptuous as vol
 
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.storage import pruning
+from swarm_hub.storage.queries import pruning
 
 PLATFORM_SCHEMA: Final = {
     vol.Optional("completed_after", default=300): cv.duration,

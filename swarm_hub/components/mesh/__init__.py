@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh.bans import Ban, BanList, own_within, parse_network
-from swarm_hub.components.mesh.exchange import TICKET
-from swarm_hub.components.mesh.framing import decode_messages, encode_message, join_messages
+from swarm_hub.components.mesh.blobs.exchange import TICKET
+from swarm_hub.components.mesh.blobs.transfer import Readable
 from swarm_hub.components.mesh.identity import (
     is_peer_id,
     parse_dial_address,
@@ -19,11 +18,10 @@ from swarm_hub.components.mesh.identity import (
     without_loopback,
 )
 from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
-from swarm_hub.components.mesh.loopback import LoopbackTransport
-from swarm_hub.components.mesh.peer import Greeter, Hello, PeerDown, PeerUp
+from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
+from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
-from swarm_hub.components.mesh.transfer import Readable
-from swarm_hub.components.mesh.transport import (
+from swarm_hub.components.mesh.transports.base import (
     PROVIDED_MAX,
     Message,
     PeerGone,
@@ -31,6 +29,8 @@ from swarm_hub.components.mesh.transport import (
     Transport,
     TransportLimits,
 )
+from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
+from swarm_hub.components.mesh.wire.framing import decode_messages, encode_message, join_messages
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError, SetupError
@@ -129,7 +129,7 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     if config.transport == "libp2p":
         _check_ports(config.listen)
         # Imported here because a loopback hub needs none of it.
-        from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
+        from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 
         transports.append(
             Libp2pTransport(

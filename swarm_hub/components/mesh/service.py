@@ -7,14 +7,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from swarm_hub.components.mesh.bans import BanList
-from swarm_hub.components.mesh.blob_routes import BlobRoutes
-from swarm_hub.components.mesh.exchange import TICKET_REFUSED, BlobExchange, BlobSource
-from swarm_hub.components.mesh.floods import Floods
-from swarm_hub.components.mesh.framing import encode_message
+from swarm_hub.components.mesh.blobs.exchange import TICKET_REFUSED, BlobExchange, BlobSource
+from swarm_hub.components.mesh.blobs.providers import BlobRoutes
 from swarm_hub.components.mesh.identity import PeerAddress
-from swarm_hub.components.mesh.liveness import LOOKS_A_BEAT, Heartbeats
-from swarm_hub.components.mesh.peer import (
+from swarm_hub.components.mesh.peers.bans import BanList
+from swarm_hub.components.mesh.peers.floods import Floods
+from swarm_hub.components.mesh.peers.heartbeats import LOOKS_A_BEAT, Heartbeats
+from swarm_hub.components.mesh.peers.peer import (
     Greeter,
     Hello,
     NoWorkInCommon,
@@ -24,9 +23,10 @@ from swarm_hub.components.mesh.peer import (
     admit_hello,
     compose_hello,
 )
-from swarm_hub.components.mesh.redial import Redialler, by_peer
-from swarm_hub.components.mesh.transport import Message, PeerGone, Transport
-from swarm_hub.components.mesh.visits import SETTLED_S, Visits
+from swarm_hub.components.mesh.peers.presence import SETTLED_S, PresenceLog
+from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
+from swarm_hub.components.mesh.transports.base import Message, PeerGone, Transport
+from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 
@@ -60,7 +60,7 @@ class Mesh:
         self._bulk_running: asyncio.Task[None] | None = None
         self._peers: dict[str, Peer] = {}
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
-        self._visits = Visits()
+        self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
         self._floods = Floods(hub, bans, self.disconnect)
@@ -246,7 +246,7 @@ class Mesh:
         now = self._hub.clock.monotonic()
         for peer_id, peer in self._peers.items():
             if peer.hello is not None and now - peer.connected_at > SETTLED_S:
-                self._visits.stayed(peer_id, peer.hello.name)
+                self._presence.stayed(peer_id, peer.hello.name)
         self.bans.apply()
 
     def rekey(self, peer_id: str, kid: str) -> None:
@@ -272,7 +272,7 @@ class Mesh:
             return
         if not self._stopping:
             stayed_s = self._hub.clock.monotonic() - peer.connected_at
-            self._visits.left(peer_id, peer.hello.name, reason, stayed_s)
+            self._presence.left(peer_id, peer.hello.name, reason, stayed_s)
         self._hub.bus.fire(PeerDown(peer_id, reason))
 
     def received(self, peer_id: str, messages: Sequence[Message]) -> None:
@@ -340,15 +340,15 @@ class Mesh:
             reason = str(error)
         except HubError as error:
             # It is not admitted, or the store that would say so can't be asked.
-            self._visits.refused(peer_id, str(error))
+            self._presence.refused(peer_id, str(error))
             reason = str(error)
         except (KeyError, TypeError, ValueError) as error:
-            self._visits.refused(peer_id, f"it sent a malformed hello: {error!r}")
+            self._presence.refused(peer_id, f"it sent a malformed hello: {error!r}")
             reason = "its hello is malformed"
         else:
             if self._peers.get(peer_id) is peer:
                 peer.hello = hello
-                self._visits.arrived(peer_id, hello.name)
+                self._presence.arrived(peer_id, hello.name)
                 self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
                 self.received(peer_id, peer.take_early())
             return

@@ -21,8 +21,8 @@ from .call import (
     not_wasm,
 )
 from .child.wire import encode_header
+from .child_pool import ChildPool
 from .native import CompileLimits, NativeCode, Spawn
-from .nursery import Nursery
 from .placement import DEPTH_MAX, choose
 from .protocol import ChildLink
 from .report import ModuleReport, parse_report
@@ -57,7 +57,7 @@ class Sandbox:
         self._native = NativeCode(self._cache, self._compile, spawn)
         self._runs: deque[Request] = deque()
         self._asides: deque[Request] = deque()
-        self._nursery = Nursery(
+        self._child_pool = ChildPool(
             self,
             cwd=cache_dir / "empty",
             slots=slots,
@@ -65,19 +65,19 @@ class Sandbox:
             wake=self._dispatch,
             give_up=self._give_up,
         )
-        self._children = self._nursery.children
+        self._children = self._child_pool.children
         self._hurry: asyncio.TimerHandle | None = None
         self._stopped = True
 
     def resize(self, slots: int) -> None:
         """Run that many shards at once; to be called before the first one."""
         self._slots = slots
-        self._nursery.resize(slots)
+        self._child_pool.resize(slots)
 
     async def start(self) -> None:
         """Open the cache; children start when they are first needed, or by `warm`."""
         await self._cache.open()
-        await self._nursery.open()
+        await self._child_pool.open()
         self._stopped = False
 
     async def add_abi(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class Sandbox:
         For `async_setup` of a custom component: an absolute path, before the first shard.
         Raises SetupError when the file is no ABI; then nothing changes.
         """
-        await self._nursery.add_abi(path)
+        await self._child_pool.add_abi(path)
 
     async def warm(self) -> None:
         """Start a child for every slot and wait until they are ready or failed to start."""
@@ -101,7 +101,7 @@ class Sandbox:
         if self._hurry is not None:
             self._hurry.cancel()
         self._settle_waiting(Answer(STOPPED, "The sandbox is stopping"))
-        await self._nursery.stop()
+        await self._child_pool.stop()
         await self._native.finish()
 
     async def inspect(self, wasm: bytes) -> ModuleReport:
@@ -152,12 +152,12 @@ class Sandbox:
             children=len(self._children),
             running=sum(child.takes_runs for child in self._children),
             queued=len(self._runs) + len(self._asides),
-            restarts=self._nursery.restarts,
+            restarts=self._child_pool.restarts,
             loaded=sum(len(child.loaded) for child in self._children),
             compiled=self._native.compiled,
             cache_bytes=self._cache.size_bytes,
             pids=tuple(child.pid for child in self._children),
-            fence=self._nursery.fence,
+            fence=self._child_pool.fence,
         )
 
     # What the children tell, see protocol.Owner
@@ -167,7 +167,7 @@ class Sandbox:
         # A child that still has enough to do is filled up later, several shards in one write.
         if child.queued <= DEPTH_MAX // 2:
             self._dispatch()
-            self._nursery.resting(child)
+            self._child_pool.resting(child)
 
     def child_held_up(self, child: ChildLink) -> None:
         """Move the shards behind a long one elsewhere, if there is a free slot."""
@@ -180,12 +180,12 @@ class Sandbox:
     def child_lost(self, child: ChildLink, waiting: list[Request]) -> None:
         """Run elsewhere what the child had not begun, and start another child."""
         was_used = not child.spare
-        self._nursery.lost(child)
+        self._child_pool.lost(child)
         for request in reversed(waiting):
             request.child = None
             self._runs.appendleft(request)
         if was_used and not self._stopped:
-            self._nursery.restarts += 1
+            self._child_pool.restarts += 1
             if child.started and len(self._children) < self._slots:
                 self._start_child(spare=False)
         self._dispatch()
@@ -355,7 +355,7 @@ class Sandbox:
         if self._stopped:
             # A warm-up may get its turn only after `stop` has ended the children it knew.
             return None
-        return self._nursery.start(spare=spare)
+        return self._child_pool.start(spare=spare)
 
     def _give_up(self, why: str) -> None:
         self._settle_waiting(Answer("no_child", why))

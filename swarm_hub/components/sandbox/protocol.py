@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .call import CHILD_DIED
-from .child.room import remove_tree
 from .child.wire import Decoder, Frame, WireError, encode_head, encode_header
+from .child.workspace import remove_tree
 from .launch import Launched, explain_death, last_words, reap
 from .request import STOPPED, Answer, Request, parse_answer, too_late
 

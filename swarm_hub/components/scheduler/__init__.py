@@ -29,7 +29,7 @@ from swarm_hub.components.scheduler.outcome import (
     Withdraw,
 )
 from swarm_hub.components.scheduler.state_machine import StateMachine
-from swarm_hub.components.scheduler.strategy import Cut, JobView, NodeView, Strategy
+from swarm_hub.components.scheduler.strategies.base import Cut, JobView, NodeView, Strategy
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote, is_trusted
 from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
 from swarm_hub.core import Hub, HubKey
@@ -75,7 +75,7 @@ __all__ = [
 
 STRATEGY: Final = HubKey[Strategy]("scheduler")
 
-CONFIG_SCHEMA = platform_schema("scheduler", default="adaptive")
+CONFIG_SCHEMA = platform_schema("scheduler", default="adaptive", folder="strategies")
 
 
 async def async_setup(hub: Hub, config: Platform[Strategy]) -> bool:

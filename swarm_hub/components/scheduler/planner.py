@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from swarm_hub.components.scheduler import tail
-from swarm_hub.components.scheduler.book import Book
+from swarm_hub.components.scheduler import speculation
 from swarm_hub.components.scheduler.eligibility import unfit
 from swarm_hub.components.scheduler.entries import JobEntry
 from swarm_hub.components.scheduler.fairness import share
 from swarm_hub.components.scheduler.nodes import NodeEntry
 from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.retry import retry_node
-from swarm_hub.components.scheduler.strategy import Cut, JobView, NodeView, Strategy
+from swarm_hub.components.scheduler.state import SchedulerState
+from swarm_hub.components.scheduler.strategies.base import Cut, JobView, NodeView, Strategy
 
 _NO_LIMIT: Final = 2**62
 
@@ -23,7 +23,7 @@ _NO_LIMIT: Final = 2**62
 class Planner:
     """Gives out as much work as the nodes have room for."""
 
-    def __init__(self, book: Book, strategy: Strategy, fallback: Strategy) -> None:
+    def __init__(self, book: SchedulerState, strategy: Strategy, fallback: Strategy) -> None:
         self._book = book
         self._strategy = strategy
         self._fallback = fallback
@@ -105,12 +105,12 @@ class Planner:
         ]
         if not idle:
             return
-        late = tail.stragglers(job, self._book.nodes.by_id, now)
-        copies = tail.copies(job, late, idle)
+        late = speculation.stragglers(job, self._book.nodes.by_id, now)
+        copies = speculation.copies(job, late, idle)
         for shard, node in copies:
             self._book.offer(job, shard, node, now, outcome)
-        job.look_at = now + tail.look_again_s(late)
-        due = tail.next_look(job, late, idle[len(copies) :], now)
+        job.look_at = now + speculation.look_again_s(late)
+        due = speculation.next_look(job, late, idle[len(copies) :], now)
         if due is not None:
             self._book.wake(max(due, job.look_at))
 

@@ -8,8 +8,6 @@ only then carries out the instructions. `book` has the steps, `planner` the choi
 from collections.abc import Callable
 from typing import Any, Final
 
-from swarm_hub.components.scheduler import adaptive
-from swarm_hub.components.scheduler.book import Book, DeadlineRule
 from swarm_hub.components.scheduler.eligibility import why
 from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
 from swarm_hub.components.scheduler.events import (
@@ -30,7 +28,9 @@ from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.retry import back_off_s, is_hopeless
-from swarm_hub.components.scheduler.strategy import Strategy
+from swarm_hub.components.scheduler.state import DeadlineRule, SchedulerState
+from swarm_hub.components.scheduler.strategies import adaptive
+from swarm_hub.components.scheduler.strategies.base import Strategy
 from swarm_hub.components.scheduler.votes import Vote, is_refuted, is_undecidable, winner
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import AssignmentState, ShardState
@@ -43,7 +43,7 @@ class StateMachine:
     """Every unfinished job and every connected node of one gateway."""
 
     def __init__(self, strategy: Strategy, deadline_s: DeadlineRule) -> None:
-        self._book = Book(deadline_s)
+        self._book = SchedulerState(deadline_s)
         self._planner = Planner(self._book, strategy, fallback=adaptive.create())
         # In the order of how often they come.
         self._handlers: dict[type, Callable[[Any, float, Outcome], None]] = {

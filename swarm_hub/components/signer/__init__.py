@@ -7,10 +7,10 @@ import voluptuous as vol
 
 from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
+from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
 from swarm_hub.components.signer.greeting import SignedGreeter
 from swarm_hub.components.signer.keybook import KeyBook
 from swarm_hub.components.signer.keys import LOOK_EVERY_S, KeyWatch
-from swarm_hub.components.signer.post import Batch, SignedPost
 from swarm_hub.components.signer.replay import ReplayCache
 from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.const import JOIN_TOKENS_FILE
@@ -20,11 +20,11 @@ from swarm_hub.helpers.join_tokens import read_join_tokens
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
 from swarm_hub.models.rotation import read_rotation
-from swarm_hub.storage import admission, keys, nodes
+from swarm_hub.storage.queries import admission, keys, nodes
 
-__all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "SignedPost", "token_sha"]
+__all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "EnvelopeChannel", "token_sha"]
 
-SIGNER: Final = HubKey[SignedPost]("signer")
+SIGNER: Final = HubKey[EnvelopeChannel]("signer")
 ADMISSION: Final = HubKey[Admission]("admission")
 
 
@@ -57,7 +57,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     admits = await Admission.load(hub)
     tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
     greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
-    post = SignedPost(hub, mesh, own, greeter, book, revocations, replay, config.ttl)
+    post = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl)
     watch = KeyWatch(hub, mesh, post, book, revocations, files, own)
     # A key that was revoked while this hub was stopped counts no more from the first hello on.
     await watch.look()
@@ -81,7 +81,7 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
     return KeyBook(trust, pinned, followed, revocations, hub.clock.time)
 
 
-def _carry_tickets(hub: Hub, mesh: Mesh, post: SignedPost) -> None:
+def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
     """Let the mesh hand out tickets for its bulk plane in signed envelopes."""
 
     def received(batch: Batch) -> None:
@@ -90,5 +90,5 @@ def _carry_tickets(hub: Hub, mesh: Mesh, post: SignedPost) -> None:
             for fields in batch.of(TICKET):
                 mesh.exchange.on_ticket(batch.peer_id, fields)
 
-    mesh.exchange.post_signed = post.post
+    mesh.exchange.post_signed = post.send
     post.on((TICKET,), received)

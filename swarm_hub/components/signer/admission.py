@@ -7,7 +7,7 @@ from swarm_hub.components.mesh import Hello
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.admission import Applicant, Policy, Verdict
-from swarm_hub.storage import admission, nodes
+from swarm_hub.storage.queries import admission, nodes
 
 _TOKEN_MAX_BYTES: Final = 64
 _ASK_FOR_ANOTHER: Final = "make another one on the gateway: swarm-hub invite"

@@ -13,7 +13,7 @@ from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.helpers.signing_keys import OwnKey
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, sign, verify
 from swarm_hub.models.rotation import read_rotations
-from swarm_hub.storage import nodes
+from swarm_hub.storage.queries import nodes
 
 _NAME_MAX: Final = 64
 _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id", "db_id")

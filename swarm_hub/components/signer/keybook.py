@@ -7,7 +7,8 @@ from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.rotation import Rotation, chain_from, chain_to
-from swarm_hub.storage import Write, keys
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import keys
 from swarm_hub.util.clock import isoformat
 
 # Rotations of trusted keys are kept for ever; more than this is no owner's doing.

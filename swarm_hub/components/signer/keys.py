@@ -5,15 +5,16 @@ import logging
 from typing import Final
 
 from swarm_hub.components.mesh import Mesh, PeerUp
+from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
 from swarm_hub.components.signer.keybook import KeyBook
-from swarm_hub.components.signer.post import Batch, SignedPost
 from swarm_hub.components.signer.revocations import PER_MESSAGE, Revocations, from_wire, to_wire
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, SignatureRefusedError
 from swarm_hub.helpers.signing_keys import KeyFiles, OwnKey
 from swarm_hub.models.messages import REVOKED, ROTATED
 from swarm_hub.models.rotation import Revocation, chain_from, read_rotations
-from swarm_hub.storage import Write, keys
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import keys
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class KeyWatch:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: SignedPost,
+        post: EnvelopeChannel,
         book: KeyBook,
         revocations: Revocations,
         files: KeyFiles,
@@ -144,7 +145,7 @@ class KeyWatch:
             return
         for start in range(0, len(revocations), PER_MESSAGE):
             part = to_wire(revocations[start : start + PER_MESSAGE])
-            self._post.post(peer_id, REVOKED, {"keys": part})
+            self._post.send(peer_id, REVOKED, {"keys": part})
 
     def _keep(self, writes: list[Write]) -> None:
         """Write what already counts, however long a full disk or a lost server takes."""

@@ -5,7 +5,8 @@ from typing import Self
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import SKEW_S, TTL_MAX_S, Header
-from swarm_hub.storage import Write, seen
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import replay_cache
 
 
 class ReplayCache:
@@ -18,7 +19,7 @@ class ReplayCache:
     @classmethod
     async def load(cls, hub: Hub) -> Self:
         """Read the ids that survived the last stop and could still be replayed."""
-        return cls(hub, await hub.store.read(seen.unexpired, hub.clock.time()))
+        return cls(hub, await hub.store.read(replay_cache.unexpired, hub.clock.time()))
 
     def check(self, header: Header) -> tuple[bool, list[Write]]:
         """Return whether it was seen before, and the row to commit with its effect.
@@ -33,7 +34,7 @@ class ReplayCache:
         # Kept as long as any clock within the allowed skew could still accept it.
         keep_until = self._hub.clock.time() + TTL_MAX_S + 2 * SKEW_S
         self._known[header.jti] = (header.iss, header.body_hash, keep_until)
-        return False, [seen.remember(header.jti, header.iss, header.body_hash, keep_until)]
+        return False, [replay_cache.remember(header.jti, header.iss, header.body_hash, keep_until)]
 
     async def forget_expired(self) -> None:
         """Drop ids that the expiry check refuses anyway."""
@@ -42,4 +43,4 @@ class ReplayCache:
         for jti in expired:
             del self._known[jti]
         if expired:
-            await self._hub.store.commit([seen.forget_expired(now)])
+            await self._hub.store.commit([replay_cache.forget_expired(now)])

@@ -9,7 +9,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.helpers.signing_keys import REASON_MAX
 from swarm_hub.models.rotation import Revocation
-from swarm_hub.storage import keys
+from swarm_hub.storage.queries import keys
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.components.worker.desk import Desk
-from swarm_hub.components.worker.politeness import PolitenessConfig, PolitenessWatch
+from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPolicyWatch
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
@@ -69,21 +69,21 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     }
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered
-    desk = Desk(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
-    watch = PolitenessWatch(
+    assignments = Assignments(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
+    watch = PowerPolicyWatch(
         hub,
-        desk,
+        assignments,
         telemetry,
-        PolitenessConfig(config.charging_only, config.min_battery, config.max_temperature),
+        PowerPolicyConfig(config.charging_only, config.min_battery, config.max_temperature),
     )
 
-    hub.bus.listen(StoreSpace, lambda space: desk.refuse("disk", space.full))
+    hub.bus.listen(StoreSpace, lambda space: assignments.refuse("disk", space.full))
 
     async def start() -> None:
-        await desk.start()
-        desk.refuse("disk", hub.store.full)
+        await assignments.start()
+        assignments.refuse("disk", hub.store.full)
         watch.start()
 
     hub.on_start(start)
-    hub.on_stop(StopStage.DRAIN, "worker", desk.stop, timeout_s=config.finish_within + 4)
+    hub.on_stop(StopStage.DRAIN, "worker", assignments.stop, timeout_s=config.finish_within + 4)
     return True

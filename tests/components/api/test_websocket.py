@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from swarm_hub.models.event import EphemeralEvent, EventType, NewEvent
-from swarm_hub.storage import events
+from swarm_hub.storage.queries import events
 from tests.conftest import RunningHub, Swarm
 from tests.rest import Live, finished, live, submit
 

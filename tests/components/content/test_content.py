@@ -15,8 +15,8 @@ from swarm_hub.components.content import announcer, search
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.messages import Result
-from swarm_hub.storage import inbox
-from swarm_hub.storage.inbox import OutboxEntry
+from swarm_hub.storage.queries import inbox
+from swarm_hub.storage.queries.inbox import OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit

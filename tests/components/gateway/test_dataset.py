@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.gateway.dataset import Dataset, Measured, measure
+from swarm_hub.components.gateway.submission.dataset import Dataset, Measured, measure
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.submission import DatasetPart

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.gateway.dataset import Dataset, Part
-from swarm_hub.components.gateway.inputs import Inputs
+from swarm_hub.components.gateway.submission.dataset import Dataset, Part
+from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.storage import Store

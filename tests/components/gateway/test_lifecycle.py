@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.storage import jobs
+from swarm_hub.storage.queries import jobs
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.rest import call, finished, live, submit
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.client import JobFailedError, SwarmClient
-from swarm_hub.components.gateway.module_reduce import ModuleReducer
+from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.gateway.gathered import Gathered
+from swarm_hub.components.gateway.dispatch.pending_commit import PendingCommit
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.receipt import Claim, Receipt, objection
 from swarm_hub.models.shard import ShardResult
-from swarm_hub.storage import receipts
+from swarm_hub.storage.queries import receipts
 from swarm_hub.util.hashing import sha256_hex
 from tests.components.gc.stored import made_receipt, receipts_of
 from tests.conftest import RunningHub, Swarm, free_port
@@ -221,7 +221,7 @@ def damage(gateway: RunningHub, sha: str) -> None:
 
 def test_what_is_taken_apart_by_jobs_keeps_each_receipt_with_its_results() -> None:
     shared, other = made_receipt(1, b"shared"), made_receipt(2, b"other")
-    gathered = Gathered()
+    gathered = PendingCommit()
     for job_id, receipt in (("A", shared), ("A", shared), ("B", shared), ("B", other), ("C", None)):
         gathered.add_result(
             ShardResult(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.gateway.reduce import ReduceError, fold, number, spelled_out
+from swarm_hub.components.gateway.results.reduce import ReduceError, fold, number, spelled_out
 from swarm_hub.models.shard import ShardResult
 
 

@@ -22,7 +22,7 @@ def peer_id(hub: RunningHub) -> str:
 
 
 def say(worker: RunningHub, gateway: RunningHub, kind: str, fields: dict[str, Any]) -> None:
-    worker.hub.services[SIGNER].post(peer_id(gateway), kind, fields)
+    worker.hub.services[SIGNER].send(peer_id(gateway), kind, fields)
 
 
 def result(assignment_id: str, body: bytes = b"666", **changes: Any) -> dict[str, Any]:
@@ -145,14 +145,14 @@ async def test_a_result_said_twice_is_counted_once(swarm: Swarm, modules: Module
     gateway = await swarm.gateway()
     worker = await swarm.worker("worker")
     post = worker.hub.services[SIGNER]
-    send = post.post
+    send = post.send
 
     def twice(to: str, kind: str, fields: Any) -> None:
         send(to, kind, fields)
         if kind == messages.RESULT:
             send(to, kind, fields)
 
-    post.post = twice  # type: ignore[method-assign]
+    post.send = twice  # type: ignore[method-assign]
     _, body = await submit(gateway, modules["primes"], b"0:100", {"shard_size": 10})
     status = await finished(gateway, body["job_id"])
     assert (status["result"], len(status["breakdown"])) == (25, 10)

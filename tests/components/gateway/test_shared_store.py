@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from swarm_hub.exceptions import SetupError, StoreFencedError
-from swarm_hub.storage import Held, jobs, leases
+from swarm_hub.storage import Fence
+from swarm_hub.storage.queries import jobs, leases
 from tests.conftest import RunningHub, Swarm, until
 from tests.postgres import PostgresServer
 from tests.rest import call, finished, form, live, submit
@@ -152,8 +153,8 @@ async def test_a_commit_by_an_older_epoch_changes_nothing(
     store = first.hub.store
     me = (await store.read(leases.owner, job_id)) or ""
     with pytest.raises(StoreFencedError):
-        await store.commit([jobs.mark_read(job_id, 1.0)], held=Held(me, {job_id: 0}))
-    await store.commit([jobs.start([job_id], 1.0)], held=Held(me, {job_id: 1}))
+        await store.commit([jobs.mark_read(job_id, 1.0)], fence=Fence(me, {job_id: 0}))
+    await store.commit([jobs.start([job_id], 1.0)], fence=Fence(me, {job_id: 1}))
     job = await store.read(jobs.get, job_id)
     assert job is not None
     assert (job.read_at, job.started_at) == (None, 1.0)
@@ -206,7 +207,7 @@ async def test_a_worker_does_not_share_its_inbox(swarm: Swarm, postgres_url: str
 async def test_a_server_that_is_not_there_is_named_without_its_password(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarm_hub.storage.postgres._PATIENCE_S", 0.2)
+    monkeypatch.setattr("swarm_hub.storage.engine.postgres._PATIENCE_S", 0.2)
     with pytest.raises(Exception, match="storage: url is right") as refused:
         await swarm.gateway(extra="storage: {url: 'postgresql://me:secret@127.0.0.1:1/x'}\n")
     assert "secret" not in str(refused.value)

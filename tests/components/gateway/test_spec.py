@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.gateway.spec import check_spec, parse_spec
+from swarm_hub.components.gateway.submission.spec import check_spec, parse_spec
 from swarm_hub.exceptions import RequestError
 from swarm_hub.models.job import Constraints, JobLimits, Split
 

@@ -14,8 +14,9 @@ from swarm_hub.models.envelope import Envelope
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
-from swarm_hub.storage import Store, jobs, receipts, schema
-from swarm_hub.storage.jobs import Finish
+from swarm_hub.storage import Store, schema
+from swarm_hub.storage.queries import jobs, receipts
+from swarm_hub.storage.queries.jobs import Finish
 from tests.conftest import MovableClock
 
 _AT_ONCE = 10_000

@@ -23,7 +23,8 @@ from swarm_hub.components.gc.pace import Pace
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import Store, events, jobs, pruning, seen
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import events, jobs, pruning, replay_cache
 from tests.components.gc.stored import (
     collect,
     hub_on,
@@ -130,7 +131,9 @@ async def test_other_commits_hardly_wait_while_a_large_job_is_removed(
 
     async def commit() -> float:
         began = time.monotonic()
-        await store.commit([seen.remember(next(numbers).to_bytes(8, "big"), "p", b"", 10**12)])
+        await store.commit(
+            [replay_cache.remember(next(numbers).to_bytes(8, "big"), "p", b"", 10**12)]
+        )
         return time.monotonic() - began
 
     alone = [await commit() for _ in range(100)]

@@ -7,7 +7,8 @@ import pytest
 from swarm_hub import bootstrap
 from swarm_hub.components.gc import budget, keep_last, ttl
 from swarm_hub.exceptions import ConfigError
-from swarm_hub.storage import Store, jobs, pruning
+from swarm_hub.storage import Store
+from swarm_hub.storage.queries import jobs, pruning
 from tests.components.gc.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.rest import call, finished, live, submit

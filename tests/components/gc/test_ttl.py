@@ -7,7 +7,7 @@ import time
 from swarm_hub.components.gc.collector import Collector
 from swarm_hub.components.gc.ttl import create
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.storage import events
+from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
 from tests.rest import call, submit
 

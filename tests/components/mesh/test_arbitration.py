@@ -4,7 +4,16 @@ import os
 
 import pytest
 
-from swarm_hub.components.mesh.arbitration import (
+from swarm_hub.components.mesh.identity import (
+    expand_wildcard,
+    is_peer_id,
+    parse_dial_address,
+    parse_listen_address,
+    parse_networks,
+    peer_id_from_seed,
+    without_loopback,
+)
+from swarm_hub.components.mesh.transports.libp2p.arbitration import (
     Generation,
     Opening,
     arbiter_accepts,
@@ -14,15 +23,6 @@ from swarm_hub.components.mesh.arbitration import (
     opening_fields,
     read_live,
     read_opening,
-)
-from swarm_hub.components.mesh.identity import (
-    expand_wildcard,
-    is_peer_id,
-    parse_dial_address,
-    parse_listen_address,
-    parse_networks,
-    peer_id_from_seed,
-    without_loopback,
 )
 from swarm_hub.exceptions import MeshError
 
@@ -93,7 +93,7 @@ def test_what_is_not_understood_is_nothing(fields: dict[str, object]) -> None:
 
 
 def test_a_peer_id_is_the_one_libp2p_derives_from_the_same_seed() -> None:
-    from swarm_hub.components.mesh.libp2p_lean import import_libp2p
+    from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p
 
     import_libp2p()
     from libp2p.identity_utils import create_identity_from_seed

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from swarm_hub.components.mesh.bridge import TrioThread
+from swarm_hub.components.mesh.transports.libp2p.trio_thread import TrioThread
 from swarm_hub.exceptions import MeshError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.identity import hearsay_address, peer_id_from_seed
-from swarm_hub.components.mesh.libp2p_lean import import_kad_dht
-from swarm_hub.components.mesh.transport import PROVIDED_MAX
+from swarm_hub.components.mesh.transports.base import PROVIDED_MAX
+from swarm_hub.components.mesh.transports.libp2p.lean_import import import_kad_dht
 from swarm_hub.exceptions import MeshError
 from tests.components.mesh.test_transport import Factory, Side, found, run_factory, until_found
 from tests.conftest import until
@@ -27,9 +27,9 @@ from libp2p.peer.peer_record import PeerRecord  # noqa: E402
 from libp2p.peer.peerinfo import PeerInfo  # noqa: E402
 from libp2p.peer.peerstore import PeerStore  # noqa: E402
 
-from swarm_hub.components.mesh import content as content_module  # noqa: E402
-from swarm_hub.components.mesh import content_dht  # noqa: E402
-from swarm_hub.components.mesh.content import ContentRouting, key_of  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p import content_routing as content_module  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p import dht as content_dht  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p.content_routing import ContentRouting, key_of  # noqa: E402
 
 SHA = "5" * 64
 ANYBODY = peer_id_from_seed(bytes(32))

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.mesh import exchange as exchange_module
-from swarm_hub.components.mesh.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
-from swarm_hub.components.mesh.exchange import TICKET, TICKET_REFUSED, BlobExchange
-from swarm_hub.components.mesh.transfer import Incoming
+from swarm_hub.components.mesh.blobs import exchange as exchange_module
+from swarm_hub.components.mesh.blobs.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
+from swarm_hub.components.mesh.blobs.exchange import TICKET, TICKET_REFUSED, BlobExchange
+from swarm_hub.components.mesh.blobs.transfer import Incoming
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import sha256_hex

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.mesh.floods import BANNED_FOR_S
+from swarm_hub.components.mesh.peers.floods import BANNED_FOR_S
 from swarm_hub.components.signer import SIGNER
 from tests.components.mesh.test_service import Stranger
 from tests.conftest import RunningHub, Swarm, until
@@ -68,7 +68,7 @@ async def test_envelopes_beyond_the_rate_are_not_looked_at_and_end_the_session(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tenth of the real rate, which a busy machine may not reach.
-    monkeypatch.setattr("swarm_hub.components.mesh.floods._ENVELOPES_PER_S", 200.0)
+    monkeypatch.setattr("swarm_hub.components.mesh.peers.floods._ENVELOPES_PER_S", 200.0)
     gateway, worker = await swarm.gateway(), await swarm.worker("worker")
     mine, theirs = gateway.hub.services[MESH], worker.hub.services[MESH]
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.framing import (
+from swarm_hub.components.mesh.transports.base import QueueFull, TransportLimits
+from swarm_hub.components.mesh.wire.framing import (
     COALESCE_BYTES,
     FrameDecoder,
     FrameError,
@@ -15,8 +16,7 @@ from swarm_hub.components.mesh.framing import (
     frame_overhead_bytes,
     join_messages,
 )
-from swarm_hub.components.mesh.outbox import Outbox
-from swarm_hub.components.mesh.transport import QueueFull, TransportLimits
+from swarm_hub.components.mesh.wire.send_queue import SendQueue
 
 values = st.recursive(
     st.none()
@@ -142,7 +142,7 @@ def test_a_body_of_the_wrong_shape_is_refused(body: bytes, complaint: str) -> No
 # The outbox
 
 
-def taken(outbox: Outbox) -> list[list[str]]:
+def taken(outbox: SendQueue) -> list[list[str]]:
     """The kinds of the messages of each frame."""
     frames = []
     while (frame := outbox.next_frame()) is not None:
@@ -151,7 +151,7 @@ def taken(outbox: Outbox) -> list[list[str]]:
 
 
 def test_control_messages_share_a_frame_and_go_before_bulk() -> None:
-    outbox = Outbox("peer", TransportLimits())
+    outbox = SendQueue("peer", TransportLimits())
     assert outbox.try_put_bulk(encode_message("bulk-1", {}))
     assert outbox.try_put_bulk(encode_message("bulk-2", {}))
     outbox.put_control(encode_message("a", {}))
@@ -161,7 +161,7 @@ def test_control_messages_share_a_frame_and_go_before_bulk() -> None:
 
 
 def test_a_shared_frame_stays_small() -> None:
-    outbox = Outbox("peer", TransportLimits())
+    outbox = SendQueue("peer", TransportLimits())
     for _ in range(100):
         outbox.put_control(encode_message("n", {"body": b"x" * 5000}))
     outbox.put_control(encode_message("large", {"body": b"x" * 500_000}))
@@ -174,7 +174,7 @@ def test_a_shared_frame_stays_small() -> None:
 
 def test_the_queues_share_one_bound_and_bulk_fills_half_of_it() -> None:
     message = encode_message("n", {"body": b"x" * 400})
-    outbox = Outbox("peer", TransportLimits(max_queue_bytes=4 * len(message)))
+    outbox = SendQueue("peer", TransportLimits(max_queue_bytes=4 * len(message)))
     assert outbox.try_put_bulk(message)
     assert outbox.try_put_bulk(message)
     assert not outbox.try_put_bulk(message)

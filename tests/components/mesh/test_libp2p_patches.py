@@ -20,8 +20,8 @@ import pytest
 import trio
 import trio.testing
 
-from swarm_hub.components.mesh.libp2p_lean import import_libp2p
-from swarm_hub.components.mesh.transport import TransportLimits
+from swarm_hub.components.mesh.transports.base import TransportLimits
+from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p
 
 import_libp2p()
 
@@ -30,7 +30,9 @@ from libp2p.io.abc import Reader  # noqa: E402
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError  # noqa: E402
 from libp2p.stream_muxer.exceptions import MuxedStreamError  # noqa: E402
 
-from swarm_hub.components.mesh import libp2p_limits, libp2p_patches, libp2p_policy  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p import limits as libp2p_limits  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p import patches as libp2p_patches  # noqa: E402
+from swarm_hub.components.mesh.transports.libp2p import policy as libp2p_policy  # noqa: E402
 
 _T = TypeVar("_T")
 
@@ -515,7 +517,7 @@ def in_a_process(code: str) -> Any:
 def test_the_lean_import_leaves_out_what_the_hub_never_uses() -> None:
     loaded = in_a_process(
         "import json, sys\n"
-        "from swarm_hub.components.mesh.libp2p_lean import import_libp2p\n"
+        "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
         "before = set(sys.modules)\n"
         "import_libp2p()\n"
         "from swarm_hub.components.mesh import node\n"
@@ -529,7 +531,7 @@ def test_the_lean_import_leaves_out_what_the_hub_never_uses() -> None:
 def test_mdns_is_imported_when_it_is_wanted() -> None:
     assert in_a_process(
         "import json\n"
-        "from swarm_hub.components.mesh.libp2p_lean import import_mdns\n"
+        "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_mdns\n"
         "print(json.dumps(import_mdns().MDNSDiscovery.__module__))\n"
     ) == ("libp2p.discovery.mdns.mdns")
 
@@ -537,7 +539,7 @@ def test_mdns_is_imported_when_it_is_wanted() -> None:
 KAD_DHT_LOADED = (
     "import asyncio, json, sys\n"
     "from types import SimpleNamespace\n"
-    "from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport\n"
+    "from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport\n"
     "events = SimpleNamespace()\n"
     "async def run():\n"
     "    listen = ['/ip4/127.0.0.1/tcp/0']\n"
@@ -562,7 +564,7 @@ def test_the_transports_and_their_types_need_neither_libp2p_nor_trio() -> None:
         in_a_process(
             "import json, sys\n"
             "from swarm_hub.components.mesh import framing, identity, loopback, transport\n"
-            "import swarm_hub.components.mesh.libp2p_transport\n"
+            "import swarm_hub.components.mesh.transports.libp2p.transport\n"
             "print(json.dumps([name for name in ('libp2p', 'trio') if name in sys.modules]))\n"
         )
         == []

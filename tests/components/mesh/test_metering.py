@@ -12,9 +12,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.framing import decode_messages, encode_frame, encode_message
-from swarm_hub.components.mesh.metering import Allowance, FloodError, FrameCounter, Meter, Meters
-from swarm_hub.components.mesh.transport import MIB, TransportLimits
+from swarm_hub.components.mesh.transports.base import MIB, TransportLimits
+from swarm_hub.components.mesh.transports.libp2p.metering import (
+    Allowance,
+    FloodError,
+    FrameCounter,
+    Meter,
+    Meters,
+)
+from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame, encode_message
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
 from tests.components.mesh.test_transport import Factory, connected, numbered, run_factory

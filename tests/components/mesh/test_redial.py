@@ -10,8 +10,8 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm, free_port
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.mesh.redial import Redialler, by_peer
-from swarm_hub.components.mesh.transport import Transport
+from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
+from swarm_hub.components.mesh.transports.base import Transport
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from tests.components.signer.test_post import peer_id, state_is

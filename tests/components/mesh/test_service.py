@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh import MESH, Mesh, PeerDown, PeerUp
-from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.loopback import LoopbackTransport
+from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
+from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.util.hashing import sha256_hex

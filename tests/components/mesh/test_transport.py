@@ -16,11 +16,8 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport
-from swarm_hub.components.mesh.loopback import LoopbackNetwork, LoopbackTransport
-from swarm_hub.components.mesh.transport import (
+from swarm_hub.components.mesh.transports.base import (
     PROVIDERS_MAX,
     Message,
     PeerGone,
@@ -28,7 +25,10 @@ from swarm_hub.components.mesh.transport import (
     Transport,
     TransportLimits,
 )
-from swarm_hub.components.mesh.window import WINDOW_MAX_BYTES, Credits
+from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
+from swarm_hub.components.mesh.transports.loopback import LoopbackNetwork, LoopbackTransport
+from swarm_hub.components.mesh.wire.flow_control import WINDOW_MAX_BYTES, Credits
+from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.exceptions import MeshError
 from tests.conftest import until
 
@@ -759,8 +759,8 @@ async def test_one_connection_is_left_after_simultaneous_dials(make_libp2p: Fact
 
     def connections(side: Side) -> int:
         assert isinstance(side.transport, Libp2pTransport)
-        assert side.transport._node is not None
-        return len(side.transport._node._swarm.get_connections())
+        assert side.transport._host is not None
+        return len(side.transport._host._swarm.get_connections())
 
     await a.until(lambda: connections(a) == 1 and connections(b) == 1, "one connection")
     assert a.live()
@@ -848,8 +848,8 @@ async def test_reconnects_leave_nothing_behind(make_libp2p: Factory) -> None:
                 await asyncio.sleep(0.05)
             counts.append(lowest)
     assert counts[1] <= counts[0], f"tasks grew from {counts[0]} to {counts[1]}"
-    assert a.transport._node is not None
-    assert a.transport._node._swarm._inbound_limiter.borrowed_tokens == 0
+    assert a.transport._host is not None
+    assert a.transport._host._swarm._inbound_limiter.borrowed_tokens == 0
     gc.collect()
 
 
@@ -871,7 +871,7 @@ def peer_process() -> Any:
     """A peer in a process of its own; its standard input keeps it alive."""
     code = (
         "import asyncio, os, sys\n"
-        "from swarm_hub.components.mesh.libp2p_transport import Libp2pTransport\n"
+        "from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport\n"
         "class Deaf:\n"
         "    def __getattr__(self, name): return lambda *args: None\n"
         "async def main():\n"

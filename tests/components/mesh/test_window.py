@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.window import (
+from swarm_hub.components.mesh.wire.flow_control import (
     CREDIT_STEP_BYTES,
     WINDOW_MAX_BYTES,
     WINDOW_MIN_BYTES,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.sandbox import archive
-from swarm_hub.components.sandbox.child.room import remove_tree
+from swarm_hub.components.sandbox.child.workspace import remove_tree
 from tests.components.sandbox import modules
 from tests.components.sandbox.conftest import Bench, make_call, until
 

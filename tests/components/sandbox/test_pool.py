@@ -266,7 +266,7 @@ async def test_a_child_started_for_an_inspection_is_stopped_when_it_rests(
     new_sandbox: NewSandbox,
 ) -> None:
     sandbox = await new_sandbox()
-    sandbox._nursery._spare_idle_s = 0.05
+    sandbox._child_pool._spare_idle_s = 0.05
     await Bench(sandbox).wasm(modules.SUM)
     assert sandbox.stats().children == 1
     await until(lambda: sandbox.stats().children == 0)

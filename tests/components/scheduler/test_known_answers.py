@@ -12,9 +12,9 @@ from swarm_hub.components.scheduler import (
     Redundancy,
     Send,
     StateMachine,
-    adaptive,
     adaptive_redundancy,
 )
+from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.job import JobState, KnownAnswer
 from swarm_hub.models.node import Telemetry

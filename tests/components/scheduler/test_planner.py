@@ -24,8 +24,8 @@ from swarm_hub.components.scheduler import (
     StateMachine,
     TimePassed,
     Withdraw,
-    adaptive,
 )
+from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.job import Constraints, JobState
 from swarm_hub.models.node import Telemetry
@@ -282,7 +282,7 @@ def test_a_job_past_its_deadline_fails_and_says_how_far_it_was() -> None:
 
 
 class Broken:
-    """Answers with whatever it is given."""
+    """NodeMessages with whatever it is given."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

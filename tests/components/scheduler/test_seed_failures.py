@@ -22,10 +22,8 @@ from swarm_hub.components.scheduler import (
     StateMachine,
     Strategy,
     TimePassed,
-    adaptive,
-    round_robin,
-    weighted,
 )
+from swarm_hub.components.scheduler.strategies import adaptive, round_robin, weighted
 from swarm_hub.components.sla import expected
 from swarm_hub.components.telemetry import TelemetryBoard
 from swarm_hub.models.job import JobState

@@ -30,10 +30,10 @@ from swarm_hub.components.scheduler import (
     StateMachine,
     TimePassed,
     Withdraw,
-    adaptive,
     adaptive_redundancy,
 )
 from swarm_hub.components.scheduler.entries import ShardEntry
+from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.job import JobState, KnownAnswer
 from swarm_hub.models.node import Telemetry

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.scheduler import adaptive, round_robin, weighted
-from swarm_hub.components.scheduler.strategy import JobView, NodeView, Strategy
-from swarm_hub.components.scheduler.weighted import fitness, largest_remainder
+from swarm_hub.components.scheduler.strategies import adaptive, round_robin, weighted
+from swarm_hub.components.scheduler.strategies.base import JobView, NodeView, Strategy
+from swarm_hub.components.scheduler.strategies.weighted import fitness, largest_remainder
 from swarm_hub.models.node import Telemetry
 
 STRATEGIES: list[Strategy] = [adaptive.create(), round_robin.create(), weighted.create()]

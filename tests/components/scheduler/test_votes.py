@@ -12,10 +12,10 @@ from swarm_hub.components.scheduler import (
     Send,
     StandingChanged,
     StateMachine,
-    adaptive,
     adaptive_redundancy,
     is_trusted,
 )
+from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.node import Telemetry
 

@@ -7,9 +7,9 @@ from typing import Any
 from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.mesh.framing import encode_message
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.loopback import LoopbackTransport
+from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
+from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
 from tests.conftest import RunningHub, until
 

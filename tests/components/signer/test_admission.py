@@ -13,7 +13,7 @@ from swarm_hub.components.mesh import MESH, encode_message, join_messages
 from swarm_hub.components.mesh.join_link import parse_join_link
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id, seal
-from swarm_hub.storage.admission import PENDING_MAX
+from swarm_hub.storage.queries.admission import PENDING_MAX
 from tests.components.signer.newcomer import Newcomer
 from tests.components.signer.test_post import nodes, peer_id, state_is
 from tests.conftest import RunningHub, Swarm, until

@@ -243,7 +243,7 @@ class Thief:
         self._caplog.clear()
         await met(worker, peer_id(gateway))
         await met(gateway, peer_id(worker))
-        gateway.hub.services[SIGNER].post(peer_id(worker), messages.ROTATED, {"rotations": wire})
+        gateway.hub.services[SIGNER].send(peer_id(worker), messages.ROTATED, {"rotations": wire})
         kid = key_id(bytes(self.key.verify_key))
 
         async def answered() -> bool:
@@ -303,7 +303,7 @@ async def test_an_old_rotation_that_is_shown_again_changes_nothing(
     second = key_of(gateway)
     replay = statement(gateway, first, second).to_wire()
     await signs_with(gateway, (await command(gateway, "rotate")).strip())
-    gateway.hub.services[SIGNER].post(peer_id(worker), messages.ROTATED, {"rotations": [replay]})
+    gateway.hub.services[SIGNER].send(peer_id(worker), messages.ROTATED, {"rotations": [replay]})
     await works(gateway, modules)
     hello = worker.hub.services[MESH].peers()[peer_id(gateway)]
     assert hello.kid == kid_of(gateway)
@@ -455,7 +455,7 @@ async def test_only_a_trusted_key_revokes(swarm: Swarm, modules: Modules) -> Non
     gateway, worker = await pair(swarm)
     kid = kid_of(gateway)
     entry = {"keys": [[kid, 1.0, "because"]]}
-    worker.hub.services[SIGNER].post(peer_id(gateway), messages.REVOKED, entry)
+    worker.hub.services[SIGNER].send(peer_id(gateway), messages.REVOKED, entry)
     await works(gateway, modules)
     assert gateway.hub.services[SIGNER].trusts(kid)
 
@@ -472,7 +472,7 @@ async def test_a_list_of_another_shape_is_no_list(
     swarm: Swarm, modules: Modules, listed: Any
 ) -> None:
     gateway, worker = await pair(swarm)
-    gateway.hub.services[SIGNER].post(peer_id(worker), messages.REVOKED, {"keys": listed})
+    gateway.hub.services[SIGNER].send(peer_id(worker), messages.REVOKED, {"keys": listed})
     await works(gateway, modules)
     assert worker.hub.services[SIGNER].trusts(kid_of(gateway))
 
@@ -481,7 +481,7 @@ async def test_a_list_only_grows_and_is_bounded(
     swarm: Swarm, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway, worker = await pair(swarm)
-    post = gateway.hub.services[SIGNER].post
+    post = gateway.hub.services[SIGNER].send
     trusts, gone = worker.hub.services[SIGNER].trusts, "f" * 16
     post(peer_id(worker), messages.REVOKED, {"keys": [[gone, 1.0, ""]]})
     for start in range(0, 4608, 512):

@@ -14,7 +14,7 @@ from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import Envelope, key_id, seal
-from swarm_hub.storage import inbox
+from swarm_hub.storage.queries import inbox
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.rest import call, finished, live, submit
 
@@ -299,8 +299,8 @@ async def test_malformed_orders_in_a_good_envelope_stop_nothing(
     swarm: Swarm, modules: Modules, kind: str, fields: dict[str, Any]
 ) -> None:
     gateway, worker = await pair(swarm)
-    gateway.hub.services[SIGNER].post(peer_id(worker), kind, fields)
-    worker.hub.services[SIGNER].post(peer_id(gateway), messages.RESULT, fields)
+    gateway.hub.services[SIGNER].send(peer_id(worker), kind, fields)
+    worker.hub.services[SIGNER].send(peer_id(gateway), messages.RESULT, fields)
     _, body = await submit(gateway, modules["primes"], b"0:100")
     assert (await finished(gateway, body["job_id"]))["result"] == 25
 
@@ -362,7 +362,7 @@ async def test_a_gateway_that_is_not_trusted_is_told_so_and_orders_nothing(
         "module_bytes": 8,
         "shards": [[held, "1" * 64, 4, b"0 5\n"]],
     }
-    gateway.hub.services[SIGNER].post(peer_id(worker), messages.ASSIGN, assign)
+    gateway.hub.services[SIGNER].send(peer_id(worker), messages.ASSIGN, assign)
 
     async def nacks() -> list[dict[str, Any]]:
         return [

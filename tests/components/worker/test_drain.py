@@ -11,7 +11,7 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.models.shard import assignment_id
-from swarm_hub.storage import jobs
+from swarm_hub.storage.queries import jobs
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 

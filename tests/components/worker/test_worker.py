@@ -9,13 +9,13 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, Outcome
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.components.worker.politeness import PolitenessConfig, refusal
+from swarm_hub.components.worker.power_policy import PowerPolicyConfig, refusal
 from swarm_hub.models.node import Telemetry
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 
 Modules = dict[str, bytes]
-OWNER = PolitenessConfig(charging_only=True, min_battery=90, max_temperature=40)
+OWNER = PowerPolicyConfig(charging_only=True, min_battery=90, max_temperature=40)
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
 
 
@@ -27,7 +27,7 @@ BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
         (OWNER, Telemetry(has_battery=False, temperature_c=90.0), None),
         (OWNER, Telemetry(), "the battery can't be read"),
         (OWNER, Telemetry(temperature_c=90.0, charging=False), "the battery can't be read"),
-        (PolitenessConfig(False, 0, 40), Telemetry(), None),
+        (PowerPolicyConfig(False, 0, 40), Telemetry(), None),
         (OWNER, Telemetry(battery_percent=95.0, charging=False), "not charging"),
         (OWNER, Telemetry(battery_percent=95.0, charging=None), "not charging"),
         (OWNER, Telemetry(battery_percent=90.0, charging=True), None),
@@ -35,13 +35,13 @@ BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
         (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.0), None),
         (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.1),
          "warmer than 40 °C"),
-        (PolitenessConfig(False, 0, 40), Telemetry(battery_percent=1.0, charging=False), None),
-        (PolitenessConfig(False, 50, 40), Telemetry(battery_percent=49.0, charging=False),
+        (PowerPolicyConfig(False, 0, 40), Telemetry(battery_percent=1.0, charging=False), None),
+        (PowerPolicyConfig(False, 50, 40), Telemetry(battery_percent=49.0, charging=False),
          "battery below 50 %"),
     ],
 )  # fmt: skip
 def test_when_a_device_is_left_alone(
-    config: PolitenessConfig, telemetry: Telemetry, expected: str | None
+    config: PowerPolicyConfig, telemetry: Telemetry, expected: str | None
 ) -> None:
     assert refusal(config, telemetry) == expected
 

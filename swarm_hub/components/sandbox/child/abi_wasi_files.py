@@ -16,7 +16,7 @@ class _WasiFiles:
         return command_entries(shape)
 
     def run(self, session: Session, body: bytes) -> bytes:
-        # The items are files already, see room.py.
+        # The items are files already, see workspace.py.
         start(session)
         return session.scratch.room.collect(session.limits.output_bytes)
 

@@ -3,7 +3,7 @@
 import os
 
 from .limits import bound_files
-from .room import Directory, Room
+from .workspace import Directory, Workspace
 
 STDERR_BYTES_MAX = 4096
 
@@ -19,7 +19,7 @@ class Scratch:
         self._stdin, self.stdin_path = self._open("stdin")
         self._stdout, self.stdout_path = self._open("stdout")
         self._stderr = bytearray()
-        self.room = Room(self.directory)
+        self.room = Workspace(self.directory)
 
     def prepare(
         self, body: bytes, output_bytes: int, *, as_files: bool, script: tuple[str, str] | None

@@ -13,9 +13,9 @@ from wasmtime import (
     WasiConfig,
 )
 
-from .room import Directory
 from .scratch import Scratch
 from .shape import WASI_MODULE
+from .workspace import Directory
 
 _ERRNO_OK = 0
 _ERRNO_FAULT = 21

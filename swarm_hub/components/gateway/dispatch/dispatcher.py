@@ -1,0 +1,387 @@
+"""From events to effects: the state machine decides, the store commits, then the mesh sends.
+
+Events change the state machine at once; what follows from them gathers while the last commit
+is on its way to the disk, so that many shards share one transaction and one envelope.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from swarm_hub.components.gateway.dispatch import rows
+from swarm_hub.components.gateway.dispatch.pending_commit import NewJob, PendingCommit
+from swarm_hub.components.gateway.dispatch.progress import Progress
+from swarm_hub.components.gateway.dispatch.sender import Sender, sends_by_job
+from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
+from swarm_hub.components.gateway.results import endings
+from swarm_hub.components.gateway.results.reductions import Reductions
+from swarm_hub.components.gateway.results.result_cache import ResultCache
+from swarm_hub.components.gateway.submission.inputs import Inputs
+from swarm_hub.components.gateway.submission.job_plan import plan_of, votes_of
+from swarm_hub.components.mesh import Mesh
+from swarm_hub.components.scheduler import (
+    Accepted,
+    Event,
+    Failed,
+    Finished,
+    JobAborted,
+    JobAdded,
+    JobCancelled,
+    JobEnded,
+    JobPlan,
+    NodeChange,
+    NodeLost,
+    Outcome,
+    Rejected,
+    StandingChanged,
+    StateMachine,
+    TimePassed,
+    Withdraw,
+)
+from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, StoreFullError
+from swarm_hub.models.event import NewEvent
+from swarm_hub.models.job import Job, JobState
+from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Receipt
+from swarm_hub.models.shard import job_of
+from swarm_hub.storage import Fence, Write
+from swarm_hub.storage.queries import jobs, leases, recovery
+from swarm_hub.storage.queries.jobs import Finish
+
+_LOGGER = logging.getLogger(__name__)
+
+# After a restart the nodes of assignments in flight have this long to come back.
+_RECONNECT_S: Final = 15.0
+_RESULT_WITHIN_S: Final = 0.004
+_KEEP_WITHIN_S: Final = 0.5
+_FIRST_EPOCH: Final = 1
+
+
+class Dispatcher:
+    """Runs the unfinished jobs of this gateway."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: EnvelopeChannel,
+        machine: StateMachine,
+        result_cache: ResultCache,
+        trust: Trust,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._hub = hub
+        self._machine = machine
+        self._changed = changed
+        self._gateway_id = mesh.peer_id
+        self._jobs: dict[str, Job] = {}
+        # A commit by an older epoch than the one that owns the job is refused.
+        self._epochs: dict[str, int] = {}
+        self._pending = PendingCommit()
+        self._wake = asyncio.Event()
+        self._progress = Progress(hub)
+        self.inputs = Inputs(hub, self._jobs)
+        self._sender = Sender(post, self.inputs)
+        self.result_cache = result_cache
+        self._reductions = Reductions(hub, result_cache, self._close)
+        self._trust = trust
+        # With which no node can tell which shards of an adaptive job are checked.
+        self._secret = secrets.token_bytes(32)
+        mesh.serve_blobs(self.inputs.serve)
+
+    def start(self) -> None:
+        """Begin to dispatch; recovered jobs should be added before."""
+        self._hub.tasks.supervise(self._run, "dispatcher")
+
+    @property
+    def n_jobs(self) -> int:
+        """How many jobs of this gateway are unfinished."""
+        return len(self._jobs)
+
+    def job(self, job_id: str) -> Job | None:
+        """Return an unfinished job of this gateway."""
+        return self._jobs.get(job_id)
+
+    async def add(
+        self, job: Job, dataset: bytes | None, writes: list[Write], queued: NewEvent
+    ) -> None:
+        """Take a new job: when this returns `writes` are on disk, with its first assignments.
+
+        Raises StoreError when the job can't be stored; then nothing of it is.
+        """
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.new_jobs[job.id] = NewJob(writes, queued, committed)
+        self.result_cache.open(job)
+        self.inputs.keep(job, dataset)
+        self._take(job, _FIRST_EPOCH, self._plan(job))
+        await committed
+
+    async def adopt(self, *, starting: bool) -> int:
+        """Continue jobs of its last life and of gateways that are gone; returns how many."""
+        epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
+        for job_id, epoch in epochs.items():
+            job, cutting, shards, held = await self._hub.store.read(recovery.unfinished, job_id)
+            unconfirmed = await self._hub.store.read(recovery.unconfirmed_of, job_id)
+            plan = dataclasses.replace(
+                self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held),
+                votes=votes_of(unconfirmed, self._trust.owner),
+            )  # fmt: skip
+            self._take(job, epoch, plan)
+            _LOGGER.info(
+                "Continuing job %s: %d of %d items are done",
+                job_id, cutting.n_done_items, job.n_items,
+            )  # fmt: skip
+        return len(epochs)
+
+    def node_changed(self, change: NodeChange) -> None:
+        """Take a new or changed node."""
+        self._gather(self._handle(change))
+
+    def node_lost(self, node_id: str, reason: str) -> None:
+        """Give the work of a lost node to others."""
+        self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}")))
+
+    def standing_changed(self, node_id: str, standing: Standing) -> None:
+        """Take how far a node may be trusted, of which another gateway saw more."""
+        event = StandingChanged(node_id, standing.agreements, standing.contradictions)
+        self._gather(self._handle(event))
+
+    def accepted(self, held: str) -> None:
+        """Note that a node has an assignment; nothing follows from it, so it may wait."""
+        self._pending.outcome.add(self._handle(Accepted(held)))
+
+    def rejected(self, held: str, reason: str) -> None:
+        """Give a shard that a node does not take to another."""
+        self._gather(self._handle(Rejected(held, reason)))
+
+    def failed(self, held: str, text: str) -> None:
+        """Count a failure of an assignment."""
+        self._gather(self._handle(Failed(held, text)))
+
+    def finished(
+        self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
+    ) -> None:
+        """Count a result, or hold it against others.
+
+        `row` names its blob where it is large; a `receipt` is stored in the same commit.
+        """
+        outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
+        shard = outcome.counted or outcome.awaiting
+        assert shard is not None
+        counted = outcome.counted is not None
+        given = rows.given(shard, node_id, result, receipt, counted=counted)
+        self._pending.add_result(given, receipt)
+        if row is not None:
+            self._pending.writes.append(row)
+        if outcome.judged:
+            self._pending.writes.append(self._trust.judge(outcome.judged))
+        if given.counted:
+            self.result_cache.add(given)
+        ended = any(isinstance(each, JobEnded) for each in outcome.transitions)
+        if ended or self._machine.has_work():
+            self._gather(outcome)
+        else:
+            # Nobody waits for this one; it may share a commit with the next results.
+            self._pending.outcome.add(outcome)
+            self._wake_within(_RESULT_WITHIN_S)
+
+    def acknowledge(self, node_id: str, held: str) -> None:
+        """Tell a node that its result is on disk, or not wanted, once that is committed."""
+        self._pending.acks[node_id].append(held)
+        self._wake_within(_RESULT_WITHIN_S)
+
+    def event(self, event: NewEvent) -> None:
+        """Store an event with whatever commits next."""
+        self._pending.events.append(event)
+        self._wake.set()
+
+    def keep(self, writes: list[Write]) -> None:
+        """Store rows that are not urgent with whatever commits next, or in a moment."""
+        self._pending.writes += writes
+        self._wake_within(_KEEP_WITHIN_S)
+
+    def add_to_next_commit(self, writes: list[Write]) -> None:
+        """Store rows with whatever commits next, whenever that is."""
+        self._pending.writes += writes
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job; returns whether it was unfinished and this gateway's."""
+        if job_id not in self._jobs:
+            return False
+        entry = self._machine.job(job_id)
+        if entry is not None and entry.ended:
+            self._reductions.cancel(job_id)
+        else:
+            self._gather(self._handle(JobCancelled(job_id)))
+        return True
+
+    async def prepare_input(self, held: str) -> None:
+        """Have `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
+        assignment = self._machine.assignment(held)
+        job = self._jobs.get(job_of(held))
+        if assignment is not None and job is not None:
+            shard = assignment.shard
+            await self.inputs.prepare(job, held, shard.first_item, shard.n_items)
+
+    def _plan(self, job: Job) -> JobPlan:
+        return plan_of(job, self._hub.clock.time(), self._secret)
+
+    def _take(self, job: Job, epoch: int, plan: JobPlan) -> None:
+        self._jobs[job.id] = job
+        self._epochs[job.id] = epoch
+        self._gather(self._handle(JobAdded(plan, _RECONNECT_S)))
+
+    def _handle(self, event: Event) -> Outcome:
+        return self._machine.handle(event, self._hub.clock.monotonic())
+
+    def _gather(self, outcome: Outcome) -> None:
+        if outcome.strategy_fault is not None:
+            _LOGGER.error("The strategy failed, adaptive took over: %s", outcome.strategy_fault)
+        for node_id, program in outcome.quarantined:
+            _LOGGER.warning("%s gets no work of module %s for a while", node_id, program[:12])
+        self._pending.outcome.add(outcome)
+        self._wake.set()
+
+    def _wake_within(self, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wait()
+            now = self._hub.clock.monotonic()
+            self._gather(self._machine.handle(TimePassed(), now))
+            self._gather(self._machine.plan(now))
+            gathered, self._pending = self._pending, PendingCommit()
+            self._wake.clear()
+            if gathered:
+                await self._store_and_send(gathered)
+
+    async def _wait(self) -> None:
+        deadline = self._machine.next_deadline()
+        timeout_s = None if deadline is None else deadline - self._hub.clock.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _store_and_send(self, gathered: PendingCommit) -> None:
+        """Commit, however long it takes, then send; what can't be stored is taken apart."""
+        try:
+            await self._commit(gathered)
+        except StoreFencedError as error:
+            for job_id in error.job_ids:
+                _LOGGER.warning("Job %s was taken over by another gateway", job_id)
+                self._close(job_id)
+            await self._store_and_send(gathered.without(error.job_ids))
+        except StoreFullError as error:
+            # What was acknowledged waits for space; what is new is refused.
+            for job_id in gathered.new_jobs:
+                self._give_up(job_id, gathered, error)
+            await self._store_and_send(gathered.without(frozenset(gathered.new_jobs)))
+        except StoreError as error:
+            await self._store_apart(gathered, error)
+        else:
+            await self._carry_out(gathered)
+
+    async def _store_apart(self, gathered: PendingCommit, error: StoreError) -> None:
+        """Store each job alone, so that only the one that can't be stored is given up."""
+        job_ids = sorted(gathered.job_ids())
+        rest = gathered.without(frozenset(job_ids))
+        if not job_ids:
+            _LOGGER.error("%d rows of no job can't be stored: %s", len(rest.writes), error)
+        elif len(job_ids) == 1 and not rest:
+            self._give_up(job_ids[0], gathered, error)
+        else:
+            _LOGGER.warning("A commit failed, trying its %d jobs alone: %s", len(job_ids), error)
+            for part in (rest, *(gathered.only(job_id.__eq__) for job_id in job_ids)):
+                await self._store_and_send(part)
+
+    async def _commit(self, gathered: PendingCommit) -> None:
+        now = self._hub.clock.time()
+        finishes: list[Finish] = []
+        to_fold: list[tuple[Job, Finish]] = []
+        for end in gathered.ends():
+            job = self._jobs[end.job_id]
+            base = endings.unfolded(end, self._machine.job(job.id), now)
+            if end.state is not JobState.COMPLETED:
+                finishes.append(base)
+            elif self.result_cache.is_whole(job.id, base.n_shards):
+                finishes.append(self.result_cache.fold(job, base))
+            else:
+                to_fold.append((job, base))
+        writes = [*rows.writes(gathered, now), jobs.finish(finishes)]
+        events = rows.events(gathered, finishes)
+        # A new job is nobody else's yet.
+        held = self._held(gathered.job_ids() - gathered.new_jobs.keys())
+        await self._hub.store.commit_when_possible(
+            writes, events, held, wait_for_space=not gathered.new_jobs
+        )
+        for job_id in rows.started(gathered.outcome):
+            self._jobs[job_id] = dataclasses.replace(
+                self._jobs[job_id], state=JobState.RUNNING, started_at=now
+            )
+            self._changed(job_id)
+        for new in gathered.new_jobs.values():
+            if not new.committed.done():
+                new.committed.set_result(None)
+        for finish in finishes:
+            self._close(finish.job_id)
+        for job, base in to_fold:
+            # Only now are the last results in the store.
+            self._reductions.start(job, base, self._held({job.id}))
+
+    def _held(self, job_ids: set[str]) -> Fence:
+        return Fence(self._gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
+
+    def _give_up(self, job_id: str, gathered: PendingCommit, error: StoreError) -> None:
+        """Refuse a new job that can't be stored, and fail one that was stored before."""
+        if (new := gathered.new_jobs.get(job_id)) is not None:
+            self._close(job_id)
+            if not new.committed.done():
+                new.committed.set_exception(error)
+            return
+        _LOGGER.error("The state of job %s can't be stored: %s", job_id, error)
+        entry = self._machine.job(job_id)
+        if entry is not None and entry.ended:
+            # Its failure can't be stored either; the next start finds it as it was.
+            self._close(job_id)
+        else:
+            self._gather(self._handle(JobAborted(job_id, f"its state can't be stored: {error}")))
+
+    def _close(self, job_id: str) -> None:
+        if self._jobs.pop(job_id, None) is None:
+            return
+        del self._epochs[job_id]
+        # Of a job that was taken over there may be more to store; it is another's to say now.
+        self._pending = self._pending.without(frozenset((job_id,)))
+        self._progress.forget(job_id)
+        self._machine.forget(job_id)
+        self.result_cache.close(job_id)
+        self._reductions.forget(job_id)
+        self.inputs.close(job_id)
+        self._changed(job_id)
+
+    async def _carry_out(self, gathered: PendingCommit) -> None:
+        self._sender.acknowledge(gathered.acks)
+        self._sender.withdraw(
+            each for each in gathered.outcome.instructions if isinstance(each, Withdraw)
+        )
+        for job_id, group in sends_by_job(gathered.outcome.instructions).items():
+            if (job := self._jobs.get(job_id)) is not None:
+                try:
+                    await self._sender.send(job, group)
+                except PASSING_ERRORS as error:
+                    # No fault of the job: what was not sent runs into its deadline.
+                    _LOGGER.error("The data of job %s can't be read for now: %s", job_id, error)
+                except (StoreError, OSError) as error:
+                    _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
+                    reason = f"its data can't be read: {error}"
+                    self._gather(self._handle(JobAborted(job_id, reason)))
+        for job_id in {result.job_id for result in gathered.results}:
+            self._progress.tell(self._machine.job(job_id))

@@ -1,0 +1,74 @@
+"""This gateway among others on one store: its lease, jobs to take over, what others ask of it."""
+
+import asyncio
+import logging
+from typing import Final
+
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.core import Hub, StopStage
+from swarm_hub.exceptions import StoreError
+from swarm_hub.storage.queries import leases
+
+_LOGGER = logging.getLogger(__name__)
+
+# A gateway that has not renewed its lease for this long loses its jobs to the others.
+LEASE_S: Final = 10.0
+_RENEW_EVERY_S: Final = 3.0
+_LOOK_EVERY_S: Final = 1.0
+
+
+class LeaseKeeper:
+    """Keeps this gateway's lease on a shared store; on a store of its own it only takes it up."""
+
+    def __init__(self, hub: Hub, gateway_id: str, dispatcher: Dispatcher) -> None:
+        self._hub = hub
+        self._gateway_id = gateway_id
+        self._dispatcher = dispatcher
+        self._heard = asyncio.Event()
+        self._renewed_at = 0.0
+
+    async def start(self) -> None:
+        """Say that this gateway is alive, and continue what is unfinished."""
+        store = self._hub.store
+        if store.shared:
+            await store.introduce(self._gateway_id)
+            now = await store.read(leases.store_now)
+            await store.commit([leases.register(self._gateway_id, now + LEASE_S)])
+            self._renewed_at = self._hub.clock.monotonic()
+        await self._dispatcher.adopt(starting=True)
+        if store.shared:
+            store.listen(self._heard.set)
+            self._hub.tasks.supervise(self._look_after, "lease_keeper")
+            self._hub.on_stop(StopStage.CLOSE, "lease_keeper", self._resign)
+
+    async def _look_after(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except StoreError as error:
+                # Commits say it aloud; the lease runs out, and others take over.
+                _LOGGER.debug("The shared store can't be asked: %s", error)
+            try:
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._heard.wait()
+            except TimeoutError:
+                pass
+            self._heard.clear()
+
+    async def _look(self) -> None:
+        store = self._hub.store
+        await store.catch_up()
+        seen = await store.read(leases.look, self._gateway_id)
+        if self._hub.clock.monotonic() - self._renewed_at >= _RENEW_EVERY_S:
+            await store.commit([leases.renew(self._gateway_id, seen.now + LEASE_S)])
+            self._renewed_at = self._hub.clock.monotonic()
+        for job_id in seen.to_cancel:
+            self._dispatcher.cancel(job_id)
+        if seen.orphaned:
+            await store.change(leases.end_sessions)
+            if taken := await self._dispatcher.adopt(starting=False):
+                _LOGGER.warning("Took over %d jobs of a gateway that is gone", taken)
+
+    async def _resign(self) -> None:
+        """Give the lease up, so that others need not wait for it to run out."""
+        await self._hub.store.commit([leases.renew(self._gateway_id, 0.0)])

@@ -1,0 +1,153 @@
+"""What workers say of their assignments: each word is checked, fenced and turned into an event."""
+
+import logging
+
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
+from swarm_hub.components.gateway.submission.inputs import Inputs
+from swarm_hub.components.mesh import Mesh
+from swarm_hub.components.scheduler import StateMachine
+from swarm_hub.components.signer import Batch, EnvelopeChannel
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import MeshError, StoreError
+from swarm_hub.models import messages
+from swarm_hub.models.messages import Result
+from swarm_hub.models.receipt import Receipt
+from swarm_hub.models.shard import job_of
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import leases
+from swarm_hub.util.hashing import sha256_hex
+
+_LOGGER = logging.getLogger(__name__)
+
+_OK = "ok"
+_OTHER_INPUT = "the result is of another input"
+
+
+class NodeMessages:
+    """Hears ACKs, NACKs and results."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: EnvelopeChannel,
+        dispatcher: Dispatcher,
+        machine: StateMachine,
+        inputs: Inputs,
+        receipts: ReceiptPolicy,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._dispatcher = dispatcher
+        self._machine = machine
+        self._inputs = inputs
+        self._receipts = receipts
+        post.on((messages.ACK, messages.NACK, messages.RESULT), self._on_batch)
+
+    def _on_batch(self, batch: Batch) -> None:
+        self._dispatcher.add_to_next_commit(batch.writes)
+        for fields in batch.of(messages.ACK):
+            self._on_ack(batch.peer_id, messages.ids(fields))
+        for fields in batch.of(messages.NACK):
+            self._on_nack(batch.peer_id, messages.ids(fields), str(fields.get("reason", ""))[:500])
+        for fields in batch.of(messages.RESULT):
+            self._on_result(batch.peer_id, Result.from_wire(fields), batch.receipt)
+
+    def _on_ack(self, peer_id: str, acked: list[str]) -> None:
+        unwanted = []
+        for held in acked:
+            if self._is_assignee(peer_id, held):
+                self._dispatcher.accepted(held)
+            elif not self._may_be_anothers(held):
+                # It holds what was withdrawn while it was away.
+                unwanted.append(held)
+        if unwanted:
+            self._post.send(peer_id, messages.CANCEL, {"ids": unwanted})
+
+    def _on_nack(self, peer_id: str, returned: list[str], reason: str) -> None:
+        own = [held for held in returned if self._is_assignee(peer_id, held)]
+        if own:
+            _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), reason)
+        for held in own:
+            self._dispatcher.rejected(held, reason)
+
+    def _on_result(self, peer_id: str, result: Result, receipt: Receipt) -> None:
+        held = result.assignment_id
+        if not self._is_assignee(peer_id, held):
+            if self._may_be_anothers(held):
+                self._hub.tasks.spawn(self._leave_to_owner(peer_id, held), "result of another")
+            else:
+                # Its job ended or another result came first. It is heard, not counted.
+                self._dispatcher.acknowledge(peer_id, held)
+            return
+        job = self._dispatcher.job(job_of(held))
+        # Where it is not kept the envelope is let go of now, before what is large is fetched.
+        kept = receipt if job is not None and self._receipts.keeps(job) else None
+        if self._inputs.sha(held) is None or result.body is None:
+            self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
+        else:
+            self._judge(peer_id, result, None, kept)
+
+    async def _look_up(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
+        """Get what is missing to judge a result: its body, and what its input should have been.
+
+        The input's hash is not known of an assignment that an earlier life of this gateway, or
+        another gateway, sent.
+        """
+        row = None
+        try:
+            if self._inputs.sha(result.assignment_id) is None:
+                await self._dispatcher.prepare_input(result.assignment_id)
+            if result.body is None:
+                body = await self._mesh.fetch(peer_id, result.sha, result.size_bytes)
+                _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
+        except (MeshError, StoreError, OSError) as error:
+            # The worker keeps it in its outbox and offers it again.
+            _LOGGER.warning("A result of %s can't be taken yet: %s", peer_id, error)
+            return
+        if self._is_assignee(peer_id, result.assignment_id):
+            self._judge(peer_id, result, row, receipt)
+        else:
+            self._dispatcher.acknowledge(peer_id, result.assignment_id)
+
+    def _judge(
+        self, peer_id: str, result: Result, row: Write | None, receipt: Receipt | None
+    ) -> None:
+        held = result.assignment_id
+        if self._inputs.sha(held) != result.input_sha:
+            _LOGGER.warning("%s answered %s for another input; not counted", peer_id, held)
+            self._dispatcher.failed(held, _OTHER_INPUT)
+        elif result.code != _OK:
+            self._dispatcher.failed(held, f"{result.code}: {result.text}")
+        elif result.body is not None and sha256_hex(result.body) != result.sha:
+            self._dispatcher.failed(held, "the result is not what was signed")
+        else:
+            self._dispatcher.finished(peer_id, result, row, receipt)
+        self._inputs.drop(held)
+        self._dispatcher.acknowledge(peer_id, held)
+
+    def _may_be_anothers(self, held: str) -> bool:
+        """Whether another gateway of a shared store may wait for this assignment."""
+        return self._hub.store.shared and self._dispatcher.job(job_of(held)) is None
+
+    async def _leave_to_owner(self, peer_id: str, held: str) -> None:
+        """Acknowledge a result that nobody waits for; leave the others in the worker's outbox."""
+        try:
+            owner = await self._hub.store.read(leases.owner, job_of(held))
+        except StoreError as error:
+            # The worker keeps it in its outbox and offers it again.
+            _LOGGER.warning("Can't tell whose a result of %s is: %s", peer_id, error)
+            return
+        if owner is None:
+            self._dispatcher.acknowledge(peer_id, held)
+
+    def _is_assignee(self, peer_id: str, held: str) -> bool:
+        assignment = self._machine.assignment(held)
+        if assignment is None:
+            return False
+        if assignment.node_id != peer_id:
+            _LOGGER.warning("%s spoke for an assignment of %s", peer_id, assignment.node_id)
+            return False
+        return True

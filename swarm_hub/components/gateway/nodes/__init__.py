@@ -1,0 +1,1 @@
+"""The nodes of this gateway: who is here, drained, invited, and from which networks."""

@@ -1,0 +1,88 @@
+"""Drained nodes: kept from new work by an administrator, at every gateway of the store."""
+
+import logging
+from collections.abc import Callable
+from typing import Self
+
+from swarm_hub.components.mesh import Mesh
+from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.core import Hub
+from swarm_hub.models import messages
+from swarm_hub.models.event import DurableEvent, EventType, NewEvent
+from swarm_hub.storage.queries import nodes
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Drains:
+    """Which nodes are drained and why; tells them, so that they give back what has not begun."""
+
+    def __init__(
+        self, hub: Hub, mesh: Mesh, post: EnvelopeChannel, reasons: dict[str, str]
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._reasons = reasons
+        self._changed: Callable[[str], None] = lambda _node_id: None
+        hub.bus.listen(DurableEvent, self._on_event)
+
+    @classmethod
+    async def load(cls, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> Self:
+        """Read what survived the last stop."""
+        known = await hub.store.read(nodes.all_nodes)
+        found = {node.peer_id: node.drain_reason for node in known if node.drain_reason is not None}
+        return cls(hub, mesh, post, found)
+
+    def on_change(self, changed: Callable[[str], None]) -> None:
+        """Have `changed(node id)` called when a node is drained or gets work again."""
+        self._changed = changed
+
+    def reason(self, node_id: str) -> str | None:
+        """Return why a node is drained, None when it is not."""
+        return self._reasons.get(node_id)
+
+    async def drain(self, node_id: str, reason: str) -> None:
+        """Keep a node from new work; it is on disk when this returns."""
+        event = NewEvent(EventType.NODE_DRAINED, {"node_id": node_id, "reason": reason})
+        await self._hub.store.commit([nodes.drain(node_id, reason)], [event])
+        self._set(node_id, reason)
+
+    async def undrain(self, node_id: str) -> bool:
+        """Give a node work again; returns whether it was drained."""
+        if node_id not in self._reasons:
+            return False
+        event = NewEvent(EventType.NODE_UNDRAINED, {"node_id": node_id})
+        await self._hub.store.commit([nodes.drain(node_id, None)], [event])
+        self._set(node_id, None)
+        return True
+
+    def greet(self, node_id: str) -> None:
+        """Tell a node that has just come that it is drained."""
+        if node_id in self._reasons:
+            self._tell(node_id)
+
+    def _on_event(self, event: DurableEvent) -> None:
+        """Follow this gateway and the others of its store."""
+        if event.event_type is EventType.NODE_DRAINED:
+            self._set(event.data["node_id"], event.data["reason"])
+        elif event.event_type is EventType.NODE_UNDRAINED:
+            self._set(event.data["node_id"], None)
+
+    def _set(self, node_id: str, reason: str | None) -> None:
+        if reason == self._reasons.get(node_id):
+            return
+        if reason is None:
+            del self._reasons[node_id]
+            _LOGGER.info("%s gets work again", node_id)
+        else:
+            self._reasons[node_id] = reason
+            _LOGGER.info("%s gets no more work: %s", node_id, reason)
+        # First the scheduler: what the node gives back must not go to it again.
+        self._changed(node_id)
+        if node_id in self._mesh.peers():
+            self._tell(node_id)
+
+    def _tell(self, node_id: str) -> None:
+        fields = {"node": node_id, "reason": self._reasons.get(node_id)}
+        self._post.send(node_id, messages.DRAIN, fields)

@@ -1,0 +1,246 @@
+"""The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
+
+from typing import Any, Final
+
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.nodes.drains import Drains
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
+from swarm_hub.components.scheduler import NodeChange, NodeEntry, StateMachine, is_trusted
+from swarm_hub.components.signer import ADMISSION, Batch, EnvelopeChannel
+from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError
+from swarm_hub.models import messages
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.node import NodeRecord, WorkerOffer
+from swarm_hub.storage.queries import nodes
+from swarm_hub.util.clock import isoformat
+
+# Gateways that share a store learn this soon what the others know of a node's honesty.
+_STANDING_EVERY_S: Final = 5.0
+
+
+class Fleet:
+    """Keeps the scheduler's picture of the nodes true, and answers the API's questions."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: EnvelopeChannel,
+        telemetry: TelemetryBoard,
+        dispatcher: Dispatcher,
+        machine: StateMachine,
+        drains: Drains,
+        trust: Trust,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._telemetry = telemetry
+        self._dispatcher = dispatcher
+        self._machine = machine
+        # What each connected worker said of itself when it came.
+        self._offers: dict[str, WorkerOffer] = {}
+        self._refusals: dict[str, str] = {}
+        self._drains = drains
+        self._trust = trust
+        # Why no node gets work any more: this gateway is stopping.
+        self._held_back: str | None = None
+        drains.on_change(self._changed)
+        hub.bus.listen(PeerUp, self._on_peer_up)
+        hub.bus.listen(PeerDown, self._on_peer_down)
+        hub.bus.listen(NodeTelemetry, self._on_telemetry)
+        post.on((messages.DRAIN,), self._on_drain)
+        if hub.store.shared:
+            hub.tasks.every(_STANDING_EVERY_S, self._refresh_standing, "standing of nodes")
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every node this gateway has met, the connected ones first."""
+        records = await self._hub.store.read(nodes.all_nodes)
+        found = [self._described(record) for record in records]
+        return sorted(found, key=lambda node: (node["slots"] is None, node["name"]))
+
+    async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
+        """Ban a node; raises RequestError 404 for one that was never met."""
+        await self._known(node_id)
+        until = None if for_s is None else self._hub.clock.time() + for_s
+        await self._mesh.ban(node_id, reason or "banned by an administrator", until)
+        return await self._one(node_id)
+
+    async def unban(self, node_id: str) -> None:
+        """Lift a ban and let the node come back, also with a new signing key."""
+        await self._known(node_id)
+        self._post.forget_pin(node_id)
+        await self._mesh.unban(node_id)
+
+    async def drain(self, node_id: str, reason: str) -> dict[str, Any]:
+        """Keep a node from new work, and have it give back what it has not begun."""
+        await self._known(node_id)
+        await self._drains.drain(node_id, reason or "drained by an administrator")
+        return await self._one(node_id)
+
+    async def undrain(self, node_id: str) -> dict[str, Any]:
+        """Give a node work again."""
+        await self._known(node_id)
+        await self._drains.undrain(node_id)
+        return await self._one(node_id)
+
+    async def hold_back(self) -> None:
+        """Give out nothing more: this gateway stops. What the nodes have, they keep."""
+        self._held_back = "the gateway is stopping"
+        for node_id in self._offers:
+            self._changed(node_id)
+
+    async def approve(self, node_id: str) -> None:
+        """Admit a node from its next try on; raises RequestError 404 for what is no node."""
+        if not is_peer_id(node_id):
+            await self._known(node_id)
+        await self._hub.services[ADMISSION].approve(node_id)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes are connected and how many slots they have."""
+        return {
+            "nodes": len(self._offers),
+            "slots": sum(offer.slots for offer in self._offers.values()),
+        }
+
+    async def _known(self, node_id: str) -> NodeRecord:
+        for record in await self._hub.store.read(nodes.all_nodes):
+            if record.peer_id == node_id:
+                return record
+        raise RequestError(
+            404, "unknown_node", f"there is no node {node_id}; see: swarm-hub node list"
+        )
+
+    async def _one(self, node_id: str) -> dict[str, Any]:
+        return self._described(await self._known(node_id))
+
+    def _described(self, record: NodeRecord) -> dict[str, Any]:
+        node_id = record.peer_id
+        entry = self._machine.node(node_id)
+        ban = self._mesh.bans.of(node_id)
+        drain_reason = self._drains.reason(node_id)
+        offer = self._offers.get(node_id)
+        standing = self._trust.of(node_id)
+        if ban is not None:
+            state = "banned"
+        elif entry is None:
+            state = "pending" if record.admission == "pending" else "down"
+        elif drain_reason is None:
+            state = "up"
+        else:
+            state = "draining" if entry.load else "drained"
+        return {
+            "node_id": node_id,
+            "name": record.name,
+            "state": state,
+            "slots": None if offer is None else offer.slots,
+            "labels": {} if offer is None else dict(sorted(offer.labels)),
+            "assignments": 0 if entry is None else len(entry.load),
+            "refuses": self._refusals.get(node_id),
+            "rtt_ms": _milliseconds(self._mesh.rtt_s(node_id)),
+            "kid": record.kid,
+            "first_seen": isoformat(record.first_seen),
+            "last_seen": isoformat(record.last_seen),
+            "ban_reason": None if ban is None else ban.reason,
+            "ban_until": None if ban is None or ban.until is None else isoformat(ban.until),
+            "drain_reason": drain_reason,
+            "trust": {
+                "owner": standing.owner or None,
+                "agreements": standing.agreements,
+                "contradictions": standing.contradictions,
+                "trusted": is_trusted(
+                    standing.agreements, standing.contradictions, wary=self._machine.wary
+                ),
+            },
+            "quarantines": []
+            if entry is None
+            else _quarantines(entry, self._hub.clock.monotonic()),
+            "telemetry": self._telemetry.of(node_id).to_wire(),
+        }
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        worker = up.hello.capabilities.get("worker")
+        if worker is None:
+            return
+        self._offers[up.peer_id] = WorkerOffer.from_wire(worker)
+        self._dispatcher.event(
+            NewEvent(EventType.NODE_UP, {"node_id": up.peer_id, "name": up.hello.name})
+        )
+        # Before it is sent again what it had: of that it gives back what has not begun.
+        self._drains.greet(up.peer_id)
+        if self._trust.knows(up.peer_id):
+            self._changed(up.peer_id)
+        # A new one gets no work before it is known whose it is: it must not vote for itself.
+        self._hub.tasks.spawn(self._learn(up.peer_id), "learn whose a node is")
+
+    async def _learn(self, node_id: str) -> None:
+        await self._trust.learn(node_id)
+        self._changed(node_id)
+
+    async def _refresh_standing(self) -> None:
+        for node_id in await self._trust.refresh():
+            self._dispatcher.standing_changed(node_id, self._trust.of(node_id))
+            self._changed(node_id)
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        if self._offers.pop(down.peer_id, None) is None or self._held_back is not None:
+            # At stop it is this gateway that goes; the nodes keep what they have.
+            return
+        self._refusals.pop(down.peer_id, None)
+        self._dispatcher.event(
+            NewEvent(EventType.NODE_DOWN, {"node_id": down.peer_id, "reason": down.reason})
+        )
+        self._dispatcher.node_lost(down.peer_id, down.reason)
+
+    def _on_telemetry(self, news: NodeTelemetry) -> None:
+        self._changed(news.peer_id)
+
+    def _on_drain(self, batch: Batch) -> None:
+        for fields in batch.of(messages.DRAIN):
+            if fields.get("node") is not None:
+                # A gateway's word to the worker that this hub may be too.
+                continue
+            reason = fields.get("reason")
+            if reason is None:
+                self._refusals.pop(batch.peer_id, None)
+            else:
+                self._refusals[batch.peer_id] = str(reason)[:200]
+        self._dispatcher.keep(batch.writes)
+        self._changed(batch.peer_id)
+
+    def _changed(self, node_id: str) -> None:
+        offer = self._offers.get(node_id)
+        if offer is None:
+            return
+        standing = self._trust.of(node_id)
+        refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
+        self._dispatcher.node_changed(
+            NodeChange(
+                node_id,
+                offer.slots,
+                self._telemetry.of(node_id),
+                refuses,
+                self._trust.owner(node_id),
+                labels=offer.labels,
+                agreements=standing.agreements,
+                contradictions=standing.contradictions,
+                memory_bytes=offer.memory_bytes,
+                rtt_s=self._mesh.rtt_s(node_id),
+            )
+        )
+
+
+def _quarantines(entry: NodeEntry, now: float) -> list[dict[str, Any]]:
+    """Return which modules a node gets no work of, for how many seconds and why."""
+    return [
+        {"module": program, "for_s": round(faults.until - now, 1), "reason": faults.text}
+        for program, faults in entry.faults.items()
+        if entry.quarantined(program, now) is not None
+    ]
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)

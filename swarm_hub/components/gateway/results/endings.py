@@ -1,0 +1,40 @@
+"""How jobs end: the row and the event of an end; pure."""
+
+import dataclasses
+from typing import Final
+
+from swarm_hub.components.scheduler import JobEnded, JobEntry
+from swarm_hub.exceptions import HubError
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.job import JobState
+from swarm_hub.storage.queries.jobs import Finish
+
+_ENDED: Final = {
+    JobState.COMPLETED: EventType.JOB_COMPLETED,
+    JobState.FAILED: EventType.JOB_FAILED,
+    JobState.CANCELLED: EventType.JOB_CANCELLED,
+}
+
+
+def ended(finish: Finish) -> NewEvent:
+    """Return the event of a job's end."""
+    data = {
+        "job_id": finish.job_id,
+        "shards": finish.n_shards,
+        "retries": finish.n_retries,
+        "failures": list(finish.failures),
+    }
+    return NewEvent(_ENDED[finish.state], data, finish.job_id)
+
+
+def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
+    """Return how a job ended, without its result."""
+    assert entry is not None
+    return Finish(
+        end.job_id, end.state, now, end.failures, None, None, None, entry.n_cut, entry.n_retries
+    )
+
+
+def fold_failed(base: Finish, error: HubError) -> Finish:
+    """Return the end of a job whose results can't be folded."""
+    return dataclasses.replace(base, state=JobState.FAILED, failures=(str(error),))

@@ -1,0 +1,63 @@
+"""Of which jobs the signed envelopes of results are kept, and how the API shows them; pure."""
+
+from enum import StrEnum
+from typing import Any
+
+from swarm_hub.models.job import Job
+from swarm_hub.models.receipt import Receipt
+from swarm_hub.storage.queries.receipts import ReceiptPage
+
+
+class ReceiptPolicy(StrEnum):
+    """`gateway: receipts`: an envelope repeats the results in it, so not every job's is kept."""
+
+    REDUNDANT = "redundant"
+    ALL = "all"
+    NONE = "none"
+
+    def keeps(self, job: Job) -> bool:
+        """Whether the envelopes of a job's results are kept."""
+        return self is ReceiptPolicy.ALL or (self is ReceiptPolicy.REDUNDANT and job.spec.compares)
+
+
+def why_none(policy: ReceiptPolicy, job: Job) -> str:
+    """Return why a job has no receipt."""
+    if policy is ReceiptPolicy.NONE:
+        return "this job's gateway keeps no receipts; set gateway: receipts: redundant, or all"
+    if not policy.keeps(job):
+        return (
+            "this job's gateway keeps receipts of redundant jobs only; set gateway: receipts: all"
+        )
+    return "none of its results has come since receipts are kept"
+
+
+def described(page: ReceiptPage) -> dict[str, Any]:
+    """Return receipts, and the results that they are of, as clients see them."""
+    return {
+        "receipts": [{"sha": sha, **each.to_json()} for sha, each in page.receipts.items()],
+        "results": [
+            {
+                "assignment_id": each.assignment_id,
+                "index": each.index,
+                "first_item": each.first_item,
+                "n_items": each.n_items,
+                "node_id": each.node_id,
+                "node": each.node_name or None,
+                "result_sha": each.sha,
+                "input_sha": _input_sha(page.receipts[each.receipt], each.assignment_id, each.sha),
+                "counted": each.counted,
+                "receipt": each.receipt,
+            }
+            for each in page.results
+        ],
+        "cursor": page.results[-1].assignment_id if page.more else None,
+    }
+
+
+def _input_sha(receipt: Receipt, held: str, sha: str) -> str | None:
+    """Return of which input a node signed that result; only one of the right input was taken.
+
+    None where the envelope was damaged since: whoever checks it is told what is wrong with it.
+    """
+    signed = receipt.testimony.results.get(held, ())
+    return next((each.input_sha for each in signed if each.sha == sha), None)

@@ -1,0 +1,108 @@
+"""The results of unfinished jobs: small ones in memory, so that the last one folds at once."""
+
+import asyncio
+import dataclasses
+from typing import Final
+
+from swarm_hub.components.gateway.results import endings
+from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
+from swarm_hub.components.gateway.results.reduce import ReduceError, fold
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.job import REDUCE_MODULE, Job
+from swarm_hub.models.shard import ShardResult
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import jobs
+from swarm_hub.storage.queries.jobs import Finish
+from swarm_hub.util.hashing import sha256_hex
+
+# Per job; beyond it the results are read back from the store when the job is done.
+_KEPT_MAX: Final = 256
+_KEPT_MAX_BYTES: Final = 256 * 1024
+
+
+class ResultCache:
+    """Reductions results into a job's result."""
+
+    def __init__(self, hub: Hub, by_module: ModuleReducer) -> None:
+        self._hub = hub
+        self._by_module = by_module
+        self._kept: dict[str, list[ShardResult]] = {}
+        self._bytes: dict[str, int] = {}
+
+    def open(self, job: Job) -> None:
+        """Keep the results of a job whose first result is still to come, if they fold at once."""
+        if job.spec.reduce != REDUCE_MODULE:
+            self._kept[job.id] = []
+            self._bytes[job.id] = 0
+
+    def add(self, result: ShardResult) -> None:
+        """Keep a counted result while the job's results are few and small."""
+        kept = self._kept.get(result.job_id)
+        if kept is None:
+            return
+        kept.append(result)
+        self._bytes[result.job_id] += result.size_bytes
+        too_large = result.body is None or self._bytes[result.job_id] > _KEPT_MAX_BYTES
+        if too_large or len(kept) > _KEPT_MAX:
+            self.close(result.job_id)
+
+    def is_whole(self, job_id: str, n_results: int) -> bool:
+        """Whether every result of a job is in memory."""
+        return len(self._kept.get(job_id, ())) == n_results
+
+    def close(self, job_id: str) -> None:
+        """Forget a job's results."""
+        self._kept.pop(job_id, None)
+        self._bytes.pop(job_id, None)
+
+    def fold(self, job: Job, base: Finish) -> Finish:
+        """Return how a job ended whose results are all in memory."""
+        results = sorted(self._kept[job.id], key=lambda result: result.first_item)
+        try:
+            body = fold(job.spec.reduce, [(result, result.body or b"") for result in results])
+        except ReduceError as error:
+            return endings.fold_failed(base, error)
+        # At most 256 KiB of results: their fold goes into the job's row in any case.
+        return _with_result(base, body, inline=True)
+
+    async def fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
+        """Return how a job ended, and the blob row of a large result; raises ReduceError.
+
+        A large fold is a file of its own, which a full disk keeps waiting like any other write.
+        Raises SandboxError when the hub stops while the job's module folds.
+        """
+        return await self._hub.store.when_possible(lambda: self._fold_stored(job, base))
+
+    async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
+        results = [
+            (result, await self._body(result))
+            for result in await self._hub.store.read(jobs.results_of, job.id)
+        ]
+        if job.spec.reduce == REDUCE_MODULE:
+            body = await self._by_module.fold(job, [body for _, body in results])
+        else:
+            # Of a hundred thousand results this takes a while, in which the hub has to answer.
+            body = await asyncio.to_thread(fold, job.spec.reduce, results)
+        if len(body) <= INLINE_MAX_BYTES:
+            return _with_result(base, body, inline=True), []
+        _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
+        return _with_result(base, body, inline=False), [row]
+
+    async def _body(self, result: ShardResult) -> bytes:
+        if result.body is not None:
+            return result.body
+        body = await self._hub.store.blobs.get(result.sha)
+        if body is None:
+            raise StoreError(f"the result of {result.assignment_id} is gone from the store")
+        return body
+
+
+def _with_result(base: Finish, body: bytes, *, inline: bool) -> Finish:
+    return dataclasses.replace(
+        base,
+        result_sha=sha256_hex(body),
+        result_bytes=len(body),
+        result_inline=body if inline else None,
+    )

@@ -1,0 +1,157 @@
+"""The bytes of shards: read from the stored dataset, small ones sent along, large ones by hash."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_hub.components.gateway.submission.dataset import Bytes, Dataset
+from swarm_hub.components.mesh import Readable
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.job import Job
+from swarm_hub.util.hashing import sha256_hex
+
+# Inputs up to this size travel inside the envelope; the rest are asked for by their hash.
+_ALONG_MAX_BYTES: Final = 32 * 1024
+_HASHED_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A shard's input; `inline` is None when it is fetched by its hash."""
+
+    sha: str
+    size_bytes: int
+    inline: bytes | None
+
+
+@dataclass(slots=True)
+class _Open:
+    """The dataset of an unfinished job, mapped while it is used."""
+
+    dataset: Dataset
+    files: contextlib.ExitStack
+    shas: set[str] = field(default_factory=set)
+    ended: bool = False
+    readers: int = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Dataset]:
+        """Give the dataset to read in a thread; it stays mapped, also if its job ends meanwhile."""
+        self.readers += 1
+        try:
+            yield self.dataset
+        finally:
+            self.readers -= 1
+            self._unmap()
+
+    def end(self) -> None:
+        """Unmap the dataset as soon as nobody reads it."""
+        self.ended = True
+        self._unmap()
+
+    def _unmap(self) -> None:
+        if self.ended and not self.readers:
+            self.files.close()
+
+
+class Inputs:
+    """Reads shards of the datasets of unfinished jobs; `jobs` are those, by id."""
+
+    def __init__(self, hub: Hub, jobs: Mapping[str, Job]) -> None:
+        self._hub = hub
+        self._jobs = jobs
+        self._open: dict[str, _Open] = {}
+        self._opening = asyncio.Lock()
+        self._expected: dict[str, str] = {}
+        self._served: dict[str, tuple[str, int, int]] = {}
+
+    async def prepare(self, job: Job, held: str, first_item: int, n_items: int) -> Prepared:
+        """Return the input of one assignment and remember its hash until `drop`."""
+        opened = await self._opened(job)
+        size = n_items * max(1, job.dataset_bytes // job.n_items)
+        with opened.reading() as dataset:
+            if size > INLINE_MAX_BYTES:
+                prepared = await asyncio.to_thread(_prepared, dataset, first_item, n_items)
+            else:
+                prepared = _prepared(dataset, first_item, n_items)
+        if opened.ended:
+            # Nobody would drop what is noted of a job that has ended.
+            return prepared
+        self._expected[held] = prepared.sha
+        if prepared.inline is None:
+            self._served[prepared.sha] = (job.id, first_item, n_items)
+            opened.shas.add(prepared.sha)
+        return prepared
+
+    def keep(self, job: Job, body: bytes | None) -> None:
+        """Keep the dataset of a new job at hand if it is small; a large one is read when needed."""
+        if body is not None and len(body) <= INLINE_MAX_BYTES:
+            self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
+
+    @contextlib.asynccontextmanager
+    async def serve(self, _peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
+        """Give a worker a shard's input, a module or a script, of an unfinished job by its hash."""
+        if (place := self._served.get(sha)) is not None:
+            job_id, first_item, n_items = place
+            with self._open[job_id].reading() as dataset:
+                yield dataset.part(first_item, n_items)
+        elif any(sha in (job.module_sha, job.script_sha) for job in self._jobs.values()):
+            async with self._hub.store.blobs.reading(sha) as blob:
+                yield blob
+        else:
+            yield None
+
+    def sha(self, held: str) -> str | None:
+        """Return the input hash of an assignment sent in this life of the hub."""
+        return self._expected.get(held)
+
+    def drop(self, held: str) -> None:
+        """Forget an assignment that was answered."""
+        self._expected.pop(held, None)
+
+    def close(self, job_id: str) -> None:
+        """Forget an ended job."""
+        if (opened := self._open.pop(job_id, None)) is None:
+            return
+        opened.end()
+        for sha in opened.shas:
+            self._served.pop(sha, None)
+        for held in [held for held in self._expected if held.startswith(f"{job_id}.")]:
+            del self._expected[held]
+
+    async def _opened(self, job: Job) -> _Open:
+        # One at a time: after a restart many results ask for the same dataset at once.
+        async with self._opening:
+            if (known := self._open.get(job.id)) is not None:
+                return known
+            blobs = self._hub.store.blobs
+            files = contextlib.ExitStack()
+            body: Bytes
+            if job.dataset_bytes <= INLINE_MAX_BYTES:
+                stored = await blobs.get(job.dataset_sha)
+                if stored is None:
+                    raise StoreError(f"the dataset of job {job.id} is gone from the store")
+                body = stored
+            else:
+                await blobs.at_hand(job.dataset_sha)
+                body = files.enter_context(blobs.mapped(job.dataset_sha))
+            dataset = await asyncio.to_thread(Dataset, job, body)
+            opened = self._open[job.id] = _Open(dataset, files)
+            return opened
+
+
+def _prepared(dataset: Dataset, first_item: int, n_items: int) -> Prepared:
+    part = dataset.part(first_item, n_items)
+    if len(part) <= _ALONG_MAX_BYTES:
+        data = part[:]
+        return Prepared(sha256_hex(data), len(data), data)
+    # In pieces: they take turns in the same memory, and fresh memory costs more than the hash.
+    digest = hashlib.sha256()
+    for start in range(0, len(part), _HASHED_BYTES):
+        digest.update(part[start : start + _HASHED_BYTES])
+    return Prepared(digest.hexdigest(), len(part), None)

@@ -1,0 +1,258 @@
+"""Taking a job in: everything is checked before anything is stored, then it commits whole."""
+
+import asyncio
+import dataclasses
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ulid_transform import ulid_now
+
+from swarm_hub.components.gateway.submission.dataset import Measured, measure
+from swarm_hub.components.gateway.submission.resolve_spec import (
+    check_fit,
+    choose_abi,
+    choose_entry,
+    choose_reduce,
+    default_split,
+    place_script,
+)
+from swarm_hub.components.gateway.submission.spec import AskedSpec, parse_spec
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import RequestError, StoreConflictError
+from swarm_hub.models.event import EventType, NewEvent
+from swarm_hub.models.job import Job, JobSpec, JobState
+from swarm_hub.models.submission import Submission, Submitted
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import jobs
+from swarm_hub.util.hashing import sha256_hex
+
+_REPORTS_KEPT: Final = 256
+# Larger datasets are measured in a thread, so that the loop stays free.
+_MEASURED_INLINE_BYTES: Final = 64 * 1024
+_RETRY_AFTER_S: Final = 2
+_COMMIT_TIMEOUT_S: Final = 20.0
+
+
+class Intake:
+    """Turns submissions into durable jobs and hands them to `accept`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        service: SandboxService,
+        gateway_id: str,
+        dataset_max_bytes: int,
+        redundancy: int | str,
+        has_room: Callable[[], bool],
+        accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
+    ) -> None:
+        self._hub = hub
+        self._service = service
+        self._gateway_id = gateway_id
+        self._dataset_max_bytes = dataset_max_bytes
+        self._redundancy = redundancy
+        self._has_room = has_room
+        self._accept = accept
+        self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
+        self._submitting: dict[str, asyncio.Lock] = {}
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Check and store a job; it is durable when this returns.
+
+        Raises RequestError (400, 409, 413, 422, 429, 503, 507) with what to do; then nothing is
+        stored.
+        """
+        if self._hub.store.busy:
+            raise RequestError(
+                503, "busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S
+            )
+        if (full := self._hub.store.full) is not None:
+            raise RequestError(507, "disk_full", full)
+        if not self._has_room():
+            raise RequestError(
+                429,
+                "too_many_jobs",
+                "this gateway has as many unfinished jobs as it takes (gateway: jobs); wait for "
+                "one to end, or cancel one",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        key = submission.idempotency_key
+        if key is None:
+            return await self._submit(submission, "")
+        lock = self._submitting.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._submit_once(key, submission)
+        finally:
+            if not lock.locked():
+                self._submitting.pop(key, None)
+
+    async def _submit_once(self, key: str, submission: Submission) -> Submitted:
+        digest = await asyncio.to_thread(_digest, submission)
+        if (known := await self._known(key, digest)) is not None:
+            return known
+        try:
+            return await self._submit(submission, digest)
+        except StoreConflictError:
+            # Another gateway of this store took the same request a moment ago.
+            if (known := await self._known(key, digest)) is None:
+                raise
+            return known
+
+    async def _known(self, key: str, digest: str) -> Submitted | None:
+        """Return the job that was submitted under a key; raises RequestError for another one."""
+        known = await self._hub.store.read(jobs.by_idempotency_key, key)
+        if known is None:
+            return None
+        if known[1] != digest:
+            raise RequestError(
+                409,
+                "idempotency_conflict",
+                f"the Idempotency-Key was used for another request (job {known[0]}); "
+                "choose a new key for a new job",
+            )
+        return Submitted(known[0], known=True)
+
+    async def _submit(self, submission: Submission, digest: str) -> Submitted:
+        asked = self._with_redundancy(parse_spec(submission.spec))
+        self._check_sizes(submission)
+        module_sha, report = await self._inspect(submission.module)
+        abi = choose_abi(asked, report)
+        entry = choose_entry(asked, report, abi)
+        script, args = place_script(submission, asked, abi)
+        reducer = choose_reduce(asked, report, abi)
+        measured = await self._measure(submission, asked, abi)
+        check_fit(asked, abi, measured)
+        spec = JobSpec(
+            abi=abi,
+            entry=entry,
+            split=measured.split,
+            record_bytes=measured.record_bytes,
+            reduce=reducer,
+            shard_size=asked.shard_size,
+            redundancy=asked.redundancy or self._redundancy,
+            deterministic=asked.deterministic,
+            limits=asked.limits,
+            args=args,
+            env=asked.env,
+            priority=asked.priority,
+            deadline_s=asked.deadline_s,
+            constraints=asked.constraints,
+            labels=asked.labels,
+            script=script,
+            known_answers=asked.known_answers,
+        )
+        now = self._hub.clock.time()
+        store = self._hub.store
+        _, module_row = await store.blobs.put(submission.module, now)
+        dataset_sha, dataset_row = await self._store_dataset(measured, submission, now)
+        blob_rows = [module_row, dataset_row]
+        if submission.script is not None:
+            _, script_row = await store.blobs.put(submission.script[1], now)
+            blob_rows.append(script_row)
+        job = Job(
+            id=ulid_now(),
+            state=JobState.QUEUED,
+            spec=spec,
+            module_sha=module_sha,
+            module_bytes=len(submission.module),
+            dataset_sha=dataset_sha,
+            n_items=measured.n_items,
+            dataset_bytes=len(measured.body),
+            range_start=measured.range_start,
+            created_at=now,
+            owner=submission.owner,
+        )
+        dataset = measured.body if isinstance(measured.body, bytes) else None
+        row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)
+        queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await self._accept(job, dataset, [*blob_rows, row], queued)
+        except TimeoutError:
+            raise RequestError(
+                503,
+                "busy",
+                "the store does not answer; the job may still be taken, so send it again with "
+                "the same Idempotency-Key",
+                retry_after_s=_RETRY_AFTER_S,
+            ) from None
+        return Submitted(job.id, known=False)
+
+    def _with_redundancy(self, asked: AskedSpec) -> AskedSpec:
+        redundancy = asked.redundancy or self._redundancy
+        # Results of honest nodes are equal only where nothing of the device shows in them.
+        deterministic = asked.deterministic or redundancy != 1
+        return dataclasses.replace(asked, redundancy=redundancy, deterministic=deterministic)
+
+    async def _store_dataset(
+        self, measured: Measured, submission: Submission, now: float
+    ) -> tuple[str, Write]:
+        """Store a dataset; an upload that is the dataset as it came is on disk already."""
+        blobs = self._hub.store.blobs
+        for part in submission.parts:
+            if part.spooled is not None and part.body is measured.body:
+                return part.spooled.sha, await blobs.adopt(part.spooled, now)
+        return await blobs.put(measured.body[:], now)
+
+    def _check_sizes(self, submission: Submission) -> None:
+        if len(submission.module) > self._service.module_bytes_max:
+            raise RequestError(
+                413,
+                "module_too_large",
+                f"the module has {len(submission.module)} bytes, at most "
+                f"{self._service.module_bytes_max} are taken (sandbox: module)",
+            )
+        if sum(len(part.body) for part in submission.parts) > self._dataset_max_bytes:
+            raise RequestError(
+                413,
+                "dataset_too_large",
+                f"the dataset is larger than {self._dataset_max_bytes} bytes (gateway: dataset)",
+            )
+
+    async def _inspect(self, module: bytes) -> tuple[str, ModuleReport]:
+        if not module:
+            raise RequestError(400, "no_module", "the request has no module")
+        sha = sha256_hex(module)
+        report = self._reports.get(sha)
+        if report is None:
+            try:
+                report = await self._service.sandbox.inspect(module)
+            except SandboxError as error:
+                raise RequestError(422, error.code, str(error)) from error
+            self._reports[sha] = report
+            if len(self._reports) > _REPORTS_KEPT:
+                self._reports.popitem(last=False)
+        if report.refused is not None:
+            raise RequestError(422, "bad_module", report.refused)
+        return sha, report
+
+    async def _measure(self, submission: Submission, asked: AskedSpec, abi: str) -> Measured:
+        default = default_split(abi)
+        if submission.values is None and not submission.parts:
+            raise RequestError(
+                422,
+                "no_dataset",
+                "the request has no dataset; upload a file as `dataset`, or give a range",
+            )
+        arguments = (submission.parts, submission.values, asked.split, default)
+        as_archive = abi == "wasi-files"
+        large = sum(len(part.body) for part in submission.parts) > _MEASURED_INLINE_BYTES
+        if large or submission.values is not None:
+            return await asyncio.to_thread(measure, *arguments, as_archive=as_archive)
+        return measure(*arguments, as_archive=as_archive)
+
+
+def _digest(submission: Submission) -> str:
+    """Return the hash that tells whether two requests under one key are the same."""
+    digest = hashlib.sha256(submission.spec)
+    for part in (submission.module, *(part.body for part in submission.parts)):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    digest.update(repr(submission.values).encode())
+    if submission.script is not None:
+        digest.update(repr(submission.script).encode())
+    return digest.hexdigest()

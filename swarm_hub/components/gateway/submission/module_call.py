@@ -1,0 +1,22 @@
+"""How the module of a job is called; pure."""
+
+from swarm_hub.models.call import ModuleCall
+from swarm_hub.models.job import Job
+
+
+def module_call(job: Job) -> ModuleCall:
+    """Return how a job's module is called."""
+    spec, limits = job.spec, job.spec.limits
+    return ModuleCall(
+        module_sha=job.module_sha,
+        abi=spec.abi,
+        entry=spec.entry,
+        fuel=limits.fuel,
+        memory_bytes=limits.memory,
+        wall_time_s=limits.wall_time,
+        output_bytes=limits.output,
+        args=spec.args,
+        env=spec.env,
+        deterministic=spec.deterministic,
+        script=spec.script,
+    )

@@ -1,0 +1,200 @@
+"""What a job asks for, held against its module and its dataset; pure.
+
+What does not fit raises RequestError 422 that says what to do.
+"""
+
+from typing import Final
+
+from swarm_hub.components.gateway.submission.dataset import Measured
+from swarm_hub.components.gateway.submission.job_plan import shard_items_max
+from swarm_hub.components.gateway.submission.spec import AskedSpec
+from swarm_hub.components.sandbox import ModuleReport, archive
+from swarm_hub.exceptions import RequestError
+from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.models.call import SCRIPT_BYTES_MAX, Script
+from swarm_hub.models.job import REDUCE_MODULE, Split
+from swarm_hub.models.submission import Submission
+from swarm_hub.util.hashing import sha256_hex
+
+# What these abis take; the others take lines where nothing else is said.
+_ONLY_SPLIT: Final = {
+    "i32-array": Split.I32,
+    "range": Split.RANGE,
+    "wasi-files": Split.FILES,
+}
+_REDUCE_NO_FILES: Final = ("sum", "min", "max", "json")
+_DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
+# Arguments that stand for the script's path and its text.
+_SCRIPT_PATH: Final = "{script}"
+_SCRIPT_TEXT: Final = "{script_text}"
+
+
+def default_split(abi: str) -> Split:
+    """Return how a dataset falls into items where nothing is said."""
+    return _ONLY_SPLIT.get(abi, Split.LINES)
+
+
+def choose_abi(asked: AskedSpec, report: ModuleReport) -> str:
+    """Return the abi that was asked for, or else the first one that fits."""
+    known = tuple(abi for abi, _ in report.candidates)
+    if asked.abi is not None:
+        if asked.abi not in known:
+            raise RequestError(
+                422,
+                "unknown_abi",
+                f"unknown abi {asked.abi!r}; known: {', '.join(known)}"
+                f"{did_you_mean(asked.abi, known)}",
+            )
+        return asked.abi
+    abis = report.abis
+    if asked.split is not None:
+        # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
+        split = asked.split[0]
+        abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
+    if not abis:
+        raise RequestError(
+            422,
+            "no_abi",
+            f"the module's exports fit none of {', '.join(known)}"
+            + ("" if asked.split is None else f" with split {asked.split[0].value}")
+            + "; see `swarm-hub inspect` for what it exports",
+        )
+    return abis[0]
+
+
+def choose_entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+    """Return the export to call: the one that was asked for, or the only one that fits."""
+    fitting = report.entries(abi)
+    if asked.entry is not None:
+        if asked.entry in fitting:
+            return asked.entry
+        exported = {export.name: export for export in report.exports}
+        if asked.entry in exported:
+            raise RequestError(
+                422,
+                "wrong_signature",
+                f"the export {asked.entry} is {exported[asked.entry].kind} "
+                f"{exported[asked.entry].type}, which does not fit abi {abi}",
+            )
+        raise RequestError(
+            422,
+            "missing_export",
+            f"the module has no export {asked.entry!r}{did_you_mean(asked.entry, tuple(exported))}",
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise RequestError(
+            422,
+            "ambiguous_entry",
+            f"several exports fit abi {abi}: {', '.join(fitting)}; choose one with `entry`",
+        )
+    raise RequestError(
+        422,
+        "missing_export",
+        f"no export fits abi {abi}; the module exports "
+        + (", ".join(f"{each.name}: {each.type}" for each in report.exports[:20]) or "nothing"),
+    )
+
+
+def choose_reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+    """Return how results are folded, by the abi where nothing is said."""
+    folds = abi == "bytes" and report.folds
+    problem = None
+    if asked.reduce == REDUCE_MODULE and not folds:
+        problem = (
+            "reduce module needs abi bytes and a module that exports `reduce` "
+            "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat"
+        )
+    elif asked.reduce == "files" and abi != "wasi-files":
+        problem = (
+            f"reduce files folds what abi wasi-files gives, this job has abi {abi}; choose "
+            "another reduce, such as concat or list"
+        )
+    elif asked.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
+        problem = (
+            f"reduce {asked.reduce} folds numbers or JSON, abi wasi-files gives archives of files; "
+            "leave reduce out, or use abi wasi"
+        )
+    if problem is not None:
+        raise RequestError(422, "no_reduce", problem)
+    default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
+    return asked.reduce or default
+
+
+def place_script(
+    submission: Submission, asked: AskedSpec, abi: str
+) -> tuple[Script | None, tuple[str, ...]]:
+    """Return the job's script and its arguments, with the script where they want it."""
+    if submission.script is None:
+        return None, asked.args
+    name, body = submission.script
+    if abi not in ("wasi", "wasi-files"):
+        raise RequestError(
+            422,
+            "no_script",
+            f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
+        )
+    if not archive.is_file_name(name):
+        raise RequestError(422, "bad_file_name", f"script: {name[:100]!r} is no file name")
+    if len(body) > SCRIPT_BYTES_MAX:
+        raise RequestError(
+            413,
+            "script_too_large",
+            f"the script has {len(body)} bytes, at most {SCRIPT_BYTES_MAX} are taken",
+        )
+    script = Script(name, sha256_hex(body), len(body))
+    path = f"/script/{name}"
+    if not any(arg in (_SCRIPT_PATH, _SCRIPT_TEXT) for arg in asked.args):
+        return script, (path, *asked.args)
+    try:
+        values = {_SCRIPT_PATH: path, _SCRIPT_TEXT: body.decode()}
+    except UnicodeDecodeError:
+        values = {_SCRIPT_PATH: path}
+    return script, tuple(values.get(arg, arg) for arg in asked.args)
+
+
+def check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
+    """Check the abi and the sizes that were asked for against the dataset."""
+    if asked.deterministic and abi == "wasi-files":
+        raise RequestError(
+            422,
+            "not_deterministic",
+            "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
+            "files are the device's own; use abi wasi or bytes, or redundancy 1",
+        )
+    needed = _ONLY_SPLIT.get(abi)
+    if needed is not None and measured.split is not needed:
+        raise RequestError(
+            422,
+            "wrong_split",
+            f"abi {abi} takes split {needed.value}, not {measured.split.value}",
+        )
+    _check_known(asked, measured)
+    if asked.shard_size is not None and -(-measured.n_items // asked.shard_size) > 1_000_000:
+        raise RequestError(
+            422,
+            "too_many_shards",
+            f"shard_size {asked.shard_size} would cut {measured.n_items} items into more than "
+            "1,000,000 shards; choose a larger one",
+        )
+
+
+def _check_known(asked: AskedSpec, measured: Measured) -> None:
+    n_items_max = shard_items_max(len(measured.body), measured.n_items)
+    for known in asked.known_answers:
+        end = known.first_item + known.n_items
+        if end > measured.n_items:
+            raise RequestError(
+                422,
+                "bad_known_answer",
+                f"a known answer is to items {known.first_item} to {end - 1}; the dataset has "
+                f"{measured.n_items} items, counted from 0",
+            )
+        if known.n_items > n_items_max:
+            raise RequestError(
+                422,
+                "bad_known_answer",
+                f"a known answer is to {known.n_items} items; a shard has at most {n_items_max} "
+                "of this dataset",
+            )

@@ -1,0 +1,1 @@
+"""Bytes by their hash: asking for them, moving them, finding who has them."""

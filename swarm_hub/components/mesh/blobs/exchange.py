@@ -1,0 +1,334 @@
+"""Blobs between peers by their hash: asked for, sent in chunks, gone on with after a break.
+
+`need` asks for a blob from an offset on; it comes as `blob` chunks on the mesh's own stream, or,
+if it is large and one of the two is a gateway with a bulk plane, over that (see `bulk`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from swarm_hub.components.mesh.blobs.bulk import BulkServer, Deal, Ticket, download, upload
+from swarm_hub.components.mesh.blobs.transfer import Incoming, Readable
+from swarm_hub.exceptions import MeshError
+from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util.hashing import SHA256_HEX
+
+_LOGGER = logging.getLogger(__name__)
+
+# `source(peer_id, sha)`: the bytes to read from while the block lasts, None: not to be had.
+BlobSource = Callable[[str, str], AbstractAsyncContextManager[Readable | None]]
+
+TICKET: Final = "ticket"
+TICKET_REFUSED: Final = "ticket_refused"
+CHUNK_BYTES: Final = 63 * 1024
+# From this size on the bulk plane is quicker than the stream, connecting included.
+BULK_MIN_BYTES: Final = 1024 * 1024
+_IDLE_TIMEOUT_S: Final = 30.0
+# A peer that was given a ticket connects at once, or its network does not let it.
+_TICKET_TIMEOUT_S: Final = 5.0
+_NO_BULK_FOR_S: Final = 60.0
+# Transfers to one peer at a time; the rest wait.
+_SERVED_AT_ONCE: Final = 4
+# What has arrived of broken transfers is kept up to this size, the newest ones.
+_BROKEN_MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+class Wire(Protocol):
+    """How an exchange reaches peers."""
+
+    def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        """Queue a message; raises MeshError."""
+
+    async def send_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
+        """Queue a bulk message once there is room; raises MeshError."""
+
+    def host_of(self, peer_id: str) -> str | None:
+        """Return the IP address of a peer's session, None where there is none."""
+
+
+@dataclass(slots=True, eq=False)
+class _Fetch:
+    """A blob being fetched for everybody who waits for it."""
+
+    incoming: Incoming
+    peer_id: str
+    done: "asyncio.Future[bytes]"
+    waiters: int = 0
+    tickets: list[Ticket] = field(default_factory=list)
+
+
+class BlobExchange:
+    """Fetches blobs from peers and serves them to peers."""
+
+    def __init__(self, wire: Wire, tasks: TaskSupervisor) -> None:
+        self._wire = wire
+        self._tasks = tasks
+        self._sources: list[BlobSource] = []
+        self._fetches: dict[str, _Fetch] = {}
+        self._broken: dict[str, Incoming] = {}
+        self._serving: dict[str, asyncio.Semaphore] = {}
+        self._no_bulk_until: dict[str, float] = {}
+        self.bulk = BulkServer()
+        # Sends a signed message; without it there are no tickets and so no bulk plane.
+        self.post_signed: Callable[[str, str, Mapping[str, Any]], None] | None = None
+
+    def add_source(self, source: BlobSource) -> None:
+        """Ask `source(peer_id, sha)` for what peers need."""
+        self._sources.append(source)
+
+    async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
+        """Return the blob `sha` of exactly `size_bytes`, from a peer unless it is on its way.
+
+        Raises MeshError when the peer lacks it, sends other bytes, stalls or leaves; what has
+        arrived by then is not asked for again.
+        """
+        fetch = self._fetches.get(sha)
+        if fetch is None or fetch.incoming.size_bytes != size_bytes:
+            fetch = self._fetches[sha] = _Fetch(
+                self._gone_on_with(sha, size_bytes),
+                peer_id,
+                asyncio.get_running_loop().create_future(),
+            )
+            task = self._tasks.spawn(self._run(fetch), "fetch blob")
+            fetch.done.add_done_callback(lambda done: done.cancelled() and task.cancel())
+        fetch.waiters += 1
+        try:
+            return await asyncio.shield(fetch.done)
+        finally:
+            fetch.waiters -= 1
+            if fetch.waiters == 0:
+                # Nobody wants it any more, or it is done.
+                fetch.done.cancel()
+
+    def peer_gone(self, peer_id: str) -> None:
+        """Fail the transfers from a peer that left."""
+        self._serving.pop(peer_id, None)
+        self._no_bulk_until.pop(peer_id, None)
+        for fetch in self._fetches.values():
+            if fetch.peer_id == peer_id:
+                fetch.incoming.fail(f"{peer_id} left while sending {fetch.incoming.sha[:12]}")
+
+    # What peers say
+
+    def on_need(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        """Send a peer what it asks for."""
+        sha, offset = fields["sha"], fields.get("offset", 0)
+        if not isinstance(sha, str) or not SHA256_HEX.match(sha):
+            raise ValueError("need without a hash")
+        if type(offset) is not int or offset < 0:
+            raise ValueError("need from no offset")
+        takes_bulk = fields.get("bulk") is True
+        self._tasks.spawn(self._serve(peer_id, sha, offset, takes_bulk), "serve blob")
+
+    def on_blob(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        """Take a chunk of something we asked for."""
+        fetch = self._fetches.get(fields["sha"])
+        if fetch is None or fetch.peer_id != peer_id or fetch.incoming.failure is not None:
+            return
+        body = fields.get("body")
+        if body is None:
+            fetch.incoming.fail(f"{peer_id} does not have {fetch.incoming.sha[:12]}")
+            return
+        if not isinstance(body, bytes):
+            raise TypeError("a chunk that is not bytes")
+        try:
+            fetch.incoming.add(fields["offset"], body)
+        except MeshError as error:
+            # Nothing of it can be trusted.
+            fetch.incoming.received.clear()
+            fetch.incoming.fail(f"{peer_id}: {error}")
+
+    def on_ticket(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        """Use a gateway's ticket: for what we asked for, or for what it wants from us."""
+        ticket, sha = Ticket.from_wire(fields), fields["sha"]
+        if fields.get("wanted") is True:
+            self._tasks.spawn(self._upload(peer_id, str(sha), ticket), "upload blob")
+            return
+        fetch = self._fetches.get(sha)
+        if fetch is not None and fetch.peer_id == peer_id:
+            fetch.tickets.append(ticket)
+            fetch.incoming.progress.set()
+
+    def on_ticket_refused(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        """Do without the bulk plane for a peer that can't reach it."""
+        self._no_bulk(peer_id)
+        self.bulk.refused(fields.get("id"))
+
+    # Fetching
+
+    def _gone_on_with(self, sha: str, size_bytes: int) -> Incoming:
+        incoming = Incoming(sha, size_bytes)
+        broken = self._broken.pop(sha, None)
+        if broken is not None and broken.size_bytes == size_bytes:
+            incoming.received = broken.received
+        return incoming
+
+    async def _run(self, fetch: _Fetch) -> None:
+        incoming = fetch.incoming
+        try:
+            try:
+                data = await self._get(fetch)
+            finally:
+                if self._fetches.get(incoming.sha) is fetch:
+                    del self._fetches[incoming.sha]
+            if not fetch.done.done():
+                fetch.done.set_result(data)
+        except MeshError as error:
+            self._keep(incoming)
+            if not fetch.done.done():
+                fetch.done.set_exception(error)
+                # The error belongs to whoever waits; nobody may.
+                fetch.done.exception()
+        except asyncio.CancelledError:
+            self._keep(incoming)
+            raise
+
+    async def _get(self, fetch: _Fetch) -> bytes:
+        resumed = fetch.incoming.offset > 0
+        await self._complete(fetch)
+        try:
+            return await fetch.incoming.verified()
+        except MeshError:
+            if not resumed:
+                raise
+        # It may be what an earlier attempt left that is wrong.
+        await self._complete(fetch)
+        return await fetch.incoming.verified()
+
+    async def _complete(self, fetch: _Fetch) -> None:
+        peer_id, incoming = fetch.peer_id, fetch.incoming
+        if self._may_bulk(peer_id, incoming.size_bytes - incoming.offset):
+            await self._by_upload(peer_id, incoming)
+        if not incoming.is_complete:
+            await self._by_need(fetch)
+
+    async def _by_need(self, fetch: _Fetch) -> None:
+        """Ask, and take what comes: chunks of the stream, or a ticket for the bulk plane."""
+        peer_id, incoming = fetch.peer_id, fetch.incoming
+        missing_bytes = incoming.size_bytes - incoming.offset
+        host = self._wire.host_of(peer_id) if missing_bytes >= BULK_MIN_BYTES else None
+        takes_bulk = host is not None and not self._without_bulk(peer_id)
+        self._need(peer_id, incoming, takes_bulk)
+        while True:
+            await incoming.wait(_IDLE_TIMEOUT_S)
+            if fetch.tickets and host is not None:
+                ticket = fetch.tickets.pop()
+                try:
+                    await download(host, ticket, incoming)
+                except MeshError as error:
+                    _LOGGER.info("Fetching from %s by its stream: %s", peer_id, error)
+                    self._no_bulk(peer_id)
+                    self._wire.send(peer_id, TICKET_REFUSED, {"id": ticket.id})
+                    self._need(peer_id, incoming, False)
+            if incoming.is_complete:
+                return
+
+    async def _by_upload(self, peer_id: str, incoming: Incoming) -> None:
+        """Have a worker bring the blob over the bulk plane; comes back early if it does not."""
+        assert self.post_signed is not None
+        with self.bulk.offering(incoming=incoming) as deal:
+            fields = {**deal.ticket.to_wire(), "sha": incoming.sha, "wanted": True}
+            self.post_signed(peer_id, TICKET, fields)
+            if not await self._has_begun(deal):
+                _LOGGER.info("Fetching from %s by its stream: it has not connected", peer_id)
+                self._no_bulk(peer_id)
+                return
+            await deal.ended.wait()
+            if incoming.failure is not None:
+                raise MeshError(incoming.failure)
+
+    def _need(self, peer_id: str, incoming: Incoming, takes_bulk: bool) -> None:
+        fields = {"sha": incoming.sha, "offset": incoming.offset, "bulk": takes_bulk}
+        self._wire.send(peer_id, "need", fields)
+
+    def _keep(self, incoming: Incoming) -> None:
+        """Keep what has arrived for the next attempt, within bounds."""
+        if incoming.received and not incoming.is_complete:
+            self._broken[incoming.sha] = incoming
+        while sum(kept.offset for kept in self._broken.values()) > _BROKEN_MAX_BYTES:
+            del self._broken[next(iter(self._broken))]
+
+    # Serving
+
+    async def _serve(self, peer_id: str, sha: str, offset: int, takes_bulk: bool) -> None:
+        slots = self._serving.setdefault(peer_id, asyncio.Semaphore(_SERVED_AT_ONCE))
+        async with slots:
+            try:
+                for source in self._sources:
+                    async with source(peer_id, sha) as data:
+                        if data is None:
+                            continue
+                        if takes_bulk and self._may_bulk(peer_id, len(data) - offset):
+                            await self._by_ticket(peer_id, sha, data)
+                        else:
+                            await self._by_stream(peer_id, sha, data, offset)
+                        return
+                await self._wire.send_bulk(peer_id, "blob", {"sha": sha, "body": None})
+            except MeshError as error:
+                _LOGGER.debug("Sending %s to %s ended: %s", sha[:12], peer_id, error)
+
+    async def _by_stream(self, peer_id: str, sha: str, data: Readable, offset: int) -> None:
+        while True:
+            chunk = bytes(data[offset : offset + CHUNK_BYTES])
+            await self._wire.send_bulk(
+                peer_id, "blob", {"sha": sha, "offset": offset, "body": chunk}
+            )
+            offset += CHUNK_BYTES
+            if offset >= len(data):
+                return
+
+    async def _by_ticket(self, peer_id: str, sha: str, data: Readable) -> None:
+        """Give out a ticket and hold the blob until it was fetched or clearly is not."""
+        assert self.post_signed is not None
+        with self.bulk.offering(data=data) as deal:
+            self.post_signed(peer_id, TICKET, {**deal.ticket.to_wire(), "sha": sha})
+            if await self._has_begun(deal):
+                # It is on its way; each chunk has its own time limit.
+                await deal.ended.wait()
+
+    async def _upload(self, peer_id: str, sha: str, ticket: Ticket) -> None:
+        """Bring a gateway what it wants; it asks by `need` for what this does not bring."""
+        host = self._wire.host_of(peer_id)
+        for source in self._sources:
+            async with source(peer_id, sha) as data:
+                if data is not None and host is not None:
+                    try:
+                        await upload(host, ticket, data)
+                        return
+                    except MeshError as error:
+                        _LOGGER.info("Sending to %s by the mesh's stream: %s", peer_id, error)
+        try:
+            self._wire.send(peer_id, TICKET_REFUSED, {"id": ticket.id})
+        except MeshError as error:
+            _LOGGER.debug("%s is not told that its ticket failed: %s", peer_id, error)
+
+    # The bulk plane
+
+    @staticmethod
+    async def _has_begun(deal: Deal) -> bool:
+        try:
+            async with asyncio.timeout(_TICKET_TIMEOUT_S):
+                await deal.begun.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _may_bulk(self, peer_id: str, size_bytes: int) -> bool:
+        """Whether to give that peer a ticket for that many bytes."""
+        return (
+            size_bytes >= BULK_MIN_BYTES
+            and self.bulk.is_listening
+            and self.post_signed is not None
+            and self._wire.host_of(peer_id) is not None
+            and not self._without_bulk(peer_id)
+        )
+
+    def _without_bulk(self, peer_id: str) -> bool:
+        return self._no_bulk_until.get(peer_id, 0.0) > asyncio.get_running_loop().time()
+
+    def _no_bulk(self, peer_id: str) -> None:
+        self._no_bulk_until[peer_id] = asyncio.get_running_loop().time() + _NO_BULK_FOR_S

@@ -1,0 +1,61 @@
+"""Who has which blob, asked of every transport of a hub at once."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, Provider, Transport
+from swarm_hub.exceptions import MeshError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class BlobRoutes:
+    """Tells others what this hub has, and finds who has what; off until `enable`."""
+
+    def __init__(self, transports: Sequence[Transport]) -> None:
+        self._transports = transports
+
+    def enable(self) -> None:
+        """Take part; call it before the mesh starts."""
+        for transport in self._transports:
+            transport.content = True
+
+    async def provide(self, sha: str) -> None:
+        """Have others find out that this hub has a blob; raises MeshError while it can't."""
+        for transport in self._transports:
+            await transport.provide(sha)
+
+    async def withdraw(self, sha: str) -> None:
+        """Say no longer that this hub has a blob; raises MeshError while it can't."""
+        for transport in self._transports:
+            await transport.withdraw(sha)
+
+    async def find(self, sha: str) -> list[Provider]:
+        """Return other peers that are said to have a blob, in bounded time; none is an answer."""
+        answers = await asyncio.gather(
+            *(transport.find_providers(sha) for transport in self._transports),
+            return_exceptions=True,
+        )
+        found: dict[str, Provider] = {}
+        for answer in answers:
+            if isinstance(answer, MeshError):
+                _LOGGER.debug("One transport can't say who has %s: %s", sha[:12], answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found |= {each.peer_id: each for each in answer if each.peer_id not in found}
+        return list(found.values())[:PROVIDERS_MAX]
+
+    async def dial(self, provider: Provider) -> None:
+        """Open a session with a provider; raises MeshError when no address of it answers."""
+        problem: MeshError | None = None
+        for address in provider.addresses:
+            transport = self._transports[0 if address.startswith("/memory/") else -1]
+            try:
+                await transport.dial(address)
+            except MeshError as error:
+                problem = error
+            else:
+                return
+        raise problem or MeshError(f"it is not known where {provider.peer_id} can be reached")

@@ -1,0 +1,1 @@
+"""Who is connected, alive, banned or to be dialled again."""

@@ -1,0 +1,190 @@
+"""Bans of peers and of networks: stored, refused at connection, lifted by hand or by expiry."""
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from swarm_hub.components.mesh.identity import IpNetwork
+from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import MeshError
+from swarm_hub.models.event import DurableEvent, EventType, NewEvent
+from swarm_hub.storage.queries import networks, nodes
+
+_LOGGER = logging.getLogger(__name__)
+
+_FOLLOWED: Final = frozenset(
+    {
+        EventType.NODE_BANNED,
+        EventType.NODE_UNBANNED,
+        EventType.NETWORK_BANNED,
+        EventType.NETWORK_UNBANNED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Why somebody is banned, and until when: seconds since the epoch, None for ever."""
+
+    reason: str
+    until: float | None
+
+
+class BanList:
+    """The bans in force, by peer id and by network."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._peers: dict[str, Ban] = {}
+        self._networks: dict[str, Ban] = {}
+        self._transports: Sequence[Transport] = ()
+        self._disconnect: Callable[[str, str], Awaitable[None]] | None = None
+
+    @classmethod
+    async def load(cls, hub: Hub) -> Self:
+        """Read the bans that survived the last stop."""
+        bans = cls(hub)
+        await bans._reload()
+        if hub.store.shared:
+            hub.bus.listen(DurableEvent, bans._on_event)
+        return bans
+
+    def enforce(
+        self, transports: Sequence[Transport], disconnect: Callable[[str, str], Awaitable[None]]
+    ) -> None:
+        """Have these transports refuse who is banned; `disconnect` ends a live session."""
+        self._transports = transports
+        self._disconnect = disconnect
+
+    def apply(self) -> None:
+        """Tell the transports whom to refuse now; called often, as bans end by themselves."""
+        peers, banned = self._in_force(self._peers), self._in_force(self._networks)
+        for transport in self._transports:
+            transport.ban(peers, banned)
+
+    def of(self, peer_id: str) -> Ban | None:
+        """Return the ban of a peer that is in force."""
+        ban = self._peers.get(peer_id)
+        return None if ban is None or self._is_over(ban) else ban
+
+    def networks(self) -> dict[str, Ban]:
+        """Return the networks that are banned now."""
+        return self._in_force(self._networks)
+
+    def refuses_ip(self, ip: str) -> bool:
+        """Whether an IP address is in a network that is banned now."""
+        address = ipaddress.ip_address(ip.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        banned = self._in_force(self._networks)
+        return any(address in ipaddress.ip_network(cidr) for cidr in banned)
+
+    async def add(self, peer_id: str, reason: str, until: float | None) -> None:
+        """Ban a peer in both directions and end its session; the ban is stored before."""
+        self._peers[peer_id] = Ban(reason, until)
+        _LOGGER.warning("Banned %s: %s", peer_id, reason)
+        data = {"node_id": peer_id, "reason": reason, "until": until}
+        await self._hub.store.commit(
+            nodes.ban(peer_id, reason, self._hub.clock.time(), until),
+            [NewEvent(EventType.NODE_BANNED, data)],
+        )
+        self.apply()
+        await self._cut({peer_id: self._peers[peer_id]})
+
+    async def lift(self, peer_id: str) -> bool:
+        """Lift the ban of a peer; returns whether there was one."""
+        if self._peers.pop(peer_id, None) is None:
+            return False
+        await self._hub.store.commit(
+            [nodes.unban(peer_id)], [NewEvent(EventType.NODE_UNBANNED, {"node_id": peer_id})]
+        )
+        self.apply()
+        return True
+
+    async def add_network(self, network: IpNetwork, reason: str, until: float | None) -> None:
+        """Ban a network in both directions and cut its connections; the ban is stored before."""
+        cidr = str(network)
+        self._networks[cidr] = Ban(reason, until)
+        _LOGGER.warning("Banned the network %s: %s", cidr, reason)
+        data = {"network": cidr, "reason": reason, "until": until}
+        await self._hub.store.commit(
+            [networks.ban(cidr, reason, self._hub.clock.time(), until)],
+            [NewEvent(EventType.NETWORK_BANNED, data)],
+        )
+        self.apply()
+
+    async def lift_network(self, network: IpNetwork) -> bool:
+        """Lift the ban of a network; returns whether there was one."""
+        cidr = str(network)
+        if self._networks.pop(cidr, None) is None:
+            return False
+        await self._hub.store.commit(
+            [networks.unban(cidr)], [NewEvent(EventType.NETWORK_UNBANNED, {"network": cidr})]
+        )
+        self.apply()
+        return True
+
+    def _in_force(self, bans: dict[str, Ban]) -> dict[str, Ban]:
+        for name in [name for name, ban in bans.items() if self._is_over(ban)]:
+            _LOGGER.info("The ban of %s has ended; it was: %s", name, bans.pop(name).reason)
+        return dict(bans)
+
+    def _is_over(self, ban: Ban) -> bool:
+        return ban.until is not None and ban.until <= self._hub.clock.time()
+
+    def _on_event(self, event: DurableEvent) -> None:
+        """Follow the bans of the other gateways of a shared store."""
+        if event.event_type in _FOLLOWED:
+            self._hub.tasks.spawn(self._follow(), "reload bans")
+
+    async def _follow(self) -> None:
+        await self._reload()
+        self.apply()
+        await self._cut(self._peers)
+
+    async def _reload(self) -> None:
+        known = await self._hub.store.read(nodes.all_nodes)
+        self._peers = {
+            node.peer_id: Ban(node.ban_reason or "", node.ban_until)
+            for node in known
+            if node.banned_at is not None
+        }
+        self._networks = {
+            row.cidr: Ban(row.reason, row.until)
+            for row in await self._hub.store.read(networks.all_banned)
+        }
+        self._in_force(self._peers)
+        self._in_force(self._networks)
+
+    async def _cut(self, banned: dict[str, Ban]) -> None:
+        if self._disconnect is not None:
+            for peer_id, ban in dict(banned).items():
+                await self._disconnect(peer_id, f"banned: {ban.reason}")
+
+
+def parse_network(text: str) -> IpNetwork:
+    """Return a network, or a single address as one; raises MeshError."""
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise MeshError(
+            f"{text[:50]!r} is no network: expected an address range such as 10.1.0.0/16"
+        ) from None
+    raise MeshError(f"{text[:50]} is an address within a network; that network is {meant}")
+
+
+def own_within(network: IpNetwork, addresses: Sequence[str]) -> str | None:
+    """Return an address of this hub that is in a network, its loopback included, or None."""
+    own = ["127.0.0.1", "::1", *(address.split("/")[2] for address in addresses)]
+    for text in own:
+        if ipaddress.ip_address(text) in network:
+            return text
+    loopback = ipaddress.ip_network("127.0.0.0/8" if network.version == 4 else "::1")
+    return str(network) if network.overlaps(loopback) else None

@@ -1,0 +1,57 @@
+"""Heartbeats: who is still there, how long a message takes, and who is taken for gone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from swarm_hub.components.mesh.peers.peer import Peer
+from swarm_hub.util.clock import Clock
+
+_MISSED_BEATS: Final = 3
+# Silence is looked for this often, so that it is noticed soon after the third missed beat.
+LOOKS_A_BEAT: Final = 5
+_HELLO_TIMEOUT_S: Final = 10.0
+# Heartbeats come every few seconds; a peer that sends them all the time gets no more echoes.
+_ECHO_EVERY_S: Final = 0.01
+
+_Say = Callable[[str, str, Mapping[str, Any]], None]
+
+
+class Heartbeats:
+    """Beats to every admitted peer; a silent one, or one that says no hello, is named."""
+
+    def __init__(
+        self, peers: Mapping[str, Peer], clock: Clock, interval_s: float, say: _Say
+    ) -> None:
+        self._peers = peers
+        self._clock = clock
+        self._interval_s = interval_s
+        self._say = say
+
+    def beat(self) -> None:
+        """Send a heartbeat to each admitted peer."""
+        now = self._clock.monotonic()
+        for peer_id, peer in list(self._peers.items()):
+            if peer.hello is not None:
+                self._say(peer_id, "heartbeat", {"t": now})
+
+    def lost(self) -> list[tuple[str, str]]:
+        """Return (peer id, why) of those to disconnect."""
+        now = self._clock.monotonic()
+        lost: list[tuple[str, str]] = []
+        for peer_id, peer in self._peers.items():
+            if now - peer.last_heard > _MISSED_BEATS * self._interval_s:
+                lost.append((peer_id, "silent: missed its heartbeats"))
+            elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
+                lost.append((peer_id, "never said hello"))
+        return lost
+
+    def on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        """Answer a heartbeat, or take the time that ours was under way."""
+        if "t" in fields:
+            peer, now = self._peers[peer_id], self._clock.monotonic()
+            if now - peer.echoed_at < _ECHO_EVERY_S:
+                return
+            peer.echoed_at = now
+            self._say(peer_id, "heartbeat", {"echo": fields["t"]})
+        elif isinstance(sent := fields.get("echo"), float):
+            self._peers[peer_id].rtt_s = max(0.0, self._clock.monotonic() - sent)

@@ -1,0 +1,130 @@
+"""A peer as the hub sees it, and the first words that make a session one of a known peer."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from swarm_hub.components.mesh.transports.base import MIB, Message, Transport
+from swarm_hub.exceptions import MeshError, SignatureRefusedError
+
+PROTOCOL_VERSIONS: Final = (2,)
+_EARLY_MAX: Final = 64
+_EARLY_MAX_BYTES: Final = 4 * MIB
+
+
+class NoWorkInCommon(MeshError):
+    """Neither side is of use to the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an admitted peer said of itself; `capabilities` maps a role to its properties."""
+
+    name: str
+    capabilities: Mapping[str, Mapping[str, Any]]
+    kid: str | None
+    boot_id: str
+    db_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A peer was admitted (bus event)."""
+
+    peer_id: str
+    address: str
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """An admitted peer is gone (bus event)."""
+
+    peer_id: str
+    reason: str
+
+
+class Greeter(Protocol):
+    """Writes our `hello` and decides on theirs."""
+
+    def compose(self, peer_id: str) -> dict[str, Any]:
+        """Return the fields of the hello for that peer."""
+
+    def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+        """Return who they say they are; raises SignatureRefusedError if it is not in order."""
+
+    async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
+        """Return as what they are admitted; raises SignatureRefusedError if they are not."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """A live session; `hello` is None until the peer is admitted."""
+
+    transport: Transport
+    address: str
+    connected_at: float
+    last_heard: float
+    hello: Hello | None = None
+    rtt_s: float | None = None
+    echoed_at: float = 0.0
+    faults: int = 0
+    # From its hello until the decision, what it says is held, within bounds.
+    deciding: bool = False
+    early: list[Message] = field(default_factory=list)
+    early_bytes: int = 0
+
+    def hold(self, message: Message) -> bool:
+        """Hold what came while the peer is decided on; False if it is too much or too odd."""
+        size = 0
+        for name, value in message[1].items():
+            size += len(name)
+            if isinstance(value, bytes | str):
+                size += len(value)
+            elif not isinstance(value, int | float | None):
+                return False
+        if len(self.early) >= _EARLY_MAX or self.early_bytes + size > _EARLY_MAX_BYTES:
+            return False
+        self.early.append(message)
+        self.early_bytes += size
+        return True
+
+    def take_early(self) -> list[Message]:
+        """Return what was held."""
+        held, self.early = self.early, []
+        return held
+
+
+def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
+    """Return the fields of our first message to a peer."""
+    signed = {} if greeter is None else greeter.compose(peer_id)
+    return {"versions": list(PROTOCOL_VERSIONS), **signed}
+
+
+async def admit_hello(
+    greeter: Greeter | None,
+    own_roles: Collection[str],
+    peer_id: str,
+    fields: Mapping[str, Any],
+    is_companion: Callable[[Hello], bool],
+) -> Hello:
+    """Return who a peer is by its `hello`.
+
+    Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
+    where neither of the two is a gateway and the other a worker, and they are no companions.
+    """
+    if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
+        raise SignatureRefusedError(
+            "no_common_version", f"no common protocol version, we speak {PROTOCOL_VERSIONS}"
+        )
+    hello = (
+        Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
+    )
+    theirs = hello.capabilities.keys()
+    if not (
+        ("gateway" in own_roles and "worker" in theirs)
+        or ("worker" in own_roles and "gateway" in theirs)
+        or is_companion(hello)
+    ):
+        raise NoWorkInCommon("no work in common")
+    return hello if greeter is None else await greeter.admit(peer_id, fields, hello)

@@ -1,0 +1,145 @@
+"""Finding peers again: bootnodes for ever, what mDNS saw for a while."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from swarm_hub.components.mesh.peers.presence import SETTLED_S
+from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.exceptions import MeshError
+from swarm_hub.tasks import TaskSupervisor
+
+_LOGGER = logging.getLogger(__name__)
+
+_FIRST_S: Final = 0.25
+_LOOK_EVERY_S: Final = 5.0
+# A bootnode that just went away is usually restarting: ask every second for half a minute.
+_SOON_S: Final = 1.0
+_SOON_FOR_S: Final = 30.0
+_MAX_S: Final = 15.0
+# One that answers and parts again does not want us yet: it may wait for somebody's approval.
+_REFUSED_S: Final = 5.0
+# A hub that left the local network is given up, and is news when it is seen again.
+_FOUND_FOR_S: Final = 600.0
+# Anybody on the local network can announce any number of hubs.
+_FOUND_MAX: Final = 16
+
+
+def by_peer(addresses: Iterable[str]) -> dict[str, list[str]]:
+    """Group addresses by the peer that they lead to, in their order."""
+    groups: dict[str, list[str]] = {}
+    for address in addresses:
+        groups.setdefault(address.rpartition("/p2p/")[2], []).append(address)
+    return groups
+
+
+class Redialler:
+    """Keeps this hub connected: to every bootnode, and to the hubs of the local network."""
+
+    def __init__(self, tasks: TaskSupervisor, is_wanted: Callable[[str], bool]) -> None:
+        self._tasks = tasks
+        self._is_wanted = is_wanted
+        self._addresses: dict[str, Sequence[str]] = {}
+        self._found: set[str] = set()
+        # What wakes those who wait for a session to end.
+        self._lost: dict[str, asyncio.Event] = {}
+
+    def keep(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
+        """Stay connected to a peer; of its addresses the first that answers is used."""
+        self._addresses[peer_id] = tuple(addresses)
+
+        async def work() -> None:
+            await self._keep_connected(transport, peer_id, None)
+
+        self._tasks.supervise(work, "bootnode")
+
+    def found(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer that mDNS saw, and come back to it while it is about."""
+        if peer_id in self._found:
+            self._addresses[peer_id] = tuple(addresses)
+        elif peer_id not in self._addresses and len(self._found) < _FOUND_MAX:
+            self._addresses[peer_id] = tuple(addresses)
+            self._found.add(peer_id)
+            self._tasks.spawn(self._visit(transport, peer_id), "mdns dial")
+
+    def leave(self, peer_id: str) -> None:
+        """Give up a peer that mDNS saw and that is of no use."""
+        if peer_id in self._found:
+            self._found.remove(peer_id)
+            del self._addresses[peer_id]
+            self.lost(peer_id)
+
+    def lost(self, peer_id: str) -> None:
+        """Look at a peer at once, as its session is over."""
+        if (lost := self._lost.get(peer_id)) is not None:
+            lost.set()
+
+    async def _until_lost(self, peer_id: str) -> None:
+        lost = self._lost.setdefault(peer_id, asyncio.Event())
+        lost.clear()
+        try:
+            # A ban that is lifted wakes nobody.
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await lost.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._lost.pop(peer_id, None)
+
+    async def _visit(self, transport: Transport, peer_id: str) -> None:
+        try:
+            await self._keep_connected(transport, peer_id, _FOUND_FOR_S)
+        finally:
+            self.leave(peer_id)
+
+    async def _keep_connected(
+        self, transport: Transport, peer_id: str, give_up_after_s: float | None
+    ) -> None:
+        """Dial a peer whenever it is wanted; says once when it is out of reach."""
+        loop = asyncio.get_running_loop()
+        backoff_s, lost_at, told = _FIRST_S, loop.time(), False
+        up_at: float | None = None
+        while peer_id in self._addresses:
+            answered = not self._is_wanted(peer_id)
+            if not answered:
+                reached, problems = await self._dial(transport, peer_id)
+                answered = reached is not None
+                if not answered and not told:
+                    level = logging.WARNING if give_up_after_s is None else logging.DEBUG
+                    for address, problem in problems:
+                        _LOGGER.log(level, "Can't reach %s yet: %s", address, problem)
+                    told = True
+                elif answered and told:
+                    _LOGGER.info("Reached %s", reached)
+                    told = False
+            if not self._is_wanted(peer_id):
+                up_at = up_at or loop.time()
+                await self._until_lost(peer_id)
+                if loop.time() - up_at > SETTLED_S:
+                    backoff_s, lost_at = _FIRST_S, loop.time()
+                # Jitter keeps a fleet from redialling a restarted gateway in step.
+                await asyncio.sleep(_FIRST_S * random.uniform(0.5, 1.0))  # noqa: S311
+                continue
+            up_at = None
+            if give_up_after_s is not None and loop.time() - lost_at > give_up_after_s:
+                return
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
+            soon = loop.time() - lost_at < _SOON_FOR_S
+            longest_s = _REFUSED_S if answered else _SOON_S if soon else _MAX_S
+            backoff_s = min(backoff_s * 2, longest_s)
+
+    async def _dial(
+        self, transport: Transport, peer_id: str
+    ) -> tuple[str | None, list[tuple[str, MeshError]]]:
+        """Dial a peer's addresses in turn; returns the one that answered, and why others not."""
+        problems: list[tuple[str, MeshError]] = []
+        for address in self._addresses.get(peer_id, ()):
+            try:
+                await transport.dial(address)
+            except MeshError as error:
+                problems.append((address, error))
+            else:
+                return address, problems
+        return None, problems

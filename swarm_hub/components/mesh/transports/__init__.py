@@ -1,0 +1,1 @@
+"""Ways to reach a peer: what every transport has, and the transports there are."""

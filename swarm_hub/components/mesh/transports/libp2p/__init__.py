@@ -1,0 +1,1 @@
+"""The transport between devices: libp2p, run by trio in a thread of its own."""

@@ -1,0 +1,1 @@
+"""What goes over a session: frames, queues, credit, requests and replies."""

@@ -1,0 +1,248 @@
+"""The unfinished jobs and connected nodes, and the steps that all transitions are made of; pure.
+
+Each step keeps the same facts in their several places equal: an attempt is in its shard, among
+the assignments, on its node and counted by its job.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from swarm_hub.components.scheduler.alarms import Alarms
+from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
+from swarm_hub.components.scheduler.moves import OPEN
+from swarm_hub.components.scheduler.nodes import NodeEntry, Nodes
+from swarm_hub.components.scheduler.outcome import (
+    AssignmentChanged,
+    AssignmentOffered,
+    JobEnded,
+    JobStarted,
+    Outcome,
+    Send,
+    Withdraw,
+)
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import AssignmentState, ShardState, assignment_id
+
+_LATE: Final = "no result before its deadline"
+
+# deadline_s(expected seconds or None when no rate is known, attempt from 1) -> seconds
+DeadlineRule = Callable[[float | None, int], float]
+
+
+class SchedulerState:
+    """What `StateMachine` and `Planner` change, one step at a time."""
+
+    def __init__(self, deadline_s: DeadlineRule) -> None:
+        self.jobs: dict[str, JobEntry] = {}
+        self.nodes = Nodes()
+        self.assignments: dict[str, AssignmentEntry] = {}
+        self.alarms = Alarms()
+        self._deadline_s = deadline_s
+        self._order: list[JobEntry] | None = None
+        # Open attempts from before a restart, by the nodes that are to come back.
+        self._awaited: dict[str, list[AssignmentEntry]] = {}
+        self._turns = count(1)
+        # One method for all alarms: each look-up makes an object, which its alarm would keep.
+        self._ring_late = self._late
+
+    def add(self, job: JobEntry) -> None:
+        """Take a job."""
+        self.jobs[job.plan.job_id] = job
+        self._order = None
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job; its results are unknown from now on."""
+        job = self.jobs[job_id]
+        for shard in job.shards.values():
+            for assignment in shard.live:
+                self.release(assignment)
+        self.alarms.cancel(job.deadline)
+        del self.jobs[job_id]
+        self._order = None
+
+    def in_order(self) -> list[JobEntry]:
+        """Return the jobs, the most urgent first, then the oldest."""
+        if self._order is None:
+            self._order = sorted(self.jobs.values(), key=lambda job: job.order)
+        return self._order
+
+    def offer(
+        self, job: JobEntry, shard: ShardEntry, node: NodeEntry, now: float, outcome: Outcome
+    ) -> None:
+        """Give a shard to a node."""
+        if job.state is JobState.QUEUED:
+            job.move(JobState.RUNNING)
+            outcome.transitions.append(JobStarted(job.plan.job_id))
+        # A copy beside an open attempt, or a result to confirm another, is none.
+        job.n_retries += shard.attempts > 0 and not shard.open() and not shard.votes
+        shard.attempts += 1
+        expected_s = node.expected_s(job.plan.program, shard.n_items)
+        assignment = AssignmentEntry(
+            id=assignment_id(shard.job_id, shard.index, shard.attempts),
+            shard=shard,
+            attempt=shard.attempts,
+            node_id=node.node_id,
+            owner=node.owner,
+            offered_at=now,
+            trusted=self.nodes.trusts(node),
+        )
+        job.last_turn = next(self._turns)
+        shard.tried += (node.node_id,)
+        shard.live += (assignment,)
+        self.assignments[assignment.id] = assignment
+        self._place(node, assignment)
+        self.arm(assignment, now + self._deadline_s(expected_s, shard.attempts))
+        shard.move(ShardState.ASSIGNED, assignment.id)
+        job.note_wanting(shard)
+        outcome.shard_changed(shard.snapshot())
+        outcome.transitions.append(AssignmentOffered(assignment.snapshot(), shard.n_items))
+        outcome.instructions.append(_send(assignment))
+
+    def send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
+        """Give a node what it had before it, or this gateway, was away."""
+        self._place(node, assignment)
+        self.arm(assignment, now + self._deadline_s(None, assignment.attempt))
+        return _send(assignment)
+
+    def await_node(self, assignment: AssignmentEntry) -> None:
+        """Remember that a node is to be sent an attempt when it comes back."""
+        self._awaited.setdefault(assignment.node_id, []).append(assignment)
+
+    def awaited(self, node_id: str) -> list[AssignmentEntry]:
+        """Return the attempts that a node which has come back has still to end."""
+        return [
+            each
+            for each in self._awaited.pop(node_id, ())
+            if each.state in OPEN and self.assignments.get(each.id) is each
+        ]
+
+    def arm(self, assignment: AssignmentEntry, due: float) -> None:
+        """Set when an attempt is over."""
+        self.alarms.cancel(assignment.deadline)
+        assignment.deadline = self.alarms.set(due, self._ring_late, assignment)
+
+    def expire(self, assignment: AssignmentEntry, reason: str, outcome: Outcome) -> None:
+        """End an attempt that took too long or lost its node; a late result may still count."""
+        if assignment.state not in OPEN:
+            return
+        if assignment.state is AssignmentState.OFFERED:
+            # It was never ACKed, so the node does not have it: it holds no place there.
+            self._unplace(assignment)
+        self.alarms.cancel(assignment.deadline)
+        self.move(assignment, AssignmentState.EXPIRED, reason, outcome)
+        self.give_back(assignment.shard, reason, outcome)
+
+    def give_back(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
+        """Have a shard given out again if it needs to be; it is queued once no attempt is open."""
+        self.jobs[shard.job_id].note_wanting(shard)
+        if shard.state is not ShardState.ASSIGNED or shard.open():
+            return
+        shard.move(ShardState.QUEUED, reason)
+        outcome.shard_changed(shard.snapshot())
+        outcome.returned.append((shard.snapshot(), reason))
+
+    def complete(self, job: JobEntry, outcome: Outcome) -> None:
+        """End a job whose items are all done."""
+        job.move(JobState.COMPLETED)
+        self.alarms.cancel(job.deadline)
+        outcome.transitions.append(JobEnded(job.plan.job_id, JobState.COMPLETED, ()))
+
+    def end(
+        self, job: JobEntry, state: JobState, outcome: Outcome, reason: str | None = None
+    ) -> None:
+        """End a job that failed or is not wanted any more, with all its attempts."""
+        failed = state is JobState.FAILED
+        texts = [f"{node_id}: {text}" for s in job.shards.values() for node_id, text in s.failures]
+        texts += [] if reason is None else [reason]
+        job.move(state)
+        self.alarms.cancel(job.deadline)
+        for shard in job.shards.values():
+            ended = AssignmentState.CANCELLED
+            self.close_others(shard, ended, f"the job is {state.value}", outcome)
+            if shard.state in (ShardState.ASSIGNED, ShardState.QUEUED):
+                shard.move(ShardState.DEAD if failed else ShardState.CANCELLED, "the job ended")
+                outcome.shard_changed(shard.snapshot())
+        job.wanting.clear()
+        outcome.transitions.append(
+            JobEnded(job.plan.job_id, state, tuple(dict.fromkeys(texts)) if failed else ())
+        )
+
+    def close_others(
+        self, shard: ShardEntry, state: AssignmentState, reason: str, outcome: Outcome
+    ) -> None:
+        """End every attempt at a shard that could still count, and tell their nodes."""
+        for assignment in shard.live:
+            self.move(assignment, state, reason, outcome)
+            self.release(assignment)
+            if assignment.node_id in self.nodes.by_id:
+                outcome.instructions.append(Withdraw(assignment.node_id, assignment.id))
+
+    def move(
+        self,
+        assignment: AssignmentEntry,
+        state: AssignmentState,
+        reason: str | None,
+        outcome: Outcome,
+    ) -> None:
+        """Change an attempt's state."""
+        assignment.move(state)
+        outcome.transitions.append(AssignmentChanged(assignment.snapshot(), reason))
+
+    def release(self, assignment: AssignmentEntry) -> None:
+        """Forget an attempt whose result can no longer count, and free its place."""
+        self.alarms.cancel(assignment.deadline)
+        self.assignments.pop(assignment.id, None)
+        shard = assignment.shard
+        shard.live = tuple(held for held in shard.live if held is not assignment)
+        self._unplace(assignment)
+
+    def lose(self, node_id: str, reason: str, outcome: Outcome) -> None:
+        """Take the work of a node that is gone from it."""
+        node = self.nodes.lose(node_id)
+        for assignment in () if node is None else node.load:
+            assignment.placed = False
+            self.jobs[assignment.job_id].n_open -= 1
+            self.expire(assignment, reason, outcome)
+
+    def pause(self, node: NodeEntry, until: float) -> None:
+        """Give a node nothing until then."""
+        node.paused_until = until
+        self.rest(node, until)
+
+    def wake(self, due: float) -> None:
+        """Have `plan` called at a time."""
+        self.alarms.set(due, _nothing, None)
+
+    def rest(self, node: NodeEntry, until: float) -> None:
+        """Look at a node again at a time."""
+        self.alarms.set(until, self._rested, node)
+
+    def _late(self, assignment: AssignmentEntry, outcome: Outcome) -> None:
+        self.expire(assignment, _LATE, outcome)
+
+    def _rested(self, node: NodeEntry, _outcome: Outcome) -> None:
+        self.nodes.freed(node)
+
+    def _place(self, node: NodeEntry, assignment: AssignmentEntry) -> None:
+        if not assignment.placed:
+            assignment.placed = True
+            node.load.append(assignment)
+            self.jobs[assignment.job_id].n_open += 1
+
+    def _unplace(self, assignment: AssignmentEntry) -> None:
+        if assignment.placed:
+            assignment.placed = False
+            node = self.nodes.by_id[assignment.node_id]
+            node.load.remove(assignment)
+            self.jobs[assignment.job_id].n_open -= 1
+            self.nodes.freed(node)
+
+
+def _send(assignment: AssignmentEntry) -> Send:
+    shard = assignment.shard
+    return Send(assignment.node_id, assignment.snapshot(), shard.first_item, shard.n_items)
+
+
+def _nothing(_subject: object, _outcome: Outcome) -> None:
+    """Let time pass: `plan` is called after it."""

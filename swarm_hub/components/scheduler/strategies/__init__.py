@@ -1,0 +1,1 @@
+"""The strategies, each chosen by `platform:`; pure functions of what they are given."""

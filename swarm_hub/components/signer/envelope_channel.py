@@ -1,0 +1,232 @@
+"""Signed messages to and from peers: sealed in batches, checked before anybody acts on them."""
+
+import asyncio
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from swarm_hub.components.mesh import (
+    Mesh,
+    Message,
+    PeerDown,
+    decode_messages,
+    encode_message,
+    join_messages,
+)
+from swarm_hub.components.signer.greeting import SignedGreeter
+from swarm_hub.components.signer.keybook import KeyBook
+from swarm_hub.components.signer.replay import ReplayCache
+from swarm_hub.components.signer.revocations import Revocations
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import MeshError, SignatureRefusedError
+from swarm_hub.helpers.signing_keys import OwnKey
+from swarm_hub.models.envelope import Envelope, seal, unseal
+from swarm_hub.models.messages import ROTATED
+from swarm_hub.models.receipt import Receipt
+from swarm_hub.storage import Write
+
+_LOGGER = logging.getLogger(__name__)
+
+# What ends a peer's welcome: it forges, or it passes on what others signed (DESIGN, section 5).
+_BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
+_TOLD_MAX: Final = 20
+# Envelopes stay well below the frame limit of 1 MiB.
+_BODY_MAX_BYTES: Final = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The messages of one checked envelope.
+
+    `writes` must commit together with the batch's effect; `replayed` says that the effect
+    happened before, so that the batch is only to be acknowledged again. `receipt` is the envelope
+    itself, for whoever keeps it.
+    """
+
+    peer_id: str
+    trusted: bool
+    replayed: bool
+    messages: tuple[Message, ...]
+    writes: list[Write]
+    receipt: Receipt
+
+    def of(self, kind: str) -> list[Mapping[str, Any]]:
+        """Return the fields of every message of one kind."""
+        return [fields for found, fields in self.messages if found == kind]
+
+
+class EnvelopeChannel:
+    """Sends and receives signed messages.
+
+    Messages posted in one turn of the event loop travel in one envelope a peer.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        own: OwnKey,
+        greeter: SignedGreeter,
+        book: KeyBook,
+        revocations: Revocations,
+        replay: ReplayCache,
+        ttl_s: int,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._own = own
+        self._greeter = greeter
+        self._book = book
+        self._revocations = revocations
+        self._replay = replay
+        self._ttl_s = ttl_s
+        self._waiting: dict[str, list[bytes]] = defaultdict(list)
+        self._due: set[str] = set()
+        self._handlers: dict[str, list[Callable[[Batch], None]]] = defaultdict(list)
+        self.refused: Counter[str] = Counter()
+        # peer → how often its refusals were logged in this session
+        self._told: Counter[str] = Counter()
+        hub.bus.listen(PeerDown, self._on_peer_down)
+        mesh.on("envelope", self._on_envelope)
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that workers name in `signer: trust` to obey this hub."""
+        return self._own.public_key
+
+    def trusts(self, kid: str) -> bool:
+        """Whether this hub obeys the owner of that key."""
+        return self._book.trusts(kid)
+
+    def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
+        """Hand every checked envelope with a message of these kinds to `handler`, once."""
+        for kind in kinds:
+            self._handlers[kind].append(handler)
+
+    def send(
+        self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
+    ) -> None:
+        """Queue a message; a peer that is gone loses it, so the caller must be able to resend.
+
+        With `within_s` it may wait that long for another message whose envelope it can share.
+        """
+        waiting = self._waiting[peer_id]
+        waiting.append(encode_message(kind, fields))
+        loop = asyncio.get_running_loop()
+        if within_s > 0:
+            loop.call_later(within_s, self._flush_peer, peer_id)
+        elif peer_id not in self._due:
+            self._due.add(peer_id)
+            loop.call_soon(self._flush_peer, peer_id)
+
+    async def flush(self) -> None:
+        """Send what is queued now."""
+        for peer_id in tuple(self._waiting):
+            self._flush_peer(peer_id)
+
+    def forget_pin(self, peer_id: str) -> None:
+        """Let a peer come back with another signing key."""
+        self._book.forget_pin(peer_id)
+
+    def change_key(self, own: OwnKey) -> list[str]:
+        """Tell every peer of the new key in the old one's name, and sign with it from here on.
+
+        Envelopes arrive in the order they were sent, so each peer knows the key before it meets
+        it. Returns the peers that could not be told, which have to greet again.
+        """
+        fields = {"rotations": [each.to_wire() for each in own.rotations]}
+        for peer_id in self._mesh.peers():
+            self.send(peer_id, ROTATED, fields)
+        untold = [peer_id for peer_id in tuple(self._waiting) if not self._flush_peer(peer_id)]
+        self._own = own
+        self._greeter.use(own)
+        return untold
+
+    def _flush_peer(self, peer_id: str) -> bool:
+        self._due.discard(peer_id)
+        sent = [self._send(peer_id, body) for body in _bodies(self._waiting.pop(peer_id, []))]
+        return all(sent)
+
+    def _send(self, peer_id: str, body: bytes) -> bool:
+        envelope = seal(
+            self._own.key,
+            kid=self._own.kid,
+            iss=self._mesh.peer_id,
+            aud=peer_id,
+            # In the receiver's time where it is known: a phone's own clock is often wrong.
+            now=int(self._greeter.time_of(peer_id)),
+            ttl_s=self._ttl_s,
+            jti=os.urandom(16),
+            body=body,
+        )
+        try:
+            self._mesh.send(
+                peer_id,
+                "envelope",
+                {"h": envelope.header, "s": envelope.signature, "b": envelope.body},
+            )
+        except MeshError as error:
+            # A peer that left is told of elsewhere; anything else should not go unseen.
+            level = logging.DEBUG if peer_id not in self._mesh.peers() else logging.WARNING
+            _LOGGER.log(level, "An envelope for %s was not sent: %s", peer_id, error)
+            return False
+        return True
+
+    def _on_envelope(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        header, signature, body = fields["h"], fields["s"], fields["b"]
+        if not all(isinstance(part, bytes) for part in (header, signature, body)):
+            raise TypeError("an envelope's parts must be bytes")
+        envelope = Envelope(header, signature, body)
+        try:
+            checked = unseal(
+                envelope,
+                sender=peer_id,
+                me=self._mesh.peer_id,
+                key_of=self._book.key_of,
+                sender_time=self._greeter.time_of(peer_id),
+            )
+            self._revocations.check(checked.kid)
+            replayed, writes = self._replay.check(checked)
+        except SignatureRefusedError as error:
+            self._refuse(peer_id, error)
+            return
+        if replayed:
+            self.refused["replayed"] += 1
+        messages = tuple(decode_messages(body))
+        receipt = Receipt(
+            peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time()
+        )
+        trusted = self._book.trusts(checked.kid)
+        batch = Batch(peer_id, trusted, replayed, messages, writes, receipt)
+        kinds = {kind for kind, _ in messages}
+        heard = (self._handlers.get(kind, ()) for kind in kinds)
+        for handler in {handler for handlers in heard for handler in handlers}:
+            handler(batch)
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        del self._told[down.peer_id]
+
+    def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
+        self.refused[error.code] += 1
+        self._told[peer_id] += 1
+        # One peer is not to fill the log; all are counted.
+        level = logging.WARNING if self._told[peer_id] <= _TOLD_MAX else logging.DEBUG
+        _LOGGER.log(level, "Refused an envelope from %s: %s: %s", peer_id, error.code, error)
+        if error.code in _BANNED_FOR:
+            self._hub.tasks.spawn(self._mesh.ban(peer_id, f"{error.code}: {error}"), "ban")
+
+
+def _bodies(messages: list[bytes]) -> list[bytes]:
+    """Pack encoded messages into as few CBOR arrays as fit into envelopes."""
+    packed: list[list[bytes]] = []
+    size = 0
+    for message in messages:
+        if not packed or size + len(message) > _BODY_MAX_BYTES:
+            packed.append([])
+            size = 0
+        packed[-1].append(message)
+        size += len(message)
+    return [join_messages(group) for group in packed]

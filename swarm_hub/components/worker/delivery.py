@@ -1,0 +1,136 @@
+"""Results on their way: each is sent until its gateway, or another of its store, has it on disk."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp
+from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.core import Hub
+from swarm_hub.models import messages
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import inbox
+from swarm_hub.storage.queries.inbox import OutboxEntry
+
+_RESEND_FIRST_S: Final = 5.0
+_RESEND_MAX_S: Final = 60.0
+_LOOK_EVERY_S: Final = 1.0
+# Workers that were cut off together should not all come back at once.
+_JITTER: Final = 0.25
+_RESULTS_A_LOOK: Final = 64
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: OutboxEntry
+    tries: int = 0
+    due_at: float = 0.0
+
+
+class Delivery:
+    """What this worker has finished and no gateway has acknowledged yet."""
+
+    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._waiting: dict[str, _Waiting] = {}
+        hub.bus.listen(PeerUp, self._on_peer_up)
+        hub.bus.listen(PeerDown, self._on_peer_down)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, held: object) -> bool:
+        return held in self._waiting
+
+    def is_underway(self) -> bool:
+        """Whether a result was sent to somebody who is here and has not answered yet."""
+        peers = self._mesh.peers()
+        return any(self._takers(waiting.entry, peers) for waiting in self._waiting.values())
+
+    async def load(self) -> None:
+        """Take up what the last life left on disk."""
+        for entry in await self._hub.store.read(inbox.undelivered):
+            self._waiting[entry.result.assignment_id] = _Waiting(entry)
+
+    def start(self) -> None:
+        """Send again what was not acknowledged, with a growing pause."""
+        self._hub.tasks.every(_LOOK_EVERY_S, self._resend, "worker resend")
+
+    def deliver(self, entries: Iterable[OutboxEntry]) -> None:
+        """Send results that are on disk, for as long as it takes."""
+        for entry in entries:
+            waiting = self._waiting[entry.result.assignment_id] = _Waiting(entry)
+            self._send(waiting)
+
+    def drop(self, assignment_ids: Iterable[str]) -> list[str]:
+        """Forget results that were acknowledged or are not wanted; returns those that were here."""
+        return [held for held in assignment_ids if self._waiting.pop(held, None)]
+
+    def origin(self, held: str) -> tuple[str, str]:
+        """Return (gateway, id of its store) of a result."""
+        entry = self._waiting[held].entry
+        return entry.gateway, entry.store_id
+
+    def hand_over(self, assignment_ids: Iterable[str], gateway: str) -> list[Write]:
+        """Deliver to the gateway that took the jobs over; returns the note of it."""
+        moved = [held for held in assignment_ids if held in self._waiting]
+        for held in moved:
+            entry = replace(self._waiting[held].entry, gateway=gateway)
+            waiting = self._waiting[held] = _Waiting(entry)
+            self._send(waiting)
+        return inbox.hand_over(moved, gateway) if moved else []
+
+    def serves(self, peer_id: str, sha: str) -> bool:
+        """Whether that gateway may fetch the body of a large result."""
+        peers = self._mesh.peers()
+        return any(
+            waiting.entry.result.sha == sha and peer_id in self._takers(waiting.entry, peers)
+            for waiting in self._waiting.values()
+        )
+
+    async def _resend(self) -> None:
+        now = self._hub.clock.monotonic()
+        due = [waiting for waiting in self._waiting.values() if waiting.due_at <= now]
+        for waiting in due[:_RESULTS_A_LOOK]:
+            self._send(waiting)
+
+    def _send(self, waiting: _Waiting) -> None:
+        takers = self._takers(waiting.entry, self._mesh.peers())
+        if takers:
+            # One that does not answer may be too busy or wrong; the next try asks another.
+            gateway = takers[waiting.tries % len(takers)]
+            self._post.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
+            waiting.tries += 1
+        pause_s = min(_RESEND_FIRST_S * 2 ** max(0, waiting.tries - 1), _RESEND_MAX_S)
+        jitter = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311  no secret
+        waiting.due_at = self._hub.clock.monotonic() + pause_s * jitter
+
+    def _takers(self, entry: OutboxEntry, peers: dict[str, Hello]) -> list[str]:
+        """Return who may take a result: its own gateway first, then others on its store."""
+        others = [
+            peer_id
+            for peer_id, hello in sorted(peers.items())
+            if peer_id != entry.gateway
+            and entry.store_id
+            and hello.db_id == entry.store_id
+            and hello.kid is not None
+            and self._post.trusts(hello.kid)
+        ]
+        return [entry.gateway, *others] if entry.gateway in peers else others
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        """Deliver at once what waited for this gateway, or for any of its store."""
+        for waiting in self._waiting.values():
+            entry = waiting.entry
+            if up.peer_id == entry.gateway or up.hello.db_id == entry.store_id:
+                waiting.tries = 0
+                self._send(waiting)
+
+    def _on_peer_down(self, down: PeerDown) -> None:
+        """Ask another gateway of the store soon."""
+        for waiting in self._waiting.values():
+            if waiting.entry.gateway == down.peer_id:
+                waiting.tries, waiting.due_at = 0, 0.0

@@ -1,0 +1,197 @@
+"""Where accepted shards are run: a queue, its runners, and what can still be taken off it."""
+
+import asyncio
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any, Final
+
+from swarm_hub.components.mesh import Mesh
+from swarm_hub.components.sandbox import Call, Outcome, SandboxService
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
+from swarm_hub.storage.queries.inbox import InboxEntry
+
+_LOGGER = logging.getLogger(__name__)
+
+# Enough callers at the sandbox's door that it can hand small shards to a child in batches.
+_RUNNERS_PER_SLOT: Final = 8
+_SCRIPTS_KEPT: Final = 4
+
+_Finished = Callable[[InboxEntry, Outcome], Awaitable[None]]
+_GivenUp = Callable[[InboxEntry, str], None]
+
+
+class Executor:
+    """Runs shards in the order they came.
+
+    `finished` gets each outcome, `given_up` each shard that can't be run here and why;
+    `gateway_of` tells whom to ask for an input or a module.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        service: SandboxService,
+        gateway_of: Callable[[InboxEntry], str],
+        finished: _Finished,
+        given_up: _GivenUp,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._service = service
+        self._gateway_of = gateway_of
+        self._finished = finished
+        self._given_up = given_up
+        # The shards of a job share one call text; it is parsed once for all of them.
+        self._parsed = functools.lru_cache(maxsize=64)(self._parse)
+        self._scripts: dict[str, bytes] = {}
+        self._fetching = asyncio.Lock()
+        self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        # Those whose outcome is known; they are only being written down.
+        self._computed: set[str] = set()
+        self._taken: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def start(self, slots: int) -> None:
+        """Start the runners."""
+        for number in range(slots * _RUNNERS_PER_SLOT):
+            self._hub.tasks.supervise(self._run_queue, f"runner {number}")
+
+    def put(self, entries: Iterable[InboxEntry]) -> None:
+        """Run these when it is their turn."""
+        for entry in entries:
+            self._queue.put_nowait(entry)
+
+    def not_begun(self) -> list[str]:
+        """Return the assignments that wait, here or in the sandbox, for their turn to run."""
+        begun = self._service.sandbox.begun() | self._computed
+        return [*self._queued(), *(held for held in self._running if held not in begun)]
+
+    def unfinished(self) -> list[str]:
+        """Return the assignments that wait or run, without those whose outcome is known."""
+        running = (held for held in self._running if held not in self._computed)
+        return [*self._queued(), *running]
+
+    def take_off(self, assignment_ids: Collection[str]) -> None:
+        """Run these no more; one that has begun is stopped."""
+        wanted = frozenset(assignment_ids)
+        self.put([each for each in self._emptied() if each.assignment_id not in wanted])
+        for held in wanted & self._running.keys():
+            self._taken.add(held)
+            self._running[held].cancel()
+
+    async def until_idle(self) -> None:
+        """Return when nothing runs."""
+        await self._idle.wait()
+
+    def _queued(self) -> list[str]:
+        entries = self._emptied()
+        self.put(entries)
+        return [entry.assignment_id for entry in entries]
+
+    def _emptied(self) -> list[InboxEntry]:
+        """Take everything off the queue, in order."""
+        found = []
+        while not self._queue.empty():
+            found.append(self._queue.get_nowait())
+        return found
+
+    async def _run_queue(self) -> None:
+        runner = asyncio.current_task()
+        assert runner is not None
+        while True:
+            entry = await self._queue.get()
+            held = entry.assignment_id
+            self._running[held] = runner
+            self._idle.clear()
+            try:
+                await self._run(entry)
+            except Exception as error:
+                # A fault of ours: the gateway hears of it, or this shard's job would never end.
+                _LOGGER.exception("Assignment %s could not be run", held)
+                self._given_up(entry, f"this worker has a fault: {error!r}")
+            except asyncio.CancelledError:
+                if held not in self._taken:
+                    raise
+                # Only this assignment was taken off; the runner goes on with the next.
+                runner.uncancel()
+            finally:
+                del self._running[held]
+                self._taken.discard(held)
+                self._computed.discard(held)
+                if not self._running:
+                    self._idle.set()
+
+    async def _run(self, entry: InboxEntry) -> None:
+        try:
+            call, module_bytes = await self._call(entry)
+            data = entry.input
+            if data is None:
+                data = await self._mesh.fetch(
+                    self._gateway_of(entry), entry.input_sha, entry.size_bytes
+                )
+        except MeshError as error:
+            self._given_up(entry, f"its input or script could not be fetched: {error}")
+            return
+
+        async def load_wasm() -> bytes:
+            return await self._module(self._gateway_of(entry), call.module_sha, module_bytes)
+
+        try:
+            outcome = await self._service.sandbox.run(
+                call, data, load_wasm, tag=entry.assignment_id
+            )
+            self._computed.add(entry.assignment_id)
+            await self._finished(entry, outcome)
+        except (HubError, OSError) as error:
+            # The module can't be fetched or read, the sandbox is stopping, the disk is full.
+            self._given_up(entry, f"it could not be run: {error}")
+
+    async def _call(self, entry: InboxEntry) -> tuple[Call, int]:
+        """Return how to call the module, with the script it interprets, and the module's size."""
+        call, script, module_bytes = self._parsed(entry.call)
+        if script is not None:
+            body = await self._script(self._gateway_of(entry), script)
+            call = dataclasses.replace(call, script=(script.name, body))
+        return call, module_bytes
+
+    async def _script(self, gateway: str, script: Script) -> bytes:
+        """Return a script, fetched once however many runners ask for it."""
+        async with self._fetching:
+            body = self._scripts.get(script.sha)
+            if body is None:
+                if script.size_bytes > SCRIPT_BYTES_MAX:
+                    raise MeshError(f"the script is larger than {SCRIPT_BYTES_MAX} bytes")
+                body = await self._blob(gateway, script.sha, script.size_bytes)
+                self._scripts[script.sha] = body
+                if len(self._scripts) > _SCRIPTS_KEPT:
+                    del self._scripts[next(iter(self._scripts))]
+        return body
+
+    def _parse(self, text: str) -> tuple[Call, Script | None, int]:
+        """Return a stored call within this worker's limits, its script, the module's size."""
+        plain = json.loads(text)
+        asked = ModuleCall.from_plain(plain["call"])
+        return self._service.bounded(asked), asked.script, plain["module_bytes"]
+
+    async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
+        """Return a module's bytes."""
+        if size_bytes > self._service.module_bytes_max:
+            raise MeshError(f"the module is larger than {self._service.module_bytes_max} bytes")
+        return await self._blob(gateway, sha, size_bytes)
+
+    async def _blob(self, gateway: str, sha: str, size_bytes: int) -> bytes:
+        """Return bytes by their hash, fetched once and kept as a cache."""
+        if (known := await self._hub.store.blobs.get(sha)) is not None:
+            return known
+        body = await self._mesh.fetch(gateway, sha, size_bytes)
+        _, row = await self._hub.store.blobs.put(body, self._hub.clock.time(), durable=False)
+        await self._hub.store.commit([row])
+        return body

@@ -1,0 +1,376 @@
+"""Restores a hub from a backup: staged and checked first, then moved into place by renames.
+
+The renames are written down before the first one. A restore that is killed before that changed
+nothing; one that is killed later is carried to its end by `finish_restore`. Whatever stood in the
+way is moved to `replaced.<time>/`; nothing of the user's is deleted.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ulid_transform import ulid_now
+
+from swarm_hub.const import (
+    BACKUP_LOCK_FILE,
+    CONFIG_FILE,
+    CUSTOM_COMPONENTS_DIR,
+    LOCK_FILE,
+    RESTORE_FILE,
+    STORAGE_DIR,
+)
+from swarm_hub.exceptions import BackupError
+from swarm_hub.storage.backup.archive import (
+    BLOBS_PREFIX,
+    CONFIG_PREFIX,
+    DATABASE_MEMBER,
+    STORAGE_PREFIX,
+    ArchiveReader,
+    Manifest,
+    Progress,
+    ignore_progress,
+    opened,
+    relative_problem,
+)
+from swarm_hub.storage.backup.hub_files import (
+    BLOBS_DIR,
+    REPLACED_PREFIX,
+    beside,
+    holds_hub,
+    in_the_way,
+)
+from swarm_hub.storage.backup.snapshot import (
+    database_id_of,
+    open_snapshot,
+    schema_of,
+    snapshot_problem,
+)
+from swarm_hub.storage.schema import HEAD
+from swarm_hub.util.clock import Clock
+from swarm_hub.util.files import sync_directory, write_atomic
+
+_LOGGER = logging.getLogger(__name__)
+
+_SCHEMA: Final = int(HEAD)
+_DEFAULT_DATABASE: Final = "swarm_hub.db"
+_STAGING_NAME: Final = re.compile(r"restore\.[0-9A-Z]{26}", re.ASCII)
+# Room beside the unpacked files for directories and the database's first start.
+_SPARE_BYTES: Final = 16 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restore that is done; `replaced` has the earlier files, None where there were none."""
+
+    manifest: Manifest
+    replaced: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The renames of a restore, relative to the configuration directory, first `aside`."""
+
+    staging: str
+    replaced: str
+    aside: tuple[tuple[str, str], ...]
+    moves: tuple[tuple[str, str], ...]
+
+
+def restore(
+    file: Path,
+    config_dir: Path,
+    *,
+    database: Path | None = None,
+    only_store: bool = False,
+    clock: Clock | None = None,
+    progress: Progress = ignore_progress,
+) -> Restored:
+    """Bring `config_dir` to the state in a backup; the caller holds the directory's lock.
+
+    With `only_store` the database and its blobs, and not the configuration, keys and tokens.
+
+    `database` is where the directory's configuration has its database so far. A backup whose
+    database lay outside of its directory is restored to there. Raises BackupError, with nothing
+    changed, when the file can't be restored here.
+    """
+    check_place(config_dir, file)
+    finish_restore(config_dir)
+    staging = config_dir / STORAGE_DIR / f"restore.{ulid_now()}"
+    try:
+        with opened(file) as archive:
+            _refuse_newer(archive.manifest, file)
+            _refuse_small_disk(archive, config_dir)
+            targets = _targets(archive.manifest, database)
+            if only_store and archive.manifest.database is None:
+                raise BackupError(f"{file}: the backup has no database; restore another one")
+            if only_store:
+                targets = {name: place for name, place in targets.items() if _is_store(name)}
+            staging.mkdir(mode=0o700, parents=True)
+            archive.unpack(staging, progress)
+        if archive.manifest.database is not None:
+            _check_database(staging / DATABASE_MEMBER, archive.manifest, file)
+        databases = {_DEFAULT_DATABASE, targets.get(DATABASE_MEMBER, _DEFAULT_DATABASE)}
+        if database is not None and database.is_relative_to(config_dir):
+            databases.add(database.relative_to(config_dir).as_posix())
+        aside = in_the_way(config_dir, targets.values(), databases, only_store=only_store)
+        plan = _plan(config_dir, staging, targets, aside, clock or Clock())
+        _refuse_other_filesystems(config_dir, plan)
+        sync_directory(staging.parent)
+        _write_plan(config_dir, plan)
+    except OSError as error:
+        raise BackupError(
+            f"{config_dir}: the backup can't be unpacked ({error.strerror}); check that the "
+            "directory is writable and has free space; nothing was changed"
+        ) from error
+    finally:
+        if not (config_dir / RESTORE_FILE).exists():
+            shutil.rmtree(staging, ignore_errors=True)
+    finish_restore(config_dir)
+    return Restored(archive.manifest, config_dir / plan.replaced if plan.aside else None)
+
+
+def finish_restore(config_dir: Path) -> bool:
+    """Carry an interrupted restore to its end; returns whether there was one.
+
+    The caller holds the directory's lock. Doing it twice does no harm.
+    """
+    marker = config_dir / RESTORE_FILE
+    storage = config_dir / STORAGE_DIR
+    interrupted = marker.exists()
+    if interrupted:
+        plan = _read_plan(marker)
+        try:
+            _carry_out(config_dir, plan)
+            marker.unlink()
+            sync_directory(storage)
+        except OSError as error:
+            raise BackupError(
+                f"{config_dir}: a restore can't be finished ({error.filename}: {error.strerror}); "
+                "remove that obstacle, and the next start or restore goes on"
+            ) from error
+        _LOGGER.info(
+            "The restore of %s is done; earlier files are in %s", config_dir, plan.replaced
+        )
+    for leftover in storage.iterdir() if storage.is_dir() else ():
+        if _STAGING_NAME.fullmatch(leftover.name) and leftover.is_dir():
+            shutil.rmtree(leftover)
+    return interrupted
+
+
+def check_place(config_dir: Path, file: Path) -> None:
+    """Refuse a directory that holds something, but not a hub; raises BackupError."""
+    if not os.path.lexists(config_dir) or (config_dir / RESTORE_FILE).exists():
+        return
+    if not config_dir.is_dir():
+        raise BackupError(f"{config_dir}: expected a directory; name another with -c")
+    if holds_hub(config_dir):
+        return
+    # Backups may have been brought here before everything else.
+    allowed = {STORAGE_DIR, "backups", file.name}
+    others = sorted(path.name for path in config_dir.iterdir() if path.name not in allowed)
+    if others:
+        raise BackupError(
+            f"{config_dir}: the directory is neither empty nor a hub's (it has {others[0]!r}); "
+            "name an empty one with -c"
+        )
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Return what a backup says of itself; raises BackupError where it is none."""
+    with opened(file) as archive:
+        return archive.manifest
+
+
+def _refuse_newer(manifest: Manifest, file: Path) -> None:
+    if manifest.schema is not None and manifest.schema > _SCHEMA:
+        raise _newer(file, manifest.schema, manifest.version)
+
+
+def _newer(file: Path, schema: int, version: str) -> BackupError:
+    return BackupError(
+        f"{file}: the backup has schema {schema} (of swarm_hub {version}), this swarm_hub knows "
+        f"up to {_SCHEMA}; upgrade swarm_hub or restore an older backup"
+    )
+
+
+def _refuse_small_disk(archive: ArchiveReader, config_dir: Path) -> None:
+    free = shutil.disk_usage(config_dir).free
+    if archive.size_bytes + _SPARE_BYTES > free:
+        raise BackupError(
+            f"{config_dir}: the backup needs {archive.size_bytes} bytes, the disk has {free} "
+            "free; make room first"
+        )
+
+
+def _targets(manifest: Manifest, database: Path | None) -> dict[str, str]:
+    """Return what of the staging place goes where; a directory of ours goes as a whole."""
+    targets: dict[str, str] = {}
+    for member in manifest.members:
+        if member.name.startswith(CONFIG_PREFIX):
+            place = member.name.removeprefix(CONFIG_PREFIX)
+            if place.startswith(f"{CUSTOM_COMPONENTS_DIR}/"):
+                place = CUSTOM_COMPONENTS_DIR
+            targets[CONFIG_PREFIX + place] = place
+        elif member.name.startswith(STORAGE_PREFIX):
+            name = member.name.removeprefix(STORAGE_PREFIX)
+            targets[member.name] = f"{STORAGE_DIR}/{name}"
+    if manifest.database is not None:
+        place = _database_place(manifest.database, database)
+        targets[DATABASE_MEMBER] = place
+        if any(member.name.startswith(BLOBS_PREFIX) for member in manifest.members):
+            targets[BLOBS_DIR] = beside(place, BLOBS_DIR)
+    _check_targets(targets)
+    return targets
+
+
+def _database_place(recorded: str, database: Path | None) -> str:
+    if not recorded.startswith("/"):
+        return recorded
+    # The place comes from the user's own configuration, never from the file.
+    if database is None or not database.is_absolute():
+        raise BackupError(
+            f"the database of this backup was outside of its configuration directory, in "
+            f"{recorded}; put a {CONFIG_FILE} whose `storage: url:` says where it goes on this "
+            "machine into the directory, then restore again"
+        )
+    return database.as_posix()
+
+
+def _check_targets(targets: dict[str, str]) -> None:
+    places = set(targets.values())
+    for place in places:
+        problem = relative_problem(place.removeprefix("/"))
+        reserved = place in (LOCK_FILE, BACKUP_LOCK_FILE, RESTORE_FILE) or place.startswith(
+            (REPLACED_PREFIX, f"{STORAGE_DIR}/restore.")
+        )
+        inside = {parent.as_posix() for parent in Path(place).parents} & places
+        if problem is not None or reserved or inside or place == STORAGE_DIR:
+            raise BackupError(f"the backup can't be restored: nothing may be put at {place[:200]}")
+    if CONFIG_FILE not in places or len(places) != len(targets):
+        raise BackupError(f"the backup can't be restored: expected one {CONFIG_FILE} in it")
+
+
+def _check_database(staged: Path, manifest: Manifest, file: Path) -> None:
+    try:
+        with closing(open_snapshot(staged)) as connection:
+            problem = snapshot_problem(connection)
+            if problem is None:
+                schema = schema_of(connection)
+                if schema > _SCHEMA:
+                    raise _newer(file, schema, manifest.version)
+                if (schema, database_id_of(connection)) != (manifest.schema, manifest.db_id):
+                    problem = "it is not the one that the manifest describes"
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem is not None:
+        raise BackupError(
+            f"{file}: the database in the backup is damaged ({problem}); nothing was restored, "
+            "take another backup"
+        )
+
+
+def _is_store(member: str) -> bool:
+    return member in (DATABASE_MEMBER, BLOBS_DIR)
+
+
+def _plan(
+    config_dir: Path, staging: Path, targets: dict[str, str], aside: list[str], clock: Clock
+) -> _Plan:
+    replaced = _free_name(config_dir, clock.time())
+    staged = staging.relative_to(config_dir).as_posix()
+    return _Plan(
+        staging=staged,
+        replaced=replaced,
+        aside=tuple((place, f"{replaced}/{_kept_as(place)}") for place in aside),
+        moves=tuple((f"{staged}/{name}", place) for name, place in targets.items()),
+    )
+
+
+def _refuse_other_filesystems(config_dir: Path, plan: _Plan) -> None:
+    """Renames work inside one file system only; to know before the first is to change nothing."""
+    home = (config_dir / STORAGE_DIR).stat().st_dev
+    for source, target in (*plan.aside, *plan.moves):
+        for path in (config_dir / source, config_dir / target):
+            folder = next(each for each in path.parents if each.exists())
+            if not folder.is_dir() or folder.stat().st_dev != home or os.path.ismount(path):
+                raise BackupError(
+                    f"{path}: can't be replaced: it is not in a directory on the file system of "
+                    f"{config_dir}; restore into an empty directory with -c"
+                )
+
+
+def _write_plan(config_dir: Path, plan: _Plan) -> None:
+    content = {
+        "staging": plan.staging,
+        "replaced": plan.replaced,
+        "aside": plan.aside,
+        "moves": plan.moves,
+    }
+    write_atomic(config_dir / RESTORE_FILE, json.dumps(content, indent=1).encode(), mode=0o600)
+
+
+def _read_plan(marker: Path) -> _Plan:
+    try:
+        content = json.loads(marker.read_bytes())
+        return _Plan(
+            content["staging"],
+            content["replaced"],
+            tuple((old, kept) for old, kept in content["aside"]),
+            tuple((staged, place) for staged, place in content["moves"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackupError(
+            f"{marker}: the note of an interrupted restore can't be read ({error}); move it away "
+            "and restore the backup again"
+        ) from error
+
+
+def _carry_out(config_dir: Path, plan: _Plan) -> None:
+    for old, kept in plan.aside:
+        # Once it was moved, what has its old name is already the restored file.
+        if not os.path.lexists(config_dir / kept) and os.path.lexists(config_dir / old):
+            _move(config_dir / old, config_dir / kept)
+    _sync_folders(config_dir, plan.aside)
+    for staged, place in plan.moves:
+        if not os.path.lexists(config_dir / staged):
+            continue
+        if os.path.lexists(config_dir / place):
+            # Made by another program between the kill and this run.
+            name = f"{plan.replaced}/{_kept_as(place)}.{ulid_now()}"
+            _move(config_dir / place, config_dir / name)
+        _move(config_dir / staged, config_dir / place)
+    _sync_folders(config_dir, plan.moves)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def _sync_folders(config_dir: Path, moves: Iterable[tuple[str, str]]) -> None:
+    folders = {config_dir}
+    for source, target in moves:
+        for path in (config_dir / source, config_dir / target):
+            folders.update(each for each in path.parents if each.is_relative_to(config_dir))
+            folders.add(path.parent)
+    for folder in folders:
+        if folder.is_dir():
+            sync_directory(folder)
+
+
+def _free_name(config_dir: Path, now: float) -> str:
+    name = f"{REPLACED_PREFIX}{datetime.fromtimestamp(now, UTC).strftime('%Y%m%dT%H%M%SZ')}"
+    return f"{name}.{ulid_now()}" if os.path.lexists(config_dir / name) else name
+
+
+def _kept_as(place: str) -> str:
+    return f"outside/{Path(place).name}" if place.startswith("/") else place

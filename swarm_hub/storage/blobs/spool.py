@@ -1,0 +1,111 @@
+"""Large uploads on their way to becoming blobs: hashed and written as they come, never in memory.
+
+A spool is a file beside the blobs; it becomes one by being renamed, or is deleted with the end of
+the block. What a kill leaves behind goes when the next life makes its first spool.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from swarm_hub.models.blob import SpooledBlob
+from swarm_hub.storage.blobs.files import store_error
+
+# What comes in between is gathered, so that a thread is asked once for each.
+_GATHER_BYTES: Final = 1024 * 1024
+
+
+class SpoolFolder:
+    """Where the spools of one store are."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def spool(self) -> Iterator["Spool"]:
+        """Give a new spool; its file is gone after the block unless it was adopted. StoreError."""
+        number = next(self._numbers)
+        path = self._directory / str(number)
+        try:
+            if number == 1:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                for left in self._directory.iterdir():
+                    left.unlink(missing_ok=True)
+            spool = Spool(path)
+        except OSError as error:
+            raise store_error(path, error) from error
+        try:
+            yield spool
+        finally:
+            spool.close()
+            path.unlink(missing_ok=True)
+
+
+class Spool:
+    """A file that is written and hashed in a thread while the next bytes arrive."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._view: mmap.mmap | None = None
+        self.size_bytes = 0
+
+    async def write(self, chunk: bytes) -> None:
+        """Add bytes; raises StoreError when an earlier part could not be written."""
+        self._gathered.append(chunk)
+        self._gathered_bytes += len(chunk)
+        self.size_bytes += len(chunk)
+        if self._gathered_bytes >= _GATHER_BYTES:
+            await self._flush()
+
+    async def finish(self) -> SpooledBlob:
+        """Write the rest; the bytes are in the file, but not yet safe from a power loss."""
+        await self._flush()
+        await self._written()
+        return SpooledBlob(self._path, self._hash.hexdigest(), self.size_bytes)
+
+    def mapped(self) -> mmap.mmap:
+        """Map the finished, non-empty file into memory for reading parts of it."""
+        with self._path.open("rb") as file:
+            self._view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._view
+
+    def close(self) -> None:
+        """Close the file and what was mapped of it."""
+        self._file.close()
+        if self._view is not None:
+            # A thread that was not waited for may still read from it; then it goes with that.
+            with suppress(BufferError):
+                self._view.close()
+
+    async def _flush(self) -> None:
+        await self._written()
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(None, self._append, gathered)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            await writing
+        except OSError as error:
+            raise store_error(self._path, error) from error
+
+    def _append(self, chunks: list[bytes]) -> None:
+        for chunk in chunks:
+            self._hash.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]

@@ -1,0 +1,171 @@
+"""Blobs: bytes under their SHA-256, small ones in their row, larger ones outside it."""
+
+import asyncio
+import mmap
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.blob import SpooledBlob
+from swarm_hub.storage import schema
+from swarm_hub.storage.blobs import chunks as blob_chunks
+from swarm_hub.storage.blobs.files import BlobFiles, store_error
+from swarm_hub.storage.blobs.spool import Spool, SpoolFolder
+from swarm_hub.storage.engine.database import Database
+from swarm_hub.storage.write import Write
+from swarm_hub.util.hashing import sha256_hex
+
+# No blob's folder: those have two digits.
+SPOOL_DIR: Final = "incoming"
+
+_INSERT = insert(schema.blobs)
+_REMEMBER: Final = _INSERT.on_conflict_do_update(
+    index_elements=["sha"], set_={"last_ref": _INSERT.excluded.last_ref}
+)
+_SELECT_BODY: Final = select(schema.blobs.c.size_bytes, schema.blobs.c.body)
+
+
+class BlobStore:
+    """Content-addressed bytes: large ones are files, in a shared store chunks with a file cache."""
+
+    def __init__(self, directory: Path, database: Database) -> None:
+        self._files = BlobFiles(directory)
+        self._spools = SpoolFolder(directory / SPOOL_DIR)
+        self._database = database
+
+    async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
+        """Bring `data` to disk; returns its hash and the row to commit with whatever refers to it.
+
+        With `durable=False` (a worker's cache, which can be fetched again) nothing is fsynced.
+        """
+        if len(data) <= INLINE_MAX_BYTES:
+            sha, body = sha256_hex(data), data
+        else:
+            sha, body = await asyncio.to_thread(sha256_hex, data), None
+            await self._put_large(sha, data, durable)
+        row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
+        return sha, Write(_REMEMBER, [row])
+
+    def spool(self) -> AbstractContextManager[Spool]:
+        """Give a file to write a large upload to as it comes; `adopt` keeps it. StoreError."""
+        return self._spools.spool()
+
+    async def adopt(self, spooled: SpooledBlob, now: float) -> Write:
+        """Make a finished spool a blob on disk; returns the row to commit, as `put` does."""
+        sha, path = spooled.sha, spooled.path
+        shared = self._database.shared
+        if shared:
+            data = await asyncio.to_thread(path.read_bytes)
+            await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
+        with self._disk_errors(sha):
+            await asyncio.to_thread(self._files.adopt, sha, path, durable=not shared)
+        row = {"sha": sha, "size_bytes": spooled.size_bytes, "last_ref": now, "body": None}
+        return Write(_REMEMBER, [row])
+
+    async def get(self, sha: str) -> bytes | None:
+        """Return the bytes, verified against their name; None where there are none.
+
+        Raises StoreError when the bytes on disk no longer have that hash.
+        """
+        row = await self._database.read(lambda connection: _row(connection, sha))
+        if row is None:
+            return None
+        if row[1] is not None:
+            return bytes(row[1])
+        data = await asyncio.to_thread(self._files.get, sha)
+        if data is not None and sha256_hex(data) == sha:
+            return data
+        if self._database.shared:
+            return await self._from_chunks(sha)
+        if data is not None:
+            raise StoreError(f"blob {sha} is damaged on disk: its bytes have another hash")
+        return None
+
+    async def at_hand(self, sha: str) -> None:
+        """Have a large blob as a file that has the right bytes; raises StoreError."""
+        if await asyncio.to_thread(self._files.is_right, sha):
+            return
+        data = await self._from_chunks(sha) if self._database.shared else None
+        if data is None:
+            raise StoreError(f"blob {sha} is missing or damaged on disk")
+
+    @asynccontextmanager
+    async def reading(self, sha: str) -> AsyncIterator[bytes | mmap.mmap | None]:
+        """Give a blob to read parts of, a large one without having it in memory; None: no such.
+
+        Raises StoreError when the bytes on disk no longer have that hash.
+        """
+        row = await self._database.read(lambda connection: _row(connection, sha))
+        if row is None or row[1] is not None:
+            yield None if row is None else bytes(row[1] or b"")
+            return
+        await self.at_hand(sha)
+        with self._files.mapped(sha) as view:
+            yield view
+
+    def path(self, sha: str) -> Path:
+        """Return where the file of a large blob is."""
+        return self._files.path(sha)
+
+    def mapped(self, sha: str) -> AbstractContextManager[mmap.mmap]:
+        """Map a large, non-empty blob that is `at_hand` into memory for reading parts of it."""
+        return self._files.mapped(sha)
+
+    async def remove_files(self, shas: list[str]) -> None:
+        """Delete what lies outside the rows of blobs whose rows are gone."""
+        await asyncio.to_thread(self._files.remove, shas)
+        if self._database.shared:
+            while await self._database.write(
+                lambda connection: blob_chunks.remove(connection, shas)
+            ):
+                continue
+
+    async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
+        """Delete what has no row, is older than `grace_s` and whose hash begins with two digits.
+
+        `known` are the hashes that begin so and have a row; returns how many files went.
+        """
+        if self._database.shared:
+            before = time.time() - grace_s
+            while await self._database.write(
+                lambda connection: blob_chunks.sweep(connection, prefix, before)
+            ):
+                continue
+        return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
+
+    async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
+        if self._database.shared:
+            await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
+            durable = False
+        with self._disk_errors(sha):
+            await asyncio.to_thread(self._files.put, sha, data, durable=durable)
+
+    @contextmanager
+    def _disk_errors(self, sha: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise store_error(self._files.path(sha), error) from error
+
+    async def _from_chunks(self, sha: str) -> bytes | None:
+        data = await self._database.read(lambda connection: blob_chunks.get(connection, sha))
+        if data is None:
+            return None
+        if sha256_hex(data) != sha:
+            raise StoreError(f"blob {sha} is damaged in the store: its bytes have another hash")
+        path = self._files.path(sha)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(self._files.put, sha, data, durable=False)
+        return data
+
+
+def _row(connection: Connection, sha: str) -> tuple[int, bytes | None] | None:
+    row = connection.execute(_SELECT_BODY.where(schema.blobs.c.sha == sha)).one_or_none()
+    return None if row is None else (row[0], row[1])

@@ -1,0 +1,358 @@
+"""PostgreSQL as a store that several gateways share: one writing connection, two reading ones.
+
+A backend may be killed at any time. Each transaction leaves a mark in a row of this writer; by it
+a COMMIT whose answer was lost is known to have happened or not, so that none is lost or done twice.
+The server's own word for it, pg_xact_status, is of no use after a crash: ids of transactions that
+were not on its disk are given out again.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from ulid_transform import ulid_at_time, ulid_now
+
+from swarm_hub.exceptions import (
+    StoreConflictError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from swarm_hub.storage import migrations
+from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import DiskUse
+from swarm_hub.storage.queries.leases import session_of
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_READERS: Final = 2
+# How long one call tries to get past a lost connection, in seconds.
+_PATIENCE_S: Final = 10.0
+_RETRY_FIRST_S: Final = 0.05
+_RETRY_MAX_S: Final = 1.0
+_LISTEN_POLL_S: Final = 0.5
+_CHANNEL: Final = "swarm_hub"
+_PROGRAM: Final = "swarm_hub"
+_OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
+# Marks are ULIDs, which sort by time. Those of writers that are gone are removed after a day.
+_MARKS_KEPT_S: Final = 86_400.0
+_SET_MARK: Final = text(
+    "INSERT INTO meta (key, value) VALUES (:key, :mark) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
+_DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND value < :before")
+# Advisory locks of this program: one for the schema, one for the order of events.
+_SCHEMA_LOCK: Final = 0x5A4B0001
+_EVENTS_LOCK: Final = 0x5A4B0002
+# A hub that freezes in a transaction must not hold its locks against the other gateways. The
+# server ends it by itself only between statements that were answered; the driver sends many
+# at once, and one that freezes among those counts as active. Whoever waits for its locks ends it,
+# and so does whoever takes its jobs over (leases.end_sessions).
+_OPTIONS: Final = (
+    "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
+    "-c lock_timeout=5000 -c synchronous_commit=on"
+)
+_END_FROZEN: Final = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND usename = current_user "
+    "AND application_name LIKE 'swarm\\_hub%' AND pid <> pg_backend_pid() "
+    "AND state = 'active' AND wait_event = 'ClientRead' "
+    "AND query_start < clock_timestamp() - interval '4 seconds'"
+)
+_AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+_LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
+
+
+def server_version(url: str) -> str:
+    """Return the version of the server at that url; raises StoreError."""
+    database = PostgresDatabase(url)
+    version = text("SHOW server_version")
+    try:
+        with database._engine.connect() as connection:
+            return str(connection.execute(version).scalar_one())
+    except DBAPIError as error:
+        raise database._error(error.orig or error) from error
+
+
+class PostgresDatabase:
+    """A PostgreSQL database with the schema in it; implements `Database`."""
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+        self.place = make_url(url).render_as_string(hide_password=True)
+        # The statements of `prepared` hand their values over by position.
+        self._engine = create_engine(
+            parsed,
+            poolclass=NullPool,
+            paramstyle="format",
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": _PROGRAM,
+                "options": _OPTIONS,
+                "keepalives_idle": 10,
+                "tcp_user_timeout": 10_000,
+            },
+        )
+        self._reading = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._connections: set[Connection] = set()
+        self._session = _PROGRAM
+        self._mark_key = f"writer:{ulid_now()}"
+        self._closing = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    async def open(self) -> None:
+        """Connect, make or upgrade the schema; raises StoreError with what to do."""
+
+        def prepare(connection: Connection) -> None:
+            found = connection.dialect.server_version_info or ()
+            if found < _OLDEST_SERVER:
+                raise StoreError(
+                    f"{self.place}: PostgreSQL {'.'.join(map(str, found))} is too old; "
+                    f"{_OLDEST_SERVER[0]} or newer is needed"
+                )
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
+            migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
+            before = ulid_at_time(time.time() - _MARKS_KEPT_S)
+            connection.execute(_DROP_OLD_MARKS, {"before": before})
+            # Committed before the first transaction that relies on it: see `_committed`.
+            self._mark(connection)
+
+        def transaction() -> None:
+            # Without a mark of its own, since done twice it does no harm.
+            connection = self._mine(self._engine, self._name_session)
+            with connection.begin():
+                prepare(connection)
+
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writer, self._patiently, transaction)
+        except StoreUnavailableError as error:
+            raise StoreError(
+                f"{error}; check that the server runs and that storage: url is right"
+            ) from error
+
+    async def write(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` in one transaction; after a lost connection again, unless it committed."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._write, work)
+
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` on a reading connection; it sees one consistent snapshot."""
+
+        def snapshot(connection: Connection) -> _T:
+            with connection.begin():
+                return work(connection)
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._readers, lambda: self._patiently(lambda: snapshot(self._mine(self._reading)))
+        )
+
+    def next_seq(self, connection: Connection, _last_known: int) -> int:
+        """Return the number of the next event, in the order of commits over all gateways.
+
+        The lock is held until the commit, so a number that can be seen has none missing below it.
+        """
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
+        highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
+        return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
+
+    async def introduce(self, gateway: str) -> None:
+        """Name the session of the writer, also after it was connected anew."""
+        self._session = session_of(gateway)
+        await self.write(self._name_session)
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another gateway committed events; a hint, which may be lost."""
+        loop = asyncio.get_running_loop()
+
+        def hear() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(heard)
+
+        self._listener = threading.Thread(
+            target=self._listen, args=(hear,), name="store-listener", daemon=True
+        )
+        self._listener.start()
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Do nothing: the server looks after its files."""
+
+    async def check(self) -> None:
+        """Do nothing: the server looks after its files."""
+
+    async def disk_use(self) -> DiskUse:
+        """Return what the database takes; what it could use again is not known."""
+        size = text("SELECT pg_database_size(current_database())")
+        used = await self.read(lambda connection: int(connection.execute(size).scalar_one()))
+        return DiskUse(used, 0)
+
+    async def give_back(self, _pages: int) -> Chunk:
+        """Do nothing: the server's autovacuum sees to its files."""
+        return Chunk(0, False, time.monotonic())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closing.set()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._readers.shutdown)
+        await loop.run_in_executor(None, self._writer.shutdown)
+        if self._listener is not None:
+            await loop.run_in_executor(None, self._listener.join)
+        for connection in tuple(self._connections):
+            self._drop(connection)
+        self._engine.dispose()
+
+    def _write(self, work: Callable[[Connection], _T]) -> _T:
+        sent: tuple[str, _T] | None = None
+
+        def transaction() -> _T:
+            nonlocal sent
+            connection = self._mine(self._engine, self._name_session)
+            if sent is not None and self._committed(connection, sent[0]):
+                return sent[1]
+            sent = None
+            with connection.begin():
+                mark = self._mark(connection)
+                result = work(connection)
+                sent = mark, result
+            return result
+
+        return self._patiently(transaction, in_doubt=lambda: sent is not None)
+
+    def _mark(self, connection: Connection) -> str:
+        mark: str = ulid_now()
+        connection.execute(_SET_MARK, {"key": self._mark_key, "mark": mark})
+        return mark
+
+    def _committed(self, connection: Connection, mark: str) -> bool:
+        """Tell whether the transaction that set a mark, and got no answer, was committed.
+
+        Its backend may still be at it: then it holds the row, and this waits for its end.
+        """
+        with connection.begin():
+            found = connection.execute(_READ_MARK, {"key": self._mark_key}).scalar_one_or_none()
+        return bool(found == mark)
+
+    def _patiently(
+        self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
+    ) -> _T:
+        """Try again while the server is away, without end where a commit is in doubt."""
+        give_up: float | None = None
+        delay_s = _RETRY_FIRST_S
+        while True:
+            try:
+                return attempt()
+            except (DBAPIError, psycopg.Error) as error:
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                failure = self._error(cause or error)
+                if not isinstance(failure, StoreUnavailableError):
+                    raise failure from error
+                if isinstance(cause, pg.LockNotAvailable):
+                    self._end_frozen()
+                elif not isinstance(cause, _AGAIN):
+                    self._forget()
+                # From the first failure on: this process may have been frozen until then.
+                give_up = give_up or time.monotonic() + _PATIENCE_S
+                patient = in_doubt() or time.monotonic() + delay_s < give_up
+                if self._closing.is_set() or not patient:
+                    raise failure from error
+                time.sleep(delay_s)
+                delay_s = min(2 * delay_s, _RETRY_MAX_S)
+
+    def _error(self, cause: BaseException) -> StoreError:
+        message = str(cause).strip().partition("\n")[0]
+        if isinstance(cause, pg.UniqueViolation):
+            return StoreConflictError(message)
+        if isinstance(cause, pg.DiskFull):
+            return StoreFullError(f"{self.place}: {message}")
+        # An operational error without a code is a connection that broke or never was.
+        broken = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
+        if broken or isinstance(cause, (*_LOST, *_AGAIN, psycopg.InterfaceError)):
+            return StoreUnavailableError(f"{self.place}: {message}")
+        if isinstance(cause, pg.IdleInTransactionSessionTimeout):
+            return StoreUnavailableError(f"{self.place}: {message}")
+        return StoreError(f"a write failed: {message}")
+
+    def _mine(
+        self, engine: Engine, prepare: Callable[[Connection], None] = lambda _connection: None
+    ) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = engine.connect()
+            self._connections.add(connection)
+            with connection.begin():
+                prepare(connection)
+        return connection
+
+    def _name_session(self, connection: Connection) -> None:
+        name = text("SELECT set_config('application_name', :name, false)")
+        connection.execute(name, {"name": self._session})
+
+    def _forget(self) -> None:
+        """Give up this thread's connection, which is broken."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            self._drop(connection)
+
+    def _end_frozen(self) -> None:
+        """End the transactions of other hubs that wait for a hub that says nothing more."""
+        with suppress(DBAPIError, psycopg.Error), self._engine.connect() as connection:
+            if ended := connection.execute(_END_FROZEN).scalar_one():
+                _LOGGER.warning("Ended %d transactions of a gateway that does not move", ended)
+
+    def _drop(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        with suppress(DBAPIError, psycopg.Error):
+            connection.invalidate()
+            connection.close()
+
+    def _listen(self, heard: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            connection: Connection | None = None
+            try:
+                connection = self._engine.connect()
+                driver: Any = connection.connection.driver_connection
+                driver.autocommit = True
+                driver.execute(f"LISTEN {_CHANNEL}")
+                # Whatever was said while nobody listened is looked up, not waited for.
+                heard()
+                while not self._closing.is_set():
+                    for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
+                        heard()
+            except (DBAPIError, psycopg.Error) as error:
+                _LOGGER.debug("Listening to the store was interrupted: %s", error)
+                self._closing.wait(_RETRY_MAX_S)
+            finally:
+                # Closing it as if it still worked would log a traceback for each lost one.
+                if connection is not None:
+                    self._drop(connection)
+
+    def _warn_before_upgrade(self, revision: str) -> None:
+        _LOGGER.warning(
+            "%s is upgraded from schema %s in place; a copy is yours to make (pg_dump)",
+            self.place,
+            revision,
+        )

@@ -1,0 +1,225 @@
+"""Group commit: whatever is waiting is written in one transaction, then everybody is told.
+
+There is no timer: while one transaction is on its way to the disk, the next batch gathers.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.sql.dml import UpdateBase
+
+from swarm_hub.exceptions import PASSING_ERRORS, StoreBusyError, StoreError
+from swarm_hub.models.event import DurableEvent, NewEvent
+from swarm_hub.storage import schema
+from swarm_hub.storage.engine.database import Database
+from swarm_hub.storage.engine.feed import EventFeed
+from swarm_hub.storage.engine.prepared import PreparedStatements
+from swarm_hub.storage.queries import leases
+from swarm_hub.storage.write import Write
+from swarm_hub.util.clock import Clock
+
+_LOGGER = logging.getLogger(__name__)
+
+# Rows in one transaction; more would hold readers' checkpoints and the loop's futures too long.
+BATCH_ROWS_MAX: Final = 4096
+# Rows waiting for the writer, beyond which new work is refused instead of remembered.
+PENDING_ROWS_MAX: Final = 65_536
+
+_INSERT_EVENTS: Final = insert(schema.events)
+# `json.dumps` with separators builds an encoder for each event, which costs more than encoding.
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The jobs a unit writes for, by the epochs their gateway owns them by."""
+
+    gateway: str
+    epochs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Writes and events that commit together or not at all."""
+
+    writes: Sequence[Write]
+    events: Sequence[NewEvent]
+    fence: Fence | None
+    n_rows: int
+    committed: "asyncio.Future[None]"
+
+
+class Writer:
+    """The only task that writes to the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        feed: EventFeed,
+        trouble: Callable[[StoreError], None],
+    ) -> None:
+        self._database = database
+        self._trouble = trouble
+        self._clock = clock
+        self._feed = feed
+        self._statements = PreparedStatements()
+        self._pending: list[_Unit] = []
+        self._pending_rows = 0
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._at_work = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return not self._at_work and not self._pending
+
+    @property
+    def busy(self) -> bool:
+        """Whether new work should be refused for now."""
+        return self._pending_rows >= PENDING_ROWS_MAX
+
+    def submit(
+        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), fence: Fence | None = None
+    ) -> "asyncio.Future[None]":
+        """Queue a unit; the future is done when it is on disk, in the order of submission.
+
+        Raises StoreBusyError when the queue is full and StoreError when the store is closed.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self.busy:
+            raise StoreBusyError("the store can't keep up; try again in a moment")
+        unit = _Unit(
+            [write for write in writes if write.rows],
+            events,
+            fence,
+            sum(len(write.rows) for write in writes) + len(events),
+            asyncio.get_running_loop().create_future(),
+        )
+        self._pending.append(unit)
+        self._pending_rows += unit.n_rows
+        self._wake.set()
+        return unit.committed
+
+    async def run(self) -> None:
+        """Write until `close` was called and nothing is left."""
+        while self._pending or not self._closed:
+            await self._wake.wait()
+            self._wake.clear()
+            self._at_work = True
+            while self._pending:
+                await self._commit(self._take_batch())
+            self._at_work = False
+
+    def close(self) -> None:
+        """Let `run` end once everything that was submitted is on disk."""
+        self._closed = True
+        self._wake.set()
+
+    def _take_batch(self) -> list[_Unit]:
+        n_rows = 0
+        for count, unit in enumerate(self._pending):
+            n_rows += unit.n_rows
+            if count and n_rows > BATCH_ROWS_MAX:
+                batch, self._pending = self._pending[:count], self._pending[count:]
+                break
+        else:
+            batch, self._pending = self._pending, []
+        self._pending_rows -= sum(unit.n_rows for unit in batch)
+        return batch
+
+    async def _commit(self, batch: list[_Unit]) -> None:
+        now = self._clock.time()
+        try:
+            # The rows are made here, so that an event that is no JSON fails with its unit.
+            rows = [_event_row(event, now) for unit in batch for event in unit.events]
+            work = functools.partial(self._execute, batch, rows)
+            first_seq = await self._database.write(work)
+        except Exception as error:
+            if isinstance(error, PASSING_ERRORS):
+                # Trying the units one by one would meet the same disk or server.
+                self._trouble(error)
+                for unit in batch:
+                    _settle(unit.committed, error)
+            elif len(batch) == 1:
+                _settle(batch[0].committed, _as_store_error(error))
+            else:
+                _LOGGER.warning("A batch of %d writes failed, replaying one by one", len(batch))
+                for unit in batch:
+                    await self._commit([unit])
+            return
+        fired = [
+            DurableEvent(seq, event.event_type, now, event.data, event.job_id)
+            for seq, event in enumerate((e for unit in batch for e in unit.events), first_seq)
+        ]
+        try:
+            await self._feed.publish(fired)
+        except StoreError as error:
+            # They are on disk; the feed reads them there when it next catches up.
+            _LOGGER.warning("Events are told later: %s", error)
+        for unit in batch:
+            _settle(unit.committed, None)
+
+    def _execute(
+        self, batch: Sequence[_Unit], event_rows: list[dict[str, Any]], connection: Connection
+    ) -> int:
+        """Write a batch in the caller's transaction; returns the number of its first event."""
+        if self._database.shared:
+            for unit in batch:
+                if unit.fence is not None:
+                    leases.verify(connection, unit.fence.gateway, unit.fence.epochs)
+        for write in _grouped(batch):
+            self._statements.execute(connection, write.statement, write.rows)
+        if not event_rows:
+            return 0
+        first_seq = self._database.next_seq(connection, self._feed.last_seq)
+        numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
+        self._statements.execute(connection, _INSERT_EVENTS, numbered)
+        return first_seq
+
+
+def _grouped(batch: Sequence[_Unit]) -> list[Write]:
+    """Gather rows of the same statement, each table's statements in the order of the calls."""
+    groups: list[tuple[UpdateBase, list[Mapping[str, Any]]]] = []
+    # For each table the group that was opened last: only that one may still grow.
+    newest: dict[object, int] = {}
+    for unit in batch:
+        for write in unit.writes:
+            table = write.statement.table
+            place = newest.get(table)
+            if place is not None and groups[place][0] is write.statement:
+                groups[place][1].extend(write.rows)
+            else:
+                newest[table] = len(groups)
+                groups.append((write.statement, list(write.rows)))
+    return [Write(statement, rows) for statement, rows in groups]
+
+
+def _event_row(event: NewEvent, now: float) -> dict[str, Any]:
+    return {
+        "event_type": event.event_type.value,
+        "job_id": event.job_id,
+        "time_fired": now,
+        "data": _ENCODE(event.data),
+    }
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    return error if isinstance(error, StoreError) else StoreError(f"a write failed: {error}")
+
+
+def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

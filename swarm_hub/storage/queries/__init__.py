@@ -1,0 +1,1 @@
+"""The statements; SQL appears here and in the engine only."""

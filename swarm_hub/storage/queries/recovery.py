@@ -1,0 +1,81 @@
+"""What a gateway needs to continue a job: how far it is, and its open shards."""
+
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, case, func, select, text
+
+from swarm_hub.models.job import Job
+from swarm_hub.models.shard import Assignment, Cutting, Shard, ShardState
+from swarm_hub.storage import schema
+from swarm_hub.storage.queries.jobs import SHARD_COLUMNS, as_assignment, as_shards, get
+
+_A = schema.assignments
+_R = schema.results
+_S = schema.shards
+
+# The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
+_IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
+_IS_DONE: Final = _S.c.state == ShardState.DONE.value
+_CUTTING: Final = select(
+    func.count(),
+    func.coalesce(func.max(_S.c.first_item + _S.c.n_items), 0),
+    func.coalesce(func.sum(case((_IS_DONE, 1), else_=0)), 0),
+    func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
+    func.coalesce(func.sum(_S.c.attempts - 1), 0),
+).where(_S.c.job_id == bindparam("b_id"))
+# SQLite's planner takes the primary key, which leads through every shard of the job.
+_BY_OPEN: Final = "INDEXED BY shards_open"
+_OPEN_SHARDS: Final = (
+    select(*SHARD_COLUMNS)
+    .with_hint(_S, _BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+    .order_by(_S.c.idx)
+)
+_OPEN_INDEXES: Final = (
+    select(_S.c.idx)
+    .with_hint(_S, _BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+)
+_OPEN_ASSIGNMENTS: Final = (
+    select(_A)
+    .where(_A.c.job_id == bindparam("b_id"), _A.c.idx.in_(_OPEN_INDEXES))
+    .order_by(_A.c.idx, _A.c.attempt)
+)
+_UNCOUNTED: Final = select(_R.c.assignment_id, _R.c.node_id, _R.c.sha).where(
+    _R.c.job_id == bindparam("b_id"), _R.c.counted == 0, _R.c.idx.in_(_OPEN_INDEXES)
+)
+
+
+def unfinished(
+    connection: Connection, job_id: str
+) -> tuple[Job, Cutting, list[Shard], list[tuple[Assignment, str | None]]]:
+    """Return what a gateway needs to continue a job; what is done of it is only counted."""
+    job = get(connection, job_id)
+    assert job is not None
+    return (
+        job,
+        cutting_of(connection, job_id),
+        open_shards_of(connection, job_id),
+        open_assignments_of(connection, job_id),
+    )
+
+
+def cutting_of(connection: Connection, job_id: str) -> Cutting:
+    """Return how far a job is cut and done."""
+    return Cutting(*(int(each) for each in connection.execute(_CUTTING, {"b_id": job_id}).one()))
+
+
+def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:
+    """Return the shards of a job that are queued or assigned, in the order of cutting."""
+    return as_shards(connection.execute(_OPEN_SHARDS, {"b_id": job_id}).all())
+
+
+def unconfirmed_of(connection: Connection, job_id: str) -> list[tuple[str, str, str]]:
+    """Return (assignment id, node id, hash) of the results that wait for others to confirm them."""
+    rows = connection.execute(_UNCOUNTED, {"b_id": job_id})
+    return [(row.assignment_id, row.node_id, row.sha) for row in rows]
+
+
+def open_assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
+    """Return every attempt at a job's open shards with the reason of its end."""
+    return [as_assignment(row) for row in connection.execute(_OPEN_ASSIGNMENTS, {"b_id": job_id})]

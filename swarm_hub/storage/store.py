@@ -1,0 +1,287 @@
+"""The durable store of a hub: one writer with group commit, readers beside it, blobs.
+
+The sub-modules jobs, nodes, inbox, events, seen and leases hold the statements; SQL appears
+nowhere else.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
+from swarm_hub.models.event import DurableEvent, NewEvent
+from swarm_hub.storage.blobs.store import BlobStore
+from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import Database
+from swarm_hub.storage.engine.feed import EventFeed
+from swarm_hub.storage.engine.space import SpaceGuard, StoreSpace
+from swarm_hub.storage.engine.sqlite import SqliteDatabase
+from swarm_hub.storage.engine.writer import Fence, Writer
+from swarm_hub.storage.queries import meta, pruning
+from swarm_hub.storage.write import Write
+from swarm_hub.util.clock import Clock
+
+__all__ = ["Fence", "Store", "StoreSpace", "Write"]
+
+_LOGGER = logging.getLogger(__name__)
+
+_RETRY_EVERY_S: Final = 0.5
+
+SQLITE_URL: Final = "sqlite:///"
+POSTGRES_URL: Final = "postgresql://"
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Store:
+    """What components use of the database; nothing is acknowledged before `commit` returned."""
+
+    def __init__(
+        self,
+        database: Database,
+        blob_directory: Path,
+        clock: Clock,
+        space: SpaceGuard | None = None,
+    ) -> None:
+        self._database = database
+        self._space = space
+        self._clock = clock
+        self._feed = EventFeed(database)
+        self._writer = Writer(database, clock, self._feed, self._on_trouble)
+        self.damaged: StoreDamagedError | None = None
+        self._tell_damage: Callable[[StoreDamagedError], None] = lambda _error: None
+        database.on_damage(self._found_damage)
+        self.db_id = ""
+        self._writer_task: asyncio.Task[None] | None = None
+        self.blobs = BlobStore(blob_directory, database)
+
+    @classmethod
+    def at(
+        cls,
+        url: str,
+        config_dir: Path,
+        clock: Clock,
+        min_free_bytes: int = 0,
+        *,
+        was_made: bool = False,
+    ) -> "Store":
+        """Return the store of a configuration; a relative path is inside `config_dir`."""
+        if url.startswith(POSTGRES_URL):
+            # Only gateways that share a store need the driver, an extra of this package.
+            try:
+                from swarm_hub.storage.engine.postgres import PostgresDatabase
+            except ImportError as error:
+                raise StoreError(
+                    f"storage: url needs the PostgreSQL driver ({error}); install it with: "
+                    "pip install 'swarm-hub[postgres]'"
+                ) from error
+            return cls(PostgresDatabase(url), config_dir / "blobs", clock)
+        path = config_dir / url.removeprefix(SQLITE_URL)
+        return cls.on_file(path, clock, min_free_bytes, was_made=was_made)
+
+    @classmethod
+    def on_file(
+        cls, path: Path, clock: Clock, min_free_bytes: int = 0, *, was_made: bool = False
+    ) -> "Store":
+        """Return the store of a SQLite file, with its blobs beside it.
+
+        With `was_made` the file is known to have been there, and a missing one is damage.
+        """
+        space = SpaceGuard(path, min_free_bytes)
+        return cls(SqliteDatabase(path, was_made=was_made), path.parent / "blobs", clock, space)
+
+    async def open(self) -> None:
+        """Open the database and start the writer; raises StoreError with what to do."""
+        try:
+            await self._database.open()
+            self.db_id = await self._database.write(meta.database_id)
+            await self._feed.open()
+        except BaseException:
+            # A damaged file is moved aside by its owner: nothing of ours may hold it open.
+            await self._database.close()
+            raise
+        # The writer outlives the hub's task supervisor: stop hooks still write.
+        self._writer_task = asyncio.get_running_loop().create_task(
+            self._writer.run(), name="store writer"
+        )
+
+    def on_committed(self, publish: Callable[[DurableEvent], None]) -> None:
+        """Have durable events handed to `publish` once they are on disk, in order."""
+        self._feed.on_committed(publish)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may write to this store too."""
+        return self._database.shared
+
+    @property
+    def full(self) -> str | None:
+        """Why nothing new should be taken for want of space; None when there is enough."""
+        return None if self._space is None else self._space.full
+
+    def on_space(self, changed: Callable[[StoreSpace], None]) -> None:
+        """Have `changed` called when the disk becomes full and when it has space again."""
+        if self._space is not None:
+            self._space.on_change(changed)
+
+    async def look_at_space(self) -> None:
+        """Compare the free space with the floor; call it every few seconds."""
+        if self._space is not None:
+            await self._space.look()
+
+    async def check(self) -> None:
+        """Check a large file whose last stop was unclean; raises StoreDamagedError."""
+        await self._database.check()
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much waits for the disk that new jobs should be refused for now."""
+        return self._writer.busy
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return self._writer.idle
+
+    async def disk_bytes(self) -> int:
+        """Return what the store takes: its database, with the log, and blob files."""
+        used = (await self._database.disk_use()).used_bytes
+        if self._database.shared:
+            return used  # blob files are a cache there
+        return used + await self.read(pruning.blob_files_bytes)
+
+    async def free_share(self) -> tuple[int, float]:
+        """Return how many bytes the database could give back, and what share of it they are."""
+        space = await self._database.disk_use()
+        return space.free_bytes, space.free_bytes / max(1, space.free_bytes + space.used_bytes)
+
+    async def give_back(self, pages: int) -> Chunk:
+        """Give up to that many free pages of the database back to the disk."""
+        return await self._database.give_back(pages)
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence number of the newest durable event that was handed over."""
+        return self._feed.last_seq
+
+    def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
+        """Have `damaged` called, once, when any use of the file finds it damaged, or has so far."""
+        self._tell_damage = damaged
+        if self.damaged is not None:
+            damaged(self.damaged)
+
+    def _found_damage(self, error: StoreDamagedError) -> None:
+        if self.damaged is None:
+            self.damaged = error
+            self._tell_damage(error)
+
+    def _on_trouble(self, error: StoreError) -> None:
+        if isinstance(error, StoreFullError) and self._space is not None:
+            self._space.trip(error)
+
+    async def catch_up(self) -> None:
+        """Hand over the events that other gateways committed; nothing to do on a store alone."""
+        if self._database.shared:
+            await self._feed.catch_up()
+
+    async def introduce(self, gateway: str) -> None:
+        """Say which gateway writes here; its session is ended by others if its lease runs out."""
+        await self._database.introduce(gateway)
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another gateway may have written; a hint."""
+        self._database.listen(heard)
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        fence: Fence | None = None,
+    ) -> Awaitable[None]:
+        """Write a unit atomically; the awaitable is done when it is on disk.
+
+        Units commit in the order of the calls, also when nobody awaits them yet. With `fence` the
+        unit is refused (StoreFencedError) if another gateway has taken over one of these jobs.
+        """
+        return self._writer.submit(writes, events, fence)
+
+    async def commit_when_possible(
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        fence: Fence | None = None,
+        *,
+        wait_for_space: bool = True,
+    ) -> None:
+        """Write what must not be lost, however long the disk or the server keeps it waiting.
+
+        Raises StoreError only for what no waiting can cure, and StoreFullError where it is not
+        to wait for space.
+        """
+        await self.when_possible(
+            lambda: self._writer.submit(writes, events, fence), wait_for_space=wait_for_space
+        )
+
+    async def when_possible(
+        self, work: Callable[[], Awaitable[_T]], *, wait_for_space: bool = True
+    ) -> _T:
+        """Do `work`, again and again while the disk or the server keeps it from being done."""
+        told = False
+        while True:
+            try:
+                done = await work()
+            except PASSING_ERRORS as error:
+                if isinstance(error, StoreFullError) and not wait_for_space:
+                    raise
+                if not told:
+                    _LOGGER.error("Nothing is acknowledged until the store works again: %s", error)
+                told = True
+                await asyncio.sleep(_RETRY_EVERY_S)
+            else:
+                if told:
+                    _LOGGER.info("The store works again")
+                return done
+
+    async def change(
+        self,
+        work: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a function of this package that reads and writes in a transaction of its own."""
+        return await self._database.write(lambda connection: work(connection, *args, **kwargs))
+
+    def note(self, writes: Sequence[Write]) -> None:
+        """Write what nobody waits for and a restart could do without; a failure is logged."""
+        try:
+            self._writer.submit(writes).add_done_callback(_log_failure)
+        except StoreError as error:
+            _LOGGER.warning("A note was not written: %s", error)
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a query function of this package on a consistent snapshot."""
+        return await self._database.read(lambda connection: query(connection, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Write what is left and close the files; a closed store stays closed."""
+        writing, self._writer_task = self._writer_task, None
+        if writing is None:
+            return
+        self._writer.close()
+        await writing
+        await self._database.close()
+
+
+def _log_failure(written: "asyncio.Future[None]") -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        _LOGGER.warning("A note was not written: %s", error)
