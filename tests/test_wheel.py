@@ -18,6 +18,8 @@ import pytest
 from swarm_hub.cli.swarm import free_port
 from swarm_hub.const import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PRIMES_BELOW_100_000 = "9592"
 

@@ -31,6 +31,8 @@ from swarm_hub.components.mesh import content as content_module  # noqa: E402
 from swarm_hub.components.mesh import content_dht  # noqa: E402
 from swarm_hub.components.mesh.content import ContentRouting, key_of  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SHA = "5" * 64
 ANYBODY = peer_id_from_seed(bytes(32))
 
