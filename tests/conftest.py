@@ -46,6 +46,40 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+_MARKS_BY_FOLDER = {
+    "examples": ("process", "slow"),
+    "hostile": ("hostile", "process", "slow"),
+    "interop": ("network", "process"),
+    "networks": ("network", "process"),
+    "restart": ("process",),
+}
+# A module that imports one of these, and a test that is given one of these, starts processes. Jobs
+# need `modules`, which sandboxes assemble and run in processes of theirs.
+_IMPORTS_THAT_START_PROCESSES = {"LocalSwarm", "multiprocessing", "run_process", "subprocess"}
+_FIXTURES_THAT_START_PROCESSES = {
+    "modules", "postgres_server", "run", "run_beside", "warm_hubs",
+}  # fmt: skip
+_IMPORTS_THAT_SPEAK_LIBP2P = {"Libp2pTransport"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark each test by its folder and by what it uses, so that `-m` can leave out its kind."""
+    tests = Path(__file__).parent
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        marks = set(_MARKS_BY_FOLDER.get(item.path.relative_to(tests).parts[0], ()))
+        imports = vars(item.module).keys()
+        if imports & _IMPORTS_THAT_START_PROCESSES or _FIXTURES_THAT_START_PROCESSES.intersection(
+            item.fixturenames
+        ):
+            marks.add("process")
+        if imports & _IMPORTS_THAT_SPEAK_LIBP2P:
+            marks.add("network")
+        for mark in sorted(marks):
+            item.add_marker(mark)
+
+
 def pytest_unconfigure() -> None:
     warm.stop()
 

@@ -16,7 +16,7 @@ from tests.test_example import component, has_platforms, keys_of, platforms
 
 _ROOT = Path(__file__).parents[1]
 _DOCS = _ROOT / "docs"
-_PAGES = sorted([_ROOT / "README.md", *_DOCS.rglob("*.md")])
+_PAGES = sorted([*_ROOT.glob("*.md"), *_DOCS.rglob("*.md")])
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
 _CORE: Final[dict[str, type[HubConfig | StorageConfig]]] = {
     "hub": HubConfig,

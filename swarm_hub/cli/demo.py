@@ -180,9 +180,13 @@ async def _assemble(sandbox: Sandbox) -> list[bytes]:
 
 
 def _examples() -> Path:
-    """Return the examples: beside the package in a checkout, inside it when installed."""
+    """Return the examples: inside the package when installed, beside it in a checkout.
+
+    What is beside an installed package belongs to others; libp2p brings a folder `examples` of its
+    own.
+    """
     package = Path(__file__).parents[1]
-    for folder in (package.parent / "examples", package / "examples"):
+    for folder in (package / "examples", package.parent / "examples"):
         if folder.is_dir():
             return folder
     raise HubError("the examples are missing; install swarm-hub again")

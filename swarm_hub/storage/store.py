@@ -78,7 +78,7 @@ class Store:
             except ImportError as error:
                 raise StoreError(
                     f"storage: url needs the PostgreSQL driver ({error}); install it with: "
-                    "pip install 'swarm-hub[postgres]'"
+                    "pip install 'psycopg[binary]>=3.2'"
                 ) from error
             return cls(PostgresDatabase(url), config_dir / "blobs", clock)
         path = config_dir / url.removeprefix(SQLITE_URL)

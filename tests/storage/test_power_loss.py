@@ -26,6 +26,8 @@ from tests.storage.powerloss import Disk, Operation, read_log, write_image
 from tests.storage.promises import Promises, damaged_blobs, twice_or_torn
 from tests.storage.transitions import live
 
+pytestmark = pytest.mark.slow
+
 CRASHES = 320
 # A later run can be given the seed that a failure printed.
 SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4), "big"))

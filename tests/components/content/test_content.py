@@ -21,6 +21,8 @@ from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 
+pytestmark = pytest.mark.slow
+
 DATASET = random.Random(7).randbytes(300_000)
 BODY = DATASET  # what `cat` makes of it
 SHA = sha256_hex(BODY)

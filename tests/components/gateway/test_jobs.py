@@ -253,6 +253,7 @@ async def test_a_job_waits_for_workers_and_says_so(swarm: Swarm, modules: Module
     assert (await finished(gateway, body["job_id"]))["result"] == 25
 
 
+@pytest.mark.slow
 async def test_a_worker_that_leaves_loses_no_work(swarm: Swarm, modules: Modules) -> None:
     gateway = await swarm.gateway()
     first = await swarm.worker("first")

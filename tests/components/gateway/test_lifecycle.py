@@ -12,6 +12,8 @@ from swarm_hub.storage.queries import jobs
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.rest import call, finished, live, submit
 
+pytestmark = pytest.mark.slow
+
 Modules = dict[str, bytes]
 
 

@@ -38,6 +38,8 @@ from tests.components.gc.stored import (
 )
 from tests.conftest import MovableClock
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86400.0
 ROOT = Path(__file__).parents[3]
 

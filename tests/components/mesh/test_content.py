@@ -31,6 +31,8 @@ from swarm_hub.components.mesh.transports.libp2p import content_routing as conte
 from swarm_hub.components.mesh.transports.libp2p import dht as content_dht  # noqa: E402
 from swarm_hub.components.mesh.transports.libp2p.content_routing import ContentRouting, key_of  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SHA = "5" * 64
 ANYBODY = peer_id_from_seed(bytes(32))
 

@@ -295,6 +295,7 @@ async def test_a_bulk_connection_that_breaks_is_gone_on_with_by_the_stream(sides
     assert second == 7 * CHUNK_BYTES
 
 
+@pytest.mark.slow
 async def test_bytes_changed_on_the_way_are_never_taken(sides: Sides) -> None:
     gateway, worker = sides
     gateway.has(LARGE)

@@ -37,6 +37,7 @@ def deep(levels: int) -> bytes:
     return b"\x81" * levels + b"\x00"
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(messages, min_size=1, max_size=3), max_size=3), st.data())
 @settings(max_examples=50)
 def test_messages_survive_however_the_bytes_are_cut(

@@ -25,6 +25,8 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
 from tests.components.mesh.test_transport import Factory, connected, numbered, run_factory
 
+pytestmark = pytest.mark.slow
+
 KIND = encode_message("heartbeat", {"t": 1.0})
 PATIENT = Allowance(1000, 1e6, burst_s=2.0, patience_s=5.0)
 

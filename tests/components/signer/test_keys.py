@@ -31,6 +31,8 @@ from tests.components.signer.test_post import (
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 
+pytestmark = pytest.mark.slow
+
 Modules = dict[str, bytes]
 DAY_S = 86_400
 

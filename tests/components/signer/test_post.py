@@ -197,6 +197,7 @@ async def test_a_bad_signature_bans_across_restarts_until_unban(
     await state_is(gateway, bad, "up")
 
 
+@pytest.mark.slow
 async def test_an_envelope_passed_on_by_another_peer_bans_that_peer(swarm: Swarm) -> None:
     first = await swarm.gateway("first")
     second = await swarm.gateway("second")

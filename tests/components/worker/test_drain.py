@@ -15,6 +15,8 @@ from swarm_hub.storage.queries import jobs
 from tests.conftest import RunningHub, Swarm, until
 from tests.rest import call, finished, submit
 
+pytestmark = pytest.mark.slow
+
 Modules = dict[str, bytes]
 WORKER = "worker: {{charging_only: false, min_battery: 0, slots: {slots}, finish_within: {s}}}\n"
 # A deadline that no test waits for: what comes to another node comes by a NACK.

@@ -55,6 +55,7 @@ def peer_id(hub: RunningHub) -> str:
     return hub.hub.services[MESH].peer_id
 
 
+@pytest.mark.slow
 async def test_a_phone_that_is_unplugged_takes_no_work_and_says_why(
     swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ async def test_a_phone_that_is_unplugged_takes_no_work_and_says_why(
     await until(refusals, lambda found: found == [None, None])
 
 
+@pytest.mark.slow
 async def test_a_refusing_worker_tells_a_gateway_that_comes_later(swarm: Swarm) -> None:
     phone = await swarm.worker("phone", extra="worker: {charging_only: true}\n")
     board = phone.hub.services[TELEMETRY]
