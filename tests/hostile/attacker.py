@@ -33,7 +33,7 @@ class Attacker:
         self.victim = address.rpartition("/p2p/")[2]
         self.transport = Libp2pTransport(os.urandom(32), listen=["/ip4/127.0.0.1/tcp/0"])
         self.said: dict[str, Any] = {"peer_id": self.transport.peer_id, "reasons": []}
-        self.let_go = asyncio.Event()
+        self.admitted, self.let_go = asyncio.Event(), asyncio.Event()
 
     def peer_up(self, peer_id: str, address: str) -> None:
         """Say hello as a worker would, so that the gateway admits this peer."""
@@ -50,12 +50,16 @@ class Attacker:
         }
         hello = {"versions": [2], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
         self.transport.send(peer_id, encode_message("hello", hello))
+        # What comes behind the hello is answered once the peer is admitted.
+        self.transport.send(peer_id, encode_message("heartbeat", {"t": time.monotonic()}))
 
     def peer_down(self, peer_id: str, reason: str) -> None:
         self.said["reasons"].append(reason)
         self.let_go.set()
 
-    def received(self, peer_id: str, messages: Any) -> None: ...
+    def received(self, peer_id: str, messages: Any) -> None:
+        if any(kind == "heartbeat" and "echo" in fields for kind, fields in messages):
+            self.admitted.set()
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
 
@@ -75,7 +79,8 @@ class Attacker:
         return node._connections(self.victim)[0]
 
     async def connected(self) -> None:
-        """Return once the victim has subscribed, a moment after the connection."""
+        """Return once the victim has admitted this peer and has told what it subscribes to."""
+        await self.admitted.wait()
         pubsub = self.transport._running()[1]._gossip._pubsub
 
         async def subscribed() -> bool:
