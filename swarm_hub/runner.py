@@ -8,17 +8,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from swarm_hub.bootstrap import start_hub
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
+
+if TYPE_CHECKING:
+    from swarm_hub.core import Hub
 
 _LOGGER = logging.getLogger(__name__)
 
 _MESH_IS_UP_S: Final = 5.0
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED: Final = 130
 
 
 @contextlib.contextmanager
@@ -53,19 +57,33 @@ def locked(config_dir: Path) -> Iterator[None]:
 
 
 def run(config_dir: Path, started_at: float) -> int:
-    """Run a hub until a signal stops it; returns the exit code."""
+    """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
+    # Until there is a loop to act upon them, signals are kept: one that broke off the making of
+    # the loop would leave half of one. A hub heeds those too that whoever started it ignores.
+    early: list[int] = []
+    for signum in _STOP_SIGNALS:
+        signal.signal(signum, lambda signum, _frame: early.append(signum))
     with locked(config_dir):
-        # Ctrl-C while asyncio makes its loop would leave half of one, which says so in tracebacks.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return asyncio.run(_run(config_dir, started_at))
+        return asyncio.run(_run(config_dir, started_at, early))
 
 
-async def _run(config_dir: Path, started_at: float) -> int:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    hub = await start_hub(config_dir)
+async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int:
+    # Imported here because it takes most of a start, and signals have to count from before that.
+    from swarm_hub.bootstrap import start_hub
+
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, hub.ask_to_stop)
+    starting = loop.create_task(start_hub(config_dir), name="start")
+    for signum in _STOP_SIGNALS:
+        loop.add_signal_handler(signum, _ask_to_stop, starting)
+    if early:
+        starting.cancel()
+    try:
+        hub = await starting
+    except asyncio.CancelledError:
+        _LOGGER.info("The hub was told to stop before it was ready")
+        return _INTERRUPTED
+    if starting.cancelling():
+        hub.ask_to_stop()  # The start was over before it heard of it.
     _settle_memory()
     # The mesh imports its library only now, in its own thread.
     loop.call_later(_MESH_IS_UP_S, _settle_memory)
@@ -76,6 +94,15 @@ async def _run(config_dir: Path, started_at: float) -> int:
         _LOGGER.info("Hub %s is stopping", hub.name)
         await hub.stop()
     return hub.exit_code
+
+
+def _ask_to_stop(starting: "asyncio.Task[Hub]") -> None:
+    if not starting.done():
+        # Once: what a start has to clean up is not broken off by the next signal.
+        if not starting.cancelling():
+            starting.cancel()
+    elif not starting.cancelled() and starting.exception() is None:
+        starting.result().ask_to_stop()
 
 
 def _settle_memory() -> None:

@@ -81,12 +81,16 @@ async def _opened(configuration: Configuration, clock: Clock) -> Store:
     was_made = not storage.shared and created.was_made(folder, storage.url)
     store = Store.at(storage.url, folder, clock, storage.min_free, was_made=was_made)
     await store.open()
-    if not storage.shared:
-        database = storage.path(folder)
-        # What opening did not see, the first readers of the start may.
-        store.on_damage(lambda error: _mark(database, error))
-        await asyncio.to_thread(created.remember, folder, storage.url)
-    await store.look_at_space()
+    try:
+        if not storage.shared:
+            database = storage.path(folder)
+            # What opening did not see, the first readers of the start may.
+            store.on_damage(lambda error: _mark(database, error))
+            await asyncio.to_thread(created.remember, folder, storage.url)
+        await store.look_at_space()
+    except BaseException:
+        await store.close()
+        raise
     return store
 
 

@@ -1,10 +1,14 @@
 """Fixtures: real hubs in this process, real stores and sandboxes, joined by loopback."""
 
 import asyncio
+import contextlib
+import inspect
 import os
+import socket
+import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +82,10 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             marks.add("network")
         for mark in sorted(marks):
             item.add_marker(mark)
+
+
+# What was closed or cancelled needs a moment to be gone.
+_LEAKS_END_WITHIN_S = 5.0
 
 
 def pytest_unconfigure() -> None:
@@ -310,12 +318,24 @@ def outliving() -> Sequence[LocalHub]:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks(outliving: Sequence[LocalHub]) -> Iterator[None]:
-    """Fail a test that leaves threads or child processes behind."""
+def no_leaks(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    outliving: Sequence[LocalHub],
+) -> Iterator[None]:
+    """Fail a test that leaves threads, child processes, sockets or asyncio tasks behind."""
+    abandoned: list[str] = []
+    _watch_ends_of_loops(monkeypatch, abandoned)
+    on_a_loop = inspect.iscoroutinefunction(request.function)
+    if on_a_loop:
+        # The loop goes on to the end of that fixture, which lets what was closed end.
+        request.getfixturevalue("no_leaks_on_the_loop")
     threads = set(threading.enumerate())
     children = {child.pid for child in psutil.Process().children(recursive=True)}
+    sockets = _open_sockets().keys()
     yield
-    deadline = time.monotonic() + 5
+    assert not abandoned, f"asyncio.run cancelled at its end: {abandoned}"
+    deadline = time.monotonic() + _LEAKS_END_WITHIN_S
     while True:
         left = {
             thread
@@ -331,10 +351,62 @@ def no_leaks(outliving: Sequence[LocalHub]) -> Iterator[None]:
             and child.pid != warm.server_pid()
             and not _of_a_hub(child, outliving)
         ]
-        if not left and not processes:
+        unclosed = [] if on_a_loop else _sockets_but(sockets)
+        if not left and not processes and not unclosed:
             return
-        assert time.monotonic() < deadline, f"left behind: {left} {processes}"
+        assert time.monotonic() < deadline, f"left behind: {left} {processes} {unclosed}"
         time.sleep(0.02)
+
+
+@pytest.fixture
+async def no_leaks_on_the_loop() -> AsyncIterator[None]:
+    """Fail a test that leaves tasks on its loop, or sockets, which need the loop to be closed."""
+    sockets = _open_sockets().keys()
+    yield
+    deadline = time.monotonic() + _LEAKS_END_WITHIN_S
+    while True:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        unclosed = _sockets_but(sockets)
+        if not tasks and not unclosed:
+            return
+        assert time.monotonic() < deadline, f"left behind: {tasks} {unclosed}"
+        await asyncio.sleep(0.01)
+
+
+def _watch_ends_of_loops(monkeypatch: pytest.MonkeyPatch, abandoned: list[str]) -> None:
+    """Note the tasks that `asyncio.run` has to cancel; pytest's own loop ends after the check."""
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def noting(loop: asyncio.AbstractEventLoop) -> None:
+        abandoned.extend(repr(task) for task in asyncio.all_tasks(loop))
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", noting)
+
+
+def _open_sockets() -> dict[int, str]:
+    """Return the sockets of this process: by their inode, as a descriptor is used again."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found[status.st_ino] = f"socket {name}, {_ends_of(int(name))}"
+    return found
+
+
+def _sockets_but(known: Iterable[int]) -> list[str]:
+    """Return the open sockets but those and the way to the server that forks for all tests."""
+    kept = {*known, warm.server_link()}
+    return [where for inode, where in _open_sockets().items() if inode not in kept]
+
+
+def _ends_of(descriptor: int) -> str:
+    with socket.socket(fileno=os.dup(descriptor)) as other:
+        try:
+            return f"{other.getsockname()} to {other.getpeername()}"
+        except OSError:
+            return f"{other.getsockname()}"
 
 
 def _of_a_hub(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:

@@ -137,6 +137,11 @@ def server_pid() -> int | None:
     return None if _running is None else _running.process.pid
 
 
+def server_link() -> int | None:
+    """Return the inode of the socket that leads to it, which outlives that test too."""
+    return None if _running is None else os.fstat(_running.link.fileno()).st_ino
+
+
 @dataclass(frozen=True, slots=True)
 class _Server:
     process: "subprocess.Popen[bytes]"

@@ -78,6 +78,8 @@ def _then(script: Path, result: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    # An end by SIGTERM is an interrupt too, so that the swarm's processes are ended with it.
+    # An end by SIGTERM is an interrupt too, so that the swarm's processes are ended with it, even
+    # where whoever started this ignores SIGINT, as a shell does for what is in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     run_command(example, prog_name="script/example")

@@ -1,9 +1,11 @@
 """A hostile peer in a process of its own: `python -m tests.hostile.attacker MODE ADDRESS SECONDS`.
 
-It prints one line of JSON with what it did. Its identity is new each time.
+It prints `attacking` when it begins, and one line of JSON with what it did. Its identity is new
+each time.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import struct
@@ -31,6 +33,7 @@ class Attacker:
         self.victim = address.rpartition("/p2p/")[2]
         self.transport = Libp2pTransport(os.urandom(32), listen=["/ip4/127.0.0.1/tcp/0"])
         self.said: dict[str, Any] = {"peer_id": self.transport.peer_id, "reasons": []}
+        self.admitted, self.let_go = asyncio.Event(), asyncio.Event()
 
     def peer_up(self, peer_id: str, address: str) -> None:
         """Say hello as a worker would, so that the gateway admits this peer."""
@@ -47,11 +50,16 @@ class Attacker:
         }
         hello = {"versions": [2], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
         self.transport.send(peer_id, encode_message("hello", hello))
+        # What comes behind the hello is answered once the peer is admitted.
+        self.transport.send(peer_id, encode_message("heartbeat", {"t": time.monotonic()}))
 
     def peer_down(self, peer_id: str, reason: str) -> None:
         self.said["reasons"].append(reason)
+        self.let_go.set()
 
-    def received(self, peer_id: str, messages: Any) -> None: ...
+    def received(self, peer_id: str, messages: Any) -> None:
+        if any(kind == "heartbeat" and "echo" in fields for kind, fields in messages):
+            self.admitted.set()
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
 
@@ -69,6 +77,19 @@ class Attacker:
     def connection(self) -> Any:
         _, node = self.transport._running()
         return node._connections(self.victim)[0]
+
+    async def connected(self) -> None:
+        """Return once the victim has admitted this peer and has told what it subscribes to."""
+        await self.admitted.wait()
+        pubsub = self.transport._running()[1]._gossip._pubsub
+
+        async def subscribed() -> bool:
+            return self.victim in {str(peer) for peer in pubsub.peer_topics.get(TOPIC, ())}
+
+        while True:
+            if await self.in_trio(subscribed):
+                return
+            await asyncio.sleep(0.01)
 
     async def streams(self, until: float) -> None:
         """Open 10,000 streams on one connection, and never close one."""
@@ -165,14 +186,18 @@ async def main(mode: str, address: str, seconds: float) -> None:
     attacker = Attacker(address)
     await attacker.transport.start(attacker)
     await attacker.transport.dial(address)
-    # Subscriptions of the victim arrive a moment after the connection.
-    await asyncio.sleep(1)
+    async with asyncio.timeout(20):
+        await attacker.connected()
+    print("attacking", flush=True)
     work = getattr(attacker, mode)
     try:
         await asyncio.wait_for(work(time.monotonic() + seconds), seconds + 5)
     except TimeoutError:
         attacker.said["blocked"] = True
-    await asyncio.sleep(0.5)
+    if mode != "gossip":
+        # All others are let go, with a reason that may come after the error.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(attacker.let_go.wait(), 5)
     print(json.dumps(attacker.said), flush=True)
     await attacker.transport.stop()
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,10 @@ class Watched:
             self.peaks.append(self.rss)
             await asyncio.sleep(0.05)
 
+    async def sizes(self) -> int:
+        """Return how often the gateway was looked at."""
+        return len(self.peaks)
+
     async def round_trip_s(self) -> float | None:
         return self.honest.rtt_s(self.gateway.peer_id)
 
@@ -92,23 +96,31 @@ async def watched(tmp_path: Path, swarm: Swarm) -> AsyncIterator[Watched]:
     await asyncio.to_thread(local.stop)
 
 
-async def attack(mode: str, gateway: LocalHub, seconds: float) -> dict[str, Any]:
+async def attack(
+    mode: str, gateway: LocalHub, seconds: float, began: asyncio.Event
+) -> dict[str, Any]:
     """Run an attacker to its end; returns what it says."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.hostile.attacker", mode, gateway.address, str(seconds),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 40)
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert await process.stdout.readline() == b"attacking\n"
+        began.set()
+        out, _ = await process.communicate()
     told: dict[str, Any] = json.loads(out)
     return told
 
 
-async def through(watched: Watched, mode: str, seconds: float) -> dict[str, Any]:
+async def through(
+    watched: Watched, mode: str, seconds: float, began: asyncio.Event | None = None
+) -> dict[str, Any]:
     """Attack while the gateway is watched; assert what holds for every attack."""
     watching = asyncio.create_task(watched.watch())
-    await asyncio.sleep(1)
+    await until(watched.sizes, lambda seen: seen > 5)
     before = watched.rss
-    told = await attack(mode, watched.gateway, seconds)
+    told = await attack(mode, watched.gateway, seconds, began or asyncio.Event())
     watching.cancel()
     await asyncio.wait([watching])
     grown, slowest = max(watched.peaks) - before, max(watched.answers_s)
@@ -145,21 +157,33 @@ async def test_a_thousand_gossip_messages_a_second(watched: Watched, swarm: Swar
         (await join(swarm, f"honest-{number}", watched.gateway)).hub.services[MESH]
         for number in range(2)
     ]
-    heard: Counter[str] = Counter()
+    heard: defaultdict[str, set[float]] = defaultdict(set)
     listening = asyncio.create_task(listen(watched.gateway, heard))
-    attacking = asyncio.create_task(through(watched, "gossip", 8))
-    # The attacker needs a moment to start and to connect.
-    await asyncio.sleep(4)
+
+    async def publish(load: float) -> None:
+        for mesh in honest:
+            await mesh.publish(TOPIC, cbor2.dumps({"load_1m": load}))
+
+    async def all_are_heard() -> bool:
+        await publish(0.5)
+        return all(0.5 in heard[mesh.peer_id] for mesh in honest)
+
+    await until(all_are_heard, bool)
+    began = asyncio.Event()
+    attacking = asyncio.create_task(through(watched, "gossip", 8, began))
+    beginning = asyncio.create_task(began.wait())
+    await asyncio.wait([attacking, beginning], return_when=asyncio.FIRST_COMPLETED)
+    beginning.cancel()
     published = 0
     while not attacking.done():
-        for mesh in honest:
-            await mesh.publish(TOPIC, cbor2.dumps({"load_1m": float(published)}))
         published += 1
+        # Far above any load that a hub measures.
+        await publish(1e6 + published)
         await asyncio.sleep(0.1)
     told = await attacking
 
     async def fewest() -> float:
-        return min(heard[mesh.peer_id] for mesh in honest) / published
+        return min(sum(load > 1e6 for load in heard[mesh.peer_id]) for mesh in honest) / published
 
     share = await until(fewest, lambda share: share >= 0.99, 5)
     print(f"{told['per_s']} messages/s from one; of {published} each others' {share:.1%} arrived")
@@ -172,8 +196,8 @@ async def test_a_thousand_gossip_messages_a_second(watched: Watched, swarm: Swar
         assert f"Hearing no gossip of {mesh.peer_id}" not in log
 
 
-async def listen(gateway: LocalHub, heard: Counter[str]) -> None:
-    """Count the telemetry that the gateway tells its clients of, by node."""
+async def listen(gateway: LocalHub, heard: dict[str, set[float]]) -> None:
+    """Keep the loads that the gateway tells its clients of, by node."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"{gateway.url}/api/websocket") as socket,
@@ -186,4 +210,4 @@ async def listen(gateway: LocalHub, heard: Counter[str]) -> None:
             content = json.loads(message.data)
             event = content.get("event") or {}
             if event.get("event_type") == "telemetry":
-                heard[event["data"]["node_id"]] += 1
+                heard[event["data"]["node_id"]].add(event["data"]["load_1m"])

@@ -35,7 +35,12 @@ class CountingProxy:
         await self._server.wait_closed()
 
     async def _carry(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
-        answers, gateway = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+        try:
+            answers, gateway = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+        except OSError:
+            # The gateway's mesh is not up yet; the worker comes again.
+            worker.close()
+            return
         self._writers |= {worker, gateway}
         async with asyncio.TaskGroup() as group:
             group.create_task(self._copy(reader, gateway, up=True))
@@ -77,8 +82,19 @@ async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
                 f"  bootnodes: [/ip4/127.0.0.1/tcp/{proxy.port}/p2p/{gateway.peer_id}]}}\n",
             )
             await until(lambda: peers_of(worker), bool)
+
+            async def is_measured() -> bool:
+                (node,) = await client.nodes()
+                return bool(node["telemetry"]["available_memory_bytes"])
+
+            async def is_quiet() -> bool:
+                carried = proxy.up_bytes, proxy.down_bytes
+                await asyncio.sleep(1)
+                return carried == (proxy.up_bytes, proxy.down_bytes)
+
             # The first measurements and subscriptions are part of joining, not of being idle.
-            await asyncio.sleep(3)
+            await until(is_measured, bool)
+            await until(is_quiet, bool)
             before = proxy.up_bytes, proxy.down_bytes
             await asyncio.sleep(WATCHED_S)
             up, down = proxy.up_bytes - before[0], proxy.down_bytes - before[1]

@@ -1,17 +1,37 @@
-"""A process that collects until it is killed: `python -m tests.components.gc.collecting DIR`."""
+"""A process that dies while it collects: `python -m tests.components.gc.collecting DIR`."""
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from swarm_hub.components.gc.ttl import create
-from swarm_hub.storage import Store
+from swarm_hub.storage import Store, pruning
+from swarm_hub.storage.chunk import Chunk
 from tests.components.gc.stored import collect, hub_on
 from tests.conftest import MovableClock
+
+_CHUNKS = 3
+_sweep = pruning.sweep
+_swept = 0
+
+
+def dying_sweep(connection: Connection, limit: int) -> Chunk:
+    """Remove a chunk; the third is removed and not committed."""
+    global _swept
+    chunk = _sweep(connection, limit)
+    _swept += 1
+    if _swept == _CHUNKS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return chunk
 
 
 async def main(folder: Path) -> None:
     """Collect what is old."""
+    pruning.sweep = dying_sweep
     clock = MovableClock()
     store = Store.on_file(folder / "swarm_hub.db", clock)
     await store.open()

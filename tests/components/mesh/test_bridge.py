@@ -1,7 +1,7 @@
 """The bridge between the two loops at its end."""
 
 import asyncio
-import time
+import threading
 
 import pytest
 
@@ -10,12 +10,15 @@ from swarm_hub.exceptions import MeshError
 
 
 async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
+    ending, posted = threading.Event(), threading.Event()
+
     async def main(bridge: TrioThread) -> None:
         bridge.ready()
         assert bridge.stopping is not None
         await bridge.stopping.wait()
         # What is posted now is run by trio after `main` has returned.
-        time.sleep(0.2)  # noqa: ASYNC251
+        ending.set()
+        assert posted.wait(10)
 
     async def nothing() -> None: ...
 
@@ -23,9 +26,13 @@ async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
     bridge = TrioThread(main, ends.append)
     await bridge.start(5)
     stopping = asyncio.create_task(bridge.stop(5))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(ending.wait, 10)
+    calling = asyncio.create_task(bridge.call(nothing))
+    await asyncio.sleep(0)
+    # Behind the call on its way to the thread.
+    asyncio.get_running_loop().call_soon(posted.set)
     with pytest.raises(MeshError, match="stopping"):
-        async with asyncio.timeout(2):
-            await bridge.call(nothing)
+        async with asyncio.timeout(10):
+            await calling
     assert await stopping
     assert ends == [None]

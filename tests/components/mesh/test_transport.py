@@ -840,14 +840,17 @@ async def test_reconnects_leave_nothing_behind(make_libp2p: Factory) -> None:
         await a.until(lambda: a.live())
         await b.transport.disconnect(a.peer_id, "round")
         await a.until(lambda: not a.live())
-        if number in (4, 39):
-            lowest = 10_000
+        if number == 4:
             end = time.monotonic() + 3
             while time.monotonic() < end:
-                lowest = min(lowest, await tasks(a) + await tasks(b))
+                counts.append(await tasks(a) + await tasks(b))
                 await asyncio.sleep(0.05)
-            counts.append(lowest)
-    assert counts[1] <= counts[0], f"tasks grew from {counts[0]} to {counts[1]}"
+
+    async def living() -> int:
+        return await tasks(a) + await tasks(b)
+
+    # What ended a moment ago may have a task still, on a busy machine for longer.
+    await until(living, lambda count: count <= min(counts))
     assert a.transport._host is not None
     assert a.transport._host._swarm._inbound_limiter.borrowed_tokens == 0
     gc.collect()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from swarm_hub.components.sandbox import launch as launching
@@ -191,8 +192,11 @@ async def test_a_child_that_is_killed_from_outside_fails_one_shard_only(bench: B
     await make_fast(bench)
     slow = endless(bench)
     await until(lambda: bench.sandbox.stats().running == 1)
-    await asyncio.sleep(0.05)
-    os.kill(bench.sandbox.stats().pids[0], signal.SIGKILL)
+    child = psutil.Process(bench.sandbox.stats().pids[0])
+    before = child.cpu_times().user
+    # It does nothing but this shard.
+    await until(lambda: child.cpu_times().user > before)
+    child.kill()
     outcome = await slow
     assert outcome.code == "child_died"
     assert "SIGKILL" in outcome.text

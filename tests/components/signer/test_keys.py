@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from nacl.signing import SigningKey
 
 from swarm_hub.cli.key import key as key_commands
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, PeerDown
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
@@ -245,6 +245,9 @@ class Thief:
         self._caplog.clear()
         await met(worker, peer_id(gateway))
         await met(gateway, peer_id(worker))
+        # By events, as the worker may be back before a look at who is connected.
+        partings: list[str] = []
+        stop_listening = worker.hub.bus.listen(PeerDown, lambda down: partings.append(down.peer_id))
         gateway.hub.services[SIGNER].send(peer_id(worker), messages.ROTATED, {"rotations": wire})
         kid = key_id(bytes(self.key.verify_key))
 
@@ -255,8 +258,13 @@ class Thief:
         await until(answered, bool)
         if believed := worker.hub.services[SIGNER].trusts(kid):
             return believed
+
+        async def has_parted() -> bool:
+            return peer_id(gateway) in partings
+
         # The worker parts from a gateway whose rotation it refuses, and comes back.
-        await parted(worker, peer_id(gateway))
+        await until(has_parted, bool)
+        stop_listening()
         await met(worker, peer_id(gateway))
         return worker.hub.services[SIGNER].trusts(kid)
 

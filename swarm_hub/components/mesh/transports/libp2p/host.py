@@ -146,6 +146,9 @@ class Libp2pHost:
                     await self._disconnect_all("the hub is stopping")
         finally:
             self._gossip.close()
+            # A dial that was under way when the peers were disconnected has come through since.
+            late = self._swarm.get_connections()
+            await self._close_connections([one for one in late if isinstance(one, SwarmConn)])
 
     # Calls
 
