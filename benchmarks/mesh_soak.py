@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import psutil
 from figures import start
 
-from swarm_hub.components.mesh.transports.base import Message, Transport
+from swarm_hub.components.mesh.transports.base import Transport
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
+from swarm_hub.components.mesh.wire.kinds import Message
 
 _INFLIGHT = 64
 _BODY_BYTES = 1024

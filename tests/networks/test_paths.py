@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from swarm_hub.components.mesh.transports.base import TransportLimits
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from tests.conftest import until
 from tests.networks.lab import MESH_PORT, Device, Lab, NetworkHub
 from tests.networks.link import Quality

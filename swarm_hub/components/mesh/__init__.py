@@ -21,16 +21,11 @@ from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, Join
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
-from swarm_hub.components.mesh.transports.base import (
-    PROVIDED_MAX,
-    Message,
-    PeerGone,
-    Provider,
-    Transport,
-    TransportLimits,
-)
+from swarm_hub.components.mesh.transports.base import PROVIDED_MAX, PeerGone, Provider, Transport
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import decode_messages, encode_message, join_messages
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError, SetupError

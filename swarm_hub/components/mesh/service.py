@@ -25,8 +25,9 @@ from swarm_hub.components.mesh.peers.peer import (
 )
 from swarm_hub.components.mesh.peers.presence import SETTLED_S, PresenceLog
 from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
-from swarm_hub.components.mesh.transports.base import Message, PeerGone, Transport
+from swarm_hub.components.mesh.transports.base import PeerGone, Transport
 from swarm_hub.components.mesh.wire.framing import encode_message
+from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.transports.base import QueueFull, TransportLimits
 from swarm_hub.components.mesh.wire.framing import (
     COALESCE_BYTES,
     FrameDecoder,
@@ -16,6 +15,7 @@ from swarm_hub.components.mesh.wire.framing import (
     frame_overhead_bytes,
     join_messages,
 )
+from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
 from swarm_hub.components.mesh.wire.send_queue import SendQueue
 
 values = st.recursive(

@@ -20,8 +20,8 @@ import pytest
 import trio
 import trio.testing
 
-from swarm_hub.components.mesh.transports.base import TransportLimits
 from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 
 import_libp2p()
 

@@ -12,7 +12,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.transports.base import MIB, TransportLimits
 from swarm_hub.components.mesh.transports.libp2p.metering import (
     Allowance,
     FloodError,
@@ -21,6 +20,7 @@ from swarm_hub.components.mesh.transports.libp2p.metering import (
     Meters,
 )
 from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame, encode_message
+from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
 from tests.components.mesh.test_transport import Factory, connected, numbered, run_factory

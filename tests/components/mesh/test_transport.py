@@ -17,18 +17,13 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.transports.base import (
-    PROVIDERS_MAX,
-    Message,
-    PeerGone,
-    QueueFull,
-    Transport,
-    TransportLimits,
-)
+from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, PeerGone, Transport
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.transports.loopback import LoopbackNetwork, LoopbackTransport
 from swarm_hub.components.mesh.wire.flow_control import WINDOW_MAX_BYTES, Credits
 from swarm_hub.components.mesh.wire.framing import encode_message
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
 from swarm_hub.exceptions import MeshError
 from tests.conftest import until
 

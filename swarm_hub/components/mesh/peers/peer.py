@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from swarm_hub.components.mesh.transports.base import MIB, Message, Transport
+from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.exceptions import MeshError, SignatureRefusedError
 
 PROTOCOL_VERSIONS: Final = (2,)

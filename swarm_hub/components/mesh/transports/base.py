@@ -1,23 +1,15 @@
-"""What a mesh transport is: its limits, its events, its calls and its errors."""
+"""What a mesh transport is: its events, its calls and its errors."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.exceptions import MeshError
-
-# One message as it is sent and received: its kind and its fields.
-Message = tuple[str, Mapping[str, Any]]
-
-MIB = 1024 * 1024
 
 
 class PeerGone(MeshError):
     """There is no live session with this peer."""
-
-
-class QueueFull(MeshError):
-    """The peer reads too slowly: its queue of control messages is full."""
 
 
 CONTENT_OFF = "this side does not take part in finding blobs"
@@ -33,42 +25,6 @@ class Provider:
 
     peer_id: str
     addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TransportLimits:
-    """Bounds of a transport, the same for every peer."""
-
-    max_frame_bytes: int = MIB
-    # A bulk message is one frame that nothing overtakes, hence much smaller than a frame may be:
-    # it fits one yamux frame in one Noise message.
-    max_bulk_message_bytes: int = 65_000
-    # Bytes that may wait here for one peer, control and bulk together.
-    max_queue_bytes: int = 8 * MIB
-    max_connections: int = 1024
-    max_streams_per_peer: int = 32
-    # One session needs one; dials from both sides and a connection that is dying make a few more.
-    max_connections_per_peer: int = 8
-    # Many workers may share one address behind a router, yet one address is not to fill the hub.
-    max_connections_per_ip: int = 256
-    # The most that was ever measured between two hubs is 38,000 messages and 98 MB a second
-    # (docs/measurements.md): no honest peer goes beyond these, and a second of them may come at
-    # once.
-    max_messages_per_s: float = 40_000
-    max_bytes_per_s: float = 200e6
-    # Telemetry is a kilobyte every ten seconds.
-    max_gossip_per_s: float = 20
-    max_gossip_bytes_per_s: float = 256 * 1024
-    # How long a peer may stay at a bound, being read more slowly, before it is let go.
-    flood_patience_s: float = 10.0
-    dial_timeout_s: float = 10.0
-    send_timeout_s: float = 30.0
-    disconnect_timeout_s: float = 0.8
-    start_timeout_s: float = 30.0
-    stop_timeout_s: float = 5.0
-    # Two connections to one peer are left after simultaneous dials; the one without the session
-    # is closed when both sides have surely settled.
-    spare_connection_s: float = 3.0
 
 
 class TransportEvents(Protocol):

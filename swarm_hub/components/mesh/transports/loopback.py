@@ -10,14 +10,14 @@ from swarm_hub.components.mesh.identity import is_peer_id, parse_networks
 from swarm_hub.components.mesh.transports.base import (
     CONTENT_OFF,
     PROVIDERS_MAX,
-    Message,
     PeerGone,
     Provider,
     TransportEvents,
-    TransportLimits,
 )
 from swarm_hub.components.mesh.wire.framing import FrameDecoder, FrameError
 from swarm_hub.components.mesh.wire.inbound import take_own
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.components.mesh.wire.send_queue import SendQueue
 from swarm_hub.exceptions import MeshError

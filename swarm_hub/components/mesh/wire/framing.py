@@ -5,7 +5,8 @@ from typing import Any
 
 import cbor2
 
-from swarm_hub.components.mesh.transports.base import MIB, Message
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.strict_cbor import parse_cbor
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from swarm_hub.components.mesh.transports.base import Message
 from swarm_hub.components.mesh.wire.framing import encode_message
+from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.requests import REPLY, Requests
 from swarm_hub.components.mesh.wire.send_queue import SendQueue
 

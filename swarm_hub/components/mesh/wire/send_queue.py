@@ -4,13 +4,13 @@ import threading
 import time
 from collections import deque
 
-from swarm_hub.components.mesh.transports.base import QueueFull, TransportLimits
 from swarm_hub.components.mesh.wire.flow_control import BulkWindow, Credits
 from swarm_hub.components.mesh.wire.framing import (
     COALESCE_BYTES,
     encode_frame,
     frame_overhead_bytes,
 )
+from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
 from swarm_hub.exceptions import MeshError
 
 

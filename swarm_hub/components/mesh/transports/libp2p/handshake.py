@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swarm_hub.components.mesh.transports.base import Message, TransportLimits
 from swarm_hub.components.mesh.transports.libp2p import arbitration
 from swarm_hub.components.mesh.transports.libp2p.arbitration import (
     BUSY,
@@ -21,6 +20,8 @@ from swarm_hub.components.mesh.wire.framing import (
     encode_frame,
     encode_message,
 )
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 
 # Remembering which session was seen last only speeds up the return of a peer.
 _MAX_REMEMBERED = 4096

@@ -22,7 +22,6 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from libp2p.transport.tcp.tcp import TCP
 
 from swarm_hub.components.mesh.identity import IpNetwork, PeerAddress
-from swarm_hub.components.mesh.transports.base import MIB, Message, TransportLimits
 from swarm_hub.components.mesh.transports.libp2p import arbitration
 from swarm_hub.components.mesh.transports.libp2p import limits as libp2p_limits
 from swarm_hub.components.mesh.transports.libp2p import policy as libp2p_policy
@@ -40,6 +39,8 @@ from swarm_hub.components.mesh.transports.libp2p.streams import (
     reset,
 )
 from swarm_hub.components.mesh.transports.libp2p.trio_thread import TrioThread
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
 from swarm_hub.exceptions import MeshError
 
 if TYPE_CHECKING:

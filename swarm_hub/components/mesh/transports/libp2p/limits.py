@@ -9,7 +9,7 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.transport.exceptions import SecurityUpgradeFailure
 
-from swarm_hub.components.mesh.transports.base import TransportLimits
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 
 # So many refused streams are no mistake of a peer any more.
 _REFUSALS_MAX: Final = 1000

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import trio
 
-from swarm_hub.components.mesh.transports.base import MIB
 from swarm_hub.components.mesh.wire.framing import LENGTH_BYTES
+from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.util.token_bucket import TokenBucket
 
 # The longest head of an array that a frame can have.

@@ -17,8 +17,8 @@ from libp2p.peer.id import ID
 from libp2p.transport.exceptions import SecurityUpgradeFailure
 
 from swarm_hub.components.mesh.identity import IpNetwork, PeerAddress
-from swarm_hub.components.mesh.transports.base import TransportLimits
 from swarm_hub.components.mesh.transports.libp2p.patches import tcp_stream
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.exceptions import MeshError
 
 _LOGGER = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import trio
 
-from swarm_hub.components.mesh.transports.base import Message, TransportLimits
 from swarm_hub.components.mesh.transports.libp2p.arbitration import BYE, Generation
 from swarm_hub.components.mesh.wire.framing import (
     FrameDecoder,
@@ -13,6 +12,8 @@ from swarm_hub.components.mesh.wire.framing import (
     encode_frame,
     encode_message,
 )
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.send_queue import SendQueue
 
 READ_BYTES = 256 * 1024

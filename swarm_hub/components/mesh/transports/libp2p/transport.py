@@ -20,14 +20,14 @@ from swarm_hub.components.mesh.identity import (
 )
 from swarm_hub.components.mesh.transports.base import (
     CONTENT_OFF,
-    Message,
     PeerGone,
     Provider,
     TransportEvents,
-    TransportLimits,
 )
 from swarm_hub.components.mesh.transports.libp2p.trio_thread import TrioThread
 from swarm_hub.components.mesh.wire.inbound import take_own
+from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import REQUEST_TIMEOUT_S, Requests
 from swarm_hub.exceptions import MeshError
 
