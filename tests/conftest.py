@@ -57,11 +57,13 @@ _MARKS_BY_FOLDER = {
     "networks": ("network", "process"),
     "restart": ("process",),
 }
-# A module that imports one of these, and a test that is given one of these, starts processes. Jobs
-# need `modules`, which sandboxes assemble and run in processes of theirs.
-_IMPORTS_THAT_START_PROCESSES = {"LocalSwarm", "multiprocessing", "run_process", "subprocess"}
+# A module that imports one of these, and a test that is given one of these, starts processes. So
+# does a sandbox, and with it each job, which needs one of `modules`.
+_IMPORTS_THAT_START_PROCESSES = {
+    "FaultFs", "LocalSwarm", "multiprocessing", "run_process", "subprocess",
+}  # fmt: skip
 _FIXTURES_THAT_START_PROCESSES = {
-    "modules", "postgres_server", "run", "run_beside", "warm_hubs",
+    "modules", "new_sandbox", "postgres_server", "run", "run_beside", "warm_hubs",
 }  # fmt: skip
 _IMPORTS_THAT_SPEAK_LIBP2P = {"Libp2pTransport"}
 

@@ -20,7 +20,7 @@ from swarm_hub.util.clock import Clock
 from tests.components.gc.stored import made_receipt, put_job, receipts_of
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.process)])
 async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """Return an open store of each kind."""
     if request.param == "sqlite":

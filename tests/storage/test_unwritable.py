@@ -17,6 +17,8 @@ from swarm_hub.util.clock import Clock
 from tests.storage.faults import run
 from tests.storage.test_writer import remember
 
+pytestmark = pytest.mark.process
+
 NOBODY = 65534
 
 
