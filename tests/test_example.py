@@ -31,10 +31,11 @@ def component(domain: str) -> ModuleType:
 
 
 def platforms(domain: str) -> dict[str, ModuleType]:
-    folder = component(domain).__path__
+    parts = f"swarm_hub.components.{domain}", component(domain).CONFIG_SCHEMA.folder
+    package = importlib.import_module(".".join(filter(None, parts)))
     modules = {
-        entry.name: importlib.import_module(f"swarm_hub.components.{domain}.{entry.name}")
-        for entry in pkgutil.iter_modules(folder)
+        entry.name: importlib.import_module(f"{package.__name__}.{entry.name}")
+        for entry in pkgutil.iter_modules(package.__path__)
     }
     return {name: module for name, module in modules.items() if hasattr(module, "PLATFORM_SCHEMA")}
 

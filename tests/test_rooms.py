@@ -10,7 +10,6 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "swarm_hub"
 COMPONENTS = PACKAGE / "components"
 DOMAINS = sorted(path.parent.name for path in COMPONENTS.glob("*/manifest.json"))
-LINES_MAX = 400
 
 
 def sources(folder: Path) -> list[Path]:
@@ -75,14 +74,6 @@ def test_a_component_owns_no_task_prints_nothing_and_reads_no_environment(domain
         if name in forbidden
     ]
     assert not wrong, "\n".join(wrong)
-
-
-def test_no_file_is_too_long() -> None:
-    lengths = {
-        path.relative_to(PACKAGE): len(path.read_text(encoding="utf-8").splitlines())
-        for path in sources(PACKAGE)
-    }
-    assert {path: n for path, n in lengths.items() if n > LINES_MAX} == {}
 
 
 def test_every_file_says_in_its_first_line_what_it_is() -> None:

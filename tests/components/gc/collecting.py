@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from swarm_hub.components.gc.ttl import create
-from swarm_hub.storage import Store, pruning
-from swarm_hub.storage.chunk import Chunk
+from swarm_hub.storage import Store
+from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.queries import pruning
 from tests.components.gc.stored import collect, hub_on
 from tests.conftest import MovableClock
 

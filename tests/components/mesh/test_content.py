@@ -45,7 +45,7 @@ async def make() -> AsyncIterator[Factory]:
 
 def routing(side: Side) -> ContentRouting:
     node: Any = side.transport
-    made = node._node.content
+    made = node._host.content
     assert isinstance(made, ContentRouting)
     return made
 

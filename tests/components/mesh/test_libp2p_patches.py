@@ -520,7 +520,7 @@ def test_the_lean_import_leaves_out_what_the_hub_never_uses() -> None:
         "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
         "before = set(sys.modules)\n"
         "import_libp2p()\n"
-        "from swarm_hub.components.mesh import node\n"
+        "from swarm_hub.components.mesh.transports.libp2p import host\n"
         "print(json.dumps(sorted({n.partition('.')[0] for n in set(sys.modules) - before})))\n"
     )
     unwanted = {"aioquic", "Crypto", "coincurve", "fastecdsa", "requests", "httpx", "dns"}
@@ -563,7 +563,9 @@ def test_the_transports_and_their_types_need_neither_libp2p_nor_trio() -> None:
     assert (
         in_a_process(
             "import json, sys\n"
-            "from swarm_hub.components.mesh import framing, identity, loopback, transport\n"
+            "from swarm_hub.components.mesh import identity\n"
+            "from swarm_hub.components.mesh.transports import base, loopback\n"
+            "from swarm_hub.components.mesh.wire import framing\n"
             "import swarm_hub.components.mesh.transports.libp2p.transport\n"
             "print(json.dumps([name for name in ('libp2p', 'trio') if name in sys.modules]))\n"
         )
