@@ -74,8 +74,8 @@ class Side:
 
     def streams(self) -> int:
         """Count the streams that are open."""
-        assert self.transport._node is not None
-        connections = self.transport._node._swarm.get_connections_map().values()
+        assert self.transport._host is not None
+        connections = self.transport._host._swarm.get_connections_map().values()
         return sum(len(one.get_streams()) for each in connections for one in each)
 
 

@@ -56,7 +56,7 @@ _MAX_GOSSIP_BYTES = 4 * MIB
 
 
 class HostEvents(Protocol):
-    """What the node tells the asyncio side; called there, in order."""
+    """What the host tells the asyncio side; called there, in order."""
 
     def session_live(self, session: Session) -> None:
         """A session is live."""
