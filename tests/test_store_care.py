@@ -168,7 +168,7 @@ async def test_damage_that_only_the_first_reader_meets_is_acted_upon_in_the_same
 _DOOMED_MOVE = """
 import os, signal, sys
 from pathlib import Path
-from swarm_hub.storage import damage
+from swarm_hub.storage.engine import damage
 
 replace, left = Path.replace, int(sys.argv[2])
 
