@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from ulid_transform import ulid_now
 
 from swarm_hub.const import STORAGE_DIR
+from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
@@ -110,8 +111,11 @@ class Hub:
         self.clock = clock
         self.boot_id = ulid_now()
         self.roles: set[str] = set()
+        # The domains that are set up.
+        self.components: set[str] = set()
         self.bus = EventBus()
         self.services = Services()
+        self.endpoints = Endpoints()
         self.tasks = TaskSupervisor()
         self.state = HubState.STARTING
         self._start_steps: list[Callable[[], Awaitable[None]]] = []
@@ -141,6 +145,7 @@ class Hub:
     async def start(self) -> None:
         """Run the start steps; the hub is ready when this returns."""
         self.store.on_committed(self.bus.fire)
+        self.endpoints.seal()
         for work in (*self._start_steps, *self._open_steps):
             await work()
         self.state = HubState.RUNNING

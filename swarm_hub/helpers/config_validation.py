@@ -29,7 +29,7 @@ def section(keys: dict[Any, Any], into: Callable[..., _T]) -> Callable[[Any], _T
         try:
             return into(**schema({} if value is None else value))
         except vol.MultipleInvalid as error:
-            raise vol.MultipleInvalid([_explained(each, known) for each in error.errors]) from None
+            raise vol.MultipleInvalid([explained(each, known) for each in error.errors]) from None
 
     validate.schema = schema  # type: ignore[attr-defined]
     return validate
@@ -166,7 +166,8 @@ def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> 
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
+def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
+    """Return the error with a hint where it is of an unknown key of a section."""
     if error.msg != "extra keys not allowed" or len(error.path) != 1:
         return error
     key = str(error.path[0])

@@ -4,32 +4,12 @@ from dataclasses import dataclass
 
 import voluptuous as vol
 
-from swarm_hub.components.api.ports import (
-    INVITES,
-    JOBS,
-    NETWORKS,
-    NODES,
-    InvitesPort,
-    JobsPort,
-    NetworksPort,
-    NodesPort,
-)
+from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.server import ApiServer
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
-
-__all__ = [
-    "INVITES",
-    "JOBS",
-    "NETWORKS",
-    "NODES",
-    "InvitesPort",
-    "JobsPort",
-    "NetworksPort",
-    "NodesPort",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +33,7 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, so that a port in use is told now; serve once all has started."""
+    hub.endpoints.add_view(health_view(hub))
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
     server = ApiServer(hub, tokens, config.request)
     server.bind(config.host, config.port)

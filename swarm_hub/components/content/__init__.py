@@ -8,11 +8,11 @@ from swarm_hub.components.content.announcer import Announcer
 from swarm_hub.components.content.library import Library
 from swarm_hub.components.content.search import Search
 from swarm_hub.components.content.service import ContentService
+from swarm_hub.components.content.views import view
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.data_port import DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,6 @@ async def async_setup(hub: Hub, config: ContentConfig) -> bool:
     mesh.capabilities["content"] = {}
     library = Library(hub, mesh, hub.services[SIGNER])
     mesh.is_companion = library.is_companion
-    hub.services[DATA] = ContentService(hub, Search(hub, mesh, config.max))
+    hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max))))
     hub.on_start(Announcer(hub, mesh).start)
     return True

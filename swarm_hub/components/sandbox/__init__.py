@@ -114,6 +114,14 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
     hub.services[SANDBOX] = SandboxService(
         sandbox, Limits(config.memory, config.wall_time, config.output), config.module
     )
+    hub.endpoints.add_health(lambda: {"sandbox": _fence_shape(sandbox.stats().fence)})
     hub.on_start(sandbox.start)
     hub.on_stop(StopStage.DISCONNECT, "sandbox", sandbox.stop, timeout_s=4)
     return True
+
+
+def _fence_shape(fence: Fence | None) -> dict[str, dict[str, str]] | None:
+    """Return what the kernel holds the children to, None before the first one started."""
+    if fence is None:
+        return None
+    return {"in_force": dict(fence.in_force), "absent": dict(fence.absent)}
