@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import voluptuous as vol
-
 from swarm_hub.components.content.announcer import Announcer
 from swarm_hub.components.content.library import Library
 from swarm_hub.components.content.search import Search
@@ -19,10 +17,12 @@ from swarm_hub.helpers import config_validation as cv
 class ContentConfig:
     """`content:`: how large a blob is fetched from others."""
 
-    max: int
+    max_bytes: int
 
 
-CONFIG_SCHEMA = cv.section({vol.Optional("max", default="256MiB"): cv.size}, ContentConfig)
+CONFIG_SCHEMA = cv.section(
+    {cv.Key("max", default="256MiB", reloadable=True, field="max_bytes"): cv.size}, ContentConfig
+)
 
 
 async def async_setup(hub: Hub, config: ContentConfig) -> bool:
@@ -33,6 +33,6 @@ async def async_setup(hub: Hub, config: ContentConfig) -> bool:
     mesh.capabilities["content"] = {}
     library = Library(hub, mesh, hub.services[SIGNER])
     mesh.is_companion = library.is_companion
-    hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max))))
+    hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max_bytes))))
     hub.on_start(Announcer(hub, mesh).start)
     return True

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
@@ -39,17 +37,17 @@ class GatewayConfig:
     redundancy: int | str
     receipts: str
     admission: str
-    dataset: int
+    dataset_bytes: int
     jobs: int
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("redundancy", default=1): cv.redundancy,
-        vol.Optional("receipts", default="redundant"): cv.one_of(*ReceiptPolicy),
-        vol.Optional("admission", default="token"): cv.one_of(*Policy),
-        vol.Optional("dataset", default="256MiB"): cv.size,
-        vol.Optional("jobs", default=1000): cv.integer(1, 1_000_000),
+        cv.Key("redundancy", default=1, reloadable=True): cv.redundancy,
+        cv.Key("receipts", default="redundant", reloadable=True): cv.one_of(*ReceiptPolicy),
+        cv.Key("admission", default="token", reloadable=True): cv.one_of(*Policy),
+        cv.Key("dataset", default="256MiB", reloadable=True, field="dataset_bytes"): cv.size,
+        cv.Key("jobs", default=1000, reloadable=True): cv.integer(1, 1_000_000),
     },
     GatewayConfig,
 )
@@ -74,7 +72,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         hub,
         sandbox,
         mesh.peer_id,
-        config.dataset,
+        config.dataset_bytes,
         config.redundancy,
         lambda: dispatcher.n_jobs < config.jobs,
         dispatcher.add,
