@@ -173,7 +173,7 @@ class Assignments:
             if each not in self._held and each not in self._delivery
         ]
         if held:
-            _LOGGER.warning("Took %d assignments not: %s", len(held), nack.reason)
+            _LOGGER.warning("Gave back %d assignments: %s", len(held), nack.reason)
             self._nack(gateway, held, nack.reason, nack.lacks)
 
     async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:

@@ -31,7 +31,7 @@ def read_offers(batch: Batch) -> Offers:
     offers = Offers()
     for assign, unreadable in batch.read(messages.ASSIGN, messages.read_assign):
         for each in unreadable:
-            batch.fault(each.reason)
+            batch.fault(f"a malformed {each.reason}")
             if each.assignment_ids:
                 offers.refused.append(Nack(each.assignment_ids, each.reason))
         if assign is None:

@@ -56,7 +56,7 @@ class NodeMessages:
             if isinstance(result, Result):
                 self._on_result(batch.peer_id, result, batch.receipt)
             else:
-                batch.fault(result.reason)
+                batch.fault(f"a malformed {result.reason}")
                 self._on_unreadable(batch.peer_id, result)
 
     def _on_ack(self, peer_id: str, acked: list[str]) -> None:
