@@ -9,14 +9,16 @@ it was signed. `spoken` counts what was rewritten, by kind.
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
-import pytest
 from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.models.envelope import TYPE_BATCH, TYPE_HELLO, canonical, sign
+
+if TYPE_CHECKING:
+    import pytest
 
 ADDED: Final = {"later": {"deep": [1, [b"2"], {"3": None}]}, "later too": 1.5}
 BEHIND: Final = (None, "later", {"more": [1]})
@@ -24,7 +26,7 @@ _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id"
 _LENGTH_BYTES: Final = 4
 
 
-def speak_later(monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, SigningKey]) -> Counter[str]:
+def speak_later(monkeypatch: "pytest.MonkeyPatch", keys: Mapping[str, SigningKey]) -> Counter[str]:
     """Have the hubs with these peer ids speak so from now on; returns what they will have said."""
     spoken: Counter[str] = Counter()
     arrived, gossiped = LoopbackTransport._arrived, LoopbackTransport._gossip
