@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.features import read_features
-from swarm_hub.util import shape
+from swarm_hub.util.shape import items, sha256, size, told
 
 ASSIGN: Final = "assign"
 ACK: Final = "ack"
@@ -74,7 +74,7 @@ def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadab
 
     Raises KeyError or ValueError where there are no shards to speak of.
     """
-    records = shape.items(fields["shards"], "shards")
+    records = items(fields["shards"], "shards")
     if len(records) > _SHARDS_MAX:
         raise ValueError(f"{len(records)} shards; at most {_SHARDS_MAX} are accepted")
     shards: list[OfferedShard] = []
@@ -88,10 +88,10 @@ def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadab
     try:
         call, module_bytes = fields["call"], fields["module_bytes"]
         assign = Assign(
-            ModuleCall.from_plain(call), shape.size(module_bytes, "module_bytes"), tuple(shards)
+            ModuleCall.from_plain(call), size(module_bytes, "module_bytes"), tuple(shards)
         )
     except (KeyError, ValueError) as error:
-        wrong[f"assign: {shape.told(error)}"] += [shard.assignment_id for shard in shards]
+        wrong[f"assign: {told(error)}"] += [shard.assignment_id for shard in shards]
     return assign, [Unreadable(reason, tuple(held)) for reason, held in wrong.items()]
 
 
@@ -133,7 +133,7 @@ class Result:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError, TypeError or ValueError on a wrong shape."""
+        """Read the message; raises KeyError, TypeError or ValueError on a wrong"""
         body = fields["body"]
         if body is not None and not isinstance(body, bytes):
             raise TypeError("'body' is neither bytes nor null")
@@ -142,9 +142,9 @@ class Result:
             str(fields["code"])[:64],
             # PostgreSQL has no text with NUL in it.
             str(fields["text"])[:_TEXT_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            shape.sha256(fields["input_sha"], "input_sha"),
-            shape.sha256(fields["sha"], "sha"),
-            shape.size(fields["size"], "size"),
+            sha256(fields["input_sha"], "input_sha"),
+            sha256(fields["sha"], "sha"),
+            size(fields["size"], "size"),
             body,
             _seconds(fields["wall_s"]),
             _seconds(fields["cpu_s"]),
@@ -158,7 +158,7 @@ def read_result(fields: Mapping[str, Any]) -> Result | Unreadable:
     try:
         return Result.from_wire(fields)
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"result: {shape.told(error)}"
+        reason = f"result: {told(error)}"
         held = fields.get("id") if isinstance(fields, Mapping) else None
         if not _is_id(held):
             raise ValueError(reason) from None
@@ -180,7 +180,7 @@ class Nack:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError or ValueError on a wrong shape."""
+        """Read the message; raises KeyError or ValueError on a wrong"""
         return cls(
             tuple(ids(fields)),
             str(fields["reason"])[:_REASON_MAX],
@@ -193,7 +193,7 @@ def ids(fields: Mapping[str, Any]) -> list[str]:
 
     What can be no id is left out, as it is of no assignment that is known here.
     """
-    return [each for each in shape.items(fields["ids"], "ids") if _is_id(each)]
+    return [each for each in items(fields["ids"], "ids") if _is_id(each)]
 
 
 def read_drain(fields: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -222,10 +222,7 @@ def _offered(record: object) -> OfferedShard:
     if data is not None and not isinstance(data, bytes):
         raise ValueError("'data' is neither bytes nor null")
     return OfferedShard(
-        checked_id(record[0]),
-        shape.sha256(record[1], "input_sha"),
-        shape.size(record[2], "size_bytes"),
-        data,
+        checked_id(record[0]), sha256(record[1], "input_sha"), size(record[2], "size_bytes"), data
     )
 
 
@@ -244,6 +241,6 @@ def _measured(value: object) -> int | None:
     """Read a measurement that the store has 64 bits for; older workers don't send it."""
     if value is None:
         return None
-    if (count := shape.size(value, "peak or fuel")) >= 2**63:
+    if (count := size(value, "peak or fuel")) >= 2**63:
         raise ValueError(f"not a measurement: {value!r:.100}")
     return count

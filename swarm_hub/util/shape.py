@@ -3,9 +3,12 @@
 Whatever a record has beyond what is read of it, a later version has added: it is not looked at.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from swarm_hub.util.hashing import SHA256_HEX
+
+# Every result and every shard is looked at by these.
+_is_sha256: Final = SHA256_HEX.match
 
 
 def told(error: Exception) -> str:
@@ -22,14 +25,15 @@ def text(value: object, name: str) -> str:
 
 def sha256(value: object, name: str) -> str:
     """Return a hash in hex; raises ValueError."""
-    if not isinstance(value, str) or not SHA256_HEX.match(value):
+    if not isinstance(value, str) or not _is_sha256(value):
         raise ValueError(f"{name!r} is not a SHA-256: {value!r:.100}")
     return value
 
 
 def size(value: object, name: str) -> int:
     """Return a number of bytes; raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    # True is an int too, but its type is another.
+    if type(value) is not int or value < 0:
         raise ValueError(f"{name!r} is not a size: {value!r:.100}")
     return value
 
