@@ -158,11 +158,10 @@ def read_result(fields: Mapping[str, Any]) -> Result | Unreadable:
     try:
         return Result.from_wire(fields)
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"result: {told(error)}"
         held = fields.get("id") if isinstance(fields, Mapping) else None
         if not _is_id(held):
-            raise ValueError(reason) from None
-        return Unreadable(reason, (held,))
+            raise ValueError(told(error)) from None
+        return Unreadable(f"result: {told(error)}", (held,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def test_what_a_result_lacks_is_named_and_so_is_its_assignment(name: str) -> Non
     if name in ("peak", "fuel"):
         assert isinstance(read_result(fields), Result)
     elif name == "id":
-        with pytest.raises(ValueError, match=r"^result: 'id' is missing$"):
+        with pytest.raises(ValueError, match=r"^'id' is missing$"):
             read_result(fields)
     else:
         assert read_result(fields) == Unreadable(f"result: '{name}' is missing", ("J.0.1",))

@@ -83,6 +83,9 @@ async def every_message_is_said(gateway: RunningHub, worker: RunningHub, modules
             modules["brainfuck"], lines, shard_size=1, env={"NAME": "text"}, **given
         )
         assert found == lines
+        # Many small ones, after which more is given out than fits the slots at once.
+        primes = modules["primes"]
+        assert await client.map(primes, range(1000), shard_size=10, reduce="sum") == 168
         # Too large to travel along, both ways.
         assert await client.map(modules["cat"], LARGE, split="files", reduce="concat") == LARGE
 
@@ -100,7 +103,7 @@ async def every_message_is_said(gateway: RunningHub, worker: RunningHub, modules
     await until(node, lambda each: each["refuses"] is None)
     gateway.hub.services[SIGNER].send(node_id, messages.REVOKED, {"keys": [["0" * 16, 1.0, ""]]})
     for is_drained in (False, True):
-        # More than fits the slots at once: the rest waits on the node.
+        # What does not fit the slots waits on the node.
         _, body = await submit(gateway, modules["spin"], b"0:100000", {"shard_size": 5000})
         await until(node, lambda each: each["assignments"] > each["slots"])
         if is_drained:
