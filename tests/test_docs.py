@@ -11,6 +11,7 @@ import pytest
 from swarm_hub import config
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.models.event import EventType
+from swarm_hub.models.features import BASELINE, FEATURES
 from tests.test_example import component, has_platforms, keys_of, platforms
 
 _ROOT = Path(__file__).parents[1]
@@ -107,6 +108,14 @@ def test_every_signed_message_has_its_row_in_the_protocol() -> None:
     assert len(kinds) == 9
     for kind in kinds:
         assert re.search(rf"^\| `{kind}` \|", text, re.MULTILINE), kind
+
+
+def test_every_feature_has_its_row_in_the_protocol() -> None:
+    text = (_DOCS / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| known \|$", text, re.MULTILINE)
+    assert set(rows) == BASELINE
+    for name in FEATURES:
+        assert re.search(rf"^\| `{name}` \|", text, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("page", sorted(_DOCS.rglob("*.md")), ids=lambda page: page.stem)

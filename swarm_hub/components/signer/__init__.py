@@ -85,8 +85,7 @@ def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
     def received(batch: Batch) -> None:
         hub.store.note(batch.writes)
         if batch.trusted and not batch.replayed:
-            for fields in batch.of(TICKET):
-                mesh.exchange.on_ticket(batch.peer_id, fields)
+            batch.read(TICKET, lambda fields: mesh.exchange.on_ticket(batch.peer_id, fields))
 
     mesh.exchange.post_signed = post.send
     post.on((TICKET,), received)

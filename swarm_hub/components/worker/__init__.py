@@ -13,6 +13,7 @@ from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPol
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 
 
@@ -70,6 +71,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,
         "labels": config.node_labels,
+        "features": sorted(FEATURES),
     }
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered

@@ -198,15 +198,14 @@ class Fleet:
         self._changed(news.peer_id)
 
     def _on_drain(self, batch: Batch) -> None:
-        for fields in batch.of(messages.DRAIN):
-            if fields.get("node") is not None:
+        for node, reason in batch.read(messages.DRAIN, messages.read_drain):
+            if node is not None:
                 # A gateway's word to the worker that this hub may be too.
                 continue
-            reason = fields.get("reason")
             if reason is None:
                 self._refusals.pop(batch.peer_id, None)
             else:
-                self._refusals[batch.peer_id] = str(reason)[:200]
+                self._refusals[batch.peer_id] = reason
         self._dispatcher.keep(batch.writes)
         self._changed(batch.peer_id)
 
@@ -228,6 +227,7 @@ class Fleet:
                 contradictions=standing.contradictions,
                 memory_bytes=offer.memory_bytes,
                 rtt_s=self._mesh.rtt_s(node_id),
+                features=offer.features,
             )
         )
 
