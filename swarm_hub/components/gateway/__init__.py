@@ -18,7 +18,7 @@ from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.submission.intake import Intake
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
@@ -56,7 +56,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     """Continue unfinished jobs and offer the job service to the API."""
     mesh, post = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
-    mesh.capabilities["gateway"] = {}
+    mesh.register(
+        Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
+    )
     hub.services[ADMISSION].policy = Policy(config.admission)
     receipts = ReceiptPolicy(config.receipts)
     service = JobService(hub, receipts)

@@ -19,6 +19,7 @@ from swarm_hub.components.mesh.identity import (
 )
 from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
+from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transports.base import PROVIDED_MAX, PeerGone, Provider, Transport
@@ -39,6 +40,7 @@ __all__ = [
     "TICKET",
     "TOKEN_BYTES",
     "Ban",
+    "Capability",
     "Greeter",
     "Hello",
     "JoinLink",

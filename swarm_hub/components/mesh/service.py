@@ -7,10 +7,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from swarm_hub.components.mesh.blobs.exchange import TICKET_REFUSED, BlobExchange, BlobSource
+from swarm_hub.components.mesh.blobs.exchange import (
+    TICKET_REFUSED,
+    BlobExchange,
+    BlobSource,
+    SendSigned,
+)
 from swarm_hub.components.mesh.blobs.providers import BlobRoutes
 from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.components.mesh.peers.bans import BanList
+from swarm_hub.components.mesh.peers.capabilities import Capabilities, Capability
 from swarm_hub.components.mesh.peers.floods import Floods
 from swarm_hub.components.mesh.peers.heartbeats import LOOKS_A_BEAT, Heartbeats
 from swarm_hub.components.mesh.peers.peer import (
@@ -69,14 +75,11 @@ class Mesh:
         self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
-        self.greeter: Greeter | None = None
-        self.capabilities: dict[str, dict[str, Any]] = {}
-        # Whether to stay connected to a peer that neither gives this hub work nor takes any.
-        self.is_companion: Callable[[Hello], bool] = lambda _hello: False
-        self.exchange = BlobExchange(self, hub.tasks)
+        self._greeter: Greeter | None = None
+        self._capabilities = Capabilities()
+        self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip)
         self.routes = BlobRoutes(self._transports)
         bans.enforce(self._transports, self.disconnect)
-        self.exchange.bulk.refuses = bans.refuses_ip
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -85,8 +88,30 @@ class Mesh:
 
     @property
     def peer_id(self) -> str:
-        """This hub's own peer id, by which gateways know it as a node."""
+        """This hub's own peer id, by which others know it."""
         return self._transports[0].peer_id
+
+    @property
+    def capabilities(self) -> Mapping[str, Mapping[str, Any]]:
+        """What this hub tells in its `hello`: the properties of each capability."""
+        return self._capabilities.told
+
+    def register(self, capability: Capability) -> None:
+        """Have this hub tell a capability and act on it; call it before the start."""
+        self._require_not_started()
+        self._capabilities.add(capability)
+
+    def sign_with(self, greeter: Greeter, send_signed: SendSigned) -> None:
+        """Greet in signed words, and sign tickets for the bulk plane; call it once."""
+        self._require_not_started()
+        if self._greeter is not None:
+            raise ValueError("the mesh has a greeter already")
+        self._greeter = greeter
+        self.exchange.sign_tickets_with(send_signed)
+
+    def wants(self, hello: Hello) -> bool:
+        """Whether a peer is of use to any capability of this hub."""
+        return self._capabilities.want(hello)
 
     def addresses(self) -> tuple[str, ...]:
         """Where others can dial this hub; empty until the mesh is up."""
@@ -116,10 +141,11 @@ class Mesh:
         self._handlers[kind] = handler
 
     def on_gossip(self, topic: str, handler: GossipHandler) -> None:
-        """Allow a topic, and as a gateway hear it; `handler(author, payload)`.
+        """Allow a topic; `handler(author, payload)` is called where a capability hears gossip.
 
         Call it before the start.
         """
+        self._require_not_started()
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
@@ -188,11 +214,11 @@ class Mesh:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            # Workers only publish; hearing it all would cost a phone for nothing.
-            for topic in self._gossip if "gateway" in self.capabilities else ():
+            # Hearing it all would cost a phone that only publishes for nothing.
+            for topic in self._gossip if self._capabilities.hear_gossip else ():
                 await transport.subscribe(topic)
         self.bans.apply()
-        if {"gateway", "worker"} <= self.capabilities.keys():
+        if self._capabilities.include_own_peer:
             await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
         for peer_id, addresses in by_peer(self._bootnodes).items():
             transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
@@ -216,8 +242,8 @@ class Mesh:
         await asyncio.gather(*(transport.stop() for transport in self._transports))
 
     def _start_bulk(self) -> None:
-        """Let workers fetch and bring large blobs beside the mesh; only gateways listen."""
-        if self._bulk is None or "gateway" not in self.capabilities:
+        """Let peers fetch and bring large blobs beside the mesh, where a capability wants it."""
+        if self._bulk is None or not self._capabilities.listen_for_bulk:
             return
         bulk = self.exchange.bulk
         try:
@@ -260,7 +286,7 @@ class Mesh:
         """Greet a new session (called by the transport's side)."""
         now = self._hub.clock.monotonic()
         self._peers[peer_id] = Peer(transport, address, now, now)
-        self._try_send(peer_id, "hello", compose_hello(self.greeter, peer_id))
+        self._try_send(peer_id, "hello", compose_hello(self._greeter, peer_id))
 
     def disconnected(self, peer_id: str, reason: str) -> None:
         """Forget a session (called by the transport's side)."""
@@ -307,7 +333,7 @@ class Mesh:
     def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Dial a hub seen on the local network, unless it turned out to be of no use."""
         if (
-            "worker" in self.capabilities
+            self._capabilities.seek_peers
             and peer_id not in self._not_wanted
             and self._is_wanted(peer_id)
         ):
@@ -331,9 +357,7 @@ class Mesh:
     async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
         """Admit a peer or part from it; what it says meanwhile waits for the decision."""
         try:
-            hello = await admit_hello(
-                self.greeter, self.capabilities.keys(), peer_id, fields, self.is_companion
-            )
+            hello = await admit_hello(self._greeter, peer_id, fields, self.wants)
         except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
             self._redialler.leave(peer_id)
@@ -355,6 +379,10 @@ class Mesh:
             return
         if self._peers.get(peer_id) is peer:
             await self.disconnect(peer_id, reason)
+
+    def _require_not_started(self) -> None:
+        if self._starting is not None:
+            raise ValueError("the mesh has started: register while components are set up")
 
     def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         try:

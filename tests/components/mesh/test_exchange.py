@@ -34,8 +34,8 @@ class Side:
         self.name = name
         self.tasks = tasks
         self.host = host
-        self.exchange = BlobExchange(self, tasks)
-        self.exchange.post_signed = self.send
+        self.exchange = BlobExchange(self, tasks, lambda _ip: False)
+        self.exchange.sign_tickets_with(self.send)
         self.other: Side
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
         self.cut_after: int | None = None
@@ -369,4 +369,4 @@ def test_a_ticket_of_the_wrong_shape_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_server_that_is_not_listening_gives_no_tickets() -> None:
-    assert not BulkServer().is_listening
+    assert not BulkServer(lambda _ip: False).is_listening

@@ -136,7 +136,7 @@ class BanList:
         return ban.until is not None and ban.until <= self._hub.clock.time()
 
     def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other gateways of a shared store."""
+        """Follow the bans of the other hubs of a shared store."""
         if event.event_type in _FOLLOWED:
             self._hub.tasks.spawn(self._follow(), "reload bans")
 

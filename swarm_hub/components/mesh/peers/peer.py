@@ -1,6 +1,6 @@
 """A peer as the hub sees it, and the first words that make a session one of a known peer."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -105,15 +105,14 @@ def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
 
 async def admit_hello(
     greeter: Greeter | None,
-    own_roles: Collection[str],
     peer_id: str,
     fields: Mapping[str, Any],
-    is_companion: Callable[[Hello], bool],
+    is_of_use: Callable[[Hello], bool],
 ) -> Hello:
     """Return who a peer is by its `hello`.
 
     Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
-    where neither of the two is a gateway and the other a worker, and they are no companions.
+    for one that is not of use.
     """
     if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
         raise SignatureRefusedError(
@@ -122,11 +121,6 @@ async def admit_hello(
     hello = (
         Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
     )
-    theirs = hello.capabilities.keys()
-    if not (
-        ("gateway" in own_roles and "worker" in theirs)
-        or ("worker" in own_roles and "gateway" in theirs)
-        or is_companion(hello)
-    ):
+    if not is_of_use(hello):
         raise NoWorkInCommon("no work in common")
     return hello if greeter is None else await greeter.admit(peer_id, fields, hello)

@@ -119,7 +119,7 @@ class Redialler:
                 await self._until_lost(peer_id)
                 if loop.time() - up_at > SETTLED_S:
                     backoff_s, lost_at = _FIRST_S, loop.time()
-                # Jitter keeps a fleet from redialling a restarted gateway in step.
+                # Jitter keeps a fleet from redialling a restarted hub in step.
                 await asyncio.sleep(_FIRST_S * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             up_at = None
