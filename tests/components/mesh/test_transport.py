@@ -1,4 +1,4 @@
-"""What every mesh transport promises, and what only the one over libp2p has to."""
+"""What every mesh transport promises, what it may do besides, and what only some have to."""
 
 import asyncio
 import contextlib
@@ -17,14 +17,24 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, PeerGone, Session, Transport
+from swarm_hub.components.mesh.transports.base import (
+    PROVIDERS_MAX,
+    Bans,
+    Gossip,
+    PeerGone,
+    ProviderRecords,
+    Session,
+    Transport,
+)
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.transports.loopback import LoopbackNetwork, LoopbackTransport
 from swarm_hub.components.mesh.wire.flow_control import WINDOW_MAX_BYTES, Credits
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
+from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import MeshError
+from tests.components.mesh.plain_transport import PlainTransport
 from tests.conftest import until
 
 DEADLINE_S = 15.0
@@ -149,6 +159,8 @@ class Factory:
         self.sides: list[Side] = []
 
     def transport(self, seed: bytes, limits: TransportLimits, content: bool = False) -> Transport:
+        if self.kind == "plain":
+            return PlainTransport(peer_id_from_seed(seed), limits, Requests())
         if self.kind == "loopback":
             peer_id = peer_id_from_seed(seed)
             return LoopbackTransport(peer_id, self.network, limits=limits, content=content)
@@ -178,8 +190,15 @@ async def run_factory(kind: str) -> AsyncIterator[Factory]:
     assert not {name for name in left if not name.startswith("asyncio_")}
 
 
-@pytest.fixture(params=["loopback", "libp2p"])
+@pytest.fixture(params=["loopback", "libp2p", "plain"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Factory]:
+    async for factory in run_factory(request.param):
+        yield factory
+
+
+@pytest.fixture(params=["loopback", "libp2p"])
+async def make_able(request: pytest.FixtureRequest) -> AsyncIterator[Factory]:
+    """Transports with gossip, provider records and bans."""
     async for factory in run_factory(request.param):
         yield factory
 
@@ -417,6 +436,16 @@ async def test_a_request_that_nobody_answers_ends_in_time(make: Factory) -> None
         await b.request(a.peer_id, "question", {})
 
 
+# What a transport may do besides
+
+
+def test_each_transport_has_what_it_says_it_can() -> None:
+    for kind, able in (("loopback", True), ("libp2p", True), ("plain", False)):
+        transport = Factory(kind).transport(os.urandom(32), QUICK)
+        for capability in (Gossip, ProviderRecords, Bans):
+            assert isinstance(transport, capability) is able
+
+
 # Who has which blob
 
 
@@ -440,16 +469,16 @@ async def star(make: Factory, count: int) -> tuple[Side, list[Side]]:
     return middle, others
 
 
-async def test_a_provider_is_found_through_a_peer_in_between(make: Factory) -> None:
-    _, (a, c) = await star(make, 2)
+async def test_a_provider_is_found_through_a_peer_in_between(make_able: Factory) -> None:
+    _, (a, c) = await star(make_able, 2)
     await a.transport.provide(SHA)
     await until_found(c, [a.peer_id])
     (provider,) = await c.transport.find_providers(SHA)
     assert await c.transport.dial(provider.addresses[0]) == a.peer_id
 
 
-async def test_each_of_several_providers_is_found_once(make: Factory) -> None:
-    middle, (a, b, c) = await star(make, 3)
+async def test_each_of_several_providers_is_found_once(make_able: Factory) -> None:
+    middle, (a, b, c) = await star(make_able, 3)
     for each in (middle, a, b):
         await each.transport.provide(SHA)
         await each.transport.provide(SHA)
@@ -458,16 +487,16 @@ async def test_each_of_several_providers_is_found_once(make: Factory) -> None:
     assert len(await found(c)) == len(wanted)
 
 
-async def test_no_more_providers_are_found_than_anybody_has_use_for(make: Factory) -> None:
-    middle, others = await star(make, PROVIDERS_MAX + 1)
+async def test_no_more_providers_are_found_than_anybody_has_use_for(make_able: Factory) -> None:
+    middle, others = await star(make_able, PROVIDERS_MAX + 1)
     for each in others:
         await each.transport.provide(SHA)
     await until(lambda: found(middle), lambda those: len(those) >= PROVIDERS_MAX)
     assert len(await found(middle)) == PROVIDERS_MAX
 
 
-async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make: Factory) -> None:
-    _, (a, c) = await star(make, 2)
+async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make_able: Factory) -> None:
+    _, (a, c) = await star(make_able, 2)
     began = time.monotonic()
     assert await found(c, "6" * 64) == []
     assert time.monotonic() - began < 9
@@ -476,23 +505,23 @@ async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make: Factory
     assert await found(a) == []
 
 
-async def test_who_has_nobody_to_ask_finds_nothing(make: Factory) -> None:
-    alone = await make(content=True)
+async def test_who_has_nobody_to_ask_finds_nothing(make_able: Factory) -> None:
+    alone = await make_able(content=True)
     await alone.transport.provide(SHA)
     assert await found(alone) == []
     await alone.transport.withdraw(SHA)
 
 
-async def test_without_content_nobody_provides_or_finds(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_without_content_nobody_provides_or_finds(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     for call in (a.transport.provide, a.transport.withdraw, b.transport.find_providers):
         with pytest.raises(MeshError, match="does not take part"):
             await call(SHA)
 
 
-async def test_a_side_without_content_is_no_obstacle_to_the_others(make: Factory) -> None:
-    middle, (a, c) = await star(make, 2)
-    plain = await make()
+async def test_a_side_without_content_is_no_obstacle_to_the_others(make_able: Factory) -> None:
+    middle, (a, c) = await star(make_able, 2)
+    plain = await make_able()
     await plain.transport.dial(middle.address)
     await a.transport.provide(SHA)
     await until_found(c, [a.peer_id])
@@ -606,8 +635,8 @@ async def test_a_bad_frame_disconnects_only_its_sender(
 # Bans
 
 
-async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     a.transport.ban({b.peer_id})
     await a.until(a.reasons)
     await b.until(b.reasons)
@@ -622,10 +651,10 @@ async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Fac
     await a.until(lambda: a.live() == {b.peer_id})
 
 
-async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
-    banned = await make()
-    a = Side(make.transport(os.urandom(32), QUICK))
-    make.sides.append(a)
+async def test_a_ban_set_before_the_start_holds(make_able: Factory) -> None:
+    banned = await make_able()
+    a = Side(make_able.transport(os.urandom(32), QUICK))
+    make_able.sides.append(a)
     a.transport.ban({banned.peer_id})
     await a.transport.start(a)
     with pytest.raises(MeshError):
@@ -636,8 +665,8 @@ async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
 # Gossip
 
 
-async def test_gossip_reaches_subscribers_without_subscribing_oneself(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_gossip_reaches_subscribers_without_subscribing_oneself(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     await a.transport.subscribe("telemetry")
 
     async def publish() -> None:

@@ -24,6 +24,7 @@ class Newcomer:
         self.peer_id = peer_id_from_seed(seed)
         self.transport = LoopbackTransport(self.peer_id)
         self.capabilities: dict[str, Any] = {"worker": {"slots": 1}}
+        self.boot_id = "boot"
         self.ended: list[str] = []
         self._session: Session
         self._gateway = hub.hub.services[MESH].peer_id
@@ -51,7 +52,7 @@ class Newcomer:
             "time": time.time(),
             "name": f"newcomer {self.peer_id[-4:]}",
             "capabilities": self.capabilities,
-            "boot_id": "boot",
+            "boot_id": self.boot_id,
             "db_id": "db",
         }
         signature = sign(self.key, TYPE_HELLO, canonical(fields))

@@ -218,7 +218,7 @@ def parse_network(text: str) -> IpNetwork:
 
 def own_within(network: IpNetwork, addresses: Sequence[str]) -> str | None:
     """Return an address of this hub that is in a network, its loopback included, or None."""
-    own = ["127.0.0.1", "::1", *(address.split("/")[2] for address in addresses)]
+    own = ["127.0.0.1", "::1", *(str(ip) for each in addresses if (ip := ip_of(each)))]
     for text in own:
         if ipaddress.ip_address(text) in network:
             return text

@@ -12,7 +12,6 @@ LOOPBACK: Final = "loopback"
 # Addresses over IP have a grammar of the mesh's own (`mesh/identity.py`).
 IP_PREFIXES: Final = ("/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/")
 
-
 Make = Callable[[TransportOptions], Transport]
 
 
@@ -24,22 +23,19 @@ class TransportKind:
     make: Make
 
 
-def register_transport(scheme: str, prefixes: tuple[str, ...], make: Make) -> Callable[[], None]:
-    """Let `mesh: transport` name this scheme; returns the way to take it back.
+def register_transport(scheme: str, prefixes: tuple[str, ...], make: Make) -> None:
+    """Let `mesh: transport` name this scheme; a custom component calls this when it is imported.
 
     An address belongs to the kind with its prefix, e.g. `/memory/`. The set-up of a mesh calls
     `make`, which raises SetupError where that can't work; import there what others do without.
     """
-    if scheme in _kinds:
-        raise ValueError(f"the transport {scheme} is registered already")
-    if taken := [each for each in prefixes if scheme_of(each) is not None]:
-        raise ValueError(f"addresses with {taken[0]} belong to {scheme_of(taken[0])} already")
+    if scheme in _BUILT_IN:
+        raise ValueError(f"the transport {scheme} is built in")
+    # The same scheme again is the same component, which is imported for every hub and check.
+    for each in prefixes:
+        if (owner := scheme_of(each)) not in (None, scheme):
+            raise ValueError(f"addresses that begin with {each} belong to {owner}")
     _kinds[scheme] = TransportKind(prefixes, make)
-
-    def remove() -> None:
-        del _kinds[scheme]
-
-    return remove
 
 
 def schemes() -> tuple[str, ...]:
@@ -93,3 +89,4 @@ _kinds: dict[str, TransportKind] = {
     "libp2p": TransportKind(IP_PREFIXES, libp2p.make),
     LOOPBACK: TransportKind(("/memory/",), loopback.make),
 }
+_BUILT_IN: Final = frozenset(_kinds)
