@@ -1,4 +1,7 @@
-"""Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
+"""Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them.
+
+It is long because it is both doors of the mesh: what components call and what transports tell.
+"""
 
 import asyncio
 import dataclasses
@@ -31,6 +34,7 @@ from swarm_hub.components.mesh.peers.peer import (
 )
 from swarm_hub.components.mesh.peers.presence import SETTLED_S, PresenceLog
 from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
+from swarm_hub.components.mesh.peers.table import PeerTable
 from swarm_hub.components.mesh.transports.base import (
     Bans,
     Gossip,
@@ -76,9 +80,8 @@ class Mesh:
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
         self._bulk = bulk
-        self._bulk_running: asyncio.Task[None] | None = None
-        self._peers: dict[str, Peer] = {}
-        self._sessions: dict[Session, Peer] = {}
+        self._table = PeerTable()
+        self._peers, self._sessions = self._table.peers, self._table.sessions
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._say)
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
@@ -92,9 +95,9 @@ class Mesh:
         self._capabilities = Capabilities()
         self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip)
         self.routes = BlobRoutes(self._transports)
-        self._refusing: list[Bans] = []
-        self._sides = [(each, self._side_of(each)) for each in transports]
-        bans.enforce(self._refusing, self.disconnect)
+        sides = [(each, *self._side_of(each)) for each in transports]
+        self._sides = [(transport, side) for transport, side, _ in sides]
+        bans.enforce([each for _, _, each in sides], self.disconnect)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -231,7 +234,8 @@ class Mesh:
             self._redialler.keep(self._transports, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         self._hub.tasks.every(self._heartbeat_s / LOOKS_A_BEAT, self._drop_lost, "silent peers")
-        self._start_bulk()
+        if self._bulk is not None and self._capabilities.listen_for_bulk:
+            self.exchange.listen(self._bulk)
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
 
@@ -241,30 +245,8 @@ class Mesh:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        if self._bulk_running is not None:
-            self._bulk_running.cancel()
-            await asyncio.wait([self._bulk_running])
-            self.exchange.bulk.close()
+        await self.exchange.stop()
         await asyncio.gather(*(transport.stop() for transport in self._transports))
-
-    def _start_bulk(self) -> None:
-        """Let peers fetch and bring large blobs beside the mesh, where a capability wants it."""
-        if self._bulk is None or not self._capabilities.listen_for_bulk:
-            return
-        bulk = self.exchange.bulk
-        try:
-            port = bulk.listen(self._bulk.host, self._bulk.port)
-        except OSError as error:
-            _LOGGER.warning(
-                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
-                self._bulk,
-                error.strerror,
-            )
-            return
-        _LOGGER.info("Large blobs go over port %d", port)
-        self._bulk_running = self._hub.tasks.supervise(
-            functools.partial(bulk.run, self._hub.tasks), "bulk plane"
-        )
 
     def _is_wanted(self, peer_id: str) -> bool:
         return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
@@ -290,32 +272,19 @@ class Mesh:
 
     def connected(self, session: Session) -> None:
         """Greet on a new session, which carries what is sent from now on."""
-        now = self._hub.clock.monotonic()
-        peer = self._peers.get(session.peer_id)
-        if peer is None:
-            peer = self._peers[session.peer_id] = Peer(session, now, {}, session)
-        peer.session = session
-        peer.heard[session] = now
-        self._sessions[session] = peer
+        self._table.begin(session, self._hub.clock.monotonic())
         self._say(session, "hello", compose_hello(self._greeter, session.peer_id))
 
     def disconnected(self, session: Session, reason: str) -> None:
         """Forget a session, and its peer unless another session leads there."""
-        peer = self._sessions.pop(session, None)
-        if peer is None:
-            # The peer was forgotten before.
+        if (peer := self._table.end(session)) is None:
             return
-        del peer.heard[session]
-        if not peer.heard:
-            self._forget(session.peer_id, reason)
-            return
-        peer.session = next(reversed(peer.heard))
-        # Parts may have been under way.
+        # What it carried of a blob is lost.
         self.exchange.peer_gone(session.peer_id)
+        if not peer.heard:
+            self._gone(session.peer_id, peer, reason)
 
-    def _forget(self, peer_id: str, reason: str) -> None:
-        peer = self._peers.pop(peer_id)
-        self.exchange.peer_gone(peer_id)
+    def _gone(self, peer_id: str, peer: Peer, reason: str) -> None:
         self._floods.forget(peer_id)
         self._redialler.lost(peer_id)
         if peer.hello is None:
@@ -384,14 +353,14 @@ class Mesh:
 
     def _begin_anew(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
         """Take a peer that has restarted for a new one; its older sessions lead nowhere."""
-        older = [each for each in peer.heard if each is not peer.heard_on]
-        if not older:
+        if not (older := self._table.end_all_but(peer.heard_on)):
             return
         reason = "replaced by a newer connection"
         for session in older:
-            del self._sessions[session]
             self._hub.tasks.spawn(session.close(reason), "close an older session")
-        self._forget(peer_id, reason)
+        del self._peers[peer_id]
+        self.exchange.peer_gone(peer_id)
+        self._gone(peer_id, peer, reason)
         # The same object, which what else came with this hello is held in.
         peer.begin_anew(self._hub.clock.monotonic())
         self._peers[peer_id] = peer
@@ -439,17 +408,16 @@ class Mesh:
             raise PeerGone(f"{peer_id} is not connected")
         return peer.session
 
-    def _side_of(self, transport: Transport) -> TransportEvents:
+    def _side_of(self, transport: Transport) -> tuple[TransportEvents, Bans]:
+        side = _Side(self, transport)
         if isinstance(transport, Bans):
-            self._refusing.append(transport)
-            return _Side(self, transport)
-        bans = SessionBans(self._hub.tasks)
-        self._refusing.append(bans)
-        return _BanningSide(self, transport, bans)
+            return side, transport
+        bans = SessionBans(self._hub.tasks, side)
+        return bans, bans
 
 
 class _Side:
-    """A transport's events; what is more than handing on is done for the transport here."""
+    """A transport's events, with the transport that they come from where that matters."""
 
     def __init__(self, mesh: Mesh, transport: Transport) -> None:
         self.peer_up = mesh.connected
@@ -459,20 +427,3 @@ class _Side:
         self.discovered = functools.partial(mesh.discovered, transport)
         self.flooded = mesh.flooded
         self.failed = mesh.failed
-
-
-class _BanningSide(_Side):
-    """The events of a transport that does not know whom to refuse."""
-
-    def __init__(self, mesh: Mesh, transport: Transport, bans: SessionBans) -> None:
-        super().__init__(mesh, transport)
-
-        def peer_up(session: Session) -> None:
-            if bans.admits(session):
-                mesh.connected(session)
-
-        def peer_down(session: Session, reason: str) -> None:
-            bans.forget(session)
-            mesh.disconnected(session, reason)
-
-        self.peer_up, self.peer_down = peer_up, peer_down

@@ -5,6 +5,7 @@ if it is large and one of the two listens for the bulk plane, over that (see `bu
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from swarm_hub.components.mesh.blobs.bulk import BulkServer, Deal, Ticket, download, upload
 from swarm_hub.components.mesh.blobs.transfer import Incoming, Readable
+from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import SHA256_HEX
@@ -77,6 +79,7 @@ class BlobExchange:
         self._serving: dict[str, asyncio.Semaphore] = {}
         self._no_bulk_until: dict[str, float] = {}
         self.bulk = BulkServer(refuses_ip)
+        self._bulk_running: asyncio.Task[None] | None = None
         # Without it there are no tickets and so no bulk plane.
         self._send_signed: SendSigned | None = None
 
@@ -85,6 +88,28 @@ class BlobExchange:
         if self._send_signed is not None:
             raise ValueError("the tickets are signed already")
         self._send_signed = send_signed
+
+    def listen(self, address: PeerAddress) -> None:
+        """Let peers fetch and bring large blobs beside the mesh, until the stop."""
+        try:
+            port = self.bulk.listen(address.host, address.port)
+        except OSError as error:
+            _LOGGER.warning(
+                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
+                address,
+                error.strerror,
+            )
+            return
+        _LOGGER.info("Large blobs go over port %d", port)
+        serve = functools.partial(self.bulk.run, self._tasks)
+        self._bulk_running = self._tasks.supervise(serve, "bulk plane")
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._bulk_running is not None:
+            self._bulk_running.cancel()
+            await asyncio.wait([self._bulk_running])
+            self.bulk.close()
 
     def add_source(self, source: BlobSource) -> None:
         """Ask `source(peer_id, sha)` for what peers need."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from swarm_hub.components.mesh.identity import IpNetwork, ip_of, parse_networks
-from swarm_hub.components.mesh.transports.base import Bans, Session
+from swarm_hub.components.mesh.transports.base import Bans, Session, TransportEvents
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
@@ -167,10 +167,19 @@ class BanList:
 
 
 class SessionBans:
-    """`Bans` for a transport that has none: a session is cut as soon as it is live."""
+    """`Bans` for a transport that has none: a session is cut as soon as it is live.
 
-    def __init__(self, tasks: TaskSupervisor) -> None:
+    It stands between that transport and who hears its events.
+    """
+
+    def __init__(self, tasks: TaskSupervisor, events: TransportEvents) -> None:
         self._tasks = tasks
+        self._events = events
+        self.received = events.received
+        self.gossiped = events.gossiped
+        self.discovered = events.discovered
+        self.flooded = events.flooded
+        self.failed = events.failed
         self._live: set[Session] = set()
         self._peers: frozenset[str] = frozenset()
         self._networks: tuple[IpNetwork, ...] = ()
@@ -181,14 +190,16 @@ class SessionBans:
         for session in tuple(self._live):
             self._cut_if_banned(session)
 
-    def admits(self, session: Session) -> bool:
-        """Whether to let a new session be; one that is banned is cut."""
+    def peer_up(self, session: Session) -> None:
+        """Tell of a session, or cut it."""
         self._live.add(session)
-        return not self._cut_if_banned(session)
+        if not self._cut_if_banned(session):
+            self._events.peer_up(session)
 
-    def forget(self, session: Session) -> None:
-        """A session has ended."""
+    def peer_down(self, session: Session, reason: str) -> None:
+        """Tell that a session has ended."""
         self._live.discard(session)
+        self._events.peer_down(session, reason)
 
     def _cut_if_banned(self, session: Session) -> bool:
         ip = ip_of(session.address)
@@ -196,7 +207,7 @@ class SessionBans:
             ip is not None and any(ip in network for network in self._networks)
         )
         if is_banned:
-            self.forget(session)
+            self._live.discard(session)
             self._tasks.spawn(session.close("the peer is banned"), "cut a banned peer")
         return is_banned
 
