@@ -80,10 +80,22 @@ class FramedSession(ABC):
         if (taken_bytes := outbox.credits.take(size_bytes)) is not None:
             outbox.put_control(encode_message(CREDIT, {"taken": taken_bytes}), own=True)
             self._wake()
-        if any(kind in _OWN for kind, _ in messages):
-            messages = [each for each in messages if not self._took(*each)]
-        if messages:
-            self._events.received(self, messages)
+        if not any(kind in _OWN for kind, _ in messages):
+            if messages:
+                self._events.received(self, messages)
+            return
+        others = []
+        for message in messages:
+            kind, fields = message
+            if kind == CREDIT:
+                if outbox.credited(fields.get("taken")):
+                    self._wake()
+            elif kind == REPLY:
+                self._requests.reply(self.peer_id, fields)
+            else:
+                others.append(message)
+        if others:
+            self._events.received(self, others)
 
     def room_freed(self) -> None:
         """A frame was sent, and somebody may wait to send bulk."""
@@ -95,13 +107,3 @@ class FramedSession(ABC):
         self.is_over = True
         self._room.set()
         self._requests.session_over(self, reason)
-
-    def _took(self, kind: str, fields: Mapping[str, Any]) -> bool:
-        if kind == CREDIT:
-            if self.outbox.credited(fields.get("taken")):
-                self._wake()
-        elif kind == REPLY:
-            self._requests.reply(self.peer_id, fields)
-        else:
-            return False
-        return True
