@@ -34,9 +34,9 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True)
 class BackupConfig:
-    """`storage: backup:`: how often (in seconds), how many are kept, and where."""
+    """`storage: backup:`: how often, how many are kept, and where."""
 
-    every: float
+    every_s: float
     keep: int
     directory: str
 
@@ -46,7 +46,7 @@ class StorageConfig:
     """`storage:`: where the store is, how much space it leaves free, and its own backups."""
 
     url: str
-    min_free: int
+    min_free_bytes: int
     on_damage: str
     backup: BackupConfig | None = None
 
@@ -169,23 +169,25 @@ def _storage_url(value: Any) -> str:
 
 def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
     name = vol.All(str, vol.Length(min=1, max=64))
-    return cv.section({vol.Optional("name", default=default_name): name}, HubConfig)
+    return cv.section({cv.Key("name", default=default_name, reloadable=False): name}, HubConfig)
 
 
 _BACKUP_SCHEMA: Final = cv.section(
     {
-        vol.Optional("every", default="24h"): cv.positive_duration,
-        vol.Optional("keep", default=7): cv.integer(1, 10_000),
-        vol.Optional("directory", default="backups"): vol.All(str, vol.Length(min=1, max=1024)),
+        cv.Key("every", default="24h", reloadable=True, field="every_s"): cv.positive_duration,
+        cv.Key("keep", default=7, reloadable=True): cv.integer(1, 10_000),
+        cv.Key("directory", default="backups", reloadable=True): vol.All(
+            str, vol.Length(min=1, max=1024)
+        ),
     },
     BackupConfig,
 )
 _STORAGE_SCHEMA: Final = cv.section(
     {
-        vol.Optional("url", default="sqlite:///swarm_hub.db"): _storage_url,
-        vol.Optional("min_free", default="64MiB"): cv.size,
-        vol.Optional("on_damage", default="stop"): cv.one_of("stop", "restore"),
-        vol.Optional("backup"): _BACKUP_SCHEMA,
+        cv.Key("url", default="sqlite:///swarm_hub.db", reloadable=False): _storage_url,
+        cv.Key("min_free", default="64MiB", reloadable=True, field="min_free_bytes"): cv.size,
+        cv.Key("on_damage", default="stop", reloadable=False): cv.one_of("stop", "restore"),
+        cv.Key("backup", reloadable=True): _BACKUP_SCHEMA,
     },
     StorageConfig,
 )

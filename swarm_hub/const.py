@@ -20,6 +20,9 @@ ROTATIONS_FILE: Final = "signer.rotations.json"
 REVOKED_FILE: Final = "revoked_keys.json"
 JOIN_TOKENS_FILE: Final = "join_tokens.json"
 
+# Below it lie the paths of the REST API; its number changes with what clients must not ignore.
+API_ROOT: Final = "/api/v1"
+WEBSOCKET_PATH: Final = "/api/websocket"
 DEFAULT_API_PORT: Final = 8470
 DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_API_PORT}"
 

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from ulid_transform import ulid_now
 
 from swarm_hub.const import STORAGE_DIR
+from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
@@ -19,6 +20,7 @@ from swarm_hub.util.clock import Clock
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _E = TypeVar("_E")
+_C = TypeVar("_C", contravariant=True)
 
 
 # No slots: `HubKey[T](…)` sets an attribute, which a slotted frozen dataclass answers wrongly.
@@ -74,6 +76,23 @@ class EventBus:
                 _LOGGER.exception("A listener of %s failed", type(event).__name__)
 
 
+class Reloader(Protocol[_C]):
+    """How a running component takes a new configuration, in two phases.
+
+    Every component prepares before any applies, so that a configuration one of them refuses
+    changes nothing anywhere. Keys that are not reloadable have the values of the start.
+    """
+
+    async def prepare(self, config: _C) -> None:
+        """Get everything ready that may fail, without effect; may be called again instead of apply.
+
+        Raises HubError that says what is wrong.
+        """
+
+    def apply(self) -> None:
+        """Put what was prepared last in force; may not fail."""
+
+
 class HubState(StrEnum):
     """The hub's own life."""
 
@@ -110,9 +129,14 @@ class Hub:
         self.clock = clock
         self.boot_id = ulid_now()
         self.roles: set[str] = set()
+        # The domains that are set up.
+        self.components: set[str] = set()
         self.bus = EventBus()
         self.services = Services()
+        self.endpoints = Endpoints()
         self.tasks = TaskSupervisor()
+        # How each component that can do so takes a new configuration, by domain.
+        self.reloaders: dict[str, Reloader[Any]] = {}
         self.state = HubState.STARTING
         self._start_steps: list[Callable[[], Awaitable[None]]] = []
         self._open_steps: list[Callable[[], Awaitable[None]]] = []
@@ -141,6 +165,7 @@ class Hub:
     async def start(self) -> None:
         """Run the start steps; the hub is ready when this returns."""
         self.store.on_committed(self.bus.fire)
+        self.endpoints.seal()
         for work in (*self._start_steps, *self._open_steps):
             await work()
         self.state = HubState.RUNNING

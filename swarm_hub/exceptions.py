@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 
 class HubError(Exception):
@@ -101,19 +101,85 @@ class SignatureRefusedError(HubError):
 
 
 class RequestError(HubError):
-    """A request is refused; the API turns it into a 4xx/5xx body `{message, code, errors}`."""
+    """A request is refused: `code` is for programs, `errors` names each place of several.
+
+    Subclasses say in the domain's words why; only the API knows which HTTP status that is.
+    """
 
     def __init__(
         self,
-        status: int,
         code: str,
         message: str,
         errors: list[dict[str, str]] | None = None,
         retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
         self.code = code
         self.message = message
         self.errors = errors or []
         self.retry_after_s = retry_after_s
+
+
+class MalformedRequest(RequestError):
+    """The request can't be read as what it claims to be."""
+
+
+class InvalidInput(RequestError):
+    """The request can be read, but a value in it can't be used."""
+
+    @classmethod
+    def at(cls, path: str, message: str) -> Self:
+        """Return the refusal of the value at `path` of a request's body."""
+        return cls("invalid_request", f"{path}: {message}", [{"path": path, "message": message}])
+
+
+class InvalidSpec(InvalidInput):
+    """A job's spec, or what it asks of the module, can't be used."""
+
+
+class TooLarge(RequestError):
+    """More was sent than this hub takes."""
+
+
+class UnsupportedMedia(RequestError):
+    """The body is of a type that is not taken here."""
+
+
+class NotFound(RequestError):
+    """There is no such thing."""
+
+
+class Gone(RequestError):
+    """There was such a thing, and it has been removed."""
+
+
+class Conflict(RequestError):
+    """What was asked does not go with the present state."""
+
+
+class Unauthorized(RequestError):
+    """It is not known who asks."""
+
+
+class Forbidden(RequestError):
+    """Whoever asks may not do this."""
+
+
+class LimitReached(RequestError):
+    """A limit on how much one hub takes at a time is reached; some of it has to end first."""
+
+
+class Busy(RequestError):
+    """It can't be done at this moment; the caller should come back later."""
+
+
+class Unavailable(RequestError):
+    """This hub does not do this at all; another one may."""
+
+
+class StorageFull(RequestError):
+    """There is no space to store what was sent."""
+
+
+class Lost(RequestError):
+    """It should be there, and is not: a fault of this hub."""

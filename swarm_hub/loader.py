@@ -26,13 +26,18 @@ _MANIFEST_SCHEMA: Final = vol.Schema(
         vol.Optional("dependencies", default=list): [_DOMAIN],
         vol.Optional("after_dependencies", default=list): [_DOMAIN],
         vol.Optional("requirements", default=list): [str],
+        vol.Optional("serves", default=list): [vol.Match(r"^/[a-z0-9_/-]{1,80}\Z")],
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a component says of itself in `manifest.json`."""
+    """What a component says of itself in `manifest.json`.
+
+    `serves` are the paths of the API, and all below them, that need it: whoever asks a hub
+    without it is told so.
+    """
 
     domain: str
     name: str
@@ -41,6 +46,7 @@ class Manifest:
     dependencies: tuple[str, ...]
     after_dependencies: tuple[str, ...]
     requirements: tuple[str, ...]
+    serves: tuple[str, ...]
     folder: Path
     custom: bool
 
@@ -78,6 +84,19 @@ class ComponentIndex:
                     self._manifests[domain] = _read_manifest(folder, custom)
                     break
         return self._manifests.get(domain)
+
+    def serving(self, path: str) -> str | None:
+        """Return the component that a path of the API needs, None where nobody claims it."""
+        for domain in self.domains():
+            try:
+                manifest = self.manifest(domain)
+            except SetupError:
+                continue
+            if manifest is not None and any(
+                path == prefix or path.startswith(f"{prefix}/") for prefix in manifest.serves
+            ):
+                return domain
+        return None
 
     def order(self, domains: set[str]) -> list[Manifest]:
         """Return the manifests of `domains` and of all they depend on, dependencies first.
@@ -130,7 +149,7 @@ def _read_manifest(folder: Path, custom: bool) -> Manifest:
         raise SetupError(f"{path}: domain must be the folder's name, {folder.name}")
     if custom and not fields["version"]:
         raise SetupError(f"{path}: a custom component needs a version")
-    for key in ("dependencies", "after_dependencies", "requirements"):
+    for key in ("dependencies", "after_dependencies", "requirements", "serves"):
         fields[key] = tuple(fields[key])
     return Manifest(folder=folder, custom=custom, **fields)
 

@@ -61,6 +61,7 @@ class Plan:
     components: tuple[Planned, ...]
     problems: tuple[ConfigProblem, ...]
     essential: frozenset[str]
+    index: ComponentIndex
 
 
 def plan(configuration: Configuration) -> Plan:
@@ -111,12 +112,18 @@ def plan(configuration: Configuration) -> Plan:
             problems.append(config.problem_at(content, manifest.domain, str(error)))
     problems.sort(key=lambda problem: (problem.file, problem.line or 0))
     essential = frozenset(manifest.domain for manifest in index.order(roles))
-    return Plan(tuple(components), tuple(problems), essential)
+    return Plan(tuple(components), tuple(problems), essential, index)
 
 
 async def set_up(hub: Hub, planned: Plan) -> list[Failed]:
     """Set up the planned components in order; returns those that failed, with the reason."""
     failed: dict[str, Failed] = {}
+
+    def missing_for(path: str) -> str | None:
+        domain = planned.index.serving(path)
+        return None if domain in hub.components else domain
+
+    hub.endpoints.explain_missing(missing_for)
     for component in planned.components:
         domain = component.manifest.domain
         missing = [name for name in component.manifest.dependencies if name in failed]
@@ -125,6 +132,7 @@ async def set_up(hub: Hub, planned: Plan) -> list[Failed]:
         else:
             try:
                 await _set_up_one(hub, component)
+                hub.components.add(domain)
                 continue
             except TimeoutError:
                 failure, message = SetupFailure.TOO_SLOW, f"gave up after {_SETUP_MAX_S:.0f} s"

@@ -79,7 +79,7 @@ def watch(hub: Hub, configuration: Configuration) -> None:
 async def _opened(configuration: Configuration, clock: Clock) -> Store:
     storage, folder = configuration.storage, configuration.directory
     was_made = not storage.shared and created.was_made(folder, storage.url)
-    store = Store.at(storage.url, folder, clock, storage.min_free, was_made=was_made)
+    store = Store.at(storage.url, folder, clock, storage.min_free_bytes, was_made=was_made)
     await store.open()
     try:
         if not storage.shared:
@@ -153,7 +153,7 @@ def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
     schedule = BackupSchedule(
         backup_source(configuration),
         _backups(configuration),
-        backup.every,
+        backup.every_s,
         backup.keep,
         hub.clock,
     )

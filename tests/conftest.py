@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import inspect
+import json
 import os
 import socket
 import stat
@@ -14,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import voluptuous as vol
 from hypothesis import settings
 from nacl.signing import SigningKey
 
@@ -25,10 +28,12 @@ from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.sandbox import Sandbox
 from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.core import Hub
+from swarm_hub.endpoints import Answer, Endpoints, Json, Request, View
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
+from swarm_hub.util.strict_json import dump_json
 from tests import warm
 from tests.components.sandbox.modules import (
     BRAINFUCK,
@@ -43,11 +48,31 @@ from tests.components.sandbox.modules import (
     range_module,
     says,
 )
+from tests.helpers.shapes import schema_of
 from tests.postgres import PostgresServer, running_server
 
 # How long one example takes says nothing on a busy machine under coverage.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold each JSON answer of a hub in this process against what its view declares."""
+    add_view = Endpoints.add_view
+
+    def add_checked(endpoints: Endpoints, view: View) -> None:
+        async def answer(request: Request) -> Answer:
+            given = await view.handler(request)
+            if isinstance(given, Json):
+                vol.Schema(schema_of(view.answer))(json.loads(dump_json(given.content)))
+            else:
+                assert view.answer is bytes
+            return given
+
+        add_view(endpoints, dataclasses.replace(view, handler=answer))
+
+    monkeypatch.setattr(Endpoints, "add_view", add_checked)
 
 
 _MARKS_BY_FOLDER = {

@@ -3,24 +3,24 @@
 import importlib
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from swarm_hub.config import HubConfig, StorageConfig
+from swarm_hub import config
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.models.event import EventType
+from swarm_hub.models.features import BASELINE, FEATURES
 from tests.test_example import component, has_platforms, keys_of, platforms
 
 _ROOT = Path(__file__).parents[1]
 _DOCS = _ROOT / "docs"
 _PAGES = sorted([*_ROOT.glob("*.md"), *_DOCS.rglob("*.md")])
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
-_CORE: Final[dict[str, type[HubConfig | StorageConfig]]] = {
-    "hub": HubConfig,
-    "storage": StorageConfig,
+_CORE: Final[dict[str, Any]] = {
+    "hub": config._hub_schema("hub"),
+    "storage": config._STORAGE_SCHEMA,
 }
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -31,7 +31,7 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 def config_keys(domain: str) -> set[str]:
     if domain in _CORE:
-        return {field.name for field in fields(_CORE[domain])}
+        return keys_of(_CORE[domain].schema.schema)
     if not has_platforms(domain):
         return keys_of(component(domain).CONFIG_SCHEMA.schema.schema)
     found = {"platform"}
@@ -108,6 +108,14 @@ def test_every_signed_message_has_its_row_in_the_protocol() -> None:
     assert len(kinds) == 9
     for kind in kinds:
         assert re.search(rf"^\| `{kind}` \|", text, re.MULTILINE), kind
+
+
+def test_every_feature_has_its_row_in_the_protocol() -> None:
+    text = (_DOCS / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| known \|$", text, re.MULTILINE)
+    assert set(rows) == BASELINE
+    for name in FEATURES:
+        assert re.search(rf"^\| `{name}` \|", text, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("page", sorted(_DOCS.rglob("*.md")), ids=lambda page: page.stem)

@@ -4,7 +4,8 @@ import importlib
 import pkgutil
 import re
 import shutil
-from dataclasses import asdict, fields
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 import voluptuous as vol
 
-from swarm_hub import bootstrap
-from swarm_hub.config import Configuration, HubConfig, StorageConfig, read_configuration
+from swarm_hub import bootstrap, config
+from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.loader import ComponentIndex
@@ -44,6 +45,26 @@ def has_platforms(domain: str) -> bool:
     return not hasattr(component(domain).CONFIG_SCHEMA, "schema")
 
 
+def all_schemas() -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Yield (name, keys) of every section and platform there is."""
+    for domain in _DOMAINS:
+        if has_platforms(domain):
+            for name, module in platforms(domain).items():
+                yield f"{domain} {name}", module.PLATFORM_SCHEMA
+        else:
+            yield domain, component(domain).CONFIG_SCHEMA.schema.schema
+    yield "hub", config._hub_schema("hub").schema.schema  # type: ignore[attr-defined]
+    for schema in (config._STORAGE_SCHEMA, config._BACKUP_SCHEMA):
+        yield "storage", schema.schema.schema  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "keys"), all_schemas())
+def test_every_key_declares_whether_it_can_be_reloaded(name: str, keys: dict[Any, Any]) -> None:
+    for key in keys:
+        assert isinstance(key, cv.Key), f"{name}: {key}"
+        assert isinstance(key.reloadable, bool)
+
+
 def keys_of(schema: dict[Any, Any]) -> set[str]:
     return {str(getattr(key, "schema", key)) for key in schema}
 
@@ -70,9 +91,9 @@ def test_the_example_is_valid_and_loads_every_component(directory: Path) -> None
 
 
 def test_it_names_the_sections_of_the_core(example: Configuration) -> None:
-    assert set(example.sections["hub"]) == {field.name for field in fields(HubConfig)}
+    assert set(example.sections["hub"]) == keys_of(config._hub_schema("hub").schema.schema)  # type: ignore[attr-defined]
     shown = {*example.sections["storage"], "backup"}
-    assert shown == {field.name for field in fields(StorageConfig)}
+    assert shown == keys_of(config._STORAGE_SCHEMA.schema.schema)  # type: ignore[attr-defined]
 
 
 def test_the_backups_that_are_commented_out_are_shown_with_their_defaults(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ def _store(config_dir: Path) -> Finding:
     if not database.parent.is_dir():
         return Finding("warn", "store", f"{database.parent} does not exist yet")
     free = shutil.disk_usage(database.parent).free
-    least = format_size(storage.min_free)
-    level = "ok" if free >= storage.min_free else "bad"
+    least = format_size(storage.min_free_bytes)
+    level = "ok" if free >= storage.min_free_bytes else "bad"
     return Finding(level, "store", f"{database}, {format_size(free)} free of {least} at least")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
-from swarm_hub.const import DEFAULT_URL
+from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
 from swarm_hub.models.job import RAW_REDUCERS
 
 _WAIT_S: Final = 30
@@ -247,7 +247,7 @@ class SwarmClient:
         Ends when the hub closes the connection. Raises ClientError when events were lost.
         """
         try:
-            async with self._live.ws_connect(f"{self._url}/api/websocket") as socket:
+            async with self._live.ws_connect(f"{self._url}{WEBSOCKET_PATH}") as socket:
                 await socket.receive_json(timeout=10)
                 await socket.send_json({"type": "auth", "access_token": self._token or ""})
                 if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
@@ -278,7 +278,7 @@ class SwarmClient:
             return await response.json()
 
     def _request(self, method: str, path: str, **options: Any) -> "_Checked":
-        url = f"{self._url}/api/v1{path}"
+        url = f"{self._url}{API_ROOT}{path}"
         return _Checked(self._url, self._live.request(method, url, **options))
 
 

@@ -17,19 +17,36 @@ _T = TypeVar("_T")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z", re.ASCII)
 
 
+class Key(vol.Optional):
+    """A key of a section, or of a platform.
+
+    `reloadable` says whether a running hub can take a new value of it; `field` is what the
+    dataclass (or `create`) calls it where that differs, with its unit.
+    """
+
+    def __init__(
+        self, name: str, default: Any = vol.UNDEFINED, *, reloadable: bool, field: str | None = None
+    ) -> None:
+        super().__init__(name, default=default)
+        self.reloadable = reloadable
+        self.field = field or name
+
+
 def section(keys: dict[Any, Any], into: Callable[..., _T]) -> Callable[[Any], _T]:
     """Return a validator of a YAML section: checks its keys, then builds the dataclass `into`.
 
     An empty section (`worker:` with nothing below) takes every default.
     """
     schema = vol.Schema(keys)
+    fields = {str(key): key.field for key in keys if isinstance(key, Key)}
     known = tuple(str(getattr(key, "schema", key)) for key in keys)
 
     def validate(value: Any) -> _T:
         try:
-            return into(**schema({} if value is None else value))
+            checked = schema({} if value is None else value)
+            return into(**{fields.get(name, name): given for name, given in checked.items()})
         except vol.MultipleInvalid as error:
-            raise vol.MultipleInvalid([_explained(each, known) for each in error.errors]) from None
+            raise vol.MultipleInvalid([explained(each, known) for each in error.errors]) from None
 
     validate.schema = schema  # type: ignore[attr-defined]
     return validate
@@ -166,7 +183,8 @@ def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> 
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
+def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
+    """Return the error with a hint where it is of an unknown key of a section."""
     if error.msg != "extra keys not allowed" or len(error.path) != 1:
         return error
     key = str(error.path[0])

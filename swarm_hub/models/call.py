@@ -1,8 +1,11 @@
 """How a module is called: what a worker needs besides the module and the shard's bytes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from swarm_hub.models.features import read_needs
+from swarm_hub.util import shape
 from swarm_hub.util.plain import shallow
 
 # Larger programs are for a module of their own.
@@ -17,10 +20,24 @@ class Script:
     sha: str
     size_bytes: int
 
+    @classmethod
+    def from_plain(cls, plain: object) -> Self:
+        """Rebuild a script, whatever else is said of it; raises KeyError or ValueError."""
+        if not isinstance(plain, dict):
+            raise ValueError("'script' is not a map")
+        return cls(
+            shape.text(plain["name"], "name"),
+            shape.sha256(plain["sha"], "sha"),
+            shape.size(plain["size_bytes"], "size_bytes"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleCall:
-    """The job's part of a call; a limit of None leaves the worker's own."""
+    """The job's part of a call; a limit of None leaves the worker's own.
+
+    `needs` names the features that a worker must know to obey it.
+    """
 
     module_sha: str
     abi: str
@@ -33,25 +50,70 @@ class ModuleCall:
     env: tuple[tuple[str, str], ...] = ()
     deterministic: bool = False
     script: Script | None = None
+    needs: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
         plain = shallow(self)
+        # Most calls have neither, and their bytes are not to grow.
         if self.script is None:
-            # Older workers don't know the key.
             del plain["script"]
         else:
             plain["script"] = shallow(self.script)
+        if not self.needs:
+            del plain["needs"]
         return plain
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Rebuild a call; raises TypeError, ValueError or KeyError on a wrong shape."""
+    def from_plain(cls, plain: object) -> Self:
+        """Rebuild a call, whatever else is said of it; ValueError names what is missing or wrong.
+
+        What must not be ignored is named in `needs`; it is kept as it is, known here or not.
+        """
+        try:
+            if not isinstance(plain, dict):
+                raise ValueError("it is not a map")
+            return cls._read(plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"call: {shape.told(error)}") from None
+
+    @classmethod
+    def _read(cls, plain: Mapping[str, Any]) -> Self:
+        script, wall_time_s = plain.get("script"), plain.get("wall_time_s")
         return cls(
-            **{
-                **plain,
-                "args": tuple(str(arg) for arg in plain["args"]),
-                "env": tuple((str(key), str(value)) for key, value in plain["env"]),
-                "script": Script(**plain["script"]) if plain.get("script") else None,
-            }
+            shape.sha256(plain["module_sha"], "module_sha"),
+            shape.text(plain["abi"], "abi"),
+            shape.text(plain["entry"], "entry"),
+            _limit(plain, "fuel"),
+            _limit(plain, "memory_bytes"),
+            None if wall_time_s is None else _seconds(wall_time_s),
+            _limit(plain, "output_bytes"),
+            tuple(shape.text(each, "args") for each in shape.items(plain["args"], "args")),
+            tuple(_variable(each) for each in shape.items(plain["env"], "env")),
+            _is_set(plain.get("deterministic", False)),
+            None if script is None else Script.from_plain(script),
+            read_needs(plain.get("needs", [])),
         )
+
+
+def _limit(plain: Mapping[str, Any], name: str) -> int | None:
+    value = plain.get(name)
+    return None if value is None else shape.size(value, name)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"'wall_time_s' is not a duration: {value!r:.100}")
+    return value
+
+
+def _variable(value: object) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError(f"a variable of 'env' is not [name, text]: {value!r:.100}")
+    return shape.text(value[0], "env"), shape.text(value[1], "env")
+
+
+def _is_set(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"'deterministic' is not a bool: {value!r:.100}")
+    return value

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
+
+from swarm_hub.util.clock import isoformat
 
 
 class EventType(StrEnum):
@@ -38,6 +40,15 @@ class NewEvent:
     job_id: str | None = None
 
 
+class EventShape(TypedDict):
+    """A durable event as clients see it."""
+
+    seq: int
+    event_type: str
+    time_fired: str
+    data: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class DurableEvent:
     """A committed event; fired on the bus in the order of its `seq`."""
@@ -47,6 +58,15 @@ class DurableEvent:
     time_fired: float
     data: dict[str, Any]
     job_id: str | None = None
+
+    def shape(self) -> EventShape:
+        """Return the event as clients see it."""
+        return {
+            "seq": self.seq,
+            "event_type": self.event_type.value,
+            "time_fired": isoformat(self.time_fired),
+            "data": self.data,
+        }
 
 
 @dataclass(frozen=True, slots=True)

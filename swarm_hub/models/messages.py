@@ -1,12 +1,14 @@
 """The fields of the signed messages between gateway and worker (docs/protocol.md)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.call import ModuleCall
-from swarm_hub.util.hashing import SHA256_HEX
+from swarm_hub.models.features import read_features
+from swarm_hub.util.shape import items, sha256, size, told
 
 ASSIGN: Final = "assign"
 ACK: Final = "ack"
@@ -20,7 +22,10 @@ REVOKED: Final = "revoked"
 
 _ID_MAX: Final = 80
 _TEXT_MAX: Final = 8192
+_REASON_MAX: Final = 500
+_DRAIN_REASON_MAX: Final = 200
 _SHARDS_MAX: Final = 4096
+_SHARD: Final = ("assignment_id", "input_sha", "size_bytes", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +57,42 @@ class Assign:
             ],
         }
 
-    @classmethod
-    def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError, TypeError or ValueError on a wrong shape."""
-        shards = fields["shards"]
-        if not isinstance(shards, list) or len(shards) > _SHARDS_MAX:
-            raise ValueError("assign: shards must be a short list")
-        return cls(
-            ModuleCall.from_plain(fields["call"]),
-            _count(fields["module_bytes"]),
-            tuple(_offered(*shard) for shard in shards),
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is wrong in an `assign` or a `result`, and the assignments that it is wrong of.
+
+    There are none where not even their ids can be read.
+    """
+
+    reason: str
+    assignment_ids: tuple[str, ...]
+
+
+def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadable]]:
+    """Read an `assign`: what can be taken of it, and why the rest can't.
+
+    Raises KeyError or ValueError where there are no shards to speak of.
+    """
+    records = items(fields["shards"], "shards")
+    if len(records) > _SHARDS_MAX:
+        raise ValueError(f"{len(records)} shards; at most {_SHARDS_MAX} are accepted")
+    shards: list[OfferedShard] = []
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        try:
+            shards.append(_offered(record))
+        except ValueError as error:
+            wrong[f"assign: a shard: {error}"] += _id_in(record)
+    assign = None
+    try:
+        call, module_bytes = fields["call"], fields["module_bytes"]
+        assign = Assign(
+            ModuleCall.from_plain(call), size(module_bytes, "module_bytes"), tuple(shards)
         )
+    except (KeyError, ValueError) as error:
+        wrong[f"assign: {told(error)}"] += [shard.assignment_id for shard in shards]
+    return assign, [Unreadable(reason, tuple(held)) for reason, held in wrong.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +133,18 @@ class Result:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError, TypeError or ValueError on a wrong shape."""
+        """Read the message; raises KeyError, TypeError or ValueError on a wrong"""
         body = fields["body"]
         if body is not None and not isinstance(body, bytes):
-            raise TypeError("result: body must be bytes or null")
+            raise TypeError("'body' is neither bytes nor null")
         return cls(
             checked_id(fields["id"]),
             str(fields["code"])[:64],
             # PostgreSQL has no text with NUL in it.
             str(fields["text"])[:_TEXT_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            _sha(fields["input_sha"]),
-            _sha(fields["sha"]),
-            _count(fields["size"]),
+            sha256(fields["input_sha"], "input_sha"),
+            sha256(fields["sha"], "sha"),
+            size(fields["size"], "size"),
             body,
             _seconds(fields["wall_s"]),
             _seconds(fields["cpu_s"]),
@@ -123,12 +153,52 @@ class Result:
         )
 
 
+def read_result(fields: Mapping[str, Any]) -> Result | Unreadable:
+    """Read a `result`, or what is wrong with it; raises ValueError if it does not say of what."""
+    try:
+        return Result.from_wire(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        held = fields.get("id") if isinstance(fields, Mapping) else None
+        if not _is_id(held):
+            raise ValueError(told(error)) from None
+        return Unreadable(f"result: {told(error)}", (held,))
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """Assignments that a worker gives back; `lacks` names features that it does not know."""
+
+    assignment_ids: tuple[str, ...]
+    reason: str
+    lacks: frozenset[str] = frozenset()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the fields of the message."""
+        fields = {"ids": list(self.assignment_ids), "reason": self.reason}
+        return {**fields, "lacks": sorted(self.lacks)} if self.lacks else fields
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> Self:
+        """Read the message; raises KeyError or ValueError on a wrong"""
+        return cls(
+            tuple(ids(fields)),
+            str(fields["reason"])[:_REASON_MAX],
+            read_features(fields.get("lacks")),
+        )
+
+
 def ids(fields: Mapping[str, Any]) -> list[str]:
-    """Read the assignment ids of an ack, nack, cancel or result_ack."""
-    found: Sequence[Any] = fields["ids"]
-    if not isinstance(found, list):
-        raise TypeError("ids must be a list")
-    return [checked_id(each) for each in found]
+    """Read the assignment ids of an ack, nack, cancel or result_ack; raises KeyError, ValueError.
+
+    What can be no id is left out, as it is of no assignment that is known here.
+    """
+    return [each for each in items(fields["ids"], "ids") if _is_id(each)]
+
+
+def read_drain(fields: Mapping[str, Any]) -> tuple[object, str | None]:
+    """Read which node a drain names, if any, and its reason; raises KeyError without one."""
+    reason = fields["reason"]
+    return fields.get("node"), None if reason is None else str(reason)[:_DRAIN_REASON_MAX]
 
 
 def checked_id(value: object) -> str:
@@ -138,16 +208,25 @@ def checked_id(value: object) -> str:
     return value
 
 
-def _offered(assignment_id: Any, input_sha: Any, size_bytes: Any, data: Any) -> OfferedShard:
+def _is_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _ID_MAX
+
+
+def _offered(record: object) -> OfferedShard:
+    if not isinstance(record, list):
+        raise ValueError("it is not a list")
+    if len(record) < len(_SHARD):
+        raise ValueError(f"{_SHARD[len(record)]!r} is missing")
+    data = record[3]
     if data is not None and not isinstance(data, bytes):
-        raise TypeError("assign: data must be bytes or null")
-    return OfferedShard(checked_id(assignment_id), _sha(input_sha), _count(size_bytes), data)
+        raise ValueError("'data' is neither bytes nor null")
+    return OfferedShard(
+        checked_id(record[0]), sha256(record[1], "input_sha"), size(record[2], "size_bytes"), data
+    )
 
 
-def _sha(value: object) -> str:
-    if not isinstance(value, str) or not SHA256_HEX.match(value):
-        raise ValueError(f"not a SHA-256: {value!r:.100}")
-    return value
+def _id_in(record: object) -> list[str]:
+    return [record[0]] if isinstance(record, list) and record and _is_id(record[0]) else []
 
 
 def _seconds(value: object) -> float:
@@ -161,12 +240,6 @@ def _measured(value: object) -> int | None:
     """Read a measurement that the store has 64 bits for; older workers don't send it."""
     if value is None:
         return None
-    if (count := _count(value)) >= 2**63:
+    if (count := size(value, "peak or fuel")) >= 2**63:
         raise ValueError(f"not a measurement: {value!r:.100}")
     return count
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"not a size: {value!r:.100}")
-    return value

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeGuard
 
+from swarm_hub.models.features import BASELINE, read_features
 from swarm_hub.util.plain import shallow
 
 # Labels of one node.
@@ -72,6 +73,7 @@ class WorkerOffer:
     slots: int = 1
     memory_bytes: int | None = None
     labels: frozenset[tuple[str, str]] = frozenset()
+    features: frozenset[str] = BASELINE
 
     @classmethod
     def from_wire(cls, plain: Mapping[str, object]) -> Self:
@@ -86,6 +88,7 @@ class WorkerOffer:
                 for name, text in pairs
                 if isinstance(name, str) and isinstance(text, str)
             ),
+            read_features(plain["features"]) if "features" in plain else BASELINE,
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import Envelope, attest
-from swarm_hub.models.messages import RESULT, Result
+from swarm_hub.models.messages import RESULT, Result, read_result
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_cbor import parse_cbor
@@ -137,12 +137,22 @@ def objection(receipt: Receipt, claim: Claim) -> str | None:
 def _results_in(body: bytes) -> dict[str, list[Result]]:
     messages = parse_cbor(body)
     if not isinstance(messages, list) or not all(
-        isinstance(each, list) and len(each) == 2 for each in messages
+        isinstance(each, list) and len(each) >= 2 for each in messages
     ):
         raise ValueError("it is no list of messages")
     found: dict[str, list[Result]] = defaultdict(list)
-    for kind, fields in messages:
-        if kind == RESULT:
-            result = Result.from_wire(fields)
+    unreadable: list[str] = []
+    for kind, fields, *_later in messages:
+        if kind != RESULT:
+            continue
+        # The gateway has counted the others that came with one that can't be read.
+        try:
+            result = read_result(fields)
+        except ValueError as error:
+            unreadable.append(str(error))
+            continue
+        if isinstance(result, Result):
             found[result.assignment_id].append(result)
+    if unreadable and not found:
+        raise ValueError(unreadable[0])
     return dict(found)

@@ -89,8 +89,8 @@ gateways: Final = _table(
     rowid=False,
 )
 
-# What is left of a pruned job, so that its id answers 410 and not 404. Its shards go in chunks:
-# `rows_left` is 1 until none is left.
+# What is left of a pruned job, so that its id counts as gone and not as unknown. Its shards go
+# in chunks: `rows_left` is 1 until none is left.
 tombstones: Final = _table(
     "tombstones",
     Column("job_id", Text, primary_key=True),

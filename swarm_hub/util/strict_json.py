@@ -4,11 +4,11 @@ import json
 import math
 from typing import Any
 
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import MalformedRequest
 
 
 def parse_json(raw: bytes, what: str) -> Any:
-    """Read strict JSON; raises RequestError 400 that names `what`."""
+    """Read strict JSON; raises MalformedRequest that names `what`."""
     try:
         # The parser lets halves of surrogate pairs pass, as bytes and as \ud800, which nobody
         # could write as UTF-8 again.
@@ -18,11 +18,11 @@ def parse_json(raw: bytes, what: str) -> Any:
             dump_json(value)
         return value
     except RecursionError:
-        raise RequestError(400, "invalid_json", f"{what}: nested too deeply") from None
+        raise MalformedRequest("invalid_json", f"{what}: nested too deeply") from None
     except UnicodeError:
-        raise RequestError(400, "invalid_json", f"{what}: its text is not valid UTF-8") from None
+        raise MalformedRequest("invalid_json", f"{what}: its text is not valid UTF-8") from None
     except ValueError as error:
-        raise RequestError(400, "invalid_json", f"{what}: not valid JSON: {error}") from None
+        raise MalformedRequest("invalid_json", f"{what}: not valid JSON: {error}") from None
 
 
 def dump_json(value: Any) -> bytes:

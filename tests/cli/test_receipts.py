@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from swarm_hub.components.api import JOBS
+from swarm_hub.components.gateway import JOBS
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from swarm_hub.models.envelope import key_id, sign
 from swarm_hub.util.hashing import sha256_hex

@@ -9,12 +9,25 @@ import { seal } from './bulk.mjs'
 import { Peer } from './peer.mjs'
 import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
-// A peer whose signatures of one type can be made wrong.
+const ADDED = { later: { deep: [1, ['2'], { 3: null }] }, later_too: 7 }
+
+// A peer whose signatures of one type can be made wrong, and that can speak as a later version.
 class Flawed extends Peer {
   sign (type, bytes) {
     const signature = super.sign(type, bytes)
     if (type === this.flaw) signature[0] ^= 1
     return signature
+  }
+
+  message (kind, fields) {
+    if (!Flawed.isLater) return super.message(kind, fields)
+    return [kind, { ...fields, ...ADDED }, null, ADDED]
+  }
+
+  capabilities () {
+    const { worker } = super.capabilities()
+    if (Flawed.promises !== undefined) worker.features = Flawed.promises
+    return Flawed.isLater ? { worker: { ...worker, ...ADDED }, later: ADDED } : { worker }
   }
 }
 
@@ -26,7 +39,8 @@ const peerIdOf = async (seed) => peerIdFromPrivateKey(await generateKeyPairFromS
 const connection = (peerId) => peer.node.getConnections().find((one) => one.remotePeer.toString() === peerId)
 
 const COMMANDS = {
-  async start ({ seed, signer, flaw, heartbeat_ms: heartbeatMs, ...options }) {
+  async start ({ seed, signer, flaw, later = false, promises, heartbeat_ms: heartbeatMs, ...options }) {
+    Object.assign(Flawed, { isLater: later, promises })
     peer = await Flawed.start({ ...options, heartbeatMs, seed: unhex(seed), signer: unhex(signer) })
     peer.flaw = flaw
     peer.node.services.pubsub.addEventListener('message', ({ detail }) => {
@@ -47,6 +61,7 @@ const COMMANDS = {
       live: live !== undefined,
       arbiter: peer.id < peerId,
       gateway: gateway?.name ?? null,
+      is_later: gateway !== null && 'later' in gateway,
       trusted: isTrusted,
       rtt_ms: rttMs,
       beats,

@@ -31,6 +31,9 @@ const RESEND_MS = 5000
 const INLINE_MAX = 64 * 1024
 const BULK_MIN = 1024 * 1024
 const SIGNED_IN_HELLO = ['iss', 'aud', 'key', 'time', 'name', 'capabilities', 'boot_id', 'db_id']
+// Of what a call may need by name this peer knows nothing: it takes fuel, fixed clocks and scripts for
+// what they are not, so it says that it lacks them.
+const FEATURES = []
 const HEADER = ['v', 'typ', 'kid', 'iss', 'aud', 'iat', 'exp', 'jti', 'body_hash', 'body_len']
 
 // One session with one peer: the agreed stream, its credit, its blobs.
@@ -69,7 +72,7 @@ class Session {
   }
 
   send (kind, fields) {
-    this.write(toFrame([kind, fields]))
+    this.write(toFrame(this.peer.message(kind, fields)))
   }
 
   write (frame) {
@@ -132,7 +135,7 @@ class Session {
     const blob = this.peer.served(sha)
     if (blob === undefined) return this.send('blob', { sha, body: null })
     for (let at = offset; ; at += CHUNK) {
-      const frame = toFrame(['blob', { sha, offset: at, body: blob.subarray(at, at + CHUNK) }])
+      const frame = toFrame(this.peer.message('blob', { sha, offset: at, body: blob.subarray(at, at + CHUNK) }))
       while (this.sent - this.credited + frame.length > WINDOW && !this.ended) {
         await new Promise((resolve) => { this.creditCame = resolve })
       }
@@ -164,7 +167,7 @@ class Session {
   // Envelopes
 
   post (...messages) {
-    const body = toCbor(messages)
+    const body = toCbor(messages.map(([kind, fields]) => this.peer.message(kind, fields)))
     const now = Math.floor(Date.now() / 1000 + this.clockAhead)
     const header = toCbor({
       v: 2, typ: 'batch', kid: keyId(this.peer.publicKey), iss: this.peer.id, aud: this.peerId,
@@ -247,7 +250,7 @@ export class Peer {
   async settle (stream, connection, opened) {
     const peerId = connection.remotePeer.toString()
     const frames = readFrames(stream)
-    const say = (kind, fields) => stream.send(toFrame([kind, fields]))
+    const say = (kind, fields) => stream.send(toFrame(this.message(kind, fields)))
     const hear = async () => (await frames.next()).value?.messages[0] ?? ['nothing', {}]
     const agree = this.id < peerId ? this.arbitrate : this.follow
     const agreed = await agree.call(this, peerId, opened, say, hear)
@@ -309,7 +312,15 @@ export class Peer {
     return { generation, boot: generation.boot }
   }
 
-  // Who this is
+  // Who this is, and how it speaks
+
+  message (kind, fields) {
+    return [kind, fields]
+  }
+
+  capabilities () {
+    return { worker: { slots: 1, memory_bytes: 256 * 1024 * 1024, features: FEATURES } }
+  }
 
   sign (type, bytes) {
     return sign(null, signedBytes(type, bytes), this.key)
@@ -322,7 +333,7 @@ export class Peer {
       key: this.publicKey,
       time: new Float(Date.now() / 1000),
       name: this.name,
-      capabilities: { worker: { slots: 1, memory_bytes: 256 * 1024 * 1024 } },
+      capabilities: this.capabilities(),
       boot_id: hex(this.boot),
       db_id: hex(this.boot)
     }
@@ -340,6 +351,9 @@ export class Peer {
   onSigned (session, kind, fields, isNew) {
     if (kind === 'assign' && !session.isTrusted) {
       session.post(['nack', { ids: fields.shards.map(([id]) => id), reason: 'not trusted' }])
+    } else if (kind === 'assign' && lacking(fields.call).length > 0) {
+      const lacks = lacking(fields.call)
+      session.post(['nack', { ids: fields.shards.map(([id]) => id), reason: `not known here: ${lacks}`, lacks }])
     } else if (kind === 'assign') {
       session.post(['ack', { ids: fields.shards.map(([id]) => id) }])
       for (const shard of fields.shards) {
@@ -395,4 +409,9 @@ export class Peer {
   async telemetry ({ cpu_percent: cpu = null, battery_percent: battery = null } = {}) {
     await this.node.services.pubsub.publish(TELEMETRY, toCbor({ cpu_percent: cpu, battery_percent: battery }))
   }
+}
+
+// What a call needs and must not ignore.
+function lacking ({ needs = [] }) {
+  return needs.filter((name) => !FEATURES.includes(name))
 }

@@ -1,8 +1,11 @@
 """The peer in JavaScript as a worker of a real gateway: it joins, is given work, delivers."""
 
+import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import until
 from tests.interop.conftest import StartJs
-from tests.interop.javascript import JsPeer
+from tests.interop.javascript import FOLDER, JsPeer
 
 # Hubs, node and a busy machine.
 pytestmark = pytest.mark.timeout(180)
@@ -239,3 +242,80 @@ async def test_one_that_delivers_what_another_signed_is_banned_and_the_other_is_
         # The same bytes from who signed them are heard.
         await author.do("deliver", peer_id=gateway.peer_id, **envelope)
         await until(lambda: node(client, author, "up"), lambda each: each["refuses"] == "not now")
+
+
+@pytest.fixture
+def later_gateway(local: LocalSwarm, tmp_path: Path) -> LocalHub:
+    """Return a gateway that says more than this version knows, in every message."""
+    home = tmp_path / "gateway" / "custom_components" / "later"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(json.dumps(_MANIFEST))
+    shutil.copy(FOLDER / "later_component.py", home / "__init__.py")
+    shutil.copy(FOLDER.parent / "later.py", home)
+    return local.start_gateway(extra="later:\n", mesh={"heartbeat": "0.5"})
+
+
+_MANIFEST = {
+    "domain": "later", "name": "Later", "documentation": "none", "version": "1.0.0",
+    "dependencies": ["mesh", "signer"],
+}  # fmt: skip
+
+
+async def test_it_works_with_a_gateway_of_a_later_version(
+    later_gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    await all_is_understood(later_gateway, start_js, modules, is_later=False)
+
+
+async def test_of_a_later_version_it_works_with_a_gateway_of_this_one(
+    local: LocalSwarm, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    gateway = local.start_gateway(mesh={"heartbeat": "0.5"})
+    await all_is_understood(gateway, start_js, modules, is_later=True)
+
+
+async def all_is_understood(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes], *, is_later: bool
+) -> None:
+    """Have both say all they can, and see that each word is understood."""
+    js = await start_js(trust=[gateway.public_key], later=is_later, heartbeat_ms=500)
+    async with a_client_of(gateway) as client:
+        await joined(js, gateway, client)
+        for name, (items, spec, result) in JOBS.items():
+            job_id = await client.submit(modules[name], items, **spec)
+            assert (await client.wait(job_id))["state"] == "completed"
+            assert await client.result(job_id) == result
+        # Both ways beside the mesh, by tickets.
+        large = BLOB[:2_000_000]
+        assert await client.map(modules["echo"], large, split="files", reduce="concat") == large
+        await nothing_held(js, gateway)
+        await until(lambda: beats(js, gateway), bool)
+        found = await until(lambda: node(client, js, "up"), lambda each: each["rtt_ms"] is not None)
+        assert found["assignments"] == 0
+        state = await js.state(gateway.peer_id)
+        assert (state["log"], len(state["by_bulk"])) == ([], 2)
+        assert state["is_later"] is not is_later
+    assert "malformed" not in gateway.log()
+
+
+async def test_what_a_call_needs_and_it_lacks_it_is_not_asked_for_again(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    honest = await start_js(trust=[gateway.public_key])
+    async with a_client_of(gateway) as client:
+        await joined(honest, gateway, client)
+        job_id = await client.submit(modules["primes"], range(100), deterministic=True)
+
+        async def why() -> str | None:
+            told: str | None = (await client.status(job_id))["waits"]
+            return told
+
+        await until(why, lambda told: told == "1 node: 1 without the feature deterministic")
+        # One that says it knows it, and then gives the work back.
+        promises = ["deterministic"]
+        boastful = await start_js(trust=[gateway.public_key], promises=promises)
+        await joined(boastful, gateway, client)
+        await until(why, lambda told: told == "2 nodes: 2 without the feature deterministic")
+        assert await client.map(modules["primes"], range(1000), reduce="sum") == 168
+        reasons = [event["data"].get("reason") for event in await client.story(job_id)]
+        assert "not known here: deterministic" in reasons

@@ -53,6 +53,20 @@ def test_a_receipt_proves_the_results_in_it_however_old_its_envelope_is() -> Non
     assert objection(several, claim(index=2, assignment_id="JOB.2.1", sha=sha256_hex(b"7"))) is None
 
 
+def test_what_a_later_version_says_beside_it_and_what_can_t_be_read_takes_no_proof_away() -> None:
+    spoilt = {name: text for name, text in answer("JOB.4.1").to_wire().items() if name != "sha"}
+    body = [
+        ["later", {"later": 1}],
+        ["result", {}],
+        ["result", spoilt],
+        ["result", {**answer().to_wire(), "later": [1]}, "behind it"],
+    ]
+    mixed = receipt(enveloped(body=cbor2.dumps(body)))
+    assert objection(mixed, claim()) is None
+    told = objection(mixed, claim(index=4, assignment_id="JOB.4.1"))
+    assert told == "it has no result of assignment JOB.4.1"
+
+
 def test_of_a_large_result_it_proves_the_hash_alone() -> None:
     sha = sha256_hex(b"a large result")
     large = answer(body=None, sha=sha, size_bytes=14)

@@ -48,6 +48,7 @@ def test_a_rotation_is_read_as_it_was_made() -> None:
         {},
         [WORD[0], WORD[1]],
         [[WORD[0]]],
+        [[*WORD, b"later"]],
         [[1, 2]],
         [[WORD[0], bytes(64)]],
         [[WORD[0], b""]],

@@ -932,4 +932,4 @@ def test_no_backup_is_scheduled_unless_the_key_is_there(tmp_path: Path) -> None:
     (tmp_path / "configuration.yaml").write_text("storage:\n  backup:\n")
     backup = read_configuration(tmp_path, "hub").storage.backup
     assert backup is not None
-    assert (backup.every, backup.keep, backup.directory) == (86_400, 7, "backups")
+    assert (backup.every_s, backup.keep, backup.directory) == (86_400, 7, "backups")

@@ -2,34 +2,12 @@
 
 from dataclasses import dataclass
 
-import voluptuous as vol
-
-from swarm_hub.components.api.ports import (
-    INVITES,
-    JOBS,
-    NETWORKS,
-    NODES,
-    InvitesPort,
-    JobsPort,
-    NetworksPort,
-    NodesPort,
-)
+from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.server import ApiServer
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
-
-__all__ = [
-    "INVITES",
-    "JOBS",
-    "NETWORKS",
-    "NODES",
-    "InvitesPort",
-    "JobsPort",
-    "NetworksPort",
-    "NodesPort",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +16,14 @@ class ApiConfig:
 
     host: str
     port: int
-    request: int
+    request_bytes: int
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("host", default="127.0.0.1"): cv.host,
-        vol.Optional("port", default=DEFAULT_API_PORT): cv.integer(0, 65535),
-        vol.Optional("request", default="384MiB"): cv.size,
+        cv.Key("host", default="127.0.0.1", reloadable=False): cv.host,
+        cv.Key("port", default=DEFAULT_API_PORT, reloadable=False): cv.integer(0, 65535),
+        cv.Key("request", default="384MiB", reloadable=True, field="request_bytes"): cv.size,
     },
     ApiConfig,
 )
@@ -53,8 +31,9 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, so that a port in use is told now; serve once all has started."""
+    hub.endpoints.add_view(health_view(hub))
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
-    server = ApiServer(hub, tokens, config.request)
+    server = ApiServer(hub, tokens, config.request_bytes)
     server.bind(config.host, config.port)
     # A request that came before the sandbox or the gateway's jobs are there would be refused.
     hub.on_open(server.start)

@@ -1,4 +1,4 @@
-"""The HTTP server: routes, tokens, errors as `{message, code, errors}`."""
+"""The HTTP server: what is registered as a view is served, and all errors have one shape."""
 
 import ipaddress
 import logging
@@ -9,17 +9,18 @@ from typing import Final
 
 from aiohttp import web
 
-from swarm_hub.components.api import data, invites, jobs, nodes, system, websocket
+from swarm_hub.components.api import adapter, websocket
 from swarm_hub.components.api.access import Access
-from swarm_hub.components.api.replies import error_response
+from swarm_hub.components.api.errors import MethodNotAllowed, as_request_error, error_response
+from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.core import Hub
+from swarm_hub.endpoints import Scope
 from swarm_hub.exceptions import (
-    HubError,
+    NotFound,
     RequestError,
     SetupError,
-    StoreBusyError,
-    StoreFullError,
-    StoreUnavailableError,
+    TooLarge,
+    Unavailable,
 )
 from swarm_hub.helpers.tokens import TokenFile
 
@@ -27,7 +28,6 @@ _LOGGER = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SHUTDOWN_S: Final = 2.0
-_RETRY_AFTER_S: Final = 2
 
 
 class ApiServer:
@@ -58,15 +58,13 @@ class ApiServer:
     async def start(self) -> None:
         """Serve requests."""
         application = web.Application(
-            middlewares=[self._answer_errors, self._check_access],
-            client_max_size=self._request_max_bytes,
+            middlewares=[self._answer_errors], client_max_size=self._request_max_bytes
         )
-        application.add_routes(jobs.routes(self._hub, self._request_max_bytes))
-        application.add_routes(nodes.routes(self._hub))
-        application.add_routes(data.routes(self._hub))
-        application.add_routes(invites.routes(self._hub))
-        application.add_routes(system.routes(self._hub))
-        application.add_routes([web.get("/api/websocket", self._live.handle)])
+        application.add_routes(
+            adapter.route(view, self._access, self._request_max_bytes)
+            for view in self._hub.endpoints.views
+        )
+        application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         for bound in self._sockets:
@@ -85,36 +83,53 @@ class ApiServer:
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
+            if request.match_info.http_exception is not None:
+                # Whoever has no token learns not even which paths there are.
+                self._access.admit(request, Scope.READ)
             return await handler(request)
-        except RequestError as error:
-            return error_response(error)
-        except web.HTTPRequestEntityTooLarge:
-            return error_response(
-                RequestError(
-                    413,
-                    "request_too_large",
-                    f"the request is larger than {self._request_max_bytes} bytes (api: request)",
-                )
-            )
         except web.HTTPException as error:
-            return error_response(RequestError(error.status, "http", error.reason))
-        except StoreFullError as error:
-            return error_response(RequestError(507, "disk_full", str(error)))
-        except (StoreBusyError, StoreUnavailableError) as error:
-            return error_response(
-                RequestError(503, "busy", str(error), retry_after_s=_RETRY_AFTER_S)
-            )
-        except HubError as error:
-            _LOGGER.warning("%s %s failed: %s", request.method, request.path, error)
-            return error_response(RequestError(500, "failed", str(error)))
-        except Exception:
-            _LOGGER.exception("%s %s failed", request.method, request.path)
-            return error_response(RequestError(500, "internal", "an unexpected error; see the log"))
+            return self._answer_http(request, error)
+        except Exception as error:
+            told = as_request_error(error)
+            if told is None:
+                _LOGGER.exception("%s %s failed", request.method, request.path)
+                told = RequestError("internal", "an unexpected error; see the log")
+            elif not isinstance(error, RequestError):
+                _LOGGER.warning("%s %s failed: %s", request.method, request.path, error)
+            return error_response(told)
 
-    @web.middleware
-    async def _check_access(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        self._access.check(request)
-        return await handler(request)
+    def _answer_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
+        """Return aiohttp's own refusals in our shape."""
+        match error:
+            case web.HTTPRequestEntityTooLarge():
+                return error_response(
+                    TooLarge(
+                        "request_too_large",
+                        f"the request is larger than {self._request_max_bytes} bytes "
+                        "(api: request)",
+                    )
+                )
+            case web.HTTPMethodNotAllowed():
+                allowed = ", ".join(sorted(error.allowed_methods))
+                response = error_response(
+                    MethodNotAllowed("method_not_allowed", f"{request.path} takes {allowed}")
+                )
+                response.headers["Allow"] = allowed
+                return response
+            case web.HTTPNotFound():
+                return error_response(self._nothing_at(request.path))
+            case _:
+                return error_response(RequestError("http", error.reason), error.status)
+
+    def _nothing_at(self, path: str) -> RequestError:
+        domain = self._hub.endpoints.served_by(path.removeprefix(API_ROOT))
+        if domain is None:
+            return NotFound("not_found", f"there is nothing at {path}")
+        return Unavailable(
+            f"no_{domain}",
+            f"{path} needs {domain}:, which does not run on this hub; ask a hub that has it, or "
+            f"add {domain}: here",
+        )
 
 
 def _family(host: str) -> socket.AddressFamily:

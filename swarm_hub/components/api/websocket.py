@@ -2,21 +2,26 @@
 
 Server `auth_required`; client `{"type": "auth", "access_token"}`; then commands with ids that
 strictly increase: `subscribe_events {since?}`, `unsubscribe_events`, `ping`,
-`supported_features`.
+`supported_features`, and those that components registered.
 """
 
 import asyncio
 import json
 import logging
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import voluptuous as vol
 from aiohttp import WSMsgType, web
 
-from swarm_hub.components.api.access import Access
-from swarm_hub.components.api.replies import event_json
+from swarm_hub.components.api.access import Access, check_scope
+from swarm_hub.components.api.adapter import problems
+from swarm_hub.components.api.errors import as_request_error
 from swarm_hub.core import Hub
+from swarm_hub.endpoints import REPLIED, Command, CommandCall
 from swarm_hub.exceptions import RequestError
+from swarm_hub.helpers.tokens import Token
 from swarm_hub.models.event import DurableEvent, EphemeralEvent
 from swarm_hub.storage.queries import events
 from swarm_hub.util.clock import isoformat
@@ -42,13 +47,15 @@ class LiveClients:
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve one websocket until it closes."""
+        """Serve one websocket until it closes; raises Forbidden for one of a foreign page."""
+        self._access.check_origin(request)
         socket = web.WebSocketResponse(
             timeout=_CLOSE_TIMEOUT_S, heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES
         )
         await socket.prepare(request)
-        client = _Client(self._hub, socket)
-        if await self._authenticate(socket):
+        token = await self._authenticate(socket)
+        if token is not None:
+            client = _Client(self._hub, socket, token)
             self._clients.add(client)
             try:
                 await client.serve()
@@ -65,7 +72,7 @@ class LiveClients:
             )
         )
 
-    async def _authenticate(self, socket: web.WebSocketResponse) -> bool:
+    async def _authenticate(self, socket: web.WebSocketResponse) -> Token | None:
         await socket.send_json({"type": "auth_required"})
         try:
             message = await socket.receive(timeout=_AUTH_TIMEOUT_S)
@@ -73,16 +80,17 @@ class LiveClients:
         except (TimeoutError, RequestError):
             content = None
         secret = content.get("access_token") if isinstance(content, dict) else None
-        if not isinstance(secret, str) or self._access.find(secret) is None:
+        token = self._access.find(secret) if isinstance(secret, str) else None
+        if token is None:
             await socket.send_json({"type": "auth_invalid", "message": "a valid token is needed"})
             await socket.close()
-            return False
+            return None
         await socket.send_json({"type": "auth_ok"})
-        return True
+        return token
 
     def _on_durable(self, event: DurableEvent) -> None:
         if self._clients:
-            self._offer(event.seq, json.dumps(event_json(event), separators=(",", ":")))
+            self._offer(event.seq, json.dumps(event.shape(), separators=(",", ":")))
 
     def _on_ephemeral(self, event: EphemeralEvent) -> None:
         if self._clients:
@@ -103,14 +111,17 @@ def _raw(data: object) -> bytes:
 
 
 class _Client:
-    """One websocket with its subscriptions and what waits to be sent."""
+    """One websocket with its subscriptions and what waits to be sent; an `endpoints.Connection`."""
 
-    def __init__(self, hub: Hub, socket: web.WebSocketResponse) -> None:
+    def __init__(self, hub: Hub, socket: web.WebSocketResponse, caller: Token) -> None:
         self._hub = hub
         self.socket = socket
+        self.caller = caller
         self._last_id = 0
         # Subscription id -> the last durable event it was sent; None while it is catching up.
         self._subscriptions: dict[int, int | None] = {}
+        # The subscriptions of components' commands, each with what ends it.
+        self._ends: dict[int, Callable[[], None]] = {}
         self._pending: deque[str] = deque()
         self._wake = asyncio.Event()
         self._sent_all = asyncio.Event()
@@ -128,6 +139,32 @@ class _Client:
                     break
         finally:
             sender.cancel()
+            for call_id in tuple(self._ends):
+                self._end(call_id)
+
+    def reply(self, call_id: int, result: Any) -> None:
+        """Send the result of a command."""
+        self._succeed(call_id, result)
+
+    def send_event(self, call_id: int, event: Mapping[str, Any]) -> None:
+        """Send an event of a subscription."""
+        if not self.socket.closed:
+            self._queue_event(call_id, json.dumps(event, separators=(",", ":")))
+
+    def subscribe(self, call_id: int, end: Callable[[], None]) -> None:
+        """Have `end` called when the subscription ends."""
+        self._ends[call_id] = end
+
+    def _end(self, call_id: int) -> bool:
+        """End a subscription of a component's command; returns whether there was one."""
+        end = self._ends.pop(call_id, None)
+        if end is None:
+            return False
+        try:
+            end()
+        except Exception:
+            _LOGGER.exception("Ending the subscription %d of a command failed", call_id)
+        return True
 
     def offer(self, seq: int | None, text: str) -> None:
         """Queue an event for each subscription."""
@@ -193,8 +230,11 @@ class _Client:
             case "subscribe_events":
                 await self._subscribe(number, content.get("since"))
             case "unsubscribe_events":
-                known = self._subscriptions.pop(content.get("subscription"), "none") != "none"
-                if known:
+                subscription = content.get("subscription")
+                if type(subscription) is int and (
+                    self._subscriptions.pop(subscription, "none") != "none"
+                    or self._end(subscription)
+                ):
                     self._succeed(number)
                 else:
                     self._fail(number, "not_found", "there is no such subscription")
@@ -204,8 +244,31 @@ class _Client:
                     features.get("coalesce_messages")
                 )
                 self._succeed(number)
+            case str(name) if (command := self._hub.endpoints.command(name)) is not None:
+                await self._call(number, command, content)
             case other:
                 self._fail(number, "unknown_command", f"unknown command {other!r:.60}")
+
+    async def _call(self, number: int, command: Command, content: dict[str, Any]) -> None:
+        """Have a component answer; what goes wrong ends this command and nothing else."""
+        given = {name: value for name, value in content.items() if name not in ("id", "type")}
+        schema = vol.Schema(dict(command.params or {}))
+        try:
+            if command.scope is not None:
+                check_scope(self.caller, command.scope)
+            params = schema(given)
+            result = await command.handler(CommandCall(number, params, self))
+        except vol.MultipleInvalid as error:
+            self._fail(number, "invalid_format", problems(error, schema)[0]["message"])
+        except Exception as error:
+            told = as_request_error(error)
+            if told is None:
+                _LOGGER.exception("Command %s failed", command.name)
+                told = RequestError("internal", "an unexpected error; see the log")
+            self._fail(number, told.code, told.message)
+        else:
+            if result is not REPLIED:
+                self._succeed(number, result)
 
     async def _subscribe(self, number: int, since: Any) -> None:
         if since is not None and (type(since) is not int or since < 0):
@@ -227,7 +290,7 @@ class _Client:
         while True:
             page = await self._hub.store.read(events.since, sent, _REPLAY_PAGE)
             for event in page:
-                text = json.dumps(event_json(event), separators=(",", ":"))
+                text = json.dumps(event.shape(), separators=(",", ":"))
                 self._queue_event(number, text)
                 sent = event.seq
             # Between this check and the end of the method nothing else runs. The newest event

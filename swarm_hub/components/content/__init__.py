@@ -2,27 +2,27 @@
 
 from dataclasses import dataclass
 
-import voluptuous as vol
-
 from swarm_hub.components.content.announcer import Announcer
 from swarm_hub.components.content.library import Library
 from swarm_hub.components.content.search import Search
 from swarm_hub.components.content.service import ContentService
+from swarm_hub.components.content.views import view
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.data_port import DATA
 
 
 @dataclass(frozen=True, slots=True)
 class ContentConfig:
     """`content:`: how large a blob is fetched from others."""
 
-    max: int
+    max_bytes: int
 
 
-CONFIG_SCHEMA = cv.section({vol.Optional("max", default="256MiB"): cv.size}, ContentConfig)
+CONFIG_SCHEMA = cv.section(
+    {cv.Key("max", default="256MiB", reloadable=True, field="max_bytes"): cv.size}, ContentConfig
+)
 
 
 async def async_setup(hub: Hub, config: ContentConfig) -> bool:
@@ -32,6 +32,6 @@ async def async_setup(hub: Hub, config: ContentConfig) -> bool:
     library = Library(hub, mesh, hub.services[SIGNER])
     # Other hubs see in the hello that it makes sense to ask this one.
     mesh.register(Capability("content", {}, wants=library.is_companion))
-    hub.services[DATA] = ContentService(hub, Search(hub, mesh, config.max))
+    hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max_bytes))))
     hub.on_start(Announcer(hub, mesh).start)
     return True

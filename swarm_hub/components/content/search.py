@@ -12,7 +12,7 @@ from typing import Final
 from swarm_hub.components.content.library import HAVE
 from swarm_hub.components.mesh import Mesh, PeerGone, PeerUp, Provider
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import MeshError
+from swarm_hub.exceptions import MeshError, NotFound
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,10 +26,6 @@ _SLOWEST_BYTES_PER_S: Final = 256 * 1024
 _AT_ONCE: Final = 2
 
 _Offer = tuple[str, int]
-
-
-class NotFound(MeshError):
-    """Nobody gave the blob; the text says whom was asked and what they said."""
 
 
 class Search:
@@ -59,7 +55,8 @@ class Search:
                     problems.append(f"{peer_id}: {text}")
         said = "; ".join(problems[:5])
         raise NotFound(
-            f"none of {asked} hubs that could be asked gives out {sha}" + (said and f": {said}")
+            "not_found",
+            f"none of {asked} hubs that could be asked gives out {sha}" + (said and f": {said}"),
         )
 
     async def _rounds(self, sha: str) -> AsyncIterator[list[_Offer | MeshError]]:

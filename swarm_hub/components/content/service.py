@@ -1,4 +1,4 @@
-"""What the API asks: bytes by their hash, from this hub's store or else from another hub."""
+"""Bytes by their hash, from this hub's store or else from another hub."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from swarm_hub.components.content.search import NotFound, Search
+from swarm_hub.components.content.search import Search
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError, StoreError
+from swarm_hub.exceptions import Busy, NotFound, RequestError, StoreError
 from swarm_hub.storage.queries import content
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class ContentService:
 
     @asynccontextmanager
     async def reading(self, sha: str) -> AsyncIterator[bytes | mmap.mmap]:
-        """Give the bytes to read from; raises RequestError 404 or 503."""
+        """Give the bytes to read from; raises NotFound or Busy."""
         async with contextlib.AsyncExitStack() as stack:
             body = await self._local(sha, stack)
             yield await self._from_others(sha) if body is None else body
@@ -52,9 +52,7 @@ class ContentService:
         task = self._running.get(sha)
         if task is None:
             if len(self._running) >= _SEARCHES_AT_ONCE:
-                raise RequestError(
-                    503, "busy", "too many blobs are looked for; try again", None, _RETRY_AFTER_S
-                )
+                raise Busy("busy", "too many blobs are looked for; try again", None, _RETRY_AFTER_S)
             task = self._running[sha] = self._hub.tasks.spawn(self._fetch(sha), "fetch data")
             task.add_done_callback(lambda _task: self._running.pop(sha))
         # Whoever waits may leave; the others, and the cache, still get it.
@@ -67,7 +65,7 @@ class ContentService:
         try:
             data = await self._search.fetch(sha)
         except NotFound as error:
-            return RequestError(404, "not_found", str(error))
+            return error
         await self._cache(sha, data)
         return data
 

@@ -1,10 +1,8 @@
 """The gateway: takes jobs in, gives their shards to workers, folds the results."""
 
 from dataclasses import dataclass
+from typing import Final
 
-import voluptuous as vol
-
-from swarm_hub.components.api import INVITES, JOBS, NETWORKS, NODES
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
@@ -16,17 +14,20 @@ from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
-from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.service import JobService, JobWatchers
 from swarm_hub.components.gateway.submission.intake import Intake
+from swarm_hub.components.gateway.views import register
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
 from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.admission import Policy
+
+JOBS: Final = HubKey[JobService]("jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +37,24 @@ class GatewayConfig:
     redundancy: int | str
     receipts: str
     admission: str
-    dataset: int
+    dataset_bytes: int
     jobs: int
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("redundancy", default=1): cv.redundancy,
-        vol.Optional("receipts", default="redundant"): cv.one_of(*ReceiptPolicy),
-        vol.Optional("admission", default="token"): cv.one_of(*Policy),
-        vol.Optional("dataset", default="256MiB"): cv.size,
-        vol.Optional("jobs", default=1000): cv.integer(1, 1_000_000),
+        cv.Key("redundancy", default=1, reloadable=True): cv.redundancy,
+        cv.Key("receipts", default="redundant", reloadable=True): cv.one_of(*ReceiptPolicy),
+        cv.Key("admission", default="token", reloadable=True): cv.one_of(*Policy),
+        cv.Key("dataset", default="256MiB", reloadable=True, field="dataset_bytes"): cv.size,
+        cv.Key("jobs", default=1000, reloadable=True): cv.integer(1, 1_000_000),
     },
     GatewayConfig,
 )
 
 
 async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
-    """Continue unfinished jobs and offer the job service to the API."""
+    """Continue unfinished jobs and have its views served."""
     mesh, post = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
     mesh.register(
@@ -61,28 +62,26 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
     hub.services[ADMISSION].policy = Policy(config.admission)
     receipts = ReceiptPolicy(config.receipts)
-    service = JobService(hub, receipts)
+    watchers = JobWatchers()
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh, post, machine, result_cache, trust, service.job_changed)
+    dispatcher = Dispatcher(hub, mesh, post, machine, result_cache, trust, watchers.job_changed)
     drains = await Drains.load(hub, mesh, post)
     fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
     intake = Intake(
         hub,
         sandbox,
         mesh.peer_id,
-        config.dataset,
+        config.dataset_bytes,
         config.redundancy,
         lambda: dispatcher.n_jobs < config.jobs,
         dispatcher.add,
     )
-    service.attach(intake, dispatcher, machine)
+    service = JobService(hub, receipts, watchers, intake, dispatcher, machine)
     hub.services[JOBS] = service
-    hub.services[NODES] = fleet
-    hub.services[NETWORKS] = Networks(hub, mesh)
-    hub.services[INVITES] = Invitations(hub, mesh, post)
+    register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, post))
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
     NodeMessages(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)

@@ -1,11 +1,12 @@
-"""What the API asks about jobs: their state, results, shards, receipts and story."""
+"""What clients ask about jobs: their state, results, shards, receipts and story."""
 
 import asyncio
 import json
+import mmap
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
@@ -17,10 +18,17 @@ from swarm_hub.components.gateway.results.reduce import (
     spelled_out,
     total,
 )
+from swarm_hub.components.gateway.shapes import (
+    Attempt,
+    JobStatus,
+    JobSummary,
+    Receipts,
+    ShardDetails,
+)
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import Conflict, Gone, Lost, MalformedRequest, NotFound, RequestError
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import RAW_REDUCERS, Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
@@ -40,46 +48,23 @@ _STATUS: Final = {
 }
 
 
-class JobService:
-    """NodeMessages for jobs that are unfinished, finished or pruned."""
+class JobWatchers:
+    """Who waits for a job's next change."""
 
-    def __init__(self, hub: Hub, receipts: ReceiptPolicy) -> None:
-        self._hub = hub
-        self._receipts = receipts
+    def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
-    def attach(self, intake: Intake, dispatcher: Dispatcher, machine: StateMachine) -> None:
-        """Connect the parts that know this service's `job_changed`."""
-        self._intake = intake
-        self._dispatcher = dispatcher
-        self._machine = machine
-        if self._hub.store.shared:
-            self._hub.bus.listen(DurableEvent, self._on_event)
+    def watched(self, job_id: str) -> bool:
+        """Whether somebody waits for that job."""
+        return job_id in self._watchers
 
     def job_changed(self, job_id: str) -> None:
         """Wake whoever waits for that job."""
         for watcher in self._watchers.pop(job_id, ()):
             watcher.set()
 
-    async def submit(self, submission: Submission) -> Submitted:
-        """Check and store a job; raises RequestError."""
-        return await self._intake.submit(submission)
-
-    def _on_event(self, event: DurableEvent) -> None:
-        """Wake who waits for a job of another gateway; of our own the dispatcher tells."""
-        if event.job_id in self._watchers and self._dispatcher.job(event.job_id) is None:
-            self.job_changed(event.job_id)
-
-    async def status(self, job_id: str, wait_s: float) -> dict[str, Any]:
-        """Return a job's status; with `wait_s` held until its state changes or it has ended."""
-        if wait_s > 0:
-            with self._watching(job_id) as changed:
-                if await self._is_open(job_id):
-                    await _within(wait_s, changed)
-        return await self._described(job_id)
-
     @contextmanager
-    def _watching(self, job_id: str) -> Iterator[asyncio.Event]:
+    def watching(self, job_id: str) -> Iterator[asyncio.Event]:
         """Give an event that is set at the next change of a job."""
         changed = asyncio.Event()
         watchers = self._watchers.setdefault(job_id, set())
@@ -91,6 +76,48 @@ class JobService:
             if not watchers and self._watchers.get(job_id) is watchers:
                 del self._watchers[job_id]
 
+
+class JobService:
+    """Answers for jobs that are unfinished, finished or pruned."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        receipts: ReceiptPolicy,
+        watchers: JobWatchers,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        machine: StateMachine,
+    ) -> None:
+        self._hub = hub
+        self._receipts = receipts
+        self._watchers = watchers
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._machine = machine
+        if hub.store.shared:
+            hub.bus.listen(DurableEvent, self._on_event)
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Check and store a job; raises RequestError."""
+        return await self._intake.submit(submission)
+
+    def _on_event(self, event: DurableEvent) -> None:
+        """Wake who waits for a job of another gateway; of our own the dispatcher tells."""
+        job_id = event.job_id
+        if job_id is None or not self._watchers.watched(job_id):
+            return
+        if self._dispatcher.job(job_id) is None:
+            self._watchers.job_changed(job_id)
+
+    async def status(self, job_id: str, wait_s: float) -> JobStatus:
+        """Return a job's status; with `wait_s` held until its state changes or it has ended."""
+        if wait_s > 0:
+            with self._watchers.watching(job_id) as changed:
+                if await self._is_open(job_id):
+                    await _within(wait_s, changed)
+        return await self._described(job_id)
+
     async def _is_open(self, job_id: str) -> bool:
         """Whether a job is unfinished, here or at another gateway of a shared store."""
         if self._dispatcher.job(job_id) is not None:
@@ -98,44 +125,54 @@ class JobService:
         store = self._hub.store
         return store.shared and await store.read(leases.owner, job_id) is not None
 
-    async def page(self, before: str | None, limit: int) -> list[dict[str, Any]]:
+    async def page(self, before: str | None, limit: int) -> list[JobSummary]:
         """Return a page of jobs, newest first."""
         found = await self._hub.store.read(jobs.page, before, limit)
         return [self._summary(job, await self._cutting(job)) for job in found]
 
-    async def cancel(self, job_id: str) -> dict[str, Any]:
+    async def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
         if not self._dispatcher.cancel(job_id) and await self._is_open(job_id):
             await self._hub.store.commit([leases.ask_to_cancel(job_id)])
         give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
         while self._hub.clock.monotonic() < give_up_at:
-            with self._watching(job_id) as changed:
+            with self._watchers.watching(job_id) as changed:
                 if not await self._is_open(job_id):
                     break
                 await _within(1, changed)
         return await self._described(job_id)
 
-    async def result(self, job_id: str) -> tuple[str, bytes]:
-        """Return (media type, bytes) of a completed job's result and note that it was read.
+    async def result(
+        self, job_id: str
+    ) -> tuple[str, AbstractAsyncContextManager[bytes | mmap.mmap]]:
+        """Return a completed job's result, its media type and its bytes to read, as read.
 
-        Raises RequestError 404, 409 (not completed) or 410.
+        Raises NotFound, Gone, or Conflict for a job that is not completed.
         """
         job = await self._job(job_id)
         if job.state is not JobState.COMPLETED:
-            raise RequestError(
-                409,
+            raise Conflict(
                 "no_result",
                 f"job {job_id} is {job.state.value}; only a completed job has a result",
             )
-        body = await self._result_body(job)
         self._mark_read(job)
-        return media_type(job.spec.reduce), body
+        return media_type(job.spec.reduce), self._reading(job)
 
-    async def shards(self, job_id: str) -> list[dict[str, Any]]:
+    @asynccontextmanager
+    async def _reading(self, job: Job) -> AsyncIterator[bytes | mmap.mmap]:
+        if job.result_inline is not None or job.result_sha is None:
+            yield await self._result_body(job)
+            return
+        async with self._hub.store.blobs.reading(job.result_sha) as body:
+            if body is None:
+                raise _lost(job)
+            yield body
+
+    async def shards(self, job_id: str) -> list[ShardDetails]:
         """Return a job's shards with every attempt, and what the one that counts used."""
         await self._job(job_id)
         spent = await self._hub.store.read(jobs.spent_on, job_id)
-        attempts: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        attempts: dict[int, list[Attempt]] = defaultdict(list)
         for held, reason in await self._hub.store.read(jobs.assignments_of, job_id):
             attempts[held.index].append(
                 {
@@ -157,17 +194,17 @@ class JobService:
             for shard in await self._hub.store.read(jobs.shards_of, job_id)
         ]
 
-    async def receipts(self, job_id: str, after: str | None, limit: int) -> dict[str, Any]:
+    async def receipts(self, job_id: str, after: str | None, limit: int) -> Receipts:
         """Return a page of a job's receipts, with the results that they are of."""
         job = await self._job(job_id)
         found = await self._hub.store.read(receipts.page, job_id, after, limit)
         if found is None:
-            raise RequestError(
-                400, "invalid_query", f"cursor: job {job_id} has no result of assignment {after}"
+            raise MalformedRequest(
+                "invalid_query", f"cursor: job {job_id} has no result of assignment {after}"
             )
-        shown = await asyncio.to_thread(described, found)
         none_at_all = not found.results and after is None
-        return {**shown, "why_none": why_none(self._receipts, job) if none_at_all else None}
+        why = why_none(self._receipts, job) if none_at_all else None
+        return await asyncio.to_thread(described, found, why)
 
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""
@@ -182,12 +219,10 @@ class JobService:
 
     async def _missing(self, job_id: str) -> RequestError:
         if await self._hub.store.read(jobs.was_pruned, job_id):
-            return RequestError(
-                410, "pruned", f"job {job_id} was finished and has been removed (see gc:)"
-            )
-        return RequestError(404, "not_found", f"there is no job {job_id}")
+            return Gone("pruned", f"job {job_id} was finished and has been removed (see gc:)")
+        return NotFound("not_found", f"there is no job {job_id}")
 
-    async def _described(self, job_id: str) -> dict[str, Any]:
+    async def _described(self, job_id: str) -> JobStatus:
         job = self._dispatcher.job(job_id)
         if job is None or job.state.finished:
             found = await self._hub.store.read(overview.overview, job_id, _BREAKDOWN_MAX + 1)
@@ -200,8 +235,8 @@ class JobService:
         else:
             results, shares = [], []
         entry = self._machine.job(job_id)
-        described = self._summary(job, await self._cutting(job))
-        described |= {
+        plain = {
+            **self._summary(job, await self._cutting(job)),
             "spec": job.spec.to_json(),
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
@@ -210,13 +245,12 @@ class JobService:
             "missing_shards": []
             if entry is None
             else [shard.index for shard in entry.shards.values()],
-            "links": _links(job_id),
             **_seed_fields(job, results),
         }
+        described = cast(JobStatus, plain)
         if job.result_sha is not None and job.result_inline is None:
-            # A large result can be had by its hash, also from another hub.
-            described |= {"result_sha": job.result_sha, "result_bytes": job.result_bytes}
-            described["links"]["data"] = f"/api/v1/data/{job.result_sha}"
+            described["result_sha"] = job.result_sha
+            described["result_bytes"] = job.result_bytes
         if job.state.finished:
             described["nodes"] = [
                 {
@@ -251,7 +285,7 @@ class JobService:
         done = (job.n_shards, job.n_items) if job.state is JobState.COMPLETED else (0, 0)
         return Cutting(job.n_shards, job.n_items, *done, job.n_retries)
 
-    def _summary(self, job: Job, cutting: Cutting) -> dict[str, Any]:
+    def _summary(self, job: Job, cutting: Cutting) -> JobSummary:
         return {
             "job_id": job.id,
             "status": _STATUS.get(job.state, job.state.value),
@@ -277,12 +311,16 @@ class JobService:
             return job.result_inline
         body = None if job.result_sha is None else await self._hub.store.blobs.get(job.result_sha)
         if body is None:
-            raise RequestError(500, "result_lost", f"the result of job {job.id} is gone")
+            raise _lost(job)
         return body
 
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
             self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
+
+
+def _lost(job: Job) -> Lost:
+    return Lost("result_lost", f"the result of job {job.id} is gone")
 
 
 async def _within(timeout_s: float, changed: asyncio.Event) -> None:
@@ -293,9 +331,15 @@ async def _within(timeout_s: float, changed: asyncio.Event) -> None:
         pass
 
 
-def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:
+class _SeedFields(TypedDict):
+    total_sum: Any
+    breakdown: list[Any]
+    breakdown_omitted: NotRequired[str]
+
+
+def _seed_fields(job: Job, results: list[ShardResult]) -> _SeedFields:
     """Return `total_sum` and `breakdown`, which the seed's clients read."""
-    nothing: dict[str, Any] = {"total_sum": None, "breakdown": []}
+    nothing: _SeedFields = {"total_sum": None, "breakdown": []}
     if not is_numeric(job.spec.reduce):
         return nothing
     if len(results) > _BREAKDOWN_MAX:
@@ -309,15 +353,4 @@ def _seed_fields(job: Job, results: list[ShardResult]) -> dict[str, Any]:
     return {
         "total_sum": sum_so_far,
         "breakdown": [[each.index, value] for each, value in zip(results, values, strict=True)],
-    }
-
-
-def _links(job_id: str) -> dict[str, str]:
-    base = f"/api/v1/jobs/{job_id}"
-    return {
-        "self": base,
-        "result": f"{base}/result",
-        "shards": f"{base}/shards",
-        "receipts": f"{base}/receipts",
-        "story": f"{base}/story",
     }

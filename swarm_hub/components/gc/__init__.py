@@ -17,5 +17,6 @@ async def async_setup(hub: Hub, config: Platform[Policy]) -> bool:
     """Collect every few seconds; a round with nothing to do costs a few short queries."""
     mesh = hub.services.get(MESH)
     collector = Collector(hub, config.create(), "" if mesh is None else mesh.peer_id)
+    hub.reloaders["gc"] = collector
     hub.tasks.every(_EVERY_S, collector.collect, "gc")
     return True

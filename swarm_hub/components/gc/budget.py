@@ -28,8 +28,8 @@ def _disk(value: Any) -> int:
 
 
 PLATFORM_SCHEMA: Final = {
-    vol.Optional("disk", default="1GiB"): _disk,
-    vol.Optional("rows", default=1_000_000): cv.integer(1, 10**12),
+    cv.Key("disk", default="1GiB", reloadable=True, field="disk_bytes"): _disk,
+    cv.Key("rows", default=1_000_000, reloadable=True): cv.integer(1, 10**12),
 }
 
 
@@ -87,6 +87,6 @@ class Budget:
             self._surplus_bytes = 0
 
 
-def create(disk: int, rows: int) -> Budget:
-    """Return the policy; `disk` in bytes."""
-    return Budget(disk, rows)
+def create(disk_bytes: int, rows: int) -> Budget:
+    """Return the policy."""
+    return Budget(disk_bytes, rows)

@@ -14,6 +14,7 @@ from swarm_hub.components.gc.pace import Pace
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
+from swarm_hub.helpers.platforms import Platform
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Fence
 from swarm_hub.storage.engine.chunk import Chunk
@@ -49,6 +50,15 @@ class Collector:
         self._rows = Pace(first=500, low=50, high=5000)
         self._pages = Pace(first=100, low=10, high=500)
         self._blobs_at = self._files_at = float("-inf")
+        self._prepared = policy
+
+    async def prepare(self, config: Platform[Policy]) -> None:
+        """Make the policy that `apply` puts in force; raises SetupError."""
+        self._prepared = config.create()
+
+    def apply(self) -> None:
+        """Choose by the prepared policy from the next round on."""
+        self._policy = self._prepared
 
     async def collect(self) -> None:
         """Do one round: remove as long as there is something to remove and the hub runs."""

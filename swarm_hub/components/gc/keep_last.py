@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.components.gc.policy import EVENTS_KEPT_S, YOUNG_S
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.storage.queries import pruning
 
 PLATFORM_SCHEMA: Final = {
-    vol.Optional("jobs", default=100): cv.integer(1, 1_000_000),
+    cv.Key("jobs", default=100, reloadable=True): cv.integer(1, 1_000_000),
 }
 
 

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.storage.queries import pruning
 
 PLATFORM_SCHEMA: Final = {
-    vol.Optional("completed_after", default=300): cv.duration,
-    vol.Optional("unread_after", default="24h"): cv.duration,
+    cv.Key("completed_after", default=300, reloadable=True, field="completed_after_s"): cv.duration,
+    cv.Key("unread_after", default="24h", reloadable=True, field="unread_after_s"): cv.duration,
 }
 
 
@@ -31,6 +29,6 @@ class Ttl:
         )
 
 
-def create(completed_after: float, unread_after: float) -> Ttl:
-    """Return the policy; both in seconds. Events are kept as long as a job that nobody read."""
-    return Ttl(completed_after, unread_after)
+def create(completed_after_s: float, unread_after_s: float) -> Ttl:
+    """Return the policy. Events are kept as long as a job that nobody read."""
+    return Ttl(completed_after_s, unread_after_s)

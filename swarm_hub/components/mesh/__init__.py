@@ -77,14 +77,14 @@ MESH: Final = HubKey[Mesh]("mesh")
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
-    """`mesh:`: where to listen and whom to find; no key can be reloaded."""
+    """`mesh:`: where to listen and whom to find."""
 
     transport: str
     listen: tuple[str, ...]
     bootnodes: tuple[str, ...]
     mdns: bool
-    heartbeat: float
-    queue: int
+    heartbeat_s: float
+    queue_bytes: int
     bulk: str | None
 
 
@@ -112,15 +112,17 @@ def _scheme(value: Any) -> str:
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("transport", default="libp2p"): _scheme,
-        vol.Optional("listen", default=lambda: ["/ip4/0.0.0.0/tcp/4001"]): cv.sequence(
+        cv.Key("transport", default="libp2p", reloadable=False): _scheme,
+        cv.Key("listen", default=lambda: ["/ip4/0.0.0.0/tcp/4001"], reloadable=False): cv.sequence(
             _address(parse_listen_address)
         ),
-        vol.Optional("bootnodes", default=list): cv.sequence(_address(parse_dial_address)),
-        vol.Optional("mdns", default=True): cv.boolean,
-        vol.Optional("heartbeat", default=5): cv.positive_duration,
-        vol.Optional("queue", default="8MiB"): cv.size,
-        vol.Optional("bulk", default="/ip4/0.0.0.0/tcp/0"): vol.Any(
+        cv.Key("bootnodes", default=list, reloadable=True): cv.sequence(
+            _address(parse_dial_address)
+        ),
+        cv.Key("mdns", default=True, reloadable=False): cv.boolean,
+        cv.Key("heartbeat", default=5, reloadable=False, field="heartbeat_s"): cv.positive_duration,
+        cv.Key("queue", default="8MiB", reloadable=False, field="queue_bytes"): cv.size,
+        cv.Key("bulk", default="/ip4/0.0.0.0/tcp/0", reloadable=False): vol.Any(
             vol.All(False, lambda _off: None),
             _address(parse_listen_address),
             msg="expected false or an address to listen on such as /ip4/0.0.0.0/tcp/4002",
@@ -141,14 +143,14 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
         peer_id,
         config.listen,
         config.mdns,
-        TransportLimits(max_queue_bytes=config.queue),
+        TransportLimits(max_queue_bytes=config.queue_bytes),
         gossip.keys(),
         Requests(),
     )
     transports = Transports(config.transport, options)
     bans = await BanList.load(hub)
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
-    mesh = Mesh(hub, peer_id, transports, bans, config.bootnodes, config.heartbeat, gossip, bulk)
+    mesh = Mesh(hub, peer_id, transports, bans, config.bootnodes, config.heartbeat_s, gossip, bulk)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)

@@ -48,6 +48,7 @@ from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -318,7 +319,12 @@ class Mesh:
                 handler(peer_id, fields)
             except (KeyError, TypeError, ValueError) as error:
                 # A wrong shape from a peer is its fault; it must not stop the others' messages.
-                self._floods.fault(peer_id, peer, f"a malformed {kind}: {error!r}")
+                self._floods.fault(peer_id, peer, f"a malformed {kind}: {told(error)}")
+
+    def fault(self, peer_id: str, what: str) -> None:
+        """Note what is wrong with something that a peer sent."""
+        if (peer := self._peers.get(peer_id)) is not None:
+            self._floods.fault(peer_id, peer, what)
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to its subscriber."""
@@ -380,7 +386,7 @@ class Mesh:
             self._presence.refused(peer_id, str(error))
             reason = str(error)
         except (KeyError, TypeError, ValueError) as error:
-            self._presence.refused(peer_id, f"it sent a malformed hello: {error!r}")
+            self._presence.refused(peer_id, f"it sent a malformed hello: {told(error)}")
             reason = "its hello is malformed"
         else:
             if self._peers.get(peer_id) is peer:

@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.components.sandbox.call import (
     OK,
     Call,
@@ -47,13 +45,13 @@ __all__ = [
 class SandboxConfig:
     """`sandbox:`: the bounds of every shard here; a job may ask for less, never for more."""
 
-    memory: int
-    wall_time: float
-    output: int
-    module: int
-    compile_time: float
-    compile_memory: int
-    cache: int
+    memory_bytes: int
+    wall_time_s: float
+    output_bytes: int
+    module_bytes: int
+    compile_time_s: float
+    compile_memory_bytes: int
+    cache_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +81,17 @@ SANDBOX: Final = HubKey[SandboxService]("sandbox")
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("memory", default="128MiB"): cv.size,
-        vol.Optional("wall_time", default=60): cv.positive_duration,
-        vol.Optional("output", default="16MiB"): cv.size,
-        vol.Optional("module", default="64MiB"): cv.size,
-        vol.Optional("compile_time", default=60): cv.positive_duration,
-        vol.Optional("compile_memory", default="768MiB"): cv.size,
-        vol.Optional("cache", default="256MiB"): cv.size,
+        cv.Key("memory", default="128MiB", reloadable=True, field="memory_bytes"): cv.size,
+        cv.Key("wall_time", default=60, reloadable=True, field="wall_time_s"): cv.positive_duration,
+        cv.Key("output", default="16MiB", reloadable=True, field="output_bytes"): cv.size,
+        cv.Key("module", default="64MiB", reloadable=True, field="module_bytes"): cv.size,
+        cv.Key(
+            "compile_time", default=60, reloadable=True, field="compile_time_s"
+        ): cv.positive_duration,
+        cv.Key(
+            "compile_memory", default="768MiB", reloadable=True, field="compile_memory_bytes"
+        ): cv.size,
+        cv.Key("cache", default="256MiB", reloadable=True, field="cache_bytes"): cv.size,
     },
     SandboxConfig,
 )
@@ -106,14 +108,24 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         cache_dir=hub.storage_path("wasm-cache"),
         slots=default_slots(),
         spawn=hub.tasks.spawn,
-        module_bytes_max=config.module,
-        compile_time_s=config.compile_time,
-        compile_memory_bytes=config.compile_memory,
-        cache_bytes_max=config.cache,
+        module_bytes_max=config.module_bytes,
+        compile_time_s=config.compile_time_s,
+        compile_memory_bytes=config.compile_memory_bytes,
+        cache_bytes_max=config.cache_bytes,
     )
     hub.services[SANDBOX] = SandboxService(
-        sandbox, Limits(config.memory, config.wall_time, config.output), config.module
+        sandbox,
+        Limits(config.memory_bytes, config.wall_time_s, config.output_bytes),
+        config.module_bytes,
     )
+    hub.endpoints.add_health(lambda: {"sandbox": _fence_shape(sandbox.stats().fence)})
     hub.on_start(sandbox.start)
     hub.on_stop(StopStage.DISCONNECT, "sandbox", sandbox.stop, timeout_s=4)
     return True
+
+
+def _fence_shape(fence: Fence | None) -> dict[str, dict[str, str]] | None:
+    """Return what the kernel holds the children to, None before the first one started."""
+    if fence is None:
+        return None
+    return {"in_force": dict(fence.in_force), "absent": dict(fence.absent)}

@@ -16,6 +16,8 @@ def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
     """
     if node.faults and (faults := node.quarantined(plan.program, now)) is not None:
         return f"failed this module too often ({faults.text})"
+    if plan.needs and (missing := node.lacking(plan.needs)):
+        return f"without the feature {', '.join(sorted(missing))}"
     if plan.constraints is None:
         return None
     return _lacks(node, plan.constraints)

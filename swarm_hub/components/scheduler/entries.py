@@ -35,7 +35,7 @@ class JobPlan:
     `program` is what decides how fast a node is, `owner` who shares the nodes with other owners,
     `deadline_in_s` how many seconds are left for it. `assignments` are the attempts at `shards`
     with the reasons of their ends, `votes` the results of them that have no quorum yet. `known`
-    are in item order, each a shard of its own.
+    are in item order, each a shard of its own. `needs` names the features that a node must know.
     """
 
     job_id: str
@@ -53,6 +53,7 @@ class JobPlan:
     assignments: tuple[tuple[Assignment, str | None], ...] = ()
     votes: tuple[Vote, ...] = ()
     known: tuple[KnownAnswer, ...] = ()
+    needs: frozenset[str] = frozenset()
 
     def next_known(self, first_item: int) -> KnownAnswer | None:
         """Return the first known answer that is to items from `first_item` on."""

@@ -59,10 +59,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A node gives an assignment back; no fault of the module."""
+    """A node gives an assignment back; no fault of the module. `lacks` names missing features."""
 
     assignment_id: str
     reason: str
+    lacks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

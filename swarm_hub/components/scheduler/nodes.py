@@ -7,6 +7,7 @@ from typing import Final
 
 from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
+from swarm_hub.models.features import BASELINE
 from swarm_hub.models.node import Telemetry
 
 # Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
@@ -33,7 +34,8 @@ class NodeChange:
 
     `owner` names whoever votes by it (its own key where nothing else is known), `agreements` how
     many of its last results in a row others confirmed and `contradictions` how many they did not in
-    all, `memory_bytes` what it gives a module at most, `rtt_s` the round trip to it in seconds.
+    all, `memory_bytes` what it gives a module at most, `rtt_s` the round trip to it in seconds,
+    `features` what it says that it knows of calls.
     """
 
     node_id: str
@@ -46,6 +48,7 @@ class NodeChange:
     contradictions: int = 0
     memory_bytes: int | None = None
     rtt_s: float | None = None
+    features: frozenset[str] = BASELINE
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class NodeEntry:
     # By program, where it failed on any.
     faults: Mapping[str, Faults] = field(default_factory=lambda: _NO_FAULTS)
     paused_until: float = 0.0
+    # Features that it gave work back for, whatever it said before.
+    lacks: frozenset[str] = frozenset()
     # How many of its last results in a row others confirmed.
     agreements: int = 0
     contradictions: int = 0
@@ -109,6 +114,10 @@ class NodeEntry:
             return None
         waiting_s = len(self.load) * (self.shard_s or 0.0) / self.change.slots
         return waiting_s + n_items / rate
+
+    def lacking(self, needs: frozenset[str]) -> frozenset[str]:
+        """Return which of these features the node does not know."""
+        return (needs - self.change.features) | (needs & self.lacks)
 
     def quarantined(self, program: str, now: float) -> Faults | None:
         """Return why a program is kept from the node, None when it is not."""

@@ -184,7 +184,10 @@ class StateMachine:
             self._book.move(assignment, AssignmentState.ACCEPTED, None, outcome)
 
     def _rejected(self, event: Rejected, now: float, outcome: Outcome) -> None:
-        """Return a shard that a node does not take; the node gets a moment's rest."""
+        """Return a shard that a node does not take; the node gets a moment's rest.
+
+        One that lacks what the job needs gets no more of it, and needs no rest from others.
+        """
         book = self._book
         assignment = book.assignments.get(event.assignment_id)
         if assignment is None or assignment.state not in OPEN:
@@ -193,7 +196,11 @@ class StateMachine:
         book.move(assignment, AssignmentState.REJECTED, event.reason, outcome)
         book.release(assignment)
         book.give_back(shard, event.reason, outcome)
-        if (node := book.nodes.by_id.get(assignment.node_id)) is not None:
+        if (node := book.nodes.by_id.get(assignment.node_id)) is None:
+            return
+        if lacking := event.lacks & book.jobs[assignment.job_id].plan.needs:
+            node.lacks |= lacking
+        else:
             book.pause(node, now + _PAUSE_S)
 
     def _failed(self, event: Failed, now: float, outcome: Outcome) -> None:

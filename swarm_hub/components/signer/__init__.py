@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
@@ -33,13 +31,13 @@ class SignerConfig:
     """`signer:`: whom this hub obeys and how long its envelopes are valid."""
 
     trust: tuple[bytes, ...]
-    ttl: int
+    ttl_s: int
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("trust", default=list): cv.sequence(cv.public_key),
-        vol.Optional("ttl", default=60): cv.integer(1, TTL_MAX_S),
+        cv.Key("trust", default=list, reloadable=True): cv.sequence(cv.public_key),
+        cv.Key("ttl", default=60, reloadable=True, field="ttl_s"): cv.integer(1, TTL_MAX_S),
     },
     SignerConfig,
 )
@@ -57,7 +55,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     admits = await Admission.load(hub)
     tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
     greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
-    post = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl)
+    post = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
     watch = KeyWatch(hub, mesh, post, book, revocations, files, own)
     # A key that was revoked while this hub was stopped counts no more from the first hello on.
     await watch.look()
@@ -87,7 +85,6 @@ def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
     def received(batch: Batch) -> None:
         hub.store.note(batch.writes)
         if batch.trusted and not batch.replayed:
-            for fields in batch.of(TICKET):
-                mesh.exchange.on_ticket(batch.peer_id, fields)
+            batch.read(TICKET, lambda fields: mesh.exchange.on_ticket(batch.peer_id, fields))
 
     post.on((TICKET,), received)

@@ -1,12 +1,13 @@
 """Signed messages to and from peers: sealed in batches, checked before anybody acts on them."""
 
 import asyncio
+import functools
 import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from swarm_hub.components.mesh import (
     Mesh,
@@ -27,6 +28,9 @@ from swarm_hub.models.envelope import Envelope, seal, unseal
 from swarm_hub.models.messages import ROTATED
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage import Write
+from swarm_hub.util.shape import told
+
+_T = TypeVar("_T")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ class Batch:
 
     `writes` must commit together with the batch's effect; `replayed` says that the effect
     happened before, so that the batch is only to be acknowledged again. `receipt` is the envelope
-    itself, for whoever keeps it.
+    itself, for whoever keeps it. `fault` notes what is wrong with a message of it.
     """
 
     peer_id: str
@@ -52,10 +56,25 @@ class Batch:
     messages: tuple[Message, ...]
     writes: list[Write]
     receipt: Receipt
+    fault: Callable[[str], None]
 
     def of(self, kind: str) -> list[Mapping[str, Any]]:
         """Return the fields of every message of one kind."""
         return [fields for found, fields in self.messages if found == kind]
+
+    def read(self, kind: str, reader: Callable[[Mapping[str, Any]], _T]) -> list[_T]:
+        """Return every message of one kind as `reader` gives it.
+
+        One of which it says KeyError, TypeError or ValueError is noted as its sender's fault and
+        left out: the others count all the same.
+        """
+        found = []
+        for fields in self.of(kind):
+            try:
+                found.append(reader(fields))
+            except (KeyError, TypeError, ValueError) as error:
+                self.fault(f"a malformed {kind}: {told(error)}")
+        return found
 
 
 class EnvelopeChannel:
@@ -195,15 +214,23 @@ class EnvelopeChannel:
             return
         if replayed:
             self.refused["replayed"] += 1
-        messages = tuple(decode_messages(body))
+        try:
+            messages = tuple(decode_messages(body))
+        except MeshError as error:
+            raise ValueError(f"its body is {error}") from None
         receipt = Receipt(
             peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time()
         )
         trusted = self._book.trusts(checked.kid)
-        batch = Batch(peer_id, trusted, replayed, messages, writes, receipt)
-        kinds = {kind for kind, _ in messages}
-        heard = (self._handlers.get(kind, ()) for kind in kinds)
-        for handler in {handler for handlers in heard for handler in handlers}:
+        fault = functools.partial(self._mesh.fault, peer_id)
+        batch = Batch(peer_id, trusted, replayed, messages, writes, receipt, fault)
+        heard: set[Callable[[Batch], None]] = set()
+        for kind in {kind for kind, _ in messages}:
+            if (handlers := self._handlers.get(kind)) is None:
+                _LOGGER.debug("%s signed an unknown message %s", peer_id, kind)
+            else:
+                heard.update(handlers)
+        for handler in heard:
             handler(batch)
 
     def _on_peer_down(self, down: PeerDown) -> None:

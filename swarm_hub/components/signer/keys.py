@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import operator
 from typing import Final
 
 from swarm_hub.components.mesh import Mesh, PeerUp
@@ -91,9 +92,9 @@ class KeyWatch:
             self._disconnect(peer_id, "the signing key was rotated: greet again")
 
     def _on_rotated(self, batch: Batch) -> None:
-        for fields in batch.of(ROTATED):
+        for wire in batch.read(ROTATED, operator.itemgetter("rotations")):
             try:
-                rotations = read_rotations(fields["rotations"])
+                rotations = read_rotations(wire)
                 if not rotations:
                     continue
                 newest = rotations[-1]
@@ -111,7 +112,7 @@ class KeyWatch:
         if not batch.trusted:
             _LOGGER.warning("Refused revocations of %s: its key is not trusted", batch.peer_id)
             return
-        heard = [each for fields in batch.of(REVOKED) for each in from_wire(fields)]
+        heard = [each for listed in batch.read(REVOKED, from_wire) for each in listed]
         new = self._revocations.unknown(heard)
         self._keep([*batch.writes, keys.revoke(new)])
         self._revocations.add(new)

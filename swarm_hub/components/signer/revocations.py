@@ -17,6 +17,8 @@ _LOGGER = logging.getLogger(__name__)
 KNOWN_MAX: Final = 4096
 PER_MESSAGE: Final = 512
 _KID_LENGTH: Final = 16
+# An entry is a fixed form: what a later version adds could be what it depends on.
+_FIELDS: Final = 3
 
 
 class Revocations:
@@ -74,12 +76,14 @@ def to_wire(revocations: Iterable[Revocation]) -> list[list[Any]]:
 
 
 def from_wire(fields: Mapping[str, Any]) -> list[Revocation]:
-    """Read the revoked keys of a message; raises ValueError for anything else."""
+    """Read the revoked keys of a message; raises KeyError or ValueError for anything else."""
     listed = fields["keys"]
     if not isinstance(listed, list) or len(listed) > PER_MESSAGE:
         raise ValueError(f"expected a list of at most {PER_MESSAGE} revoked keys")
     found = []
     for entry in listed:
+        if not isinstance(entry, list) or len(entry) != _FIELDS:
+            raise ValueError("a revoked key is exactly [kid, time, reason]")
         kid, revoked_at, reason = entry
         if (
             not isinstance(kid, str)
@@ -88,7 +92,7 @@ def from_wire(fields: Mapping[str, Any]) -> list[Revocation]:
             or not math.isfinite(revoked_at)
             or not isinstance(reason, str)
         ):
-            raise ValueError("a revoked key is [kid, time, reason]")
+            raise ValueError("a revoked key is exactly [kid, time, reason]")
         shown = "".join(filter(str.isprintable, reason))[:REASON_MAX]
         found.append(Revocation(kid, revoked_at, shown))
     return found

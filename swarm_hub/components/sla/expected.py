@@ -7,8 +7,6 @@ so that a shard that is merely long always finishes in the end.
 from collections.abc import Callable
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.helpers import config_validation as cv
 
 _FLOOR_S: Final = 5.0
@@ -16,16 +14,16 @@ _CAP_S: Final = 24 * 3600.0
 _DOUBLINGS_MAX: Final = 16
 
 PLATFORM_SCHEMA: Final = {
-    vol.Optional("factor", default=2.0): cv.number(1, 100),
-    vol.Optional("initial", default=15): cv.positive_duration,
+    cv.Key("factor", default=2.0, reloadable=True): cv.number(1, 100),
+    cv.Key("initial", default=15, reloadable=True, field="initial_s"): cv.positive_duration,
 }
 
 
-def create(factor: float, initial: float) -> Callable[[float | None, int], float]:
-    """Return the rule; `initial` in seconds."""
+def create(factor: float, initial_s: float) -> Callable[[float | None, int], float]:
+    """Return the rule."""
 
     def deadline_s(expected_s: float | None, attempt: int) -> float:
-        base_s = initial if expected_s is None else max(factor * expected_s, _FLOOR_S)
+        base_s = initial_s if expected_s is None else max(factor * expected_s, _FLOOR_S)
         return float(min(base_s * 2 ** min(attempt - 1, _DOUBLINGS_MAX), _CAP_S))
 
     return deadline_s

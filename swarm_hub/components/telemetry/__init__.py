@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-import voluptuous as vol
-
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.telemetry.board import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub, HubKey
@@ -17,13 +15,14 @@ TELEMETRY: Final = HubKey[TelemetryBoard]("telemetry")
 
 @dataclass(frozen=True, slots=True)
 class TelemetryConfig:
-    """`telemetry:`: how often this device measures itself, in seconds."""
+    """`telemetry:`: how often this device measures itself."""
 
-    interval: float
+    interval_s: float
 
 
 CONFIG_SCHEMA = cv.section(
-    {vol.Optional("interval", default=10): cv.positive_duration}, TelemetryConfig
+    {cv.Key("interval", default=10, reloadable=True, field="interval_s"): cv.positive_duration},
+    TelemetryConfig,
 )
 
 
@@ -33,7 +32,7 @@ async def async_setup(hub: Hub, config: TelemetryConfig) -> bool:
     hub.services[TELEMETRY] = board
 
     async def start() -> None:
-        board.start(config.interval)
+        board.start(config.interval_s)
 
     hub.on_start(start)
     return True

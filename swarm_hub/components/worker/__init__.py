@@ -13,6 +13,7 @@ from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPol
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 
 
@@ -22,30 +23,34 @@ class WorkerConfig:
 
     slots: int | None
     charging_only: bool
-    min_battery: float
-    max_temperature: float
-    finish_within: float
+    min_battery_percent: float
+    max_temperature_c: float
+    finish_within_s: float
     metered: bool | None
     node_labels: dict[str, str]
 
 
 CONFIG_SCHEMA = cv.section(
     {
-        vol.Optional("slots", default="auto"): vol.Any(
+        cv.Key("slots", default="auto", reloadable=True): vol.Any(
             vol.All("auto", lambda _auto: None),
             cv.integer(1, 256),
             msg="expected auto or a whole number from 1 to 256",
         ),
-        vol.Optional("charging_only", default=True): cv.boolean,
-        vol.Optional("min_battery", default=90): cv.number(0, 100),
-        vol.Optional("max_temperature", default=40): cv.number(-20, 120),
-        vol.Optional("finish_within", default=5): cv.duration,
-        vol.Optional("metered", default="auto"): vol.Any(
+        cv.Key("charging_only", default=True, reloadable=True): cv.boolean,
+        cv.Key("min_battery", default=90, reloadable=True, field="min_battery_percent"): cv.number(
+            0, 100
+        ),
+        cv.Key(
+            "max_temperature", default=40, reloadable=True, field="max_temperature_c"
+        ): cv.number(-20, 120),
+        cv.Key("finish_within", default=5, reloadable=True, field="finish_within_s"): cv.duration,
+        cv.Key("metered", default="auto", reloadable=True): vol.Any(
             vol.All("auto", lambda _auto: None),
             cv.boolean,
             msg="expected auto, true or false",
         ),
-        vol.Optional("node_labels", default=dict): cv.labels,
+        cv.Key("node_labels", default=dict, reloadable=False): cv.labels,
     },
     WorkerConfig,
 )
@@ -66,16 +71,21 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,
         "labels": config.node_labels,
+        "features": sorted(FEATURES),
     }
     mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered
-    assignments = Assignments(hub, mesh, hub.services[SIGNER], service, slots, config.finish_within)
+    assignments = Assignments(
+        hub, mesh, hub.services[SIGNER], service, slots, config.finish_within_s
+    )
     watch = PowerPolicyWatch(
         hub,
         assignments,
         telemetry,
-        PowerPolicyConfig(config.charging_only, config.min_battery, config.max_temperature),
+        PowerPolicyConfig(
+            config.charging_only, config.min_battery_percent, config.max_temperature_c
+        ),
     )
 
     hub.bus.listen(StoreSpace, lambda space: assignments.refuse("disk", space.full))
@@ -86,5 +96,5 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         watch.start()
 
     hub.on_start(start)
-    hub.on_stop(StopStage.DRAIN, "worker", assignments.stop, timeout_s=config.finish_within + 4)
+    hub.on_stop(StopStage.DRAIN, "worker", assignments.stop, timeout_s=config.finish_within_s + 4)
     return True

@@ -1,10 +1,9 @@
 """Inbox → sandbox → outbox: each step is on disk before the next one tells anybody."""
 
 import asyncio
-import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,11 +13,12 @@ from swarm_hub.components.sandbox import OK, Outcome, SandboxService
 from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.components.worker.executor import Executor
+from swarm_hub.components.worker.offers import inbox_entries, read_offers
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models import messages
-from swarm_hub.models.messages import Assign, Result
+from swarm_hub.models.messages import Assign, Nack, Result
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import InboxEntry, OutboxEntry
@@ -142,31 +142,39 @@ class Assignments:
         return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
 
     def _on_batch(self, batch: Batch) -> None:
+        offers = read_offers(batch)
         if not batch.trusted:
-            offered = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
-            if offered:
+            if offers:
                 _LOGGER.warning(
                     "Refused work from %s: its key is not in signer: trust", batch.peer_id
                 )
-            self._nack(
-                batch.peer_id,
-                [shard.assignment_id for assign in offered for shard in assign.shards],
-                _UNTRUSTED,
-            )
+            self._nack(batch.peer_id, offers.assignment_ids(), _UNTRUSTED)
             return
-        for fields in batch.of(messages.RESULT_ACK):
-            self._on_delivered(messages.ids(fields))
-        for fields in batch.of(messages.CANCEL):
-            self._on_cancel(batch.peer_id, messages.ids(fields))
-        for fields in batch.of(messages.DRAIN):
+        for delivered in batch.read(messages.RESULT_ACK, messages.ids):
+            self._on_delivered(delivered)
+        for cancelled in batch.read(messages.CANCEL, messages.ids):
+            self._on_cancel(batch.peer_id, cancelled)
+        for node, reason in batch.read(messages.DRAIN, messages.read_drain):
             # Without a node it is the word of a worker, for the gateway that this hub may be too.
-            if fields.get("node") == self._mesh.peer_id:
-                self._on_drain(batch.peer_id, fields.get("reason"))
-        assigns = [Assign.from_wire(fields) for fields in batch.of(messages.ASSIGN)]
-        if assigns:
-            self._hub.tasks.spawn(self._accept(batch, assigns), "accept")
+            if node == self._mesh.peer_id:
+                self._on_drain(batch.peer_id, reason)
+        for nack in offers.refused:
+            self._refuse_offered(batch.peer_id, nack)
+        if offers.assigns:
+            self._hub.tasks.spawn(self._accept(batch, offers.assigns), "accept")
         else:
             self._write_soon(batch.writes)
+
+    def _refuse_offered(self, gateway: str, nack: Nack) -> None:
+        """Give back what can't be taken as it was said, but for what is held from before."""
+        held = [
+            each
+            for each in nack.assignment_ids
+            if each not in self._held and each not in self._delivery
+        ]
+        if held:
+            _LOGGER.warning("Gave back %d assignments: %s", len(held), nack.reason)
+            self._nack(gateway, held, nack.reason, nack.lacks)
 
     async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
         """Write the inbox, then ACK, then run (DESIGN, section 6)."""
@@ -229,21 +237,8 @@ class Assignments:
 
     def _fresh(self, origin: _Origin, assigns: list[Assign], known: set[str]) -> list[InboxEntry]:
         now = self._hub.clock.time()
-        entries = []
-        for assign in assigns:
-            call = json.dumps(
-                {"call": assign.call.to_plain(), "module_bytes": assign.module_bytes},
-                separators=(",", ":"),
-            )
-            entries += [
-                InboxEntry(
-                    shard.assignment_id, origin.gateway, call, shard.input_sha, shard.size_bytes,
-                    shard.data, now, origin.store_id,
-                )
-                for shard in assign.shards
-                if shard.assignment_id not in known
-            ]  # fmt: skip
-        return entries
+        entries = inbox_entries(assigns, origin.gateway, origin.store_id, now)
+        return [entry for entry in entries if entry.assignment_id not in known]
 
     async def _finish(self, entry: InboxEntry, outcome: Outcome) -> None:
         body: bytes | None = outcome.output if outcome.code == OK else b""
@@ -325,13 +320,13 @@ class Assignments:
             _LOGGER.info("Gave back %d assignments: %s", len(group), reason)
         self._delivered.set()
 
-    def _on_drain(self, gateway: str, reason: object) -> None:
+    def _on_drain(self, gateway: str, reason: str | None) -> None:
         """Take no more from a gateway that drains this node, and give back what has not begun."""
         if reason is None:
             if self._drained.pop(gateway, None) is not None:
                 _LOGGER.info("The gateway %s gives work again", gateway)
             return
-        text = f"the gateway drains this node: {reason!s:.200}"
+        text = f"the gateway drains this node: {reason}"
         if self._drained.get(gateway) != text:
             _LOGGER.info("No more work from %s: %s", gateway, text)
         self._drained[gateway] = text
@@ -348,10 +343,16 @@ class Assignments:
         origin = self._held.get(entry.assignment_id)
         return entry.gateway if origin is None else origin.gateway
 
-    def _nack(self, gateway: str, assignment_ids: list[str], reason: str) -> None:
+    def _nack(
+        self,
+        gateway: str,
+        assignment_ids: Sequence[str],
+        reason: str,
+        lacks: frozenset[str] = frozenset(),
+    ) -> None:
         for start in range(0, len(assignment_ids), _IDS_MAX):
-            part = assignment_ids[start : start + _IDS_MAX]
-            self._post.send(gateway, messages.NACK, {"ids": part, "reason": reason})
+            part = tuple(assignment_ids[start : start + _IDS_MAX])
+            self._post.send(gateway, messages.NACK, Nack(part, reason, lacks).to_wire())
 
     def _on_delivered(self, assignment_ids: list[str]) -> None:
         if known := self._delivery.drop(assignment_ids):

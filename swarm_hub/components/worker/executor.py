@@ -12,6 +12,7 @@ from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.sandbox import Call, Outcome, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.models import features
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
 from swarm_hub.storage.queries.inbox import InboxEntry
 
@@ -140,6 +141,9 @@ class Executor:
         except MeshError as error:
             self._given_up(entry, f"its input or script could not be fetched: {error}")
             return
+        except HubError as error:
+            self._given_up(entry, str(error))
+            return
 
         async def load_wasm() -> bytes:
             return await self._module(self._gateway_of(entry), call.module_sha, module_bytes)
@@ -176,9 +180,15 @@ class Executor:
         return body
 
     def _parse(self, text: str) -> tuple[Call, Script | None, int]:
-        """Return a stored call within this worker's limits, its script, the module's size."""
+        """Return a stored call within this worker's limits, its script, the module's size.
+
+        Raises HubError for one that needs what this worker lacks.
+        """
         plain = json.loads(text)
         asked = ModuleCall.from_plain(plain["call"])
+        if unknown := features.unknown(asked.needs):
+            # A newer version accepted it before this one was installed.
+            raise HubError(features.why_not(unknown))
         return self._service.bounded(asked), asked.script, plain["module_bytes"]
 
     async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.gateway.submission.dataset import Dataset, Measured, measure
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import InvalidInput, MalformedRequest, RequestError
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.submission import DatasetPart
 
@@ -161,7 +161,7 @@ def test_a_dataset_without_items_is_refused(split: Any) -> None:
     empty = {Split.JSON: b"[]", Split.RANGE: b"5:5"}.get(split[0], b"")
     parts = [] if split is FILES else uploaded(empty)
     error = refusal(parts, None, split, Split.LINES)
-    assert (error.status, error.code) == (422, "empty_dataset")
+    assert (type(error), error.code) == (InvalidInput, "empty_dataset")
 
 
 @pytest.mark.parametrize(
@@ -186,15 +186,15 @@ def test_a_dataset_without_items_is_refused(split: Any) -> None:
 )
 def test_what_a_json_dataset_may_not_hold(values: Any, split: Any, said: str) -> None:
     error = refusal([], values, split, Split.LINES)
-    assert error.status == 422
+    assert isinstance(error, InvalidInput)
     assert said in error.message
 
 
 @pytest.mark.parametrize("text", [b"", b"5", b"a:b", b"1:2:3", b"1.0:2", b"0:99999999999999999999"])
 def test_a_range_that_is_none_is_refused(text: bytes) -> None:
-    assert refusal(uploaded(text), None, RANGE, Split.LINES).status == 422
+    assert isinstance(refusal(uploaded(text), None, RANGE, Split.LINES), InvalidInput)
 
 
 def test_a_file_of_json_is_parsed_strictly() -> None:
     error = refusal(uploaded(b"[NaN]"), None, JSON, Split.LINES)
-    assert (error.status, error.code) == (400, "invalid_json")
+    assert (type(error), error.code) == (MalformedRequest, "invalid_json")

@@ -6,7 +6,9 @@ import pytest
 
 from swarm_hub import bootstrap
 from swarm_hub.components.gc import budget, keep_last, ttl
+from swarm_hub.components.gc.collector import Collector
 from swarm_hub.exceptions import ConfigError
+from swarm_hub.helpers.platforms import platform_schema
 from swarm_hub.storage import Store
 from swarm_hub.storage.queries import jobs, pruning
 from tests.components.gc.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
@@ -76,6 +78,21 @@ def test_a_wrong_key_is_told_with_its_line(
 @pytest.fixture
 def clock() -> MovableClock:
     return MovableClock()
+
+
+async def test_a_policy_is_prepared_before_it_applies(
+    store: Store, tmp_path: Path, clock: MovableClock
+) -> None:
+    hub = hub_on(store, tmp_path, clock)
+    await put_jobs(store, [10.0, 20.0, 30.0])
+    collector = Collector(hub, keep_last.create(3), "")
+    schema = platform_schema("gc", default="ttl")
+    await collector.prepare(schema({"platform": "keep_last", "jobs": 1}))
+    await collector.collect()
+    assert len(await store.read(job_ids)) == 3
+    collector.apply()
+    await collector.collect()
+    assert len(await store.read(job_ids)) == 1
 
 
 async def test_ttl_counts_from_the_reading_or_from_the_end(

@@ -78,6 +78,9 @@ def test_what_is_said_is_understood() -> None:
     assert read_live(live_fields(generation)) == generation
     assert read_opening(opening_fields(BOOT, generation)) == Opening(BOOT, generation)
     assert read_opening(opening_fields(BOOT, None)) == Opening(BOOT, None)
+    later = {"later": {"deep": [1]}}
+    assert read_live({**live_fields(generation), **later}) == generation
+    assert read_opening({**opening_fields(BOOT, None), **later}) == Opening(BOOT, None)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import until
+from tests.later import ADDED
 
 SMALL = random.Random(1).randbytes(700_000)
 LARGE = random.Random(2).randbytes(5 * 1024 * 1024 + 77)
@@ -366,6 +367,15 @@ def test_a_ticket_of_the_wrong_shape_is_refused(change: dict[str, Any]) -> None:
     fields = {**Ticket(bytes(16), bytes(32), 4002).to_wire(), **change}
     with pytest.raises((TypeError, ValueError)):
         Ticket.from_wire(fields)
+
+
+def test_a_ticket_may_say_more_and_what_it_lacks_is_named() -> None:
+    ticket = Ticket(bytes(16), bytes(32), 4002)
+    assert Ticket.from_wire({**ticket.to_wire(), **ADDED}) == ticket
+    for name in ticket.to_wire():
+        fields = {each: value for each, value in ticket.to_wire().items() if each != name}
+        with pytest.raises(KeyError, match=f"'{name}'"):
+            Ticket.from_wire(fields)
 
 
 def test_a_server_that_is_not_listening_gives_no_tickets() -> None:

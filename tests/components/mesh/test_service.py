@@ -10,6 +10,7 @@ import pytest
 
 from swarm_hub.components.mesh import MESH, Mesh, PeerDown, PeerUp
 from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.peers.peer import Peer
 from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
@@ -126,6 +127,14 @@ async def test_nothing_is_heard_before_the_hello(swarm: Swarm) -> None:
     await stranger.ends()
     assert {kind for kind, _ in stranger.heard} <= {"hello", "bye"}
     await stranger.transport.stop()
+
+
+def test_what_is_held_until_a_peer_is_admitted_may_say_more() -> None:
+    session: Any = object()
+    peer = Peer(session, 0.0, {session: 0.0}, session)
+    known = {"sha": SHA, "offset": 0, "body": b"x", "none": None, "float": 1.5}
+    assert peer.hold(("blob", {**known, "later": {"deep": [1]}, "too": [b"x" * 100]}))
+    assert peer.take_early() == [("blob", known)]
 
 
 async def test_a_peer_that_never_says_hello_is_let_go(swarm: Swarm) -> None:

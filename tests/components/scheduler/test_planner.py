@@ -359,3 +359,49 @@ def test_of_like_nodes_the_trusted_one_goes_first_and_one_on_a_metered_network_l
     scheduler.handle(node("b"), 0.0)
     scheduler.handle(node("c", agreements=30), 0.0)
     assert [name for name, _ in sent(scheduler.plan(0.0))] == ["c", "b", "a"]
+
+
+def test_a_job_goes_only_to_nodes_that_know_what_it_needs() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job(needs=frozenset({"later", "fuel"}))), 0.0)
+    scheduler.handle(node("old"), 0.0)
+    scheduler.handle(node("bare", features=frozenset()), 0.0)
+    assert sent(scheduler.plan(0.0)) == []
+    told = "2 nodes: 1 without the feature fuel, later, 1 without the feature later"
+    assert scheduler.why_waiting("J", 0.0) == told
+    scheduler.handle(node("new", features=frozenset({"fuel", "later"})), 1.0)
+    assert {name for name, _ in sent(scheduler.plan(1.0))} == {"new"}
+
+
+def test_a_node_that_gives_work_back_for_a_feature_gets_no_more_that_needs_it() -> None:
+    scheduler = machine()
+    scheduler.handle(node("a", features=frozenset({"later"})), 0.0)
+    scheduler.handle(JobAdded(job(needs=frozenset({"later"}))), 0.0)
+    first, *_ = sent(scheduler.plan(0.0))
+    # What the job does not need is no reason.
+    lacks = frozenset({"later", "fuel"})
+    scheduler.handle(Rejected(first[1], "it lacks it", lacks), 0.0)
+    assert scheduler.why_waiting("J", 0.0) is None
+    for held in ("J.1.1", "J.0.2"):
+        scheduler.handle(Rejected(held, "it lacks it", lacks), 0.0)
+    assert sent(scheduler.plan(0.0)) == sent(scheduler.plan(9.0)) == []
+    assert scheduler.why_waiting("J", 9.0) == "1 node: 1 without the feature later"
+    scheduler.handle(JobAdded(job("K", needs=frozenset({"fuel"}))), 9.0)
+    assert sent(scheduler.plan(9.0)) == []
+    scheduler.handle(JobAdded(job("L")), 9.0)
+    assert {held.partition(".")[0] for _, held in sent(scheduler.plan(9.0))} == {"L"}
+    # It may have been upgraded while it was away.
+    scheduler.handle(NodeLost("a", "gone"), 10.0)
+    scheduler.handle(node("a", features=frozenset({"later"})), 11.0)
+    assert {held.partition(".")[0] for _, held in sent(scheduler.plan(11.0))} == {"J"}
+
+
+def test_a_node_that_lacks_what_nobody_asked_for_rests_as_any_that_gives_work_back() -> None:
+    scheduler = machine()
+    scheduler.handle(node("a"), 0.0)
+    scheduler.handle(JobAdded(job()), 0.0)
+    first, *_ = sent(scheduler.plan(0.0))
+    scheduler.handle(Rejected(first[1], "no", frozenset({"later"})), 0.0)
+    assert sent(scheduler.plan(0.5)) == []
+    scheduler.handle(TimePassed(), 1.5)
+    assert sent(scheduler.plan(1.5)) != []

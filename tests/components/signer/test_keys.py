@@ -475,6 +475,7 @@ async def test_only_a_trusted_key_revokes(swarm: Swarm, modules: Modules) -> Non
     [
         None, 5, [[]], [["x", 1.0, ""]], [["0" * 16, "now", ""]], [["0" * 16, float("nan"), ""]],
         [["0" * 16, 1.0, 7]], [["0" * 16, 1.0]], [["0" * 15 + "G", 1.0, ""]],
+        [["0" * 16, 1.0, "", "later"]],
         [[f"{number:016x}", 1.0, ""] for number in range(513)],
     ],
 )  # fmt: skip

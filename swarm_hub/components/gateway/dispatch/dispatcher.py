@@ -155,9 +155,9 @@ class Dispatcher:
         """Note that a node has an assignment; nothing follows from it, so it may wait."""
         self._pending.outcome.add(self._handle(Accepted(held)))
 
-    def rejected(self, held: str, reason: str) -> None:
-        """Give a shard that a node does not take to another."""
-        self._gather(self._handle(Rejected(held, reason)))
+    def rejected(self, held: str, reason: str, lacks: frozenset[str]) -> None:
+        """Give a shard that a node does not take, as it may lack features, to another."""
+        self._gather(self._handle(Rejected(held, reason, lacks)))
 
     def failed(self, held: str, text: str) -> None:
         """Count a failure of an assignment."""

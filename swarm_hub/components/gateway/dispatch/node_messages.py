@@ -11,7 +11,7 @@ from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, StoreError
 from swarm_hub.models import messages
-from swarm_hub.models.messages import Result
+from swarm_hub.models.messages import Nack, Result, Unreadable, read_result
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Write
@@ -48,12 +48,16 @@ class NodeMessages:
 
     def _on_batch(self, batch: Batch) -> None:
         self._dispatcher.add_to_next_commit(batch.writes)
-        for fields in batch.of(messages.ACK):
-            self._on_ack(batch.peer_id, messages.ids(fields))
-        for fields in batch.of(messages.NACK):
-            self._on_nack(batch.peer_id, messages.ids(fields), str(fields.get("reason", ""))[:500])
-        for fields in batch.of(messages.RESULT):
-            self._on_result(batch.peer_id, Result.from_wire(fields), batch.receipt)
+        for acked in batch.read(messages.ACK, messages.ids):
+            self._on_ack(batch.peer_id, acked)
+        for nack in batch.read(messages.NACK, Nack.from_wire):
+            self._on_nack(batch.peer_id, nack)
+        for result in batch.read(messages.RESULT, read_result):
+            if isinstance(result, Result):
+                self._on_result(batch.peer_id, result, batch.receipt)
+            else:
+                batch.fault(f"a malformed {result.reason}")
+                self._on_unreadable(batch.peer_id, result)
 
     def _on_ack(self, peer_id: str, acked: list[str]) -> None:
         unwanted = []
@@ -66,12 +70,22 @@ class NodeMessages:
         if unwanted:
             self._post.send(peer_id, messages.CANCEL, {"ids": unwanted})
 
-    def _on_nack(self, peer_id: str, returned: list[str], reason: str) -> None:
-        own = [held for held in returned if self._is_assignee(peer_id, held)]
+    def _on_nack(self, peer_id: str, nack: Nack) -> None:
+        own = [held for held in nack.assignment_ids if self._is_assignee(peer_id, held)]
         if own:
-            _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), reason)
+            _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), nack.reason)
         for held in own:
-            self._dispatcher.rejected(held, reason)
+            self._dispatcher.rejected(held, nack.reason, nack.lacks)
+
+    def _on_unreadable(self, peer_id: str, result: Unreadable) -> None:
+        """Count a result that can't be read as a failure: sent again it would be the same."""
+        for held in result.assignment_ids:
+            if self._is_assignee(peer_id, held):
+                self._dispatcher.failed(held, result.reason)
+                self._inputs.drop(held)
+            elif self._may_be_anothers(held):
+                continue
+            self._dispatcher.acknowledge(peer_id, held)
 
     def _on_result(self, peer_id: str, result: Result, receipt: Receipt) -> None:
         held = result.assignment_id

@@ -1,16 +1,17 @@
 """The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
 
-from typing import Any, Final
+from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.trust import Trust
 from swarm_hub.components.gateway.nodes.drains import Drains
+from swarm_hub.components.gateway.shapes import NodeDetails, Quarantine
 from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
 from swarm_hub.components.scheduler import NodeChange, NodeEntry, StateMachine, is_trusted
 from swarm_hub.components.signer import ADMISSION, Batch, EnvelopeChannel
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import NotFound
 from swarm_hub.models import messages
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.node import NodeRecord, WorkerOffer
@@ -22,7 +23,7 @@ _STANDING_EVERY_S: Final = 5.0
 
 
 class Fleet:
-    """Keeps the scheduler's picture of the nodes true, and answers the API's questions."""
+    """Keeps the scheduler's picture of the nodes true, and answers what is asked about them."""
 
     def __init__(
         self,
@@ -56,14 +57,14 @@ class Fleet:
         if hub.store.shared:
             hub.tasks.every(_STANDING_EVERY_S, self._refresh_standing, "standing of nodes")
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def list(self) -> list[NodeDetails]:
         """Return every node this gateway has met, the connected ones first."""
         records = await self._hub.store.read(nodes.all_nodes)
         found = [self._described(record) for record in records]
         return sorted(found, key=lambda node: (node["slots"] is None, node["name"]))
 
-    async def ban(self, node_id: str, reason: str, for_s: float | None) -> dict[str, Any]:
-        """Ban a node; raises RequestError 404 for one that was never met."""
+    async def ban(self, node_id: str, reason: str, for_s: float | None) -> NodeDetails:
+        """Ban a node; raises NotFound for one that was never met."""
         await self._known(node_id)
         until = None if for_s is None else self._hub.clock.time() + for_s
         await self._mesh.ban(node_id, reason or "banned by an administrator", until)
@@ -75,13 +76,13 @@ class Fleet:
         self._post.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
-    async def drain(self, node_id: str, reason: str) -> dict[str, Any]:
+    async def drain(self, node_id: str, reason: str) -> NodeDetails:
         """Keep a node from new work, and have it give back what it has not begun."""
         await self._known(node_id)
         await self._drains.drain(node_id, reason or "drained by an administrator")
         return await self._one(node_id)
 
-    async def undrain(self, node_id: str) -> dict[str, Any]:
+    async def undrain(self, node_id: str) -> NodeDetails:
         """Give a node work again."""
         await self._known(node_id)
         await self._drains.undrain(node_id)
@@ -94,7 +95,7 @@ class Fleet:
             self._changed(node_id)
 
     async def approve(self, node_id: str) -> None:
-        """Admit a node from its next try on; raises RequestError 404 for what is no node."""
+        """Admit a node from its next try on; raises NotFound for what is no node."""
         if not is_peer_id(node_id):
             await self._known(node_id)
         await self._hub.services[ADMISSION].approve(node_id)
@@ -110,14 +111,12 @@ class Fleet:
         for record in await self._hub.store.read(nodes.all_nodes):
             if record.peer_id == node_id:
                 return record
-        raise RequestError(
-            404, "unknown_node", f"there is no node {node_id}; see: swarm-hub node list"
-        )
+        raise NotFound("unknown_node", f"there is no node {node_id}; see: swarm-hub node list")
 
-    async def _one(self, node_id: str) -> dict[str, Any]:
+    async def _one(self, node_id: str) -> NodeDetails:
         return self._described(await self._known(node_id))
 
-    def _described(self, record: NodeRecord) -> dict[str, Any]:
+    def _described(self, record: NodeRecord) -> NodeDetails:
         node_id = record.peer_id
         entry = self._machine.node(node_id)
         ban = self._mesh.bans.of(node_id)
@@ -199,15 +198,14 @@ class Fleet:
         self._changed(news.peer_id)
 
     def _on_drain(self, batch: Batch) -> None:
-        for fields in batch.of(messages.DRAIN):
-            if fields.get("node") is not None:
+        for node, reason in batch.read(messages.DRAIN, messages.read_drain):
+            if node is not None:
                 # A gateway's word to the worker that this hub may be too.
                 continue
-            reason = fields.get("reason")
             if reason is None:
                 self._refusals.pop(batch.peer_id, None)
             else:
-                self._refusals[batch.peer_id] = str(reason)[:200]
+                self._refusals[batch.peer_id] = reason
         self._dispatcher.keep(batch.writes)
         self._changed(batch.peer_id)
 
@@ -229,11 +227,12 @@ class Fleet:
                 contradictions=standing.contradictions,
                 memory_bytes=offer.memory_bytes,
                 rtt_s=self._mesh.rtt_s(node_id),
+                features=offer.features,
             )
         )
 
 
-def _quarantines(entry: NodeEntry, now: float) -> list[dict[str, Any]]:
+def _quarantines(entry: NodeEntry, now: float) -> list[Quarantine]:
     """Return which modules a node gets no work of, for how many seconds and why."""
     return [
         {"module": program, "for_s": round(faults.until - now, 1), "reason": faults.text}

@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from swarm_hub.components.gateway.shapes import Invite, NewInvite
 from swarm_hub.components.mesh import (
     ADDRESSES_MAX,
     TOKEN_BYTES,
@@ -14,7 +15,13 @@ from swarm_hub.components.mesh import (
 )
 from swarm_hub.components.signer import EnvelopeChannel, token_sha
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import JoinLinkError, MeshError, RequestError
+from swarm_hub.exceptions import (
+    Conflict,
+    InvalidInput,
+    JoinLinkError,
+    MeshError,
+    NotFound,
+)
 from swarm_hub.models.admission import InviteRecord
 from swarm_hub.storage.queries import admission
 from swarm_hub.util.clock import isoformat
@@ -36,15 +43,14 @@ class Invitations:
 
     async def create(
         self, expires_s: float, addresses: Sequence[str], owner: str | None
-    ) -> dict[str, Any]:
+    ) -> NewInvite:
         """Return a new invitation with its link; its token is on disk, hashed.
 
         `addresses` come before those that this hub knows of itself; all nodes of one `owner` have
         one vote on a shard. Raises RequestError.
         """
         if not _EXPIRES_MIN_S <= expires_s <= _EXPIRES_MAX_S:
-            raise RequestError(
-                422,
+            raise InvalidInput(
                 "invalid_expiry",
                 f"an invitation is valid for {_EXPIRES_MIN_S:.0f} s to 30 days, "
                 f"not {expires_s:g} s",
@@ -62,11 +68,9 @@ class Invitations:
         try:
             text = link.to_text()
         except JoinLinkError as error:
-            raise RequestError(422, "invalid_address", str(error)) from error
+            raise InvalidInput("invalid_address", str(error)) from error
         if len(await self._hub.store.read(admission.all_invites)) >= _INVITES_MAX:
-            raise RequestError(
-                409, "too_many_invites", f"{_INVITES_MAX} invitations are kept; revoke some"
-            )
+            raise Conflict("too_many_invites", f"{_INVITES_MAX} invitations are kept; revoke some")
         sha = token_sha(token)
         await self._hub.store.commit(admission.create_invite(sha, now, link.expires_at, owner))
         return {
@@ -77,7 +81,7 @@ class Invitations:
             "owner": owner,
         }
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def list(self) -> list[Invite]:
         """Return the invitations that are kept, without what would admit anybody."""
         now = self._hub.clock.time()
         return [
@@ -94,14 +98,13 @@ class Invitations:
         ]
 
     async def revoke(self, invite_id: str) -> None:
-        """Remove an invitation; who was admitted by it stays. Raises RequestError 404."""
+        """Remove an invitation; who was admitted by it stays. Raises NotFound."""
         known = await self._hub.store.read(admission.all_invites)
         for each in known:
             if each.token_sha[:_ID_LENGTH] == invite_id:
                 await self._hub.store.change(admission.revoke_invite, each.token_sha)
                 return
-        raise RequestError(
-            404,
+        raise NotFound(
             "unknown_invite",
             f"there is no invitation {invite_id}; see: swarm-hub invite --list",
         )
@@ -113,8 +116,7 @@ class Invitations:
         known.sort(key=lambda address: not address.startswith("/ip4/"))
         found = list(dict.fromkeys([*map(self._address, given), *known]))[:ADDRESSES_MAX]
         if not found:
-            raise RequestError(
-                409,
+            raise Conflict(
                 "no_address",
                 "this hub listens on no address that others could dial: see mesh: listen, "
                 "or give one with --address",
@@ -127,10 +129,10 @@ class Invitations:
         try:
             parsed = parse_dial_address(text)
         except MeshError as error:
-            raise RequestError(422, "invalid_address", str(error)) from error
+            raise InvalidInput("invalid_address", str(error)) from error
         if parsed.peer_id != self._mesh.peer_id:
-            raise RequestError(
-                422, "invalid_address", f"{text} is the address of another hub than this one"
+            raise InvalidInput(
+                "invalid_address", f"{text} is the address of another hub than this one"
             )
         return str(parsed)
 

@@ -1,8 +1,9 @@
-"""Of which jobs the signed envelopes of results are kept, and how the API shows them; pure."""
+"""Of which jobs the signed envelopes of results are kept, and how clients see them; pure."""
 
 from enum import StrEnum
-from typing import Any
+from typing import cast
 
+from swarm_hub.components.gateway.shapes import Receipts, ReceiptShape
 from swarm_hub.models.job import Job
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage.queries.receipts import ReceiptPage
@@ -31,10 +32,10 @@ def why_none(policy: ReceiptPolicy, job: Job) -> str:
     return "none of its results has come since receipts are kept"
 
 
-def described(page: ReceiptPage) -> dict[str, Any]:
+def described(page: ReceiptPage, why: str | None) -> Receipts:
     """Return receipts, and the results that they are of, as clients see them."""
     return {
-        "receipts": [{"sha": sha, **each.to_json()} for sha, each in page.receipts.items()],
+        "receipts": [_receipt(sha, each) for sha, each in page.receipts.items()],
         "results": [
             {
                 "assignment_id": each.assignment_id,
@@ -51,7 +52,12 @@ def described(page: ReceiptPage) -> dict[str, Any]:
             for each in page.results
         ],
         "cursor": page.results[-1].assignment_id if page.more else None,
+        "why_none": why,
     }
+
+
+def _receipt(sha: str, receipt: Receipt) -> ReceiptShape:
+    return cast(ReceiptShape, {"sha": sha, **receipt.to_json()})
 
 
 def _input_sha(receipt: Receipt, held: str, sha: str) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from swarm_hub.components.sandbox import archive
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import InvalidInput, RequestError
 from swarm_hub.models.job import Job, Split
 from swarm_hub.models.submission import DatasetPart
 from swarm_hub.util.strict_json import parse_json
@@ -80,7 +80,7 @@ def measure(
     else:
         measured = _measured_records(_joined(parts), kind, record_bytes)
     if measured.n_items == 0:
-        raise RequestError(422, "empty_dataset", "the dataset has no items; nothing would be run")
+        raise InvalidInput("empty_dataset", "the dataset has no items; nothing would be run")
     return measured
 
 
@@ -216,8 +216,7 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
         name = part.name
         if name in seen or not archive.is_file_name(name):
             wrong = "is twice among the files" if name in seen else "is no file name"
-            raise RequestError(
-                422,
+            raise InvalidInput(
                 "bad_file_name",
                 f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a name of its own for each "
                 f"file of at most {archive.NAME_BYTES_MAX} bytes, without directories",
@@ -226,7 +225,7 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
         try:
             head = archive.header(name, len(part.body))
         except ValueError as error:
-            raise RequestError(422, "bad_file_name", f"dataset: {error}") from None
+            raise InvalidInput("bad_file_name", f"dataset: {error}") from None
         tail = archive.padding(len(part.body))
         found.append(DatasetPart(name, b"".join((head, part.body, tail))))
     return found
@@ -235,8 +234,7 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
 def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -> Measured:
     size = 4 if kind is Split.I32 else record_bytes
     if len(body) % size:
-        raise RequestError(
-            422,
+        raise InvalidInput(
             "ragged_dataset",
             f"the dataset has {len(body)} bytes, which is no multiple of the {size} bytes "
             f"of an item; split {kind.value} takes whole items only",
@@ -246,18 +244,18 @@ def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -
 
 def _measured_values(values: Any, kind: Split) -> Measured:
     if not isinstance(values, list):
-        raise RequestError(422, "invalid_dataset", "dataset: expected a JSON list of items")
+        raise InvalidInput("invalid_dataset", "dataset: expected a JSON list of items")
     if kind is Split.I32:
         return _measured_records(_packed_i32(values), kind, 0)
     if kind is Split.LINES:
         if not all(isinstance(value, str) and "\n" not in value for value in values):
-            raise RequestError(
-                422, "invalid_dataset", "dataset: split lines takes texts without line breaks"
+            raise InvalidInput(
+                "invalid_dataset", "dataset: split lines takes texts without line breaks"
             )
         return Measured(kind, 0, "".join(f"{value}\n" for value in values).encode(), len(values))
     if kind is not Split.JSON:
-        raise RequestError(
-            422, "invalid_dataset", f"dataset: split {kind.value} takes an uploaded file, not JSON"
+        raise InvalidInput(
+            "invalid_dataset", f"dataset: split {kind.value} takes an uploaded file, not JSON"
         )
     lines = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
     return Measured(kind, 0, "".join(f"{line}\n" for line in lines).encode(), len(values))
@@ -265,13 +263,13 @@ def _measured_values(values: Any, kind: Split) -> Measured:
 
 def _packed_i32(values: list[Any]) -> bytes:
     if any(type(value) is not int for value in values):
-        raise RequestError(422, "invalid_dataset", "dataset: split i32 takes whole numbers only")
+        raise InvalidInput("invalid_dataset", "dataset: split i32 takes whole numbers only")
     try:
         return struct.pack(f"<{len(values)}i", *values)
     except struct.error:
         wrong = next(value for value in values if not -(2**31) <= value < 2**31)
-        raise RequestError(
-            422, "invalid_dataset", f"dataset: {wrong} does not fit into 32 bits"
+        raise InvalidInput(
+            "invalid_dataset", f"dataset: {wrong} does not fit into 32 bits"
         ) from None
 
 
@@ -286,12 +284,8 @@ def _measured_range(given: Any) -> Measured:
         or len(bounds) != 2
         or any(type(bound) is not int or not _I64_MIN <= bound <= _I64_MAX for bound in bounds)
     ):
-        raise RequestError(
-            422, "invalid_dataset", "dataset: a range is LO:HI or [LO, HI] in 64 bits"
-        )
+        raise InvalidInput("invalid_dataset", "dataset: a range is LO:HI or [LO, HI] in 64 bits")
     low, high = bounds
     if high <= low:
-        raise RequestError(
-            422, "empty_dataset", f"the range {low}:{high} is empty; HI must be above LO"
-        )
+        raise InvalidInput("empty_dataset", f"the range {low}:{high} is empty; HI must be above LO")
     return Measured(Split.RANGE, 0, b"%d:%d" % (low, high), high - low, low)

@@ -21,7 +21,16 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
 from swarm_hub.components.gateway.submission.spec import AskedSpec, parse_spec
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError, StoreConflictError
+from swarm_hub.exceptions import (
+    Busy,
+    Conflict,
+    InvalidInput,
+    LimitReached,
+    MalformedRequest,
+    StorageFull,
+    StoreConflictError,
+    TooLarge,
+)
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.submission import Submission, Submitted
@@ -62,18 +71,15 @@ class Intake:
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; it is durable when this returns.
 
-        Raises RequestError (400, 409, 413, 422, 429, 503, 507) with what to do; then nothing is
+        Raises RequestError with what to do; then nothing is
         stored.
         """
         if self._hub.store.busy:
-            raise RequestError(
-                503, "busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S
-            )
+            raise Busy("busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S)
         if (full := self._hub.store.full) is not None:
-            raise RequestError(507, "disk_full", full)
+            raise StorageFull("disk_full", full)
         if not self._has_room():
-            raise RequestError(
-                429,
+            raise LimitReached(
                 "too_many_jobs",
                 "this gateway has as many unfinished jobs as it takes (gateway: jobs); wait for "
                 "one to end, or cancel one",
@@ -108,8 +114,7 @@ class Intake:
         if known is None:
             return None
         if known[1] != digest:
-            raise RequestError(
-                409,
+            raise Conflict(
                 "idempotency_conflict",
                 f"the Idempotency-Key was used for another request (job {known[0]}); "
                 "choose a new key for a new job",
@@ -173,8 +178,7 @@ class Intake:
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
                 await self._accept(job, dataset, [*blob_rows, row], queued)
         except TimeoutError:
-            raise RequestError(
-                503,
+            raise Busy(
                 "busy",
                 "the store does not answer; the job may still be taken, so send it again with "
                 "the same Idempotency-Key",
@@ -200,41 +204,38 @@ class Intake:
 
     def _check_sizes(self, submission: Submission) -> None:
         if len(submission.module) > self._service.module_bytes_max:
-            raise RequestError(
-                413,
+            raise TooLarge(
                 "module_too_large",
                 f"the module has {len(submission.module)} bytes, at most "
                 f"{self._service.module_bytes_max} are taken (sandbox: module)",
             )
         if sum(len(part.body) for part in submission.parts) > self._dataset_max_bytes:
-            raise RequestError(
-                413,
+            raise TooLarge(
                 "dataset_too_large",
                 f"the dataset is larger than {self._dataset_max_bytes} bytes (gateway: dataset)",
             )
 
     async def _inspect(self, module: bytes) -> tuple[str, ModuleReport]:
         if not module:
-            raise RequestError(400, "no_module", "the request has no module")
+            raise MalformedRequest("no_module", "the request has no module")
         sha = sha256_hex(module)
         report = self._reports.get(sha)
         if report is None:
             try:
                 report = await self._service.sandbox.inspect(module)
             except SandboxError as error:
-                raise RequestError(422, error.code, str(error)) from error
+                raise InvalidInput(error.code, str(error)) from error
             self._reports[sha] = report
             if len(self._reports) > _REPORTS_KEPT:
                 self._reports.popitem(last=False)
         if report.refused is not None:
-            raise RequestError(422, "bad_module", report.refused)
+            raise InvalidInput("bad_module", report.refused)
         return sha, report
 
     async def _measure(self, submission: Submission, asked: AskedSpec, abi: str) -> Measured:
         default = default_split(abi)
         if submission.values is None and not submission.parts:
-            raise RequestError(
-                422,
+            raise InvalidInput(
                 "no_dataset",
                 "the request has no dataset; upload a file as `dataset`, or give a range",
             )

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from swarm_hub.components.gateway.submission.module_call import needs_of
 from swarm_hub.components.scheduler import JobPlan, Redundancy, Vote, adaptive_redundancy
 from swarm_hub.models.job import ADAPTIVE, Constraints, Job, JobSpec
 
@@ -28,6 +29,7 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
         _constraints(spec),
         _redundancy(spec, secret),
         known=spec.known_answers,
+        needs=frozenset(needs_of(spec)),
         deadline_in_s=None if spec.deadline_s is None else job.created_at + spec.deadline_s - now,
     )
 

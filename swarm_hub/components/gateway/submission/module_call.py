@@ -1,7 +1,8 @@
 """How the module of a job is called; pure."""
 
+from swarm_hub.models import features
 from swarm_hub.models.call import ModuleCall
-from swarm_hub.models.job import Job
+from swarm_hub.models.job import Job, JobSpec
 
 
 def module_call(job: Job) -> ModuleCall:
@@ -19,4 +20,15 @@ def module_call(job: Job) -> ModuleCall:
         env=spec.env,
         deterministic=spec.deterministic,
         script=spec.script,
+        needs=needs_of(spec),
     )
+
+
+def needs_of(spec: JobSpec) -> tuple[str, ...]:
+    """Return what a worker must not ignore in the call; most jobs need nothing by name."""
+    asked = {
+        features.DETERMINISTIC: spec.deterministic,
+        features.FUEL: spec.limits.fuel is not None,
+        features.SCRIPT: spec.script is not None,
+    }
+    return tuple(name for name, is_asked in asked.items() if is_asked)

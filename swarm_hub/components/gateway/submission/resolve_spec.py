@@ -1,6 +1,6 @@
 """What a job asks for, held against its module and its dataset; pure.
 
-What does not fit raises RequestError 422 that says what to do.
+What does not fit raises InvalidSpec that says what to do.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from swarm_hub.components.gateway.submission.dataset import Measured
 from swarm_hub.components.gateway.submission.job_plan import shard_items_max
 from swarm_hub.components.gateway.submission.spec import AskedSpec
 from swarm_hub.components.sandbox import ModuleReport, archive
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, Script
 from swarm_hub.models.job import REDUCE_MODULE, Split
@@ -39,8 +39,7 @@ def choose_abi(asked: AskedSpec, report: ModuleReport) -> str:
     known = tuple(abi for abi, _ in report.candidates)
     if asked.abi is not None:
         if asked.abi not in known:
-            raise RequestError(
-                422,
+            raise InvalidSpec(
                 "unknown_abi",
                 f"unknown abi {asked.abi!r}; known: {', '.join(known)}"
                 f"{did_you_mean(asked.abi, known)}",
@@ -52,8 +51,7 @@ def choose_abi(asked: AskedSpec, report: ModuleReport) -> str:
         split = asked.split[0]
         abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
     if not abis:
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "no_abi",
             f"the module's exports fit none of {', '.join(known)}"
             + ("" if asked.split is None else f" with split {asked.split[0].value}")
@@ -70,27 +68,23 @@ def choose_entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
             return asked.entry
         exported = {export.name: export for export in report.exports}
         if asked.entry in exported:
-            raise RequestError(
-                422,
+            raise InvalidSpec(
                 "wrong_signature",
                 f"the export {asked.entry} is {exported[asked.entry].kind} "
                 f"{exported[asked.entry].type}, which does not fit abi {abi}",
             )
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "missing_export",
             f"the module has no export {asked.entry!r}{did_you_mean(asked.entry, tuple(exported))}",
         )
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "ambiguous_entry",
             f"several exports fit abi {abi}: {', '.join(fitting)}; choose one with `entry`",
         )
-    raise RequestError(
-        422,
+    raise InvalidSpec(
         "missing_export",
         f"no export fits abi {abi}; the module exports "
         + (", ".join(f"{each.name}: {each.type}" for each in report.exports[:20]) or "nothing"),
@@ -117,7 +111,7 @@ def choose_reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
             "leave reduce out, or use abi wasi"
         )
     if problem is not None:
-        raise RequestError(422, "no_reduce", problem)
+        raise InvalidSpec("no_reduce", problem)
     default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
     return asked.reduce or default
 
@@ -130,16 +124,14 @@ def place_script(
         return None, asked.args
     name, body = submission.script
     if abi not in ("wasi", "wasi-files"):
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "no_script",
             f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
         )
     if not archive.is_file_name(name):
-        raise RequestError(422, "bad_file_name", f"script: {name[:100]!r} is no file name")
+        raise InvalidSpec("bad_file_name", f"script: {name[:100]!r} is no file name")
     if len(body) > SCRIPT_BYTES_MAX:
-        raise RequestError(
-            413,
+        raise TooLarge(
             "script_too_large",
             f"the script has {len(body)} bytes, at most {SCRIPT_BYTES_MAX} are taken",
         )
@@ -157,23 +149,20 @@ def place_script(
 def check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
     """Check the abi and the sizes that were asked for against the dataset."""
     if asked.deterministic and abi == "wasi-files":
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "not_deterministic",
             "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
             "files are the device's own; use abi wasi or bytes, or redundancy 1",
         )
     needed = _ONLY_SPLIT.get(abi)
     if needed is not None and measured.split is not needed:
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "wrong_split",
             f"abi {abi} takes split {needed.value}, not {measured.split.value}",
         )
     _check_known(asked, measured)
     if asked.shard_size is not None and -(-measured.n_items // asked.shard_size) > 1_000_000:
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "too_many_shards",
             f"shard_size {asked.shard_size} would cut {measured.n_items} items into more than "
             "1,000,000 shards; choose a larger one",
@@ -185,15 +174,13 @@ def _check_known(asked: AskedSpec, measured: Measured) -> None:
     for known in asked.known_answers:
         end = known.first_item + known.n_items
         if end > measured.n_items:
-            raise RequestError(
-                422,
+            raise InvalidSpec(
                 "bad_known_answer",
                 f"a known answer is to items {known.first_item} to {end - 1}; the dataset has "
                 f"{measured.n_items} items, counted from 0",
             )
         if known.n_items > n_items_max:
-            raise RequestError(
-                422,
+            raise InvalidSpec(
                 "bad_known_answer",
                 f"a known answer is to {known.n_items} items; a shard has at most {n_items_max} "
                 "of this dataset",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, KnownAnswer, Split
 from swarm_hub.util.hashing import sha256_hex
@@ -160,14 +160,14 @@ _SCHEMA: Final = cv.section(
 
 
 def parse_spec(raw: bytes) -> AskedSpec:
-    """Read a spec from JSON; raises RequestError 400 for bad JSON and 422 for bad keys."""
+    """Read a spec from JSON; raises MalformedRequest for bad JSON and InvalidSpec for bad keys."""
     if len(raw) > _SPEC_MAX_BYTES:
-        raise RequestError(413, "spec_too_large", "the spec is larger than 256 KiB")
+        raise TooLarge("spec_too_large", "the spec is larger than 256 KiB")
     return check_spec(parse_json(raw, "spec"))
 
 
 def check_spec(plain: Any) -> AskedSpec:
-    """Check a decoded spec; raises RequestError 422 that lists every problem with its path."""
+    """Check a decoded spec; raises InvalidSpec that lists every problem with its path."""
     try:
         return _SCHEMA(plain)
     except vol.Invalid as error:
@@ -177,8 +177,7 @@ def check_spec(plain: Any) -> AskedSpec:
             for each in found
         ]
         first = errors[0]
-        raise RequestError(
-            422,
+        raise InvalidSpec(
             "invalid_spec",
             f"spec: {first['path']}: {first['message']}" if first["path"] else first["message"],
             errors,

@@ -161,10 +161,9 @@ class BlobExchange:
 
     def on_blob(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         """Take a chunk of something we asked for."""
-        fetch = self._fetches.get(fields["sha"])
+        fetch, body = self._fetches.get(fields["sha"]), fields["body"]
         if fetch is None or fetch.peer_id != peer_id or fetch.incoming.failure is not None:
             return
-        body = fields.get("body")
         if body is None:
             fetch.incoming.fail(f"{peer_id} does not have {fetch.incoming.sha[:12]}")
             return
@@ -191,7 +190,7 @@ class BlobExchange:
     def on_ticket_refused(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         """Do without the bulk plane for a peer that can't reach it."""
         self._no_bulk(peer_id)
-        self.bulk.refused(fields.get("id"))
+        self.bulk.refused(fields["id"])
 
     # Fetching
 

@@ -56,5 +56,5 @@ class Heartbeats:
                 return
             peer.echoed_at = now
             self._say(peer.session, "heartbeat", {"echo": fields["t"]})
-        elif isinstance(sent := fields.get("echo"), float):
+        elif isinstance(sent := fields["echo"], float):
             self._peers[peer_id].rtt_s = max(0.0, self._clock.monotonic() - sent)

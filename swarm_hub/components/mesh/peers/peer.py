@@ -88,17 +88,21 @@ class Peer:
         self.hello, self.deciding, self.early_bytes = None, False, 0
 
     def hold(self, message: Message) -> bool:
-        """Hold what came while the peer is decided on; False if it is too much or too odd."""
-        size = 0
+        """Hold what came while the peer is decided on; False if it is too much.
+
+        No message of this version has a list or a map among its fields: those are not kept.
+        """
+        size, kept = 0, {}
         for name, value in message[1].items():
-            size += len(name)
             if isinstance(value, bytes | str):
                 size += len(value)
             elif not isinstance(value, int | float | None):
-                return False
+                continue
+            size += len(name)
+            kept[name] = value
         if len(self.early) >= _EARLY_MAX or self.early_bytes + size > _EARLY_MAX_BYTES:
             return False
-        self.early.append(message)
+        self.early.append((message[0], kept))
         self.early_bytes += size
         return True
 

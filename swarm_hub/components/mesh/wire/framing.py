@@ -89,9 +89,10 @@ def decode_messages(body: bytes) -> list[Message]:
 
 
 def _checked(entry: object) -> Message:
-    if not isinstance(entry, list) or len(entry) != 2:
+    # What stands behind the fields is from a later version.
+    if not isinstance(entry, list) or len(entry) < 2:
         raise FrameError("a message that is not [kind, fields]")
-    kind, fields = entry
+    kind, fields = entry[0], entry[1]
     if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_KIND_LENGTH:
         raise FrameError("a message whose kind is not a short text")
     if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):

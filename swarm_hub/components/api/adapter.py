@@ -1,0 +1,212 @@
+"""Our requests and answers on one side, aiohttp's on the other."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final, TypeVar
+
+import voluptuous as vol
+from aiohttp import BodyPartReader, web
+
+from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.errors import RangeNotSatisfiable
+from swarm_hub.const import API_ROOT
+from swarm_hub.endpoints import Answer, Blob, Json, RawBody, Success, Unchanged, View
+from swarm_hub.exceptions import InvalidInput, MalformedRequest, UnsupportedMedia
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.tokens import Token
+from swarm_hub.util.strict_json import dump_json, parse_json
+
+_T = TypeVar("_T")
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_STATUS: Final = {
+    Success.OK: 200,
+    Success.CREATED: 201,
+    Success.ACCEPTED: 202,
+    Success.PARTIAL: 206,
+}
+_CHUNK_BYTES: Final = 256 * 1024
+# What stands for a quote or a line break in a name (HTML, multipart/form-data encoding).
+_ESCAPED: Final = re.compile(r"%(22|0D|0A)")
+_PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
+
+
+def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
+    """Return the route that serves a view."""
+    scope, body = view.scope, view.body
+    query = vol.Schema(dict(view.query), extra=vol.REMOVE_EXTRA) if view.query else None
+    assert scope is not None, "the registry takes no view without a scope"
+
+    async def handle(raw: web.Request) -> web.StreamResponse:
+        caller = access.admit(raw, scope)
+        async with _Request(raw, caller, max_bytes) as request:
+            if query is not None:
+                request.query = _read_query(raw, query)
+            if isinstance(body, RawBody):
+                _check_media_type(request.media_type, body)
+            elif body is not None:
+                request.body = _read_json(await raw.read(), body)
+            return await _send(raw, await view.handler(request))
+
+    return web.route(view.method, view.path if view.outside else API_ROOT + view.path, handle)
+
+
+class _Request:
+    """An aiohttp request as handlers see it; see `endpoints.Request`."""
+
+    def __init__(self, raw: web.Request, caller: Token | None, max_bytes: int) -> None:
+        self._raw = raw
+        self._entered: AsyncExitStack | None = None
+        self.caller = caller
+        self.max_bytes = max_bytes
+        self.path: Mapping[str, str] = raw.match_info
+        self.query: Mapping[str, Any] = {}
+        self.body: Any = None
+
+    async def __aenter__(self) -> "_Request":
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        if self._entered is not None:
+            await self._entered.__aexit__(*exception)
+
+    @property
+    def media_type(self) -> str:
+        # `content_type` parses the header with the email package, at 0.5 ms a request.
+        return self._raw.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    def header(self, name: str) -> str | None:
+        return self._raw.headers.get(name)
+
+    def link(self, path: str) -> str:
+        return API_ROOT + path
+
+    def has_version(self, etag: str) -> bool:
+        return any(tag.value in (etag, "*") for tag in self._raw.if_none_match or ())
+
+    async def read(self) -> bytes:
+        return await self._raw.read()
+
+    async def parts(self) -> AsyncIterator["_Part"]:
+        try:
+            async for part in await self._raw.multipart():
+                if not isinstance(part, BodyPartReader):
+                    raise MalformedRequest("bad_multipart", "nested multipart is not taken")
+                yield _Part(part)
+        except ValueError as error:
+            raise MalformedRequest("bad_multipart", f"not valid multipart: {error}") from None
+
+    async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
+        if self._entered is None:
+            self._entered = AsyncExitStack()
+        return await self._entered.enter_async_context(context)
+
+
+class _Part:
+    """One part of a multipart body, with its names (RFC 7578, section 4.2).
+
+    aiohttp's own properties parse the header anew each time, at 0.3 ms each.
+    """
+
+    def __init__(self, raw: BodyPartReader) -> None:
+        self._raw = raw
+        header = raw.headers.get("Content-Disposition", "")
+        found = {match[1].lower(): match[2] for match in _PARAMETER.finditer(header)}
+        self.name = found.get("name", "")
+        self.filename = _ESCAPED.sub(lambda each: chr(int(each[1], 16)), found.get("filename", ""))
+
+    async def read_chunk(self) -> bytes:
+        try:
+            return await self._raw.read_chunk(_CHUNK_BYTES)
+        except ValueError as error:
+            raise MalformedRequest("bad_multipart", f"not valid multipart: {error}") from None
+
+
+def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
+    given = raw.query
+    try:
+        # Of a name that is given twice the first counts.
+        return schema({name: given[name] for name in given})  # type: ignore[no-any-return]
+    except vol.MultipleInvalid as error:
+        raise MalformedRequest("invalid_query", problems(error, schema)[0]["message"]) from None
+
+
+def _check_media_type(media_type: str, body: RawBody) -> None:
+    if media_type not in body.media_types:
+        known = (f"{name} ({what})" for name, what in body.media_types.items())
+        raise UnsupportedMedia("unsupported_media_type", f"send {' or '.join(known)}")
+
+
+def _read_json(raw: bytes, schema: vol.Schema) -> Any:
+    content = parse_json(raw, "request") if raw else {}
+    if not isinstance(content, dict):
+        raise InvalidInput("invalid_request", "request: expected a JSON object")
+    try:
+        return schema(content)
+    except vol.MultipleInvalid as error:
+        found = problems(error, schema)
+        raise InvalidInput("invalid_request", found[0]["message"], found) from None
+
+
+def problems(error: vol.MultipleInvalid, schema: vol.Schema) -> list[dict[str, str]]:
+    """Return every problem that a schema found, as `{path, message}`."""
+    known = tuple(str(key) for key in schema.schema)
+    found = []
+    for each in error.errors:
+        each = cv.explained(each, known)
+        path = ".".join(map(str, each.path))
+        found.append({"path": path, "message": f"{path}: {each.msg}" if path else each.msg})
+    return found
+
+
+async def _send(raw: web.Request, answer: Answer) -> web.StreamResponse:
+    match answer:
+        case Json():
+            response = web.Response(
+                body=dump_json(answer.content),
+                status=_STATUS[answer.success],
+                content_type="application/json",
+                charset="utf-8",
+            )
+            if answer.location is not None:
+                response.headers["Location"] = API_ROOT + answer.location
+            return response
+        case Blob():
+            return await _send_blob(raw, answer)
+        case Unchanged():
+            return web.Response(status=304, headers=_cached(answer.etag))
+
+
+def _cached(etag: str) -> dict[str, str]:
+    return {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=31536000, immutable"}
+
+
+async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
+    """Send bytes, or the one range of them that was asked for (RFC 9110, section 14)."""
+    size_bytes = len(blob.body)
+    headers = {"Accept-Ranges": "bytes", **({} if blob.etag is None else _cached(blob.etag))}
+    try:
+        wanted = raw.http_range
+    except ValueError:
+        # A header that is not understood counts as none (RFC 9110, section 14.2).
+        wanted = slice(None, None, 1)
+    start, stop, _ = wanted.indices(size_bytes)
+    status = 200
+    if wanted.start is not None or wanted.stop is not None:
+        if start >= stop:
+            raise RangeNotSatisfiable("invalid_range", f"the blob has {size_bytes} bytes")
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size_bytes}"
+    if isinstance(blob.body, bytes):
+        body = blob.body if status == 200 else blob.body[start:stop]
+        return web.Response(body=body, status=status, headers=headers, content_type=blob.media_type)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_type = blob.media_type
+    response.content_length = stop - start
+    await response.prepare(raw)
+    if raw.method != "HEAD":
+        for at in range(start, stop, _CHUNK_BYTES):
+            await response.write(blob.body[at : min(at + _CHUNK_BYTES, stop)])
+        await response.write_eof()
+    return response

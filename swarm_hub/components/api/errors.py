@@ -1,0 +1,73 @@
+"""Errors in their one shape `{message, code, errors}`, and the HTTP status of each."""
+
+from typing import Final
+
+from aiohttp import web
+
+from swarm_hub import exceptions
+from swarm_hub.exceptions import RequestError
+from swarm_hub.util.strict_json import dump_json
+
+
+class RangeNotSatisfiable(RequestError):
+    """No byte lies in the range that was asked for."""
+
+
+class MethodNotAllowed(RequestError):
+    """The path is there, and this can't be done with it."""
+
+
+_STATUS: Final[dict[type[BaseException], int]] = {
+    exceptions.MalformedRequest: 400,
+    exceptions.Unauthorized: 401,
+    exceptions.Forbidden: 403,
+    exceptions.NotFound: 404,
+    MethodNotAllowed: 405,
+    exceptions.Conflict: 409,
+    exceptions.Gone: 410,
+    exceptions.TooLarge: 413,
+    exceptions.UnsupportedMedia: 415,
+    RangeNotSatisfiable: 416,
+    exceptions.InvalidInput: 422,
+    exceptions.LimitReached: 429,
+    exceptions.Lost: 500,
+    exceptions.Busy: 503,
+    exceptions.Unavailable: 503,
+    exceptions.StorageFull: 507,
+}
+_RETRY_AFTER_S: Final = 2
+
+
+def status_of(error: RequestError) -> int:
+    """Return the HTTP status of a refusal."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+
+
+def as_request_error(error: BaseException) -> RequestError | None:
+    """Return what the caller is told of an error they may know of, None for any other."""
+    match error:
+        case RequestError():
+            return error
+        case exceptions.StoreFullError():
+            return exceptions.StorageFull("disk_full", str(error))
+        case exceptions.StoreBusyError() | exceptions.StoreUnavailableError():
+            return exceptions.Busy("busy", str(error), retry_after_s=_RETRY_AFTER_S)
+        case exceptions.HubError():
+            return RequestError("failed", str(error))
+        case _:
+            return None
+
+
+def error_response(error: RequestError, status: int | None = None) -> web.Response:
+    """Return an error as clients see it."""
+    response = web.Response(
+        body=dump_json({"message": error.message, "code": error.code, "errors": error.errors}),
+        status=status_of(error) if status is None else status,
+        content_type="application/json",
+        charset="utf-8",
+    )
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, exceptions.Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

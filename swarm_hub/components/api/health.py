@@ -1,0 +1,49 @@
+"""The view of the hub's own health."""
+
+from typing import Any, TypedDict
+
+from swarm_hub.const import __version__
+from swarm_hub.core import Hub
+from swarm_hub.endpoints import Json, Request, Scope, View
+
+
+class FenceShape(TypedDict):
+    """What the kernel holds the sandbox to, and what it can't; each by name with the reason."""
+
+    in_force: dict[str, Any]
+    absent: dict[str, Any]
+
+
+class _Health(TypedDict):
+    name: str
+    version: str
+    state: str
+    roles: list[str]
+    last_seq: int
+    disk_full: str | None
+
+
+class HealthShape(_Health, total=False):
+    """The hub's health; components add the optional fields."""
+
+    sandbox: FenceShape | None
+    nodes: int
+    slots: int
+
+
+def health_view(hub: Hub) -> View:
+    """Return the view."""
+
+    async def health(_request: Request) -> Json:
+        """Return the state of the hub and of what it runs."""
+        own: HealthShape = {
+            "name": hub.name,
+            "version": __version__,
+            "state": hub.state.value,
+            "roles": sorted(hub.roles),
+            "last_seq": hub.store.last_seq,
+            "disk_full": hub.store.full,
+        }
+        return Json({**own, **hub.endpoints.health()})
+
+    return View("GET", "/health", health, Scope.READ, HealthShape)

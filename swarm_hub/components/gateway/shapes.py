@@ -1,0 +1,255 @@
+"""What the gateway answers clients with, by shape; times are ISO 8601 in UTC."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from swarm_hub.models.event import EventShape
+
+
+class Progress(TypedDict):
+    """How far a job is."""
+
+    items: int | None
+    items_done: int
+    shards: int | None
+    shards_done: int
+    retries: int
+
+
+class JobSummary(TypedDict):
+    """A job in a list; `status` is the seed's word for its `state`."""
+
+    job_id: str
+    status: str
+    state: str
+    reduce: str
+    progress: Progress
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    duration_s: float | None
+
+
+class JobPage(TypedDict):
+    """A page of jobs, newest first; `cursor` leads to the next one, None at the end."""
+
+    jobs: list[JobSummary]
+    cursor: str | None
+
+
+class NodeShare(TypedDict):
+    """What one node did for a job."""
+
+    node_id: str
+    shards: int
+    attempts: int
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int | None
+
+
+class JobStatus(JobSummary):
+    """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
+
+    `result` is there once the job is complete and its result is small and no raw bytes;
+    `result_text` where it is a text; `result_sha` where the result is large.
+    """
+
+    spec: dict[str, Any]
+    module_sha: str
+    dataset_sha: str | None
+    failures: list[Any]
+    waits: Any
+    missing_shards: list[int]
+    total_sum: Any
+    breakdown: list[Any]
+    breakdown_omitted: NotRequired[str]
+    result_sha: NotRequired[str]
+    result_bytes: NotRequired[int | None]
+    nodes: NotRequired[list[NodeShare]]
+    result: NotRequired[Any]
+    result_text: NotRequired[str]
+    links: NotRequired[dict[str, str]]
+
+
+class Submitted(TypedDict):
+    """A job that was taken in; it is durable."""
+
+    job_id: str
+    status: str
+    links: dict[str, str]
+
+
+class Attempt(TypedDict):
+    """One try at a shard."""
+
+    attempt: int
+    node_id: str
+    state: str
+    reason: str | None
+
+
+class ShardDetails(TypedDict):
+    """A shard with every attempt; `result` is what the one that counts used."""
+
+    index: int
+    state: str
+    first_item: int
+    n_items: int
+    attempts: list[Attempt]
+    result: dict[str, Any] | None
+
+
+class Shards(TypedDict):
+    """The shards of a job."""
+
+    shards: list[ShardDetails]
+
+
+class ReceiptShape(TypedDict):
+    """A signed envelope as it came; header, signature and body in base64."""
+
+    sha: str
+    node_id: str
+    kid: str
+    public_key: str
+    received_at: str
+    header: str
+    signature: str
+    body: str
+
+
+class ReceiptResult(TypedDict):
+    """A result that a receipt testifies to."""
+
+    assignment_id: str
+    index: int
+    first_item: int
+    n_items: int
+    node_id: str
+    node: str | None
+    result_sha: str
+    input_sha: str | None
+    counted: bool
+    receipt: str
+
+
+class Receipts(TypedDict):
+    """A page of receipts and their results; `why_none` says why a job has none at all."""
+
+    receipts: list[ReceiptShape]
+    results: list[ReceiptResult]
+    cursor: str | None
+    why_none: str | None
+
+
+class Story(TypedDict):
+    """A job's transitions in order."""
+
+    events: list[EventShape]
+
+
+class TrustShape(TypedDict):
+    """How honest a node has proved to be."""
+
+    owner: str | None
+    agreements: int
+    contradictions: int
+    trusted: bool
+
+
+class Quarantine(TypedDict):
+    """A module that a node gets no work of, for how long and why."""
+
+    module: str
+    for_s: float
+    reason: str
+
+
+class NodeDetails(TypedDict):
+    """A node that this gateway has met; `slots` is None while it is not connected."""
+
+    node_id: str
+    name: str
+    state: str
+    slots: int | None
+    labels: dict[str, str]
+    assignments: int
+    refuses: str | None
+    rtt_ms: float | None
+    kid: str | None
+    first_seen: str
+    last_seen: str
+    ban_reason: str | None
+    ban_until: str | None
+    drain_reason: str | None
+    trust: TrustShape
+    quarantines: list[Quarantine]
+    telemetry: dict[str, Any]
+
+
+class Nodes(TypedDict):
+    """Every node, the connected ones first."""
+
+    nodes: list[NodeDetails]
+
+
+class NodeState(TypedDict):
+    """What a node is after a change."""
+
+    node_id: str
+    state: Literal["down", "approved"]
+
+
+class NetworkBan(TypedDict):
+    """A banned network; `until` is None for ever."""
+
+    network: str
+    reason: str
+    until: str | None
+
+
+class NetworkBans(TypedDict):
+    """The networks that are banned now."""
+
+    networks: list[NetworkBan]
+
+
+class NetworkName(TypedDict):
+    """A network whose ban was lifted."""
+
+    network: str
+
+
+class NewInvite(TypedDict):
+    """An invitation with its link, which is shown this once."""
+
+    id: str
+    link: str
+    expires_at: str
+    addresses: list[str]
+    owner: str | None
+
+
+class Invite(TypedDict):
+    """An invitation that is kept."""
+
+    id: str
+    state: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+    owner: str | None
+
+
+class Invites(TypedDict):
+    """The invitations that are kept."""
+
+    invites: list[Invite]
+
+
+class RevokedInvite(TypedDict):
+    """An invitation that admits nobody any more."""
+
+    id: str
+    state: Literal["revoked"]

@@ -1,0 +1,102 @@
+"""Views of jobs that were taken in."""
+
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.shapes import JobPage, JobStatus, Receipts, Shards, Story
+from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, text, whole_number
+
+_WAIT_MAX_S: Final = 60
+_CURSOR: Final = text(200)
+# The seed's clients tell by the HTTP status whether a job has ended.
+_SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
+
+
+def limited(default: int, most: int) -> dict[Any, Any]:
+    """Return the query field of how many entries are wanted."""
+    return {vol.Optional("limit", default=str(default)): whole_number(1, most)}
+
+
+def page_of(default: int, most: int) -> dict[Any, Any]:
+    """Return the query fields of a page: how many entries, and what they come after."""
+    return {"cursor": _CURSOR, **limited(default, most)}
+
+
+def views(service: JobService) -> list[View]:
+    """Return the views."""
+    read, submit, own = Scope.READ, Scope.SUBMIT, _JobViews(service)
+    job = "/jobs/{job_id}"
+    return [
+        View("GET", "/jobs", own.page, read, JobPage, page_of(50, 500)),
+        View("GET", job, own.status, read, JobStatus, {"wait": whole_number(0, _WAIT_MAX_S)}),
+        View("DELETE", job, own.cancel, submit, JobStatus),
+        View("GET", f"{job}/result", own.result, read, bytes),
+        View("GET", f"{job}/shards", own.shards, read, Shards),
+        View("GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500)),
+        View(
+            "GET", f"{job}/story", own.story, read, Story,
+            {"after": whole_number(0, 2**62), **limited(1000, 10_000)},
+        ),
+    ]  # fmt: skip
+
+
+class _JobViews:
+    def __init__(self, service: JobService) -> None:
+        self._service = service
+
+    async def page(self, request: Request) -> Json:
+        """List jobs, newest first."""
+        limit = request.query["limit"]
+        found = await self._service.page(request.query.get("cursor"), limit)
+        cursor = found[-1]["job_id"] if len(found) == limit else None
+        page: JobPage = {"jobs": found, "cursor": cursor}
+        return Json(page)
+
+    async def status(self, request: Request) -> Json:
+        """Return a job's status, held for up to `wait` seconds until its state changes."""
+        wait_s = request.query.get("wait", 0)
+        status = await self._service.status(request.path["job_id"], wait_s)
+        return Json(_linked(request, status), _SUCCESS.get(status["state"], Success.OK))
+
+    async def cancel(self, request: Request) -> Json:
+        """Cancel a job; one that has ended stays as it is."""
+        return Json(_linked(request, await self._service.cancel(request.path["job_id"])))
+
+    async def result(self, request: Request) -> Blob:
+        """Return the result of a completed job in bytes."""
+        media_type, reading = await self._service.result(request.path["job_id"])
+        return Blob(await request.enter(reading), media_type)
+
+    async def shards(self, request: Request) -> Json:
+        """List a job's shards with every attempt."""
+        shards: Shards = {"shards": await self._service.shards(request.path["job_id"])}
+        return Json(shards)
+
+    async def receipts(self, request: Request) -> Json:
+        """List a job's signed receipts with the results that they are of."""
+        cursor, limit = request.query.get("cursor"), request.query["limit"]
+        return Json(await self._service.receipts(request.path["job_id"], cursor, limit))
+
+    async def story(self, request: Request) -> Json:
+        """List a job's transitions in order."""
+        after, limit = request.query.get("after", 0), request.query["limit"]
+        found = await self._service.story(request.path["job_id"], after, limit)
+        story: Story = {"events": [event.shape() for event in found]}
+        return Json(story)
+
+
+def links(request: Request, job_id: str) -> dict[str, str]:
+    """Return where a client finds what belongs to a job."""
+    base = request.link(f"/jobs/{job_id}")
+    parts = {name: f"{base}/{name}" for name in ("result", "shards", "receipts", "story")}
+    return {"self": base, **parts}
+
+
+def _linked(request: Request, status: JobStatus) -> JobStatus:
+    status["links"] = links(request, status["job_id"])
+    if "result_sha" in status:
+        # A large result can be had by its hash, also from another hub.
+        status["links"]["data"] = request.link(f"/data/{status['result_sha']}")
+    return status

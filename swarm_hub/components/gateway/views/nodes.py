@@ -1,0 +1,83 @@
+"""Views of nodes."""
+
+import math
+from typing import Any, Final
+
+import voluptuous as vol
+
+from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.shapes import NodeDetails, Nodes, NodeState
+from swarm_hub.endpoints import Json, Request, Scope, View
+
+_REASON_MAX: Final = 200
+_BAN_MAX_S: Final = 10 * 365 * 24 * 3600.0
+
+
+def reason(value: Any) -> str:
+    """Validate a reason: any value as text, cut to 200 characters."""
+    return str(value)[:_REASON_MAX]
+
+
+def for_s(value: Any) -> float | None:
+    """Validate how long a ban lasts in seconds, None for ever."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise vol.Invalid(f"expected seconds, got {value!r:.50}")
+    if not math.isfinite(value) or not 0 < value <= _BAN_MAX_S:
+        raise vol.Invalid(f"expected seconds from 1 to ten years, got {value!r:.50}")
+    return float(value)
+
+
+REASON: Final[dict[Any, Any]] = {vol.Optional("reason", default=""): reason}
+BAN: Final[dict[Any, Any]] = {**REASON, vol.Optional("for_s", default=None): for_s}
+
+
+def views(fleet: Fleet) -> list[View]:
+    """Return the views."""
+    own, node, admin = _NodeViews(fleet), "/nodes/{node_id}", Scope.ADMIN
+    ban = vol.Schema(BAN, extra=vol.REMOVE_EXTRA)
+    drain = vol.Schema(REASON, extra=vol.REMOVE_EXTRA)
+    return [
+        View("GET", "/nodes", own.list, Scope.READ, Nodes),
+        View("POST", f"{node}/ban", own.ban, admin, NodeDetails, body=ban),
+        View("POST", f"{node}/unban", own.unban, admin, NodeState),
+        View("POST", f"{node}/drain", own.drain, admin, NodeDetails, body=drain),
+        View("POST", f"{node}/undrain", own.undrain, admin, NodeDetails),
+        View("POST", f"{node}/approve", own.approve, admin, NodeState),
+    ]
+
+
+class _NodeViews:
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def list(self, _request: Request) -> Json:
+        """List every node this gateway has met."""
+        nodes: Nodes = {"nodes": await self._fleet.list()}
+        return Json(nodes)
+
+    async def ban(self, request: Request) -> Json:
+        """Ban a node, for ever or for so long."""
+        body = request.body
+        return Json(await self._fleet.ban(request.path["node_id"], body["reason"], body["for_s"]))
+
+    async def unban(self, request: Request) -> Json:
+        """Lift a node's ban."""
+        await self._fleet.unban(request.path["node_id"])
+        state: NodeState = {"node_id": request.path["node_id"], "state": "down"}
+        return Json(state)
+
+    async def drain(self, request: Request) -> Json:
+        """Keep a node from new work."""
+        return Json(await self._fleet.drain(request.path["node_id"], request.body["reason"]))
+
+    async def undrain(self, request: Request) -> Json:
+        """Give a node work again."""
+        return Json(await self._fleet.undrain(request.path["node_id"]))
+
+    async def approve(self, request: Request) -> Json:
+        """Admit a node that waits."""
+        await self._fleet.approve(request.path["node_id"])
+        state: NodeState = {"node_id": request.path["node_id"], "state": "approved"}
+        return Json(state)

@@ -1,0 +1,157 @@
+"""The view that takes jobs in: multipart/form-data, or JSON as the seed's clients send it."""
+
+import base64
+import binascii
+import re
+from contextlib import ExitStack
+from typing import Any, Final
+
+from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.shapes import Submitted
+from swarm_hub.components.gateway.views.jobs import links
+from swarm_hub.core import Hub
+from swarm_hub.endpoints import Json, Part, RawBody, Request, Scope, Success, View
+from swarm_hub.exceptions import InvalidInput, MalformedRequest, TooLarge
+from swarm_hub.models.submission import DatasetPart, Submission
+from swarm_hub.storage import Store
+from swarm_hub.util.strict_json import dump_json, parse_json
+
+_PARTS_MAX: Final = 10_000
+_SPOOLED_BYTES: Final = 1024 * 1024
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
+# In the seed's JSON a list of numbers stands for an i32 dataset.
+_JSON_KEYS: Final = ("wasm_base64", "script", "dataset", "spec")
+_MULTIPART: Final = "multipart/form-data"
+_BODY: Final = RawBody(
+    {_MULTIPART: "module, dataset, spec", "application/json": "wasm_base64, dataset, spec"}
+)
+
+
+def view(hub: Hub, service: JobService) -> View:
+    """Return the view."""
+
+    async def submit(request: Request) -> Json:
+        """Take a job in; it is durable when this answers."""
+        key = request.header("Idempotency-Key")
+        if key is not None and not _IDEMPOTENCY_KEY.match(key):
+            raise MalformedRequest(
+                "invalid_header", "Idempotency-Key: 1 to 200 visible ASCII characters"
+            )
+        assert request.caller is not None, "the scope asks for a token"
+        owner = request.caller.id
+        if request.media_type == _MULTIPART:
+            with ExitStack() as spools:
+                submission = await _Form(hub.store, request, spools).read(owner, key)
+                submitted = await service.submit(submission)
+        else:
+            submitted = await service.submit(_read_json(await request.read(), owner, key))
+        every = links(request, submitted.job_id)
+        answer: Submitted = {
+            "job_id": submitted.job_id,
+            "status": "pending_scheduler",
+            "links": {name: every[name] for name in ("self", "result", "story")},
+        }
+        return Json(answer, Success.ACCEPTED, f"/jobs/{submitted.job_id}")
+
+    return View("POST", "/jobs", submit, Scope.SUBMIT, Submitted, body=_BODY)
+
+
+class _Form:
+    """A multipart body as it is read, within the size of a request."""
+
+    def __init__(self, store: Store, request: Request, spools: ExitStack) -> None:
+        self._store = store
+        self._request = request
+        self._spools = spools
+        self._left = request.max_bytes
+
+    async def read(self, owner: str, key: str | None) -> Submission:
+        """Return what was handed in."""
+        module, spec, script = b"", b"{}", None
+        dataset: list[DatasetPart] = []
+        async for part in self._request.parts():
+            match part.name:
+                case "module":
+                    module = await self._read_part(part)
+                case "spec":
+                    spec = await self._read_part(part)
+                case "script":
+                    script = (part.filename, await self._read_part(part))
+                case "dataset":
+                    dataset.append(await self._read_dataset(part))
+                case other:
+                    raise MalformedRequest(
+                        "bad_multipart",
+                        f"unknown part {other!r}; known: module, script, dataset, spec",
+                    )
+            if len(dataset) > _PARTS_MAX:
+                raise TooLarge("too_many_files", f"at most {_PARTS_MAX} files")
+        return Submission(module, tuple(dataset), None, spec, owner, key, script)
+
+    async def _read_part(self, part: Part) -> bytes:
+        body = bytearray()
+        while chunk := await part.read_chunk():
+            body += chunk
+            self._check(len(body))
+        self._left -= len(body)
+        return bytes(body)
+
+    async def _read_dataset(self, part: Part) -> DatasetPart:
+        """Read an uploaded file; beyond 1 MiB it goes to disk as it comes."""
+        start = bytearray()
+        while chunk := await part.read_chunk():
+            start += chunk
+            if len(start) > min(self._left, _SPOOLED_BYTES):
+                break
+        else:
+            self._left -= len(start)
+            return DatasetPart(part.filename, bytes(start))
+        spool = self._spools.enter_context(self._store.blobs.spool())
+        chunk = bytes(start)
+        while chunk:
+            await spool.write(chunk)
+            self._check(spool.size_bytes)
+            chunk = await part.read_chunk()
+        self._left -= spool.size_bytes
+        spooled = await spool.finish()
+        return DatasetPart(part.filename, spool.mapped(), spooled)
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._left:
+            raise TooLarge("request_too_large", "the request is too large (see api: request)")
+
+
+def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
+    plain: Any = parse_json(raw, "request")
+    if not isinstance(plain, dict):
+        raise MalformedRequest("invalid_json", "request: expected an object")
+    unknown = [name for name in plain if name not in _JSON_KEYS]
+    if unknown:
+        raise InvalidInput(
+            "unknown_key",
+            f"unknown key {unknown[0]!r}; known: {', '.join(_JSON_KEYS)}",
+            [{"path": name, "message": "unknown key"} for name in unknown],
+        )
+    encoded = plain.get("wasm_base64")
+    if not isinstance(encoded, str):
+        raise InvalidInput("no_module", "wasm_base64: expected the module as base64 text")
+    try:
+        module = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("no_module", "wasm_base64: not valid base64") from None
+    spec = dump_json(plain.get("spec") or {})
+    script = plain.get("script")
+    if script is not None and not _is_script(script):
+        raise InvalidInput("no_script", "script: expected {name: text, text: text}")
+    return Submission(
+        module, (), plain.get("dataset"), spec, owner, key,
+        None if script is None else (script["name"], script["text"].encode()),
+    )  # fmt: skip
+
+
+def _is_script(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"name", "text"}
+        and all(isinstance(each, str) for each in value.values())
+    )

@@ -1,0 +1,31 @@
+"""What components offer to clients: views (REST) and commands (websocket), free of any server.
+
+A component registers them in `hub.endpoints` while it is set up; `api` serves whatever is there.
+"""
+
+from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connection
+from swarm_hub.endpoints.fields import text, whole_number
+from swarm_hub.endpoints.registry import Endpoints
+from swarm_hub.endpoints.request import Caller, Part, Request, Scope
+from swarm_hub.endpoints.view import Answer, Blob, Json, RawBody, Success, Unchanged, View
+
+__all__ = [
+    "REPLIED",
+    "Answer",
+    "Blob",
+    "Caller",
+    "Command",
+    "CommandCall",
+    "Connection",
+    "Endpoints",
+    "Json",
+    "Part",
+    "RawBody",
+    "Request",
+    "Scope",
+    "Success",
+    "Unchanged",
+    "View",
+    "text",
+    "whole_number",
+]

@@ -1,0 +1,97 @@
+"""The registry of a hub's views and commands."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from swarm_hub.endpoints.command import Command
+from swarm_hub.endpoints.request import Scope
+from swarm_hub.endpoints.view import View
+from swarm_hub.exceptions import SetupError
+
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_PATH: Final = re.compile(r"(/|(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+)\Z", re.ASCII)
+_PARAMETER: Final = re.compile(r"\{[^}]*\}")
+_COMMAND: Final = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*\Z", re.ASCII)
+
+
+class Endpoints:
+    """What the API of one hub serves; filled while components are set up."""
+
+    def __init__(self) -> None:
+        self._views: dict[tuple[str, str, bool], View] = {}
+        self._commands: dict[str, Command] = {}
+        self._health: list[Callable[[], Mapping[str, Any]]] = []
+        self._explain: Callable[[str], str | None] = lambda _path: None
+        self._sealed = False
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Every view, in the order of registration."""
+        return tuple(self._views.values())
+
+    def add_view(self, view: View) -> None:
+        """Have a view served; raises SetupError that says what is wrong with it."""
+        self._check_open(f"view {view}")
+        if view.method not in _METHODS:
+            raise SetupError(f"view {view}: its method must be one of {', '.join(_METHODS)}")
+        if not _PATH.match(view.path):
+            raise SetupError(f"view {view}: its path must be such as /jobs/{{job_id}}/result")
+        if not isinstance(view.scope, Scope):
+            raise SetupError(f"view {view}: it has no scope; give it one of {_scopes(Scope)}")
+        if view.answer is None:
+            raise SetupError(f"view {view}: it does not say what it answers (answer=)")
+        if view.method in ("PUT", "PATCH") and view.body is None:
+            raise SetupError(f"view {view}: it does not say what it takes (body=)")
+        # Two names of one parameter would be one path.
+        key = (view.method, _PARAMETER.sub("{}", view.path), view.outside)
+        if key in self._views:
+            raise SetupError(f"view {view}: there is such a view already, {self._views[key]}")
+        self._views[key] = view
+
+    def command(self, name: str) -> Command | None:
+        """Return the command of that name."""
+        return self._commands.get(name)
+
+    def add_command(self, command: Command) -> None:
+        """Have a command answered; raises SetupError that says what is wrong with it."""
+        what = f"command {command.name!r}"
+        self._check_open(what)
+        if not _COMMAND.match(command.name):
+            raise SetupError(f"{what}: its name must be such as nodes/list")
+        needed = [scope for scope in Scope if scope is not Scope.PUBLIC]
+        if command.scope not in needed:
+            raise SetupError(f"{what}: it has no scope; give it one of {_scopes(needed)}")
+        if command.params is None or command.result is None:
+            raise SetupError(f"{what}: it does not say what it takes and gives (params=, result=)")
+        if command.name in self._commands:
+            raise SetupError(f"{what}: there is such a command already")
+        self._commands[command.name] = command
+
+    def seal(self) -> None:
+        """Take nothing more: the API is about to serve what there is."""
+        self._sealed = True
+
+    def _check_open(self, what: str) -> None:
+        if self._sealed:
+            raise SetupError(f"{what}: the hub has started; register it in async_setup")
+
+    def add_health(self, describe: Callable[[], Mapping[str, Any]]) -> None:
+        """Have the fields that `describe` returns be part of what the hub says of its health."""
+        self._health.append(describe)
+
+    def health(self) -> dict[str, Any]:
+        """Return the fields that components add to the hub's health."""
+        return {name: value for describe in self._health for name, value in describe().items()}
+
+    def explain_missing(self, explain: Callable[[str], str | None]) -> None:
+        """Register who knows which component would serve a path of the API."""
+        self._explain = explain
+
+    def served_by(self, path: str) -> str | None:
+        """Return the component that would serve that path if it ran on this hub."""
+        return self._explain(path)
+
+
+def _scopes(scopes: Any) -> str:
+    return ", ".join(f"Scope.{scope.name}" for scope in scopes)

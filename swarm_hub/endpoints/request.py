@@ -1,0 +1,94 @@
+"""Requests as handlers see them, whatever server took them in."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Scope(StrEnum):
+    """What a caller must be allowed to do; each scope includes those before it."""
+
+    PUBLIC = "public"  # needs no token
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+class Caller(Protocol):
+    """Who asks, as their token tells."""
+
+    @property
+    def id(self) -> str:
+        """The token's id."""
+
+    @property
+    def name(self) -> str:
+        """The name the token was made under."""
+
+    @property
+    def scope(self) -> str:
+        """The widest `Scope` of the token."""
+
+
+class Part(Protocol):
+    """One part of a multipart body (RFC 7578)."""
+
+    @property
+    def name(self) -> str:
+        """The name of the form's field."""
+
+    @property
+    def filename(self) -> str:
+        """The name of the uploaded file, empty where there is none."""
+
+    async def read_chunk(self) -> bytes:
+        """Return the next bytes, empty at the end."""
+
+
+class Request(Protocol):
+    """One request of a view, let in and checked: scope, query and JSON body are in order."""
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """What stands in the place of the `{name}`s of the view's path."""
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """The query's values, as the view's `query` schema returned them."""
+
+    @property
+    def body(self) -> Any:
+        """The JSON body as the view's `body` schema returned it; None where it has none."""
+
+    @property
+    def media_type(self) -> str:
+        """The body's type, lower case, without parameters."""
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who asks; None for a public view that was asked without a token."""
+
+    @property
+    def max_bytes(self) -> int:
+        """How large a request may be."""
+
+    def header(self, name: str) -> str | None:
+        """Return a header's text."""
+
+    def link(self, path: str) -> str:
+        """Return the path under which a client finds a view of this API."""
+
+    def has_version(self, etag: str) -> bool:
+        """Whether the caller has this version already (If-None-Match)."""
+
+    async def read(self) -> bytes:
+        """Return the whole body of a view with a `RawBody`; raises TooLarge."""
+
+    def parts(self) -> AsyncIterator[Part]:
+        """Yield the parts of a multipart body; raises MalformedRequest for what is none."""
+
+    async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
+        """Enter a context that is left once the answer has been sent."""

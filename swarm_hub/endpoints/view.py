@@ -1,0 +1,85 @@
+"""Views: a method and a path, who may call it, what goes in and what comes out."""
+
+import mmap
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import voluptuous as vol
+
+from swarm_hub.endpoints.request import Request, Scope
+
+
+class Success(StrEnum):
+    """How a request went well."""
+
+    OK = "ok"
+    CREATED = "created"
+    ACCEPTED = "accepted"  # it will be done
+    PARTIAL = "partial"  # more will follow
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """An answer in JSON, of the shape that its view declares.
+
+    `location` is the path of what was created, relative as a view's path.
+    """
+
+    content: Any
+    success: Success = Success.OK
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An answer in bytes, whole or the range that was asked for.
+
+    With `etag` the bytes are cached for good: what it names never changes.
+    """
+
+    body: bytes | mmap.mmap
+    media_type: str = "application/octet-stream"
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The caller has this version already."""
+
+    etag: str
+
+
+Answer = Json | Blob | Unchanged
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class RawBody:
+    """A body that the handler reads itself: its media types, and what to send as each."""
+
+    media_types: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One call of the REST API; `Endpoints.add_view` refuses one that lacks scope or schema.
+
+    `path` is relative to the API's root, such as `/jobs/{job_id}`; with `outside` to the hub's
+    address. `answer` is the TypedDict of a JSON answer, or `bytes`. `query` holds voluptuous
+    fields; an unknown one is ignored. `body` is a voluptuous schema of a JSON object (an empty
+    body counts as an empty object) or a `RawBody`.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | None = None
+    answer: type | None = None
+    query: Mapping[Any, Any] = field(default_factory=dict)
+    body: vol.Schema | RawBody | None = None
+    outside: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
