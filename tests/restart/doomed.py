@@ -22,8 +22,9 @@ from swarm_hub.components.gateway.dispatch.sender import Sender
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.scheduler import Send
 from swarm_hub.components.signer import EnvelopeChannel
-from swarm_hub.components.worker.assignments import Assignments
 from swarm_hub.components.worker.delivery import Delivery
+from swarm_hub.components.worker.intake import Intake
+from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.models import messages
 from swarm_hub.storage import migrations
 from swarm_hub.storage.backup import backup
@@ -172,11 +173,11 @@ POINTS: Final[dict[str, Any]] = {
     "inbox before its commit": committing("inbox", committed=False),
     "inbox committed, nobody told": committing("inbox", committed=True),
     "before the ACK": before(EnvelopeChannel, "send", _posts(messages.ACK)),
-    "shard ran, outbox not written": before(Assignments, "_finish"),
+    "shard ran, outbox not written": before(Outbox, "finish"),
     "outbox before its commit": committing("outbox", committed=False),
     "outbox committed, nobody told": committing("outbox", committed=True),
     "result not sent": before(Delivery, "deliver", _any),
-    "delivered, not deleted": before(Assignments, "_on_delivered"),
+    "delivered, not deleted": before(Intake, "_on_delivered"),
 }
 
 if __name__ == "__main__":

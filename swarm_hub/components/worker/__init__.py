@@ -1,5 +1,7 @@
 """The worker: takes assignments onto its disk, runs them, and delivers until it is heard."""
 
+import asyncio
+import logging
 from dataclasses import dataclass
 
 import voluptuous as vol
@@ -9,12 +11,19 @@ from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.delivery import Delivery
+from swarm_hub.components.worker.drain import Drain
+from swarm_hub.components.worker.executor import Executor
+from swarm_hub.components.worker.intake import Intake
+from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPolicyWatch
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +85,47 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered
-    assignments = Assignments(
-        hub, mesh, hub.services[SIGNER], service, slots, config.finish_within_s
+    post = hub.services[SIGNER]
+    # Set whenever an assignment or a result is done with.
+    settled = asyncio.Event()
+    assignments = Assignments(hub, post, settled)
+    delivery = Delivery(hub, mesh, post, settled)
+    outbox = Outbox(hub, assignments, delivery)
+    executor = Executor(
+        hub, mesh, service, assignments.gateway_of, outbox.finish, assignments.give_back
     )
+    drain = Drain(hub, mesh, post, assignments, executor, delivery, settled)
+    Intake(hub, mesh, post, assignments, executor, delivery, outbox, drain)
     watch = PowerPolicyWatch(
         hub,
-        assignments,
+        drain,
         telemetry,
         PowerPolicyConfig(
             config.charging_only, config.min_battery_percent, config.max_temperature_c
         ),
     )
-
-    hub.bus.listen(StoreSpace, lambda space: assignments.refuse("disk", space.full))
+    hub.bus.listen(StoreSpace, lambda space: drain.refuse("disk", space.full))
 
     async def start() -> None:
-        await assignments.start()
-        assignments.refuse("disk", hub.store.full)
+        # What the last life left: the inbox is run again, the outbox delivered.
+        executor.put(await assignments.load())
+        await delivery.load()
+        if assignments or delivery:
+            _LOGGER.info(
+                "Resuming %d assignments, delivering %d results", len(assignments), len(delivery)
+            )
+        executor.start(slots)
+        outbox.start()
+        delivery.start()
+        # The first shard should not wait for a child to start.
+        hub.tasks.spawn(service.sandbox.warm(), "sandbox warm-up")
+        drain.refuse("disk", hub.store.full)
         watch.start()
 
+    async def stop() -> None:
+        await drain.stop(config.finish_within_s)
+        outbox.flush()
+
     hub.on_start(start)
-    hub.on_stop(StopStage.DRAIN, "worker", assignments.stop, timeout_s=config.finish_within_s + 4)
+    hub.on_stop(StopStage.DRAIN, "worker", stop, timeout_s=config.finish_within_s + 4)
     return True

@@ -1,12 +1,15 @@
 """Results on their way: each is sent until its gateway, or another of its store, has it on disk."""
 
+import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp, Readable
 from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.components.worker.assignments import Origin
 from swarm_hub.core import Hub
 from swarm_hub.models import messages
 from swarm_hub.storage import Write
@@ -29,13 +32,18 @@ class _Waiting:
 
 
 class Delivery:
-    """What this worker has finished and no gateway has acknowledged yet."""
+    """What this worker has finished and no gateway has acknowledged yet.
 
-    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
+    `settled` is set whenever one is done with.
+    """
+
+    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel, settled: asyncio.Event) -> None:
         self._hub = hub
         self._mesh = mesh
         self._post = post
+        self._settled = settled
         self._waiting: dict[str, _Waiting] = {}
+        mesh.serve_blobs(self._serve)
         hub.bus.listen(PeerUp, self._on_peer_up)
         hub.bus.listen(PeerDown, self._on_peer_down)
 
@@ -67,29 +75,41 @@ class Delivery:
 
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
         """Forget results that were acknowledged or are not wanted; returns those that were here."""
-        return [held for held in assignment_ids if self._waiting.pop(held, None)]
+        dropped = [held for held in assignment_ids if self._waiting.pop(held, None)]
+        self._settled.set()
+        return dropped
 
-    def origin(self, held: str) -> tuple[str, str]:
-        """Return (gateway, id of its store) of a result."""
-        entry = self._waiting[held].entry
-        return entry.gateway, entry.store_id
+    def origin(self, held: str) -> Origin | None:
+        """Return who waits for a result; None for one that is not here."""
+        if (waiting := self._waiting.get(held)) is None:
+            return None
+        return Origin(waiting.entry.gateway, waiting.entry.store_id)
 
     def hand_over(self, assignment_ids: Iterable[str], gateway: str) -> list[Write]:
         """Deliver to the gateway that took the jobs over; returns the note of it."""
-        moved = [held for held in assignment_ids if held in self._waiting]
+        moved = [
+            held
+            for held in assignment_ids
+            if held in self._waiting and self._waiting[held].entry.gateway != gateway
+        ]
         for held in moved:
             entry = replace(self._waiting[held].entry, gateway=gateway)
             waiting = self._waiting[held] = _Waiting(entry)
             self._send(waiting)
         return inbox.hand_over(moved, gateway) if moved else []
 
-    def serves(self, peer_id: str, sha: str) -> bool:
-        """Whether that gateway may fetch the body of a large result."""
+    @asynccontextmanager
+    async def _serve(self, peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
+        """Give a gateway the body of a large result of its own."""
         peers = self._mesh.peers()
-        return any(
+        if not any(
             waiting.entry.result.sha == sha and peer_id in self._takers(waiting.entry, peers)
             for waiting in self._waiting.values()
-        )
+        ):
+            yield None
+            return
+        async with self._hub.store.blobs.reading(sha) as result:
+            yield result
 
     async def _resend(self) -> None:
         now = self._hub.clock.monotonic()

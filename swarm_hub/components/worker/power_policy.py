@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.telemetry import TelemetryBoard
-from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.drain import Drain
 from swarm_hub.core import Hub
 from swarm_hub.models.node import Telemetry
 
@@ -40,17 +40,17 @@ def refusal(config: PowerPolicyConfig, telemetry: Telemetry) -> str | None:
 
 
 class PowerPolicyWatch:
-    """Tells the assignments, and with it the gateways, when the device is to be left alone."""
+    """Has no work taken, and the gateways told so, while the device is to be left alone."""
 
     def __init__(
         self,
         hub: Hub,
-        assignments: Assignments,
+        drain: Drain,
         telemetry: TelemetryBoard,
         config: PowerPolicyConfig,
     ) -> None:
         self._hub = hub
-        self._assignments = assignments
+        self._drain = drain
         self._telemetry = telemetry
         self._config = config
         self._resting_until = 0.0
@@ -66,6 +66,6 @@ class PowerPolicyWatch:
         reason = refusal(self._config, self._telemetry.own)
         if reason is not None:
             self._resting_until = now + _REST_S
-            self._assignments.refuse("device", reason)
+            self._drain.refuse("device", reason)
         elif now >= self._resting_until:
-            self._assignments.refuse("device", None)
+            self._drain.refuse("device", None)

@@ -1,0 +1,152 @@
+"""Taking no work: why not, what is given back, and what still has time to finish at the stop."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Coroutine
+from typing import Any, Final
+
+from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp
+from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.delivery import Delivery
+from swarm_hub.components.worker.executor import Executor
+from swarm_hub.core import Hub
+from swarm_hub.models import messages
+from swarm_hub.storage.queries import inbox
+
+_LOGGER = logging.getLogger(__name__)
+
+UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
+_STOPPING: Final = "the hub is stopping"
+# What is finished at stop has this long to be written down and acknowledged.
+_DELIVER_WITHIN_S: Final = 2.0
+
+
+class Drain:
+    """Why this worker takes no work, from anybody or from one gateway.
+
+    `settled` is set whenever an assignment or a result is done with.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: EnvelopeChannel,
+        assignments: Assignments,
+        executor: Executor,
+        delivery: Delivery,
+        settled: asyncio.Event,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._assignments = assignments
+        self._executor = executor
+        self._delivery = delivery
+        self._settled = settled
+        self.stopping = False
+        # source → why it keeps this worker from taking work
+        self._refusing: dict[str, str] = {}
+        # gateway → why it drains this node
+        self._drained: dict[str, str] = {}
+        hub.bus.listen(PeerUp, self._on_peer_up)
+        hub.bus.listen(PeerDown, lambda _down: settled.set())
+
+    async def stop(self, finish_within_s: float) -> None:
+        """Take no more work, give back what has not begun, end or give back the rest.
+
+        What a gateway that is not here gave out stays in the inbox for the next start.
+        """
+        self.refuse("hub", _STOPPING)
+        self.stopping = True
+        self.hand_back(self._executor.not_begun(), _STOPPING)
+        await _within(finish_within_s, self._executor.until_idle())
+        self.hand_back(self._executor.unfinished(), "it did not finish before the hub stopped")
+        await _within(_DELIVER_WITHIN_S, self._until_delivered())
+
+    def refuse(self, source: str, reason: str | None) -> None:
+        """Take no new work and say why; with None `source` no longer minds."""
+        if reason == self._refusing.get(source) or self.stopping:
+            return
+        before = self._refusal
+        if reason is None:
+            self._refusing.pop(source, None)
+        else:
+            self._refusing[source] = reason
+        if (now := self._refusal) == before:
+            return
+        _LOGGER.info("Taking work again" if now is None else f"Taking no work: {now}")
+        for peer_id, hello in self._mesh.peers().items():
+            if "gateway" in hello.capabilities:
+                self._post.send(peer_id, messages.DRAIN, {"reason": self._refusal_for(hello)})
+
+    def refusal(self, gateway: str) -> str | None:
+        """Return why nothing new is taken from a gateway."""
+        return self._refusal or self._drained.get(gateway)
+
+    def leaving(self, gateway: str) -> str | None:
+        """Return why what a gateway gave out goes back to it, even if it was accepted."""
+        return self._drained.get(gateway, _STOPPING if self.stopping else None)
+
+    def hand_back(self, assignment_ids: Collection[str], reason: str) -> None:
+        """Give back assignments whose gateway is here to hear of it, and forget them."""
+        self._executor.take_off(assignment_ids)
+        peers = self._mesh.peers()
+        returned: dict[str, list[str]] = defaultdict(list)
+        for held in assignment_ids:
+            origin = self._assignments.origin(held)
+            if origin is not None and origin.gateway in peers:
+                returned[origin.gateway].append(held)
+        for gateway, group in returned.items():
+            self._assignments.forget(group)
+            self._hub.store.note(inbox.drop(group))
+            self._assignments.nack(gateway, group, reason)
+            _LOGGER.info("Gave back %d assignments: %s", len(group), reason)
+
+    def drained_by(self, gateway: str, reason: str | None) -> None:
+        """Take no more from a gateway that drains this node, and give back what has not begun."""
+        if reason is None:
+            if self._drained.pop(gateway, None) is not None:
+                _LOGGER.info("The gateway %s gives work again", gateway)
+            return
+        text = f"the gateway drains this node: {reason}"
+        if self._drained.get(gateway) != text:
+            _LOGGER.info("No more work from %s: %s", gateway, text)
+        self._drained[gateway] = text
+        theirs = frozenset(self._assignments.given_out_by(gateway))
+        self.hand_back([held for held in self._executor.not_begun() if held in theirs], text)
+
+    @property
+    def _refusal(self) -> str | None:
+        return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
+
+    def _refusal_for(self, gateway: Hello) -> str | None:
+        trusted = gateway.kid is not None and self._post.trusts(gateway.kid)
+        return self._refusal if trusted else UNTRUSTED
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        if "gateway" not in up.hello.capabilities:
+            return
+        # One that still drains this node says so again.
+        self._drained.pop(up.peer_id, None)
+        if (reason := self._refusal_for(up.hello)) is not None:
+            self._post.send(up.peer_id, messages.DRAIN, {"reason": reason})
+
+    async def _until_delivered(self) -> None:
+        """Return when no gateway that is here still waits for a result, or we for its word."""
+        while self._is_waited_for() or self._delivery.is_underway():
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _is_waited_for(self) -> bool:
+        return not self._assignments.gateways().isdisjoint(self._mesh.peers())
+
+
+async def _within(timeout_s: float, waiting: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await waiting
+    except TimeoutError:
+        pass

@@ -1,0 +1,161 @@
+"""What gateways say to this worker: work is on its disk before they are told that it has it."""
+
+import logging
+from typing import Final
+
+from swarm_hub.components.mesh import Mesh, PeerUp
+from swarm_hub.components.signer import Batch, EnvelopeChannel
+from swarm_hub.components.worker.assignments import Assignments, Origin
+from swarm_hub.components.worker.delivery import Delivery
+from swarm_hub.components.worker.drain import UNTRUSTED, Drain
+from swarm_hub.components.worker.executor import Executor
+from swarm_hub.components.worker.offers import inbox_entries, read_offers
+from swarm_hub.components.worker.outbox import Outbox
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models import messages
+from swarm_hub.models.messages import Assign, Nack
+from swarm_hub.storage.queries import inbox
+from swarm_hub.storage.queries.inbox import InboxEntry
+
+_LOGGER = logging.getLogger(__name__)
+
+# An ACK changes nothing at the gateway but a word in a status, so it may wait for a result whose
+# envelope it can share; one of its own costs both sides half a millisecond of CPU.
+_ACK_WITHIN_S: Final = 0.02
+# Assignments held at once; a gateway that sends more gets them back.
+_HELD_MAX: Final = 8192
+
+
+class Intake:
+    """Accepts assignments, takes them off again, and hears what was delivered."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        mesh: Mesh,
+        post: EnvelopeChannel,
+        assignments: Assignments,
+        executor: Executor,
+        delivery: Delivery,
+        outbox: Outbox,
+        drain: Drain,
+    ) -> None:
+        self._hub = hub
+        self._mesh = mesh
+        self._post = post
+        self._assignments = assignments
+        self._executor = executor
+        self._delivery = delivery
+        self._outbox = outbox
+        self._drain = drain
+        kinds = (messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK, messages.DRAIN)
+        post.on(kinds, self._on_batch)
+        hub.bus.listen(PeerUp, self._on_peer_up)
+
+    def _on_batch(self, batch: Batch) -> None:
+        offers = read_offers(batch)
+        if not batch.trusted:
+            if offers:
+                _LOGGER.warning(
+                    "Refused work from %s: its key is not in signer: trust", batch.peer_id
+                )
+            self._assignments.nack(batch.peer_id, offers.assignment_ids(), UNTRUSTED)
+            return
+        for delivered in batch.read(messages.RESULT_ACK, messages.ids):
+            self._on_delivered(delivered)
+        for cancelled in batch.read(messages.CANCEL, messages.ids):
+            self._on_cancel(batch.peer_id, cancelled)
+        for node, reason in batch.read(messages.DRAIN, messages.read_drain):
+            # Without a node it is the word of a worker, for the gateway that this hub may be too.
+            if node == self._mesh.peer_id:
+                self._drain.drained_by(batch.peer_id, reason)
+        for nack in offers.refused:
+            self._refuse_offered(batch.peer_id, nack)
+        if offers.assigns:
+            self._hub.tasks.spawn(self._accept(batch, offers.assigns), "accept")
+        else:
+            self._outbox.write_soon(batch.writes)
+
+    def _refuse_offered(self, gateway: str, nack: Nack) -> None:
+        """Give back what can't be taken as it was said, but for what is held from before."""
+        refused = [held for held in nack.assignment_ids if not self._is_known(held)]
+        if refused:
+            _LOGGER.warning("Gave back %d assignments: %s", len(refused), nack.reason)
+            self._assignments.nack(gateway, refused, nack.reason, nack.lacks)
+
+    async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
+        """Write the inbox, then ACK, then run (DESIGN, section 6)."""
+        gateway = batch.peer_id
+        offered = [shard.assignment_id for assign in assigns for shard in assign.shards]
+        origin = Origin(gateway, self._mesh.store_of(gateway))
+        foreign = [held for held in offered if not self._is_of(held, origin)]
+        self._assignments.nack(gateway, foreign, "another gateway gave out this assignment")
+        offered = [held for held in offered if held not in foreign]
+        known = [held for held in offered if self._is_known(held)]
+        fresh = [] if batch.replayed else self._fresh(origin, assigns, {*known, *foreign})
+        new = [entry.assignment_id for entry in fresh]
+        refusal = self._drain.refusal(gateway)
+        if refusal is None and len(self._assignments) + len(new) > _HELD_MAX:
+            refusal = "too many assignments held"
+        if refusal is not None:
+            self._assignments.nack(gateway, new, refusal)
+            offered, fresh, new = known, [], []
+        self._assignments.put(new, origin)
+        try:
+            await self._hub.store.commit([*batch.writes, inbox.accept(fresh)])
+        except StoreError as error:
+            self._assignments.forget(new)
+            _LOGGER.warning("Can't keep %d assignments: %s", len(fresh), error)
+            self._assignments.nack(gateway, new, f"its store failed: {error}")
+            return
+        if (leaving := self._drain.leaving(gateway)) is not None:
+            # It was told so while these were on their way to the disk.
+            self._drain.hand_back(new, leaving)
+            offered = [held for held in offered if self._is_known(held)]
+        if not self._drain.stopping:
+            self._executor.put(entry for entry in fresh if entry.assignment_id in self._assignments)
+        self._take_over(known, origin)
+        if offered:
+            self._post.send(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
+
+    def _is_known(self, held: str) -> bool:
+        return held in self._assignments or held in self._delivery
+
+    def _is_of(self, held: str, origin: Origin) -> bool:
+        """Whether a gateway may speak of an assignment: it is new, its own or of its store."""
+        before = self._assignments.origin(held) or self._delivery.origin(held)
+        if before is None:
+            return True
+        same_store = origin.store_id != "" and before.store_id == origin.store_id
+        return before.gateway == origin.gateway or same_store
+
+    def _take_over(self, known: list[str], origin: Origin) -> None:
+        """Answer to the gateway that has taken a job over from another of its store."""
+        running = self._assignments.hand_over(known, origin)
+        finished = self._delivery.hand_over(known, origin.gateway)
+        self._outbox.write_soon([*running, *finished])
+
+    def _fresh(self, origin: Origin, assigns: list[Assign], known: set[str]) -> list[InboxEntry]:
+        now = self._hub.clock.time()
+        entries = inbox_entries(assigns, origin.gateway, origin.store_id, now)
+        return [entry for entry in entries if entry.assignment_id not in known]
+
+    def _on_delivered(self, assignment_ids: list[str]) -> None:
+        if known := self._delivery.drop(assignment_ids):
+            self._outbox.write_soon([inbox.delivered(known)])
+
+    def _on_cancel(self, peer_id: str, assignment_ids: list[str]) -> None:
+        origin = Origin(peer_id, self._mesh.store_of(peer_id))
+        dropped = [held for held in assignment_ids if self._is_of(held, origin)]
+        self._delivery.drop(dropped)
+        self._assignments.forget(dropped)
+        self._executor.take_off(dropped)
+        self._hub.store.note(inbox.drop(dropped))
+
+    def _on_peer_up(self, up: PeerUp) -> None:
+        if "gateway" not in up.hello.capabilities:
+            return
+        # The gateway answers with `cancel` for what it withdrew while this worker was away.
+        if held := self._assignments.given_out_by(up.peer_id):
+            self._post.send(up.peer_id, messages.ACK, {"ids": held})
