@@ -2,6 +2,10 @@
 
 Archives without the marker can be joined by writing one after the other. Only plain files; no
 owner, mode 0644 and no time, so that equal files give equal bytes.
+
+The gateway makes and joins these archives, too, and imports this module from the sandbox's root. It
+stays with the child because a child can import nothing but its own package: the hub is not on its
+path.
 """
 
 from collections.abc import Iterator
