@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from swarm_hub.util.back_off import back_off_s
+
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -58,17 +60,18 @@ class TaskSupervisor:
 
     async def _keep_running(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         loop = asyncio.get_running_loop()
-        backoff_s = _RESTART_FIRST_S
+        failures = 0
         while not self._stopping:
             started = loop.time()
             try:
                 await work()
             except Exception:
                 if loop.time() - started > _HEALTHY_AFTER_S:
-                    backoff_s = _RESTART_FIRST_S
+                    failures = 0
+                backoff_s = back_off_s(_RESTART_FIRST_S, failures, _RESTART_MAX_S)
                 _LOGGER.exception("Task %s failed; it restarts in %.1f s", name, backoff_s)
                 await asyncio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, _RESTART_MAX_S)
+                failures += 1
             else:
                 return
 

@@ -9,6 +9,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import PASSING_ERRORS, MeshError
 from swarm_hub.models.event import DurableEvent, EventType
 from swarm_hub.storage.queries import content
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,13 +45,9 @@ class Announcer:
             except (MeshError, *PASSING_ERRORS) as error:
                 # The mesh comes up in the background, and the store after whatever ails it.
                 _LOGGER.debug("What results are here is announced later: %s", error)
-            try:
-                # Results that wait on a worker have no event.
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(_SETTLED_S)
+            # Results that wait on a worker have no event.
+            if await within(_LOOK_EVERY_S, self._wake.wait()):
+                await asyncio.sleep(_SETTLED_S)
 
     async def _look(self) -> None:
         wanted = await self._hub.store.read(content.result_blobs, PROVIDED_MAX)

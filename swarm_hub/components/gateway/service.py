@@ -35,6 +35,7 @@ from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage.queries import events, jobs, leases, overview, receipts, recovery
 from swarm_hub.util.clock import isoformat
+from swarm_hub.util.within import within
 
 _BREAKDOWN_MAX: Final = 1000
 # A larger result is only linked from the status.
@@ -115,7 +116,7 @@ class JobService:
         if wait_s > 0:
             with self._watchers.watching(job_id) as changed:
                 if await self._is_open(job_id):
-                    await _within(wait_s, changed)
+                    await within(wait_s, changed.wait())
         return await self._described(job_id)
 
     async def _is_open(self, job_id: str) -> bool:
@@ -139,7 +140,7 @@ class JobService:
             with self._watchers.watching(job_id) as changed:
                 if not await self._is_open(job_id):
                     break
-                await _within(1, changed)
+                await within(1, changed.wait())
         return await self._described(job_id)
 
     async def result(
@@ -321,14 +322,6 @@ class JobService:
 
 def _lost(job: Job) -> Lost:
     return Lost("result_lost", f"the result of job {job.id} is gone")
-
-
-async def _within(timeout_s: float, changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await changed.wait()
-    except TimeoutError:
-        pass
 
 
 class _SeedFields(TypedDict):

@@ -1,12 +1,13 @@
 """The life of the children: started with a back-off, buried when lost, retired when spare."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from swarm_hub.exceptions import SetupError
+from swarm_hub.util.back_off import back_off_s
+from swarm_hub.util.within import within
 
 from .call import CHILD_DIED, OK
 from .child.workspace import remove_tree
@@ -105,10 +106,9 @@ class ChildPool:
         """Kill all and wait until they are gone, at most 2 s."""
         for child in tuple(self.children):
             child.kill(Answer(STOPPED, "The sandbox is stopping"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_S):
-                # The background burials may have been cancelled already, so bury here too.
-                await asyncio.gather(*(self._bury(child) for child in tuple(self._dying)))
+        # The background burials may have been cancelled already, so bury here too.
+        burials = (self._bury(child) for child in tuple(self._dying))
+        await within(_STOP_S, asyncio.gather(*burials))
 
     async def _connect(self, child: ChildLink) -> None:
         answer = await child.connect()
@@ -133,7 +133,7 @@ class ChildPool:
 
     def _failed(self, why: str) -> None:
         self._failures += 1
-        pause_s = min(_PAUSE_S * 2**self._failures, _PAUSE_MAX_S)
+        pause_s = back_off_s(_PAUSE_S, self._failures, _PAUSE_MAX_S)
         loop = asyncio.get_running_loop()
         self._not_before_s = loop.time() + pause_s
         if self._failures == 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm_hub.exceptions import SetupError
+from swarm_hub.util.back_off import back_off_s
 
 from .call import BAD_MODULE, CHILD_DIED, COMPILE_LIMIT, MEMORY, OUTPUT, WALL_TIME
 
@@ -118,10 +119,10 @@ def _command(code: str, site: str, *arguments: str) -> list[str]:
 
 async def reap(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process that is about to end and return its exit status."""
-    pause_s = 0.001
+    looks = 0
     while (status := process.poll()) is None:
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, 0.05)
+        await asyncio.sleep(back_off_s(0.001, looks, 0.05))
+        looks += 1
     return status
 
 

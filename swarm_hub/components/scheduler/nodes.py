@@ -9,6 +9,7 @@ from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.features import BASELINE
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util.back_off import back_off_s
 
 # Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
 # node busy between messages and a slow node holds little that others could do.
@@ -288,7 +289,7 @@ def _faults(node: NodeEntry, program: str) -> Faults:
 
 
 def _quarantine(faults: Faults, base_s: float, now: float) -> float:
-    faults.until = now + min(base_s * 2**faults.quarantines, _QUARANTINE_MAX_S)
+    faults.until = now + back_off_s(base_s, faults.quarantines, _QUARANTINE_MAX_S)
     faults.quarantines += 1
     faults.in_a_row = 0
     return faults.until

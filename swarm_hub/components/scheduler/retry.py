@@ -6,6 +6,7 @@ from typing import Final
 from swarm_hub.components.scheduler.eligibility import unfit
 from swarm_hub.components.scheduler.entries import JobPlan, ShardEntry
 from swarm_hub.components.scheduler.nodes import NodeEntry
+from swarm_hub.util.back_off import back_off_s
 
 # Failures on this many different nodes are the job's fault, not the nodes'.
 _FAILURES_MAX: Final = 3
@@ -73,9 +74,9 @@ def _needs_trusted(shard: ShardEntry) -> bool:
     return not has_one and not any(held.trusted for held in shard.open())
 
 
-def back_off_s(shard: ShardEntry) -> float:
+def pause_s(shard: ShardEntry) -> float:
     """Return how long a shard waits after its last failure."""
-    return float(_BACK_OFF_S * 2 ** (len(shard.failures) - 1))
+    return back_off_s(_BACK_OFF_S, len(shard.failures) - 1)
 
 
 def is_hopeless(shard: ShardEntry, connected: Collection[str]) -> bool:

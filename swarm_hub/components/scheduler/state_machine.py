@@ -27,7 +27,7 @@ from swarm_hub.components.scheduler.moves import OPEN
 from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
-from swarm_hub.components.scheduler.retry import back_off_s, is_hopeless
+from swarm_hub.components.scheduler.retry import is_hopeless, pause_s
 from swarm_hub.components.scheduler.state import DeadlineRule, SchedulerState
 from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.scheduler.strategies.base import Strategy
@@ -220,7 +220,7 @@ class StateMachine:
         if is_hopeless(shard, book.nodes.by_id.keys()):
             book.end(job, JobState.FAILED, outcome)
         else:
-            shard.not_before = now + back_off_s(shard)
+            shard.not_before = now + pause_s(shard)
             book.wake(shard.not_before)
             book.give_back(shard, event.text, outcome)
 

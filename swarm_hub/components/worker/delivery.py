@@ -1,7 +1,6 @@
 """Results on their way: each is sent until its gateway, or another of its store, has it on disk."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,12 +14,13 @@ from swarm_hub.models import messages
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import OutboxEntry
+from swarm_hub.util.back_off import back_off_s, jittered_s
 
 _RESEND_FIRST_S: Final = 5.0
 _RESEND_MAX_S: Final = 60.0
 _LOOK_EVERY_S: Final = 1.0
 # Workers that were cut off together should not all come back at once.
-_JITTER: Final = 0.25
+_JITTER: Final = (0.75, 1.25)
 _RESULTS_A_LOOK: Final = 64
 
 
@@ -124,9 +124,8 @@ class Delivery:
             gateway = takers[waiting.tries % len(takers)]
             self._post.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
             waiting.tries += 1
-        pause_s = min(_RESEND_FIRST_S * 2 ** max(0, waiting.tries - 1), _RESEND_MAX_S)
-        jitter = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311  no secret
-        waiting.due_at = self._hub.clock.monotonic() + pause_s * jitter
+        pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
+        waiting.due_at = self._hub.clock.monotonic() + jittered_s(pause_s, *_JITTER)
 
     def _takers(self, entry: OutboxEntry, peers: dict[str, Hello]) -> list[str]:
         """Return who may take a result: its own gateway first, then others on its store."""

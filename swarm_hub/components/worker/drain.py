@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Coroutine
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 
 from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp
 from swarm_hub.components.signer import EnvelopeChannel
@@ -14,6 +14,7 @@ from swarm_hub.components.worker.executor import Executor
 from swarm_hub.core import Hub
 from swarm_hub.models import messages
 from swarm_hub.storage.queries import inbox
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class Drain:
         self.refuse("hub", _STOPPING)
         self.stopping = True
         self.hand_back(self._executor.not_begun(), _STOPPING)
-        await _within(finish_within_s, self._executor.until_idle())
+        await within(finish_within_s, self._executor.until_idle())
         self.hand_back(self._executor.unfinished(), "it did not finish before the hub stopped")
-        await _within(_DELIVER_WITHIN_S, self._until_delivered())
+        await within(_DELIVER_WITHIN_S, self._until_delivered())
 
     def refuse(self, source: str, reason: str | None) -> None:
         """Take no new work and say why; with None `source` no longer minds."""
@@ -142,11 +143,3 @@ class Drain:
 
     def _is_waited_for(self) -> bool:
         return not self._assignments.gateways().isdisjoint(self._mesh.peers())
-
-
-async def _within(timeout_s: float, waiting: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await waiting
-    except TimeoutError:
-        pass

@@ -34,6 +34,7 @@ from swarm_hub.storage import migrations
 from swarm_hub.storage.engine.chunk import Chunk
 from swarm_hub.storage.engine.database import DiskUse
 from swarm_hub.storage.queries.leases import session_of
+from swarm_hub.util.back_off import back_off_s
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -260,7 +261,7 @@ class PostgresDatabase:
     ) -> _T:
         """Try again while the server is away, without end where a commit is in doubt."""
         give_up: float | None = None
-        delay_s = _RETRY_FIRST_S
+        failures = 0
         while True:
             try:
                 return attempt()
@@ -275,11 +276,12 @@ class PostgresDatabase:
                     self._forget()
                 # From the first failure on: this process may have been frozen until then.
                 give_up = give_up or time.monotonic() + _PATIENCE_S
+                delay_s = back_off_s(_RETRY_FIRST_S, failures, _RETRY_MAX_S)
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:
                     raise failure from error
                 time.sleep(delay_s)
-                delay_s = min(2 * delay_s, _RETRY_MAX_S)
+                failures += 1
 
     def _error(self, cause: BaseException) -> StoreError:
         message = str(cause).strip().partition("\n")[0]

@@ -52,6 +52,7 @@ from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Fence, Write
 from swarm_hub.storage.queries import jobs, leases, recovery
 from swarm_hub.storage.queries.jobs import Finish
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -266,11 +267,7 @@ class Dispatcher:
     async def _wait(self) -> None:
         deadline = self._machine.next_deadline()
         timeout_s = None if deadline is None else deadline - self._hub.clock.monotonic()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await within(timeout_s, self._wake.wait())
 
     async def _store_and_send(self, gathered: PendingCommit) -> None:
         """Commit, however long it takes, then send; what can't be stored is taken apart."""

@@ -8,6 +8,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import StoreError
 from swarm_hub.storage.queries import leases
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,11 +49,7 @@ class LeaseKeeper:
             except StoreError as error:
                 # Commits say it aloud; the lease runs out, and others take over.
                 _LOGGER.debug("The shared store can't be asked: %s", error)
-            try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._heard.wait()
-            except TimeoutError:
-                pass
+            await within(_LOOK_EVERY_S, self._heard.wait())
             self._heard.clear()
 
     async def _look(self) -> None:

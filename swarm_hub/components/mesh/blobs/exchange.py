@@ -18,6 +18,7 @@ from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import SHA256_HEX
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -344,12 +345,7 @@ class BlobExchange:
 
     @staticmethod
     async def _has_begun(deal: Deal) -> bool:
-        try:
-            async with asyncio.timeout(_TICKET_TIMEOUT_S):
-                await deal.begun.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await within(_TICKET_TIMEOUT_S, deal.begun.wait())
 
     def _may_bulk(self, peer_id: str, size_bytes: int) -> bool:
         """Whether to give that peer a ticket for that many bytes."""

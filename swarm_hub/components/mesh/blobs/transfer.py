@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.hashing import sha256_hex
+from swarm_hub.util.within import within
 
 # Hashing more than this is done in a thread, so that the loop goes on.
 _HASHED_AT_ONCE_BYTES: Final = 256 * 1024
@@ -57,11 +58,8 @@ class Incoming:
 
     async def wait(self, timeout_s: float) -> None:
         """Wait for progress; raises MeshError when there is none or the attempt has failed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.progress.wait()
-        except TimeoutError:
-            raise MeshError(f"{self.sha[:12]} stalled for {timeout_s:.0f} s") from None
+        if not await within(timeout_s, self.progress.wait()):
+            raise MeshError(f"{self.sha[:12]} stalled for {timeout_s:.0f} s")
         self.progress.clear()
         if self.failure is not None:
             raise MeshError(self.failure)

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from swarm_hub.components.mesh.peers.presence import SETTLED_S
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util.back_off import back_off_s, jittered_s
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ _LOOK_EVERY_S: Final = 5.0
 _SOON_S: Final = 1.0
 _SOON_FOR_S: Final = 30.0
 _MAX_S: Final = 15.0
+# Of each pause, so that a fleet does not redial a restarted hub in step.
+_JITTER: Final = (0.5, 1.0)
 # One that answers and parts again does not want us yet: it may wait for somebody's approval.
 _REFUSED_S: Final = 5.0
 # A hub that left the local network is given up, and is news when it is seen again.
@@ -87,10 +90,7 @@ class Redialler:
         lost.clear()
         try:
             # A ban that is lifted wakes nobody.
-            async with asyncio.timeout(_LOOK_EVERY_S):
-                await lost.wait()
-        except TimeoutError:
-            pass
+            await within(_LOOK_EVERY_S, lost.wait())
         finally:
             self._lost.pop(peer_id, None)
 
@@ -125,16 +125,15 @@ class Redialler:
                 await self._until_lost(peer_id)
                 if loop.time() - up_at > SETTLED_S:
                     backoff_s, lost_at = _FIRST_S, loop.time()
-                # Jitter keeps a fleet from redialling a restarted hub in step.
-                await asyncio.sleep(_FIRST_S * random.uniform(0.5, 1.0))  # noqa: S311
+                await asyncio.sleep(jittered_s(_FIRST_S, *_JITTER))
                 continue
             up_at = None
             if give_up_after_s is not None and loop.time() - lost_at > give_up_after_s:
                 return
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(jittered_s(backoff_s, *_JITTER))
             soon = loop.time() - lost_at < _SOON_FOR_S
             longest_s = _REFUSED_S if answered else _SOON_S if soon else _MAX_S
-            backoff_s = min(backoff_s * 2, longest_s)
+            backoff_s = back_off_s(backoff_s, 1, longest_s)
 
     async def _dial(
         self, transport: Dials, peer_id: str

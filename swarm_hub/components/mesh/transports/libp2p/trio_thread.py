@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from swarm_hub.exceptions import MeshError
+from swarm_hub.util.within import within
 
 if TYPE_CHECKING:
     import trio
@@ -64,10 +65,7 @@ class TrioThread:
         # The thread may not be far enough to take the call; it looks at this as soon as it is.
         self._stop_asked = True
         self.post(self._request_stop)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._finished.wait()
-        except TimeoutError:
+        if not await within(timeout_s, self._finished.wait()):
             return False
         # The thread has only its last few instructions left.
         self._thread.join(timeout=1.0)
