@@ -75,7 +75,7 @@ async def _transitions(figures: Figures, folder: Path, seconds: float) -> None:
 async def _on_postgres(figures: Figures, folder: Path, seconds: float) -> None:
     # The server of the tests; only a checkout has it.
     sys.path.insert(0, str(_ROOT))
-    from tests.postgres import running_server
+    from tests.helpers.postgres import running_server
 
     with running_server() as server:
 

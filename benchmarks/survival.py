@@ -33,7 +33,7 @@ async def main() -> None:
     figures, _ = start(__doc__ or "")
     # The faulty disk, the server and the slow module are those of the tests.
     sys.path.insert(0, str(_ROOT))
-    from tests.components.sandbox.modules import SPIN
+    from tests.helpers.modules import SPIN
 
     module = await with_sandbox(lambda sandbox: sandbox.assemble(SPIN))
     for measure in (_lost_worker, _frozen_worker, _damaged_worker, _damaged_gateway, _full_disk):
@@ -107,7 +107,7 @@ async def _damaged_gateway(swarm: LocalSwarm, folder: Path, module: bytes) -> tu
 
 async def _full_disk(swarm: LocalSwarm, folder: Path, module: bytes) -> tuple[str, float]:
     """From space on a full disk to the next job that is taken, by the same process."""
-    from tests.storage.faults import FaultFs, Space
+    from tests.helpers.faults import FaultFs, Space
 
     home = folder / "gateway"
     home.mkdir()
@@ -140,7 +140,7 @@ async def _full_disk(swarm: LocalSwarm, folder: Path, module: bytes) -> tuple[st
 
 async def _lost_gateway(figures: Figures, module: bytes) -> None:
     """From the kill of one of two gateways to the first result that the other counts."""
-    from tests.postgres import running_server
+    from tests.helpers.postgres import running_server
 
     with running_server() as server, tempfile.TemporaryDirectory() as folder:
         swarm = LocalSwarm(Path(folder))

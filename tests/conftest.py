@@ -34,8 +34,8 @@ from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import load_or_create_key
 from swarm_hub.util.strict_json import dump_json
-from tests import warm
-from tests.components.sandbox.modules import (
+from tests.helpers import warm
+from tests.helpers.modules import (
     BRAINFUCK,
     CAT,
     COPY_FILES,
@@ -48,8 +48,8 @@ from tests.components.sandbox.modules import (
     range_module,
     says,
 )
+from tests.helpers.postgres import PostgresServer, running_server
 from tests.helpers.shapes import schema_of
-from tests.postgres import PostgresServer, running_server
 
 # How long one example takes says nothing on a busy machine under coverage.
 settings.register_profile("no deadline", deadline=None)

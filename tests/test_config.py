@@ -12,7 +12,7 @@ from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
-from tests.rest import call
+from tests.helpers.rest import call
 
 MANIFEST = {"name": "Mine", "documentation": "docs/mine.md", "version": "1.0"}
 COMPONENT = """\

@@ -25,10 +25,10 @@ from swarm_hub.storage.backup.backup import make_backup, new_file
 from swarm_hub.storage.queries import inbox
 from swarm_hub.store_care import backup_source
 from swarm_hub.util.clock import Clock
-from tests.cli.conftest import Done, run_process
 from tests.conftest import MovableClock, RunningHub, Swarm, until
-from tests.rest import call, finished, submit
-from tests.storage.damage import DAMAGES, PAGE_BYTES, Damage, overwrite, wal_of
+from tests.helpers.command_line import Done, run_process
+from tests.helpers.damage import DAMAGES, PAGE_BYTES, Damage, overwrite, wal_of
+from tests.helpers.rest import call, finished, submit
 from tests.storage.test_damage import rows
 
 Modules = dict[str, bytes]

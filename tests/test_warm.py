@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.cli.swarm import free_port
-from tests import warm
+from tests.helpers import warm
 from tests.test_runner import hub_dir
 
 

@@ -1,33 +1,12 @@
-"""Commands as a user types them, in this process or in one of their own."""
+"""Fixtures that run commands, in turn with the hubs of this process or beside them."""
 
 import asyncio
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests import warm
-
-Run = Callable[..., "Done"]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command ended with."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run_process(*arguments: object, stdin: bytes = b"", **environ: str) -> Done:
-    """Run `swarm-hub` as a process."""
-    clean = {name: text for name, text in os.environ.items() if not name.startswith("SWARM_HUB")}
-    env = {**clean, "COLUMNS": "200", **environ}
-    done = warm.run("swarm_hub", arguments, stdin=stdin, env=env)
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+from tests.helpers.command_line import Done, Run, run_process
 
 
 @pytest.fixture

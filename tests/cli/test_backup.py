@@ -15,9 +15,9 @@ import pytest
 
 from swarm_hub.const import RESTORE_FILE
 from swarm_hub.storage.backup import restore as restoring
-from tests.cli.conftest import Done, Run
 from tests.conftest import Swarm
-from tests.rest import call, submit
+from tests.helpers.command_line import Done, Run
+from tests.helpers.rest import call, submit
 from tests.storage.test_backup import CONFIG, forged, killed_at
 from tests.test_runner import hub_dir, running
 

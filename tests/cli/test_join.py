@@ -23,9 +23,9 @@ from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.runner import locked
 from swarm_hub.util.yaml_loader import load_yaml
-from tests import warm
-from tests.cli.conftest import Done, Run
 from tests.conftest import EXAMPLES
+from tests.helpers import warm
+from tests.helpers.command_line import Done, Run
 
 PEER = peer_id_from_seed(b"p" * 32)
 KEY = (b"k" * 32).hex()

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
-from tests.cli.conftest import Done
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call
+from tests.helpers.command_line import Done
+from tests.helpers.rest import call
 
 Beside = Callable[..., Awaitable[Done]]
 

@@ -7,8 +7,8 @@ import pytest
 
 from swarm_hub import bootstrap
 from swarm_hub.cli import main as main_group
-from tests.cli.conftest import Run
 from tests.conftest import EXAMPLES
+from tests.helpers.command_line import Run
 
 
 def test_help_lists_every_command(run: Run) -> None:

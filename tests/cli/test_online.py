@@ -11,9 +11,9 @@ import pytest
 
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
-from tests.cli.conftest import Done
 from tests.conftest import EXAMPLES, RunningHub, Swarm, until
-from tests.rest import call
+from tests.helpers.command_line import Done
+from tests.helpers.rest import call
 
 Beside = Callable[..., Awaitable[Done]]
 PRIMES = EXAMPLES / "primes" / "primes.wat"

@@ -12,9 +12,9 @@ from swarm_hub.components.gateway import JOBS
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from swarm_hub.models.envelope import key_id, sign
 from swarm_hub.util.hashing import sha256_hex
-from tests.cli.conftest import Done
 from tests.conftest import RunningHub, Swarm
-from tests.rest import finished, submit
+from tests.helpers.command_line import Done
+from tests.helpers.rest import finished, submit
 
 Beside = Callable[..., Awaitable[Done]]
 Page = dict[str, Any]

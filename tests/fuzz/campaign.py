@@ -12,10 +12,10 @@ from pathlib import Path
 
 from swarm_hub.components.sandbox.call import Call, Limits, SandboxError
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox import modules
 from tests.fuzz.mutate import mutant
 from tests.fuzz.oracle import Oracle
-from tests.hostile import commands, module_cases, wasm_bytes
+from tests.helpers import commands, modules, wasm_bytes
+from tests.hostile import module_cases
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _MIB = 1024 * 1024

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from tests.hostile.wasm_bytes import CODE, MAGIC, section
+from tests.helpers.wasm_bytes import CODE, MAGIC, section
 
 # Bytes that mean something: ends, block types, value types, and the borders of numbers.
 _TELLING = b"\x00\x01\x02\x03\x04\x0b\x0e\x0f\x10\x11\x20\x40\x41\x42\x60\x6f\x70\x7b\x7f\x80\xff"

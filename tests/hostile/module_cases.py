@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import MIB
-from tests.hostile import commands as wasi
-from tests.hostile import wasm_bytes as made
+from tests.helpers import commands as wasi
+from tests.helpers import modules
+from tests.helpers import wasm_bytes as made
+from tests.helpers.sandboxes import MIB
 
 Module = str | bytes
 

@@ -4,12 +4,12 @@ import random
 from pathlib import Path
 
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox.conftest import Tasks
 from tests.fuzz.campaign import COMPILE_S, Tally, corpus, hunt, judge
 from tests.fuzz.mutate import join, mutant, sections
 from tests.fuzz.oracle import Oracle
+from tests.helpers.sandboxes import Tasks
+from tests.helpers.wasm_bytes import a_map, custom, exported, sections_twice
 from tests.hostile.test_modules import one_slot
-from tests.hostile.wasm_bytes import a_map, custom, exported, sections_twice
 
 SEED = 20_261_125
 TIME_S = 10.0

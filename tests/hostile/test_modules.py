@@ -14,8 +14,8 @@ import pytest
 
 from swarm_hub.components.sandbox import archive
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import MIB, Bench, Tasks, make_call
+from tests.helpers import modules
+from tests.helpers.sandboxes import MIB, Bench, Tasks, make_call
 from tests.hostile.module_cases import CASES, Case
 
 COMPILE_S = 1.0

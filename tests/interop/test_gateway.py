@@ -251,7 +251,7 @@ def later_gateway(local: LocalSwarm, tmp_path: Path) -> LocalHub:
     home.mkdir(parents=True)
     (home / "manifest.json").write_text(json.dumps(_MANIFEST))
     shutil.copy(FOLDER / "later_component.py", home / "__init__.py")
-    shutil.copy(FOLDER.parent / "later.py", home)
+    shutil.copy(FOLDER.parent / "helpers" / "later.py", home)
     return local.start_gateway(extra="later:\n", mesh={"heartbeat": "0.5"})
 
 

@@ -10,9 +10,9 @@ import psutil
 
 from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
+from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
+from tests.helpers.promises import look
 from tests.networks.lab import Lab, NetworkHub
-from tests.restart.invariants import broken_gateway, broken_worker, undelivered
-from tests.storage.promises import look
 
 START_TIMEOUT_S = 120.0
 

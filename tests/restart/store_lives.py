@@ -25,8 +25,8 @@ from typing import Final, NoReturn
 from swarm_hub.models.event import NewEvent
 from swarm_hub.storage import Fence, Store, Write
 from swarm_hub.util.clock import Clock
-from tests.storage.promises import Promises, damaged_blobs, look, twice_or_torn
-from tests.storage.transitions import live
+from tests.helpers.promises import Promises, damaged_blobs, look, twice_or_torn
+from tests.helpers.transitions import live
 
 LIFE_S_MAX: Final = 0.25
 # On a machine so busy that lives would end before their first word they are longer.

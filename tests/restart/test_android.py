@@ -13,15 +13,15 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
-from tests.restart.invariants import broken_gateway, broken_worker, undelivered
+from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
 
 # Two hundred starts.
 pytestmark = pytest.mark.usefixtures("warm_hubs")
 
 # A later run can be given the seed that a failure printed.
 SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4), "big"))
-# A hub that is forked (tests/warm.py) needs 0.1 to 0.2 s to be ready, so kills strike it while it
-# opens its store, while it greets, and at work.
+# A hub that is forked (tests/helpers/warm.py) needs 0.1 to 0.2 s to be ready, so kills strike it
+# while it opens its store, while it greets, and at work.
 LIFE_S = (0.02, 0.3)
 ITEMS_A_SHARD = 10  # `spin` needs some ten milliseconds for them
 SPEC: dict[str, Any] = {"shard_size": ITEMS_A_SHARD, "reduce": "sum"}

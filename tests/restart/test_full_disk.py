@@ -15,10 +15,10 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.storage.engine.space import RESERVE_BYTES
-from tests.cli.conftest import run_process
 from tests.conftest import until
-from tests.restart.invariants import broken_gateway, broken_worker
-from tests.storage.faults import ROOT, FaultFs, Space
+from tests.helpers.command_line import run_process
+from tests.helpers.faults import ROOT, FaultFs, Space
+from tests.helpers.invariants import broken_gateway, broken_worker
 
 MIN_FREE_BYTES = 4 * 1024 * 1024
 # Room for the reserve above the floor, and some for the work.

@@ -21,11 +21,11 @@ from swarm_hub.client import ApiError, SwarmClient, UnreachableError
 from swarm_hub.storage.backup.backup import newest_backup
 from swarm_hub.storage.backup.restore import read_manifest
 from swarm_hub.storage.schema import HEAD
-from tests import warm
-from tests.cli.conftest import run_process
 from tests.conftest import until
+from tests.helpers import warm
+from tests.helpers.command_line import run_process
+from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
 from tests.restart.doomed import POINTS
-from tests.restart.invariants import broken_gateway, broken_worker, undelivered
 from tests.storage.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
 
 # Two starts for each point.

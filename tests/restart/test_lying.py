@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 
 from swarm_hub.cli.receipts import judged
-from tests.liar import CONFIG_SCHEMA, LiarConfig, told
-from tests.lying import Job, Lie, run_with_liars, swarm_with_liars
+from tests.helpers.liar import CONFIG_SCHEMA, LiarConfig, told
+from tests.helpers.lying import Job, Lie, run_with_liars, swarm_with_liars
 
 N_ITEMS: Final = 40
 SPEC: Final[dict[str, Any]] = {"shard_size": 10, "reduce": "sum"}

@@ -15,7 +15,7 @@ from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.dispatch.leases import LEASE_S
 from tests.conftest import until
-from tests.postgres import PostgresServer
+from tests.helpers.postgres import PostgresServer
 
 # A busy machine takes its time over so many starts of hubs.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("warm_hubs")]

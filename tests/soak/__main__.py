@@ -37,7 +37,7 @@ from typing import Any
 import psutil
 
 from swarm_hub.cli.swarm import LocalSwarm
-from tests.postgres import PostgresServer, running_server
+from tests.helpers.postgres import PostgresServer, running_server
 from tests.soak.faults import Faults
 from tests.soak.load import Load, assemble
 from tests.soak.part import Part

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from swarm_hub.cli.swarm import LocalHub
-from tests.postgres import PostgresServer
+from tests.helpers.postgres import PostgresServer
 from tests.soak.part import Part
 
 _PAUSE_S = (0.5, 4.0)

@@ -14,7 +14,7 @@ from typing import Any
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.components.sandbox import Sandbox
-from tests.components.sandbox.modules import SPIN
+from tests.helpers.modules import SPIN
 from tests.soak.part import Part
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.storage.faults import FaultFs
+from tests.helpers.faults import FaultFs
 
 
 @pytest.fixture(scope="session")
 def faultfs(tmp_path_factory: pytest.TempPathFactory) -> FaultFs:
-    """Return the compiled faulty disk; tests/storage/faults.py says how to use it."""
+    """Return the compiled faulty disk; tests/helpers/faults.py says how to use it."""
     return FaultFs.build(tmp_path_factory.mktemp("faultfs"))

@@ -35,7 +35,7 @@ from swarm_hub.storage.queries import pruning
 from swarm_hub.storage.schema import HEAD
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, Swarm, until
-from tests.rest import call, submit
+from tests.helpers.rest import call, submit
 
 SCHEMA_VERSION = int(HEAD)
 NOW = 1_800_000_000.0

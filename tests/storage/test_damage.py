@@ -16,7 +16,7 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import InboxEntry
 from swarm_hub.util.clock import Clock
-from tests.storage.damage import DAMAGES, WAL_DAMAGES
+from tests.helpers.damage import DAMAGES, WAL_DAMAGES
 
 N_ROWS = 300
 

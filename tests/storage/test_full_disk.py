@@ -20,8 +20,8 @@ from swarm_hub.storage import Store, Write
 from swarm_hub.storage.queries import events, inbox, replay_cache
 from swarm_hub.storage.queries.inbox import InboxEntry
 from swarm_hub.util.clock import Clock
-from tests.storage.faults import FaultFs, Space, run
-from tests.storage.promises import damaged_blobs, look
+from tests.helpers.faults import FaultFs, Space, run
+from tests.helpers.promises import damaged_blobs, look
 
 FOREVER = 10**12
 FULL = "no space left on the disk"

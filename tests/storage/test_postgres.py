@@ -18,7 +18,7 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.engine import postgres
 from swarm_hub.util.clock import Clock
 from tests.conftest import until
-from tests.postgres import PostgresServer
+from tests.helpers.postgres import PostgresServer
 
 EVENT = NewEvent(EventType.COMPONENT_FAILED, {"number": 1})
 

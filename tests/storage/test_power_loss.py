@@ -21,10 +21,10 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.engine import sqlite
 from swarm_hub.storage.queries import replay_cache
 from swarm_hub.util.clock import Clock
-from tests.storage.faults import FaultFs, Scenario, mark
+from tests.helpers.faults import FaultFs, Scenario, mark
+from tests.helpers.promises import Promises, damaged_blobs, twice_or_torn
+from tests.helpers.transitions import live
 from tests.storage.powerloss import Disk, Operation, read_log, write_image
-from tests.storage.promises import Promises, damaged_blobs, twice_or_torn
-from tests.storage.transitions import live
 
 pytestmark = pytest.mark.slow
 

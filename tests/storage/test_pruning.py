@@ -13,7 +13,9 @@ from swarm_hub.components.gc.collector import Collector
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.storage import Store, schema
 from swarm_hub.storage.queries import events, jobs, leases, pruning
-from tests.components.gc.stored import (
+from tests.conftest import MovableClock
+from tests.helpers.postgres import PostgresServer
+from tests.helpers.stored import (
     collect,
     hub_on,
     job_ids,
@@ -24,8 +26,6 @@ from tests.components.gc.stored import (
     rows_of,
     tombstones,
 )
-from tests.conftest import MovableClock
-from tests.postgres import PostgresServer
 
 DAY_S = 86400.0
 NEVER = 10**12

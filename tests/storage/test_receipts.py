@@ -17,7 +17,7 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.queries import jobs, nodes, pruning, receipts
 from swarm_hub.storage.queries.receipts import ReceiptPage
 from swarm_hub.util.clock import Clock
-from tests.components.gc.stored import made_receipt, put_job, receipts_of
+from tests.helpers.stored import made_receipt, put_job, receipts_of
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.process)])

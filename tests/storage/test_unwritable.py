@@ -14,7 +14,7 @@ import pytest
 from swarm_hub.exceptions import StoreError, StoreUnavailableError
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
-from tests.storage.faults import run
+from tests.helpers.faults import run
 from tests.storage.test_writer import remember
 
 pytestmark = pytest.mark.process

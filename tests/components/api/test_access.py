@@ -5,7 +5,7 @@ import pytest
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
-from tests.rest import call
+from tests.helpers.rest import call
 
 ROUTES = [
     ("POST", "/jobs", "submit"),

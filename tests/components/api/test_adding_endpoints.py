@@ -9,7 +9,7 @@ import pytest
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
-from tests.rest import call, live
+from tests.helpers.rest import call, live
 
 PAGE = (Path(__file__).parents[3] / "docs/components/api.md").read_text()
 GREETER = PAGE.partition("```python\n")[2].partition("```")[0]

@@ -8,7 +8,7 @@ from swarm_hub.cli.swarm import free_port
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.const import __version__
 from tests.conftest import Swarm, until
-from tests.rest import call, submit
+from tests.helpers.rest import call, submit
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

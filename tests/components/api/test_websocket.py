@@ -11,7 +11,7 @@ import pytest
 from swarm_hub.models.event import EphemeralEvent, EventType, NewEvent
 from swarm_hub.storage.queries import events
 from tests.conftest import RunningHub, Swarm
-from tests.rest import Live, finished, live, submit
+from tests.helpers.rest import Live, finished, live, submit
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 pytestmark = pytest.mark.slow
 

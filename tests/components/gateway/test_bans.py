@@ -7,7 +7,7 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.exceptions import MeshError
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call
+from tests.helpers.rest import call
 
 LIBP2P = "mesh: {{listen: [/ip4/127.0.0.1/tcp/0], bootnodes: {bootnodes}, mdns: false}}\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 _METERED = "worker: {charging_only: false, min_battery: 0, metered: true}\n"

@@ -10,7 +10,7 @@ import pytest
 
 from swarm_hub.client import SwarmClient
 from tests.conftest import RunningHub, Swarm
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

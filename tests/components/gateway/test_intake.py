@@ -11,7 +11,7 @@ import pytest
 
 from swarm_hub.cli.swarm import free_port
 from tests.conftest import RunningHub, Swarm
-from tests.rest import call, finished, form, submit
+from tests.helpers.rest import call, finished, form, submit
 
 Modules = dict[str, bytes]
 

@@ -12,7 +12,7 @@ import pytest
 
 from swarm_hub.client import JobFailedError, SwarmClient
 from tests.conftest import RunningHub, Swarm, until, up_nodes
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 Start = Callable[..., Awaitable[SwarmClient]]

@@ -6,7 +6,7 @@ import pytest
 
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import Swarm
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

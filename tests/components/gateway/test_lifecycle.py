@@ -10,7 +10,7 @@ import pytest
 
 from swarm_hub.storage.queries import jobs
 from tests.conftest import MovableClock, RunningHub, Swarm, until
-from tests.rest import call, finished, live, submit
+from tests.helpers.rest import call, finished, live, submit
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from swarm_hub.client import JobFailedError, SwarmClient
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

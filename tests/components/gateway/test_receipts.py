@@ -14,9 +14,9 @@ from swarm_hub.models.receipt import Claim, Receipt, objection
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage.queries import receipts
 from swarm_hub.util.hashing import sha256_hex
-from tests.components.gc.stored import made_receipt, receipts_of
 from tests.conftest import RunningHub, Swarm, free_port
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
+from tests.helpers.stored import made_receipt, receipts_of
 
 Modules = dict[str, bytes]
 TWICE = {"shard_size": 25, "redundancy": 2}

@@ -13,7 +13,7 @@ from swarm_hub.models.blob import SpooledBlob
 from swarm_hub.models.messages import Result
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

@@ -9,7 +9,7 @@ import pytest
 from swarm_hub.client import ApiError, JobFailedError, SwarmClient
 from swarm_hub.components.mesh import MESH
 from tests.conftest import Swarm, until
-from tests.rest import call, finished
+from tests.helpers.rest import call, finished
 
 Modules = dict[str, bytes]
 

@@ -11,8 +11,8 @@ from swarm_hub.exceptions import SetupError, StoreFencedError
 from swarm_hub.storage import Fence
 from swarm_hub.storage.queries import jobs, leases
 from tests.conftest import RunningHub, Swarm, until
-from tests.postgres import PostgresServer
-from tests.rest import call, finished, form, live, submit
+from tests.helpers.postgres import PostgresServer
+from tests.helpers.rest import call, finished, form, live, submit
 
 Modules = dict[str, bytes]
 JOB_EVENTS = ("job_queued", "job_running", "job_completed")

@@ -12,8 +12,8 @@ from swarm_hub.components.gc.ttl import create
 from swarm_hub.storage import Store
 from swarm_hub.storage.engine.chunk import Chunk
 from swarm_hub.storage.queries import pruning
-from tests.components.gc.stored import collect, hub_on
 from tests.conftest import MovableClock
+from tests.helpers.stored import collect, hub_on
 
 _CHUNKS = 3
 _sweep = pruning.sweep

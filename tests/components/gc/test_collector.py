@@ -22,7 +22,8 @@ from swarm_hub.core import Hub, HubState
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Store
 from swarm_hub.storage.queries import events, jobs, pruning, replay_cache
-from tests.components.gc.stored import (
+from tests.conftest import MovableClock
+from tests.helpers.stored import (
     collect,
     hub_on,
     job_ids,
@@ -33,7 +34,6 @@ from tests.components.gc.stored import (
     rows_of,
     tombstones,
 )
-from tests.conftest import MovableClock
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from swarm_hub.exceptions import ConfigError
 from swarm_hub.helpers.platforms import platform_schema
 from swarm_hub.storage import Store
 from swarm_hub.storage.queries import jobs, pruning
-from tests.components.gc.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
 from tests.conftest import MovableClock, RunningHub, Swarm, until
-from tests.rest import call, finished, live, submit
+from tests.helpers.rest import call, finished, live, submit
+from tests.helpers.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
 
 DAY_S = 86400.0
 GIB = 1024**3

@@ -9,7 +9,7 @@ from swarm_hub.components.gc.ttl import create
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
-from tests.rest import call, submit
+from tests.helpers.rest import call, submit
 
 
 async def test_blobs_that_nothing_refers_to_go_and_fresh_ones_stay(swarm: Swarm) -> None:

@@ -22,7 +22,7 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import until
-from tests.later import ADDED
+from tests.helpers.later import ADDED
 
 SMALL = random.Random(1).randbytes(700_000)
 LARGE = random.Random(2).randbytes(5 * 1024 * 1024 + 77)

@@ -16,7 +16,7 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from tests.components.signer.test_post import peer_id, state_is
 from tests.conftest import Swarm, until
-from tests.rest import finished, submit
+from tests.helpers.rest import finished, submit
 
 Modules = dict[str, bytes]
 

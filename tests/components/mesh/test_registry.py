@@ -17,9 +17,9 @@ from swarm_hub.exceptions import ConfigError
 from tests.components.mesh import plain_transport
 from tests.components.mesh.plain_transport import PlainTransport
 from tests.components.mesh.test_transport import Side
-from tests.components.signer.newcomer import Newcomer
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.newcomer import Newcomer
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.components.sandbox import Sandbox
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import MIB, Bench
+from tests.helpers import modules
+from tests.helpers.sandboxes import MIB, Bench
 
 
 async def test_i32_array_gets_packed_integers_at_address_0(bench: Bench) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import MIB, Bench, is_alive, until
+from tests.helpers import modules
+from tests.helpers.sandboxes import MIB, Bench, is_alive, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -109,8 +109,8 @@ BOUNDED = """
 import asyncio, ctypes, resource, struct, sys, tempfile
 from pathlib import Path
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox.conftest import Bench, Tasks
-from tests.components.sandbox.modules import CAT
+from tests.helpers.sandboxes import Bench, Tasks
+from tests.helpers.modules import CAT
 
 libc = ctypes.CDLL(None)
 header, sets = struct.pack("=II", 0x20080522, 0), ctypes.create_string_buffer(24)

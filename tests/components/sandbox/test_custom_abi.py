@@ -7,7 +7,7 @@ import pytest
 
 from swarm_hub.components.sandbox import SANDBOX
 from tests.conftest import Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.components.sandbox.conftest import EXAMPLES, MIB, Bench
+from tests.helpers.sandboxes import EXAMPLES, MIB, Bench
 
 
 def example(name: str) -> str:

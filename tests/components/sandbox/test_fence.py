@@ -21,8 +21,8 @@ from swarm_hub.components.sandbox import launch as launching
 from swarm_hub.components.sandbox.child import fence, landlock, seccomp
 from swarm_hub.components.sandbox.fence import Fence, parse_fence
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import Bench, until
+from tests.helpers import modules
+from tests.helpers.sandboxes import Bench, until
 
 HERE = Path(launching.__file__).parent
 NewSandbox = Callable[..., Awaitable[Sandbox]]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from swarm_hub.components.sandbox import archive
 from swarm_hub.components.sandbox.child.workspace import remove_tree
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import Bench, make_call, until
+from tests.helpers import modules
+from tests.helpers.sandboxes import Bench, make_call, until
 
 # WASI preview1, errno.
 BAD_DESCRIPTOR, NOT_CAPABLE, NOT_PERMITTED, NO_ENTRY, READ_ONLY = 8, 76, 63, 44, 69

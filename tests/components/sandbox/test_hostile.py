@@ -6,10 +6,9 @@ import pytest
 
 from swarm_hub.components.sandbox.call import SandboxError
 from swarm_hub.components.sandbox.pool import Sandbox
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import MIB, Bench, make_call
-from tests.hostile import commands
-from tests.hostile.wasm_bytes import giant_function, many_exports
+from tests.helpers import commands, modules
+from tests.helpers.sandboxes import MIB, Bench, make_call
+from tests.helpers.wasm_bytes import giant_function, many_exports
 
 
 async def test_a_module_can_use_its_memory_up_to_the_limit_and_no_more(bench: Bench) -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from swarm_hub.components.sandbox.call import SandboxError
 from swarm_hub.components.sandbox.report import Export, Import, parse_report
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import EXAMPLES, Bench
+from tests.helpers import modules
+from tests.helpers.sandboxes import EXAMPLES, Bench
 
 ALL_ABIS = """(module
   (memory (export "memory") 2 8)

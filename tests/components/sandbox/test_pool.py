@@ -15,8 +15,8 @@ import pytest
 from swarm_hub.components.sandbox import launch as launching
 from swarm_hub.components.sandbox.call import Outcome, SandboxError
 from swarm_hub.components.sandbox.pool import _SPARES_MAX, Sandbox
-from tests.components.sandbox import modules
-from tests.components.sandbox.conftest import Bench, is_alive, make_call, until
+from tests.helpers import modules
+from tests.helpers.sandboxes import Bench, is_alive, make_call, until
 
 NewSandbox = Callable[..., Awaitable[Sandbox]]
 

@@ -10,7 +10,7 @@ from swarm_hub.components.scheduler import STRATEGY, Cut, JobView, NodeView
 from swarm_hub.exceptions import ConfigError, HubError
 from swarm_hub.models.node import Telemetry
 from tests.conftest import Swarm
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 PAGE = (Path(__file__).parents[3] / "docs/components/scheduler.md").read_text()
 STEADY = PAGE.partition("```python\n")[2].partition("```")[0]

@@ -29,7 +29,7 @@ from swarm_hub.components.telemetry import TelemetryBoard
 from swarm_hub.models.job import JobState
 from swarm_hub.models.node import Telemetry
 from tests.conftest import MovableClock, RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 Create = Callable[[], Strategy]

@@ -14,10 +14,10 @@ from swarm_hub.components.mesh.join_link import parse_join_link
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id, seal
 from swarm_hub.storage.queries.admission import PENDING_MAX
-from tests.components.signer.newcomer import Newcomer
 from tests.components.signer.test_post import nodes, peer_id, state_is
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.newcomer import Newcomer
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 # The hubs here are joined by loopback, which has no address to dial.

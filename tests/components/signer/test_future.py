@@ -23,8 +23,8 @@ from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import InboxEntry
 from tests.components.signer.test_post import Wire, key_of, nodes, pair, peer_id, state_is
 from tests.conftest import RunningHub, Swarm, until
-from tests.later import ADDED, speak_later
-from tests.rest import call, finished, submit
+from tests.helpers.later import ADDED, speak_later
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 

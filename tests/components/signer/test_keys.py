@@ -16,7 +16,6 @@ from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.rotation import Rotation, make_rotation
-from tests.components.signer.newcomer import Newcomer
 from tests.components.signer.test_post import (
     Wire,
     key_of,
@@ -29,7 +28,8 @@ from tests.components.signer.test_post import (
     state_is,
 )  # fmt: skip
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.newcomer import Newcomer
+from tests.helpers.rest import call, finished, submit
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import Envelope, key_id, seal
 from swarm_hub.storage.queries import inbox
 from tests.conftest import MovableClock, RunningHub, Swarm, until
-from tests.rest import call, finished, live, submit
+from tests.helpers.rest import call, finished, live, submit
 
 Modules = dict[str, bytes]
 

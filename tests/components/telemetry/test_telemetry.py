@@ -16,7 +16,7 @@ from swarm_hub.components.telemetry import TELEMETRY, probe
 from swarm_hub.components.telemetry.board import TOPIC
 from swarm_hub.models.node import Telemetry
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call
+from tests.helpers.rest import call
 
 FIELDS = tuple(Telemetry().to_wire())
 TRUTHS = ("charging", "has_battery", "metered")

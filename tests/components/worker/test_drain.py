@@ -13,7 +13,7 @@ from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.models.shard import assignment_id
 from swarm_hub.storage.queries import jobs
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 pytestmark = pytest.mark.slow
 

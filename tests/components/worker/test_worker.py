@@ -12,7 +12,7 @@ from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.power_policy import PowerPolicyConfig, refusal
 from swarm_hub.models.node import Telemetry
 from tests.conftest import RunningHub, Swarm, until
-from tests.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 OWNER = PowerPolicyConfig(charging_only=True, min_battery=90, max_temperature=40)

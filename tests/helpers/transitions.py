@@ -1,7 +1,7 @@
 """A hub's life on a store, told word by word: what it is about to write and what is on disk.
 
 Fault tests run it in a process that dies, keep the words, and hold the store to them with
-tests/storage/promises.py. Everything goes through the functions that the components use.
+tests/helpers/promises.py. Everything goes through the functions that the components use.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_hub.util.hashing import sha256_hex
-from tests.storage.promises import look
+from tests.helpers.promises import look
 
 # Rules of any gateway at any time, as queries for what breaks them.
 _GATEWAY: Final = {

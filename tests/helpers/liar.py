@@ -1,4 +1,4 @@
-"""A component that has a worker lie; tests/lying.py puts it into the worker's directory.
+"""A component that has a worker lie; tests/helpers/lying.py puts it into the worker's directory.
 
 Only the answer is wrong. Keys, signatures, the hash of the input, times and failures are those of
 an honest worker, so nothing but another worker's answer can tell.

@@ -1,4 +1,4 @@
-"""Faulty disks: run a scenario in a process of its own whose disk is tests/storage/faultfs.c.
+"""Faulty disks: run a scenario in a process of its own whose disk is tests/helpers/faultfs.c.
 
 A scenario is a coroutine function `async def scenario(folder, ...)` of a test module. It runs in
 a child, with everything below `folder` on the faulty disk, and returns something JSON can carry:
@@ -129,7 +129,7 @@ def run(
     """Run a scenario in a child; `launcher` is a command that runs the command after it."""
     name = f"{scenario.__module__}:{scenario.__qualname__}"
     ended = subprocess.run(
-        [*launcher, sys.executable, "-m", "tests.storage.faults", name, folder, json.dumps(args)],
+        [*launcher, sys.executable, "-m", "tests.helpers.faults", name, folder, json.dumps(args)],
         cwd=ROOT, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, f"{name} ended with {ended.returncode}:\n{ended.stderr[-6000:]}"

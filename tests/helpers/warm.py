@@ -30,7 +30,7 @@ from typing import IO, Any, Final
 import swarm_hub
 from swarm_hub.components.mesh.transports.libp2p import lean_import as libp2p_lean
 
-_ROOT: Final = Path(__file__).parents[1]
+_ROOT: Final = Path(__file__).parents[2]
 _ORDER_BYTES_MAX: Final = 1 << 17
 _END_TIMEOUT_S: Final = 30.0
 
@@ -158,7 +158,7 @@ def _server() -> _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.helpers.warm", str(theirs.fileno())],
                 cwd=_ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
             )  # fmt: skip
         _running = _Server(process, ours)

@@ -8,7 +8,7 @@
  * FAULTFS_CONTROL  A file of three int64 that the test may change at any time: the free bytes of
  *                  the disk (negative: no limit), its size, and how often ENOSPC was answered.
  *                  Growing files take from the free bytes, shrinking and deleting ones give back.
- *                  tests/storage/faults.py reads and writes it.
+ *                  tests/helpers/faults.py reads and writes it.
  *
  * One mutex makes the order of the log the order of the disk. Only growth costs space: real file
  * systems, too, overwrite in a full disk. Not seen: dup, mmap (SQLite's -shm is written so) and

@@ -1,6 +1,6 @@
 """What a store promised by its acknowledgements, and whether a database file keeps it.
 
-Takes the words of tests/storage/transitions.py. Looks with sqlite3 itself, read-only, so that
+Takes the words of tests/helpers/transitions.py. Looks with sqlite3 itself, read-only, so that
 the recovery that is tested stays for the next `Store.open`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_hub.util.hashing import sha256_hex
-from tests.storage.transitions import ITEMS_A_SHARD, N_SHARDS
+from tests.helpers.transitions import ITEMS_A_SHARD, N_SHARDS
 
 # An announcement allows both the state before and the one after it; the rest is acknowledged.
 ANNOUNCED: Final = ("finishing", "delivering")
