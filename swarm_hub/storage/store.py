@@ -15,8 +15,7 @@ from sqlalchemy import Connection
 from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage.blobs.store import BlobStore
-from swarm_hub.storage.engine.chunk import Chunk
-from swarm_hub.storage.engine.database import Database
+from swarm_hub.storage.engine.database import Chunk, Database
 from swarm_hub.storage.engine.feed import EventFeed
 from swarm_hub.storage.engine.space import SpaceGuard, StoreSpace
 from swarm_hub.storage.engine.sqlite import SqliteDatabase

@@ -10,14 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from swarm_hub.components.gc.pace import Pace
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Fence
-from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import Chunk
 from swarm_hub.storage.queries import events, pruning
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,6 +37,31 @@ _TOMBSTONES_KEPT_S: Final = 30 * 86400.0
 _FREE_MIN_BYTES: Final = 4 * 1024 * 1024
 _FREE_MIN_SHARE: Final = 0.1
 _QUIET_S: Final = 10.0
+# Of one transaction. Now and then a commit has a checkpoint of SQLite's log to do, which takes
+# another 20 to 40 ms.
+_TARGET_S: Final = 0.015
+_GROWTH_MAX: Final = 1.5
+
+
+class Pace:
+    """How much to remove in one transaction, learnt from how long the last one took.
+
+    A slow disk makes it small at once.
+    """
+
+    def __init__(self, first: int, low: int, high: int) -> None:
+        self.size = first
+        self.longest_s = 0.0
+        self._low = low
+        self._high = high
+
+    def learn(self, removed: int, took_s: float) -> None:
+        """Note that a transaction that removed so many took so long."""
+        self.longest_s = max(self.longest_s, took_s)
+        fitting = self.size * min(_GROWTH_MAX, _TARGET_S / max(took_s, 1e-6))
+        # A transaction that had little to remove tells nothing about a larger one.
+        if fitting < self.size or removed >= self.size:
+            self.size = max(self._low, min(self._high, int(fitting)))
 
 
 class Collector:

@@ -11,7 +11,6 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 
 from swarm_hub.exceptions import StoreDamagedError
-from swarm_hub.storage.engine.chunk import Chunk
 
 _T = TypeVar("_T")
 
@@ -22,6 +21,19 @@ class DiskUse:
 
     used_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a transaction that removes a bounded part of something tells of itself.
+
+    How much was removed, whether there may be more, and when it began (`time.monotonic`). The begin
+    is taken in the database's thread, so that the wait for it does not count.
+    """
+
+    removed: int
+    more: bool
+    began: float
 
 
 class Database(Protocol):

@@ -31,8 +31,7 @@ from swarm_hub.exceptions import (
     StoreUnavailableError,
 )
 from swarm_hub.storage import migrations
-from swarm_hub.storage.engine.chunk import Chunk
-from swarm_hub.storage.engine.database import DiskUse
+from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.storage.queries.leases import session_of
 from swarm_hub.util.back_off import back_off_s
 

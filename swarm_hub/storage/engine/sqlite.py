@@ -25,8 +25,7 @@ from swarm_hub.exceptions import (
 )
 from swarm_hub.storage import migrations
 from swarm_hub.storage.engine import damage
-from swarm_hub.storage.engine.chunk import Chunk
-from swarm_hub.storage.engine.database import DiskUse
+from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.util.files import sync_directory
 
 _LOGGER = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 
 from swarm_hub.models.event import DurableEvent, EventType
 from swarm_hub.storage import schema
-from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import Chunk
 
 _T = schema.events
 _DELETE_UPTO: Final = delete(_T).where(_T.c.seq <= bindparam("b_upto"))

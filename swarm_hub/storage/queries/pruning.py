@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.storage import schema
-from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import Chunk
 from swarm_hub.storage.queries import leases
 from swarm_hub.storage.write import Write
 

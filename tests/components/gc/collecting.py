@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from swarm_hub.components.gc.ttl import create
 from swarm_hub.storage import Store
-from swarm_hub.storage.engine.chunk import Chunk
+from swarm_hub.storage.engine.database import Chunk
 from swarm_hub.storage.queries import pruning
 from tests.conftest import MovableClock
 from tests.helpers.stored import collect, hub_on

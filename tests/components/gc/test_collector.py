@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from swarm_hub.components.gc import budget, keep_last, ttl
-from swarm_hub.components.gc.collector import Collector
-from swarm_hub.components.gc.pace import Pace
+from swarm_hub.components.gc.collector import Collector, Pace
 from swarm_hub.components.gc.policy import Policy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.models.event import EventType, NewEvent
