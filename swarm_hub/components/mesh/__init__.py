@@ -7,7 +7,6 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.mesh.blobs.exchange import TICKET
-from swarm_hub.components.mesh.blobs.transfer import Readable
 from swarm_hub.components.mesh.identity import (
     is_peer_id,
     parse_dial_address,
@@ -41,6 +40,7 @@ from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.blob import Readable
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [

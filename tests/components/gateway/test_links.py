@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 from swarm_hub.components.gateway import NODE_LINKS, NodeLinks, NodeWords
+from swarm_hub.models.blob import Readable
 from swarm_hub.models.messages import Assign, Nack, OfferedShard, Result
 from swarm_hub.models.node import WorkerOffer
 from swarm_hub.util.hashing import sha256_hex
@@ -42,9 +43,9 @@ class UpperCase:
     def drain(self, reason: str | None) -> None:
         self.reason = reason
 
-    async def fetch(self, sha: str, size_bytes: int) -> bytes:
+    def fetching(self, sha: str, size_bytes: int) -> AbstractAsyncContextManager[Readable]:
         assert len(self._blobs[sha]) == size_bytes
-        return self._blobs[sha]
+        return nullcontext(self._blobs[sha])
 
     async def answer(self) -> None:
         """Compute the next shard."""

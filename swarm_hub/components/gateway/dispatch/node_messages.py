@@ -116,8 +116,9 @@ class NodeMessages:
                 link = self._links.get(peer_id)
                 if link is None:
                     raise MeshError("it has left")
-                body = await link.fetch(result.sha, result.size_bytes)
-                _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
+                async with link.fetching(result.sha, result.size_bytes) as body:
+                    now = self._hub.clock.time()
+                    row = await self._hub.store.blobs.put_verified(result.sha, body, now)
         except (MeshError, StoreError, OSError) as error:
             # The worker keeps it in its outbox and offers it again.
             _LOGGER.warning("A result of %s can't be taken yet: %s", peer_id, error)

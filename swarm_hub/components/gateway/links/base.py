@@ -41,8 +41,8 @@ class NodeLink(Protocol):
     def drain(self, reason: str | None) -> None:
         """Have the node give back what it has not begun; None: it gets work again."""
 
-    async def fetch(self, sha: str, size_bytes: int) -> bytes:
-        """Fetch a result's bytes by their hash, verified; raises MeshError."""
+    def fetching(self, sha: str, size_bytes: int) -> AbstractAsyncContextManager[Readable]:
+        """Give a result's bytes by their hash, verified, to read parts of; raises MeshError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Links over the mesh: workers that greeted, in signed messages, large bytes by their hash."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from swarm_hub.components.gateway.links.base import NodeLinks, NodeWords
-from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
+from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, Readable
 from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.models import messages
@@ -44,8 +45,8 @@ class _SignedLink:
     def drain(self, reason: str | None) -> None:
         self._channel.send(self.node_id, messages.DRAIN, {"node": self.node_id, "reason": reason})
 
-    async def fetch(self, sha: str, size_bytes: int) -> bytes:
-        return await self._mesh.fetch(self.node_id, sha, size_bytes)
+    def fetching(self, sha: str, size_bytes: int) -> AbstractAsyncContextManager[Readable]:
+        return self._mesh.fetching(self.node_id, sha, size_bytes)
 
 
 def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLinks) -> None:
