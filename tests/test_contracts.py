@@ -1,36 +1,34 @@
 """The contracts of import-linter hold what is added later, too, without being told of it."""
 
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.tree import Tree
+
 BOUNDED = ("sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp")
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return what import-linter says of a copy with files in it that nobody knows of."""
-    tree = tmp_path_factory.mktemp("tree")
-    shutil.copytree(ROOT / "swarm_hub", tree / "swarm_hub", ignore=shutil.ignore_patterns("*.pyc"))
-    shutil.copy(ROOT / "pyproject.toml", tree)
-    components = tree / "swarm_hub" / "components"
-    (components / "newcomer").mkdir()
-    (components / "newcomer" / "__init__.py").write_text(
-        "".join(f"import {module}\n" for module in BOUNDED)
-    )
-    (components / "scheduler" / "strategies" / "lucky.py").write_text("import random\n")
-    (tree / "swarm_hub" / "attic.py").touch()
-    (tree / "swarm_hub" / "endpoints" / "impatient.py").write_text("import swarm_hub.components\n")
-    linter = Path(sys.executable).parent / "lint-imports"
-    done = subprocess.run(
-        [linter, "--no-logo", "--no-cache"], cwd=tree, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    return done.stdout
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """Return a copy of this repository with files in it that no contract names."""
+    tree = Tree(tmp_path_factory.mktemp("contracts") / "tree")
+    for path, imports in {
+        "components/newcomer/__init__.py": BOUNDED,
+        "components/scheduler/strategies/lucky.py": ["random"],
+        "endpoints/impatient.py": ["swarm_hub.components"],
+        "attic.py": [],
+    }.items():
+        file = tree.folder / "swarm_hub" / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(f"import {module}\n" for module in imports))
+    return tree
+
+
+@pytest.fixture(scope="module")
+def said(tree: Tree) -> str:
+    """Return what import-linter says of it."""
+    code, said = tree.tried("lint-imports", "--no-logo")
+    assert code == 1, said
+    return said
 
 
 @pytest.mark.parametrize("library", BOUNDED)
