@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Caches of linters and of byte code stay, as they make what runs here quick.
 _LEFT_OUT = (
     ".git", ".venv", ".pytest_cache", ".hypothesis", "node_modules", "build", "dist",
-    "fuzz-findings",
+    "fuzz-findings", "*.pyc.*",
 )  # fmt: skip
 
 
@@ -43,6 +44,11 @@ class Tree:
     def test(self, *tests: str) -> str:
         """Run tests of the copy; fails if one fails."""
         return self.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+
+    def write(self, path: str, text: str) -> str:
+        """Write a file, without the indentation of the whole text; returns its path."""
+        (self.folder / path).write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
 
     def replace(self, path: str, old: str, new: str) -> None:
         """Put something in the place of what is in a file once."""

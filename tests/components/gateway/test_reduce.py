@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.gateway.results.reduce import ReduceError, fold, number, spelled_out
+from swarm_hub.models.job import REDUCE_MODULE, REDUCERS
 from swarm_hub.models.shard import ShardResult
 
 
@@ -45,6 +46,12 @@ def folded(reducer: str, *bodies: bytes) -> bytes:
 )  # fmt: skip
 def test_what_each_reducer_gives(reducer: str, bodies: list[bytes], expected: bytes) -> None:
     assert folded(reducer, *bodies) == expected
+
+
+@pytest.mark.parametrize("reducer", sorted({*REDUCERS} - {REDUCE_MODULE}))
+def test_every_reducer_that_can_be_asked_for_folds(reducer: str) -> None:
+    body = {"json": b"{}", "files": b""}.get(reducer, b"1")
+    assert folded(reducer, body)
 
 
 @pytest.mark.parametrize(
