@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import psutil
 from figures import start
 
-from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.components.mesh.transports.base import Session, Transport
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
@@ -24,21 +24,21 @@ class Side:
 
     def __init__(self) -> None:
         self.transport = Libp2pTransport(os.urandom(32), listen=["/ip4/127.0.0.1/tcp/0"])
-        self.peers: set[str] = set()
+        self.session: Session | None = None
 
-    def peer_up(self, peer_id: str, _address: str) -> None:
+    def peer_up(self, session: Session) -> None:
         """Note a session."""
-        self.peers.add(peer_id)
+        self.session = session
 
-    def peer_down(self, peer_id: str, _reason: str) -> None:
+    def peer_down(self, _session: Session, _reason: str) -> None:
         """Note its end."""
-        self.peers.discard(peer_id)
+        self.session = None
 
-    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
+    def received(self, session: Session, messages: Sequence[Message]) -> None:
         """Answer."""
         for _, fields in messages:
             reply = {"ask": fields["ask"], "body": fields["body"]}
-            self.transport.send(peer_id, encode_message("reply", reply))
+            session.send(encode_message("reply", reply))
 
     def gossiped(self, *_: object) -> None:
         """Nothing is gossiped here."""
@@ -57,7 +57,7 @@ class Side:
     async def until(self, live: bool) -> None:
         """Wait until there is a session, or none."""
         deadline = time.monotonic() + 30
-        while bool(self.peers) is not live:
+        while (self.session is not None) is not live:
             if time.monotonic() > deadline:
                 raise SystemExit("a session did not come or go within 30 s")
             await asyncio.sleep(0.002)
@@ -114,13 +114,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 async def _ask(a: Side, b: Side, count: int) -> int:
-    body = os.urandom(_BODY_BYTES)
+    body, session = os.urandom(_BODY_BYTES), b.session
+    assert session is not None
     left, failed = iter(range(count)), 0
 
     async def one_after_another() -> None:
         nonlocal failed
         for _ in left:
-            answer = await b.transport.request(a.transport.peer_id, "echo", {"body": body})
+            answer = await session.request("echo", {"body": body})
             failed += answer["body"] != body
 
     await asyncio.gather(*(one_after_another() for _ in range(_INFLIGHT)))
@@ -129,7 +130,8 @@ async def _ask(a: Side, b: Side, count: int) -> int:
 
 async def _reconnect(a: Side, b: Side, address: str, count: int) -> None:
     for _ in range(count):
-        await b.transport.disconnect(a.transport.peer_id, "round")
+        assert b.session is not None
+        await b.session.close("round")
         await a.until(False)
         await b.transport.dial(address)
         await a.until(True)

@@ -46,7 +46,7 @@ class SimulatedGateway:
 
     def __init__(self, strategy: Strategy, n_items: int, redundancy: Redundancy) -> None:
         # The default rule with its default values.
-        self._machine = StateMachine(strategy, expected.create(factor=2.0, initial=15.0))
+        self._machine = StateMachine(strategy, expected.create(factor=2.0, initial_s=15.0))
         self._instructions: list[Send | Withdraw] = []
         self.decision_s = 0.0
         self.ended = False

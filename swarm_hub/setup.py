@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from types import ModuleType
 from typing import Any, Final, cast
 
 from swarm_hub import config
@@ -94,10 +95,17 @@ def plan(configuration: Configuration) -> Plan:
                 "neither gateway: nor worker: is configured; this hub would do nothing",
             )
         )
-    components: list[Planned] = []
+    imported: list[tuple[Manifest, ModuleType]] = []
+    # All before any section is judged, which may name what another component registers.
     for manifest in index.order(wanted):
         try:
-            components.append(_planned(manifest, configuration))
+            imported.append((manifest, manifest.import_component()))
+        except SetupError as error:
+            problems.append(config.problem_at(content, manifest.domain, str(error)))
+    components: list[Planned] = []
+    for manifest, component in imported:
+        try:
+            components.append(_planned(manifest, component, configuration))
         except ConfigError as error:
             problems.extend(error.problems)
         except SetupError as error:
@@ -137,8 +145,7 @@ async def set_up(hub: Hub, planned: Plan) -> list[Failed]:
     return list(failed.values())
 
 
-def _planned(manifest: Manifest, configuration: Configuration) -> Planned:
-    component = manifest.import_component()
+def _planned(manifest: Manifest, component: ModuleType, configuration: Configuration) -> Planned:
     try:
         schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
         if isinstance(schema, PlatformSchema):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cbor2
 from nacl.signing import SigningKey
 
-from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
+from swarm_hub.components.mesh.transports.loopback import LoopbackSession, LoopbackTransport
 from swarm_hub.models.envelope import TYPE_BATCH, TYPE_HELLO, canonical, sign
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ _LENGTH_BYTES: Final = 4
 def speak_later(monkeypatch: "pytest.MonkeyPatch", keys: Mapping[str, SigningKey]) -> Counter[str]:
     """Have the hubs with these peer ids speak so from now on; returns what they will have said."""
     spoken: Counter[str] = Counter()
-    arrived, gossiped = LoopbackTransport._arrived, LoopbackTransport._gossip
+    arrived, gossiped = LoopbackSession._arrived, LoopbackTransport._gossip
 
-    def arrive(self: Any, sender: Any, frame: bytes, decoder: Any) -> None:
-        if (key := keys.get(sender.peer_id)) is not None:
+    def arrive(self: Any, frame: bytes) -> None:
+        if (key := keys.get(self.peer_id)) is not None:
             messages = cbor2.loads(frame[_LENGTH_BYTES:])
             body = cbor2.dumps([later_message(each, key, spoken) for each in messages])
             frame = len(body).to_bytes(_LENGTH_BYTES, "big") + body
-        arrived(self, sender, frame, decoder)
+        arrived(self, frame)
 
     def gossip(self: Any, source: str, topic: str, payload: bytes) -> None:
         if source in keys:
@@ -44,7 +44,7 @@ def speak_later(monkeypatch: "pytest.MonkeyPatch", keys: Mapping[str, SigningKey
             payload = cbor2.dumps({**cbor2.loads(payload), **ADDED})
         gossiped(self, source, topic, payload)
 
-    monkeypatch.setattr(LoopbackTransport, "_arrived", arrive)
+    monkeypatch.setattr(LoopbackSession, "_arrived", arrive)
     monkeypatch.setattr(LoopbackTransport, "_gossip", gossip)
     return spoken
 

@@ -68,13 +68,8 @@ def test_an_abi(tree: Tree) -> None:
 
 def test_a_reducer(tree: Tree) -> None:
     reduce = "swarm_hub/components/gateway/results/reduce.py"
-    tree.replace(reduce, '\n    "sum": _sum,\n', '\n    "sum": _sum,\n    "product": _product,\n')
-    tree.replace(
-        reduce,
-        "\n\ndef _count(",
-        "\n\ndef _product(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:\n"
-        "    return _json(math.prod(_numbers(results)))\n\n\ndef _count(",
-    )
+    line = '\n    "sum": lambda: _Numbers(total),\n'
+    tree.replace(reduce, line, f'{line}    "product": lambda: _Numbers(math.prod),\n')
     tree.replace("swarm_hub/models/job.py", '("sum", "min"', '("product", "sum", "min"')
     test = tree.write(
         "tests/components/gateway/test_product.py",

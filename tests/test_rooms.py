@@ -136,3 +136,14 @@ def test_the_core_knows_no_component() -> None:
         if module.startswith("swarm_hub.components")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_mesh_knows_no_role() -> None:
+    """What a hub is to others its components register; see `Capability`."""
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno} names {node.value!r}"
+        for path in sources(COMPONENTS / "mesh")
+        for node in nodes(path)
+        if isinstance(node, ast.Constant) and node.value in ("gateway", "worker")
+    ]
+    assert not wrong, "\n".join(wrong)

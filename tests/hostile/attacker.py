@@ -17,6 +17,7 @@ from typing import Any
 import cbor2
 from nacl.signing import SigningKey
 
+from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message
 from swarm_hub.components.telemetry.board import TOPIC
@@ -35,12 +36,12 @@ class Attacker:
         self.said: dict[str, Any] = {"peer_id": self.transport.peer_id, "reasons": []}
         self.admitted, self.let_go = asyncio.Event(), asyncio.Event()
 
-    def peer_up(self, peer_id: str, address: str) -> None:
+    def peer_up(self, session: Session) -> None:
         """Say hello as a worker would, so that the gateway admits this peer."""
         key = SigningKey.generate()
         fields = {
             "iss": self.transport.peer_id,
-            "aud": peer_id,
+            "aud": session.peer_id,
             "key": bytes(key.verify_key),
             "time": time.time(),
             "name": "attacker",
@@ -49,15 +50,15 @@ class Attacker:
             "db_id": "store",
         }
         hello = {"versions": [2], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
-        self.transport.send(peer_id, encode_message("hello", hello))
+        session.send(encode_message("hello", hello))
         # What comes behind the hello is answered once the peer is admitted.
-        self.transport.send(peer_id, encode_message("heartbeat", {"t": time.monotonic()}))
+        session.send(encode_message("heartbeat", {"t": time.monotonic()}))
 
-    def peer_down(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, session: Session, reason: str) -> None:
         self.said["reasons"].append(reason)
         self.let_go.set()
 
-    def received(self, peer_id: str, messages: Any) -> None:
+    def received(self, session: Session, messages: Any) -> None:
         if any(kind == "heartbeat" and "echo" in fields for kind, fields in messages):
             self.admitted.set()
 
@@ -110,7 +111,7 @@ class Attacker:
 
     async def frame(self, until: float) -> None:
         """Announce a frame of 100 MB and send it all."""
-        stream = self.transport._sessions[self.victim].stream
+        stream = self.transport._sessions[self.victim].carrier.stream
 
         async def send_all() -> int:
             sent = 0
@@ -127,7 +128,7 @@ class Attacker:
 
     async def messages(self, until: float) -> None:
         """Send as many of the smallest messages as the connection takes."""
-        stream = self.transport._sessions[self.victim].stream
+        stream = self.transport._sessions[self.victim].carrier.stream
         frame = encode_frame([encode_message("heartbeat", {"t": 1.0})] * 2000)
 
         async def send_all() -> int:

@@ -1,5 +1,6 @@
 """Our requests and answers on one side, aiohttp's on the other."""
 
+import mmap
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -27,6 +28,7 @@ _STATUS: Final = {
     Success.PARTIAL: 206,
 }
 _CHUNK_BYTES: Final = 256 * 1024
+_UNMAP_BYTES: Final = 8 * 1024 * 1024
 # What stands for a quote or a line break in a name (HTML, multipart/form-data encoding).
 _ESCAPED: Final = re.compile(r"%(22|0D|0A)")
 _PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
@@ -208,5 +210,8 @@ async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
     if raw.method != "HEAD":
         for at in range(start, stop, _CHUNK_BYTES):
             await response.write(blob.body[at : min(at + _CHUNK_BYTES, stop)])
+            if at // _UNMAP_BYTES != (at + _CHUNK_BYTES) // _UNMAP_BYTES:
+                # What was sent stays in the page cache, but not on this process's account.
+                blob.body.madvise(mmap.MADV_DONTNEED)
         await response.write_eof()
     return response

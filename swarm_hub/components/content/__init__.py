@@ -7,7 +7,7 @@ from swarm_hub.components.content.library import Library
 from swarm_hub.components.content.search import Search
 from swarm_hub.components.content.service import ContentService
 from swarm_hub.components.content.views import view
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
@@ -29,10 +29,9 @@ async def async_setup(hub: Hub, config: ContentConfig) -> bool:
     """Announce what results are here, serve them, and find those of others."""
     mesh = hub.services[MESH]
     mesh.routes.enable()
-    # Other hubs see in the hello that it makes sense to ask this one.
-    mesh.capabilities["content"] = {}
     library = Library(hub, mesh, hub.services[SIGNER])
-    mesh.is_companion = library.is_companion
+    # Other hubs see in the hello that it makes sense to ask this one.
+    mesh.register(Capability("content", {}, wants=library.is_companion))
     hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max_bytes))))
     hub.on_start(Announcer(hub, mesh).start)
     return True

@@ -17,7 +17,7 @@ from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService, JobWatchers
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.views import register
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
@@ -57,7 +57,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     """Continue unfinished jobs and have its views served."""
     mesh, post = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
-    mesh.capabilities["gateway"] = {}
+    mesh.register(
+        Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
+    )
     hub.services[ADMISSION].policy = Policy(config.admission)
     receipts = ReceiptPolicy(config.receipts)
     watchers = JobWatchers()

@@ -1,7 +1,5 @@
 """The mesh: who is connected, and messages to and from them, over libp2p or in-process."""
 
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,16 +22,29 @@ from swarm_hub.components.mesh.join_link import (
     parse_join_link,
 )
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
+from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
-from swarm_hub.components.mesh.transports.base import PROVIDED_MAX, PeerGone, Provider, Transport
-from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
+from swarm_hub.components.mesh.transports.base import (
+    PROVIDED_MAX,
+    PeerGone,
+    Provider,
+    TransportOptions,
+)
+from swarm_hub.components.mesh.transports.registry import (
+    IP_PREFIXES,
+    Transports,
+    register_transport,
+    scheme_of,
+    schemes,
+)
 from swarm_hub.components.mesh.wire.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
+from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
-from swarm_hub.exceptions import MeshError, SetupError
+from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.files import load_or_create_key
 
@@ -44,6 +55,7 @@ __all__ = [
     "TICKET",
     "TOKEN_BYTES",
     "Ban",
+    "Capability",
     "Greeter",
     "Hello",
     "JoinLink",
@@ -63,6 +75,7 @@ __all__ = [
     "parse_join_link",
     "parse_network",
     "peer_id_from_seed",
+    "register_transport",
     "without_loopback",
 ]
 
@@ -88,7 +101,7 @@ def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
             raise vol.Invalid(
                 f"expected an address such as /ip4/192.168.1.10/tcp/4001, got {value!r}"
             )
-        if value.startswith("/memory/"):
+        if scheme_of(value) is not None and not value.startswith(IP_PREFIXES):
             return value
         try:
             parse(value)
@@ -99,9 +112,14 @@ def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
     return validate
 
 
+def _scheme(value: Any) -> str:
+    # Custom components may have registered others by now.
+    return cv.one_of(*schemes())(value)
+
+
 CONFIG_SCHEMA = cv.section(
     {
-        cv.Key("transport", default="libp2p", reloadable=False): cv.one_of("libp2p", "loopback"),
+        cv.Key("transport", default="libp2p", reloadable=False): _scheme,
         cv.Key("listen", default=lambda: ["/ip4/0.0.0.0/tcp/4001"], reloadable=False): cv.sequence(
             _address(parse_listen_address)
         ),
@@ -125,47 +143,23 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     """Make the mesh; it comes up in the background, so that the hub never waits for peers."""
     seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
     peer_id = peer_id_from_seed(seed)
-    limits = TransportLimits(max_queue_bytes=config.queue_bytes)
-    local = LoopbackTransport(peer_id, limits=limits)
-    transports: list[Transport] = [local]
     # Filled by those who register for a topic, before the transports start.
     gossip: dict[str, GossipHandler] = {}
-    if config.transport == "libp2p":
-        _check_ports(config.listen)
-        # Imported here because a loopback hub needs none of it.
-        from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
-
-        transports.append(
-            Libp2pTransport(
-                seed,
-                listen=config.listen,
-                mdns=config.mdns,
-                limits=limits,
-                gossip_topics=gossip.keys(),
-            )
-        )
+    options = TransportOptions(
+        seed,
+        peer_id,
+        config.listen,
+        config.mdns,
+        TransportLimits(max_queue_bytes=config.queue_bytes),
+        gossip.keys(),
+        Requests(),
+    )
+    transports = Transports(config.transport, options)
     bans = await BanList.load(hub)
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
-    mesh = Mesh(hub, transports, bans, config.bootnodes, config.heartbeat_s, gossip, bulk)
+    mesh = Mesh(hub, peer_id, transports, bans, config.bootnodes, config.heartbeat_s, gossip, bulk)
     hub.services[MESH] = mesh
 
     hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
     return True
-
-
-def _check_ports(listen: tuple[str, ...]) -> None:
-    """Refuse a port in use at once; the library itself would say so only seconds later."""
-    for text in listen:
-        address = parse_listen_address(text)
-        family = socket.AF_INET if address.host_kind == "ip4" else socket.AF_INET6
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, address.port))
-                probe.listen(1)
-            except OSError as error:
-                raise SetupError(
-                    f"can't listen on {text}: {os.strerror(error.errno or 0)}; another program "
-                    "uses the port, or the address is not this device's: change mesh: listen"
-                ) from error

@@ -113,6 +113,19 @@ def hearsay_address(text: str, peer_id: str, *, loopback_too: bool) -> PeerAddre
     return address if loopback_too or not ip.is_loopback else None
 
 
+def ip_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that an address leads to, None where it names none."""
+    parts = address.split("/")
+    if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
+        return None
+    try:
+        ip = ipaddress.ip_address(parts[2])
+    except ValueError:
+        return None
+    # A listener on IPv6 may see an IPv4 address in its mapped form.
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
 def parse_networks(cidrs: Collection[str]) -> tuple[IpNetwork, ...]:
     """Check banned networks or single IP addresses."""
     try:

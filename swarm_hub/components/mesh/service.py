@@ -1,4 +1,7 @@
-"""Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them."""
+"""Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them.
+
+It is long because it is both doors of the mesh: what components call and what transports tell.
+"""
 
 import asyncio
 import dataclasses
@@ -7,10 +10,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from swarm_hub.components.mesh.blobs.exchange import TICKET_REFUSED, BlobExchange, BlobSource
+from swarm_hub.components.mesh.blobs.exchange import (
+    TICKET_REFUSED,
+    BlobExchange,
+    BlobSource,
+    SendSigned,
+)
 from swarm_hub.components.mesh.blobs.providers import BlobRoutes
 from swarm_hub.components.mesh.identity import PeerAddress
-from swarm_hub.components.mesh.peers.bans import BanList
+from swarm_hub.components.mesh.peers.bans import BanList, SessionBans
+from swarm_hub.components.mesh.peers.capabilities import Capabilities, Capability
 from swarm_hub.components.mesh.peers.floods import Floods
 from swarm_hub.components.mesh.peers.heartbeats import LOOKS_A_BEAT, Heartbeats
 from swarm_hub.components.mesh.peers.peer import (
@@ -25,7 +34,16 @@ from swarm_hub.components.mesh.peers.peer import (
 )
 from swarm_hub.components.mesh.peers.presence import SETTLED_S, PresenceLog
 from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
-from swarm_hub.components.mesh.transports.base import PeerGone, Transport
+from swarm_hub.components.mesh.peers.table import PeerTable
+from swarm_hub.components.mesh.transports.base import (
+    Bans,
+    Gossip,
+    PeerGone,
+    Session,
+    Transport,
+    TransportEvents,
+)
+from swarm_hub.components.mesh.transports.registry import Transports
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
@@ -46,7 +64,8 @@ class Mesh:
     def __init__(
         self,
         hub: Hub,
-        transports: Sequence[Transport],
+        peer_id: str,
+        transports: Transports,
         bans: BanList,
         bootnodes: Sequence[str],
         heartbeat_s: float,
@@ -54,14 +73,17 @@ class Mesh:
         bulk: PeerAddress | None = None,
     ) -> None:
         self._hub = hub
-        self._transports = tuple(transports)
+        # By which others know this hub.
+        self.peer_id = peer_id
+        self._transports = transports
+        self._gossiping = [each for each in transports if isinstance(each, Gossip)]
         self.bans = bans
         self._bootnodes = tuple(bootnodes)
         self._heartbeat_s = heartbeat_s
         self._bulk = bulk
-        self._bulk_running: asyncio.Task[None] | None = None
-        self._peers: dict[str, Peer] = {}
-        self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._try_send)
+        self._table = PeerTable()
+        self._peers, self._sessions = self._table.peers, self._table.sessions
+        self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._say)
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
@@ -70,14 +92,13 @@ class Mesh:
         self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
-        self.greeter: Greeter | None = None
-        self.capabilities: dict[str, dict[str, Any]] = {}
-        # Whether to stay connected to a peer that neither gives this hub work nor takes any.
-        self.is_companion: Callable[[Hello], bool] = lambda _hello: False
-        self.exchange = BlobExchange(self, hub.tasks)
+        self._greeter: Greeter | None = None
+        self._capabilities = Capabilities()
+        self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip)
         self.routes = BlobRoutes(self._transports)
-        bans.enforce(self._transports, self.disconnect)
-        self.exchange.bulk.refuses = bans.refuses_ip
+        sides = [(each, *self._side_of(each)) for each in transports]
+        self._sides = [(transport, side) for transport, side, _ in sides]
+        bans.enforce([each for _, _, each in sides], self.disconnect)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -85,18 +106,30 @@ class Mesh:
         self.on(TICKET_REFUSED, self.exchange.on_ticket_refused)
 
     @property
-    def peer_id(self) -> str:
-        """This hub's own peer id, by which gateways know it as a node."""
-        return self._transports[0].peer_id
+    def capabilities(self) -> Mapping[str, Mapping[str, Any]]:
+        """What this hub tells in its `hello`: the properties of each capability."""
+        return self._capabilities.told
+
+    def register(self, capability: Capability) -> None:
+        """Have this hub tell a capability and act on it; call it before the start."""
+        self._require_not_started()
+        self._capabilities.add(capability)
+
+    def sign_with(self, greeter: Greeter, send_signed: SendSigned) -> None:
+        """Greet in signed words, and sign tickets for the bulk plane; call it once."""
+        self._require_not_started()
+        if self._greeter is not None:
+            raise ValueError("the mesh has a greeter already")
+        self._greeter = greeter
+        self.exchange.sign_tickets_with(send_signed)
+
+    def wants(self, hello: Hello) -> bool:
+        """Whether a peer is of use to any capability of this hub."""
+        return self._capabilities.want(hello)
 
     def addresses(self) -> tuple[str, ...]:
         """Where others can dial this hub; empty until the mesh is up."""
-        return tuple(
-            address
-            for transport in self._transports
-            for address in transport.addresses()
-            if not address.startswith("/memory/")
-        )
+        return self._transports.addresses()
 
     def peers(self) -> dict[str, Hello]:
         """Return the admitted peers."""
@@ -117,35 +150,36 @@ class Mesh:
         self._handlers[kind] = handler
 
     def on_gossip(self, topic: str, handler: GossipHandler) -> None:
-        """Allow a topic, and as a gateway hear it; `handler(author, payload)`.
+        """Allow a topic; `handler(author, payload)` is called where a capability hears gossip.
 
         Call it before the start.
         """
+        self._require_not_started()
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         """Queue one message; raises MeshError when the peer is gone or reads too slowly."""
-        self._transport_of(peer_id).send(peer_id, encode_message(kind, fields))
+        self._carrier(peer_id).send(encode_message(kind, fields))
 
     async def send_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
         """Queue a bulk message once there is room; raises MeshError when the peer is gone."""
-        await self._transport_of(peer_id).send_bulk(peer_id, encode_message(kind, fields))
+        await self._carrier(peer_id).send_bulk(encode_message(kind, fields))
 
     async def request(
         self, peer_id: str, kind: str, fields: Mapping[str, Any], timeout_s: float = 10.0
     ) -> Mapping[str, Any]:
         """Send a message and return the fields of its reply; raises MeshError."""
-        return await self._transport_of(peer_id).request(peer_id, kind, fields, timeout_s)
+        return await self._carrier(peer_id).request(kind, fields, timeout_s)
 
     def host_of(self, peer_id: str) -> str | None:
         """Return the IP address that a peer's session leads to, None for one in this process."""
         peer = self._peers.get(peer_id)
-        parts = peer.address.split("/") if peer is not None else []
+        parts = peer.session.address.split("/") if peer is not None else []
         return parts[2] if len(parts) > 2 and parts[1] in ("ip4", "ip6") else None
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip a payload; it may be lost."""
-        for transport in self._transports:
+        for transport in self._gossiping:
             try:
                 await transport.publish(topic, payload)
             except MeshError as error:
@@ -160,9 +194,10 @@ class Mesh:
         self.exchange.add_source(source)
 
     async def disconnect(self, peer_id: str, reason: str) -> None:
-        """End the session with a peer."""
+        """End every session with a peer."""
         if (peer := self._peers.get(peer_id)) is not None:
-            await peer.transport.disconnect(peer_id, reason)
+            for session in tuple(peer.heard):
+                await session.close(reason)
 
     async def ban(self, peer_id: str, reason: str, until: float | None = None) -> None:
         """Ban a peer: it is refused in both directions until `unban` or `until`."""
@@ -182,25 +217,26 @@ class Mesh:
 
     async def _start(self) -> None:
         """Bring up the transports, then look for peers."""
-        for transport in self._transports:
+        for transport, side in self._sides:
             try:
-                await transport.start(_Side(self, transport))
+                await transport.start(side)
             except HubError as error:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            # Workers only publish; hearing it all would cost a phone for nothing.
-            for topic in self._gossip if "gateway" in self.capabilities else ():
-                await transport.subscribe(topic)
+            # Hearing it all would cost a phone that only publishes for nothing.
+            if isinstance(transport, Gossip) and self._capabilities.hear_gossip:
+                for topic in self._gossip:
+                    await transport.subscribe(topic)
         self.bans.apply()
-        if {"gateway", "worker"} <= self.capabilities.keys():
-            await self._transports[0].dial(f"/memory/0/p2p/{self.peer_id}")
+        if self._capabilities.include_own_peer:
+            await self._transports.dial_own()
         for peer_id, addresses in by_peer(self._bootnodes).items():
-            transport = self._transports[0 if addresses[0].startswith("/memory/") else -1]
-            self._redialler.keep(transport, peer_id, addresses)
+            self._redialler.keep(self._transports, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         self._hub.tasks.every(self._heartbeat_s / LOOKS_A_BEAT, self._drop_lost, "silent peers")
-        self._start_bulk()
+        if self._bulk is not None and self._capabilities.listen_for_bulk:
+            self.exchange.listen(self._bulk)
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
 
@@ -210,30 +246,8 @@ class Mesh:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        if self._bulk_running is not None:
-            self._bulk_running.cancel()
-            await asyncio.wait([self._bulk_running])
-            self.exchange.bulk.close()
+        await self.exchange.stop()
         await asyncio.gather(*(transport.stop() for transport in self._transports))
-
-    def _start_bulk(self) -> None:
-        """Let workers fetch and bring large blobs beside the mesh; only gateways listen."""
-        if self._bulk is None or "gateway" not in self.capabilities:
-            return
-        bulk = self.exchange.bulk
-        try:
-            port = bulk.listen(self._bulk.host, self._bulk.port)
-        except OSError as error:
-            _LOGGER.warning(
-                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
-                self._bulk,
-                error.strerror,
-            )
-            return
-        _LOGGER.info("Large blobs go over port %d", port)
-        self._bulk_running = self._hub.tasks.supervise(
-            functools.partial(bulk.run, self._hub.tasks), "bulk plane"
-        )
 
     def _is_wanted(self, peer_id: str) -> bool:
         return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
@@ -241,7 +255,7 @@ class Mesh:
     async def _drop_lost(self) -> None:
         # Together: a frozen peer takes its time to go, and there may be many.
         lost = self._heartbeats.lost()
-        await asyncio.gather(*(self.disconnect(peer_id, reason) for peer_id, reason in lost))
+        await asyncio.gather(*(session.close(reason) for session, reason in lost))
 
     async def _beat(self) -> None:
         self._heartbeats.beat()
@@ -257,19 +271,24 @@ class Mesh:
         if peer is not None and peer.hello is not None:
             peer.hello = dataclasses.replace(peer.hello, kid=kid)
 
-    def connected(self, transport: Transport, peer_id: str, address: str) -> None:
-        """Greet a new session (called by the transport's side)."""
-        now = self._hub.clock.monotonic()
-        self._peers[peer_id] = Peer(transport, address, now, now)
-        self._try_send(peer_id, "hello", compose_hello(self.greeter, peer_id))
+    def connected(self, session: Session) -> None:
+        """Greet on a new session, which carries what is sent from now on."""
+        self._table.begin(session, self._hub.clock.monotonic())
+        self._say(session, "hello", compose_hello(self._greeter, session.peer_id))
 
-    def disconnected(self, peer_id: str, reason: str) -> None:
-        """Forget a session (called by the transport's side)."""
-        peer = self._peers.pop(peer_id, None)
-        self.exchange.peer_gone(peer_id)
+    def disconnected(self, session: Session, reason: str) -> None:
+        """Forget a session, and its peer unless another session leads there."""
+        if (peer := self._table.end(session)) is None:
+            return
+        # What it carried of a blob is lost.
+        self.exchange.peer_gone(session.peer_id)
+        if not peer.heard:
+            self._gone(session.peer_id, peer, reason)
+
+    def _gone(self, peer_id: str, peer: Peer, reason: str) -> None:
         self._floods.forget(peer_id)
         self._redialler.lost(peer_id)
-        if peer is None or peer.hello is None:
+        if peer.hello is None:
             _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
             return
         if not self._stopping:
@@ -277,12 +296,14 @@ class Mesh:
             self._presence.left(peer_id, peer.hello.name, reason, stayed_s)
         self._hub.bus.fire(PeerDown(peer_id, reason))
 
-    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
-        """Hand messages to their handlers (called by the transport's side)."""
-        peer = self._peers.get(peer_id)
+    def received(self, session: Session, messages: Sequence[Message]) -> None:
+        """Hand messages to their handlers."""
+        peer = self._sessions.get(session)
         if peer is None:
             return
-        peer.last_heard = self._hub.clock.monotonic()
+        peer.heard[session] = self._hub.clock.monotonic()
+        peer.heard_on = session
+        peer_id = session.peer_id
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
                 if not (peer.deciding and peer.hold((kind, fields))):
@@ -306,25 +327,25 @@ class Mesh:
             self._floods.fault(peer_id, peer, what)
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
-        """Hand gossip to its subscriber (called by the transport's side)."""
+        """Hand gossip to its subscriber."""
         if (handler := self._gossip.get(topic)) is not None:
             handler(peer_id, payload)
 
-    def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """Dial a hub seen on the local network, unless it turned out to be of no use."""
+    def discovered(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
+        """Dial a hub that a transport saw, unless it turned out to be of no use."""
         if (
-            "worker" in self.capabilities
+            self._capabilities.seek_peers
             and peer_id not in self._not_wanted
             and self._is_wanted(peer_id)
         ):
-            self._redialler.found(self._transports[-1], peer_id, addresses)
+            self._redialler.found(transport, peer_id, addresses)
 
     def flooded(self, peer_id: str, reason: str) -> None:
-        """Remember a peer that was let go because it floods (called by the transport's side)."""
+        """Remember a peer that was let go because it floods."""
         self._floods.strike(peer_id, reason)
 
     def failed(self, reason: str) -> None:
-        """Stop the hub when a transport died (called by the transport's side)."""
+        """Stop the hub when a transport died."""
         _LOGGER.error("The mesh failed: %s", reason)
         self._hub.ask_to_stop(exit_code=1)
 
@@ -333,13 +354,28 @@ class Mesh:
         if peer.hello is None and not peer.deciding:
             peer.deciding = True
             self._hub.tasks.spawn(self._decide(peer_id, peer, fields), "admission")
+        elif peer.hello is not None and fields.get("boot_id") != peer.hello.boot_id:
+            self._begin_anew(peer_id, peer, fields)
+
+    def _begin_anew(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
+        """Take a peer that has restarted for a new one; its older sessions lead nowhere."""
+        if not (older := self._table.end_all_but(peer.heard_on)):
+            return
+        reason = "replaced by a newer connection"
+        for session in older:
+            self._hub.tasks.spawn(session.close(reason), "close an older session")
+        del self._peers[peer_id]
+        self.exchange.peer_gone(peer_id)
+        self._gone(peer_id, peer, reason)
+        # The same object, which what else came with this hello is held in.
+        peer.begin_anew(self._hub.clock.monotonic())
+        self._peers[peer_id] = peer
+        self._on_hello(peer_id, fields)
 
     async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
         """Admit a peer or part from it; what it says meanwhile waits for the decision."""
         try:
-            hello = await admit_hello(
-                self.greeter, self.capabilities.keys(), peer_id, fields, self.is_companion
-            )
+            hello = await admit_hello(self._greeter, peer_id, fields, self.wants)
         except NoWorkInCommon as error:
             self._not_wanted.add(peer_id)
             self._redialler.leave(peer_id)
@@ -356,37 +392,44 @@ class Mesh:
             if self._peers.get(peer_id) is peer:
                 peer.hello = hello
                 self._presence.arrived(peer_id, hello.name)
-                self._hub.bus.fire(PeerUp(peer_id, peer.address, hello))
-                self.received(peer_id, peer.take_early())
+                self._hub.bus.fire(PeerUp(peer_id, peer.session.address, hello))
+                self.received(peer.session, peer.take_early())
             return
         if self._peers.get(peer_id) is peer:
             await self.disconnect(peer_id, reason)
 
-    def _try_send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
-        try:
-            self.send(peer_id, kind, fields)
-        except MeshError as error:
-            _LOGGER.debug("Can't send %s to %s: %s", kind, peer_id, error)
+    def _require_not_started(self) -> None:
+        if self._starting is not None:
+            raise ValueError("the mesh has started: register while components are set up")
 
-    def _transport_of(self, peer_id: str) -> Transport:
+    def _say(self, session: Session, kind: str, fields: Mapping[str, Any]) -> None:
+        try:
+            session.send(encode_message(kind, fields))
+        except MeshError as error:
+            _LOGGER.debug("Can't send %s to %s: %s", kind, session.peer_id, error)
+
+    def _carrier(self, peer_id: str) -> Session:
         peer = self._peers.get(peer_id)
         if peer is None:
             raise PeerGone(f"{peer_id} is not connected")
-        return peer.transport
+        return peer.session
+
+    def _side_of(self, transport: Transport) -> tuple[TransportEvents, Bans]:
+        side = _Side(self, transport)
+        if isinstance(transport, Bans):
+            return side, transport
+        bans = SessionBans(self._hub.tasks, side)
+        return bans, bans
 
 
 class _Side:
-    """A transport's events, with the transport they come from."""
+    """A transport's events, with the transport that they come from where that matters."""
 
     def __init__(self, mesh: Mesh, transport: Transport) -> None:
-        self._mesh = mesh
-        self._transport = transport
+        self.peer_up = mesh.connected
         self.peer_down = mesh.disconnected
         self.received = mesh.received
         self.gossiped = mesh.gossiped
-        self.discovered = mesh.discovered
+        self.discovered = functools.partial(mesh.discovered, transport)
         self.flooded = mesh.flooded
         self.failed = mesh.failed
-
-    def peer_up(self, peer_id: str, address: str) -> None:
-        self._mesh.connected(self._transport, peer_id, address)

@@ -1,6 +1,7 @@
 """What the state machine remembers of unfinished jobs, their shards and assignments; pure."""
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -34,8 +35,9 @@ class JobPlan:
 
     `program` is what decides how fast a node is, `owner` who shares the nodes with other owners,
     `deadline_in_s` how many seconds are left for it. `assignments` are the attempts at `shards`
-    with the reasons of their ends, `votes` the results of them that have no quorum yet. `known`
-    are in item order, each a shard of its own. `needs` names the features that a node must know.
+    with the reasons of their ends, `votes` the results of them that have no quorum yet, `voters`
+    whoever votes by their nodes. `known` are in item order, each a shard of its own. `needs` names
+    the features that a node must know.
     """
 
     job_id: str
@@ -52,6 +54,7 @@ class JobPlan:
     shards: tuple[Shard, ...] = ()
     assignments: tuple[tuple[Assignment, str | None], ...] = ()
     votes: tuple[Vote, ...] = ()
+    voters: Mapping[str, str] = field(default_factory=dict)
     known: tuple[KnownAnswer, ...] = ()
     needs: frozenset[str] = frozenset()
 
@@ -288,7 +291,7 @@ class JobEntry:
                 shard,
                 assignment.attempt,
                 assignment.node_id,
-                assignment.node_id,
+                self.plan.voters.get(assignment.node_id, assignment.node_id),
                 assignment.state,
             )
             shard.live += (held,)

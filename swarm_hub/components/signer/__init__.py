@@ -59,7 +59,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     watch = KeyWatch(hub, mesh, post, book, revocations, files, own)
     # A key that was revoked while this hub was stopped counts no more from the first hello on.
     await watch.look()
-    mesh.greeter = greeter
+    mesh.sign_with(greeter, post.send)
     hub.services[SIGNER], hub.services[ADMISSION] = post, admits
     _carry_tickets(hub, mesh, post)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
@@ -80,12 +80,11 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
 
 
 def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
-    """Let the mesh hand out tickets for its bulk plane in signed envelopes."""
+    """Have the mesh use the tickets for a bulk plane that come in signed envelopes."""
 
     def received(batch: Batch) -> None:
         hub.store.note(batch.writes)
         if batch.trusted and not batch.replayed:
             batch.read(TICKET, lambda fields: mesh.exchange.on_ticket(batch.peer_id, fields))
 
-    mesh.exchange.post_signed = post.send
     post.on((TICKET,), received)

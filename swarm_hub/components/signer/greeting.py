@@ -101,11 +101,10 @@ class SignedGreeter:
             try:
                 await self._admission.admit(peer_id, hello, public_key, fields.get("token"))
             except SignatureRefusedError:
-                welcome = self._serves(hello) or self._mesh.is_companion(hello)
-                if not (welcome and self._book.trusts(kid)):
-                    raise
                 others = {k: v for k, v in hello.capabilities.items() if k != "worker"}
                 hello = replace(hello, capabilities=others)
+                if not (self._mesh.wants(hello) and self._book.trusts(kid)):
+                    raise
         self._book.pin(peer_id, public_key)
         now = self._hub.clock.time()
         if self._book.trusts(kid):
@@ -119,9 +118,6 @@ class SignedGreeter:
             and "gateway" in self._mesh.capabilities
             and "worker" in hello.capabilities
         )
-
-    def _serves(self, hello: Hello) -> bool:
-        return "worker" in self._mesh.capabilities and "gateway" in hello.capabilities
 
     def _way_out(self, peer_id: str, capabilities: Mapping[str, Any], public_key: bytes) -> str:
         if "worker" in self._mesh.capabilities and "gateway" in capabilities:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
@@ -67,12 +67,13 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     slots = config.slots or default_slots()
     service.sandbox.resize(slots)
     hub.roles.add("worker")
-    mesh.capabilities["worker"] = {
+    offer = {
         "slots": slots,
         "memory_bytes": service.limits.memory_bytes,
         "labels": config.node_labels,
         "features": sorted(FEATURES),
     }
+    mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered
     assignments = Assignments(

@@ -3,6 +3,7 @@
 A blob's chunks commit before the row that names it. Files on this device are a cache of them.
 """
 
+import mmap
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -20,23 +21,21 @@ _DELETED_AT_ONCE: Final = 16
 _INSERT: Final = insert(_T).on_conflict_do_nothing()
 
 
-def put(connection: Connection, sha: str, data: bytes) -> None:
+def put(connection: Connection, sha: str, data: bytes | mmap.mmap) -> None:
     """Store a blob in chunks, unless it is there already."""
     known = select(func.coalesce(func.sum(func.length(_T.c.body)), 0)).where(_T.c.sha == sha)
     if connection.execute(known).scalar_one() == len(data):
         return
     now = time.time()
-    view = memoryview(data)
     for n, start in enumerate(range(0, len(data), CHUNK_BYTES)):
-        body = bytes(view[start : start + CHUNK_BYTES])
+        body = data[start : start + CHUNK_BYTES]
         connection.execute(_INSERT, {"sha": sha, "n": n, "put_at": now, "body": body})
 
 
-def get(connection: Connection, sha: str) -> bytes | None:
-    """Return a blob's bytes, whatever they are; None where there are none."""
-    rows = connection.execute(select(_T.c.body).where(_T.c.sha == sha).order_by(_T.c.n)).scalars()
-    chunks = [bytes(body) for body in rows]
-    return b"".join(chunks) if chunks else None
+def get(connection: Connection, sha: str, n: int) -> bytes | None:
+    """Return one chunk, counted from 0, whatever it is; None behind the last."""
+    body = connection.execute(select(_T.c.body).where(_T.c.sha == sha, _T.c.n == n)).scalar()
+    return None if body is None else bytes(body)
 
 
 def remove(connection: Connection, shas: Sequence[str]) -> bool:

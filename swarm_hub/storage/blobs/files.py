@@ -5,6 +5,7 @@ row that names it commits; so a crash leaves at most an orphan, which the sweep 
 """
 
 import errno
+import hashlib
 import mmap
 import threading
 import time
@@ -16,7 +17,6 @@ from typing import Final
 from swarm_hub.exceptions import StoreError, StoreFullError, StoreUnavailableError
 from swarm_hub.storage.backup.lock import files_removable
 from swarm_hub.util.files import sync_directory, sync_file, write_atomic
-from swarm_hub.util.hashing import sha256_hex
 
 # A file put this recently is not deleted, whatever the rows say.
 _TOUCHED_FOR_S: Final = 120.0
@@ -69,6 +69,14 @@ class BlobFiles:
         if durable:
             self._sync(target, written=not known)
 
+    def replace(self, sha: str, path: Path) -> None:
+        """Make a file the blob's whatever there was, as a cache that may be lost."""
+        target = self.path(sha)
+        with self._lock:
+            self._touched[sha] = time.monotonic()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
     def get(self, sha: str) -> bytes | None:
         """Return the bytes of a file, whatever they are; None where there is none."""
         try:
@@ -80,8 +88,11 @@ class BlobFiles:
         """Whether the file is there and has the bytes that its name says."""
         if self._fresh(sha):
             return self.path(sha).is_file()
-        data = self.get(sha)
-        return data is not None and sha256_hex(data) == sha
+        try:
+            with self.path(sha).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def mapped(self, sha: str) -> Iterator[mmap.mmap]:

@@ -1,12 +1,14 @@
 """Blobs: bytes under their SHA-256, small ones in their row, larger ones outside it."""
 
 import asyncio
+import functools
+import itertools
 import mmap
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
@@ -62,8 +64,7 @@ class BlobStore:
         sha, path = spooled.sha, spooled.path
         shared = self._database.shared
         if shared:
-            data = await asyncio.to_thread(path.read_bytes)
-            await self._database.write(lambda connection: blob_chunks.put(connection, sha, data))
+            await self._database.write(lambda connection: _put_file(connection, sha, path))
         with self._disk_errors(sha):
             await asyncio.to_thread(self._files.adopt, sha, path, durable=not shared)
         row = {"sha": sha, "size_bytes": spooled.size_bytes, "last_ref": now, "body": None}
@@ -82,8 +83,8 @@ class BlobStore:
         data = await asyncio.to_thread(self._files.get, sha)
         if data is not None and sha256_hex(data) == sha:
             return data
-        if self._database.shared:
-            return await self._from_chunks(sha)
+        if self._database.shared and await self._cache(sha):
+            return await asyncio.to_thread(self._files.get, sha)
         if data is not None:
             raise StoreError(f"blob {sha} is damaged on disk: its bytes have another hash")
         return None
@@ -92,8 +93,7 @@ class BlobStore:
         """Have a large blob as a file that has the right bytes; raises StoreError."""
         if await asyncio.to_thread(self._files.is_right, sha):
             return
-        data = await self._from_chunks(sha) if self._database.shared else None
-        if data is None:
+        if not (self._database.shared and await self._cache(sha)):
             raise StoreError(f"blob {sha} is missing or damaged on disk")
 
     @asynccontextmanager
@@ -154,16 +154,65 @@ class BlobStore:
         except OSError as error:
             raise store_error(self._files.path(sha), error) from error
 
-    async def _from_chunks(self, sha: str) -> bytes | None:
-        data = await self._database.read(lambda connection: blob_chunks.get(connection, sha))
-        if data is None:
-            return None
-        if sha256_hex(data) != sha:
-            raise StoreError(f"blob {sha} is damaged in the store: its bytes have another hash")
-        path = self._files.path(sha)
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        await asyncio.to_thread(self._files.put, sha, data, durable=False)
-        return data
+    async def _cache(self, sha: str) -> bool:
+        """Make a file of a blob's chunks in the shared store; returns whether there are any."""
+        with self.spool() as spool:
+            for n in itertools.count():
+                chunk = await self._database.read(functools.partial(blob_chunks.get, sha=sha, n=n))
+                if chunk is None:
+                    break
+                await spool.write(chunk)
+            if spool.size_bytes == 0:
+                return False
+            spooled = await spool.finish()
+            if spooled.sha != sha:
+                raise StoreError(f"blob {sha} is damaged in the store: its bytes have another hash")
+            with self._disk_errors(sha):
+                await asyncio.to_thread(self._files.replace, sha, spooled.path)
+        return True
+
+
+class GrowingBlob:
+    """Bytes that are written piece by piece: in memory while they are few, then on disk."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._start = bytearray()
+        self._spool: Spool | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    async def write(self, chunk: bytes) -> None:
+        """Add bytes; raises StoreError when they can't be written."""
+        if self._spool is None:
+            self._start += chunk
+            if len(self._start) <= INLINE_MAX_BYTES:
+                return
+            self._spool = self._open.enter_context(self._blobs.spool())
+            chunk = bytes(self._start)
+            self._start.clear()
+        await self._spool.write(chunk)
+
+    async def finish(self, now: float) -> tuple[str, int, bytes | None, list[Write]]:
+        """Return (sha, size in bytes, the bytes while they are few, the row to commit if not)."""
+        if self._spool is None:
+            inline = bytes(self._start)
+            return sha256_hex(inline), len(inline), inline, []
+        spooled = await self._spool.finish()
+        return spooled.sha, spooled.size_bytes, None, [await self._blobs.adopt(spooled, now)]
+
+
+def _put_file(connection: Connection, sha: str, path: Path) -> None:
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        blob_chunks.put(connection, sha, view)
 
 
 def _row(connection: Connection, sha: str) -> tuple[int, bytes | None] | None:

@@ -50,6 +50,8 @@ _GET_RESULTS: Final = (
     .limit(bindparam("b_limit", type_=BigInteger))
 )
 
+_GET_RESULTS_PAGE: Final = _GET_RESULTS.where(_R.c.first_item > bindparam("b_after"))
+
 _INSERT_JOB: Final = insert(_J)
 _START_JOB: Final = (
     update(_J)
@@ -321,6 +323,16 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
     rows = connection.execute(
         _GET_RESULTS, {"b_id": job_id, "b_limit": _NO_LIMIT if limit is None else limit}
     )
+    return _as_results(rows)
+
+
+def results_page(connection: Connection, job_id: str, after: int, limit: int) -> list[ShardResult]:
+    """Return the next of a job's accepted results, those that begin behind the item `after`."""
+    asked = {"b_id": job_id, "b_after": after, "b_limit": limit}
+    return _as_results(connection.execute(_GET_RESULTS_PAGE, asked))
+
+
+def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:
     return [
         ShardResult(
             row.assignment_id, row.job_id, row.idx, row.first_item, row.n_items, row.node_id,

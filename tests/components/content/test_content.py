@@ -76,7 +76,9 @@ async def owner(swarm: Swarm, modules: Modules, *trusted: str, extra: str = "") 
 
 async def provided(hub: RunningHub) -> bool:
     """Whether a hub has announced the result."""
-    return mesh_of(hub).peer_id in mesh_of(hub)._transports[0]._network.providers.get(SHA, {})  # type: ignore[attr-defined]
+    return mesh_of(hub).peer_id in mesh_of(hub)._transports["loopback"]._network.providers.get(
+        SHA, {}
+    )  # type: ignore[attr-defined]
 
 
 async def data(hub: RunningHub, sha: str = SHA, **options: Any) -> tuple[int, Any]:
@@ -189,7 +191,7 @@ async def test_a_hash_that_nobody_has_is_404_in_bounded_time(
 async def test_a_provider_that_is_gone_is_404_in_bounded_time(swarm: Swarm) -> None:
     c = await swarm.gateway("c", extra=content(swarm))
     nobody = swarm.keys("nobody")[0]
-    network = mesh_of(c)._transports[0]._network  # type: ignore[attr-defined]
+    network = mesh_of(c)._transports["loopback"]._network  # type: ignore[attr-defined]
     network.providers[SHA] = {nobody: None}
     began = time.monotonic()
     status, body = await data(c)

@@ -124,11 +124,11 @@ async def test_a_banned_network_is_cut_and_refused_in_both_directions_until_it_i
     content = {"network": "127.0.0.0/8", "reason": "a test", "force": True}
     await call(gateway, "POST", "/networks/ban", json=content)
     await until(lambda: state(gateway), lambda now: now == "down")
-    transport = gateway.hub.services[MESH]._transports[-1]
+    transport = gateway.hub.services[MESH]._transports
     theirs = worker.hub.services[MESH].addresses()[0]
     with pytest.raises(MeshError, match="in a banned network"):
         await transport.dial(theirs)
-    dialling = worker.hub.services[MESH]._transports[-1]
+    dialling = worker.hub.services[MESH]._transports
     with pytest.raises(MeshError, match="cannot dial"):
         await dialling.dial(gateway.hub.services[MESH].addresses()[0])
     assert [each["network"] for each in await networks(gateway)] == ["127.0.0.0/8"]

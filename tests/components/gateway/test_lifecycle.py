@@ -32,7 +32,7 @@ async def collected(hub: RunningHub, **ages_s: float) -> None:
     from swarm_hub.components.gc.collector import Collector
     from swarm_hub.components.gc.ttl import create
 
-    policy = create(**{"completed_after": 300.0, "unread_after": 86400.0, **ages_s})
+    policy = create(**{"completed_after_s": 300.0, "unread_after_s": 86400.0, **ages_s})
     await Collector(hub.hub, policy, "").collect()
 
 
@@ -244,7 +244,7 @@ async def test_pruning_is_told_as_an_event(swarm: Swarm, modules: Modules) -> No
     async with live(gateway) as client:
         await client.command("subscribe_events", since=0)
         gateway.clock.offset_s += 90_000
-        await collected(gateway, unread_after=86400.0)
+        await collected(gateway, unread_after_s=86400.0)
         while (message := await client.receive())["event"]["event_type"] != "job_pruned":
             continue
         assert message["event"]["data"] == {"job_id": body["job_id"]}

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.gateway.results.reduce import ReduceError, fold, number, spelled_out
+from swarm_hub.components.gateway.results.reduce import (
+    ReduceError,
+    fold,
+    number,
+    spelled_out,
+    start_fold,
+)
 from swarm_hub.models.job import REDUCE_MODULE, REDUCERS
 from swarm_hub.models.shard import ShardResult
 
@@ -154,3 +160,18 @@ def test_text_that_is_no_decimal_number_is_no_number(text: bytes) -> None:
 )
 def test_integers_that_lose_digits_as_doubles_are_spelled_out(value: Any, text: str | None) -> None:
     assert spelled_out(value) == text
+
+
+@pytest.mark.parametrize("reducer", ["list", "concat"])
+def test_a_fold_gives_what_is_certain_as_it_goes(reducer: str) -> None:
+    fold = start_fold(reducer)
+    body = bytes(range(256)) * 1024
+    result = ShardResult("j.0.1", "j", 0, 0, 1, "node", "sha", len(body), body, 0.1, 0.1)
+    chunks = [chunk for _ in range(4) for chunk in fold.add(result, body)]
+    assert max(map(len, chunks)) <= max(len(body), 4 * 65536)
+    whole = b"".join((*chunks, fold.end()))
+    assert whole == (
+        body * 4
+        if reducer == "concat"
+        else json.dumps([list(body)] * 4, separators=(",", ":")).encode()
+    )

@@ -9,6 +9,7 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.exceptions import StoreFullError
 from swarm_hub.models import messages
+from swarm_hub.models.blob import SpooledBlob
 from swarm_hub.models.messages import Result
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm, until
@@ -170,15 +171,15 @@ async def test_a_disk_without_room_for_the_folded_result_keeps_the_job_waiting(
     dataset *= 400
     _, body = await submit(gateway, modules["cat"], dataset, {"reduce": "concat", "shard_size": 40})
     blobs, refused = gateway.hub.store.blobs, []
-    put = blobs.put
+    adopt = blobs.adopt
 
-    async def full(data: bytes, *arguments: Any, **named: Any) -> Any:
-        if data == dataset and len(refused) < 2:
-            refused.append(len(data))
+    async def full(spooled: SpooledBlob, now: float) -> Any:
+        if len(refused) < 2:
+            refused.append(spooled.sha)
             raise StoreFullError("no space left on the disk")
-        return await put(data, *arguments, **named)
+        return await adopt(spooled, now)
 
-    monkeypatch.setattr(blobs, "put", full)
+    monkeypatch.setattr(blobs, "adopt", full)
     await swarm.worker("worker")
     status = await finished(gateway, body["job_id"])
     assert (status["state"], len(refused)) == ("completed", 2), status

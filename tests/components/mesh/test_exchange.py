@@ -35,8 +35,8 @@ class Side:
         self.name = name
         self.tasks = tasks
         self.host = host
-        self.exchange = BlobExchange(self, tasks)
-        self.exchange.post_signed = self.send
+        self.exchange = BlobExchange(self, tasks, lambda _ip: False)
+        self.exchange.sign_tickets_with(self.send)
         self.other: Side
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
         self.cut_after: int | None = None
@@ -379,4 +379,4 @@ def test_a_ticket_may_say_more_and_what_it_lacks_is_named() -> None:
 
 
 def test_a_server_that_is_not_listening_gives_no_tickets() -> None:
-    assert not BulkServer().is_listening
+    assert not BulkServer(lambda _ip: False).is_listening

@@ -156,7 +156,7 @@ async def test_only_gateways_subscribe_and_every_hub_allows_what_it_registered(
     gateway, worker = await swarm.gateway(), await swarm.worker("worker")
 
     async def topics() -> list[set[str]]:
-        return [hub.hub.services[MESH]._transports[0]._topics for hub in (gateway, worker)]
+        return [hub.hub.services[MESH]._transports["loopback"]._topics for hub in (gateway, worker)]
 
     await until(topics, lambda found: found[0] == {TOPIC})
     assert await topics() == [{TOPIC}, set()]

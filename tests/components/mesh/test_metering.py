@@ -133,7 +133,7 @@ async def test_a_fast_peer_passes_at_full_speed(make_libp2p: Factory) -> None:
     frame = encode_message("n", {"n": 1})
     for _ in range(20):
         for _ in range(1000):
-            b.transport.send(a.peer_id, frame)
+            b.send(a.peer_id, frame)
         await asyncio.sleep(0.02)
     await a.until(lambda: len(a.messages()) == 20_000, "all messages")
     assert time.monotonic() - began < 10
@@ -151,7 +151,7 @@ async def test_a_flooding_peer_is_slowed_then_let_go_with_a_reason(make_libp2p: 
         assert time.monotonic() - began < 20
         if b.live():
             for _ in range(100):
-                b.transport.send(a.peer_id, frame)
+                b.send(a.peer_id, frame)
         await asyncio.sleep(0.01)
     # Of ten thousand a second it read the burst, the rate, and once what came in one read.
     assert len(a.messages()) < 500 * (2 + time.monotonic() - began) + 2000
@@ -166,7 +166,7 @@ async def test_bulk_beyond_the_rate_is_slowed_and_arrives(make_libp2p: Factory) 
     await b.transport.dial(a.address)
     began = time.monotonic()
     for number in range(128):
-        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=60 * 1024))
+        await b.send_bulk(a.peer_id, numbered("bulk", number, size=60 * 1024))
     await a.until(lambda: len(a.messages("bulk")) == 128)
     assert time.monotonic() - began > 1
     assert (a.reasons(), a.floods) == ([], [])
@@ -180,7 +180,7 @@ async def test_one_peer_id_has_a_bounded_number_of_connections(make_libp2p: Fact
     with pytest.raises(MeshError):
         await twin.transport.dial(a.address)
     assert a.live() == {first.peer_id}
-    await first.transport.disconnect(a.peer_id, "bye")
+    await first.disconnect(a.peer_id, "bye")
     await a.until(lambda: not a.live())
     await twin.transport.dial(a.address)
     await a.until(lambda: a.live() == {twin.peer_id})

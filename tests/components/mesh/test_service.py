@@ -11,6 +11,7 @@ import pytest
 from swarm_hub.components.mesh import MESH, Mesh, PeerDown, PeerUp
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.peers.peer import Peer
+from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.exceptions import MeshError
@@ -54,14 +55,16 @@ class Stranger:
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
         self.ended: list[str] = []
         self.transport = LoopbackTransport(peer_id_from_seed(bytes(32)))
+        self._session: Session
         self._gateway = mesh_of(gateway).peer_id
 
-    def peer_up(self, peer_id: str, address: str) -> None: ...
+    def peer_up(self, session: Session) -> None:
+        self._session = session
 
-    def peer_down(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, session: Session, reason: str) -> None:
         self.ended.append(reason)
 
-    def received(self, peer_id: str, messages: Any) -> None:
+    def received(self, session: Session, messages: Any) -> None:
         self.heard += messages
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
@@ -75,7 +78,7 @@ class Stranger:
         await self.transport.dial(f"/memory/0/p2p/{self._gateway}")
 
     def say(self, kind: str, **fields: Any) -> None:
-        self.transport.send(self._gateway, encode_message(kind, fields))
+        self._session.send(encode_message(kind, fields))
 
     async def ends(self) -> str:
         async def reasons() -> list[str]:
@@ -127,7 +130,8 @@ async def test_nothing_is_heard_before_the_hello(swarm: Swarm) -> None:
 
 
 def test_what_is_held_until_a_peer_is_admitted_may_say_more() -> None:
-    peer = Peer(LoopbackTransport(peer_id_from_seed(bytes(32))), "", 0.0, 0.0)
+    session: Any = object()
+    peer = Peer(session, 0.0, {session: 0.0}, session)
     known = {"sha": SHA, "offset": 0, "body": b"x", "none": None, "float": 1.5}
     assert peer.hold(("blob", {**known, "later": {"deep": [1]}, "too": [b"x" * 100]}))
     assert peer.take_early() == [("blob", known)]
@@ -188,8 +192,8 @@ async def test_a_silent_peer_is_down_after_three_beats(swarm: Swarm) -> None:
     gateway.hub.bus.listen(PeerDown, downs.append)
     await until(lambda: peers(gateway), bool)
     # The worker's session stays open, but nothing comes from it any more.
-    transport = mesh_of(worker)._transports[0]
-    transport.send = lambda *_arguments: None  # type: ignore[method-assign]
+    (session,) = mesh_of(worker)._sessions
+    session.send = lambda _message: None  # type: ignore[method-assign]
 
     async def down() -> list[PeerDown]:
         return downs
@@ -251,9 +255,9 @@ async def test_a_banned_peer_is_refused_in_both_directions_until_it_is_unbanned(
     await mesh.ban(other.peer_id, "test")
     await until(lambda: peers(gateway), lambda left: not left)
     with pytest.raises(MeshError, match="banned"):
-        await other._transports[0].dial(f"/memory/0/p2p/{mesh.peer_id}")
+        await other._transports.dial(f"/memory/0/p2p/{mesh.peer_id}")
     with pytest.raises(MeshError, match="banned"):
-        await mesh._transports[0].dial(f"/memory/0/p2p/{other.peer_id}")
+        await mesh._transports.dial(f"/memory/0/p2p/{other.peer_id}")
     assert await mesh.unban(other.peer_id)
     assert not await mesh.unban(other.peer_id)
     await until(lambda: peers(gateway), bool)

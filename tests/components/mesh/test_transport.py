@@ -1,4 +1,4 @@
-"""What every mesh transport promises, and what only the one over libp2p has to."""
+"""What every mesh transport promises, what it may do besides, and what only some have to."""
 
 import asyncio
 import contextlib
@@ -11,20 +11,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, PeerGone, Transport
+from swarm_hub.components.mesh.transports.base import (
+    PROVIDERS_MAX,
+    Bans,
+    Gossip,
+    PeerGone,
+    ProviderRecords,
+    Session,
+    Transport,
+)
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.transports.loopback import LoopbackNetwork, LoopbackTransport
 from swarm_hub.components.mesh.wire.flow_control import WINDOW_MAX_BYTES, Credits
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
+from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import MeshError
+from tests.components.mesh.plain_transport import PlainTransport
 from tests.conftest import until
 
 DEADLINE_S = 15.0
@@ -42,6 +52,8 @@ class Side:
         self.failure: str | None = None
         self.floods: list[str] = []
         self.on_message: Callable[[str, Message], None] | None = None
+        # The newest session with each peer, also when it has ended.
+        self.sessions: dict[str, Session] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -74,19 +86,37 @@ class Side:
         except TimeoutError:
             pytest.fail(f"{what} did not come about; events so far: {self.events}")
 
-    def peer_up(self, peer_id: str, address: str) -> None:
-        self.events.append(("up", peer_id, address))
+    def send(self, peer_id: str, message: bytes) -> None:
+        self.sessions[peer_id].send(message)
+
+    async def send_bulk(self, peer_id: str, message: bytes) -> None:
+        await self.sessions[peer_id].send_bulk(message)
+
+    async def request(
+        self, peer_id: str, kind: str, fields: Mapping[str, Any], timeout_s: float = 10.0
+    ) -> Mapping[str, Any]:
+        return await self.sessions[peer_id].request(kind, fields, timeout_s)
+
+    async def disconnect(self, peer_id: str, reason: str) -> None:
+        await self.sessions[peer_id].close(reason)
+
+    def peer_up(self, session: Session) -> None:
+        assert session.peer_id not in self.live(), "one session a peer"
+        self.sessions[session.peer_id] = session
+        self.events.append(("up", session.peer_id, session.address))
         self._changed.set()
 
-    def peer_down(self, peer_id: str, reason: str) -> None:
-        self.events.append(("down", peer_id, reason))
+    def peer_down(self, session: Session, reason: str) -> None:
+        assert self.sessions[session.peer_id] is session
+        self.events.append(("down", session.peer_id, reason))
         self._changed.set()
 
-    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
-        self.bursts.append((peer_id, list(messages)))
+    def received(self, session: Session, messages: Sequence[Message]) -> None:
+        assert self.sessions[session.peer_id] is session
+        self.bursts.append((session.peer_id, list(messages)))
         for message in messages:
             if self.on_message is not None:
-                self.on_message(peer_id, message)
+                self.on_message(session.peer_id, message)
         self._changed.set()
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
@@ -129,6 +159,8 @@ class Factory:
         self.sides: list[Side] = []
 
     def transport(self, seed: bytes, limits: TransportLimits, content: bool = False) -> Transport:
+        if self.kind == "plain":
+            return PlainTransport(peer_id_from_seed(seed), limits, Requests())
         if self.kind == "loopback":
             peer_id = peer_id_from_seed(seed)
             return LoopbackTransport(peer_id, self.network, limits=limits, content=content)
@@ -158,8 +190,15 @@ async def run_factory(kind: str) -> AsyncIterator[Factory]:
     assert not {name for name in left if not name.startswith("asyncio_")}
 
 
-@pytest.fixture(params=["loopback", "libp2p"])
+@pytest.fixture(params=["loopback", "libp2p", "plain"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Factory]:
+    async for factory in run_factory(request.param):
+        yield factory
+
+
+@pytest.fixture(params=["loopback", "libp2p"])
+async def make_able(request: pytest.FixtureRequest) -> AsyncIterator[Factory]:
+    """Transports with gossip, provider records and bans."""
     async for factory in run_factory(request.param):
         yield factory
 
@@ -194,8 +233,8 @@ def numbered(kind: str, number: int, size: int = 0) -> bytes:
 
 async def test_messages_pass_in_both_directions(make: Factory) -> None:
     a, b = await connected(make)
-    b.transport.send(a.peer_id, encode_message("hello", {"from": "b"}))
-    a.transport.send(b.peer_id, encode_message("hello", {"from": "a"}))
+    b.send(a.peer_id, encode_message("hello", {"from": "b"}))
+    a.send(b.peer_id, encode_message("hello", {"from": "a"}))
     await a.until(a.messages)
     await b.until(b.messages)
     assert a.messages() == [("hello", {"from": "b"})]
@@ -215,8 +254,8 @@ async def test_an_address_names_the_peer_and_dialling_again_finds_the_live_sessi
 
 async def test_a_peer_learns_the_reason_of_a_disconnect(make: Factory) -> None:
     a, b = await connected(make)
-    b.transport.send(a.peer_id, encode_message("last", {}))
-    await b.transport.disconnect(a.peer_id, "work is done")
+    b.send(a.peer_id, encode_message("last", {}))
+    await b.disconnect(a.peer_id, "work is done")
     await a.until(a.reasons)
     await b.until(b.reasons)
     assert b.reasons() == ["work is done"]
@@ -226,13 +265,13 @@ async def test_a_peer_learns_the_reason_of_a_disconnect(make: Factory) -> None:
 
 async def test_nothing_can_be_sent_to_a_peer_that_is_gone(make: Factory) -> None:
     a, b = await connected(make)
-    await b.transport.disconnect(a.peer_id, "bye")
+    await b.disconnect(a.peer_id, "bye")
     await b.until(b.reasons)
     with pytest.raises(PeerGone):
-        b.transport.send(a.peer_id, encode_message("late", {}))
+        b.send(a.peer_id, encode_message("late", {}))
     with pytest.raises(PeerGone):
-        await b.transport.send_bulk(a.peer_id, encode_message("late", {}))
-    await b.transport.disconnect(a.peer_id, "again")
+        await b.send_bulk(a.peer_id, encode_message("late", {}))
+    await b.disconnect(a.peer_id, "again")
 
 
 async def test_a_peer_that_restarts_with_its_identity_comes_back(make: Factory) -> None:
@@ -243,7 +282,7 @@ async def test_a_peer_that_restarts_with_its_identity_comes_back(make: Factory) 
     await a.until(lambda: a.reasons() == ["the peer said: the hub is stopping"])
     again = await make(seed)
     await again.transport.dial(a.address)
-    again.transport.send(a.peer_id, encode_message("back", {}))
+    again.send(a.peer_id, encode_message("back", {}))
     await a.until(lambda: a.messages("back"))
     assert [event[0] for event in a.events] == ["up", "down", "up"]
 
@@ -254,8 +293,8 @@ async def test_simultaneous_dials_end_in_one_session(make: Factory) -> None:
     await a.until(lambda: a.live())
     await b.until(lambda: b.live())
     for number in range(20):
-        a.transport.send(b.peer_id, numbered("n", number))
-        b.transport.send(a.peer_id, numbered("n", number))
+        a.send(b.peer_id, numbered("n", number))
+        b.send(a.peer_id, numbered("n", number))
     await a.until(lambda: len(a.messages()) == 20)
     await b.until(lambda: len(b.messages()) == 20)
     assert [event[0] for event in a.events] == ["up"]
@@ -266,11 +305,9 @@ async def test_a_session_can_be_opened_again_many_times(make: Factory) -> None:
     a, b = await make(), await make()
     for number in range(5):
         await b.transport.dial(a.address)
-        b.transport.send(a.peer_id, numbered("n", number))
+        b.send(a.peer_id, numbered("n", number))
         await a.until(lambda: len(a.messages()) == number + 1)  # noqa: B023 - awaited here
-        await (a if number % 2 else b).transport.disconnect(
-            (b if number % 2 else a).peer_id, "once more"
-        )
+        await (a if number % 2 else b).disconnect((b if number % 2 else a).peer_id, "once more")
         await a.until(lambda: not a.live())
         await b.until(lambda: not b.live())
     assert [event[0] for event in a.events] == ["up", "down"] * 5
@@ -313,7 +350,7 @@ async def test_nobody_at_the_address_is_an_error_now_and_no_obstacle_later(make:
 async def test_control_messages_keep_their_order(make: Factory) -> None:
     a, b = await connected(make)
     for number in range(2000):
-        b.transport.send(a.peer_id, numbered("n", number, size=number % 700))
+        b.send(a.peer_id, numbered("n", number, size=number % 700))
         if number % 100 == 0:
             await asyncio.sleep(0)
     await a.until(lambda: len(a.messages()) == 2000, "all messages")
@@ -323,7 +360,7 @@ async def test_control_messages_keep_their_order(make: Factory) -> None:
 async def test_messages_that_wait_share_a_burst(make: Factory) -> None:
     a, b = await connected(make)
     for number in range(50):
-        b.transport.send(a.peer_id, numbered("n", number))
+        b.send(a.peer_id, numbered("n", number))
     await a.until(lambda: len(a.messages()) == 50)
     assert len(a.bursts) < 10
 
@@ -331,9 +368,9 @@ async def test_messages_that_wait_share_a_burst(make: Factory) -> None:
 async def test_control_messages_overtake_bulk(make: Factory) -> None:
     a, b = await connected(make)
     for number in range(16):
-        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
+        await b.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
     for number in range(3):
-        b.transport.send(a.peer_id, numbered("control", number))
+        b.send(a.peer_id, numbered("control", number))
     await a.until(lambda: len(a.messages()) == 19)
     order = [kind for kind, _ in a.messages()]
     assert order.index("control") < 10, order
@@ -348,7 +385,7 @@ async def test_bulk_in_chunks_arrives_intact_through_a_bounded_queue(make: Facto
     chunk = 63 * 1024
     for offset in range(0, len(original), chunk):
         body = {"offset": offset, "body": original[offset : offset + chunk]}
-        await b.transport.send_bulk(a.peer_id, encode_message("blob", body))
+        await b.send_bulk(a.peer_id, encode_message("blob", body))
     await a.until(lambda: len(a.messages()) == -(-len(original) // chunk))
     assert b"".join(fields["body"] for _, fields in a.messages()) == original
 
@@ -359,11 +396,11 @@ async def test_waiting_for_room_ends_when_the_peer_goes(make: Factory) -> None:
 
     async def send_without_end() -> None:
         while True:
-            await b.transport.send_bulk(a.peer_id, numbered("bulk", 0, size=60_000))
+            await b.send_bulk(a.peer_id, numbered("bulk", 0, size=60_000))
 
     sending = asyncio.create_task(send_without_end())
     await a.until(a.messages)
-    await a.transport.disconnect(b.peer_id, "enough")
+    await a.disconnect(b.peer_id, "enough")
     with pytest.raises(PeerGone):
         await asyncio.wait_for(sending, DEADLINE_S)
 
@@ -376,29 +413,37 @@ async def test_a_request_gets_the_fields_of_its_reply(make: Factory) -> None:
         reply = {"ask": fields["ask"], "twice": fields["n"] * 2}
         if fields["n"] == 13:
             reply = {"ask": fields["ask"], "error": "not that one"}
-        a.transport.send(peer_id, encode_message("reply", reply))
+        a.send(peer_id, encode_message("reply", reply))
 
     a.on_message = answer
-    answers = await asyncio.gather(
-        *(b.transport.request(a.peer_id, "double", {"n": n}) for n in range(12))
-    )
+    answers = await asyncio.gather(*(b.request(a.peer_id, "double", {"n": n}) for n in range(12)))
     assert [fields["twice"] for fields in answers] == [2 * n for n in range(12)]
     with pytest.raises(MeshError, match="not that one"):
-        await b.transport.request(a.peer_id, "double", {"n": 13})
+        await b.request(a.peer_id, "double", {"n": 13})
     assert b.messages() == []
 
 
 async def test_a_request_that_nobody_answers_ends_in_time(make: Factory) -> None:
     a, b = await connected(make)
     with pytest.raises(MeshError, match="did not answer question within"):
-        await b.transport.request(a.peer_id, "question", {}, timeout_s=0.1)
-    asking = asyncio.create_task(b.transport.request(a.peer_id, "question", {}))
+        await b.request(a.peer_id, "question", {}, timeout_s=0.1)
+    asking = asyncio.create_task(b.request(a.peer_id, "question", {}))
     await a.until(lambda: len(a.messages("question")) == 2)
-    await a.transport.disconnect(b.peer_id, "enough")
+    await a.disconnect(b.peer_id, "enough")
     with pytest.raises(MeshError, match="is gone"):
         await asyncio.wait_for(asking, DEADLINE_S)
     with pytest.raises(PeerGone):
-        await b.transport.request(a.peer_id, "question", {})
+        await b.request(a.peer_id, "question", {})
+
+
+# What a transport may do besides
+
+
+def test_each_transport_has_what_it_says_it_can() -> None:
+    for kind, able in (("loopback", True), ("libp2p", True), ("plain", False)):
+        transport = Factory(kind).transport(os.urandom(32), QUICK)
+        for capability in (Gossip, ProviderRecords, Bans):
+            assert isinstance(transport, capability) is able
 
 
 # Who has which blob
@@ -424,16 +469,16 @@ async def star(make: Factory, count: int) -> tuple[Side, list[Side]]:
     return middle, others
 
 
-async def test_a_provider_is_found_through_a_peer_in_between(make: Factory) -> None:
-    _, (a, c) = await star(make, 2)
+async def test_a_provider_is_found_through_a_peer_in_between(make_able: Factory) -> None:
+    _, (a, c) = await star(make_able, 2)
     await a.transport.provide(SHA)
     await until_found(c, [a.peer_id])
     (provider,) = await c.transport.find_providers(SHA)
     assert await c.transport.dial(provider.addresses[0]) == a.peer_id
 
 
-async def test_each_of_several_providers_is_found_once(make: Factory) -> None:
-    middle, (a, b, c) = await star(make, 3)
+async def test_each_of_several_providers_is_found_once(make_able: Factory) -> None:
+    middle, (a, b, c) = await star(make_able, 3)
     for each in (middle, a, b):
         await each.transport.provide(SHA)
         await each.transport.provide(SHA)
@@ -442,16 +487,16 @@ async def test_each_of_several_providers_is_found_once(make: Factory) -> None:
     assert len(await found(c)) == len(wanted)
 
 
-async def test_no_more_providers_are_found_than_anybody_has_use_for(make: Factory) -> None:
-    middle, others = await star(make, PROVIDERS_MAX + 1)
+async def test_no_more_providers_are_found_than_anybody_has_use_for(make_able: Factory) -> None:
+    middle, others = await star(make_able, PROVIDERS_MAX + 1)
     for each in others:
         await each.transport.provide(SHA)
     await until(lambda: found(middle), lambda those: len(those) >= PROVIDERS_MAX)
     assert len(await found(middle)) == PROVIDERS_MAX
 
 
-async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make: Factory) -> None:
-    _, (a, c) = await star(make, 2)
+async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make_able: Factory) -> None:
+    _, (a, c) = await star(make_able, 2)
     began = time.monotonic()
     assert await found(c, "6" * 64) == []
     assert time.monotonic() - began < 9
@@ -460,37 +505,41 @@ async def test_nobody_finds_what_nobody_provides_and_nobody_itself(make: Factory
     assert await found(a) == []
 
 
-async def test_who_has_nobody_to_ask_finds_nothing(make: Factory) -> None:
-    alone = await make(content=True)
+async def test_who_has_nobody_to_ask_finds_nothing(make_able: Factory) -> None:
+    alone = await make_able(content=True)
     await alone.transport.provide(SHA)
     assert await found(alone) == []
     await alone.transport.withdraw(SHA)
 
 
-async def test_without_content_nobody_provides_or_finds(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_without_content_nobody_provides_or_finds(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     for call in (a.transport.provide, a.transport.withdraw, b.transport.find_providers):
         with pytest.raises(MeshError, match="does not take part"):
             await call(SHA)
 
 
-async def test_a_side_without_content_is_no_obstacle_to_the_others(make: Factory) -> None:
-    middle, (a, c) = await star(make, 2)
-    plain = await make()
+async def test_a_side_without_content_is_no_obstacle_to_the_others(make_able: Factory) -> None:
+    middle, (a, c) = await star(make_able, 2)
+    plain = await make_able()
     await plain.transport.dial(middle.address)
     await a.transport.provide(SHA)
     await until_found(c, [a.peer_id])
-    plain.transport.send(middle.peer_id, encode_message("hello", {}))
+    plain.send(middle.peer_id, encode_message("hello", {}))
     await middle.until(middle.messages)
 
 
-async def test_the_peers_of_a_transport_are_those_with_a_session(make: Factory) -> None:
+async def test_a_session_says_with_whom_and_where_it_is(make: Factory) -> None:
     a, b = await connected(make)
-    assert set(a.transport.peers()) == {b.peer_id}
-    assert a.address.rpartition("/p2p/")[0] in b.transport.peers()[a.peer_id] + a.address
-    await a.transport.disconnect(b.peer_id, "enough")
+    assert set(a.sessions) == {b.peer_id} == {a.sessions[b.peer_id].peer_id}
+    assert b.sessions[a.peer_id].address in a.address
+    assert a.sessions[b.peer_id].address == a.events[0][2]
+    await a.disconnect(b.peer_id, "enough")
     await b.until(lambda: b.reasons())
-    assert b.transport.peers() == {}
+    for side, other in ((a, b), (b, a)):
+        assert side.live() == set()
+        with pytest.raises(PeerGone):
+            side.send(other.peer_id, encode_message("late", {}))
 
 
 async def test_a_peer_that_takes_nothing_gets_a_bounded_share_of_bulk(make: Factory) -> None:
@@ -501,7 +550,7 @@ async def test_a_peer_that_takes_nothing_gets_a_bounded_share_of_bulk(make: Fact
     async def send_without_end() -> None:
         nonlocal sent
         while True:
-            await b.transport.send_bulk(a.peer_id, numbered("bulk", sent, size=60_000))
+            await b.send_bulk(a.peer_id, numbered("bulk", sent, size=60_000))
             sent += 1
 
     with withheld_credit(a):
@@ -514,10 +563,10 @@ async def test_a_peer_that_takes_nothing_gets_a_bounded_share_of_bulk(make: Fact
         arrived = len(a.messages("bulk")) * 60_000
         assert arrived <= WINDOW_MAX_BYTES
         assert sent * 60_000 <= WINDOW_MAX_BYTES + QUICK.max_queue_bytes // 2 + 60_000
-        b.transport.send(a.peer_id, numbered("control", 1))
+        b.send(a.peer_id, numbered("control", 1))
         await a.until(lambda: a.messages("control"), "a control message beside stalled bulk")
     # Credit for what was taken comes with the next bytes.
-    b.transport.send(a.peer_id, numbered("control", 2, size=40_000))
+    b.send(a.peer_id, numbered("control", 2, size=40_000))
     await a.until(lambda: len(a.messages("bulk")) * 60_000 > 2 * WINDOW_MAX_BYTES)
     sending.cancel()
 
@@ -527,10 +576,10 @@ async def test_every_byte_is_credited_however_it_was_read(make: Factory) -> None
     generator = random.Random(3)
     # Messages of all sizes arrive in parts; what is counted wrongly would add up to a standstill.
     for number in range(60):
-        b.transport.send(a.peer_id, numbered("n", number, size=generator.randrange(900_000)))
+        b.send(a.peer_id, numbered("n", number, size=generator.randrange(900_000)))
         await a.until(lambda count=number: len(a.messages("n")) > count)
     for number in range(60):
-        await b.transport.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
+        await b.send_bulk(a.peer_id, numbered("bulk", number, size=60_000))
     await a.until(lambda: len(a.messages("bulk")) == 60, "bulk after many messages")
 
 
@@ -538,19 +587,19 @@ async def test_a_queue_that_is_full_is_refused_and_what_was_queued_arrives(make:
     limits = TransportLimits(max_queue_bytes=100_000)
     a, b = await connected(make, limits=limits)
     for number in range(9):
-        b.transport.send(a.peer_id, numbered("n", number, size=10_000))
+        b.send(a.peer_id, numbered("n", number, size=10_000))
     with pytest.raises(QueueFull):
-        b.transport.send(a.peer_id, numbered("n", 9, size=10_000))
+        b.send(a.peer_id, numbered("n", 9, size=10_000))
     await a.until(lambda: len(a.messages()) == 9)
 
 
 async def test_a_message_too_large_to_send_is_the_senders_error(make: Factory) -> None:
     a, b = await connected(make)
     with pytest.raises(MeshError, match="at most"):
-        b.transport.send(a.peer_id, numbered("n", 0, size=1024 * 1024))
+        b.send(a.peer_id, numbered("n", 0, size=1024 * 1024))
     with pytest.raises(MeshError, match="at most"):
-        await b.transport.send_bulk(a.peer_id, numbered("n", 0, size=300 * 1024))
-    b.transport.send(a.peer_id, numbered("fine", 0))
+        await b.send_bulk(a.peer_id, numbered("n", 0, size=300 * 1024))
+    b.send(a.peer_id, numbered("fine", 0))
     await a.until(a.messages)
 
 
@@ -573,21 +622,21 @@ async def test_a_bad_frame_disconnects_only_its_sender(
     await good.transport.dial(a.address)
     await bad.transport.dial(a.address)
     await a.until(lambda: len(a.live()) == 2)
-    bad.transport.send(a.peer_id, message)
+    bad.send(a.peer_id, message)
     await a.until(a.reasons)
     await bad.until(bad.reasons)
     assert a.live() == {good.peer_id}
     assert a.reasons()[0].startswith("the peer sent ")
     assert re.search(complaint, a.reasons()[0])
-    good.transport.send(a.peer_id, encode_message("still", {}))
+    good.send(a.peer_id, encode_message("still", {}))
     await a.until(lambda: a.messages("still"))
 
 
 # Bans
 
 
-async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     a.transport.ban({b.peer_id})
     await a.until(a.reasons)
     await b.until(b.reasons)
@@ -602,10 +651,10 @@ async def test_a_banned_peer_is_dropped_and_refused_in_both_directions(make: Fac
     await a.until(lambda: a.live() == {b.peer_id})
 
 
-async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
-    banned = await make()
-    a = Side(make.transport(os.urandom(32), QUICK))
-    make.sides.append(a)
+async def test_a_ban_set_before_the_start_holds(make_able: Factory) -> None:
+    banned = await make_able()
+    a = Side(make_able.transport(os.urandom(32), QUICK))
+    make_able.sides.append(a)
     a.transport.ban({banned.peer_id})
     await a.transport.start(a)
     with pytest.raises(MeshError):
@@ -616,8 +665,8 @@ async def test_a_ban_set_before_the_start_holds(make: Factory) -> None:
 # Gossip
 
 
-async def test_gossip_reaches_subscribers_without_subscribing_oneself(make: Factory) -> None:
-    a, b = await connected(make)
+async def test_gossip_reaches_subscribers_without_subscribing_oneself(make_able: Factory) -> None:
+    a, b = await connected(make_able)
     await a.transport.subscribe("telemetry")
 
     async def publish() -> None:
@@ -649,7 +698,7 @@ async def test_stop_disconnects_in_bounded_time_and_can_be_repeated(make: Factor
     with pytest.raises(MeshError):
         await a.transport.dial(b.address)
     with pytest.raises(PeerGone):
-        a.transport.send(b.peer_id, b"")
+        a.send(b.peer_id, b"")
 
 
 async def test_a_transport_can_be_started_again(make: Factory) -> None:
@@ -667,10 +716,10 @@ async def test_a_transport_can_be_started_again(make: Factory) -> None:
 async def test_a_hub_can_be_its_own_peer(make_loopback: Factory) -> None:
     a = await make_loopback()
     assert await a.transport.dial(a.address) == a.peer_id
-    a.transport.send(a.peer_id, encode_message("self", {"n": 1}))
-    await a.transport.send_bulk(a.peer_id, encode_message("self", {"n": 2}))
+    a.send(a.peer_id, encode_message("self", {"n": 1}))
+    await a.send_bulk(a.peer_id, encode_message("self", {"n": 2}))
     await a.until(lambda: len(a.messages()) == 2)
-    await a.transport.disconnect(a.peer_id, "done")
+    await a.disconnect(a.peer_id, "done")
     await a.until(a.reasons)
     assert [event[0] for event in a.events] == ["up", "down"]
 
@@ -743,7 +792,7 @@ async def test_the_newest_of_two_with_one_identity_replaces_the_older(
     await a.until(lambda: len(a.events) == 3)
     assert [event[0] for event in a.events] == ["up", "down", "up"]
     assert a.reasons() == ["replaced by a newer connection"]
-    a.transport.send(newer.peer_id, encode_message("to-newer", {}))
+    a.send(newer.peer_id, encode_message("to-newer", {}))
     await newer.until(newer.messages)
     assert not older.messages()
 
@@ -769,10 +818,10 @@ async def test_a_frozen_peer_is_disconnected_within_a_second(make_libp2p: Factor
         await a.until(lambda: a.live())
         process.send_signal(signal.SIGSTOP)
         for number in range(40):
-            a.transport.send(peer_id, numbered("n", number, size=200_000))
+            a.send(peer_id, numbered("n", number, size=200_000))
         await a.until(stuck(a, peer_id, 40 * 200_000), "a writer that is stuck")
         began = time.monotonic()
-        await a.transport.disconnect(peer_id, "silent")
+        await a.disconnect(peer_id, "silent")
         assert time.monotonic() - began < 1.0
         await a.until(a.reasons)
         assert a.reasons() == ["silent"]
@@ -833,7 +882,7 @@ async def test_reconnects_leave_nothing_behind(make_libp2p: Factory) -> None:
     for number in range(40):
         await b.transport.dial(a.address)
         await a.until(lambda: a.live())
-        await b.transport.disconnect(a.peer_id, "round")
+        await b.disconnect(a.peer_id, "round")
         await a.until(lambda: not a.live())
         if number == 4:
             end = time.monotonic() + 3

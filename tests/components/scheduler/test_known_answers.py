@@ -23,7 +23,7 @@ RIGHT, WRONG = "r" * 64, "w" * 64
 
 
 def started(names: str, plan: JobPlan) -> tuple[StateMachine, Outcome]:
-    scheduler = StateMachine(adaptive.create(), expected.create(factor=2.0, initial=15))
+    scheduler = StateMachine(adaptive.create(), expected.create(factor=2.0, initial_s=15))
     for name in names:
         scheduler.handle(NodeChange(name, 1, Telemetry()), 0.0)
     scheduler.handle(JobAdded(plan), 0.0)

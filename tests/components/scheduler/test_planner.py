@@ -30,7 +30,7 @@ from swarm_hub.components.sla import expected
 from swarm_hub.models.job import Constraints, JobState
 from swarm_hub.models.node import Telemetry
 
-RULE = expected.create(factor=2.0, initial=15)
+RULE = expected.create(factor=2.0, initial_s=15)
 MIB = 1024 * 1024
 
 

@@ -46,7 +46,7 @@ class Fleet:
     """A machine and nodes, each of which does what it is given, once it has failed enough."""
 
     def __init__(self, strategy: Strategy, n_items: int, shard_size: int | None = None) -> None:
-        self.machine = StateMachine(strategy, expected.create(factor=2.0, initial=15))
+        self.machine = StateMachine(strategy, expected.create(factor=2.0, initial_s=15))
         self.machine.handle(JobAdded(JobPlan("J", "m" * 64, n_items, shard_size, 10**9)), 0.0)
         self.items: Counter[str] = Counter()
         self.failures: list[str] = []

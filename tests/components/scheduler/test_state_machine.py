@@ -39,7 +39,7 @@ from swarm_hub.models.job import JobState, KnownAnswer
 from swarm_hub.models.node import Telemetry
 from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState, index_of
 
-RULE = expected.create(factor=2.0, initial=15)
+RULE = expected.create(factor=2.0, initial_s=15)
 
 
 def machine() -> StateMachine:
@@ -259,6 +259,33 @@ def test_an_impossible_transition_tells_the_shards_story() -> None:
         shard.move(ShardState.ASSIGNED, "again")
 
 
+def test_after_a_restart_two_nodes_of_one_person_are_still_one_voter() -> None:
+    plan = JobPlan("J", "m" * 64, 1, None, 10**9, redundancy=Redundancy(2))
+    scheduler = machine()
+    scheduler.handle(JobAdded(plan), 0.0)
+    for name, owner in (("a", "person"), ("c", "c")):
+        scheduler.handle(NodeChange(name, 1, Telemetry(), owner=owner), 0.0)
+    given = dict(sends(scheduler.plan(0.0)))
+    entry = scheduler.job("J")
+    assert entry is not None
+    (shard,) = entry.shards.values()
+    plan = dataclasses.replace(
+        plan,
+        cut=Cutting(1, 1, 0, 0, 0),
+        shards=(shard.snapshot(),),
+        assignments=tuple((each.snapshot(), None) for each in shard.live),
+        voters={"a": "person", "c": "c"},
+    )
+    again = machine()
+    again.handle(JobAdded(plan, 15.0), 1.0)
+    # The result comes before its node is known again, and then the node of the same person.
+    assert again.handle(Finished(given["a"], 0.1, "forged"), 2.0).counted is None
+    again.handle(NodeLost("c", "gone"), 2.0)
+    again.handle(NodeChange("b", 1, Telemetry(), owner="person"), 2.0)
+    again.handle(Failed(given["c"], "gone"), 3.0)
+    assert sends(again.plan(4.0)) == []
+
+
 class EverythingThatCanHappen(RuleBasedStateMachine):
     """Random events against the invariants of DESIGN, section 2."""
 
@@ -394,6 +421,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
             shards=tuple(shard.snapshot() for shard in shards),
             assignments=(*live, *failed),
             votes=tuple(vote for shard in shards for vote in shard.votes),
+            voters={name: self.change(name, 1).owner for name in self.NODES},
         )
         self.scheduler = machine()
         self.take(self.scheduler.handle(JobAdded(self.plan, 15.0), self.now))

@@ -19,7 +19,7 @@ from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.node import Telemetry
 
-RULE = expected.create(factor=2.0, initial=15)
+RULE = expected.create(factor=2.0, initial_s=15)
 
 
 def machine() -> StateMachine:

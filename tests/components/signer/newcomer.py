@@ -8,6 +8,7 @@ from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
@@ -23,15 +24,18 @@ class Newcomer:
         self.peer_id = peer_id_from_seed(seed)
         self.transport = LoopbackTransport(self.peer_id)
         self.capabilities: dict[str, Any] = {"worker": {"slots": 1}}
+        self.boot_id = "boot"
         self.ended: list[str] = []
+        self._session: Session
         self._gateway = hub.hub.services[MESH].peer_id
 
-    def peer_up(self, peer_id: str, address: str) -> None: ...
+    def peer_up(self, session: Session) -> None:
+        self._session = session
 
-    def peer_down(self, peer_id: str, reason: str) -> None:
+    def peer_down(self, session: Session, reason: str) -> None:
         self.ended.append(reason)
 
-    def received(self, peer_id: str, messages: Any) -> None: ...
+    def received(self, session: Session, messages: Any) -> None: ...
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...
 
@@ -48,7 +52,7 @@ class Newcomer:
             "time": time.time(),
             "name": f"newcomer {self.peer_id[-4:]}",
             "capabilities": self.capabilities,
-            "boot_id": "boot",
+            "boot_id": self.boot_id,
             "db_id": "db",
         }
         signature = sign(self.key, TYPE_HELLO, canonical(fields))
@@ -61,7 +65,7 @@ class Newcomer:
 
     def say(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Send a bare message."""
-        self.transport.send(self._gateway, encode_message(kind, fields))
+        self._session.send(encode_message(kind, fields))
 
     async def refused(self, **changes: Any) -> str:
         """Greet, and return why the gateway parts."""

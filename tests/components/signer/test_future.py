@@ -310,10 +310,10 @@ async def test_a_hello_that_signs_more_than_it_should_is_refused(swarm: Swarm) -
     gateway = await swarm.gateway()
     worker = await swarm.worker("worker", extra="")
     mesh = worker.hub.services[MESH]
-    greeter = mesh.greeter
+    greeter = mesh._greeter
     assert isinstance(greeter, SignedGreeter)
     fields = greeter.compose(peer_id(gateway))
-    theirs = gateway.hub.services[MESH].greeter
+    theirs = gateway.hub.services[MESH]._greeter
     assert theirs is not None
     assert theirs.check(peer_id(worker), {**fields, **ADDED}).name == "worker"
     signed = {name: fields[name] for name in fields if name not in ("sig", "rotations")}

@@ -130,6 +130,8 @@ class Dispatcher:
             plan = dataclasses.replace(
                 self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held),
                 votes=votes_of(unconfirmed, self._trust.owner),
+                # A result may come before its node has been met again.
+                voters={each.node_id: self._trust.owner(each.node_id) for each, _ in held},
             )  # fmt: skip
             self._take(job, epoch, plan)
             _LOGGER.info(

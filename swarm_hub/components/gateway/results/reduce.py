@@ -3,8 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol
 
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import HubError, RequestError
@@ -15,6 +15,8 @@ from swarm_hub.util.strict_json import parse_json
 # Integers beyond this lose digits in readers that hold numbers as doubles (RFC 8259, section 6).
 SAFE_INTEGER_MAX: Final = 2**53
 _DIGITS_MAX: Final = 4000
+_PART_BYTES: Final = 64 * 1024
+_DECIMALS: Final = tuple(b"%d" % value for value in range(256))
 _NUMBER: Final = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 
 
@@ -22,13 +24,31 @@ class ReduceError(HubError):
     """The results can't be folded; the text names the shard and what was expected."""
 
 
-def fold(reducer: str, results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    """Return the job's result from its shards' results with their bodies, in item order.
+class Fold(Protocol):
+    """A reduction under way: results go in one by one, in item order, and bytes come out.
 
-    Numbers, `json` and `list` give JSON text, `concat` the bytes as they are, `files` a tar
-    archive. What a `module` folds itself is not for here but for `ModuleReducer`.
+    What `add` yields and `end` returns is the job's result, in that order. Numbers, `json` and
+    `list` give JSON text, `concat` the bytes as they are, `files` a tar archive. Both raise
+    ReduceError. What a `module` folds itself is not for here but for `ModuleReducer`.
     """
-    return _REDUCERS[reducer](results)
+
+    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
+        """Take the next result, and give what of the whole is certain now."""
+
+    def end(self) -> bytes:
+        """Return the rest of the whole."""
+
+
+def start_fold(reducer: str) -> Fold:
+    """Return a fold without results."""
+    return _REDUCERS[reducer]()
+
+
+def fold(reducer: str, results: Iterable[tuple[ShardResult, bytes]]) -> bytes:
+    """Return the job's result from its shards' results with their bodies, in item order."""
+    whole = start_fold(reducer)
+    chunks = [chunk for result, body in results for chunk in whole.add(result, body)]
+    return b"".join((*chunks, whole.end()))
 
 
 def number(body: bytes) -> int | float:
@@ -66,21 +86,25 @@ def spelled_out(value: Any) -> str | None:
     return None
 
 
-def _numbers(results: Sequence[tuple[ShardResult, bytes]]) -> list[int | float]:
-    values = []
-    for result, body in results:
+class _Numbers:
+    """One number from all, such as their sum."""
+
+    def __init__(self, of: Callable[[Sequence[int | float]], int | float]) -> None:
+        self._of = of
+        self._values: list[int | float] = []
+
+    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
         try:
-            values.append(number(body))
+            self._values.append(number(body))
         except ValueError as error:
             raise ReduceError(
                 f"shard {result.index} gave {body[:60]!r}, which is no number ({error}); "
                 "choose another reduce, such as concat or list"
             ) from None
-    return values
+        return ()
 
-
-def _sum(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    return _json(total(_numbers(results)))
+    def end(self) -> bytes:
+        return _json(self._of(self._values))
 
 
 def total(values: Sequence[int | float]) -> int | float:
@@ -96,59 +120,104 @@ def total(values: Sequence[int | float]) -> int | float:
         raise ReduceError("the sum is too large for a floating-point number") from None
 
 
-def _count(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    return _json(sum(result.n_items for result, _ in results))
+class _Count:
+    """The number of items."""
+
+    def __init__(self) -> None:
+        self._items = 0
+
+    def add(self, result: ShardResult, _body: bytes) -> Iterable[bytes]:
+        self._items += result.n_items
+        return ()
+
+    def end(self) -> bytes:
+        return _json(self._items)
 
 
-def _concat(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    return b"".join(body for _, body in results)
+class _Concat:
+    """The bytes as they are."""
+
+    def add(self, _result: ShardResult, body: bytes) -> Iterable[bytes]:
+        return (body,)
+
+    def end(self) -> bytes:
+        return b""
 
 
-def _files(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    writers: dict[str, int] = {}
-    for result, body in results:
+class _Files:
+    """One archive of all files; no two shards may have written the same one."""
+
+    def __init__(self) -> None:
+        self._writers: dict[str, int] = {}
+
+    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
         try:
             for member in archive.members(body):
-                if member.name in writers:
+                if member.name in self._writers:
                     raise ReduceError(
-                        f"shards {writers[member.name]} and {result.index} both wrote "
+                        f"shards {self._writers[member.name]} and {result.index} both wrote "
                         f"{member.name}; name results after their inputs"
                     )
-                writers[member.name] = result.index
+                self._writers[member.name] = result.index
         except ValueError as error:
             raise ReduceError(
                 f"shard {result.index}: {error}; reduce files is for abi wasi-files"
             ) from None
-    return b"".join(body for _, body in results) + archive.END_MARKER
+        return (body,)
+
+    def end(self) -> bytes:
+        return archive.END_MARKER
 
 
-def _list(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    return _json([_entry(body) for _, body in results])
+class _List:
+    """A JSON list of the results: JSON as it is, text as text, else a list of byte values."""
+
+    def __init__(self) -> None:
+        self._before = b"["
+
+    def add(self, _result: ShardResult, body: bytes) -> Iterable[bytes]:
+        yield self._before
+        self._before = b","
+        try:
+            yield _json(parse_json(body, "result"))
+            return
+        except RequestError:
+            pass
+        try:
+            yield _json(body.decode())
+        except UnicodeDecodeError:
+            yield from _byte_values(body)
+
+    def end(self) -> bytes:
+        return b"[]" if self._before == b"[" else b"]"
 
 
-def _entry(body: bytes) -> Any:
-    """Return a result as JSON where it is JSON, else as text, else as a list of byte values."""
-    try:
-        return parse_json(body, "result")
-    except RequestError:
-        pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return list(body)
+def _byte_values(body: bytes) -> Iterator[bytes]:
+    """Yield a JSON list of byte values in parts: as numbers they would take many times more."""
+    for start in range(0, len(body), _PART_BYTES):
+        part = body[start : start + _PART_BYTES]
+        yield (b"," if start else b"[") + b",".join(_DECIMALS[value] for value in part)
+    yield b"]"
 
 
-def _merged(results: Sequence[tuple[ShardResult, bytes]]) -> bytes:
-    merged: dict[str, Any] = {}
-    for result, body in results:
+class _Merged:
+    """One JSON object: numbers summed, equal texts kept, objects merged."""
+
+    def __init__(self) -> None:
+        self._merged: dict[str, Any] = {}
+
+    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
         try:
             value = json.loads(body)
             if not isinstance(value, dict):
                 raise ValueError("expected an object")
-            _merge(merged, value, "")
+            _merge(self._merged, value, "")
         except (ValueError, OverflowError, RecursionError) as error:
             raise ReduceError(f"shard {result.index}: reduce json: {error}") from None
-    return _json(merged)
+        return ()
+
+    def end(self) -> bytes:
+        return _json(self._merged)
 
 
 def _merge(into: dict[str, Any], value: dict[str, Any], path: str) -> None:
@@ -189,13 +258,13 @@ def _json(value: Any) -> bytes:
         raise ReduceError(f"the folded result can't be written as JSON: {error}") from None
 
 
-_REDUCERS: Final[dict[str, Callable[[Sequence[tuple[ShardResult, bytes]]], bytes]]] = {
-    "sum": _sum,
-    "min": lambda results: _json(min(_numbers(results))),
-    "max": lambda results: _json(max(_numbers(results))),
-    "count": _count,
-    "concat": _concat,
-    "json": _merged,
-    "list": _list,
-    "files": _files,
+_REDUCERS: Final[dict[str, Callable[[], Fold]]] = {
+    "sum": lambda: _Numbers(total),
+    "min": lambda: _Numbers(min),
+    "max": lambda: _Numbers(max),
+    "count": _Count,
+    "concat": _Concat,
+    "json": _Merged,
+    "list": _List,
+    "files": _Files,
 }

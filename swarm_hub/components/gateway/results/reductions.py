@@ -22,7 +22,7 @@ _Ending = tuple[Finish, list[Write]]
 
 
 class Reductions:
-    """Reductions jobs beside the dispatcher and commits their ends; `over` is told of each."""
+    """Folds jobs beside the dispatcher and commits their ends; `over` is told of each."""
 
     def __init__(self, hub: Hub, result_cache: ResultCache, over: Callable[[str], None]) -> None:
         self._hub = hub

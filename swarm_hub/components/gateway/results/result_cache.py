@@ -2,17 +2,17 @@
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from swarm_hub.components.gateway.results import endings
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
-from swarm_hub.components.gateway.results.reduce import ReduceError, fold
-from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.components.gateway.results.reduce import ReduceError, fold, start_fold
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job import REDUCE_MODULE, Job
 from swarm_hub.models.shard import ShardResult
-from swarm_hub.storage import Write
+from swarm_hub.storage import GrowingBlob, Write
 from swarm_hub.storage.queries import jobs
 from swarm_hub.storage.queries.jobs import Finish
 from swarm_hub.util.hashing import sha256_hex
@@ -20,10 +20,14 @@ from swarm_hub.util.hashing import sha256_hex
 # Per job; beyond it the results are read back from the store when the job is done.
 _KEPT_MAX: Final = 256
 _KEPT_MAX_BYTES: Final = 256 * 1024
+# Read back at once: rows hold at most 64 KiB each, so this bounds what a fold has in memory.
+_PAGE: Final = 256
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+_WRITE_BYTES: Final = 1024 * 1024
 
 
 class ResultCache:
-    """Reductions results into a job's result."""
+    """Folds results into a job's result."""
 
     def __init__(self, hub: Hub, by_module: ModuleReducer) -> None:
         self._hub = hub
@@ -65,7 +69,9 @@ class ResultCache:
         except ReduceError as error:
             return endings.fold_failed(base, error)
         # At most 256 KiB of results: their fold goes into the job's row in any case.
-        return _with_result(base, body, inline=True)
+        return dataclasses.replace(
+            base, result_sha=sha256_hex(body), result_bytes=len(body), result_inline=body
+        )
 
     async def fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
         """Return how a job ended, and the blob row of a large result; raises ReduceError.
@@ -76,19 +82,40 @@ class ResultCache:
         return await self._hub.store.when_possible(lambda: self._fold_stored(job, base))
 
     async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
-        results = [
-            (result, await self._body(result))
-            for result in await self._hub.store.read(jobs.results_of, job.id)
-        ]
-        if job.spec.reduce == REDUCE_MODULE:
-            body = await self._by_module.fold(job, [body for _, body in results])
-        else:
-            # Of a hundred thousand results this takes a while, in which the hub has to answer.
-            body = await asyncio.to_thread(fold, job.spec.reduce, results)
-        if len(body) <= INLINE_MAX_BYTES:
-            return _with_result(base, body, inline=True), []
-        _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
-        return _with_result(base, body, inline=False), [row]
+        with GrowingBlob(self._hub.store.blobs) as whole:
+            if job.spec.reduce == REDUCE_MODULE:
+                bodies = [body async for page in self._pages(job.id) for _, body in page]
+                await whole.write(await self._by_module.fold(job, bodies))
+            else:
+                fold = start_fold(job.spec.reduce)
+                async for page in self._pages(job.id):
+                    chunks = (each for result, body in page for each in fold.add(result, body))
+                    # Of a hundred thousand results this takes a while, in which the hub has to
+                    # answer.
+                    while taken := await asyncio.to_thread(_take, chunks):
+                        await whole.write(taken)
+                await whole.write(await asyncio.to_thread(fold.end))
+            sha, size_bytes, inline, rows = await whole.finish(self._hub.clock.time())
+        finish = dataclasses.replace(
+            base, result_sha=sha, result_bytes=size_bytes, result_inline=inline
+        )
+        return finish, rows
+
+    async def _pages(self, job_id: str) -> AsyncIterator[list[tuple[ShardResult, bytes]]]:
+        """Yield a job's results with their bodies in item order, a few MiB at a time."""
+        after = -1
+        while rows := await self._hub.store.read(jobs.results_page, job_id, after, _PAGE):
+            after = rows[-1].first_item
+            page: list[tuple[ShardResult, bytes]] = []
+            size_bytes = 0
+            for result in rows:
+                page.append((result, await self._body(result)))
+                size_bytes += result.size_bytes
+                if size_bytes >= _PAGE_BYTES:
+                    yield page
+                    page, size_bytes = [], 0
+            if page:
+                yield page
 
     async def _body(self, result: ShardResult) -> bytes:
         if result.body is not None:
@@ -99,10 +126,13 @@ class ResultCache:
         return body
 
 
-def _with_result(base: Finish, body: bytes, *, inline: bool) -> Finish:
-    return dataclasses.replace(
-        base,
-        result_sha=sha256_hex(body),
-        result_bytes=len(body),
-        result_inline=body if inline else None,
-    )
+def _take(chunks: Iterator[bytes]) -> bytes:
+    """Return the next chunks, joined, until they are large enough to be written; else empty."""
+    taken: list[bytes] = []
+    size_bytes = 0
+    for chunk in chunks:
+        taken.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes >= _WRITE_BYTES:
+            break
+    return b"".join(taken)

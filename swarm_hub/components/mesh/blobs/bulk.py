@@ -1,7 +1,7 @@
 """The bulk plane: large blobs over plain TCP, sealed with a key that a signed ticket carries.
 
-One stream of libp2p in Python carries 20 to 30 MB/s; this carries several hundred. A gateway
-listens, workers connect (phones sit behind NAT), and either side may be the one that sends. The
+One stream of libp2p in Python carries 20 to 30 MB/s; this carries several hundred. One side
+listens, the other connects (phones sit behind NAT), and either may be the one that sends. The
 ticket names a transfer and its one-time key. The client begins with 28 bytes: `SHB2`, the
 ticket's id and, if it receives, the offset at which it wants to go on (8 bytes, big-endian, a
 multiple of the chunk). If it sends, the server answers with that offset. Then come the chunks of
@@ -75,13 +75,12 @@ class Deal:
 class BulkServer:
     """Listens for the connections of ticket holders."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses_ip: Callable[[str], bool]) -> None:
+        self._refuses_ip = refuses_ip
         self._deals: dict[bytes, Deal] = {}
         self._listener: socket.socket | None = None
         self._port = 0
         self._open = 0
-        # Whether an IP address is banned.
-        self.refuses: Callable[[str], bool] = lambda _ip: False
 
     @property
     def is_listening(self) -> bool:
@@ -107,7 +106,7 @@ class BulkServer:
         assert self._listener is not None
         while True:
             connection, peer = await asyncio.get_running_loop().sock_accept(self._listener)
-            if self._open < _CONNECTIONS_MAX and not self.refuses(str(peer[0])):
+            if self._open < _CONNECTIONS_MAX and not self._refuses_ip(str(peer[0])):
                 tasks.spawn(self._serve(connection), "bulk connection")
             else:
                 connection.close()

@@ -1,10 +1,11 @@
 """Blobs between peers by their hash: asked for, sent in chunks, gone on with after a break.
 
 `need` asks for a blob from an offset on; it comes as `blob` chunks on the mesh's own stream, or,
-if it is large and one of the two is a gateway with a bulk plane, over that (see `bulk`).
+if it is large and one of the two listens for the bulk plane, over that (see `bulk`).
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from swarm_hub.components.mesh.blobs.bulk import BulkServer, Deal, Ticket, download, upload
 from swarm_hub.components.mesh.blobs.transfer import Incoming, Readable
+from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import SHA256_HEX
@@ -21,6 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 
 # `source(peer_id, sha)`: the bytes to read from while the block lasts, None: not to be had.
 BlobSource = Callable[[str, str], AbstractAsyncContextManager[Readable | None]]
+# `send(peer_id, kind, fields)`, which never raises: a peer that is gone loses the message.
+SendSigned = Callable[[str, str, Mapping[str, Any]], None]
 
 TICKET: Final = "ticket"
 TICKET_REFUSED: Final = "ticket_refused"
@@ -64,7 +68,9 @@ class _Fetch:
 class BlobExchange:
     """Fetches blobs from peers and serves them to peers."""
 
-    def __init__(self, wire: Wire, tasks: TaskSupervisor) -> None:
+    def __init__(
+        self, wire: Wire, tasks: TaskSupervisor, refuses_ip: Callable[[str], bool]
+    ) -> None:
         self._wire = wire
         self._tasks = tasks
         self._sources: list[BlobSource] = []
@@ -72,9 +78,38 @@ class BlobExchange:
         self._broken: dict[str, Incoming] = {}
         self._serving: dict[str, asyncio.Semaphore] = {}
         self._no_bulk_until: dict[str, float] = {}
-        self.bulk = BulkServer()
-        # Sends a signed message; without it there are no tickets and so no bulk plane.
-        self.post_signed: Callable[[str, str, Mapping[str, Any]], None] | None = None
+        self.bulk = BulkServer(refuses_ip)
+        self._bulk_running: asyncio.Task[None] | None = None
+        # Without it there are no tickets and so no bulk plane.
+        self._send_signed: SendSigned | None = None
+
+    def sign_tickets_with(self, send_signed: SendSigned) -> None:
+        """Hand out tickets in signed messages; call it once."""
+        if self._send_signed is not None:
+            raise ValueError("the tickets are signed already")
+        self._send_signed = send_signed
+
+    def listen(self, address: PeerAddress) -> None:
+        """Let peers fetch and bring large blobs beside the mesh, until the stop."""
+        try:
+            port = self.bulk.listen(address.host, address.port)
+        except OSError as error:
+            _LOGGER.warning(
+                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
+                address,
+                error.strerror,
+            )
+            return
+        _LOGGER.info("Large blobs go over port %d", port)
+        serve = functools.partial(self.bulk.run, self._tasks)
+        self._bulk_running = self._tasks.supervise(serve, "bulk plane")
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._bulk_running is not None:
+            self._bulk_running.cancel()
+            await asyncio.wait([self._bulk_running])
+            self.bulk.close()
 
     def add_source(self, source: BlobSource) -> None:
         """Ask `source(peer_id, sha)` for what peers need."""
@@ -142,7 +177,7 @@ class BlobExchange:
             fetch.incoming.fail(f"{peer_id}: {error}")
 
     def on_ticket(self, peer_id: str, fields: Mapping[str, Any]) -> None:
-        """Use a gateway's ticket: for what we asked for, or for what it wants from us."""
+        """Use a ticket: for what we asked for, or for what the peer wants from us."""
         ticket, sha = Ticket.from_wire(fields), fields["sha"]
         if fields.get("wanted") is True:
             self._tasks.spawn(self._upload(peer_id, str(sha), ticket), "upload blob")
@@ -227,11 +262,11 @@ class BlobExchange:
                 return
 
     async def _by_upload(self, peer_id: str, incoming: Incoming) -> None:
-        """Have a worker bring the blob over the bulk plane; comes back early if it does not."""
-        assert self.post_signed is not None
+        """Have a peer bring the blob over the bulk plane; comes back early if it does not."""
+        assert self._send_signed is not None
         with self.bulk.offering(incoming=incoming) as deal:
             fields = {**deal.ticket.to_wire(), "sha": incoming.sha, "wanted": True}
-            self.post_signed(peer_id, TICKET, fields)
+            self._send_signed(peer_id, TICKET, fields)
             if not await self._has_begun(deal):
                 _LOGGER.info("Fetching from %s by its stream: it has not connected", peer_id)
                 self._no_bulk(peer_id)
@@ -282,15 +317,15 @@ class BlobExchange:
 
     async def _by_ticket(self, peer_id: str, sha: str, data: Readable) -> None:
         """Give out a ticket and hold the blob until it was fetched or clearly is not."""
-        assert self.post_signed is not None
+        assert self._send_signed is not None
         with self.bulk.offering(data=data) as deal:
-            self.post_signed(peer_id, TICKET, {**deal.ticket.to_wire(), "sha": sha})
+            self._send_signed(peer_id, TICKET, {**deal.ticket.to_wire(), "sha": sha})
             if await self._has_begun(deal):
                 # It is on its way; each chunk has its own time limit.
                 await deal.ended.wait()
 
     async def _upload(self, peer_id: str, sha: str, ticket: Ticket) -> None:
-        """Bring a gateway what it wants; it asks by `need` for what this does not bring."""
+        """Bring a peer what it wants; it asks by `need` for what this does not bring."""
         host = self._wire.host_of(peer_id)
         for source in self._sources:
             async with source(peer_id, sha) as data:
@@ -321,7 +356,7 @@ class BlobExchange:
         return (
             size_bytes >= BULK_MIN_BYTES
             and self.bulk.is_listening
-            and self.post_signed is not None
+            and self._send_signed is not None
             and self._wire.host_of(peer_id) is not None
             and not self._without_bulk(peer_id)
         )

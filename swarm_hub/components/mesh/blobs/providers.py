@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
-from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, Provider, Transport
+from swarm_hub.components.mesh.transports.base import PROVIDERS_MAX, Provider, ProviderRecords
+from swarm_hub.components.mesh.transports.registry import Transports
 from swarm_hub.exceptions import MeshError
 
 _LOGGER = logging.getLogger(__name__)
@@ -13,28 +13,29 @@ _LOGGER = logging.getLogger(__name__)
 class BlobRoutes:
     """Tells others what this hub has, and finds who has what; off until `enable`."""
 
-    def __init__(self, transports: Sequence[Transport]) -> None:
+    def __init__(self, transports: Transports) -> None:
         self._transports = transports
+        self._recording = [each for each in transports if isinstance(each, ProviderRecords)]
 
     def enable(self) -> None:
         """Take part; call it before the mesh starts."""
-        for transport in self._transports:
+        for transport in self._recording:
             transport.content = True
 
     async def provide(self, sha: str) -> None:
         """Have others find out that this hub has a blob; raises MeshError while it can't."""
-        for transport in self._transports:
+        for transport in self._recording:
             await transport.provide(sha)
 
     async def withdraw(self, sha: str) -> None:
         """Say no longer that this hub has a blob; raises MeshError while it can't."""
-        for transport in self._transports:
+        for transport in self._recording:
             await transport.withdraw(sha)
 
     async def find(self, sha: str) -> list[Provider]:
         """Return other peers that are said to have a blob, in bounded time; none is an answer."""
         answers = await asyncio.gather(
-            *(transport.find_providers(sha) for transport in self._transports),
+            *(transport.find_providers(sha) for transport in self._recording),
             return_exceptions=True,
         )
         found: dict[str, Provider] = {}
@@ -51,9 +52,8 @@ class BlobRoutes:
         """Open a session with a provider; raises MeshError when no address of it answers."""
         problem: MeshError | None = None
         for address in provider.addresses:
-            transport = self._transports[0 if address.startswith("/memory/") else -1]
             try:
-                await transport.dial(address)
+                await self._transports.dial(address)
             except MeshError as error:
                 problem = error
             else:

@@ -2,16 +2,17 @@
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from swarm_hub.components.mesh.identity import IpNetwork
-from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.components.mesh.identity import IpNetwork, ip_of, parse_networks
+from swarm_hub.components.mesh.transports.base import Bans, Session, TransportEvents
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
 from swarm_hub.storage.queries import networks, nodes
+from swarm_hub.tasks import TaskSupervisor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class BanList:
         self._hub = hub
         self._peers: dict[str, Ban] = {}
         self._networks: dict[str, Ban] = {}
-        self._transports: Sequence[Transport] = ()
+        self._refusing: Sequence[Bans] = ()
         self._disconnect: Callable[[str, str], Awaitable[None]] | None = None
 
     @classmethod
@@ -53,17 +54,17 @@ class BanList:
         return bans
 
     def enforce(
-        self, transports: Sequence[Transport], disconnect: Callable[[str, str], Awaitable[None]]
+        self, refusing: Sequence[Bans], disconnect: Callable[[str, str], Awaitable[None]]
     ) -> None:
-        """Have these transports refuse who is banned; `disconnect` ends a live session."""
-        self._transports = transports
+        """Have these refuse who is banned; `disconnect` ends the live sessions of a peer."""
+        self._refusing = refusing
         self._disconnect = disconnect
 
     def apply(self) -> None:
-        """Tell the transports whom to refuse now; called often, as bans end by themselves."""
+        """Say whom to refuse now; called often, as bans end by themselves."""
         peers, banned = self._in_force(self._peers), self._in_force(self._networks)
-        for transport in self._transports:
-            transport.ban(peers, banned)
+        for each in self._refusing:
+            each.ban(peers, banned)
 
     def of(self, peer_id: str) -> Ban | None:
         """Return the ban of a peer that is in force."""
@@ -136,7 +137,7 @@ class BanList:
         return ban.until is not None and ban.until <= self._hub.clock.time()
 
     def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other gateways of a shared store."""
+        """Follow the bans of the other hubs of a shared store."""
         if event.event_type in _FOLLOWED:
             self._hub.tasks.spawn(self._follow(), "reload bans")
 
@@ -165,6 +166,52 @@ class BanList:
                 await self._disconnect(peer_id, f"banned: {ban.reason}")
 
 
+class SessionBans:
+    """`Bans` for a transport that has none: a session is cut as soon as it is live.
+
+    It stands between that transport and who hears its events.
+    """
+
+    def __init__(self, tasks: TaskSupervisor, events: TransportEvents) -> None:
+        self._tasks = tasks
+        self._events = events
+        self.received = events.received
+        self.gossiped = events.gossiped
+        self.discovered = events.discovered
+        self.flooded = events.flooded
+        self.failed = events.failed
+        self._live: set[Session] = set()
+        self._peers: frozenset[str] = frozenset()
+        self._networks: tuple[IpNetwork, ...] = ()
+
+    def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
+        """Replace the bans and cut the sessions they hit."""
+        self._peers, self._networks = frozenset(peer_ids), parse_networks(cidrs)
+        for session in tuple(self._live):
+            self._cut_if_banned(session)
+
+    def peer_up(self, session: Session) -> None:
+        """Tell of a session, or cut it."""
+        self._live.add(session)
+        if not self._cut_if_banned(session):
+            self._events.peer_up(session)
+
+    def peer_down(self, session: Session, reason: str) -> None:
+        """Tell that a session has ended."""
+        self._live.discard(session)
+        self._events.peer_down(session, reason)
+
+    def _cut_if_banned(self, session: Session) -> bool:
+        ip = ip_of(session.address)
+        is_banned = session.peer_id in self._peers or (
+            ip is not None and any(ip in network for network in self._networks)
+        )
+        if is_banned:
+            self._live.discard(session)
+            self._tasks.spawn(session.close("the peer is banned"), "cut a banned peer")
+        return is_banned
+
+
 def parse_network(text: str) -> IpNetwork:
     """Return a network, or a single address as one; raises MeshError."""
     try:
@@ -182,7 +229,7 @@ def parse_network(text: str) -> IpNetwork:
 
 def own_within(network: IpNetwork, addresses: Sequence[str]) -> str | None:
     """Return an address of this hub that is in a network, its loopback included, or None."""
-    own = ["127.0.0.1", "::1", *(address.split("/")[2] for address in addresses)]
+    own = ["127.0.0.1", "::1", *(str(ip) for each in addresses if (ip := ip_of(each)))]
     for text in own:
         if ipaddress.ip_address(text) in network:
             return text

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from swarm_hub.components.mesh.peers.peer import Peer
+from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.util.clock import Clock
 
 _MISSED_BEATS: Final = 3
@@ -13,11 +14,11 @@ _HELLO_TIMEOUT_S: Final = 10.0
 # Heartbeats come every few seconds; a peer that sends them all the time gets no more echoes.
 _ECHO_EVERY_S: Final = 0.01
 
-_Say = Callable[[str, str, Mapping[str, Any]], None]
+_Say = Callable[[Session, str, Mapping[str, Any]], None]
 
 
 class Heartbeats:
-    """Beats to every admitted peer; a silent one, or one that says no hello, is named."""
+    """Beats on every session of an admitted peer; a silent one, or one without hello, is named."""
 
     def __init__(
         self, peers: Mapping[str, Peer], clock: Clock, interval_s: float, say: _Say
@@ -30,19 +31,21 @@ class Heartbeats:
     def beat(self) -> None:
         """Send a heartbeat to each admitted peer."""
         now = self._clock.monotonic()
-        for peer_id, peer in list(self._peers.items()):
+        for peer in list(self._peers.values()):
             if peer.hello is not None:
-                self._say(peer_id, "heartbeat", {"t": now})
+                for session in peer.heard:
+                    self._say(session, "heartbeat", {"t": now})
 
-    def lost(self) -> list[tuple[str, str]]:
-        """Return (peer id, why) of those to disconnect."""
+    def lost(self) -> list[tuple[Session, str]]:
+        """Return (session, why) of those to close."""
         now = self._clock.monotonic()
-        lost: list[tuple[str, str]] = []
-        for peer_id, peer in self._peers.items():
-            if now - peer.last_heard > _MISSED_BEATS * self._interval_s:
-                lost.append((peer_id, "silent: missed its heartbeats"))
-            elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
-                lost.append((peer_id, "never said hello"))
+        lost: list[tuple[Session, str]] = []
+        for peer in self._peers.values():
+            for session, heard_at in peer.heard.items():
+                if now - heard_at > _MISSED_BEATS * self._interval_s:
+                    lost.append((session, "silent: missed its heartbeats"))
+                elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
+                    lost.append((session, "never said hello"))
         return lost
 
     def on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
@@ -52,6 +55,6 @@ class Heartbeats:
             if now - peer.echoed_at < _ECHO_EVERY_S:
                 return
             peer.echoed_at = now
-            self._say(peer_id, "heartbeat", {"echo": fields["t"]})
+            self._say(peer.session, "heartbeat", {"echo": fields["t"]})
         elif isinstance(sent := fields["echo"], float):
             self._peers[peer_id].rtt_s = max(0.0, self._clock.monotonic() - sent)

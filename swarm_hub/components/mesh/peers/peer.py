@@ -1,10 +1,10 @@
 """A peer as the hub sees it, and the first words that make a session one of a known peer."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from swarm_hub.components.mesh.transports.base import Transport
+from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.exceptions import MeshError, SignatureRefusedError
@@ -61,12 +61,17 @@ class Greeter(Protocol):
 
 @dataclass(slots=True)
 class Peer:
-    """A live session; `hello` is None until the peer is admitted."""
+    """An identity with a live session; `hello` is None until it is admitted.
 
-    transport: Transport
-    address: str
+    It may be reached by several transports at once: the newest session carries what is sent, and
+    when that ends the newest that is left does.
+    """
+
+    session: Session
     connected_at: float
-    last_heard: float
+    # Every live session, the newest last, and when it was heard last.
+    heard: dict[Session, float]
+    heard_on: Session
     hello: Hello | None = None
     rtt_s: float | None = None
     echoed_at: float = 0.0
@@ -75,6 +80,12 @@ class Peer:
     deciding: bool = False
     early: list[Message] = field(default_factory=list)
     early_bytes: int = 0
+
+    def begin_anew(self, now: float) -> None:
+        """Be a peer that has restarted: what counts is the session that it was last heard on."""
+        self.session, self.heard = self.heard_on, {self.heard_on: now}
+        self.connected_at, self.rtt_s, self.echoed_at = now, None, 0.0
+        self.hello, self.deciding, self.early_bytes = None, False, 0
 
     def hold(self, message: Message) -> bool:
         """Hold what came while the peer is decided on; False if it is too much.
@@ -109,15 +120,14 @@ def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:
 
 async def admit_hello(
     greeter: Greeter | None,
-    own_roles: Collection[str],
     peer_id: str,
     fields: Mapping[str, Any],
-    is_companion: Callable[[Hello], bool],
+    is_of_use: Callable[[Hello], bool],
 ) -> Hello:
     """Return who a peer is by its `hello`.
 
     Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
-    where neither of the two is a gateway and the other a worker, and they are no companions.
+    for one that is not of use.
     """
     if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
         raise SignatureRefusedError(
@@ -126,11 +136,6 @@ async def admit_hello(
     hello = (
         Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
     )
-    theirs = hello.capabilities.keys()
-    if not (
-        ("gateway" in own_roles and "worker" in theirs)
-        or ("worker" in own_roles and "gateway" in theirs)
-        or is_companion(hello)
-    ):
+    if not is_of_use(hello):
         raise NoWorkInCommon("no work in common")
     return hello if greeter is None else await greeter.admit(peer_id, fields, hello)

@@ -1,13 +1,12 @@
-"""Finding peers again: bootnodes for ever, what mDNS saw for a while."""
+"""Finding peers again: bootnodes for ever, what a transport saw for a while."""
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from swarm_hub.components.mesh.peers.presence import SETTLED_S
-from swarm_hub.components.mesh.transports.base import Transport
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 
@@ -35,6 +34,13 @@ def by_peer(addresses: Iterable[str]) -> dict[str, list[str]]:
     return groups
 
 
+class Dials(Protocol):
+    """A transport, or all of them."""
+
+    async def dial(self, address: str) -> str:
+        """Open a session, or find the live one; returns the peer id."""
+
+
 class Redialler:
     """Keeps this hub connected: to every bootnode, and to the hubs of the local network."""
 
@@ -46,7 +52,7 @@ class Redialler:
         # What wakes those who wait for a session to end.
         self._lost: dict[str, asyncio.Event] = {}
 
-    def keep(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
+    def keep(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
         """Stay connected to a peer; of its addresses the first that answers is used."""
         self._addresses[peer_id] = tuple(addresses)
 
@@ -55,8 +61,8 @@ class Redialler:
 
         self._tasks.supervise(work, "bootnode")
 
-    def found(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
-        """Connect to a peer that mDNS saw, and come back to it while it is about."""
+    def found(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer that a transport saw, and come back to it while it is about."""
         if peer_id in self._found:
             self._addresses[peer_id] = tuple(addresses)
         elif peer_id not in self._addresses and len(self._found) < _FOUND_MAX:
@@ -65,7 +71,7 @@ class Redialler:
             self._tasks.spawn(self._visit(transport, peer_id), "mdns dial")
 
     def leave(self, peer_id: str) -> None:
-        """Give up a peer that mDNS saw and that is of no use."""
+        """Give up a peer that a transport saw and that is of no use."""
         if peer_id in self._found:
             self._found.remove(peer_id)
             del self._addresses[peer_id]
@@ -88,14 +94,14 @@ class Redialler:
         finally:
             self._lost.pop(peer_id, None)
 
-    async def _visit(self, transport: Transport, peer_id: str) -> None:
+    async def _visit(self, transport: Dials, peer_id: str) -> None:
         try:
             await self._keep_connected(transport, peer_id, _FOUND_FOR_S)
         finally:
             self.leave(peer_id)
 
     async def _keep_connected(
-        self, transport: Transport, peer_id: str, give_up_after_s: float | None
+        self, transport: Dials, peer_id: str, give_up_after_s: float | None
     ) -> None:
         """Dial a peer whenever it is wanted; says once when it is out of reach."""
         loop = asyncio.get_running_loop()
@@ -119,7 +125,7 @@ class Redialler:
                 await self._until_lost(peer_id)
                 if loop.time() - up_at > SETTLED_S:
                     backoff_s, lost_at = _FIRST_S, loop.time()
-                # Jitter keeps a fleet from redialling a restarted gateway in step.
+                # Jitter keeps a fleet from redialling a restarted hub in step.
                 await asyncio.sleep(_FIRST_S * random.uniform(0.5, 1.0))  # noqa: S311
                 continue
             up_at = None
@@ -131,7 +137,7 @@ class Redialler:
             backoff_s = min(backoff_s * 2, longest_s)
 
     async def _dial(
-        self, transport: Transport, peer_id: str
+        self, transport: Dials, peer_id: str
     ) -> tuple[str | None, list[tuple[str, MeshError]]]:
         """Dial a peer's addresses in turn; returns the one that answered, and why others not."""
         problems: list[tuple[str, MeshError]] = []

@@ -1,10 +1,12 @@
-"""What a mesh transport is: its events, its calls and its errors."""
+"""What a mesh transport is: sessions, its events, what it may do besides, and its errors."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
+from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import MeshError
 
 
@@ -27,38 +29,80 @@ class Provider:
     addresses: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """What a transport is made of; each takes what it has a use for."""
+
+    # The Ed25519 seed of this hub's identity.
+    seed: bytes
+    peer_id: str
+    # `mesh: listen` and `mesh: mdns`.
+    listen: tuple[str, ...]
+    mdns: bool
+    limits: TransportLimits
+    # Filled by those who register for a topic, before the transports start.
+    gossip_topics: Collection[str]
+    # Shared, so that a reply may come over another transport than the question went.
+    requests: Requests
+
+
+class Session(Protocol):
+    """A live session with a peer whose identity is proven; `FramedSession` has most of it."""
+
+    @property
+    def peer_id(self) -> str:
+        """Who is at the other end."""
+
+    @property
+    def address(self) -> str:
+        """Where the other end is."""
+
+    def send(self, message: bytes) -> None:
+        """Queue one encoded control message; raises `PeerGone` or `QueueFull`."""
+
+    async def send_bulk(self, message: bytes) -> None:
+        """Queue one encoded bulk message once there is room; raises `PeerGone`."""
+
+    async def request(
+        self, kind: str, fields: Mapping[str, Any], timeout_s: float = ...
+    ) -> Mapping[str, Any]:
+        """Send a control message and return the fields of its `reply`.
+
+        The peer sees `ask` among the fields and sends a `reply` with the same `ask`, and with
+        `error` if it can't answer. Raises `MeshError` for that, for silence, for a lost peer.
+        """
+
+    async def close(self, reason: str) -> None:
+        """End the session; the peer is told the reason if it still listens."""
+
+
 class TransportEvents(Protocol):
     """What a transport tells its owner: on the asyncio loop, never blocking, in order."""
 
-    def peer_up(self, peer_id: str, address: str) -> None:
-        """A session with this peer is live; called once per session."""
+    def peer_up(self, session: Session) -> None:
+        """A session is live; called once per session, and of one transport one a peer."""
 
-    def peer_down(self, peer_id: str, reason: str) -> None:
-        """The live session with this peer ended; called once per session."""
+    def peer_down(self, session: Session, reason: str) -> None:
+        """A live session ended; called once per session, and nothing comes of it any more."""
 
-    def received(self, peer_id: str, messages: Sequence[Message]) -> None:
+    def received(self, session: Session, messages: Sequence[Message]) -> None:
         """A burst: every message of the frames that were read at once."""
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """A gossip message; `peer_id` is its source as its signature proves it."""
 
     def discovered(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """A peer was seen on the local network."""
+        """A peer was seen, e.g. on the local network."""
 
     def flooded(self, peer_id: str, reason: str) -> None:
         """This peer was let go because it went on sending more than it may."""
 
     def failed(self, reason: str) -> None:
-        """The transport itself died; every peer has been reported as disconnected before."""
+        """The transport itself died; every session has been reported as ended before."""
 
 
 class Transport(Protocol):
-    """Framed messages between hubs over one long-lived session per peer.
-
-    With `content`, which is set before the start, it also knows who has which blob.
-    """
-
-    content: bool
+    """Carries framed messages between hubs over one long-lived session a peer."""
 
     @property
     def peer_id(self) -> str:
@@ -68,37 +112,34 @@ class Transport(Protocol):
         """Listen; a `MeshError` says in one line what is wrong."""
 
     async def stop(self) -> None:
-        """Disconnect every peer and stop, in bounded time."""
+        """End every session and stop, in bounded time."""
 
     def addresses(self) -> tuple[str, ...]:
         """The addresses under which others reach this transport, each with its peer id."""
 
-    def peers(self) -> dict[str, str]:
-        """The peers with a live session, each with the address it is reached at."""
-
     async def dial(self, address: str) -> str:
-        """Open a session, or find the live one; returns the peer id."""
+        """Open a session, or find the live one; returns the peer id, after `peer_up`."""
 
-    def send(self, peer_id: str, message: bytes) -> None:
-        """Queue one encoded control message; raises `PeerGone` or `QueueFull`."""
 
-    async def request(
-        self, peer_id: str, kind: str, fields: Mapping[str, Any], timeout_s: float = ...
-    ) -> Mapping[str, Any]:
-        """Send a control message and return the fields of its `reply`.
+# What follows a transport may do besides; the mesh does without what it does not.
 
-        The peer sees `ask` among the fields and sends a `reply` with the same `ask`, and with
-        `error` if it can't answer. Raises `MeshError` for that, for silence, for a lost peer.
-        """
 
-    async def send_bulk(self, peer_id: str, message: bytes) -> None:
-        """Queue one encoded bulk message once there is room; raises `PeerGone`."""
+@runtime_checkable
+class Gossip(Protocol):
+    """Carries what is said to all; it may be lost."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip to whoever subscribed; needs no subscription of its own."""
 
     async def subscribe(self, topic: str) -> None:
         """Have the gossip of this topic delivered."""
+
+
+@runtime_checkable
+class ProviderRecords(Protocol):
+    """Knows who has which blob, with `content`, which is set before the start."""
+
+    content: bool
 
     async def provide(self, sha: str) -> None:
         """Have others find out that this side has a blob, until `withdraw`; returns at once."""
@@ -112,8 +153,10 @@ class Transport(Protocol):
         Nobody vouches for what they say. Raises `MeshError` without `content`.
         """
 
-    async def disconnect(self, peer_id: str, reason: str) -> None:
-        """End the session with a peer, which is told the reason if it still listens."""
+
+@runtime_checkable
+class Bans(Protocol):
+    """Refuses peers and networks at connection; without it the mesh cuts them afterwards."""
 
     def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
         """Replace the bans: refused in both directions at connection, live sessions dropped."""

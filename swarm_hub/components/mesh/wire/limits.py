@@ -25,7 +25,7 @@ class TransportLimits:
     max_streams_per_peer: int = 32
     # One session needs one; dials from both sides and a connection that is dying make a few more.
     max_connections_per_peer: int = 8
-    # Many workers may share one address behind a router, yet one address is not to fill the hub.
+    # Many devices may share one address behind a router, yet one address is not to fill the hub.
     max_connections_per_ip: int = 256
     # The most that was ever measured between two hubs is 38,000 messages and 98 MB a second
     # (docs/measurements.md): no honest peer goes beyond these, and a second of them may come at

@@ -1,6 +1,6 @@
 """Gossipsub inside the trio thread: telemetry from whoever publishes to whoever subscribed.
 
-The mesh is a star: workers publish to the gateways they are connected to, gateways subscribe.
+The mesh is a star: its points publish to the hubs they are connected to, which subscribe.
 So nobody passes on what others said, and what comes from another peer than its author is refused.
 """
 
@@ -171,7 +171,7 @@ class _StarRouter(GossipSub):
     """Sends our own messages to their subscribers and passes on nobody else's.
 
     0.8.1 keeps each message that came from one peer for every other peer that has not
-    subscribed: with 200 workers 200 copies of each, for 30 s.
+    subscribed: with 200 peers 200 copies of each, for 30 s.
     """
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:

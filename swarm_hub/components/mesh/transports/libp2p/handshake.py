@@ -13,7 +13,7 @@ from swarm_hub.components.mesh.transports.libp2p.arbitration import (
     Generation,
     Opening,
 )
-from swarm_hub.components.mesh.transports.libp2p.session import READ_BYTES, Session, Stream
+from swarm_hub.components.mesh.transports.libp2p.session import READ_BYTES, Stream, StreamSession
 from swarm_hub.components.mesh.wire.framing import (
     FrameDecoder,
     FrameError,
@@ -53,7 +53,7 @@ class _Reader:
 class Handshakes:
     """Decides over new streams for one node, knowing its sessions; see `arbitration`."""
 
-    def __init__(self, own_id: str, sessions: Mapping[str, Session], limits: TransportLimits):
+    def __init__(self, own_id: str, sessions: Mapping[str, StreamSession], limits: TransportLimits):
         self._own_id = own_id
         self._sessions = sessions
         self._limits = limits
@@ -66,7 +66,7 @@ class Handshakes:
 
     async def settle(
         self, stream: Stream, peer_id: str, address: str, opened_here: bool
-    ) -> Session | None:
+    ) -> StreamSession | None:
         """Exchange the first messages; None if another stream is, or becomes, the session."""
         reader = _Reader(stream, self._limits.max_frame_bytes)
         if arbitration.is_arbiter(self._own_id, peer_id):
@@ -79,7 +79,7 @@ class Handshakes:
             )
         if agreed is None:
             return None
-        return Session(
+        return StreamSession(
             peer_id,
             address,
             stream,
@@ -90,7 +90,7 @@ class Handshakes:
             self._limits,
         )
 
-    def remember(self, session: Session) -> None:
+    def remember(self, session: StreamSession) -> None:
         """A session is live: the next `open` to this peer says so."""
         self._seen.pop(session.peer_id, None)
         self._seen[session.peer_id] = session.generation

@@ -30,7 +30,7 @@ from swarm_hub.components.mesh.transports.libp2p.handshake import Handshakes
 from swarm_hub.components.mesh.transports.libp2p.mdns import LocalDiscovery
 from swarm_hub.components.mesh.transports.libp2p.metering import Allowance, FrameCounter, Meters
 from swarm_hub.components.mesh.transports.libp2p.patches import LeanYamux
-from swarm_hub.components.mesh.transports.libp2p.session import Session, Unread
+from swarm_hub.components.mesh.transports.libp2p.session import StreamSession, Unread
 from swarm_hub.components.mesh.transports.libp2p.streams import (
     connection_of,
     drain,
@@ -58,16 +58,18 @@ _MAX_GOSSIP_BYTES = 4 * MIB
 class HostEvents(Protocol):
     """What the host tells the asyncio side; called there, in order."""
 
-    def session_live(self, session: Session) -> None:
+    def session_live(self, session: StreamSession) -> None:
         """A session is live."""
 
-    def session_ended(self, session: Session, reason: str) -> None:
+    def session_ended(self, session: StreamSession, reason: str) -> None:
         """A live session has ended."""
 
-    def messages_received(self, session: Session, messages: Sequence[Message], size: int) -> None:
+    def messages_received(
+        self, session: StreamSession, messages: Sequence[Message], size: int
+    ) -> None:
         """A burst of messages; `size` bytes are to be credited to the session."""
 
-    def room_freed(self, session: Session) -> None:
+    def room_freed(self, session: StreamSession) -> None:
         """A frame of the session's outbox was sent."""
 
     def gossip_received(self, peer_id: str, topic: str, payload: bytes) -> None:
@@ -126,7 +128,7 @@ class Libp2pHost:
         self._bridge = bridge
         self._events = events
         self._peer_id = str(host.get_id())
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, StreamSession] = {}
         self._handshakes = Handshakes(self._peer_id, self._sessions, limits)
         self._live_changed = trio.Event()
         self._dialling: dict[str, trio.Lock] = {}
@@ -311,7 +313,7 @@ class Libp2pHost:
 
     # Sessions
 
-    def _go_live(self, session: Session) -> None:
+    def _go_live(self, session: StreamSession) -> None:
         replaced = self._sessions.get(session.peer_id)
         self._sessions[session.peer_id] = session
         self._handshakes.remember(session)
@@ -324,7 +326,7 @@ class Libp2pHost:
         if self.content is not None:
             self._bridge.start_soon(self.content.meet, session.peer_id, session.ended)
 
-    async def _run_session(self, session: Session) -> None:
+    async def _run_session(self, session: StreamSession) -> None:
         if arbitration.is_arbiter(self._peer_id, session.peer_id):
             self._bridge.start_soon(self._close_spares, session)
         try:
@@ -341,7 +343,7 @@ class Libp2pHost:
             with trio.CancelScope(shield=True):
                 await self._close_after(session)
 
-    async def _close_after(self, session: Session) -> None:
+    async def _close_after(self, session: StreamSession) -> None:
         newer = self._sessions.get(session.peer_id)
         connection = connection_of(session.stream)
         if newer is not None and connection_of(newer.stream) is connection:
@@ -349,7 +351,7 @@ class Libp2pHost:
             return
         await self._close_connections([connection])
 
-    async def _close_spares(self, session: Session) -> None:
+    async def _close_spares(self, session: StreamSession) -> None:
         with trio.move_on_after(self._limits.spare_connection_s):
             await session.ended.wait()
         if self._sessions.get(session.peer_id) is session:
@@ -357,10 +359,10 @@ class Libp2pHost:
             spares = [one for one in self._connections(session.peer_id) if one is not used]
             await self._close_connections(spares)
 
-    def _deliver(self, session: Session, messages: Sequence[Message], size: int) -> None:
+    def _deliver(self, session: StreamSession, messages: Sequence[Message], size: int) -> None:
         self._bridge.to_loop(self._events.messages_received, session, messages, size)
 
-    def _room_freed(self, session: Session) -> None:
+    def _room_freed(self, session: StreamSession) -> None:
         if session.outbox.bulk_wanted:
             self._bridge.to_loop(self._events.room_freed, session)
 

@@ -50,8 +50,8 @@ class Unread:
         return self.handed_bytes - self.taken_bytes
 
 
-class Session:
-    """A framed stream that both sides agreed on."""
+class StreamSession:
+    """A framed stream that both sides agreed on; the loop puts into its `outbox`."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class Session:
 
     async def run(
         self,
-        deliver: Callable[["Session", Sequence[Message], int], None],
-        room_freed: Callable[["Session"], None],
+        deliver: Callable[["StreamSession", Sequence[Message], int], None],
+        room_freed: Callable[["StreamSession"], None],
     ) -> None:
         """Read and write until the session ends; `reason` then says why."""
         with self._scope:
@@ -114,7 +114,7 @@ class Session:
         self._wake.set()
 
     async def _read_loop(
-        self, deliver: Callable[["Session", Sequence[Message], int], None]
+        self, deliver: Callable[["StreamSession", Sequence[Message], int], None]
     ) -> None:
         unread, limit = self.unread, self._limits.max_queue_bytes
         # Bytes of a message that is not complete yet are handed over, and credited, with it.
@@ -150,7 +150,7 @@ class Session:
         if not self._saying_bye:
             self.reason = reason
 
-    async def _write_loop(self, room_freed: Callable[["Session"], None]) -> None:
+    async def _write_loop(self, room_freed: Callable[["StreamSession"], None]) -> None:
         while True:
             frame = self.outbox.next_frame()
             if frame is None and self._saying_bye:

@@ -4,8 +4,8 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -20,26 +20,50 @@ from swarm_hub.components.mesh.identity import (
 )
 from swarm_hub.components.mesh.transports.base import (
     CONTENT_OFF,
-    PeerGone,
     Provider,
     TransportEvents,
 )
 from swarm_hub.components.mesh.transports.libp2p.trio_thread import TrioThread
-from swarm_hub.components.mesh.wire.inbound import take_own
+from swarm_hub.components.mesh.transports.session import FramedSession
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
-from swarm_hub.components.mesh.wire.requests import REQUEST_TIMEOUT_S, Requests
+from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import MeshError
 
 if TYPE_CHECKING:
     from swarm_hub.components.mesh.transports.libp2p.content_routing import ContentRouting
     from swarm_hub.components.mesh.transports.libp2p.host import Libp2pHost
-    from swarm_hub.components.mesh.transports.libp2p.session import Session
+    from swarm_hub.components.mesh.transports.libp2p.session import StreamSession
 
 _LOGGER = logging.getLogger(__name__)
 
 # More addresses of one name would only delay the error.
 _MAX_RESOLVED = 4
+
+
+class Libp2pSession(FramedSession):
+    """The loop's side of a session; its `carrier` lives in the trio thread."""
+
+    def __init__(
+        self,
+        carrier: "StreamSession",
+        bridge: TrioThread,
+        disconnect: Callable[[str, str], Awaitable[None]],
+        requests: Requests,
+        events: TransportEvents,
+    ) -> None:
+        super().__init__(carrier.peer_id, carrier.address, carrier.outbox, requests, events)
+        self.carrier = carrier
+        self._bridge = bridge
+        self._disconnect = disconnect
+
+    async def close(self, reason: str) -> None:
+        """End the session and close the connections with the peer."""
+        if not self.is_over:
+            await self._disconnect(self.peer_id, reason)
+
+    def _wake(self) -> None:
+        self._bridge.post(self.carrier.wake_writer)
 
 
 class Libp2pTransport:
@@ -57,6 +81,7 @@ class Libp2pTransport:
         limits: TransportLimits | None = None,
         gossip_topics: Collection[str] = (),
         content: bool = False,
+        requests: Requests | None = None,
     ) -> None:
         self._seed = seed
         self._peer_id = peer_id_from_seed(seed)
@@ -68,9 +93,8 @@ class Libp2pTransport:
         self._events: TransportEvents | None = None
         self._bridge: TrioThread | None = None
         self._host: Libp2pHost | None = None
-        self._sessions: dict[str, Session] = {}
-        self._requests = Requests(self.send)
-        self._bulk_room: dict[str, asyncio.Event] = {}
+        self._sessions: dict[str, Libp2pSession] = {}
+        self._requests = requests if requests is not None else Requests()
         self._addresses: tuple[str, ...] = ()
         self._banned: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ())
 
@@ -112,12 +136,6 @@ class Libp2pTransport:
         """The addresses under which others reach this transport."""
         return self._addresses
 
-    def peers(self) -> dict[str, str]:
-        """The peers with a live session."""
-        return {peer_id: session.address for peer_id, session in self._sessions.items()}
-
-    # Sending
-
     async def dial(self, address: str) -> str:
         """Open a session, or find the live one."""
         target = parse_dial_address(address)
@@ -129,35 +147,7 @@ class Libp2pTransport:
             await bridge.call(host.dial, target, await self._resolve(target))
         return target.peer_id
 
-    def send(self, peer_id: str, message: bytes) -> None:
-        """Queue a control message."""
-        session = self._session(peer_id)
-        session.outbox.put_control(message)
-        self._running()[0].post(session.wake_writer)
-
-    async def request(
-        self,
-        peer_id: str,
-        kind: str,
-        fields: Mapping[str, Any],
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Mapping[str, Any]:
-        """Ask and wait for the reply."""
-        return await self._requests.request(peer_id, kind, fields, timeout_s)
-
-    async def send_bulk(self, peer_id: str, message: bytes) -> None:
-        """Queue a bulk message as soon as there is room."""
-        session = self._session(peer_id)
-        while not session.outbox.try_put_bulk(message):
-            room = self._bulk_room.setdefault(peer_id, asyncio.Event())
-            room.clear()
-            session.outbox.bulk_wanted = True
-            # Room may have come up before it was asked for.
-            if not session.outbox.has_bulk_room(message):
-                await room.wait()
-            if self._sessions.get(peer_id) is not session:
-                raise PeerGone(f"peer {peer_id} is gone")
-        self._running()[0].post(session.wake_writer)
+    # What it may do besides
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip a payload."""
@@ -183,11 +173,6 @@ class Libp2pTransport:
         """Ask the DHT who has a blob."""
         bridge, routing = self._content_routing()
         return await bridge.call(routing.find, sha)
-
-    async def disconnect(self, peer_id: str, reason: str) -> None:
-        """End the session with a peer and close its connections."""
-        bridge, host = self._running()
-        await bridge.call(host.disconnect, peer_id, reason)
 
     def ban(self, peer_ids: Collection[str], cidrs: Collection[str] = ()) -> None:
         """Replace the bans; before the start they are kept for it."""
@@ -259,42 +244,32 @@ class Libp2pTransport:
 
     # Called by the host, on the loop
 
-    def session_live(self, session: "Session") -> None:
+    def session_live(self, session: "StreamSession") -> None:
         """A session is live."""
-        self._sessions[session.peer_id] = session
-        if self._events is not None:
-            self._events.peer_up(session.peer_id, session.address)
-
-    def session_ended(self, session: "Session", reason: str) -> None:
-        """A session has ended."""
-        if self._sessions.get(session.peer_id) is not session:
+        if self._events is None or self._bridge is None:
             return
-        del self._sessions[session.peer_id]
-        if (room := self._bulk_room.pop(session.peer_id, None)) is not None:
-            room.set()
-        self._requests.peer_down(session.peer_id, reason)
-        if self._events is not None:
-            self._events.peer_down(session.peer_id, reason)
+        made = Libp2pSession(session, self._bridge, self._disconnect, self._requests, self._events)
+        self._sessions[session.peer_id] = made
+        self._events.peer_up(made)
 
-    def messages_received(self, session: "Session", messages: Sequence[Message], size: int) -> None:
+    def session_ended(self, session: "StreamSession", reason: str) -> None:
+        """A session has ended."""
+        if (found := self._of(session)) is not None:
+            self._end(found, reason)
+
+    def messages_received(
+        self, session: "StreamSession", messages: Sequence[Message], size: int
+    ) -> None:
         """A burst of messages."""
         session.unread.taken_bytes += size
-        if self._sessions.get(session.peer_id) is not session or self._events is None:
-            return
+        found = self._sessions.get(session.peer_id)
+        if found is not None and found.carrier is session:
+            found.received(messages, size)
 
-        def wake() -> None:
-            if self._bridge is not None:
-                self._bridge.post(session.wake_writer)
-
-        others = take_own(session.outbox, self._requests, messages, size, wake)
-        if others:
-            self._events.received(session.peer_id, others)
-
-    def room_freed(self, session: "Session") -> None:
+    def room_freed(self, session: "StreamSession") -> None:
         """A frame was sent and somebody may wait to send bulk."""
-        session.outbox.bulk_wanted = False
-        if (room := self._bulk_room.pop(session.peer_id, None)) is not None:
-            room.set()
+        if (found := self._of(session)) is not None:
+            found.room_freed()
 
     def gossip_received(self, peer_id: str, topic: str, payload: bytes) -> None:
         """A gossip message."""
@@ -322,14 +297,22 @@ class Libp2pTransport:
                 self._events.failed(reason)
 
     def _forget_sessions(self, reason: str) -> None:
-        for session in list(self._sessions.values()):
-            self.session_ended(session, reason)
+        for session in tuple(self._sessions.values()):
+            self._end(session, reason)
 
-    def _session(self, peer_id: str) -> "Session":
-        session = self._sessions.get(peer_id)
-        if session is None:
-            raise PeerGone(f"peer {peer_id} is not connected")
-        return session
+    def _end(self, session: Libp2pSession, reason: str) -> None:
+        del self._sessions[session.peer_id]
+        session.over(reason)
+        if self._events is not None:
+            self._events.peer_down(session, reason)
+
+    def _of(self, session: "StreamSession") -> Libp2pSession | None:
+        found = self._sessions.get(session.peer_id)
+        return found if found is not None and found.carrier is session else None
+
+    async def _disconnect(self, peer_id: str, reason: str) -> None:
+        bridge, host = self._running()
+        await bridge.call(host.disconnect, peer_id, reason)
 
     def _content_routing(self) -> tuple[TrioThread, "ContentRouting"]:
         bridge, host = self._running()

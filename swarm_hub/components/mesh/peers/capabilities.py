@@ -1,0 +1,71 @@
+"""What this hub is to others, as its components registered it, and whom it therefore wants."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from swarm_hub.components.mesh.peers.peer import Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a component has this hub tell in its `hello`, and what it asks of the mesh for it."""
+
+    name: str
+    properties: Mapping[str, Any]
+    # The capability of a peer that makes it of use; a hub that has both is its own peer.
+    works_with: str | None = None
+    # Whether a peer is of use for another reason.
+    wants: Callable[[Hello], bool] | None = None
+    # Dials the hubs that a transport discovers.
+    seeks_peers: bool = False
+    # Hears the gossip of others; every hub may publish.
+    hears_gossip: bool = False
+    # Listens for the connections of the bulk plane.
+    listens_for_bulk: bool = False
+
+    def is_of_use(self, hello: Hello) -> bool:
+        """Whether this capability has a use for a peer."""
+        return self.works_with in hello.capabilities or (
+            self.wants is not None and self.wants(hello)
+        )
+
+
+class Capabilities:
+    """The capabilities of this hub; complete once every component is set up."""
+
+    def __init__(self) -> None:
+        self._all: list[Capability] = []
+        # As the `hello` has it.
+        self.told: dict[str, Mapping[str, Any]] = {}
+
+    def add(self, capability: Capability) -> None:
+        """Add one; each name once."""
+        if capability.name in self.told:
+            raise ValueError(f"the capability {capability.name} is registered already")
+        self._all.append(capability)
+        self.told[capability.name] = capability.properties
+
+    def want(self, hello: Hello) -> bool:
+        """Whether to stay connected to a peer."""
+        return any(each.is_of_use(hello) for each in self._all)
+
+    @property
+    def include_own_peer(self) -> bool:
+        """Whether this hub has work for itself."""
+        return any(each.works_with in self.told for each in self._all)
+
+    @property
+    def seek_peers(self) -> bool:
+        """Whether to dial hubs that were discovered."""
+        return any(each.seeks_peers for each in self._all)
+
+    @property
+    def hear_gossip(self) -> bool:
+        """Whether to hear what others gossip."""
+        return any(each.hears_gossip for each in self._all)
+
+    @property
+    def listen_for_bulk(self) -> bool:
+        """Whether to listen for the bulk plane."""
+        return any(each.listens_for_bulk for each in self._all)
