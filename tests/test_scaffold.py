@@ -81,6 +81,7 @@ async def test_it_writes_for_a_hub_of_ones_own(swarm: Swarm, tmp_path: Path) -> 
         ("platform mine", "Missing option '--domain'"),
         ("view mine --domain meshes", "no component 'meshes' is in swarm_hub/components; did you"),
         ("view jobs --domain gateway", "swarm_hub/components/gateway/views/jobs.py exists already"),
+        ("platform fixed --domain sla --custom .", "fixed is built in and would win"),
         ("component mine --custom nowhere", "Directory 'nowhere' does not exist"),
     ],
 )

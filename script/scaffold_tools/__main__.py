@@ -91,6 +91,8 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
     path = folder / f"{name}.py"
     base = "swarm_hub.components.scheduler" + ("" if custom else ".strategies.base")
     if custom is not None:
+        if path.exists():
+            raise click.UsageError(f"{name} is built in and would win; choose another name")
         path = _home(custom) / name / f"{domain}.py"
     files.add(path, f"platform/{domain}.py", words.with_more(base=base))
     if custom is None:
