@@ -7,6 +7,8 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
 from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks, NodeWords
+from swarm_hub.components.gateway.links.signed import link_workers
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
@@ -27,7 +29,11 @@ from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.admission import Policy
 
+__all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
+
 JOBS: Final = HubKey[JobService]("jobs")
+# Where whoever can reach nodes brings them in.
+NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh, post, machine, result_cache, trust, watchers.job_changed)
-    drains = await Drains.load(hub, mesh, post)
+    dispatcher = Dispatcher(hub, mesh.peer_id, machine, result_cache, trust, watchers.job_changed)
+    drains = await Drains.load(hub, dispatcher.links)
     fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
     intake = Intake(
         hub,
@@ -84,7 +90,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, post))
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
-    NodeMessages(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)
+    NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
+    hub.services[NODE_LINKS] = dispatcher.links
+    link_workers(hub, mesh, post, dispatcher.links)
 
     async def start() -> None:
         await lease_keeper.start()

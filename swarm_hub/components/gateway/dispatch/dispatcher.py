@@ -1,4 +1,4 @@
-"""From events to effects: the state machine decides, the store commits, then the mesh sends.
+"""From events to effects: the state machine decides, the store commits, then the nodes are told.
 
 Events change the state machine at once; what follows from them gathers while the last commit
 is on its way to the disk, so that many shards share one transaction and one envelope.
@@ -16,12 +16,12 @@ from swarm_hub.components.gateway.dispatch.pending_commit import NewJob, Pending
 from swarm_hub.components.gateway.dispatch.progress import Progress
 from swarm_hub.components.gateway.dispatch.sender import Sender, sends_by_job
 from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
+from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.results import endings
 from swarm_hub.components.gateway.results.reductions import Reductions
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.components.gateway.submission.job_plan import plan_of, votes_of
-from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import (
     Accepted,
     Event,
@@ -41,7 +41,6 @@ from swarm_hub.components.scheduler import (
     TimePassed,
     Withdraw,
 )
-from swarm_hub.components.signer import EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, StoreFullError
 from swarm_hub.models.event import NewEvent
@@ -68,8 +67,7 @@ class Dispatcher:
     def __init__(
         self,
         hub: Hub,
-        mesh: Mesh,
-        post: EnvelopeChannel,
+        gateway_id: str,
         machine: StateMachine,
         result_cache: ResultCache,
         trust: Trust,
@@ -78,7 +76,7 @@ class Dispatcher:
         self._hub = hub
         self._machine = machine
         self._changed = changed
-        self._gateway_id = mesh.peer_id
+        self._gateway_id = gateway_id
         self._jobs: dict[str, Job] = {}
         # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
@@ -86,13 +84,13 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
-        self._sender = Sender(post, self.inputs)
+        self.links = NodeLinks(self.inputs.serve)
+        self._sender = Sender(self.links, self.inputs)
         self.result_cache = result_cache
         self._reductions = Reductions(hub, result_cache, self._close)
         self._trust = trust
         # With which no node can tell which shards of an adaptive job are checked.
         self._secret = secrets.token_bytes(32)
-        mesh.serve_blobs(self.inputs.serve)
 
     def start(self) -> None:
         """Begin to dispatch; recovered jobs should be added before."""

@@ -1,17 +1,16 @@
 """What workers say of their assignments: each word is checked, fenced and turned into an event."""
 
 import logging
+from collections.abc import Sequence
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.links.base import NodeWords
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.submission.inputs import Inputs
-from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import StateMachine
-from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, StoreError
-from swarm_hub.models import messages
-from swarm_hub.models.messages import Nack, Result, Unreadable, read_result
+from swarm_hub.models.messages import Nack, Result, Unreadable
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Write
@@ -30,36 +29,35 @@ class NodeMessages:
     def __init__(
         self,
         hub: Hub,
-        mesh: Mesh,
-        post: EnvelopeChannel,
         dispatcher: Dispatcher,
         machine: StateMachine,
         inputs: Inputs,
         receipts: ReceiptPolicy,
     ) -> None:
         self._hub = hub
-        self._mesh = mesh
-        self._post = post
         self._dispatcher = dispatcher
         self._machine = machine
         self._inputs = inputs
         self._receipts = receipts
-        post.on((messages.ACK, messages.NACK, messages.RESULT), self._on_batch)
+        self._links = dispatcher.links
+        self._links.on_said(self._on_said)
 
-    def _on_batch(self, batch: Batch) -> None:
-        self._dispatcher.add_to_next_commit(batch.writes)
-        for acked in batch.read(messages.ACK, messages.ids):
-            self._on_ack(batch.peer_id, acked)
-        for nack in batch.read(messages.NACK, Nack.from_wire):
-            self._on_nack(batch.peer_id, nack)
-        for result in batch.read(messages.RESULT, read_result):
+    def _on_said(self, words: NodeWords) -> None:
+        if not (words.accepted or words.returned or words.results):
+            return
+        self._dispatcher.add_to_next_commit(words.writes)
+        if words.accepted:
+            self._on_ack(words.node_id, words.accepted)
+        for nack in words.returned:
+            self._on_nack(words.node_id, nack)
+        for result in words.results:
             if isinstance(result, Result):
-                self._on_result(batch.peer_id, result, batch.receipt)
+                self._on_result(words.node_id, result, words.receipt)
             else:
-                batch.fault(f"a malformed {result.reason}")
-                self._on_unreadable(batch.peer_id, result)
+                words.fault(f"a malformed {result.reason}")
+                self._on_unreadable(words.node_id, result)
 
-    def _on_ack(self, peer_id: str, acked: list[str]) -> None:
+    def _on_ack(self, peer_id: str, acked: Sequence[str]) -> None:
         unwanted = []
         for held in acked:
             if self._is_assignee(peer_id, held):
@@ -67,8 +65,8 @@ class NodeMessages:
             elif not self._may_be_anothers(held):
                 # It holds what was withdrawn while it was away.
                 unwanted.append(held)
-        if unwanted:
-            self._post.send(peer_id, messages.CANCEL, {"ids": unwanted})
+        if unwanted and (link := self._links.get(peer_id)) is not None:
+            link.cancel(unwanted)
 
     def _on_nack(self, peer_id: str, nack: Nack) -> None:
         own = [held for held in nack.assignment_ids if self._is_assignee(peer_id, held)]
@@ -87,7 +85,7 @@ class NodeMessages:
                 continue
             self._dispatcher.acknowledge(peer_id, held)
 
-    def _on_result(self, peer_id: str, result: Result, receipt: Receipt) -> None:
+    def _on_result(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
         held = result.assignment_id
         if not self._is_assignee(peer_id, held):
             if self._may_be_anothers(held):
@@ -115,7 +113,10 @@ class NodeMessages:
             if self._inputs.sha(result.assignment_id) is None:
                 await self._dispatcher.prepare_input(result.assignment_id)
             if result.body is None:
-                body = await self._mesh.fetch(peer_id, result.sha, result.size_bytes)
+                link = self._links.get(peer_id)
+                if link is None:
+                    raise MeshError("it has left")
+                body = await link.fetch(result.sha, result.size_bytes)
                 _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
         except (MeshError, StoreError, OSError) as error:
             # The worker keeps it in its outbox and offers it again.
