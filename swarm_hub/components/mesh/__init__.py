@@ -14,7 +14,12 @@ from swarm_hub.components.mesh.identity import (
     peer_id_from_seed,
     without_loopback,
 )
-from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
+from swarm_hub.components.mesh.join_link import (
+    ADDRESSES_MAX,
+    TOKEN_BYTES,
+    JoinLink,
+    parse_join_link,
+)
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
@@ -67,7 +72,9 @@ __all__ = [
     "join_messages",
     "own_within",
     "parse_dial_address",
+    "parse_join_link",
     "parse_network",
+    "peer_id_from_seed",
     "register_transport",
     "without_loopback",
 ]
