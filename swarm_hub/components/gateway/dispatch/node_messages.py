@@ -59,45 +59,51 @@ class NodeMessages:
 
     def _on_ack(self, peer_id: str, acked: Sequence[str]) -> None:
         unwanted = []
-        for held in acked:
-            if self._is_assignee(peer_id, held):
-                self._dispatcher.accepted(held)
-            elif not self._may_be_anothers(held):
+        for assignment_id in acked:
+            if self._is_assignee(peer_id, assignment_id):
+                self._dispatcher.accepted(assignment_id)
+            elif not self._may_be_anothers(assignment_id):
                 # It holds what was withdrawn while it was away.
-                unwanted.append(held)
+                unwanted.append(assignment_id)
         if unwanted and (link := self._links.get(peer_id)) is not None:
             link.cancel(unwanted)
 
     def _on_nack(self, peer_id: str, nack: Nack) -> None:
-        own = [held for held in nack.assignment_ids if self._is_assignee(peer_id, held)]
+        own = [
+            assignment_id
+            for assignment_id in nack.assignment_ids
+            if self._is_assignee(peer_id, assignment_id)
+        ]
         if own:
             _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), nack.reason)
-        for held in own:
-            self._dispatcher.rejected(held, nack.reason, nack.lacks)
+        for assignment_id in own:
+            self._dispatcher.rejected(assignment_id, nack.reason, nack.lacks)
 
     def _on_unreadable(self, peer_id: str, result: Unreadable) -> None:
         """Count a result that can't be read as a failure: sent again it would be the same."""
-        for held in result.assignment_ids:
-            if self._is_assignee(peer_id, held):
-                self._dispatcher.failed(held, result.reason)
-                self._inputs.drop(held)
-            elif self._may_be_anothers(held):
+        for assignment_id in result.assignment_ids:
+            if self._is_assignee(peer_id, assignment_id):
+                self._dispatcher.failed(assignment_id, result.reason)
+                self._inputs.drop(assignment_id)
+            elif self._may_be_anothers(assignment_id):
                 continue
-            self._dispatcher.acknowledge(peer_id, held)
+            self._dispatcher.acknowledge(peer_id, assignment_id)
 
     def _on_result(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
-        held = result.assignment_id
-        if not self._is_assignee(peer_id, held):
-            if self._may_be_anothers(held):
-                self._hub.tasks.spawn(self._leave_to_owner(peer_id, held), "result of another")
+        assignment_id = result.assignment_id
+        if not self._is_assignee(peer_id, assignment_id):
+            if self._may_be_anothers(assignment_id):
+                self._hub.tasks.spawn(
+                    self._leave_to_owner(peer_id, assignment_id), "result of another"
+                )
             else:
                 # Its job ended or another result came first. It is heard, not counted.
-                self._dispatcher.acknowledge(peer_id, held)
+                self._dispatcher.acknowledge(peer_id, assignment_id)
             return
-        job = self._dispatcher.job(job_of(held))
+        job = self._dispatcher.job(job_of(assignment_id))
         # Where it is not kept the envelope is let go of now, before what is large is fetched.
         kept = receipt if job is not None and self._receipts.keeps(job) else None
-        if self._inputs.sha(held) is None or result.body is None:
+        if self._inputs.sha(assignment_id) is None or result.body is None:
             self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
         else:
             self._judge(peer_id, result, None, kept)
@@ -131,36 +137,36 @@ class NodeMessages:
     def _judge(
         self, peer_id: str, result: Result, row: Write | None, receipt: Receipt | None
     ) -> None:
-        held = result.assignment_id
-        if self._inputs.sha(held) != result.input_sha:
-            _LOGGER.warning("%s answered %s for another input; not counted", peer_id, held)
-            self._dispatcher.failed(held, _OTHER_INPUT)
+        assignment_id = result.assignment_id
+        if self._inputs.sha(assignment_id) != result.input_sha:
+            _LOGGER.warning("%s answered %s for another input; not counted", peer_id, assignment_id)
+            self._dispatcher.failed(assignment_id, _OTHER_INPUT)
         elif result.code != _OK:
-            self._dispatcher.failed(held, f"{result.code}: {result.text}")
+            self._dispatcher.failed(assignment_id, f"{result.code}: {result.text}")
         elif result.body is not None and sha256_hex(result.body) != result.sha:
-            self._dispatcher.failed(held, "the result is not what was signed")
+            self._dispatcher.failed(assignment_id, "the result is not what was signed")
         else:
             self._dispatcher.finished(peer_id, result, row, receipt)
-        self._inputs.drop(held)
-        self._dispatcher.acknowledge(peer_id, held)
+        self._inputs.drop(assignment_id)
+        self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _may_be_anothers(self, held: str) -> bool:
+    def _may_be_anothers(self, assignment_id: str) -> bool:
         """Whether another gateway of a shared store may wait for this assignment."""
-        return self._hub.store.shared and self._dispatcher.job(job_of(held)) is None
+        return self._hub.store.shared and self._dispatcher.job(job_of(assignment_id)) is None
 
-    async def _leave_to_owner(self, peer_id: str, held: str) -> None:
+    async def _leave_to_owner(self, peer_id: str, assignment_id: str) -> None:
         """Acknowledge a result that nobody waits for; leave the others in the worker's outbox."""
         try:
-            owner = await self._hub.store.read(leases.owner, job_of(held))
+            owner = await self._hub.store.read(leases.owner, job_of(assignment_id))
         except StoreError as error:
             # The worker keeps it in its outbox and offers it again.
             _LOGGER.warning("Can't tell whose a result of %s is: %s", peer_id, error)
             return
         if owner is None:
-            self._dispatcher.acknowledge(peer_id, held)
+            self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _is_assignee(self, peer_id: str, held: str) -> bool:
-        assignment = self._machine.assignment(held)
+    def _is_assignee(self, peer_id: str, assignment_id: str) -> bool:
+        assignment = self._machine.assignment(assignment_id)
         if assignment is None:
             return False
         if assignment.node_id != peer_id:

@@ -62,9 +62,9 @@ class Sender:
             link.offer(assign)
 
     async def _offered(self, job: Job, send: Send) -> OfferedShard:
-        held = send.assignment.id
-        prepared = await self._inputs.prepare(job, held, send.first_item, send.n_items)
-        return OfferedShard(held, prepared.sha, prepared.size_bytes, prepared.inline)
+        assignment_id = send.assignment.id
+        prepared = await self._inputs.prepare(job, assignment_id, send.first_item, send.n_items)
+        return OfferedShard(assignment_id, prepared.sha, prepared.size_bytes, prepared.inline)
 
 
 def sends_by_job(instructions: Iterable[Send | Withdraw]) -> dict[str, list[Send]]:

@@ -29,7 +29,7 @@ class Fleet:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: EnvelopeChannel,
+        channel: EnvelopeChannel,
         telemetry: TelemetryBoard,
         dispatcher: Dispatcher,
         machine: StateMachine,
@@ -38,7 +38,7 @@ class Fleet:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._telemetry = telemetry
         self._dispatcher = dispatcher
         self._machine = machine
@@ -74,7 +74,7 @@ class Fleet:
     async def unban(self, node_id: str) -> None:
         """Lift a ban and let the node come back, also with a new signing key."""
         await self._known(node_id)
-        self._post.forget_pin(node_id)
+        self._channel.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
     async def drain(self, node_id: str, reason: str) -> NodeDetails:
