@@ -36,7 +36,7 @@ class SetupFailure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedComponent:
     """A component that is not running, with the text for the user."""
 
     domain: str
@@ -115,9 +115,9 @@ def plan(configuration: Configuration) -> Plan:
     return Plan(tuple(components), tuple(problems), essential, index)
 
 
-async def set_up(hub: Hub, planned: Plan) -> list[Failed]:
+async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
     """Set up the planned components in order; returns those that failed, with the reason."""
-    failed: dict[str, Failed] = {}
+    failed: dict[str, FailedComponent] = {}
 
     def missing_for(path: str) -> str | None:
         domain = planned.index.serving(path)
@@ -141,7 +141,7 @@ async def set_up(hub: Hub, planned: Plan) -> list[Failed]:
             except Exception as error:
                 _LOGGER.exception("Setting up %s failed", domain)
                 failure, message = SetupFailure.REFUSED, f"unexpected {error!r}"
-        failed[domain] = Failed(domain, failure, message, domain in planned.essential)
+        failed[domain] = FailedComponent(domain, failure, message, domain in planned.essential)
     return list(failed.values())
 
 

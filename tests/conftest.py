@@ -88,7 +88,7 @@ _IMPORTS_THAT_START_PROCESSES = {
     "FaultFs", "LocalSwarm", "multiprocessing", "run_process", "subprocess",
 }  # fmt: skip
 _FIXTURES_THAT_START_PROCESSES = {
-    "modules", "new_sandbox", "postgres_server", "run", "run_beside", "warm_hubs",
+    "modules", "new_sandbox", "postgres_server", "run", "run_beside", "tree", "warm_hubs",
 }  # fmt: skip
 _IMPORTS_THAT_SPEAK_LIBP2P = {"Libp2pTransport"}
 

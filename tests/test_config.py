@@ -13,7 +13,9 @@ from swarm_hub.loader import ComponentIndex
 from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
 from tests.helpers.rest import call
+from tests.test_example import platforms
 
+STRATEGIES = ", ".join(sorted(platforms("scheduler")))
 MANIFEST = {"name": "Mine", "documentation": "docs/mine.md", "version": "1.0"}
 COMPONENT = """\
 import voluptuous as vol
@@ -81,11 +83,11 @@ def problems(folder: Path, text: str) -> list[str]:
          "configuration.yaml:2: storage → url: expected sqlite:///swarm_hub.db or "
          "postgresql://user:password@host/database, got 'mysql://x'"),
         ("gateway:\nscheduler:\n  platform: adaptve\n",
-         "configuration.yaml:3: scheduler → platform: expected one of adaptive, round_robin, "
-         "weighted, got 'adaptve'; did you mean adaptive?"),
+         f"configuration.yaml:3: scheduler → platform: expected one of {STRATEGIES}, "
+         "got 'adaptve'; did you mean adaptive?"),
         ("gateway:\nscheduler:\n  platform: strategy\n",
-         "configuration.yaml:3: scheduler → platform: expected one of adaptive, round_robin, "
-         "weighted, got 'strategy'"),
+         f"configuration.yaml:3: scheduler → platform: expected one of {STRATEGIES}, "
+         "got 'strategy'"),
         ("gateway:\nsla: {platform: fixed, deadlin: 3}\n",
          "configuration.yaml:2: sla → deadlin: unknown key; did you mean deadline?"),
         ("gateway:\nsla:\n  factor: 0.5\n",

@@ -105,7 +105,7 @@ def test_every_signed_message_has_its_row_in_the_protocol() -> None:
     kinds = [
         value for name, value in vars(messages).items() if name.isupper() and isinstance(value, str)
     ]
-    assert len(kinds) == 9
+    assert len(kinds) >= 9
     for kind in kinds:
         assert re.search(rf"^\| `{kind}` \|", text, re.MULTILINE), kind
 

@@ -58,7 +58,7 @@ def all_schemas() -> Iterator[tuple[str, dict[Any, Any]]]:
         yield "storage", schema.schema.schema  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("name", "keys"), all_schemas())
+@pytest.mark.parametrize(("name", "keys"), [*all_schemas()])
 def test_every_key_declares_whether_it_can_be_reloaded(name: str, keys: dict[Any, Any]) -> None:
     for key in keys:
         assert isinstance(key, cv.Key), f"{name}: {key}"

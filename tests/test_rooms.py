@@ -20,17 +20,25 @@ def nodes(path: Path) -> Iterator[ast.AST]:
     yield from ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, module) of every absolute import, with the names taken from a package."""
+def imported(path: Path, root: Path = PACKAGE.parent) -> Iterator[tuple[int, str]]:
+    """Yield (line, absolute name) of every module that a file imports, as a whole or names of it.
+
+    A name is a module where there is a file or a folder of that name.
+    """
+    package = path.relative_to(root).parent.parts
     for node in nodes(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.lineno, node.module
-            if node.module == "swarm_hub.components":
-                for alias in node.names:
-                    yield node.lineno, f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *filter(None, [node.module])))
+            folder = root.joinpath(*module.split("."))
+            for alias in node.names:
+                is_module = (folder / f"{alias.name}.py").is_file() or (
+                    folder / alias.name
+                ).is_dir()
+                yield node.lineno, f"{module}.{alias.name}" if is_module else module
 
 
 def called(path: Path) -> Iterator[tuple[int, str]]:
@@ -46,6 +54,29 @@ def test_the_components_are_found() -> None:
     assert {"api", "gateway", "mesh", "sandbox", "worker"} <= set(DOMAINS)
 
 
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("import shop.till", "shop.till"),
+        ("from shop import opens", "shop"),
+        ("from shop import till", "shop.till"),
+        ("from .counter import ask", "shop.till.counter"),
+        ("from . import counter", "shop.till.counter"),
+        ("from . import closes", "shop.till"),
+        ("from .. import cellar", "shop.cellar"),
+        ("from ..cellar.wine import drink", "shop.cellar.wine"),
+        ("def late():\n    from ..cellar import wine", "shop.cellar.wine"),
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(tmp_path: Path, line: str, module: str) -> None:
+    for name in ("shop", "shop/till", "shop/till/counter", "shop/cellar"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "shop" / "cellar" / "wine.py").touch()
+    path = tmp_path / "shop" / "till" / "drawer.py"
+    path.write_text(line)
+    assert [found for _, found in imported(path, tmp_path)] == [module]
+
+
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_component_imports_only_package_roots_that_its_manifest_lists(domain: str) -> None:
     manifest = json.loads((COMPONENTS / domain / "manifest.json").read_bytes())
@@ -58,6 +89,17 @@ def test_a_component_imports_only_package_roots_that_its_manifest_lists(domain: 
                 continue
             if len(parts) > 3 or parts[2] not in allowed:
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_rooms_above_import_only_package_roots_of_components() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {module}"
+        for path in sources(PACKAGE)
+        if COMPONENTS not in path.parents
+        for line, module in imported(path)
+        if module.startswith("swarm_hub.components.") and module.count(".") > 2
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -17,7 +17,7 @@ from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from swarm_hub.storage.backup.archive import Manifest, Progress
+    from swarm_hub.storage.backup.archive import BackupManifest, Progress
 
 _DEFAULT_FOLDER: Final = "backups"
 # What a PostgreSQL address may say after `?` without giving a secret away.
@@ -145,7 +145,7 @@ def _database(config_dir: Path) -> Path | None:
     return None if storage.shared else storage.path(config_dir)
 
 
-def _ask(config_dir: Path, manifest: "Manifest") -> None:
+def _ask(config_dir: Path, manifest: "BackupManifest") -> None:
     _confirm(
         f"{config_dir} holds a hub. Move its files aside and restore {manifest.hub} "
         f"as of {manifest.time}?",
@@ -159,7 +159,7 @@ def _confirm(question: str, what: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _described(manifest: "Manifest") -> dict[str, Any]:
+def _described(manifest: "BackupManifest") -> dict[str, Any]:
     return {
         "hub": manifest.hub,
         "time": manifest.time,

@@ -19,7 +19,7 @@ _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 def _dialable(_ctx: object, _option: object, addresses: tuple[str, ...]) -> tuple[str, ...]:
-    from swarm_hub.components.mesh.identity import parse_dial_address
+    from swarm_hub.components.mesh import parse_dial_address
     from swarm_hub.exceptions import MeshError
 
     for address in addresses:

@@ -11,8 +11,7 @@ import click
 from swarm_hub.cli.directory import configuration, make_directory, quoted, unwritable
 from swarm_hub.cli.extend import CannotExtendError, extended, missing
 from swarm_hub.cli.options import config_option, note
-from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.join_link import JoinLink, parse_join_link
+from swarm_hub.components.mesh import JoinLink, parse_join_link, peer_id_from_seed
 from swarm_hub.config import read_configuration
 from swarm_hub.const import (
     CONFIG_FILE,

@@ -135,7 +135,7 @@ def revoke(config_dir: Path, kid: str, reason: str) -> None:
 
 
 def _files(config_dir: Path) -> tuple[KeyFiles, str]:
-    from swarm_hub.components.mesh.identity import peer_id_from_seed
+    from swarm_hub.components.mesh import peer_id_from_seed
 
     storage = working_dir(config_dir) / STORAGE_DIR
     storage.mkdir(mode=0o700, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from swarm_hub.client import SwarmClient, UnreachableError
-from swarm_hub.components.mesh.identity import peer_id_from_seed
+from swarm_hub.components.mesh import peer_id_from_seed
 from swarm_hub.const import (
     CONFIG_FILE,
     IDENTITY_KEY_FILE,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Policy(StrEnum):
+class AdmissionPolicy(StrEnum):
     """Whom a gateway admits by itself."""
 
     OPEN = "open"  # everybody whose hello is in order

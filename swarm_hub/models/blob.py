@@ -1,7 +1,18 @@
-"""Bytes that are on disk already, but belong to nothing yet."""
+"""Bytes on their way to becoming a blob."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+
+class Readable(Protocol):
+    """Bytes that a part can be read of: in memory or in a file."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return a part of the bytes."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
 
 
 @dataclass(frozen=True, slots=True)

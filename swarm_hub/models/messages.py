@@ -92,7 +92,7 @@ def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadab
         )
     except (KeyError, ValueError) as error:
         wrong[f"assign: {told(error)}"] += [shard.assignment_id for shard in shards]
-    return assign, [Unreadable(reason, tuple(held)) for reason, held in wrong.items()]
+    return assign, [Unreadable(reason, tuple(ids)) for reason, ids in wrong.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,10 @@ def read_result(fields: Mapping[str, Any]) -> Result | Unreadable:
     try:
         return Result.from_wire(fields)
     except (KeyError, TypeError, ValueError) as error:
-        held = fields.get("id") if isinstance(fields, Mapping) else None
-        if not _is_id(held):
+        assignment_id = fields.get("id") if isinstance(fields, Mapping) else None
+        if not _is_id(assignment_id):
             raise ValueError(told(error)) from None
-        return Unreadable(f"result: {told(error)}", (held,))
+        return Unreadable(f"result: {told(error)}", (assignment_id,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,14 @@ def assignment_id(job_id: str, index: int, attempt: int) -> str:
     return f"{job_id}.{index}.{attempt}"
 
 
-def job_of(held: str) -> str:
+def job_of(assignment_id: str) -> str:
     """Return the job that an assignment id names; any text names some job or none."""
-    return held.partition(".")[0]
+    return assignment_id.partition(".")[0]
 
 
-def index_of(held: str) -> int:
+def index_of(assignment_id: str) -> int:
     """Return the index of the shard that an assignment id of our own making names."""
-    return int(held.split(".")[1])
+    return int(assignment_id.split(".")[1])
 
 
 @dataclass(frozen=True, slots=True)

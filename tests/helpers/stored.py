@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from swarm_hub.components.gc.collector import Collector
-from swarm_hub.components.gc.policy import Policy
+from swarm_hub.components.gc.policy import RetentionPolicy
 from swarm_hub.core import Hub
 from swarm_hub.models.call import Script
 from swarm_hub.models.envelope import Envelope
@@ -28,7 +28,7 @@ def hub_on(store: Store, folder: Path, clock: MovableClock) -> Hub:
     return Hub(folder, "hub", store, clock)
 
 
-async def collect(hub: Hub, policy: Policy, gateway: str = "") -> Collector:
+async def collect(hub: Hub, policy: RetentionPolicy, gateway: str = "") -> Collector:
     """Do one round."""
     collector = Collector(hub, policy, gateway)
     await collector.collect()

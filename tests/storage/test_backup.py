@@ -27,7 +27,7 @@ from swarm_hub.exceptions import BackupError
 from swarm_hub.storage import Store
 from swarm_hub.storage.backup import archive
 from swarm_hub.storage.backup import backup as backup_module
-from swarm_hub.storage.backup.archive import ArchiveWriter, Manifest, Member
+from swarm_hub.storage.backup.archive import ArchiveWriter, BackupManifest, Member
 from swarm_hub.storage.backup.backup import Source, backups, make_backup, new_file, newest_backup
 from swarm_hub.storage.backup.restore import finish_restore, read_manifest, restore
 from swarm_hub.storage.backup.schedule import BackupSchedule
@@ -366,15 +366,17 @@ def test_an_existing_file_is_never_overwritten(old: Path, tmp_path: Path) -> Non
 # Refusals.
 
 
-def manifest_of(path: Path) -> Manifest:
+def manifest_of(path: Path) -> BackupManifest:
     return read_manifest(path)
 
 
-def forged(path: Path, change: Callable[[Manifest], Manifest], bodies: dict[str, bytes]) -> Path:
+def forged(
+    path: Path, change: Callable[[BackupManifest], BackupManifest], bodies: dict[str, bytes]
+) -> Path:
     """Write a backup with right hashes whose manifest says what it likes."""
     members = tuple(Member(name, len(body), _sha(body)) for name, body in bodies.items())
     manifest = change(
-        Manifest("k", "2026-01-01T00:00:00+00:00", "ID", SCHEMA_VERSION, None, members)
+        BackupManifest("k", "2026-01-01T00:00:00+00:00", "ID", SCHEMA_VERSION, None, members)
     )
     with path.open("wb") as file:
         writer = ArchiveWriter(file, 0, len(manifest.to_json()))
@@ -400,11 +402,11 @@ def test_a_name_that_has_no_place_in_a_hub_is_refused(old: Path, tmp_path: Path,
     refused(path, old, "has no place in a hub" if name.isprintable() else "a line of text")
 
 
-def has_database(place: str) -> Callable[[Manifest], Manifest]:
+def has_database(place: str) -> Callable[[BackupManifest], BackupManifest]:
     return lambda manifest: replace(manifest, database=place)
 
 
-REFUSED: list[tuple[str, Callable[[Manifest], Manifest], dict[str, bytes]]] = [
+REFUSED: list[tuple[str, Callable[[BackupManifest], BackupManifest], dict[str, bytes]]] = [
     (r"the backup has format 2 \(of swarm_hub '0\.1\.0'\)", lambda m: replace(m, format=2), {}),
     (rf"schema {SCHEMA_VERSION + 1} \(of swarm_hub 9\.9\), this swarm_hub knows up to "
      rf"{SCHEMA_VERSION}", lambda m: replace(m, schema=SCHEMA_VERSION + 1, version="9.9",
@@ -444,7 +446,7 @@ def test_a_backup_that_says_what_can_not_be_is_refused(
     old: Path,
     tmp_path: Path,
     said: str,
-    change: Callable[[Manifest], Manifest],
+    change: Callable[[BackupManifest], BackupManifest],
     more: dict[str, bytes],
 ) -> None:
     refused(forged(tmp_path / "evil.tar", change, {**CONFIG, **more}), old, said)

@@ -20,10 +20,10 @@ _ANSWERED_AT_ONCE: Final = 32
 class Library:
     """Answers `have` and `need` of trusted peers from the results in this hub's store."""
 
-    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
+    def __init__(self, hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._answering = 0
         mesh.on(HAVE, self._on_have)
         mesh.serve_blobs(self._serve)
@@ -33,7 +33,7 @@ class Library:
         return "content" in hello.capabilities and self._trusts(hello)
 
     def _trusts(self, hello: Hello | None) -> bool:
-        return hello is not None and hello.kid is not None and self._post.trusts(hello.kid)
+        return hello is not None and hello.kid is not None and self._channel.trusts(hello.kid)
 
     def _on_have(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         ask, sha = fields["ask"], fields["sha"]

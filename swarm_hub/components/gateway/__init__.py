@@ -7,6 +7,8 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
 from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks, NodeWords
+from swarm_hub.components.gateway.links.signed import link_workers
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
@@ -25,9 +27,13 @@ from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.models.admission import Policy
+from swarm_hub.models.admission import AdmissionPolicy
+
+__all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
 
 JOBS: Final = HubKey[JobService]("jobs")
+# Where whoever can reach nodes brings them in.
+NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ CONFIG_SCHEMA = cv.section(
     {
         cv.Key("redundancy", default=1, reloadable=True): cv.redundancy,
         cv.Key("receipts", default="redundant", reloadable=True): cv.one_of(*ReceiptPolicy),
-        cv.Key("admission", default="token", reloadable=True): cv.one_of(*Policy),
+        cv.Key("admission", default="token", reloadable=True): cv.one_of(*AdmissionPolicy),
         cv.Key("dataset", default="256MiB", reloadable=True, field="dataset_bytes"): cv.size,
         cv.Key("jobs", default=1000, reloadable=True): cv.integer(1, 1_000_000),
     },
@@ -55,21 +61,21 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     """Continue unfinished jobs and have its views served."""
-    mesh, post = hub.services[MESH], hub.services[SIGNER]
+    mesh, channel = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
     mesh.register(
         Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
     )
-    hub.services[ADMISSION].policy = Policy(config.admission)
+    hub.services[ADMISSION].policy = AdmissionPolicy(config.admission)
     receipts = ReceiptPolicy(config.receipts)
     watchers = JobWatchers()
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh, post, machine, result_cache, trust, watchers.job_changed)
-    drains = await Drains.load(hub, mesh, post)
-    fleet = Fleet(hub, mesh, post, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
+    dispatcher = Dispatcher(hub, mesh.peer_id, machine, result_cache, trust, watchers.job_changed)
+    drains = await Drains.load(hub, dispatcher.links)
+    fleet = Fleet(hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
     intake = Intake(
         hub,
         sandbox,
@@ -81,10 +87,12 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
     service = JobService(hub, receipts, watchers, intake, dispatcher, machine)
     hub.services[JOBS] = service
-    register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, post))
+    register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, channel))
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
-    NodeMessages(hub, mesh, post, dispatcher, machine, dispatcher.inputs, receipts)
+    NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
+    hub.services[NODE_LINKS] = dispatcher.links
+    link_workers(hub, mesh, channel, dispatcher.links)
 
     async def start() -> None:
         await lease_keeper.start()

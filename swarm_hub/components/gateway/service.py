@@ -174,12 +174,12 @@ class JobService:
         await self._job(job_id)
         spent = await self._hub.store.read(jobs.spent_on, job_id)
         attempts: dict[int, list[Attempt]] = defaultdict(list)
-        for held, reason in await self._hub.store.read(jobs.assignments_of, job_id):
-            attempts[held.index].append(
+        for attempt, reason in await self._hub.store.read(jobs.assignments_of, job_id):
+            attempts[attempt.index].append(
                 {
-                    "attempt": held.attempt,
-                    "node_id": held.node_id,
-                    "state": held.state.value,
+                    "attempt": attempt.attempt,
+                    "node_id": attempt.node_id,
+                    "state": attempt.state.value,
                     "reason": reason,
                 }
             )

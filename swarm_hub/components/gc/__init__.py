@@ -3,7 +3,7 @@
 from typing import Final
 
 from swarm_hub.components.gc.collector import Collector
-from swarm_hub.components.gc.policy import Policy
+from swarm_hub.components.gc.policy import RetentionPolicy
 from swarm_hub.components.mesh import MESH
 from swarm_hub.core import Hub
 from swarm_hub.helpers.platforms import Platform, platform_schema
@@ -13,7 +13,7 @@ _EVERY_S: Final = 5.0
 CONFIG_SCHEMA = platform_schema("gc", default="ttl")
 
 
-async def async_setup(hub: Hub, config: Platform[Policy]) -> bool:
+async def async_setup(hub: Hub, config: Platform[RetentionPolicy]) -> bool:
     """Collect every few seconds; a round with nothing to do costs a few short queries."""
     mesh = hub.services.get(MESH)
     collector = Collector(hub, config.create(), "" if mesh is None else mesh.peer_id)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from swarm_hub.components.gc.policy import Policy
+from swarm_hub.components.gc.policy import RetentionPolicy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
 from swarm_hub.helpers.platforms import Platform
@@ -67,7 +67,7 @@ class Pace:
 class Collector:
     """Removes what is no longer needed, for one hub."""
 
-    def __init__(self, hub: Hub, policy: Policy, gateway: str) -> None:
+    def __init__(self, hub: Hub, policy: RetentionPolicy, gateway: str) -> None:
         self._hub = hub
         self._policy = policy
         self._gateway = gateway
@@ -76,7 +76,7 @@ class Collector:
         self._blobs_at = self._files_at = float("-inf")
         self._prepared = policy
 
-    async def prepare(self, config: Platform[Policy]) -> None:
+    async def prepare(self, config: Platform[RetentionPolicy]) -> None:
         """Make the policy that `apply` puts in force; raises SetupError."""
         self._prepared = config.create()
 

@@ -11,7 +11,7 @@ YOUNG_S: Final = 60.0
 EVENTS_KEPT_S: Final = 86400.0
 
 
-class Policy(Protocol):
+class RetentionPolicy(Protocol):
     """A platform, created from its keys; the collector does everything else."""
 
     @property

@@ -7,7 +7,6 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.mesh.blobs.exchange import TICKET
-from swarm_hub.components.mesh.blobs.transfer import Readable
 from swarm_hub.components.mesh.identity import (
     is_peer_id,
     parse_dial_address,
@@ -15,7 +14,12 @@ from swarm_hub.components.mesh.identity import (
     peer_id_from_seed,
     without_loopback,
 )
-from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, TOKEN_BYTES, JoinLink
+from swarm_hub.components.mesh.join_link import (
+    ADDRESSES_MAX,
+    TOKEN_BYTES,
+    JoinLink,
+    parse_join_link,
+)
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
@@ -41,6 +45,7 @@ from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.blob import Readable
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
@@ -67,7 +72,9 @@ __all__ = [
     "join_messages",
     "own_within",
     "parse_dial_address",
+    "parse_join_link",
     "parse_network",
+    "peer_id_from_seed",
     "register_transport",
     "without_loopback",
 ]

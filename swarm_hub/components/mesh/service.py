@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from swarm_hub.components.mesh.blobs.exchange import (
@@ -48,6 +49,7 @@ from swarm_hub.components.mesh.wire.framing import encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.models.blob import Readable
 from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ class Mesh:
         self._starting: asyncio.Task[None] | None = None
         self._greeter: Greeter | None = None
         self._capabilities = Capabilities()
-        self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip)
+        self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip, hub.storage_path())
         self.routes = BlobRoutes(self._transports)
         sides = [(each, *self._side_of(each)) for each in transports]
         self._sides = [(transport, side) for transport, side, _ in sides]
@@ -188,6 +190,12 @@ class Mesh:
     async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
         """Fetch a blob by its hash from a peer, verified; raises MeshError."""
         return await self.exchange.fetch(peer_id, sha, size_bytes)
+
+    def fetching(
+        self, peer_id: str, sha: str, size_bytes: int
+    ) -> AbstractAsyncContextManager[Readable]:
+        """Fetch a blob as `fetch` does, a large one without having it in memory."""
+        return self.exchange.fetching(peer_id, sha, size_bytes)
 
     def serve_blobs(self, source: BlobSource) -> None:
         """Answer peers' `need` from what `source(peer_id, sha)` gives to read from."""

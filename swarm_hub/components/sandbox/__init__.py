@@ -62,18 +62,18 @@ class SandboxService:
     limits: Limits
     module_bytes_max: int
 
-    def bounded(self, asked: ModuleCall) -> Call:
+    def bounded(self, requested: ModuleCall) -> Call:
         """Return a job's call within this device's own limits."""
         own = self.limits
         limits = Limits(
-            memory_bytes=min(asked.memory_bytes or own.memory_bytes, own.memory_bytes),
-            wall_time_s=min(asked.wall_time_s or own.wall_time_s, own.wall_time_s),
-            output_bytes=min(asked.output_bytes or own.output_bytes, own.output_bytes),
-            fuel=asked.fuel,
+            memory_bytes=min(requested.memory_bytes or own.memory_bytes, own.memory_bytes),
+            wall_time_s=min(requested.wall_time_s or own.wall_time_s, own.wall_time_s),
+            output_bytes=min(requested.output_bytes or own.output_bytes, own.output_bytes),
+            fuel=requested.fuel,
         )
         return Call(
-            asked.module_sha, asked.abi, asked.entry, limits, asked.args, asked.env,
-            asked.deterministic,
+            requested.module_sha, requested.abi, requested.entry, limits, requested.args,
+            requested.env, requested.deterministic,
         )  # fmt: skip
 
 

@@ -148,11 +148,11 @@ class ShardEntry:
 
     def open(self) -> list[AssignmentEntry]:
         """Return the attempts that are within their time."""
-        return [held for held in self.live if held.state in OPEN]
+        return [attempt for attempt in self.live if attempt.state in OPEN]
 
     def lacking(self, plan: JobPlan) -> int:
         """Return how many more attempts it needs now."""
-        trusted = [held.trusted for held in self.live if held.state in OPEN]
+        trusted = [attempt.trusted for attempt in self.live if attempt.state in OPEN]
         return votes.lacking(
             plan.redundancy, self.votes, trusted,
             checked=self.checked, known=plan.known_sha(self),
@@ -286,7 +286,7 @@ class JobEntry:
         if assignment.state is AssignmentState.FINISHED and reason is not None:
             shard.failures += ((assignment.node_id, reason),)
         if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
-            held = AssignmentEntry(
+            entry = AssignmentEntry(
                 assignment.id,
                 shard,
                 assignment.attempt,
@@ -294,4 +294,4 @@ class JobEntry:
                 self.plan.voters.get(assignment.node_id, assignment.node_id),
                 assignment.state,
             )
-            shard.live += (held,)
+            shard.live += (entry,)

@@ -19,18 +19,20 @@ def share(
     longest ago; so it goes on among that owner's jobs. `everyone` are all jobs, as those that wait
     for nothing hold places too.
     """
-    held: Counter[str] = Counter()
+    n_open: Counter[str] = Counter()
     last_turn: dict[str, int] = {}
     for job in everyone:
         owner = job.plan.owner
-        held[owner] += job.n_open
+        n_open[owner] += job.n_open
         last_turn[owner] = max(job.last_turn, last_turn.get(owner, 0))
     jobs: dict[str, list[tuple[int, int, int]]] = {}
     for number, job in enumerate(waiting):
         jobs.setdefault(job.plan.owner, []).append((job.n_open, job.last_turn, number))
     for queue in jobs.values():
         heapq.heapify(queue)
-    owners = [(held[owner], last_turn[owner], queue[0][2], owner) for owner, queue in jobs.items()]
+    owners = [
+        (n_open[owner], last_turn[owner], queue[0][2], owner) for owner, queue in jobs.items()
+    ]
     heapq.heapify(owners)
     step = max(1, room // _STEPS_MAX)
     limits: Counter[int] = Counter()

@@ -29,12 +29,12 @@ def retry_node(
     shard waits for a busy node that has not failed. Results are compared between a trusted node
     and another where both have room.
     """
-    running_on = {held.node_id for held in shard.live if held.placed}
+    running_on = {attempt.node_id for attempt in shard.live if attempt.placed}
     voted = set()
     partner_trusted = None
     if plan.redundancy.copies > 1 or plan.known_sha(shard) is not None:
         partner_trusted = _needs_trusted(shard)
-        voted = {vote.owner for vote in shard.votes} | {held.owner for held in shard.open()}
+        voted = {vote.owner for vote in shard.votes} | {attempt.owner for attempt in shard.open()}
 
     def able(node: NodeEntry) -> bool:
         return (
@@ -71,7 +71,7 @@ def _needs_trusted(shard: ShardEntry) -> bool:
     if len({vote.sha for vote in shard.votes}) > 1:
         return True
     has_one = any(vote.trusted for vote in shard.votes)
-    return not has_one and not any(held.trusted for held in shard.open())
+    return not has_one and not any(attempt.trusted for attempt in shard.open())
 
 
 def pause_s(shard: ShardEntry) -> float:

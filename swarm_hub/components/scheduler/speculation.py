@@ -81,11 +81,11 @@ def next_look(
 
 
 def _may_copy(node: NodeEntry, shard: ShardEntry, job: JobEntry) -> bool:
-    if any(held.node_id == node.node_id for held in shard.live):
+    if any(attempt.node_id == node.node_id for attempt in shard.live):
         return False
     if job.plan.redundancy.copies == 1:
         return True
-    owners = {vote.owner for vote in shard.votes} | {held.owner for held in shard.live}
+    owners = {vote.owner for vote in shard.votes} | {attempt.owner for attempt in shard.live}
     return node.owner not in owners
 
 

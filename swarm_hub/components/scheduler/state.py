@@ -194,7 +194,7 @@ class SchedulerState:
         self.alarms.cancel(assignment.deadline)
         self.assignments.pop(assignment.id, None)
         shard = assignment.shard
-        shard.live = tuple(held for held in shard.live if held is not assignment)
+        shard.live = tuple(each for each in shard.live if each is not assignment)
         self._unplace(assignment)
 
     def lose(self, node_id: str, reason: str, outcome: Outcome) -> None:

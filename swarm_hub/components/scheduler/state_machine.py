@@ -96,9 +96,9 @@ class StateMachine:
         """Whether any node was contradicted, so that all have to earn more trust."""
         return self._book.nodes.wary
 
-    def assignment(self, held: str) -> AssignmentEntry | None:
+    def assignment(self, assignment_id: str) -> AssignmentEntry | None:
         """Return an assignment whose result could still count; for reading only."""
-        return self._book.assignments.get(held)
+        return self._book.assignments.get(assignment_id)
 
     def has_work(self) -> bool:
         """Whether any item waits to be given out."""

@@ -55,16 +55,16 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     admits = await Admission.load(hub)
     tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
     greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
-    post = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
-    watch = KeyWatch(hub, mesh, post, book, revocations, files, own)
+    channel = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
+    watch = KeyWatch(hub, mesh, channel, book, revocations, files, own)
     # A key that was revoked while this hub was stopped counts no more from the first hello on.
     await watch.look()
-    mesh.sign_with(greeter, post.send)
-    hub.services[SIGNER], hub.services[ADMISSION] = post, admits
-    _carry_tickets(hub, mesh, post)
+    mesh.sign_with(greeter, channel.send)
+    hub.services[SIGNER], hub.services[ADMISSION] = channel, admits
+    _carry_tickets(hub, mesh, channel)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     hub.tasks.every(LOOK_EVERY_S, watch.look, "signing keys")
-    hub.on_stop(StopStage.DRAIN, "signer", post.flush)
+    hub.on_stop(StopStage.DRAIN, "signer", channel.flush)
     return True
 
 
@@ -79,7 +79,7 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
     return KeyBook(trust, pinned, followed, revocations, hub.clock.time)
 
 
-def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
+def _carry_tickets(hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
     """Have the mesh use the tickets for a bulk plane that come in signed envelopes."""
 
     def received(batch: Batch) -> None:
@@ -87,4 +87,4 @@ def _carry_tickets(hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
         if batch.trusted and not batch.replayed:
             batch.read(TICKET, lambda fields: mesh.exchange.on_ticket(batch.peer_id, fields))
 
-    post.on((TICKET,), received)
+    channel.on((TICKET,), received)

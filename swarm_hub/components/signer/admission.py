@@ -6,7 +6,7 @@ from typing import Final, Self
 from swarm_hub.components.mesh import Hello
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
-from swarm_hub.models.admission import Applicant, Policy, Verdict
+from swarm_hub.models.admission import AdmissionPolicy, Applicant, Verdict
 from swarm_hub.storage.queries import admission, nodes
 
 _TOKEN_MAX_BYTES: Final = 64
@@ -36,7 +36,7 @@ class Admission:
     def __init__(self, hub: Hub, approved: set[str]) -> None:
         self._hub = hub
         self._approved = approved
-        self.policy = Policy.OPEN
+        self.policy = AdmissionPolicy.OPEN
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -50,7 +50,7 @@ class Admission:
         Raises SignatureRefusedError with what its owner can do, and StoreError.
         """
         has_token = isinstance(token, bytes) and 0 < len(token) <= _TOKEN_MAX_BYTES
-        if peer_id in self._approved or (self.policy is Policy.OPEN and not has_token):
+        if peer_id in self._approved or (self.policy is AdmissionPolicy.OPEN and not has_token):
             return
         applicant = Applicant(
             peer_id,
@@ -64,7 +64,7 @@ class Admission:
         )
         if verdict is not Verdict.ADMITTED:
             raise SignatureRefusedError(verdict.value, _REFUSALS[verdict].format(peer_id=peer_id))
-        if self.policy is not Policy.OPEN or has_token:
+        if self.policy is not AdmissionPolicy.OPEN or has_token:
             self._approved.add(peer_id)
 
     async def approve(self, peer_id: str) -> None:

@@ -36,7 +36,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # What ends a peer's welcome: it forges, or it passes on what others signed (DESIGN, section 5).
 _BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
-_TOLD_MAX: Final = 20
+_LOGGED_MAX: Final = 20
 # Envelopes stay well below the frame limit of 1 MiB.
 _BODY_MAX_BYTES: Final = 512 * 1024
 
@@ -107,7 +107,7 @@ class EnvelopeChannel:
         self._handlers: dict[str, list[Callable[[Batch], None]]] = defaultdict(list)
         self.refused: Counter[str] = Counter()
         # peer → how often its refusals were logged in this session
-        self._told: Counter[str] = Counter()
+        self._logged: Counter[str] = Counter()
         hub.bus.listen(PeerDown, self._on_peer_down)
         mesh.on("envelope", self._on_envelope)
 
@@ -234,13 +234,13 @@ class EnvelopeChannel:
             handler(batch)
 
     def _on_peer_down(self, down: PeerDown) -> None:
-        del self._told[down.peer_id]
+        del self._logged[down.peer_id]
 
     def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
         self.refused[error.code] += 1
-        self._told[peer_id] += 1
+        self._logged[peer_id] += 1
         # One peer is not to fill the log; all are counted.
-        level = logging.WARNING if self._told[peer_id] <= _TOLD_MAX else logging.DEBUG
+        level = logging.WARNING if self._logged[peer_id] <= _LOGGED_MAX else logging.DEBUG
         _LOGGER.log(level, "Refused an envelope from %s: %s: %s", peer_id, error.code, error)
         if error.code in _BANNED_FOR:
             self._hub.tasks.spawn(self._mesh.ban(peer_id, f"{error.code}: {error}"), "ban")

@@ -32,7 +32,7 @@ class KeyWatch:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: EnvelopeChannel,
+        channel: EnvelopeChannel,
         book: KeyBook,
         revocations: Revocations,
         files: KeyFiles,
@@ -40,7 +40,7 @@ class KeyWatch:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._book = book
         self._revocations = revocations
         self._files = files
@@ -50,8 +50,8 @@ class KeyWatch:
         self._complaint = ""
         hub.bus.listen(PeerUp, self._on_peer_up)
         revocations.on_new(self._on_revoked)
-        post.on((ROTATED,), self._on_rotated)
-        post.on((REVOKED,), self._on_list)
+        channel.on((ROTATED,), self._on_rotated)
+        channel.on((REVOKED,), self._on_list)
 
     async def look(self) -> None:
         """Take up what changed in the files, and in a store that others write to."""
@@ -84,7 +84,7 @@ class KeyWatch:
                 "the next start. To change it without a loss: swarm-hub key rotate"
             )
             return
-        untold = self._post.change_key(own)
+        untold = self._channel.change_key(own)
         self._book.replace_root(self._own.public_key, own.public_key)
         _LOGGER.info("Signing with key %s in place of %s", own.kid, self._own.kid)
         self._own = own
@@ -146,7 +146,7 @@ class KeyWatch:
             return
         for start in range(0, len(revocations), PER_MESSAGE):
             part = to_wire(revocations[start : start + PER_MESSAGE])
-            self._post.send(peer_id, REVOKED, {"keys": part})
+            self._channel.send(peer_id, REVOKED, {"keys": part})
 
     def _keep(self, writes: list[Write]) -> None:
         """Write what already counts, however long a full disk or a lost server takes."""

@@ -35,7 +35,7 @@ class TelemetryBoard:
         self._mesh = mesh
         self._newest: dict[str, Telemetry] = {}
         # Said once a connection: a peer is not to fill the log.
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         # What the owner says of the network, which no measurement tells as well.
         self.metered: bool | None = None
         self.own = Telemetry()
@@ -74,7 +74,7 @@ class TelemetryBoard:
 
     def _on_peer_down(self, down: PeerDown) -> None:
         self._newest.pop(down.peer_id, None)
-        self._told.discard(down.peer_id)
+        self._logged.discard(down.peer_id)
 
     def _on_gossip(self, peer_id: str, payload: bytes) -> None:
         # The sender is the subject: the payload names nobody, so nobody can speak for others.
@@ -83,8 +83,8 @@ class TelemetryBoard:
         try:
             telemetry = Telemetry.from_wire(cbor2.loads(payload))
         except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
-            if peer_id not in self._told:
-                self._told.add(peer_id)
+            if peer_id not in self._logged:
+                self._logged.add(peer_id)
                 _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
             return
         self._newest[peer_id] = telemetry

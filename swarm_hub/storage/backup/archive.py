@@ -56,7 +56,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class BackupManifest:
     """What a backup says of itself; `schema`, `db_id` and `database` are None without a database.
 
     `database` is where it was, relative to the configuration directory, or absolute when it was
@@ -115,7 +115,7 @@ class ArchiveWriter:
         self._file.write(_padding(size_bytes))
         return Member(name, size_bytes, digest.hexdigest())
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, manifest: BackupManifest) -> None:
         """Write the manifest into its place and the end of the file."""
         raw = manifest.to_json().ljust(self._manifest_bytes)
         self.add(_MANIFEST_SUM, 65, [f"{sha256_hex(raw)}\n".encode()])
@@ -180,7 +180,7 @@ class ArchiveReader:
         self._expect(_padding(info.size))
         return raw
 
-    def _checked(self, raw: bytes) -> Manifest:
+    def _checked(self, raw: bytes) -> BackupManifest:
         try:
             content = parse_json(raw, _MANIFEST)
         except RequestError:
@@ -279,7 +279,7 @@ def _is_configuration(path: str) -> bool:
     return custom or pure.suffix in YAML_SUFFIXES
 
 
-def _manifest(content: Any) -> Manifest:
+def _manifest(content: Any) -> BackupManifest:
     members = tuple(
         Member(_text(each["name"]), _count(each["size_bytes"]), _text(each["sha256"]))
         for each in content["members"]
@@ -293,7 +293,7 @@ def _manifest(content: Any) -> Manifest:
         raise ValueError("the database is only in the list or only in the file")
     if database is None and any(each.name.startswith(BLOBS_PREFIX) for each in members):
         raise ValueError("there are blobs without a database")
-    return Manifest(
+    return BackupManifest(
         hub=_text(content["hub"]),
         time=_text(content["time"]),
         db_id=None if database is None else _text(content["db_id"]),

@@ -27,7 +27,7 @@ from swarm_hub.storage.backup.archive import (
     STORAGE_PREFIX,
     ArchiveReader,
     ArchiveWriter,
-    Manifest,
+    BackupManifest,
     Member,
     Progress,
     ignore_progress,
@@ -65,7 +65,7 @@ class Backup:
 
     path: Path
     size_bytes: int
-    manifest: Manifest
+    manifest: BackupManifest
     problems: tuple[str, ...]
 
 
@@ -193,7 +193,7 @@ def _make(source: Source, target: Path, now: float, progress: Progress) -> Backu
 
 def _write(
     source: Source, snapshot: Snapshot | None, file: BinaryIO, now: float, progress: Progress
-) -> tuple[Manifest, list[str]]:
+) -> tuple[BackupManifest, list[str]]:
     entries, gaps = _entries(source, snapshot)
     names = [each.name for each in gaps]
     most = _manifest(source, snapshot, now, [_largest(each) for each in entries], names)
@@ -286,11 +286,11 @@ def _manifest(
     now: float,
     members: list[Member],
     missing: list[str],
-) -> Manifest:
+) -> BackupManifest:
     database = None
     if snapshot is not None and source.database is not None:
         database = _relative(source.database, source.config_dir)
-    return Manifest(
+    return BackupManifest(
         hub=_printable(source.hub),
         time=isoformat(now),
         db_id=snapshot.db_id if snapshot else None,

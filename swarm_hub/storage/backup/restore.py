@@ -35,7 +35,7 @@ from swarm_hub.storage.backup.archive import (
     DATABASE_MEMBER,
     STORAGE_PREFIX,
     ArchiveReader,
-    Manifest,
+    BackupManifest,
     Progress,
     ignore_progress,
     opened,
@@ -71,7 +71,7 @@ _SPARE_BYTES: Final = 16 * 1024**2
 class Restored:
     """A restore that is done; `replaced` has the earlier files, None where there were none."""
 
-    manifest: Manifest
+    manifest: BackupManifest
     replaced: Path | None
 
 
@@ -184,13 +184,13 @@ def check_place(config_dir: Path, file: Path) -> None:
         )
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: Path) -> BackupManifest:
     """Return what a backup says of itself; raises BackupError where it is none."""
     with opened(file) as archive:
         return archive.manifest
 
 
-def _refuse_newer(manifest: Manifest, file: Path) -> None:
+def _refuse_newer(manifest: BackupManifest, file: Path) -> None:
     if manifest.schema is not None and manifest.schema > _SCHEMA:
         raise _newer(file, manifest.schema, manifest.version)
 
@@ -211,7 +211,7 @@ def _refuse_small_disk(archive: ArchiveReader, config_dir: Path) -> None:
         )
 
 
-def _targets(manifest: Manifest, database: Path | None) -> dict[str, str]:
+def _targets(manifest: BackupManifest, database: Path | None) -> dict[str, str]:
     """Return what of the staging place goes where; a directory of ours goes as a whole."""
     targets: dict[str, str] = {}
     for member in manifest.members:
@@ -259,7 +259,7 @@ def _check_targets(targets: dict[str, str]) -> None:
         raise BackupError(f"the backup can't be restored: expected one {CONFIG_FILE} in it")
 
 
-def _check_database(staged: Path, manifest: Manifest, file: Path) -> None:
+def _check_database(staged: Path, manifest: BackupManifest, file: Path) -> None:
     try:
         with closing(open_snapshot(staged)) as connection:
             problem = snapshot_problem(connection)

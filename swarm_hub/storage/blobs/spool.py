@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from swarm_hub.models.blob import SpooledBlob
+from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage.blobs.files import store_error
 
 # What comes in between is gathered, so that a thread is asked once for each.
@@ -74,6 +74,18 @@ class Spool:
         await self._written()
         return SpooledBlob(self._path, self._hash.hexdigest(), self.size_bytes)
 
+    async def copy(self, data: Readable, sha: str) -> SpooledBlob:
+        """Write bytes that have that hash, all of them; raises StoreError."""
+        try:
+            await asyncio.to_thread(self._copy, data)
+        except OSError as error:
+            raise store_error(self._path, error) from error
+        return SpooledBlob(self._path, sha, len(data))
+
+    def _copy(self, data: Readable) -> None:
+        for start in range(0, len(data), _GATHER_BYTES):
+            self._write(data[start : start + _GATHER_BYTES])
+
     def mapped(self) -> mmap.mmap:
         """Map the finished, non-empty file into memory for reading parts of it."""
         with self._path.open("rb") as file:
@@ -106,6 +118,9 @@ class Spool:
     def _append(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
             self._hash.update(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[self._file.write(view) :]
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            view = view[self._file.write(view) :]

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError
-from swarm_hub.models.blob import SpooledBlob
+from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage import schema
 from swarm_hub.storage.blobs import chunks as blob_chunks
 from swarm_hub.storage.blobs.files import BlobFiles, store_error
@@ -54,6 +54,13 @@ class BlobStore:
             await self._put_large(sha, data, durable)
         row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
         return sha, Write(_REMEMBER, [row])
+
+    async def put_verified(self, sha: str, data: Readable, now: float) -> Write:
+        """Bring bytes of a known hash to disk part by part; returns the row, as `put` does."""
+        if len(data) <= INLINE_MAX_BYTES:
+            return (await self.put(data[0 : len(data)], now))[1]
+        with self.spool() as spool:
+            return await self.adopt(await spool.copy(data, sha), now)
 
     def spool(self) -> AbstractContextManager[Spool]:
         """Give a file to write a large upload to as it comes; `adopt` keeps it. StoreError."""

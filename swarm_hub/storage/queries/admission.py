@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from swarm_hub.models.admission import Applicant, InviteRecord, Policy, Verdict
+from swarm_hub.models.admission import AdmissionPolicy, Applicant, InviteRecord, Verdict
 from swarm_hub.storage import schema
 from swarm_hub.storage.write import Write
 
@@ -80,7 +80,9 @@ def approve(peer_id: str, now: float) -> Write:
     return Write(_APPROVE, [{"peer_id": peer_id, **row}])
 
 
-def ask(connection: Connection, policy: Policy, applicant: Applicant, now: float) -> Verdict:
+def ask(
+    connection: Connection, policy: AdmissionPolicy, applicant: Applicant, now: float
+) -> Verdict:
     """Decide on a node and keep the decision, in the caller's transaction.
 
     An invitation is used up by the node that it admits; with it no other one is.
@@ -98,9 +100,9 @@ def ask(connection: Connection, policy: Policy, applicant: Applicant, now: float
             whose = {"b_peer_id": applicant.peer_id, "b_token_sha": applicant.token_sha}
             connection.execute(_OWN, whose)
             return verdict
-    if policy is Policy.OPEN:
+    if policy is AdmissionPolicy.OPEN:
         return Verdict.ADMITTED
-    if policy is Policy.MANUAL:
+    if policy is AdmissionPolicy.MANUAL:
         _wait(connection, applicant, known, now)
         return Verdict.PENDING
     return verdict

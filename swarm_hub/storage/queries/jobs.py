@@ -328,8 +328,8 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
 
 def results_page(connection: Connection, job_id: str, after: int, limit: int) -> list[ShardResult]:
     """Return the next of a job's accepted results, those that begin behind the item `after`."""
-    asked = {"b_id": job_id, "b_after": after, "b_limit": limit}
-    return _as_results(connection.execute(_GET_RESULTS_PAGE, asked))
+    requested = {"b_id": job_id, "b_after": after, "b_limit": limit}
+    return _as_results(connection.execute(_GET_RESULTS_PAGE, requested))
 
 
 def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:
@@ -354,9 +354,15 @@ def as_shards(rows: Sequence[Any]) -> list[Shard]:
 
 def as_assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
     """Return the attempt in a row, with the reason of its end."""
-    held = assignment_id(row.job_id, row.idx, row.attempt)
     state = AssignmentState(row.state)
-    return Assignment(held, row.job_id, row.idx, row.attempt, row.node_id, state), row.reason
+    return Assignment(
+        assignment_id(row.job_id, row.idx, row.attempt),
+        row.job_id,
+        row.idx,
+        row.attempt,
+        row.node_id,
+        state,
+    ), row.reason
 
 
 def _job(row: Row[Any]) -> Job:

@@ -138,19 +138,19 @@ def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, 
     return {row.id: row.epoch for row in connection.execute(taken)}
 
 
-def verify(connection: Connection, gateway: str, held: Mapping[str, int]) -> None:
+def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> None:
     """Check, until the transaction ends, that a gateway owns jobs by these epochs.
 
     Raises StoreFencedError naming those it has lost.
     """
     rows = connection.execute(
         select(_J.c.id, _J.c.epoch)
-        .where(_J.c.id.in_(sorted(held)), _J.c.gateway == gateway)
+        .where(_J.c.id.in_(sorted(epochs)), _J.c.gateway == gateway)
         .order_by(_J.c.id)
         .with_for_update(read=True)
     )
     owned = {(row.id, row.epoch) for row in rows}
-    if lost := [job_id for job_id, epoch in held.items() if (job_id, epoch) not in owned]:
+    if lost := [job_id for job_id, epoch in epochs.items() if (job_id, epoch) not in owned]:
         raise StoreFencedError(lost)
 
 

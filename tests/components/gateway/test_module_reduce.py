@@ -86,10 +86,10 @@ async def test_a_job_that_folds_is_cancelled_at_once(swarm: Swarm, modules: Modu
     _, body = await submit(gateway, modules["joins_slowly"], records(40), spec)
     job_id = body["job_id"]
     await until(lambda: done_shards(gateway, job_id), lambda done: done == 40)
-    asked = time.monotonic()
+    requested = time.monotonic()
     status, body = await call(gateway, "DELETE", f"/jobs/{job_id}")
     assert (status, body["state"]) == (200, "cancelled")
-    assert time.monotonic() - asked < 1
+    assert time.monotonic() - requested < 1
     # The sandbox is free again for the next job's fold.
     assert (await joined(gateway, modules["joins"], 3))["state"] == "completed"
 

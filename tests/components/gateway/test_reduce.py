@@ -15,6 +15,7 @@ from swarm_hub.components.gateway.results.reduce import (
     spelled_out,
     start_fold,
 )
+from swarm_hub.models.job import REDUCE_MODULE, REDUCERS
 from swarm_hub.models.shard import ShardResult
 
 
@@ -51,6 +52,12 @@ def folded(reducer: str, *bodies: bytes) -> bytes:
 )  # fmt: skip
 def test_what_each_reducer_gives(reducer: str, bodies: list[bytes], expected: bytes) -> None:
     assert folded(reducer, *bodies) == expected
+
+
+@pytest.mark.parametrize("reducer", sorted({*REDUCERS} - {REDUCE_MODULE}))
+def test_every_reducer_that_can_be_asked_for_folds(reducer: str) -> None:
+    body = {"json": b"{}", "files": b""}.get(reducer, b"1")
+    assert folded(reducer, body)
 
 
 @pytest.mark.parametrize(

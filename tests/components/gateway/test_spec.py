@@ -73,7 +73,7 @@ def test_a_spec_must_be_an_object(plain: Any) -> None:
 
 
 def test_the_whole_spec_is_understood() -> None:
-    asked = parse_spec(
+    requested = parse_spec(
         json.dumps(
             {
                 "abi": "wasi", "entry": "_start", "split": "records:12", "reduce": "list",
@@ -84,11 +84,11 @@ def test_the_whole_spec_is_understood() -> None:
             }
         ).encode()
     )  # fmt: skip
-    assert asked.split == (Split.RECORDS, 12)
-    assert asked.limits == JobLimits(10, 1024**2, 1.5, 100)
-    assert asked.constraints == Constraints(metered=False)
-    assert asked.env == (("A", "1"), ("B", "2"))
-    assert (asked.shard_size, asked.priority, asked.deterministic) == (7, -3, True)
+    assert requested.split == (Split.RECORDS, 12)
+    assert requested.limits == JobLimits(10, 1024**2, 1.5, 100)
+    assert requested.constraints == Constraints(metered=False)
+    assert requested.env == (("A", "1"), ("B", "2"))
+    assert (requested.shard_size, requested.priority, requested.deterministic) == (7, -3, True)
 
 
 @pytest.mark.parametrize("raw", [b"{", b"\xff", b'{"priority": NaN}', b"[" * 100_000, b""])

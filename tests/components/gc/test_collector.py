@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from swarm_hub.components.gc import budget, keep_last, ttl
 from swarm_hub.components.gc.collector import Collector, Pace
-from swarm_hub.components.gc.policy import Policy
+from swarm_hub.components.gc.policy import RetentionPolicy
 from swarm_hub.core import Hub, HubState
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Store
@@ -59,7 +59,7 @@ def hub(store: Store, tmp_path: Path, clock: MovableClock) -> Hub:
     return hub_on(store, tmp_path, clock)
 
 
-def policies() -> st.SearchStrategy[Policy]:
+def policies() -> st.SearchStrategy[RetentionPolicy]:
     return st.one_of(
         st.builds(ttl.create, st.sampled_from([0.0, 1000.0]), st.sampled_from([300.0, 1000.0])),
         st.builds(keep_last.create, st.integers(1, 3)),
@@ -75,7 +75,7 @@ def policies() -> st.SearchStrategy[Policy]:
     read=st.sets(st.integers(0, 5)),
 )
 def test_a_job_that_runs_is_never_touched_and_one_that_goes_goes_whole(
-    policy: Policy, ends: list[float | None], read: set[int]
+    policy: RetentionPolicy, ends: list[float | None], read: set[int]
 ) -> None:
     """`ends` are the ages of the jobs, None for one that runs."""
 

@@ -14,6 +14,7 @@ from swarm_hub.storage.queries import jobs, pruning
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, live, submit
 from tests.helpers.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
+from tests.test_example import platforms
 
 DAY_S = 86400.0
 GIB = 1024**3
@@ -59,7 +60,7 @@ async def test_a_platform_of_the_configuration_removes_the_older_job(
         ("platform: budget, disk: 1KiB", "disk", "expected at least 1MiB, got '1KiB'"),
         ("platform: budget, disk: much", "disk", "a size such as 128MiB"),
         ("platform: budget, rows: 0", "rows", "from 1 to"),
-        ("platform: policy", "platform", "expected one of budget, keep_last, ttl"),
+        ("platform: policy", "platform", f"expected one of {', '.join(sorted(platforms('gc')))}"),
     ],
 )
 def test_a_wrong_key_is_told_with_its_line(

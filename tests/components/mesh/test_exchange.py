@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +32,13 @@ LARGE = random.Random(2).randbytes(5 * 1024 * 1024 + 77)
 class Side:
     """An exchange and its end of the wire; a peer is called by its side's name."""
 
-    def __init__(self, name: str, tasks: TaskSupervisor, host: str | None) -> None:
+    def __init__(
+        self, name: str, tasks: TaskSupervisor, host: str | None, spill_dir: Path | None
+    ) -> None:
         self.name = name
         self.tasks = tasks
         self.host = host
-        self.exchange = BlobExchange(self, tasks, lambda _ip: False)
+        self.exchange = BlobExchange(self, tasks, lambda _ip: False, spill_dir)
         self.exchange.sign_tickets_with(self.send)
         self.other: Side
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
@@ -89,26 +92,32 @@ class Side:
 
 
 @contextlib.asynccontextmanager
-async def joined(host: str | None) -> AsyncIterator[tuple[Side, Side]]:
+async def joined(host: str | None, spill_dir: Path | None) -> AsyncIterator[tuple[Side, Side]]:
     tasks = TaskSupervisor()
-    gateway, worker = Side("gateway", tasks, host), Side("worker", tasks, host)
+    gateway, worker = (Side(name, tasks, host, spill_dir) for name in ("gateway", "worker"))
     gateway.other, worker.other = worker, gateway
     yield gateway, worker
     await tasks.stop(5)
     gateway.exchange.bulk.close()
 
 
+@pytest.fixture(params=["memory", "file"])
+def spill_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Where what comes is kept: in memory or in files."""
+    return tmp_path if request.param == "file" else None
+
+
 @pytest.fixture
-async def streams() -> AsyncIterator[tuple[Side, Side]]:
+async def streams(spill_dir: Path | None) -> AsyncIterator[tuple[Side, Side]]:
     """Return a gateway and a worker without a bulk plane."""
-    async with joined(None) as sides:
+    async with joined(None, spill_dir) as sides:
         yield sides
 
 
 @pytest.fixture
-async def sides() -> AsyncIterator[tuple[Side, Side]]:
+async def sides(spill_dir: Path | None) -> AsyncIterator[tuple[Side, Side]]:
     """Return a gateway with a bulk plane, and a worker."""
-    async with joined("127.0.0.1") as (gateway, worker):
+    async with joined("127.0.0.1", spill_dir) as (gateway, worker):
         gateway.exchange.bulk.listen("127.0.0.1", 0)
         gateway.tasks.spawn(gateway.exchange.bulk.run(gateway.tasks), "bulk")
         yield gateway, worker

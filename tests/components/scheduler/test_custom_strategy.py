@@ -11,9 +11,11 @@ from swarm_hub.exceptions import ConfigError, HubError
 from swarm_hub.models.node import Telemetry
 from tests.conftest import Swarm
 from tests.helpers.rest import call, finished, submit
+from tests.test_example import platforms
 
 PAGE = (Path(__file__).parents[3] / "docs/components/scheduler.md").read_text()
 STEADY = PAGE.partition("```python\n")[2].partition("```")[0]
+BUILT_IN = ", ".join(sorted(platforms("scheduler")))
 CHOSEN = PAGE.partition("```yaml\n")[2].partition("```")[0]
 
 
@@ -72,8 +74,8 @@ def test_an_unknown_one_lists_the_owners_too(tmp_path: Path) -> None:
     bring(tmp_path, STEADY)
     bring(tmp_path, "", "patient", "sla")
     assert problems(tmp_path, "scheduler: {platform: stedy}") == [
-        "configuration.yaml:2: scheduler → platform: expected one of adaptive, round_robin, "
-        "weighted, steady, got 'stedy'; did you mean steady?"
+        f"configuration.yaml:2: scheduler → platform: expected one of {BUILT_IN}, steady, "
+        "got 'stedy'; did you mean steady?"
     ]
     (problem,) = problems(tmp_path, "scheduler: {platform: ../custom_components/steady}")
     assert "expected one of adaptive" in problem

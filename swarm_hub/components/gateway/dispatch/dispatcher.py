@@ -1,4 +1,4 @@
-"""From events to effects: the state machine decides, the store commits, then the mesh sends.
+"""From events to effects: the state machine decides, the store commits, then the nodes are told.
 
 Events change the state machine at once; what follows from them gathers while the last commit
 is on its way to the disk, so that many shards share one transaction and one envelope.
@@ -16,12 +16,12 @@ from swarm_hub.components.gateway.dispatch.pending_commit import NewJob, Pending
 from swarm_hub.components.gateway.dispatch.progress import Progress
 from swarm_hub.components.gateway.dispatch.sender import Sender, sends_by_job
 from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
+from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.results import endings
 from swarm_hub.components.gateway.results.reductions import Reductions
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.components.gateway.submission.job_plan import plan_of, votes_of
-from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import (
     Accepted,
     Event,
@@ -41,7 +41,6 @@ from swarm_hub.components.scheduler import (
     TimePassed,
     Withdraw,
 )
-from swarm_hub.components.signer import EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, StoreFullError
 from swarm_hub.models.event import NewEvent
@@ -69,8 +68,7 @@ class Dispatcher:
     def __init__(
         self,
         hub: Hub,
-        mesh: Mesh,
-        post: EnvelopeChannel,
+        gateway_id: str,
         machine: StateMachine,
         result_cache: ResultCache,
         trust: Trust,
@@ -79,7 +77,7 @@ class Dispatcher:
         self._hub = hub
         self._machine = machine
         self._changed = changed
-        self._gateway_id = mesh.peer_id
+        self._gateway_id = gateway_id
         self._jobs: dict[str, Job] = {}
         # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
@@ -87,13 +85,13 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
-        self._sender = Sender(post, self.inputs)
+        self.links = NodeLinks(self.inputs.serve)
+        self._sender = Sender(self.links, self.inputs)
         self.result_cache = result_cache
         self._reductions = Reductions(hub, result_cache, self._close)
         self._trust = trust
         # With which no node can tell which shards of an adaptive job are checked.
         self._secret = secrets.token_bytes(32)
-        mesh.serve_blobs(self.inputs.serve)
 
     def start(self) -> None:
         """Begin to dispatch; recovered jobs should be added before."""
@@ -126,13 +124,15 @@ class Dispatcher:
         """Continue jobs of its last life and of gateways that are gone; returns how many."""
         epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
-            job, cutting, shards, held = await self._hub.store.read(recovery.unfinished, job_id)
+            job, cutting, shards, assignments = await self._hub.store.read(
+                recovery.unfinished, job_id
+            )
             unconfirmed = await self._hub.store.read(recovery.unconfirmed_of, job_id)
             plan = dataclasses.replace(
-                self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(held),
+                self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(assignments),
                 votes=votes_of(unconfirmed, self._trust.owner),
                 # A result may come before its node has been met again.
-                voters={each.node_id: self._trust.owner(each.node_id) for each, _ in held},
+                voters={each.node_id: self._trust.owner(each.node_id) for each, _ in assignments},
             )  # fmt: skip
             self._take(job, epoch, plan)
             _LOGGER.info(
@@ -154,17 +154,17 @@ class Dispatcher:
         event = StandingChanged(node_id, standing.agreements, standing.contradictions)
         self._gather(self._handle(event))
 
-    def accepted(self, held: str) -> None:
+    def accepted(self, assignment_id: str) -> None:
         """Note that a node has an assignment; nothing follows from it, so it may wait."""
-        self._pending.outcome.add(self._handle(Accepted(held)))
+        self._pending.outcome.add(self._handle(Accepted(assignment_id)))
 
-    def rejected(self, held: str, reason: str, lacks: frozenset[str]) -> None:
+    def rejected(self, assignment_id: str, reason: str, lacks: frozenset[str]) -> None:
         """Give a shard that a node does not take, as it may lack features, to another."""
-        self._gather(self._handle(Rejected(held, reason, lacks)))
+        self._gather(self._handle(Rejected(assignment_id, reason, lacks)))
 
-    def failed(self, held: str, text: str) -> None:
+    def failed(self, assignment_id: str, text: str) -> None:
         """Count a failure of an assignment."""
-        self._gather(self._handle(Failed(held, text)))
+        self._gather(self._handle(Failed(assignment_id, text)))
 
     def finished(
         self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
@@ -193,9 +193,9 @@ class Dispatcher:
             self._pending.outcome.add(outcome)
             self._wake_within(_RESULT_WITHIN_S)
 
-    def acknowledge(self, node_id: str, held: str) -> None:
+    def acknowledge(self, node_id: str, assignment_id: str) -> None:
         """Tell a node that its result is on disk, or not wanted, once that is committed."""
-        self._pending.acks[node_id].append(held)
+        self._pending.acks[node_id].append(assignment_id)
         self._wake_within(_RESULT_WITHIN_S)
 
     def event(self, event: NewEvent) -> None:
@@ -223,13 +223,13 @@ class Dispatcher:
             self._gather(self._handle(JobCancelled(job_id)))
         return True
 
-    async def prepare_input(self, held: str) -> None:
+    async def prepare_input(self, assignment_id: str) -> None:
         """Have `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
-        assignment = self._machine.assignment(held)
-        job = self._jobs.get(job_of(held))
+        assignment = self._machine.assignment(assignment_id)
+        job = self._jobs.get(job_of(assignment_id))
         if assignment is not None and job is not None:
             shard = assignment.shard
-            await self.inputs.prepare(job, held, shard.first_item, shard.n_items)
+            await self.inputs.prepare(job, assignment_id, shard.first_item, shard.n_items)
 
     def _plan(self, job: Job) -> JobPlan:
         return plan_of(job, self._hub.clock.time(), self._secret)
@@ -259,53 +259,53 @@ class Dispatcher:
             now = self._hub.clock.monotonic()
             self._gather(self._machine.handle(TimePassed(), now))
             self._gather(self._machine.plan(now))
-            gathered, self._pending = self._pending, PendingCommit()
+            commit, self._pending = self._pending, PendingCommit()
             self._wake.clear()
-            if gathered:
-                await self._store_and_send(gathered)
+            if commit:
+                await self._store_and_send(commit)
 
     async def _wait(self) -> None:
         deadline = self._machine.next_deadline()
         timeout_s = None if deadline is None else deadline - self._hub.clock.monotonic()
         await within(timeout_s, self._wake.wait())
 
-    async def _store_and_send(self, gathered: PendingCommit) -> None:
+    async def _store_and_send(self, commit: PendingCommit) -> None:
         """Commit, however long it takes, then send; what can't be stored is taken apart."""
         try:
-            await self._commit(gathered)
+            await self._commit(commit)
         except StoreFencedError as error:
             for job_id in error.job_ids:
                 _LOGGER.warning("Job %s was taken over by another gateway", job_id)
                 self._close(job_id)
-            await self._store_and_send(gathered.without(error.job_ids))
+            await self._store_and_send(commit.without(error.job_ids))
         except StoreFullError as error:
             # What was acknowledged waits for space; what is new is refused.
-            for job_id in gathered.new_jobs:
-                self._give_up(job_id, gathered, error)
-            await self._store_and_send(gathered.without(frozenset(gathered.new_jobs)))
+            for job_id in commit.new_jobs:
+                self._give_up(job_id, commit, error)
+            await self._store_and_send(commit.without(frozenset(commit.new_jobs)))
         except StoreError as error:
-            await self._store_apart(gathered, error)
+            await self._store_apart(commit, error)
         else:
-            await self._carry_out(gathered)
+            await self._carry_out(commit)
 
-    async def _store_apart(self, gathered: PendingCommit, error: StoreError) -> None:
+    async def _store_apart(self, commit: PendingCommit, error: StoreError) -> None:
         """Store each job alone, so that only the one that can't be stored is given up."""
-        job_ids = sorted(gathered.job_ids())
-        rest = gathered.without(frozenset(job_ids))
+        job_ids = sorted(commit.job_ids())
+        rest = commit.without(frozenset(job_ids))
         if not job_ids:
             _LOGGER.error("%d rows of no job can't be stored: %s", len(rest.writes), error)
         elif len(job_ids) == 1 and not rest:
-            self._give_up(job_ids[0], gathered, error)
+            self._give_up(job_ids[0], commit, error)
         else:
             _LOGGER.warning("A commit failed, trying its %d jobs alone: %s", len(job_ids), error)
-            for part in (rest, *(gathered.only(job_id.__eq__) for job_id in job_ids)):
+            for part in (rest, *(commit.only(job_id.__eq__) for job_id in job_ids)):
                 await self._store_and_send(part)
 
-    async def _commit(self, gathered: PendingCommit) -> None:
+    async def _commit(self, commit: PendingCommit) -> None:
         now = self._hub.clock.time()
         finishes: list[Finish] = []
         to_fold: list[tuple[Job, Finish]] = []
-        for end in gathered.ends():
+        for end in commit.ends():
             job = self._jobs[end.job_id]
             base = endings.unfolded(end, self._machine.job(job.id), now)
             if end.state is not JobState.COMPLETED:
@@ -314,33 +314,33 @@ class Dispatcher:
                 finishes.append(self.result_cache.fold(job, base))
             else:
                 to_fold.append((job, base))
-        writes = [*rows.writes(gathered, now), jobs.finish(finishes)]
-        events = rows.events(gathered, finishes)
+        writes = [*rows.writes(commit, now), jobs.finish(finishes)]
+        events = rows.events(commit, finishes)
         # A new job is nobody else's yet.
-        held = self._held(gathered.job_ids() - gathered.new_jobs.keys())
+        fence = self._fence(commit.job_ids() - commit.new_jobs.keys())
         await self._hub.store.commit_when_possible(
-            writes, events, held, wait_for_space=not gathered.new_jobs
+            writes, events, fence, wait_for_space=not commit.new_jobs
         )
-        for job_id in rows.started(gathered.outcome):
+        for job_id in rows.started(commit.outcome):
             self._jobs[job_id] = dataclasses.replace(
                 self._jobs[job_id], state=JobState.RUNNING, started_at=now
             )
             self._changed(job_id)
-        for new in gathered.new_jobs.values():
+        for new in commit.new_jobs.values():
             if not new.committed.done():
                 new.committed.set_result(None)
         for finish in finishes:
             self._close(finish.job_id)
         for job, base in to_fold:
             # Only now are the last results in the store.
-            self._reductions.start(job, base, self._held({job.id}))
+            self._reductions.start(job, base, self._fence({job.id}))
 
-    def _held(self, job_ids: set[str]) -> Fence:
+    def _fence(self, job_ids: set[str]) -> Fence:
         return Fence(self._gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
 
-    def _give_up(self, job_id: str, gathered: PendingCommit, error: StoreError) -> None:
+    def _give_up(self, job_id: str, commit: PendingCommit, error: StoreError) -> None:
         """Refuse a new job that can't be stored, and fail one that was stored before."""
-        if (new := gathered.new_jobs.get(job_id)) is not None:
+        if (new := commit.new_jobs.get(job_id)) is not None:
             self._close(job_id)
             if not new.committed.done():
                 new.committed.set_exception(error)
@@ -366,12 +366,12 @@ class Dispatcher:
         self.inputs.close(job_id)
         self._changed(job_id)
 
-    async def _carry_out(self, gathered: PendingCommit) -> None:
-        self._sender.acknowledge(gathered.acks)
+    async def _carry_out(self, commit: PendingCommit) -> None:
+        self._sender.acknowledge(commit.acks)
         self._sender.withdraw(
-            each for each in gathered.outcome.instructions if isinstance(each, Withdraw)
+            each for each in commit.outcome.instructions if isinstance(each, Withdraw)
         )
-        for job_id, group in sends_by_job(gathered.outcome.instructions).items():
+        for job_id, group in sends_by_job(commit.outcome.instructions).items():
             if (job := self._jobs.get(job_id)) is not None:
                 try:
                     await self._sender.send(job, group)
@@ -382,5 +382,5 @@ class Dispatcher:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
                     reason = f"its data can't be read: {error}"
                     self._gather(self._handle(JobAborted(job_id, reason)))
-        for job_id in {result.job_id for result in gathered.results}:
+        for job_id in {result.job_id for result in commit.results}:
             self._progress.tell(self._machine.job(job_id))

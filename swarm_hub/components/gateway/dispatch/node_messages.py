@@ -1,17 +1,16 @@
 """What workers say of their assignments: each word is checked, fenced and turned into an event."""
 
 import logging
+from collections.abc import Sequence
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.links.base import NodeWords
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.submission.inputs import Inputs
-from swarm_hub.components.mesh import Mesh
 from swarm_hub.components.scheduler import StateMachine
-from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, StoreError
-from swarm_hub.models import messages
-from swarm_hub.models.messages import Nack, Result, Unreadable, read_result
+from swarm_hub.models.messages import Nack, Result, Unreadable
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Write
@@ -30,76 +29,81 @@ class NodeMessages:
     def __init__(
         self,
         hub: Hub,
-        mesh: Mesh,
-        post: EnvelopeChannel,
         dispatcher: Dispatcher,
         machine: StateMachine,
         inputs: Inputs,
         receipts: ReceiptPolicy,
     ) -> None:
         self._hub = hub
-        self._mesh = mesh
-        self._post = post
         self._dispatcher = dispatcher
         self._machine = machine
         self._inputs = inputs
         self._receipts = receipts
-        post.on((messages.ACK, messages.NACK, messages.RESULT), self._on_batch)
+        self._links = dispatcher.links
+        self._links.on_said(self._on_said)
 
-    def _on_batch(self, batch: Batch) -> None:
-        self._dispatcher.add_to_next_commit(batch.writes)
-        for acked in batch.read(messages.ACK, messages.ids):
-            self._on_ack(batch.peer_id, acked)
-        for nack in batch.read(messages.NACK, Nack.from_wire):
-            self._on_nack(batch.peer_id, nack)
-        for result in batch.read(messages.RESULT, read_result):
+    def _on_said(self, words: NodeWords) -> None:
+        if not (words.accepted or words.returned or words.results):
+            return
+        self._dispatcher.add_to_next_commit(words.writes)
+        if words.accepted:
+            self._on_ack(words.node_id, words.accepted)
+        for nack in words.returned:
+            self._on_nack(words.node_id, nack)
+        for result in words.results:
             if isinstance(result, Result):
-                self._on_result(batch.peer_id, result, batch.receipt)
+                self._on_result(words.node_id, result, words.receipt)
             else:
-                batch.fault(f"a malformed {result.reason}")
-                self._on_unreadable(batch.peer_id, result)
+                words.fault(f"a malformed {result.reason}")
+                self._on_unreadable(words.node_id, result)
 
-    def _on_ack(self, peer_id: str, acked: list[str]) -> None:
+    def _on_ack(self, peer_id: str, acked: Sequence[str]) -> None:
         unwanted = []
-        for held in acked:
-            if self._is_assignee(peer_id, held):
-                self._dispatcher.accepted(held)
-            elif not self._may_be_anothers(held):
+        for assignment_id in acked:
+            if self._is_assignee(peer_id, assignment_id):
+                self._dispatcher.accepted(assignment_id)
+            elif not self._may_be_anothers(assignment_id):
                 # It holds what was withdrawn while it was away.
-                unwanted.append(held)
-        if unwanted:
-            self._post.send(peer_id, messages.CANCEL, {"ids": unwanted})
+                unwanted.append(assignment_id)
+        if unwanted and (link := self._links.get(peer_id)) is not None:
+            link.cancel(unwanted)
 
     def _on_nack(self, peer_id: str, nack: Nack) -> None:
-        own = [held for held in nack.assignment_ids if self._is_assignee(peer_id, held)]
+        own = [
+            assignment_id
+            for assignment_id in nack.assignment_ids
+            if self._is_assignee(peer_id, assignment_id)
+        ]
         if own:
             _LOGGER.info("%s gave back %d assignments: %s", peer_id, len(own), nack.reason)
-        for held in own:
-            self._dispatcher.rejected(held, nack.reason, nack.lacks)
+        for assignment_id in own:
+            self._dispatcher.rejected(assignment_id, nack.reason, nack.lacks)
 
     def _on_unreadable(self, peer_id: str, result: Unreadable) -> None:
         """Count a result that can't be read as a failure: sent again it would be the same."""
-        for held in result.assignment_ids:
-            if self._is_assignee(peer_id, held):
-                self._dispatcher.failed(held, result.reason)
-                self._inputs.drop(held)
-            elif self._may_be_anothers(held):
+        for assignment_id in result.assignment_ids:
+            if self._is_assignee(peer_id, assignment_id):
+                self._dispatcher.failed(assignment_id, result.reason)
+                self._inputs.drop(assignment_id)
+            elif self._may_be_anothers(assignment_id):
                 continue
-            self._dispatcher.acknowledge(peer_id, held)
+            self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _on_result(self, peer_id: str, result: Result, receipt: Receipt) -> None:
-        held = result.assignment_id
-        if not self._is_assignee(peer_id, held):
-            if self._may_be_anothers(held):
-                self._hub.tasks.spawn(self._leave_to_owner(peer_id, held), "result of another")
+    def _on_result(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
+        assignment_id = result.assignment_id
+        if not self._is_assignee(peer_id, assignment_id):
+            if self._may_be_anothers(assignment_id):
+                self._hub.tasks.spawn(
+                    self._leave_to_owner(peer_id, assignment_id), "result of another"
+                )
             else:
                 # Its job ended or another result came first. It is heard, not counted.
-                self._dispatcher.acknowledge(peer_id, held)
+                self._dispatcher.acknowledge(peer_id, assignment_id)
             return
-        job = self._dispatcher.job(job_of(held))
+        job = self._dispatcher.job(job_of(assignment_id))
         # Where it is not kept the envelope is let go of now, before what is large is fetched.
         kept = receipt if job is not None and self._receipts.keeps(job) else None
-        if self._inputs.sha(held) is None or result.body is None:
+        if self._inputs.sha(assignment_id) is None or result.body is None:
             self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
         else:
             self._judge(peer_id, result, None, kept)
@@ -115,8 +119,12 @@ class NodeMessages:
             if self._inputs.sha(result.assignment_id) is None:
                 await self._dispatcher.prepare_input(result.assignment_id)
             if result.body is None:
-                body = await self._mesh.fetch(peer_id, result.sha, result.size_bytes)
-                _, row = await self._hub.store.blobs.put(body, self._hub.clock.time())
+                link = self._links.get(peer_id)
+                if link is None:
+                    raise MeshError("it has left")
+                async with link.fetching(result.sha, result.size_bytes) as body:
+                    now = self._hub.clock.time()
+                    row = await self._hub.store.blobs.put_verified(result.sha, body, now)
         except (MeshError, StoreError, OSError) as error:
             # The worker keeps it in its outbox and offers it again.
             _LOGGER.warning("A result of %s can't be taken yet: %s", peer_id, error)
@@ -129,36 +137,36 @@ class NodeMessages:
     def _judge(
         self, peer_id: str, result: Result, row: Write | None, receipt: Receipt | None
     ) -> None:
-        held = result.assignment_id
-        if self._inputs.sha(held) != result.input_sha:
-            _LOGGER.warning("%s answered %s for another input; not counted", peer_id, held)
-            self._dispatcher.failed(held, _OTHER_INPUT)
+        assignment_id = result.assignment_id
+        if self._inputs.sha(assignment_id) != result.input_sha:
+            _LOGGER.warning("%s answered %s for another input; not counted", peer_id, assignment_id)
+            self._dispatcher.failed(assignment_id, _OTHER_INPUT)
         elif result.code != _OK:
-            self._dispatcher.failed(held, f"{result.code}: {result.text}")
+            self._dispatcher.failed(assignment_id, f"{result.code}: {result.text}")
         elif result.body is not None and sha256_hex(result.body) != result.sha:
-            self._dispatcher.failed(held, "the result is not what was signed")
+            self._dispatcher.failed(assignment_id, "the result is not what was signed")
         else:
             self._dispatcher.finished(peer_id, result, row, receipt)
-        self._inputs.drop(held)
-        self._dispatcher.acknowledge(peer_id, held)
+        self._inputs.drop(assignment_id)
+        self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _may_be_anothers(self, held: str) -> bool:
+    def _may_be_anothers(self, assignment_id: str) -> bool:
         """Whether another gateway of a shared store may wait for this assignment."""
-        return self._hub.store.shared and self._dispatcher.job(job_of(held)) is None
+        return self._hub.store.shared and self._dispatcher.job(job_of(assignment_id)) is None
 
-    async def _leave_to_owner(self, peer_id: str, held: str) -> None:
+    async def _leave_to_owner(self, peer_id: str, assignment_id: str) -> None:
         """Acknowledge a result that nobody waits for; leave the others in the worker's outbox."""
         try:
-            owner = await self._hub.store.read(leases.owner, job_of(held))
+            owner = await self._hub.store.read(leases.owner, job_of(assignment_id))
         except StoreError as error:
             # The worker keeps it in its outbox and offers it again.
             _LOGGER.warning("Can't tell whose a result of %s is: %s", peer_id, error)
             return
         if owner is None:
-            self._dispatcher.acknowledge(peer_id, held)
+            self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _is_assignee(self, peer_id: str, held: str) -> bool:
-        assignment = self._machine.assignment(held)
+    def _is_assignee(self, peer_id: str, assignment_id: str) -> bool:
+        assignment = self._machine.assignment(assignment_id)
         if assignment is None:
             return False
         if assignment.node_id != peer_id:

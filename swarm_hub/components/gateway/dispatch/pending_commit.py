@@ -54,8 +54,8 @@ class PendingCommit:
     def only(self, wanted: Callable[[str], bool]) -> "PendingCommit":
         """Return the part of the jobs whose ids are `wanted`, without what belongs to no job."""
         acks: dict[str, list[str]] = defaultdict(list)
-        for node_id, held in self.acks.items():
-            acks[node_id] = [each for each in held if wanted(job_of(each))]
+        for node_id, assignment_ids in self.acks.items():
+            acks[node_id] = [each for each in assignment_ids if wanted(job_of(each))]
         return PendingCommit(
             self.outcome.of(wanted),
             [result for result in self.results if wanted(result.job_id)],

@@ -19,23 +19,23 @@ from swarm_hub.storage.queries import jobs, receipts
 from swarm_hub.storage.queries.jobs import Finish
 
 
-def writes(gathered: PendingCommit, now: float) -> list[Write]:
+def writes(commit: PendingCommit, now: float) -> list[Write]:
     """Return the rows of what is gathered: a statement each, in an order that holds everywhere."""
     return [
-        *gathered.writes,
-        *(write for new in gathered.new_jobs.values() for write in new.writes),
-        *_writes(gathered.outcome, now),
-        jobs.put_results(gathered.results),
-        receipts.keep((job_id, each) for (job_id, _), each in gathered.receipts.items()),
+        *commit.writes,
+        *(write for new in commit.new_jobs.values() for write in new.writes),
+        *_writes(commit.outcome, now),
+        jobs.put_results(commit.results),
+        receipts.keep((job_id, each) for (job_id, _), each in commit.receipts.items()),
     ]
 
 
-def events(gathered: PendingCommit, finishes: Sequence[Finish]) -> list[NewEvent]:
+def events(commit: PendingCommit, finishes: Sequence[Finish]) -> list[NewEvent]:
     """Return the durable events of what is gathered, last those of the jobs that end with it."""
     return [
-        *gathered.events,
-        *(new.queued for new in gathered.new_jobs.values()),
-        *_events(gathered.outcome, gathered.results),
+        *commit.events,
+        *(new.queued for new in commit.new_jobs.values()),
+        *_events(commit.outcome, commit.results),
         *(endings.ended(finish) for finish in finishes),
     ]
 

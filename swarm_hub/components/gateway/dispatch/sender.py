@@ -4,42 +4,39 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.scheduler import Send, Withdraw
-from swarm_hub.components.signer import EnvelopeChannel
-from swarm_hub.models import messages
 from swarm_hub.models.job import Job
 from swarm_hub.models.messages import Assign, OfferedShard
 
 # An assign is one message, which must fit into an envelope (512 KiB) with room to spare.
 _ASSIGN_SHARDS_MAX: Final = 64
 _ASSIGN_BYTES_MAX: Final = 384 * 1024
-# Workers only clean up when they hear it, so it may wait for the next assignments.
-_RESULT_ACK_WITHIN_S: Final = 0.05
 
 
 class Sender:
-    """Posts assignments, withdrawals and acknowledgements."""
+    """Sends assignments, withdrawals and acknowledgements."""
 
-    def __init__(self, post: EnvelopeChannel, inputs: Inputs) -> None:
-        self._post = post
+    def __init__(self, links: NodeLinks, inputs: Inputs) -> None:
+        self._links = links
         self._inputs = inputs
 
     def acknowledge(self, results: Mapping[str, list[str]]) -> None:
         """Tell each node which of its results are on our disk."""
-        for node_id, held in results.items():
-            self._post.send(
-                node_id, messages.RESULT_ACK, {"ids": held}, within_s=_RESULT_ACK_WITHIN_S
-            )
+        for node_id, assignment_ids in results.items():
+            if (link := self._links.get(node_id)) is not None:
+                link.acknowledge(assignment_ids)
 
     def withdraw(self, instructions: Iterable[Withdraw]) -> None:
         """Tell nodes which assignments are no longer wanted."""
         withdrawn: dict[str, list[str]] = defaultdict(list)
         for each in instructions:
             withdrawn[each.node_id].append(each.assignment_id)
-        for node_id, held in withdrawn.items():
-            self._post.send(node_id, messages.CANCEL, {"ids": held})
+        for node_id, assignment_ids in withdrawn.items():
+            if (link := self._links.get(node_id)) is not None:
+                link.cancel(assignment_ids)
 
     async def send(self, job: Job, sends: Sequence[Send]) -> None:
         """Send a job's assignments, many shards to a message."""
@@ -61,13 +58,13 @@ class Sender:
             self._assign(node_id, Assign(call, job.module_bytes, tuple(shards)))
 
     def _assign(self, node_id: str, assign: Assign) -> None:
-        if assign.shards:
-            self._post.send(node_id, messages.ASSIGN, assign.to_wire())
+        if assign.shards and (link := self._links.get(node_id)) is not None:
+            link.offer(assign)
 
     async def _offered(self, job: Job, send: Send) -> OfferedShard:
-        held = send.assignment.id
-        prepared = await self._inputs.prepare(job, held, send.first_item, send.n_items)
-        return OfferedShard(held, prepared.sha, prepared.size_bytes, prepared.inline)
+        assignment_id = send.assignment.id
+        prepared = await self._inputs.prepare(job, assignment_id, send.first_item, send.n_items)
+        return OfferedShard(assignment_id, prepared.sha, prepared.size_bytes, prepared.inline)
 
 
 def sends_by_job(instructions: Iterable[Send | Withdraw]) -> dict[str, list[Send]]:

@@ -4,10 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import Self
 
-from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.core import Hub
-from swarm_hub.models import messages
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
 from swarm_hub.storage.queries import nodes
 
@@ -17,22 +15,19 @@ _LOGGER = logging.getLogger(__name__)
 class Drains:
     """Which nodes are drained and why; tells them, so that they give back what has not begun."""
 
-    def __init__(
-        self, hub: Hub, mesh: Mesh, post: EnvelopeChannel, reasons: dict[str, str]
-    ) -> None:
+    def __init__(self, hub: Hub, links: NodeLinks, reasons: dict[str, str]) -> None:
         self._hub = hub
-        self._mesh = mesh
-        self._post = post
+        self._links = links
         self._reasons = reasons
         self._changed: Callable[[str], None] = lambda _node_id: None
         hub.bus.listen(DurableEvent, self._on_event)
 
     @classmethod
-    async def load(cls, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> Self:
+    async def load(cls, hub: Hub, links: NodeLinks) -> Self:
         """Read what survived the last stop."""
         known = await hub.store.read(nodes.all_nodes)
         found = {node.peer_id: node.drain_reason for node in known if node.drain_reason is not None}
-        return cls(hub, mesh, post, found)
+        return cls(hub, links, found)
 
     def on_change(self, changed: Callable[[str], None]) -> None:
         """Have `changed(node id)` called when a node is drained or gets work again."""
@@ -80,9 +75,8 @@ class Drains:
             _LOGGER.info("%s gets no more work: %s", node_id, reason)
         # First the scheduler: what the node gives back must not go to it again.
         self._changed(node_id)
-        if node_id in self._mesh.peers():
-            self._tell(node_id)
+        self._tell(node_id)
 
     def _tell(self, node_id: str) -> None:
-        fields = {"node": node_id, "reason": self._reasons.get(node_id)}
-        self._post.send(node_id, messages.DRAIN, fields)
+        if (link := self._links.get(node_id)) is not None:
+            link.drain(self._reasons.get(node_id))

@@ -4,15 +4,15 @@ from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.links.base import NodeLink, NodeWords
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.shapes import NodeDetails, Quarantine
-from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, is_peer_id
+from swarm_hub.components.mesh import Mesh, is_peer_id
 from swarm_hub.components.scheduler import NodeChange, NodeEntry, StateMachine, is_trusted
-from swarm_hub.components.signer import ADMISSION, Batch, EnvelopeChannel
+from swarm_hub.components.signer import ADMISSION, EnvelopeChannel
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import NotFound
-from swarm_hub.models import messages
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.node import NodeRecord, WorkerOffer
 from swarm_hub.storage.queries import nodes
@@ -29,7 +29,7 @@ class Fleet:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: EnvelopeChannel,
+        channel: EnvelopeChannel,
         telemetry: TelemetryBoard,
         dispatcher: Dispatcher,
         machine: StateMachine,
@@ -38,7 +38,7 @@ class Fleet:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._telemetry = telemetry
         self._dispatcher = dispatcher
         self._machine = machine
@@ -50,10 +50,11 @@ class Fleet:
         # Why no node gets work any more: this gateway is stopping.
         self._held_back: str | None = None
         drains.on_change(self._changed)
-        hub.bus.listen(PeerUp, self._on_peer_up)
-        hub.bus.listen(PeerDown, self._on_peer_down)
+        self._links = dispatcher.links
+        self._links.on_connected(self._on_connected)
+        self._links.on_disconnected(self._on_disconnected)
+        self._links.on_said(self._on_said)
         hub.bus.listen(NodeTelemetry, self._on_telemetry)
-        post.on((messages.DRAIN,), self._on_drain)
         if hub.store.shared:
             hub.tasks.every(_STANDING_EVERY_S, self._refresh_standing, "standing of nodes")
 
@@ -73,7 +74,7 @@ class Fleet:
     async def unban(self, node_id: str) -> None:
         """Lift a ban and let the node come back, also with a new signing key."""
         await self._known(node_id)
-        self._post.forget_pin(node_id)
+        self._channel.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
     async def drain(self, node_id: str, reason: str) -> NodeDetails:
@@ -139,7 +140,7 @@ class Fleet:
             "labels": {} if offer is None else dict(sorted(offer.labels)),
             "assignments": 0 if entry is None else len(entry.load),
             "refuses": self._refusals.get(node_id),
-            "rtt_ms": _milliseconds(self._mesh.rtt_s(node_id)),
+            "rtt_ms": _milliseconds(self._rtt_s(node_id)),
             "kid": record.kid,
             "first_seen": isoformat(record.first_seen),
             "last_seen": isoformat(record.last_seen),
@@ -160,20 +161,16 @@ class Fleet:
             "telemetry": self._telemetry.of(node_id).to_wire(),
         }
 
-    def _on_peer_up(self, up: PeerUp) -> None:
-        worker = up.hello.capabilities.get("worker")
-        if worker is None:
-            return
-        self._offers[up.peer_id] = WorkerOffer.from_wire(worker)
-        self._dispatcher.event(
-            NewEvent(EventType.NODE_UP, {"node_id": up.peer_id, "name": up.hello.name})
-        )
+    def _on_connected(self, link: NodeLink, name: str, offer: WorkerOffer) -> None:
+        node_id = link.node_id
+        self._offers[node_id] = offer
+        self._dispatcher.event(NewEvent(EventType.NODE_UP, {"node_id": node_id, "name": name}))
         # Before it is sent again what it had: of that it gives back what has not begun.
-        self._drains.greet(up.peer_id)
-        if self._trust.knows(up.peer_id):
-            self._changed(up.peer_id)
-        # A new one gets no work before it is known whose it is: it must not vote for itself.
-        self._hub.tasks.spawn(self._learn(up.peer_id), "learn whose a node is")
+        self._drains.greet(node_id)
+        if self._trust.knows(node_id):
+            self._changed(node_id)
+        # A new one gets no work before its owner is known: a person has one vote.
+        self._hub.tasks.spawn(self._learn(node_id), "read the owner of a node")
 
     async def _learn(self, node_id: str) -> None:
         await self._trust.learn(node_id)
@@ -184,30 +181,34 @@ class Fleet:
             self._dispatcher.standing_changed(node_id, self._trust.of(node_id))
             self._changed(node_id)
 
-    def _on_peer_down(self, down: PeerDown) -> None:
-        if self._offers.pop(down.peer_id, None) is None or self._held_back is not None:
+    def _on_disconnected(self, node_id: str, reason: str) -> None:
+        del self._offers[node_id]
+        if self._held_back is not None:
             # At stop it is this gateway that goes; the nodes keep what they have.
             return
-        self._refusals.pop(down.peer_id, None)
+        self._refusals.pop(node_id, None)
         self._dispatcher.event(
-            NewEvent(EventType.NODE_DOWN, {"node_id": down.peer_id, "reason": down.reason})
+            NewEvent(EventType.NODE_DOWN, {"node_id": node_id, "reason": reason})
         )
-        self._dispatcher.node_lost(down.peer_id, down.reason)
+        self._dispatcher.node_lost(node_id, reason)
+
+    def _on_said(self, words: NodeWords) -> None:
+        if not words.refusals:
+            return
+        for reason in words.refusals:
+            if reason is None:
+                self._refusals.pop(words.node_id, None)
+            else:
+                self._refusals[words.node_id] = reason
+        self._dispatcher.keep(words.writes)
+        self._changed(words.node_id)
 
     def _on_telemetry(self, news: NodeTelemetry) -> None:
         self._changed(news.peer_id)
 
-    def _on_drain(self, batch: Batch) -> None:
-        for node, reason in batch.read(messages.DRAIN, messages.read_drain):
-            if node is not None:
-                # A gateway's word to the worker that this hub may be too.
-                continue
-            if reason is None:
-                self._refusals.pop(batch.peer_id, None)
-            else:
-                self._refusals[batch.peer_id] = reason
-        self._dispatcher.keep(batch.writes)
-        self._changed(batch.peer_id)
+    def _rtt_s(self, node_id: str) -> float | None:
+        link = self._links.get(node_id)
+        return None if link is None else link.rtt_s
 
     def _changed(self, node_id: str) -> None:
         offer = self._offers.get(node_id)
@@ -226,7 +227,7 @@ class Fleet:
                 agreements=standing.agreements,
                 contradictions=standing.contradictions,
                 memory_bytes=offer.memory_bytes,
-                rtt_s=self._mesh.rtt_s(node_id),
+                rtt_s=self._rtt_s(node_id),
                 features=offer.features,
             )
         )

@@ -36,10 +36,10 @@ _INVITES_MAX: Final = 10_000
 class Invitations:
     """Makes, lists and revokes invitations; only the hash of a token is kept."""
 
-    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel) -> None:
+    def __init__(self, hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
 
     async def create(
         self, expires_s: float, addresses: Sequence[str], owner: str | None
@@ -61,7 +61,7 @@ class Invitations:
             self._hub.name,
             self._mesh.peer_id,
             self._addresses(addresses),
-            self._post.public_key,
+            self._channel.public_key,
             token,
             int(now + expires_s),
         )

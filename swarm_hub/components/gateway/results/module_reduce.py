@@ -32,8 +32,8 @@ class ModuleReducer:
 
         Raises ReduceError when the module fails, SandboxError when the hub is stopping.
         """
-        asked = dataclasses.replace(module_call(job), abi="fold", entry="reduce")
-        call = self._service.bounded(asked)
+        requested = dataclasses.replace(module_call(job), abi="fold", entry="reduce")
+        call = self._service.bounded(requested)
         turns = asyncio.Semaphore(_AT_ONCE)
         level = list(bodies)
         while len(level) > 1:

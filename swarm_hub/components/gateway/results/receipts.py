@@ -60,10 +60,10 @@ def _receipt(sha: str, receipt: Receipt) -> ReceiptShape:
     return cast(ReceiptShape, {"sha": sha, **receipt.to_json()})
 
 
-def _input_sha(receipt: Receipt, held: str, sha: str) -> str | None:
+def _input_sha(receipt: Receipt, assignment_id: str, sha: str) -> str | None:
     """Return of which input a node signed that result; only one of the right input was taken.
 
     None where the envelope was damaged since: whoever checks it is told what is wrong with it.
     """
-    signed = receipt.testimony.results.get(held, ())
+    signed = receipt.testimony.results.get(assignment_id, ())
     return next((each.input_sha for each in signed if each.sha == sha), None)

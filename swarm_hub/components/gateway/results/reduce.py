@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import HubError, RequestError
+from swarm_hub.models.blob import Readable
 from swarm_hub.models.job import RAW_REDUCERS
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.util.strict_json import parse_json
@@ -32,7 +33,7 @@ class Fold(Protocol):
     ReduceError. What a `module` folds itself is not for here but for `ModuleReducer`.
     """
 
-    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
+    def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
         """Take the next result, and give what of the whole is certain now."""
 
     def end(self) -> bytes:
@@ -93,9 +94,9 @@ class _Numbers:
         self._of = of
         self._values: list[int | float] = []
 
-    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
+    def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
         try:
-            self._values.append(number(body))
+            self._values.append(number(body[:]))
         except ValueError as error:
             raise ReduceError(
                 f"shard {result.index} gave {body[:60]!r}, which is no number ({error}); "
@@ -126,7 +127,7 @@ class _Count:
     def __init__(self) -> None:
         self._items = 0
 
-    def add(self, result: ShardResult, _body: bytes) -> Iterable[bytes]:
+    def add(self, result: ShardResult, _body: Readable) -> Iterable[bytes]:
         self._items += result.n_items
         return ()
 
@@ -137,8 +138,8 @@ class _Count:
 class _Concat:
     """The bytes as they are."""
 
-    def add(self, _result: ShardResult, body: bytes) -> Iterable[bytes]:
-        return (body,)
+    def add(self, _result: ShardResult, body: Readable) -> Iterable[bytes]:
+        return _parts(body)
 
     def end(self) -> bytes:
         return b""
@@ -150,9 +151,9 @@ class _Files:
     def __init__(self) -> None:
         self._writers: dict[str, int] = {}
 
-    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
+    def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
         try:
-            for member in archive.members(body):
+            for member in archive.members(body[:]):
                 if member.name in self._writers:
                     raise ReduceError(
                         f"shards {self._writers[member.name]} and {result.index} both wrote "
@@ -163,7 +164,7 @@ class _Files:
             raise ReduceError(
                 f"shard {result.index}: {error}; reduce files is for abi wasi-files"
             ) from None
-        return (body,)
+        return _parts(body)
 
     def end(self) -> bytes:
         return archive.END_MARKER
@@ -175,21 +176,27 @@ class _List:
     def __init__(self) -> None:
         self._before = b"["
 
-    def add(self, _result: ShardResult, body: bytes) -> Iterable[bytes]:
+    def add(self, _result: ShardResult, body: Readable) -> Iterable[bytes]:
         yield self._before
         self._before = b","
+        whole = body[:]
         try:
-            yield _json(parse_json(body, "result"))
+            yield _json(parse_json(whole, "result"))
             return
         except RequestError:
             pass
         try:
-            yield _json(body.decode())
+            yield _json(whole.decode())
         except UnicodeDecodeError:
-            yield from _byte_values(body)
+            yield from _byte_values(whole)
 
     def end(self) -> bytes:
         return b"[]" if self._before == b"[" else b"]"
+
+
+def _parts(body: Readable) -> Iterator[bytes]:
+    for start in range(0, len(body), _PART_BYTES):
+        yield body[start : start + _PART_BYTES]
 
 
 def _byte_values(body: bytes) -> Iterator[bytes]:
@@ -206,9 +213,9 @@ class _Merged:
     def __init__(self) -> None:
         self._merged: dict[str, Any] = {}
 
-    def add(self, result: ShardResult, body: bytes) -> Iterable[bytes]:
+    def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
         try:
-            value = json.loads(body)
+            value = json.loads(body[:])
             if not isinstance(value, dict):
                 raise ValueError("expected an object")
             _merge(self._merged, value, "")

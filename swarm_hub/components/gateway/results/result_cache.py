@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Final
 
 from swarm_hub.components.gateway.results import endings
@@ -10,6 +11,7 @@ from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.reduce import ReduceError, fold, start_fold
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
+from swarm_hub.models.blob import Readable
 from swarm_hub.models.job import REDUCE_MODULE, Job
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import GrowingBlob, Write
@@ -84,7 +86,7 @@ class ResultCache:
     async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
         with GrowingBlob(self._hub.store.blobs) as whole:
             if job.spec.reduce == REDUCE_MODULE:
-                bodies = [body async for page in self._pages(job.id) for _, body in page]
+                bodies = [body[:] async for page in self._pages(job.id) for _, body in page]
                 await whole.write(await self._by_module.fold(job, bodies))
             else:
                 fold = start_fold(job.spec.reduce)
@@ -101,26 +103,31 @@ class ResultCache:
         )
         return finish, rows
 
-    async def _pages(self, job_id: str) -> AsyncIterator[list[tuple[ShardResult, bytes]]]:
-        """Yield a job's results with their bodies in item order, a few MiB at a time."""
+    async def _pages(self, job_id: str) -> AsyncIterator[list[tuple[ShardResult, Readable]]]:
+        """Yield a job's results in item order, a few MiB at a time, with their bodies to read.
+
+        A body can be read until the next page is asked for.
+        """
         after = -1
         while rows := await self._hub.store.read(jobs.results_page, job_id, after, _PAGE):
             after = rows[-1].first_item
-            page: list[tuple[ShardResult, bytes]] = []
+            page: list[tuple[ShardResult, Readable]] = []
             size_bytes = 0
-            for result in rows:
-                page.append((result, await self._body(result)))
-                size_bytes += result.size_bytes
-                if size_bytes >= _PAGE_BYTES:
+            async with AsyncExitStack() as bodies:
+                for result in rows:
+                    page.append((result, await self._body(result, bodies)))
+                    size_bytes += result.size_bytes
+                    if size_bytes >= _PAGE_BYTES:
+                        yield page
+                        page, size_bytes = [], 0
+                        await bodies.aclose()
+                if page:
                     yield page
-                    page, size_bytes = [], 0
-            if page:
-                yield page
 
-    async def _body(self, result: ShardResult) -> bytes:
+    async def _body(self, result: ShardResult, bodies: AsyncExitStack) -> Readable:
         if result.body is not None:
             return result.body
-        body = await self._hub.store.blobs.get(result.sha)
+        body = await bodies.enter_async_context(self._hub.store.blobs.reading(result.sha))
         if body is None:
             raise StoreError(f"the result of {result.assignment_id} is gone from the store")
         return body

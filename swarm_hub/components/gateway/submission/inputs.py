@@ -70,7 +70,9 @@ class Inputs:
         self._expected: dict[str, str] = {}
         self._served: dict[str, tuple[str, int, int]] = {}
 
-    async def prepare(self, job: Job, held: str, first_item: int, n_items: int) -> Prepared:
+    async def prepare(
+        self, job: Job, assignment_id: str, first_item: int, n_items: int
+    ) -> Prepared:
         """Return the input of one assignment and remember its hash until `drop`."""
         opened = await self._opened(job)
         size = n_items * max(1, job.dataset_bytes // job.n_items)
@@ -82,7 +84,7 @@ class Inputs:
         if opened.ended:
             # Nobody would drop what is noted of a job that has ended.
             return prepared
-        self._expected[held] = prepared.sha
+        self._expected[assignment_id] = prepared.sha
         if prepared.inline is None:
             self._served[prepared.sha] = (job.id, first_item, n_items)
             opened.shas.add(prepared.sha)
@@ -106,13 +108,13 @@ class Inputs:
         else:
             yield None
 
-    def sha(self, held: str) -> str | None:
+    def sha(self, assignment_id: str) -> str | None:
         """Return the input hash of an assignment sent in this life of the hub."""
-        return self._expected.get(held)
+        return self._expected.get(assignment_id)
 
-    def drop(self, held: str) -> None:
+    def drop(self, assignment_id: str) -> None:
         """Forget an assignment that was answered."""
-        self._expected.pop(held, None)
+        self._expected.pop(assignment_id, None)
 
     def close(self, job_id: str) -> None:
         """Forget an ended job."""
@@ -121,8 +123,12 @@ class Inputs:
         opened.end()
         for sha in opened.shas:
             self._served.pop(sha, None)
-        for held in [held for held in self._expected if held.startswith(f"{job_id}.")]:
-            del self._expected[held]
+        for assignment_id in [
+            assignment_id
+            for assignment_id in self._expected
+            if assignment_id.startswith(f"{job_id}.")
+        ]:
+            del self._expected[assignment_id]
 
     async def _opened(self, job: Job) -> _Open:
         # One at a time: after a restart many results ask for the same dataset at once.

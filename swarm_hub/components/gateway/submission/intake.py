@@ -18,7 +18,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     default_split,
     place_script,
 )
-from swarm_hub.components.gateway.submission.spec import AskedSpec, parse_spec
+from swarm_hub.components.gateway.submission.spec import RequestedSpec, parse_spec
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
@@ -122,33 +122,33 @@ class Intake:
         return Submitted(known[0], known=True)
 
     async def _submit(self, submission: Submission, digest: str) -> Submitted:
-        asked = self._with_redundancy(parse_spec(submission.spec))
+        requested = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
         module_sha, report = await self._inspect(submission.module)
-        abi = choose_abi(asked, report)
-        entry = choose_entry(asked, report, abi)
-        script, args = place_script(submission, asked, abi)
-        reducer = choose_reduce(asked, report, abi)
-        measured = await self._measure(submission, asked, abi)
-        check_fit(asked, abi, measured)
+        abi = choose_abi(requested, report)
+        entry = choose_entry(requested, report, abi)
+        script, args = place_script(submission, requested, abi)
+        reducer = choose_reduce(requested, report, abi)
+        measured = await self._measure(submission, requested, abi)
+        check_fit(requested, abi, measured)
         spec = JobSpec(
             abi=abi,
             entry=entry,
             split=measured.split,
             record_bytes=measured.record_bytes,
             reduce=reducer,
-            shard_size=asked.shard_size,
-            redundancy=asked.redundancy or self._redundancy,
-            deterministic=asked.deterministic,
-            limits=asked.limits,
+            shard_size=requested.shard_size,
+            redundancy=requested.redundancy or self._redundancy,
+            deterministic=requested.deterministic,
+            limits=requested.limits,
             args=args,
-            env=asked.env,
-            priority=asked.priority,
-            deadline_s=asked.deadline_s,
-            constraints=asked.constraints,
-            labels=asked.labels,
+            env=requested.env,
+            priority=requested.priority,
+            deadline_s=requested.deadline_s,
+            constraints=requested.constraints,
+            labels=requested.labels,
             script=script,
-            known_answers=asked.known_answers,
+            known_answers=requested.known_answers,
         )
         now = self._hub.clock.time()
         store = self._hub.store
@@ -186,11 +186,11 @@ class Intake:
             ) from None
         return Submitted(job.id, known=False)
 
-    def _with_redundancy(self, asked: AskedSpec) -> AskedSpec:
-        redundancy = asked.redundancy or self._redundancy
+    def _with_redundancy(self, requested: RequestedSpec) -> RequestedSpec:
+        redundancy = requested.redundancy or self._redundancy
         # Results of honest nodes are equal only where nothing of the device shows in them.
-        deterministic = asked.deterministic or redundancy != 1
-        return dataclasses.replace(asked, redundancy=redundancy, deterministic=deterministic)
+        deterministic = requested.deterministic or redundancy != 1
+        return dataclasses.replace(requested, redundancy=redundancy, deterministic=deterministic)
 
     async def _store_dataset(
         self, measured: Measured, submission: Submission, now: float
@@ -232,14 +232,16 @@ class Intake:
             raise InvalidInput("bad_module", report.refused)
         return sha, report
 
-    async def _measure(self, submission: Submission, asked: AskedSpec, abi: str) -> Measured:
+    async def _measure(
+        self, submission: Submission, requested: RequestedSpec, abi: str
+    ) -> Measured:
         default = default_split(abi)
         if submission.values is None and not submission.parts:
             raise InvalidInput(
                 "no_dataset",
                 "the request has no dataset; upload a file as `dataset`, or give a range",
             )
-        arguments = (submission.parts, submission.values, asked.split, default)
+        arguments = (submission.parts, submission.values, requested.split, default)
         as_archive = abi == "wasi-files"
         large = sum(len(part.body) for part in submission.parts) > _MEASURED_INLINE_BYTES
         if large or submission.values is not None:

@@ -43,7 +43,10 @@ def votes_of(
     unconfirmed: Iterable[tuple[str, str, str]], owner: Callable[[str], str]
 ) -> tuple[Vote, ...]:
     """Return the votes that rows of (assignment id, node id, hash) are."""
-    return tuple(Vote(held, node_id, owner(node_id), sha) for held, node_id, sha in unconfirmed)
+    return tuple(
+        Vote(assignment_id, node_id, owner(node_id), sha)
+        for assignment_id, node_id, sha in unconfirmed
+    )
 
 
 def _redundancy(spec: JobSpec, secret: bytes) -> Redundancy:

@@ -26,9 +26,9 @@ def module_call(job: Job) -> ModuleCall:
 
 def needs_of(spec: JobSpec) -> tuple[str, ...]:
     """Return what a worker must not ignore in the call; most jobs need nothing by name."""
-    asked = {
+    requested = {
         features.DETERMINISTIC: spec.deterministic,
         features.FUEL: spec.limits.fuel is not None,
         features.SCRIPT: spec.script is not None,
     }
-    return tuple(name for name, is_asked in asked.items() if is_asked)
+    return tuple(name for name, is_requested in requested.items() if is_requested)

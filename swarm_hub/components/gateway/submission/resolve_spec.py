@@ -7,7 +7,7 @@ from typing import Final
 
 from swarm_hub.components.gateway.submission.dataset import Measured
 from swarm_hub.components.gateway.submission.job_plan import shard_items_max
-from swarm_hub.components.gateway.submission.spec import AskedSpec
+from swarm_hub.components.gateway.submission.spec import RequestedSpec
 from swarm_hub.components.sandbox import ModuleReport, archive
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers.config_validation import did_you_mean
@@ -34,48 +34,49 @@ def default_split(abi: str) -> Split:
     return _ONLY_SPLIT.get(abi, Split.LINES)
 
 
-def choose_abi(asked: AskedSpec, report: ModuleReport) -> str:
+def choose_abi(requested: RequestedSpec, report: ModuleReport) -> str:
     """Return the abi that was asked for, or else the first one that fits."""
     known = tuple(abi for abi, _ in report.candidates)
-    if asked.abi is not None:
-        if asked.abi not in known:
+    if requested.abi is not None:
+        if requested.abi not in known:
             raise InvalidSpec(
                 "unknown_abi",
-                f"unknown abi {asked.abi!r}; known: {', '.join(known)}"
-                f"{did_you_mean(asked.abi, known)}",
+                f"unknown abi {requested.abi!r}; known: {', '.join(known)}"
+                f"{did_you_mean(requested.abi, known)}",
             )
-        return asked.abi
+        return requested.abi
     abis = report.abis
-    if asked.split is not None:
+    if requested.split is not None:
         # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
-        split = asked.split[0]
+        split = requested.split[0]
         abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
     if not abis:
         raise InvalidSpec(
             "no_abi",
             f"the module's exports fit none of {', '.join(known)}"
-            + ("" if asked.split is None else f" with split {asked.split[0].value}")
+            + ("" if requested.split is None else f" with split {requested.split[0].value}")
             + "; see `swarm-hub inspect` for what it exports",
         )
     return abis[0]
 
 
-def choose_entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+def choose_entry(requested: RequestedSpec, report: ModuleReport, abi: str) -> str:
     """Return the export to call: the one that was asked for, or the only one that fits."""
     fitting = report.entries(abi)
-    if asked.entry is not None:
-        if asked.entry in fitting:
-            return asked.entry
+    if requested.entry is not None:
+        if requested.entry in fitting:
+            return requested.entry
         exported = {export.name: export for export in report.exports}
-        if asked.entry in exported:
+        if requested.entry in exported:
             raise InvalidSpec(
                 "wrong_signature",
-                f"the export {asked.entry} is {exported[asked.entry].kind} "
-                f"{exported[asked.entry].type}, which does not fit abi {abi}",
+                f"the export {requested.entry} is {exported[requested.entry].kind} "
+                f"{exported[requested.entry].type}, which does not fit abi {abi}",
             )
         raise InvalidSpec(
             "missing_export",
-            f"the module has no export {asked.entry!r}{did_you_mean(asked.entry, tuple(exported))}",
+            f"the module has no export {requested.entry!r}"
+            f"{did_you_mean(requested.entry, tuple(exported))}",
         )
     if len(fitting) == 1:
         return fitting[0]
@@ -91,37 +92,37 @@ def choose_entry(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
     )
 
 
-def choose_reduce(asked: AskedSpec, report: ModuleReport, abi: str) -> str:
+def choose_reduce(requested: RequestedSpec, report: ModuleReport, abi: str) -> str:
     """Return how results are folded, by the abi where nothing is said."""
     folds = abi == "bytes" and report.folds
     problem = None
-    if asked.reduce == REDUCE_MODULE and not folds:
+    if requested.reduce == REDUCE_MODULE and not folds:
         problem = (
             "reduce module needs abi bytes and a module that exports `reduce` "
             "(i32, i32, i32, i32) -> i64; choose another reduce, such as concat"
         )
-    elif asked.reduce == "files" and abi != "wasi-files":
+    elif requested.reduce == "files" and abi != "wasi-files":
         problem = (
             f"reduce files folds what abi wasi-files gives, this job has abi {abi}; choose "
             "another reduce, such as concat or list"
         )
-    elif asked.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
+    elif requested.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
         problem = (
-            f"reduce {asked.reduce} folds numbers or JSON, abi wasi-files gives archives of files; "
-            "leave reduce out, or use abi wasi"
+            f"reduce {requested.reduce} folds numbers or JSON, abi wasi-files gives archives of "
+            "files; leave reduce out, or use abi wasi"
         )
     if problem is not None:
         raise InvalidSpec("no_reduce", problem)
     default = REDUCE_MODULE if folds else _DEFAULT_REDUCE.get(abi, "concat")
-    return asked.reduce or default
+    return requested.reduce or default
 
 
 def place_script(
-    submission: Submission, asked: AskedSpec, abi: str
+    submission: Submission, requested: RequestedSpec, abi: str
 ) -> tuple[Script | None, tuple[str, ...]]:
     """Return the job's script and its arguments, with the script where they want it."""
     if submission.script is None:
-        return None, asked.args
+        return None, requested.args
     name, body = submission.script
     if abi not in ("wasi", "wasi-files"):
         raise InvalidSpec(
@@ -137,18 +138,18 @@ def place_script(
         )
     script = Script(name, sha256_hex(body), len(body))
     path = f"/script/{name}"
-    if not any(arg in (_SCRIPT_PATH, _SCRIPT_TEXT) for arg in asked.args):
-        return script, (path, *asked.args)
+    if not any(arg in (_SCRIPT_PATH, _SCRIPT_TEXT) for arg in requested.args):
+        return script, (path, *requested.args)
     try:
         values = {_SCRIPT_PATH: path, _SCRIPT_TEXT: body.decode()}
     except UnicodeDecodeError:
         values = {_SCRIPT_PATH: path}
-    return script, tuple(values.get(arg, arg) for arg in asked.args)
+    return script, tuple(values.get(arg, arg) for arg in requested.args)
 
 
-def check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
+def check_fit(requested: RequestedSpec, abi: str, measured: Measured) -> None:
     """Check the abi and the sizes that were asked for against the dataset."""
-    if asked.deterministic and abi == "wasi-files":
+    if requested.deterministic and abi == "wasi-files":
         raise InvalidSpec(
             "not_deterministic",
             "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
@@ -160,18 +161,21 @@ def check_fit(asked: AskedSpec, abi: str, measured: Measured) -> None:
             "wrong_split",
             f"abi {abi} takes split {needed.value}, not {measured.split.value}",
         )
-    _check_known(asked, measured)
-    if asked.shard_size is not None and -(-measured.n_items // asked.shard_size) > 1_000_000:
+    _check_known(requested, measured)
+    if (
+        requested.shard_size is not None
+        and -(-measured.n_items // requested.shard_size) > 1_000_000
+    ):
         raise InvalidSpec(
             "too_many_shards",
-            f"shard_size {asked.shard_size} would cut {measured.n_items} items into more than "
+            f"shard_size {requested.shard_size} would cut {measured.n_items} items into more than "
             "1,000,000 shards; choose a larger one",
         )
 
 
-def _check_known(asked: AskedSpec, measured: Measured) -> None:
+def _check_known(requested: RequestedSpec, measured: Measured) -> None:
     n_items_max = shard_items_max(len(measured.body), measured.n_items)
-    for known in asked.known_answers:
+    for known in requested.known_answers:
         end = known.first_item + known.n_items
         if end > measured.n_items:
             raise InvalidSpec(

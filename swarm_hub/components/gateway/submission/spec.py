@@ -80,7 +80,7 @@ def _sha256(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _AskedAnswer:
+class _RequestedAnswer:
     first_item: int
     n_items: int
     sha256: str | None
@@ -94,16 +94,16 @@ _KNOWN_ANSWER: Final = cv.section(
         vol.Optional("sha256", default=None): _optional(_sha256),
         vol.Optional("result", default=None): _optional(_text),
     },
-    _AskedAnswer,
+    _RequestedAnswer,
 )
 
 
 def _known_answer(value: Any) -> KnownAnswer:
-    asked: _AskedAnswer = _KNOWN_ANSWER(value)
-    if (asked.sha256 is None) == (asked.result is None):
+    requested: _RequestedAnswer = _KNOWN_ANSWER(value)
+    if (requested.sha256 is None) == (requested.result is None):
         raise vol.Invalid("expected either `sha256` or `result`")
-    sha = asked.sha256 or sha256_hex((asked.result or "").encode())
-    return KnownAnswer(asked.first_item, asked.n_items, sha)
+    sha = requested.sha256 or sha256_hex((requested.result or "").encode())
+    return KnownAnswer(requested.first_item, requested.n_items, sha)
 
 
 def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
@@ -117,7 +117,7 @@ def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedSpec:
+class RequestedSpec:
     """A checked spec; None where the module or the dataset will decide."""
 
     abi: str | None
@@ -155,18 +155,18 @@ _SCHEMA: Final = cv.section(
         vol.Optional("labels", default=dict): _pairs,
         vol.Optional("known_answers", default=list): _known_answers,
     },
-    AskedSpec,
+    RequestedSpec,
 )
 
 
-def parse_spec(raw: bytes) -> AskedSpec:
+def parse_spec(raw: bytes) -> RequestedSpec:
     """Read a spec from JSON; raises MalformedRequest for bad JSON and InvalidSpec for bad keys."""
     if len(raw) > _SPEC_MAX_BYTES:
         raise TooLarge("spec_too_large", "the spec is larger than 256 KiB")
     return check_spec(parse_json(raw, "spec"))
 
 
-def check_spec(plain: Any) -> AskedSpec:
+def check_spec(plain: Any) -> RequestedSpec:
     """Check a decoded spec; raises InvalidSpec that lists every problem with its path."""
     try:
         return _SCHEMA(plain)

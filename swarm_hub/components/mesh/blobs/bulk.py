@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from swarm_hub.components.mesh.blobs.transfer import Incoming, Readable
+from swarm_hub.components.mesh.blobs.transfer import Incoming
 from swarm_hub.exceptions import MeshError
+from swarm_hub.models.blob import Readable
 from swarm_hub.tasks import TaskSupervisor
 
 if TYPE_CHECKING:

@@ -7,15 +7,17 @@ if it is large and one of the two listens for the bulk plane, over that (see `bu
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from swarm_hub.components.mesh.blobs.bulk import BulkServer, Deal, Ticket, download, upload
-from swarm_hub.components.mesh.blobs.transfer import Incoming, Readable
+from swarm_hub.components.mesh.blobs.transfer import Incoming, Spill
 from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.exceptions import MeshError
+from swarm_hub.models.blob import Readable
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import SHA256_HEX
 from swarm_hub.util.within import within
@@ -36,8 +38,9 @@ _IDLE_TIMEOUT_S: Final = 30.0
 # A peer that was given a ticket connects at once, or its network does not let it.
 _TICKET_TIMEOUT_S: Final = 5.0
 _NO_BULK_FOR_S: Final = 60.0
-# Transfers to one peer at a time; the rest wait.
+# Transfers to one peer, and from one, at a time; the rest wait.
 _SERVED_AT_ONCE: Final = 4
+_FETCHED_AT_ONCE: Final = 4
 # What has arrived of broken transfers is kept up to this size, the newest ones.
 _BROKEN_MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -61,7 +64,7 @@ class _Fetch:
 
     incoming: Incoming
     peer_id: str
-    done: "asyncio.Future[bytes]"
+    done: "asyncio.Future[bytes | Spill]"
     waiters: int = 0
     tickets: list[Ticket] = field(default_factory=list)
 
@@ -70,14 +73,20 @@ class BlobExchange:
     """Fetches blobs from peers and serves them to peers."""
 
     def __init__(
-        self, wire: Wire, tasks: TaskSupervisor, refuses_ip: Callable[[str], bool]
+        self,
+        wire: Wire,
+        tasks: TaskSupervisor,
+        refuses_ip: Callable[[str], bool],
+        spill_dir: Path | None = None,
     ) -> None:
         self._wire = wire
         self._tasks = tasks
+        self._spill_dir = spill_dir
         self._sources: list[BlobSource] = []
         self._fetches: dict[str, _Fetch] = {}
         self._broken: dict[str, Incoming] = {}
         self._serving: dict[str, asyncio.Semaphore] = {}
+        self._fetching: dict[str, asyncio.Semaphore] = {}
         self._no_bulk_until: dict[str, float] = {}
         self.bulk = BulkServer(refuses_ip)
         self._bulk_running: asyncio.Task[None] | None = None
@@ -111,16 +120,27 @@ class BlobExchange:
             self._bulk_running.cancel()
             await asyncio.wait([self._bulk_running])
             self.bulk.close()
+        for broken in self._broken.values():
+            broken.close()
+        self._broken.clear()
 
     def add_source(self, source: BlobSource) -> None:
         """Ask `source(peer_id, sha)` for what peers need."""
         self._sources.append(source)
 
     async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
-        """Return the blob `sha` of exactly `size_bytes`, from a peer unless it is on its way.
+        """Return the blob `sha` of exactly `size_bytes`; see `fetching`."""
+        async with self.fetching(peer_id, sha, size_bytes) as data:
+            return data if isinstance(data, bytes) else await asyncio.to_thread(_whole, data)
 
-        Raises MeshError when the peer lacks it, sends other bytes, stalls or leaves; what has
-        arrived by then is not asked for again.
+    @asynccontextmanager
+    async def fetching(
+        self, peer_id: str, sha: str, size_bytes: int
+    ) -> AsyncIterator[bytes | Spill]:
+        """Give the blob `sha` of exactly `size_bytes`, from a peer unless it is on its way.
+
+        A large one is given as a file to read parts of. Raises MeshError when the peer lacks it,
+        sends other bytes, stalls or leaves; what has arrived by then is not asked for again.
         """
         fetch = self._fetches.get(sha)
         if fetch is None or fetch.incoming.size_bytes != size_bytes:
@@ -133,16 +153,19 @@ class BlobExchange:
             fetch.done.add_done_callback(lambda done: done.cancelled() and task.cancel())
         fetch.waiters += 1
         try:
-            return await asyncio.shield(fetch.done)
+            yield await asyncio.shield(fetch.done)
         finally:
             fetch.waiters -= 1
             if fetch.waiters == 0:
                 # Nobody wants it any more, or it is done.
                 fetch.done.cancel()
+                if not fetch.done.cancelled() and fetch.done.exception() is None:
+                    fetch.incoming.close()
 
     def peer_gone(self, peer_id: str) -> None:
         """Fail the transfers from a peer that left."""
         self._serving.pop(peer_id, None)
+        self._fetching.pop(peer_id, None)
         self._no_bulk_until.pop(peer_id, None)
         for fetch in self._fetches.values():
             if fetch.peer_id == peer_id:
@@ -174,7 +197,7 @@ class BlobExchange:
             fetch.incoming.add(fields["offset"], body)
         except MeshError as error:
             # Nothing of it can be trusted.
-            fetch.incoming.received.clear()
+            fetch.incoming.start_over()
             fetch.incoming.fail(f"{peer_id}: {error}")
 
     def on_ticket(self, peer_id: str, fields: Mapping[str, Any]) -> None:
@@ -196,10 +219,13 @@ class BlobExchange:
     # Fetching
 
     def _gone_on_with(self, sha: str, size_bytes: int) -> Incoming:
-        incoming = Incoming(sha, size_bytes)
         broken = self._broken.pop(sha, None)
-        if broken is not None and broken.size_bytes == size_bytes:
-            incoming.received = broken.received
+        incoming = Incoming(sha, size_bytes, self._spill_dir)
+        if broken is None:
+            return incoming
+        if broken.size_bytes == size_bytes:
+            incoming.received, broken.received = broken.received, incoming.received
+        broken.close()
         return incoming
 
     async def _run(self, fetch: _Fetch) -> None:
@@ -210,7 +236,9 @@ class BlobExchange:
             finally:
                 if self._fetches.get(incoming.sha) is fetch:
                     del self._fetches[incoming.sha]
-            if not fetch.done.done():
+            if fetch.done.done():
+                incoming.close()
+            else:
                 fetch.done.set_result(data)
         except MeshError as error:
             self._keep(incoming)
@@ -222,7 +250,7 @@ class BlobExchange:
             self._keep(incoming)
             raise
 
-    async def _get(self, fetch: _Fetch) -> bytes:
+    async def _get(self, fetch: _Fetch) -> bytes | Spill:
         resumed = fetch.incoming.offset > 0
         await self._complete(fetch)
         try:
@@ -236,10 +264,14 @@ class BlobExchange:
 
     async def _complete(self, fetch: _Fetch) -> None:
         peer_id, incoming = fetch.peer_id, fetch.incoming
-        if self._may_bulk(peer_id, incoming.size_bytes - incoming.offset):
-            await self._by_upload(peer_id, incoming)
-        if not incoming.is_complete:
-            await self._by_need(fetch)
+        slots = self._fetching.setdefault(peer_id, asyncio.Semaphore(_FETCHED_AT_ONCE))
+        async with slots:
+            if incoming.failure is not None:
+                raise MeshError(incoming.failure)
+            if self._may_bulk(peer_id, incoming.size_bytes - incoming.offset):
+                await self._by_upload(peer_id, incoming)
+            if not incoming.is_complete:
+                await self._by_need(fetch)
 
     async def _by_need(self, fetch: _Fetch) -> None:
         """Ask, and take what comes: chunks of the stream, or a ticket for the bulk plane."""
@@ -284,8 +316,10 @@ class BlobExchange:
         """Keep what has arrived for the next attempt, within bounds."""
         if incoming.received and not incoming.is_complete:
             self._broken[incoming.sha] = incoming
+        else:
+            incoming.close()
         while sum(kept.offset for kept in self._broken.values()) > _BROKEN_MAX_BYTES:
-            del self._broken[next(iter(self._broken))]
+            self._broken.pop(next(iter(self._broken))).close()
 
     # Serving
 
@@ -362,3 +396,7 @@ class BlobExchange:
 
     def _no_bulk(self, peer_id: str) -> None:
         self._no_bulk_until[peer_id] = asyncio.get_running_loop().time() + _NO_BULK_FOR_S
+
+
+def _whole(data: Readable) -> bytes:
+    return data[0 : len(data)]

@@ -1,7 +1,11 @@
 """A blob on its way to us, whichever way it comes: bytes in order, then checked by their hash."""
 
 import asyncio
-from typing import Final, Protocol
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
 
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.hashing import sha256_hex
@@ -9,25 +13,68 @@ from swarm_hub.util.within import within
 
 # Hashing more than this is done in a thread, so that the loop goes on.
 _HASHED_AT_ONCE_BYTES: Final = 256 * 1024
+# Below it a file costs more than the memory.
+_SPILLED_BYTES: Final = 256 * 1024
+_READ_BYTES: Final = 1024 * 1024
 
 
-class Readable(Protocol):
-    """Bytes that a part can be read of: in memory or in a mapped file."""
+class Spill:
+    """A file without a name, which can be used as a `bytearray` that only grows at its end.
 
-    def __getitem__(self, part: slice, /) -> bytes:
-        """Return a part of the bytes."""
+    Its writes go to the page cache; the bytes are to be stored elsewhere to outlive the process.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._size_bytes = 0
+        try:
+            self._descriptor, name = tempfile.mkstemp(prefix="incoming-", dir=directory)
+            os.unlink(name)
+        except OSError as error:
+            raise MeshError(f"no file can be made for what comes: {error.strerror}") from error
 
     def __len__(self) -> int:
-        """Return the number of bytes."""
+        return self._size_bytes
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(self._size_bytes)
+        return os.pread(self._descriptor, max(0, stop - start), start)
+
+    def __delitem__(self, part: slice, /) -> None:
+        self._size_bytes = part.indices(self._size_bytes)[0]
+
+    def extend(self, body: bytes) -> None:
+        """Add bytes; raises MeshError when there is no space for them."""
+        try:
+            if os.pwrite(self._descriptor, body, self._size_bytes) != len(body):
+                raise MeshError("no space left on the disk for what comes")
+        except OSError as error:
+            raise MeshError(f"what comes can't be written: {error.strerror}") from error
+        self._size_bytes += len(body)
+
+    def sha256(self) -> str:
+        """Return the hash of the bytes; takes a while."""
+        digest = hashlib.sha256()
+        for start in range(0, self._size_bytes, _READ_BYTES):
+            digest.update(self[start : start + _READ_BYTES])
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Give the space back."""
+        os.close(self._descriptor)
 
 
 class Incoming:
-    """What has arrived so far of a blob; a later attempt goes on from there."""
+    """What has arrived so far of a blob; a later attempt goes on from there.
 
-    def __init__(self, sha: str, size_bytes: int) -> None:
+    A large one is in a file of `spill_dir`, if there is such a directory, else in memory.
+    """
+
+    def __init__(self, sha: str, size_bytes: int, spill_dir: Path | None = None) -> None:
         self.sha = sha
         self.size_bytes = size_bytes
-        self.received = bytearray()
+        self.received: bytearray | Spill = bytearray()
+        if spill_dir is not None and size_bytes > _SPILLED_BYTES:
+            self.received = Spill(spill_dir)
         # Something happened: bytes came, or the attempt failed.
         self.progress = asyncio.Event()
         self.failure: str | None = None
@@ -48,7 +95,7 @@ class Incoming:
             raise MeshError(f"parts of {self.sha[:12]} came out of order")
         if offset + len(body) > self.size_bytes:
             raise MeshError(f"more bytes came than {self.sha[:12]} has")
-        self.received += body
+        self.received.extend(body)
         self.progress.set()
 
     def fail(self, reason: str) -> None:
@@ -64,12 +111,25 @@ class Incoming:
         if self.failure is not None:
             raise MeshError(self.failure)
 
-    async def verified(self) -> bytes:
+    def start_over(self) -> None:
+        """Forget what has arrived."""
+        del self.received[0:]
+
+    def close(self) -> None:
+        """Give back what it takes."""
+        if isinstance(self.received, Spill):
+            self.received.close()
+
+    async def verified(self) -> bytes | Spill:
         """Return the complete bytes; raises MeshError, and starts over, if they are others."""
-        data = bytes(self.received)
-        large = len(data) > _HASHED_AT_ONCE_BYTES
-        found = await asyncio.to_thread(sha256_hex, data) if large else sha256_hex(data)
+        data: bytes | Spill
+        if isinstance(self.received, Spill):
+            data, found = self.received, await asyncio.to_thread(self.received.sha256)
+        else:
+            data = bytes(self.received)
+            large = len(data) > _HASHED_AT_ONCE_BYTES
+            found = await asyncio.to_thread(sha256_hex, data) if large else sha256_hex(data)
         if found != self.sha:
-            self.received.clear()
+            self.start_over()
             raise MeshError(f"the bytes that came are not {self.sha[:12]}")
         return data

@@ -108,8 +108,8 @@ class Peer:
 
     def take_early(self) -> list[Message]:
         """Return what was held."""
-        held, self.early = self.early, []
-        return held
+        early, self.early = self.early, []
+        return early
 
 
 def compose_hello(greeter: Greeter | None, peer_id: str) -> dict[str, Any]:

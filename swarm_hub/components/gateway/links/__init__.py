@@ -1,0 +1,1 @@
+"""How the gateway reaches its nodes, whatever carries it."""

@@ -1,0 +1,109 @@
+"""What the gateway needs of a node, and nothing of what carries it.
+
+Whoever can reach nodes implements `NodeLink` and tells `NodeLinks` which come, go and say what;
+`links/signed.py` does so over the mesh.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swarm_hub.components.mesh import Readable
+from swarm_hub.models.messages import Assign, Nack, Result, Unreadable
+from swarm_hub.models.node import WorkerOffer
+from swarm_hub.models.receipt import Receipt
+from swarm_hub.storage import Write
+
+BlobSource = Callable[[str, str], AbstractAsyncContextManager[Readable | None]]
+
+
+class NodeLink(Protocol):
+    """A connected node. What is sent may be lost; the scheduler sends again what matters."""
+
+    @property
+    def node_id(self) -> str:
+        """The node's id; for a peer of the mesh its peer id."""
+
+    @property
+    def rtt_s(self) -> float | None:
+        """The newest round-trip time, None before the first."""
+
+    def offer(self, assign: Assign) -> None:
+        """Offer assignments."""
+
+    def cancel(self, assignment_ids: Sequence[str]) -> None:
+        """Say that assignments are no longer wanted."""
+
+    def acknowledge(self, assignment_ids: Sequence[str]) -> None:
+        """Say that results are on this gateway's disk; may wait for a message to travel with."""
+
+    def drain(self, reason: str | None) -> None:
+        """Have the node give back what it has not begun; None: it gets work again."""
+
+    def fetching(self, sha: str, size_bytes: int) -> AbstractAsyncContextManager[Readable]:
+        """Give a result's bytes by their hash, verified, to read parts of; raises MeshError."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWords:
+    """What a node said at once.
+
+    `writes` must commit together with the effect of the rest. `receipt` proves what was said, None
+    over a link without signatures. `refusals` are reasons for taking no work, None for taking it
+    again. `fault` notes what is wrong with it.
+    """
+
+    node_id: str
+    accepted: Sequence[str] = ()
+    returned: Sequence[Nack] = ()
+    results: Sequence[Result | Unreadable] = ()
+    refusals: Sequence[str | None] = ()
+    writes: list[Write] = field(default_factory=list)
+    receipt: Receipt | None = None
+    fault: Callable[[str], None] = lambda _what: None
+
+
+class NodeLinks:
+    """The links of the nodes that are connected."""
+
+    def __init__(self, serve: BlobSource) -> None:
+        # Inputs of assignments, by (node id, hash), for links to give out.
+        self.serve = serve
+        self._links: dict[str, NodeLink] = {}
+        self._on_connected: list[Callable[[NodeLink, str, WorkerOffer], None]] = []
+        self._on_disconnected: list[Callable[[str, str], None]] = []
+        self._on_said: list[Callable[[NodeWords], None]] = []
+
+    def on_connected(self, listener: Callable[[NodeLink, str, WorkerOffer], None]) -> None:
+        """Have `listener(link, name, what it offers)` told of each node that comes."""
+        self._on_connected.append(listener)
+
+    def on_disconnected(self, listener: Callable[[str, str], None]) -> None:
+        """Have `listener(node id, reason)` told of each node that goes."""
+        self._on_disconnected.append(listener)
+
+    def on_said(self, listener: Callable[[NodeWords], None]) -> None:
+        """Have a listener told what nodes say, perhaps just before they come or after they went."""
+        self._on_said.append(listener)
+
+    def get(self, node_id: str) -> NodeLink | None:
+        """Return a node's link, None when it is not connected."""
+        return self._links.get(node_id)
+
+    def connected(self, link: NodeLink, name: str, offer: WorkerOffer) -> None:
+        """Take a node that has come; called by whoever carries it."""
+        self._links[link.node_id] = link
+        for listener in self._on_connected:
+            listener(link, name, offer)
+
+    def disconnected(self, node_id: str, reason: str) -> None:
+        """Part from a node that has gone; called by whoever carries it."""
+        if self._links.pop(node_id, None) is not None:
+            for listener in self._on_disconnected:
+                listener(node_id, reason)
+
+    def said(self, words: NodeWords) -> None:
+        """Pass on what a node said; called by whoever carries it."""
+        for listener in self._on_said:
+            listener(words)
