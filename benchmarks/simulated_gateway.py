@@ -61,17 +61,19 @@ class SimulatedGateway:
         """Give the work of a lost node to others."""
         self._handle(NodeLost(node_id, "the node was lost"), now)
 
-    def accepted(self, held: str, now: float) -> None:
+    def accepted(self, assignment_id: str, now: float) -> None:
         """Note that a node has an assignment."""
-        self._handle(Accepted(held), now)
+        self._handle(Accepted(assignment_id), now)
 
-    def rejected(self, held: str, reason: str, now: float) -> None:
+    def rejected(self, assignment_id: str, reason: str, now: float) -> None:
         """Give a shard that a node does not take to another."""
-        self._handle(Rejected(held, reason), now)
+        self._handle(Rejected(assignment_id, reason), now)
 
-    def finished(self, held: str, wall_s: float, result_sha: str, now: float) -> Shard | None:
+    def finished(
+        self, assignment_id: str, wall_s: float, result_sha: str, now: float
+    ) -> Shard | None:
         """Take a result; returns the shard if it is done by it."""
-        return self._handle(Finished(held, wall_s, result_sha), now).counted
+        return self._handle(Finished(assignment_id, wall_s, result_sha), now).counted
 
     def turn(self, now: float) -> tuple[list[Send | Withdraw], float | None]:
         """Give out work; returns what to send, and when the next turn is due at the latest."""
@@ -97,8 +99,8 @@ class SimulatedGateway:
             f"it waits because: {self._machine.why_waiting(JOB_ID, now)}",
         ]
         for shard in list(job.shards.values())[:5]:
-            held = ", ".join(f"{a.id} {a.state} placed={a.placed}" for a in shard.live)
-            lines.append(f"{shard.state}, live: {held or 'none'}; {shard.told()[-600:]}")
+            assignment_id = ", ".join(f"{a.id} {a.state} placed={a.placed}" for a in shard.live)
+            lines.append(f"{shard.state}, live: {assignment_id or 'none'}; {shard.told()[-600:]}")
         return "\n  ".join(lines)
 
     def _handle(self, event: Event, now: float) -> Outcome:

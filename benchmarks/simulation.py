@@ -214,11 +214,11 @@ class _Simulation:
         if due is not None:
             self._turn_within(max(0.0, due - self._now))
 
-    def _hears_accepted(self, held: str) -> None:
-        self._gateway.accepted(held, self._now)
+    def _hears_accepted(self, assignment_id: str) -> None:
+        self._gateway.accepted(assignment_id, self._now)
 
-    def _hears_rejected(self, held: str) -> None:
-        self._gateway.rejected(held, _REFUSAL, self._now)
+    def _hears_rejected(self, assignment_id: str) -> None:
+        self._gateway.rejected(assignment_id, _REFUSAL, self._now)
         self._turn_within(0.0)
 
     def _hears_result(self, node: _Node, sent: Send, wall_s: float, truth: bool) -> None:
@@ -256,11 +256,11 @@ class _Simulation:
     def _arrives(self, node: _Node, life: int, sent: Send) -> None:
         if not node.present or node.life != life:
             return
-        held = sent.assignment.id
+        assignment_id = sent.assignment.id
         if self._is_refusing(node):
-            self._tell(node, self._hears_rejected, held)
+            self._tell(node, self._hears_rejected, assignment_id)
             return
-        self._tell(node, self._hears_accepted, held)
+        self._tell(node, self._hears_accepted, assignment_id)
         node.queue.append(sent)
         if node.running is None:
             self._run_next(node)
@@ -287,12 +287,12 @@ class _Simulation:
     def _withdrawn(self, node: _Node, life: int, withdrawn: Withdraw) -> None:
         if not node.present or node.life != life:
             return
-        held = withdrawn.assignment_id
-        if node.running is not None and node.running.assignment.id == held:
+        assignment_id = withdrawn.assignment_id
+        if node.running is not None and node.running.assignment.id == assignment_id:
             self._repeated_items += self._done_of(node)
             self._run_next(node)
         else:
-            node.queue = deque(sent for sent in node.queue if sent.assignment.id != held)
+            node.queue = deque(sent for sent in node.queue if sent.assignment.id != assignment_id)
 
     def _leaves(self, node: _Node) -> None:
         self._lost_items += self._done_of(node)

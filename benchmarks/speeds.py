@@ -213,14 +213,14 @@ def _noticed(
     shards: Sequence[dict[str, Any]], story: Sequence[dict[str, Any]], node_id: str, since: float
 ) -> tuple[float | None, str]:
     """Return how long a node's shard was waited for since then, and why no longer."""
-    held = {
+    assignment_id = {
         shard["index"]
         for shard in shards
         for each in shard["attempts"]
         if each["node_id"] == node_id and each["state"] != "finished"
     }
     for event in story:
-        if event["event_type"] == "shard_returned" and event["data"]["index"] in held:
+        if event["event_type"] == "shard_returned" and event["data"]["index"] in assignment_id:
             at = datetime.fromisoformat(event["time_fired"]).timestamp()
             if at > since:
                 return round(at - since, 1), event["data"]["reason"]

@@ -49,15 +49,15 @@ def _offered(job_id: str, index: int) -> Transition:
 
 
 def _counted(job_id: str, index: int) -> Transition:
-    held = assignment_id(job_id, index, 1)
+    id_ = assignment_id(job_id, index, 1)
     shard = Shard(job_id, index, ShardState.DONE, index, 1, 1)
     result = ShardResult(
-        held, job_id, index, index, 1, NODE, _SHA, len(_BODY), _BODY, 0.1, 0.1
+        id_, job_id, index, index, 1, NODE, _SHA, len(_BODY), _BODY, 0.1, 0.1
     )  # fmt: skip
     data = {"job_id": job_id, "index": index, "node_id": NODE, "n_items": 1, "wall_s": 0.1}
     return (
         [
-            jobs.put_shards([(shard, held)]),
+            jobs.put_shards([(shard, id_)]),
             jobs.end_assignments(
                 [(_assignment(job_id, index, AssignmentState.FINISHED), None)], NOW
             ),

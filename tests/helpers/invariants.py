@@ -88,9 +88,11 @@ def broken_worker(database: Path) -> list[str]:
     """Return what is broken at a worker, running or killed."""
     with closing(look(database)) as connection:
         found = list(_broken(connection, {**_ANY, **_WORKER}))
-        for held, sha, body in connection.execute("SELECT assignment_id, sha, body FROM outbox"):
+        for assignment_id, sha, body in connection.execute(
+            "SELECT assignment_id, sha, body FROM outbox"
+        ):
             if body is not None and sha256_hex(body) != sha:
-                found.append(f"the outbox has other bytes for {held}")
+                found.append(f"the outbox has other bytes for {assignment_id}")
     return found
 
 

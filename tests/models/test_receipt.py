@@ -21,9 +21,9 @@ INPUT_SHA = sha256_hex(b"0 10")
 LONG_AGO = 1_500_000_000
 
 
-def answer(held: str = "JOB.3.1", body: bytes | None = b"42", **changed: Any) -> Result:
+def answer(assignment_id: str = "JOB.3.1", body: bytes | None = b"42", **changed: Any) -> Result:
     sha = sha256_hex(body or b"")
-    made = Result(held, "ok", "", INPUT_SHA, sha, len(body or b""), body, 0.1, 0.1)
+    made = Result(assignment_id, "ok", "", INPUT_SHA, sha, len(body or b""), body, 0.1, 0.1)
     return dataclasses.replace(made, **changed)
 
 

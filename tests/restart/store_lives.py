@@ -42,9 +42,12 @@ class EarlyStore(Store):
     """A store that acknowledges before its commit."""
 
     def commit(
-        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), held: Fence | None = None
+        self,
+        writes: Sequence[Write],
+        events: Sequence[NewEvent] = (),
+        fence: Fence | None = None,
     ) -> Awaitable[None]:
-        super().commit(writes, events, held)
+        super().commit(writes, events, fence)
         return asyncio.sleep(0)
 
 

@@ -204,7 +204,7 @@ async def assert_done_once(
 def results_without_receipt(database: Path) -> list[str]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as file:
         query = "SELECT assignment_id FROM results WHERE receipt IS NULL"
-        return [held for (held,) in file.execute(query)]
+        return [assignment_id for (assignment_id,) in file.execute(query)]
 
 
 def test_every_point_is_tried() -> None:

@@ -25,13 +25,13 @@ async def put(store: Store, body: bytes) -> Write:
 
 
 async def test_a_large_result_is_one_until_it_is_delivered(store: Store) -> None:
-    held = waiting(1, LARGE, inline=False)
-    await store.commit([*inbox.finish([held]), await put(store, LARGE)])
-    assert await store.read(content.result_blobs, 10) == {held.result.sha}
-    assert await store.read(content.result_size, held.result.sha) == len(LARGE)
-    await store.commit([inbox.delivered([held.result.assignment_id])])
+    attempt = waiting(1, LARGE, inline=False)
+    await store.commit([*inbox.finish([attempt]), await put(store, LARGE)])
+    assert await store.read(content.result_blobs, 10) == {attempt.result.sha}
+    assert await store.read(content.result_size, attempt.result.sha) == len(LARGE)
+    await store.commit([inbox.delivered([attempt.result.assignment_id])])
     assert await store.read(content.result_blobs, 10) == set()
-    assert await store.read(content.result_size, held.result.sha) is None
+    assert await store.read(content.result_size, attempt.result.sha) is None
 
 
 async def test_a_small_result_and_any_other_blob_are_none(store: Store) -> None:

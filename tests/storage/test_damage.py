@@ -135,5 +135,5 @@ async def test_a_store_that_can_not_be_opened_holds_no_file(tmp_path: Path, dama
     store = Store.on_file(database, Clock())
     with pytest.raises(StoreError):
         await store.open()
-    held = {file.path for file in psutil.Process().open_files()}
-    assert not any(path.startswith(str(tmp_path)) for path in held)
+    assignment_ids = {file.path for file in psutil.Process().open_files()}
+    assert not any(path.startswith(str(tmp_path)) for path in assignment_ids)

@@ -74,8 +74,13 @@ async def test_an_upgraded_database_is_like_a_new_one(tmp_path: Path, revision: 
 async def test_an_upgrade_keeps_every_row(tmp_path: Path, revision: str) -> None:
     store = await opened(old_database(tmp_path, revision))
     assert await store.change(leases.adopt, "gateway", starting=True) == {RUNNING_JOB: 2}
-    left, cutting, shards, held = await store.read(recovery.unfinished, RUNNING_JOB)
-    assert (left.state, cutting.n_items, len(shards), len(held)) == (JobState.RUNNING, 60, 1, 1)
+    left, cutting, shards, assignments = await store.read(recovery.unfinished, RUNNING_JOB)
+    assert (left.state, cutting.n_items, len(shards), len(assignments)) == (
+        JobState.RUNNING,
+        60,
+        1,
+        1,
+    )
     finished = await store.read(jobs.get, FINISHED_JOB)
     assert finished is not None
     assert (finished.state, finished.result_inline) == (JobState.COMPLETED, b"1770")

@@ -60,11 +60,17 @@ async def holders(gateway: RunningHub, job_id: str) -> dict[str, str]:
 
 
 LIES: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
-    "a result": lambda held: (messages.RESULT, result(held)),
-    "a failure": lambda held: (messages.RESULT, result(held, code="trap", text="no")),
-    "a large result": lambda held: (messages.RESULT, {**result(held), "body": None}),
-    "a nack": lambda held: (messages.NACK, {"ids": [held], "reason": "no"}),
-    "an ack": lambda held: (messages.ACK, {"ids": [held]}),
+    "a result": lambda assignment_id: (messages.RESULT, result(assignment_id)),
+    "a failure": lambda assignment_id: (
+        messages.RESULT,
+        result(assignment_id, code="trap", text="no"),
+    ),
+    "a large result": lambda assignment_id: (
+        messages.RESULT,
+        {**result(assignment_id), "body": None},
+    ),
+    "a nack": lambda assignment_id: (messages.NACK, {"ids": [assignment_id], "reason": "no"}),
+    "an ack": lambda assignment_id: (messages.ACK, {"ids": [assignment_id]}),
 }
 
 
@@ -73,10 +79,10 @@ async def test_nobody_speaks_for_an_assignment_of_another_node(
     swarm: Swarm, modules: Modules, lie: str
 ) -> None:
     gateway, workers, job_id = await running(swarm, modules)
-    for held, node_id in (await holders(gateway, job_id)).items():
+    for assignment_id, node_id in (await holders(gateway, job_id)).items():
         for worker in workers:
             if peer_id(worker) != node_id:
-                say(worker, gateway, *LIES[lie](held))
+                say(worker, gateway, *LIES[lie](assignment_id))
     status = await finished(gateway, job_id)
     assert (status["state"], status["result"]) == ("completed", 1600)
     assert status["progress"]["retries"] == 0
@@ -94,12 +100,12 @@ async def test_a_result_that_is_not_what_was_asked_or_signed_does_not_count(
 ) -> None:
     gateway, workers, job_id = await running(swarm, modules)
     by_id = {peer_id(worker): worker for worker in workers}
-    held, node_id = next(iter((await holders(gateway, job_id)).items()))
-    say(by_id[node_id], gateway, messages.RESULT, result(held, **changes))
+    assignment_id, node_id = next(iter((await holders(gateway, job_id)).items()))
+    say(by_id[node_id], gateway, messages.RESULT, result(assignment_id, **changes))
     status = await finished(gateway, job_id)
     assert (status["state"], status["result"]) == ("completed", 1600)
     _, found = await call(gateway, "GET", f"/jobs/{job_id}/shards")
-    index = int(held.split(".")[1])
+    index = int(assignment_id.split(".")[1])
     (shard,) = [each for each in found["shards"] if each["index"] == index]
     assert len(shard["attempts"]) >= 2
 

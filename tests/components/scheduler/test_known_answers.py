@@ -62,8 +62,8 @@ def test_known_items_are_a_shard_by_themselves() -> None:
 )
 def test_one_result_equal_to_the_known_answer_counts_at_once(redundancy: Redundancy) -> None:
     scheduler, outcome = started("abc", plan(1, KnownAnswer(0, 1, RIGHT), redundancy=redundancy))
-    (held,) = sent(outcome)
-    done = scheduler.handle(Finished(held, 0.1, RIGHT), 1.0)
+    (assignment_id,) = sent(outcome)
+    done = scheduler.handle(Finished(assignment_id, 0.1, RIGHT), 1.0)
     assert done.counted is not None
     # What an owner knows of its own job is no reason for others to trust a node.
     assert done.judged == []
@@ -71,9 +71,9 @@ def test_one_result_equal_to_the_known_answer_counts_at_once(redundancy: Redunda
 
 def test_who_contradicts_it_is_kept_from_the_module_once_another_confirms_it() -> None:
     scheduler, outcome = started("ab", plan(10, KnownAnswer(0, 2, RIGHT)))
-    held = next(each for each in sent(outcome) if each.startswith("J.0."))
-    liar = sent(outcome)[held]
-    lied = scheduler.handle(Finished(held, 0.1, WRONG), 1.0)
+    assignment_id = next(each for each in sent(outcome) if each.startswith("J.0."))
+    liar = sent(outcome)[assignment_id]
+    lied = scheduler.handle(Finished(assignment_id, 0.1, WRONG), 1.0)
     assert lied.counted is None
     assert lied.quarantined == []
     ((_, reason),) = lied.returned
@@ -81,9 +81,9 @@ def test_who_contradicts_it_is_kept_from_the_module_once_another_confirms_it() -
     for other in sent(outcome):
         scheduler.handle(Finished(other, 0.1, RIGHT), 1.0)
     again = sent(scheduler.plan(1.0))
-    (held,) = (each for each in again if each.startswith("J.0."))
-    assert again[held] != liar
-    done = scheduler.handle(Finished(held, 0.1, RIGHT), 2.0)
+    (assignment_id,) = (each for each in again if each.startswith("J.0."))
+    assert again[assignment_id] != liar
+    done = scheduler.handle(Finished(assignment_id, 0.1, RIGHT), 2.0)
     assert done.counted is not None
     assert done.judged == []
     assert done.quarantined == [(liar, "m" * 64)]
@@ -97,10 +97,12 @@ def test_who_always_gives_the_same_is_kept_from_the_module_within_ten_shards() -
     quarantined: list[tuple[str, str]] = []
     while not quarantined:
         now += 1.0
-        for held, name in sent(outcome).items():
+        for assignment_id, name in sent(outcome).items():
             wrong += name == "a"
             # Slow enough that nobody holds much ahead.
-            done = scheduler.handle(Finished(held, 1.0, WRONG if name == "a" else RIGHT), now)
+            done = scheduler.handle(
+                Finished(assignment_id, 1.0, WRONG if name == "a" else RIGHT), now
+            )
             quarantined += done.quarantined
         outcome = scheduler.plan(now)
     assert quarantined == [("a", "m" * 64)]
@@ -111,8 +113,8 @@ def test_an_answer_that_three_owners_contradict_fails_the_job_and_harms_no_node(
     scheduler, outcome = started("abcd", plan(1, KnownAnswer(0, 1, RIGHT)))
     for _ in range(3):
         assert failures(outcome) == []
-        (held,) = sent(outcome)
-        ended = scheduler.handle(Finished(held, 0.1, WRONG), 1.0)
+        (assignment_id,) = sent(outcome)
+        ended = scheduler.handle(Finished(assignment_id, 0.1, WRONG), 1.0)
         assert ended.quarantined == []
         outcome = scheduler.plan(1.0)
     (text,) = failures(ended)
@@ -122,5 +124,5 @@ def test_an_answer_that_three_owners_contradict_fails_the_job_and_harms_no_node(
 
 def test_where_there_is_nobody_else_to_ask_the_job_fails_at_once() -> None:
     scheduler, outcome = started("a", plan(1, KnownAnswer(0, 1, RIGHT)))
-    (held,) = sent(outcome)
-    assert len(failures(scheduler.handle(Finished(held, 0.1, WRONG), 1.0))) == 1
+    (assignment_id,) = sent(outcome)
+    assert len(failures(scheduler.handle(Finished(assignment_id, 0.1, WRONG), 1.0))) == 1

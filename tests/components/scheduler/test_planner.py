@@ -58,8 +58,8 @@ def test_a_node_that_rests_and_is_lost_meanwhile_gets_nothing() -> None:
     scheduler = machine()
     scheduler.handle(JobAdded(job()), 0.0)
     scheduler.handle(node("a"), 0.0)
-    _, held = sent(scheduler.plan(0.0))[0]
-    scheduler.handle(Rejected(held, "no space"), 0.1)
+    _, assignment_id = sent(scheduler.plan(0.0))[0]
+    scheduler.handle(Rejected(assignment_id, "no space"), 0.1)
     scheduler.handle(NodeLost("a", "gone"), 0.5)
     scheduler.handle(node("b"), 0.6)
     scheduler.plan(0.6)
@@ -68,7 +68,7 @@ def test_a_node_that_rests_and_is_lost_meanwhile_gets_nothing() -> None:
 
 
 def by_job(outcome: Outcome) -> Counter[str]:
-    return Counter(held.partition(".")[0] for _, held in sent(outcome))
+    return Counter(assignment_id.partition(".")[0] for _, assignment_id in sent(outcome))
 
 
 def ended(outcome: Outcome) -> list[JobEnded]:
@@ -126,8 +126,8 @@ def with_a_straggler() -> StateMachine:
     for name in ("a", "b"):
         scheduler.handle(node(name), 0.0)
     scheduler.plan(0.0)
-    for held in ("J.0.1", "J.1.1"):
-        scheduler.handle(Finished(held, 4.0), 4.0)
+    for assignment_id in ("J.0.1", "J.1.1"):
+        scheduler.handle(Finished(assignment_id, 4.0), 4.0)
     assert sent(scheduler.plan(4.0)) == []
     scheduler.handle(Finished("J.2.1", 4.0), 8.0)
     return scheduler
@@ -238,8 +238,8 @@ def test_a_node_on_which_a_module_fails_that_works_elsewhere_is_kept_from_it_for
     while not quarantined and now < 50:
         outcome = scheduler.plan(now)
         now += 1.0
-        for name, held in sent(outcome):
-            event = Failed(held, "trap") if name == "bad" else Finished(held, 1.0)
+        for name, assignment_id in sent(outcome):
+            event = Failed(assignment_id, "trap") if name == "bad" else Finished(assignment_id, 1.0)
             quarantined += scheduler.handle(event, now).quarantined
     assert [name for name, _ in quarantined] == ["bad"]
     assert {name for name, _ in sent(scheduler.plan(now + 1))} <= {"good"}
@@ -259,8 +259,8 @@ def test_of_how_many_modules_a_node_is_a_bad_place_is_bounded() -> None:
     for number in range(40):
         plan = JobPlan(f"J{number}", f"module-{number}", 1, 1, 10**9)
         scheduler.handle(JobAdded(plan), 0.0)
-        ((_, held),) = sent(scheduler.plan(0.0))
-        scheduler.handle(Failed(held, "trap"), 0.0)
+        ((_, assignment_id),) = sent(scheduler.plan(0.0))
+        scheduler.handle(Failed(assignment_id, "trap"), 0.0)
         scheduler.handle(JobCancelled(f"J{number}"), 0.0)
     entry = scheduler.node("a")
     assert entry is not None
@@ -343,8 +343,8 @@ def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> N
         if not waiting:
             break
         waiting.sort()
-        now, name, held = waiting.pop(0)
-        scheduler.handle(Finished(held, sizes[name][0] / rates[name]), now)
+        now, name, assignment_id = waiting.pop(0)
+        scheduler.handle(Finished(assignment_id, sizes[name][0] / rates[name]), now)
     assert sum(sizes["slow"]) + sum(sizes["fast"]) >= 100_000
     # The least time is 200 s; no node idles long while the other works.
     assert now < 1.1 * 200
@@ -382,18 +382,22 @@ def test_a_node_that_gives_work_back_for_a_feature_gets_no_more_that_needs_it() 
     lacks = frozenset({"later", "fuel"})
     scheduler.handle(Rejected(first[1], "it lacks it", lacks), 0.0)
     assert scheduler.why_waiting("J", 0.0) is None
-    for held in ("J.1.1", "J.0.2"):
-        scheduler.handle(Rejected(held, "it lacks it", lacks), 0.0)
+    for assignment_id in ("J.1.1", "J.0.2"):
+        scheduler.handle(Rejected(assignment_id, "it lacks it", lacks), 0.0)
     assert sent(scheduler.plan(0.0)) == sent(scheduler.plan(9.0)) == []
     assert scheduler.why_waiting("J", 9.0) == "1 node: 1 without the feature later"
     scheduler.handle(JobAdded(job("K", needs=frozenset({"fuel"}))), 9.0)
     assert sent(scheduler.plan(9.0)) == []
     scheduler.handle(JobAdded(job("L")), 9.0)
-    assert {held.partition(".")[0] for _, held in sent(scheduler.plan(9.0))} == {"L"}
+    assert {assignment_id.partition(".")[0] for _, assignment_id in sent(scheduler.plan(9.0))} == {
+        "L"
+    }
     # It may have been upgraded while it was away.
     scheduler.handle(NodeLost("a", "gone"), 10.0)
     scheduler.handle(node("a", features=frozenset({"later"})), 11.0)
-    assert {held.partition(".")[0] for _, held in sent(scheduler.plan(11.0))} == {"J"}
+    assert {assignment_id.partition(".")[0] for _, assignment_id in sent(scheduler.plan(11.0))} == {
+        "J"
+    }
 
 
 def test_a_node_that_lacks_what_nobody_asked_for_rests_as_any_that_gives_work_back() -> None:

@@ -68,13 +68,13 @@ class Fleet:
             for each in self.machine.plan(now).instructions:
                 if not isinstance(each, Send):
                     continue
-                held = each.assignment.id
+                assignment_id = each.assignment.id
                 if left[each.node_id]:
                     left[each.node_id] -= 1
-                    told = self.machine.handle(Failed(held, "unreachable"), now)
+                    told = self.machine.handle(Failed(assignment_id, "unreachable"), now)
                     self.failures += [node_id for _, node_id, _ in told.failures]
                     assert job.state is JobState.RUNNING
-                elif self.machine.handle(Finished(held, 0.5), now).counted is not None:
+                elif self.machine.handle(Finished(assignment_id, 0.5), now).counted is not None:
                     self.items[each.node_id] += each.n_items
 
 

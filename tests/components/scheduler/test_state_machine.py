@@ -137,10 +137,10 @@ def test_each_attempt_gets_twice_the_time() -> None:
     for attempt, wait_s, name in ((1, 15.0, "a"), (2, 30.0, "b"), (3, 60.0, "c")):
         scheduler.handle(node(name), now)
         scheduler.plan(now)
-        held = scheduler.assignment(f"J.0.{attempt}")
-        assert held is not None
-        assert held.deadline is not None
-        assert held.deadline.due == now + wait_s
+        entry = scheduler.assignment(f"J.0.{attempt}")
+        assert entry is not None
+        assert entry.deadline is not None
+        assert entry.deadline.due == now + wait_s
         now += wait_s
         scheduler.handle(TimePassed(), now)
 
@@ -163,9 +163,9 @@ def test_failures_on_three_nodes_fail_the_job_with_the_text_of_each() -> None:
     # After each failure the shard rests a little longer.
     for now, name in ((0.0, "a"), (0.11, "b"), (0.32, "c")):
         scheduler.handle(node(name), 0.0)
-        held = [sent for sent in sends(scheduler.plan(now)) if sent[1].startswith("J.0.")]
-        assert [where for where, _ in held] == [name]
-        end = ends(scheduler.handle(Failed(held[0][1], f"trap: on {name}"), now))
+        given = [sent for sent in sends(scheduler.plan(now)) if sent[1].startswith("J.0.")]
+        assert [where for where, _ in given] == [name]
+        end = ends(scheduler.handle(Failed(given[0][1], f"trap: on {name}"), now))
     assert end[0].state is JobState.FAILED
     assert end[0].failures == ("a: trap: on a", "b: trap: on b", "c: trap: on c")
 
@@ -332,7 +332,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         )
 
     def take(self, outcome: Outcome) -> None:
-        self.given += [held for _, held in sends(outcome)]
+        self.given += [assignment_id for _, assignment_id in sends(outcome)]
         self.ended += ends(outcome)
         for each in outcome.transitions:
             if isinstance(each, AssignmentOffered):
@@ -369,31 +369,31 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
     def a_node_answers(self, data: st.DataObject, what: str) -> None:
         if not self.given:
             return
-        held = data.draw(st.sampled_from(self.given))
+        assignment_id = data.draw(st.sampled_from(self.given))
         event: Event
         if what == "ack":
-            event = Accepted(held)
+            event = Accepted(assignment_id)
         elif what == "nack":
-            event = Rejected(held, "no")
+            event = Rejected(assignment_id, "no")
         elif what == "failure":
-            event = Failed(held, "trap")
+            event = Failed(assignment_id, "trap")
         else:
-            event = Finished(held, 0.1, what)
-            if self.scheduler.assignment(held) is not None:
-                owner = self.change(self.nodes_of[held], 1).owner
-                self.answers[index_of(held)][what].add(owner)
+            event = Finished(assignment_id, 0.1, what)
+            if self.scheduler.assignment(assignment_id) is not None:
+                owner = self.change(self.nodes_of[assignment_id], 1).owner
+                self.answers[index_of(assignment_id)][what].add(owner)
         outcome = self.scheduler.handle(event, self.now)
         if outcome.counted is not None:
-            self.check_quorum(held, what, outcome.counted)
+            self.check_quorum(assignment_id, what, outcome.counted)
         self.take(outcome)
 
-    def check_quorum(self, held: str, sha: str, shard: Shard) -> None:
+    def check_quorum(self, assignment_id: str, sha: str, shard: Shard) -> None:
         known = next((k for k in self.plan.known if k.first_item == shard.first_item), None)
         if known is not None:
             assert (shard.n_items, sha) == (known.n_items, known.sha)
             return
-        owners = self.answers[index_of(held)][sha]
-        if self.redundancy.adaptive and self.nodes_of[held] in self.trusted:
+        owners = self.answers[index_of(assignment_id)][sha]
+        if self.redundancy.adaptive and self.nodes_of[assignment_id] in self.trusted:
             return
         assert len(owners) >= self.redundancy.quorum
 
@@ -405,7 +405,7 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         if before.ended:
             return
         shards = before.shards.values()
-        live = [(held.snapshot(), None) for shard in shards for held in shard.live]
+        live = [(attempt.snapshot(), None) for shard in shards for attempt in shard.live]
         failed = [
             (Assignment("x", "J", shard.index, 0, name, AssignmentState.FINISHED), text)
             for shard in shards
@@ -469,8 +469,8 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
             self.now += 120.0
             self.take(self.scheduler.handle(TimePassed(), self.now))
             self.take(self.scheduler.plan(self.now))
-            for held in tuple(self.given):
-                self.take(self.scheduler.handle(Finished(held, 0.1, "right"), self.now))
+            for assignment_id in tuple(self.given):
+                self.take(self.scheduler.handle(Finished(assignment_id, 0.1, "right"), self.now))
         assert job.ended
 
 

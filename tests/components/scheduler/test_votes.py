@@ -122,8 +122,8 @@ def test_where_trusted_nodes_are_always_free_others_still_earn_trust() -> None:
     scheduler.handle(node("new"), 0.0)
     for number in range(10):
         scheduler.handle(JobAdded(job(f"J{number}")), 0.0)
-        for _, held in sent(scheduler.plan(0.0)):
-            scheduler.handle(Finished(held, 1.0, "right"), 1.0)
+        for _, assignment_id in sent(scheduler.plan(0.0)):
+            scheduler.handle(Finished(assignment_id, 1.0, "right"), 1.0)
     entry = scheduler.node("new")
     assert entry is not None
     assert is_trusted(entry.agreements, entry.contradictions, wary=scheduler.wary)
@@ -135,12 +135,12 @@ def test_what_another_gateway_saw_of_a_node_counts_here() -> None:
     scheduler.handle(StandingChanged("a", 10, 0), 1.0)
     scheduler.handle(StandingChanged("never here", 3, 0), 1.0)
     scheduler.handle(JobAdded(job("A", adaptive_redundancy(b"secret"))), 1.0)
-    ((_, held),) = sent(scheduler.plan(1.0))
-    assert scheduler.handle(Finished(held, 1.0, "right"), 2.0).counted is not None
+    ((_, assignment_id),) = sent(scheduler.plan(1.0))
+    assert scheduler.handle(Finished(assignment_id, 1.0, "right"), 2.0).counted is not None
     scheduler.handle(StandingChanged("a", 0, 1), 3.0)
     scheduler.handle(JobAdded(job("B", adaptive_redundancy(b"secret"))), 3.0)
-    ((_, held),) = sent(scheduler.plan(3.0))
-    assert scheduler.handle(Finished(held, 1.0, "right"), 4.0).counted is None
+    ((_, assignment_id),) = sent(scheduler.plan(3.0))
+    assert scheduler.handle(Finished(assignment_id, 1.0, "right"), 4.0).counted is None
     assert scheduler.wary
 
 
@@ -150,8 +150,8 @@ def test_once_any_node_was_contradicted_all_have_to_earn_more() -> None:
     assert not scheduler.wary
     adaptive_job = job("A", adaptive_redundancy(b"secret"))
     scheduler.handle(JobAdded(adaptive_job), 0.0)
-    ((_, held),) = sent(scheduler.plan(0.0))
-    assert scheduler.handle(Finished(held, 1.0, "right"), 1.0).counted is not None
+    ((_, assignment_id),) = sent(scheduler.plan(0.0))
+    assert scheduler.handle(Finished(assignment_id, 1.0, "right"), 1.0).counted is not None
     # One who was contradicted before joins: what counted alone a moment ago is now confirmed.
     scheduler.handle(NodeChange("liar", 1, Telemetry(), contradictions=1), 2.0)
     assert scheduler.wary

@@ -216,13 +216,13 @@ async def test_of_one_envelope_each_assignment_that_is_not_in_order_is_refused_b
     worker = await swarm.worker("worker", extra=roomy)
     await state_is(gateway, peer_id(worker), "up")
     back, post = Wire(worker), gateway.hub.services[SIGNER]
-    send, held = post.send, []
+    send, offered = post.send, []
 
     def spoil(to: str, kind: str, fields: Any, **within: Any) -> None:
-        if kind != messages.ASSIGN or held:
+        if kind != messages.ASSIGN or offered:
             send(to, kind, fields, **within)
             return
-        held.extend(shard[0] for shard in fields["shards"])
+        offered.extend(shard[0] for shard in fields["shards"])
         call, (a, b, c, d, *others) = fields["call"], fields["shards"]
         for changed in (
             {"shards": [a], "call": {**call, "needs": ["fuel", "teleport"]}},
@@ -242,7 +242,7 @@ async def test_of_one_envelope_each_assignment_that_is_not_in_order_is_refused_b
         for nack in said(back, messages.NACK)
         for each in nack["ids"]
     }
-    a, b, c, *good = held
+    a, b, c, *good = offered
     assert len(good) == 3
     assert refused == {
         a: ("this worker does not know what the call needs: teleport", ["teleport"]),

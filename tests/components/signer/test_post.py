@@ -357,11 +357,11 @@ async def test_a_gateway_that_is_not_trusted_is_told_so_and_orders_nothing(
 
     assert "signer: trust" in str(await until(refusal, bool))
     # A gateway that orders all the same gets its orders back, and nothing is run or kept.
-    back, held = Wire(worker), "someone.0.1"
+    back, assignment_id = Wire(worker), "someone.0.1"
     assign = {
         "call": ModuleCall("0" * 64, "range", "map").to_plain(),
         "module_bytes": 8,
-        "shards": [[held, "1" * 64, 4, b"0 5\n"]],
+        "shards": [[assignment_id, "1" * 64, 4, b"0 5\n"]],
     }
     gateway.hub.services[SIGNER].send(peer_id(worker), messages.ASSIGN, assign)
 
@@ -374,7 +374,7 @@ async def test_a_gateway_that_is_not_trusted_is_told_so_and_orders_nothing(
         ]
 
     (nack,) = await until(nacks, bool)
-    assert nack["ids"] == [held]
+    assert nack["ids"] == [assignment_id]
     assert "signer: trust" in nack["reason"]
     assert await worker.hub.store.read(inbox.open_entries) == []
     assert (await nodes(gateway))[peer_id(worker)]["state"] == "up"

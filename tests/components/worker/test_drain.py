@@ -81,7 +81,7 @@ def on_disk(worker: RunningHub) -> set[str]:
     """Return what a worker has accepted or still has to deliver."""
     query = "SELECT assignment_id FROM inbox UNION SELECT assignment_id FROM outbox"
     with closing(sqlite3.connect(worker.folder / "swarm_hub.db")) as database:
-        return {held for (held,) in database.execute(query)}
+        return {assignment_id for (assignment_id,) in database.execute(query)}
 
 
 def waited_for(gateway: RunningHub) -> set[str]:
@@ -267,12 +267,12 @@ async def test_a_worker_that_comes_back_drained_gives_its_inbox_back(
 ) -> None:
     """Of what a node held when both sides went away, it runs nothing that had not begun."""
     gateway = await swarm.gateway(extra=PATIENT)
-    held = await swarm.worker("held", extra=worker(finish_within_s=0))
+    assignment_id = await swarm.worker("held", extra=worker(finish_within_s=0))
     job_id = await spin(gateway, modules, shards=400, ms_each=10)
     await holds(gateway, "held", 5)
-    node = peer_id(held)
+    node = peer_id(assignment_id)
     await swarm.stop(gateway)
-    await swarm.stop(held)
+    await swarm.stop(assignment_id)
     gateway = await swarm.gateway(extra=PATIENT)
     await call(gateway, "POST", f"/nodes/{node}/drain", json={"reason": "test"})
     await swarm.worker("held", extra=worker())
