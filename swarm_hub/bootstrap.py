@@ -10,7 +10,8 @@ from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, HubError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.setup import Plan, SetupFailure
+from swarm_hub.plan import Plan, plan
+from swarm_hub.setup import SetupFailure
 from swarm_hub.storage import Store
 from swarm_hub.storage.backup.restore import finish_restore
 from swarm_hub.util.clock import Clock
@@ -21,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 def check(config_dir: Path) -> tuple[Configuration, Plan]:
     """Read and validate everything; raises ConfigError with every problem found."""
     configuration = read_configuration(config_dir, platform.node() or "hub")
-    planned = setup.plan(configuration)
+    planned = plan(configuration)
     if planned.problems:
         raise ConfigError(list(planned.problems))
     return configuration, planned

@@ -1,0 +1,124 @@
+"""From sections to components that can be set up: manifests, order, code, validated values."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, cast
+
+from swarm_hub import config
+from swarm_hub.config import CORE_SECTIONS, Configuration
+from swarm_hub.const import CONFIG_FILE
+from swarm_hub.core import Hub
+from swarm_hub.exceptions import ConfigError, ConfigProblem, SetupError
+from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.helpers.platforms import PlatformSchema
+from swarm_hub.loader import ComponentIndex, Manifest
+
+# A hub that can't play its role stops with exit code 1; other components may fail alone.
+_ROLES: Final = ("gateway", "worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A component ready to be set up: imported, its configuration validated."""
+
+    manifest: Manifest
+    config: object
+    async_setup: Callable[[Hub, Any], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a configuration asks for, in the order of set-up, and every problem found."""
+
+    components: tuple[Planned, ...]
+    problems: tuple[ConfigProblem, ...]
+    essential: frozenset[str]
+    index: ComponentIndex
+
+
+def plan(configuration: Configuration) -> Plan:
+    """Resolve and validate every section; the one validator behind `run` and `check`."""
+    index = ComponentIndex(configuration.directory)
+    problems = list(configuration.problems)
+    wanted = _wanted(configuration, index, problems)
+    roles = wanted.intersection(_ROLES)
+    if not roles and not problems:
+        problems.append(
+            ConfigProblem(
+                CONFIG_FILE,
+                None,
+                "",
+                "neither gateway: nor worker: is configured; this hub would do nothing",
+            )
+        )
+    # All are imported before any section is judged, which may name what another one registers.
+    imported = _imported(configuration, index.order(wanted), problems)
+    components = _validated(configuration, imported, problems)
+    problems.sort(key=lambda problem: (problem.file, problem.line or 0))
+    essential = frozenset(manifest.domain for manifest in index.order(roles))
+    return Plan(tuple(components), tuple(problems), essential, index)
+
+
+def _wanted(
+    configuration: Configuration, index: ComponentIndex, problems: list[ConfigProblem]
+) -> set[str]:
+    """Return the components that have a section, and whose dependencies can be resolved."""
+    content = configuration.sections
+    wanted: set[str] = set()
+    for domain in content:
+        if domain in CORE_SECTIONS:
+            continue
+        try:
+            if index.manifest(domain) is None:
+                hint = did_you_mean(domain, (*index.domains(), *CORE_SECTIONS))
+                raise SetupError(f"there is no such component{hint}")
+            index.order({domain})
+        except SetupError as error:
+            problems.append(config.problem_at(content, domain, str(error)))
+            continue
+        wanted.add(domain)
+    return wanted
+
+
+def _imported(
+    configuration: Configuration, manifests: Iterable[Manifest], problems: list[ConfigProblem]
+) -> list[tuple[Manifest, ModuleType]]:
+    imported: list[tuple[Manifest, ModuleType]] = []
+    for manifest in manifests:
+        try:
+            imported.append((manifest, manifest.import_component()))
+        except SetupError as error:
+            problems.append(config.problem_at(configuration.sections, manifest.domain, str(error)))
+    return imported
+
+
+def _validated(
+    configuration: Configuration,
+    imported: Iterable[tuple[Manifest, ModuleType]],
+    problems: list[ConfigProblem],
+) -> list[Planned]:
+    components: list[Planned] = []
+    for manifest, component in imported:
+        try:
+            components.append(_planned(manifest, component, configuration))
+        except ConfigError as error:
+            problems.extend(error.problems)
+        except SetupError as error:
+            problems.append(config.problem_at(configuration.sections, manifest.domain, str(error)))
+    return components
+
+
+def _planned(manifest: Manifest, component: ModuleType, configuration: Configuration) -> Planned:
+    try:
+        schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
+        if isinstance(schema, PlatformSchema):
+            schema = schema.looking_in(configuration.directory)
+        async_setup = cast(Callable[[Hub, Any], Awaitable[bool]], component.async_setup)
+    except AttributeError as error:
+        raise SetupError(f"{manifest.domain}: {error}") from error
+    return Planned(
+        manifest,
+        config.validate_section(configuration.sections, manifest.domain, schema),
+        async_setup,
+    )
