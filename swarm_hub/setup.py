@@ -21,7 +21,6 @@ class SetupFailure(StrEnum):
     """Why a component is not running."""
 
     DEPENDENCY = "a component it depends on failed"
-    INVALID_CONFIG = "its configuration is invalid"
     REFUSED = "it could not be set up"
     TOO_SLOW = "its set-up took too long"
 
