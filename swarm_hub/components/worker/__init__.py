@@ -85,17 +85,17 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]
     telemetry.metered = config.metered
-    post = hub.services[SIGNER]
+    channel = hub.services[SIGNER]
     # Set whenever an assignment or a result is done with.
     settled = asyncio.Event()
-    assignments = Assignments(hub, post, settled)
-    delivery = Delivery(hub, mesh, post, settled)
+    assignments = Assignments(hub, channel, settled)
+    delivery = Delivery(hub, mesh, channel, settled)
     outbox = Outbox(hub, assignments, delivery)
     executor = Executor(
         hub, mesh, service, assignments.gateway_of, outbox.finish, assignments.give_back
     )
-    drain = Drain(hub, mesh, post, assignments, executor, delivery, settled)
-    Intake(hub, mesh, post, assignments, executor, delivery, outbox, drain)
+    drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
+    Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
     watch = PowerPolicyWatch(
         hub,
         drain,

@@ -31,17 +31,17 @@ class Assignments:
     `settled` is set whenever one is done with.
     """
 
-    def __init__(self, hub: Hub, post: EnvelopeChannel, settled: asyncio.Event) -> None:
+    def __init__(self, hub: Hub, channel: EnvelopeChannel, settled: asyncio.Event) -> None:
         self._hub = hub
-        self._post = post
+        self._channel = channel
         self._settled = settled
         self._held: dict[str, Origin] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def __contains__(self, held: object) -> bool:
-        return held in self._held
+    def __contains__(self, assignment_id: object) -> bool:
+        return assignment_id in self._held
 
     async def load(self) -> list[InboxEntry]:
         """Take up what the last life left on disk, and return it."""
@@ -51,9 +51,9 @@ class Assignments:
         )
         return entries
 
-    def origin(self, held: str) -> Origin | None:
+    def origin(self, assignment_id: str) -> Origin | None:
         """Return who waits for an assignment; None for one that is not here."""
-        return self._held.get(held)
+        return self._held.get(assignment_id)
 
     def gateway_of(self, entry: InboxEntry) -> str:
         """Return who waits for an assignment: its gateway, or the one that took it over."""
@@ -62,7 +62,11 @@ class Assignments:
 
     def given_out_by(self, gateway: str) -> list[str]:
         """Return what a gateway waits for."""
-        return [held for held, origin in self._held.items() if origin.gateway == gateway]
+        return [
+            assignment_id
+            for assignment_id, origin in self._held.items()
+            if origin.gateway == gateway
+        ]
 
     def gateways(self) -> set[str]:
         """Return all who wait for anything."""
@@ -70,18 +74,20 @@ class Assignments:
 
     def put(self, assignment_ids: Iterable[str], origin: Origin) -> None:
         """Hold these from now on; writing them down is the caller's."""
-        self._held.update((held, origin) for held in assignment_ids)
+        self._held.update((assignment_id, origin) for assignment_id in assignment_ids)
 
     def forget(self, assignment_ids: Iterable[str]) -> None:
         """Hold these no more; what is on disk is the caller's."""
-        for held in assignment_ids:
-            self._held.pop(held, None)
+        for assignment_id in assignment_ids:
+            self._held.pop(assignment_id, None)
         self._settled.set()
 
     def hand_over(self, assignment_ids: Iterable[str], origin: Origin) -> list[Write]:
         """Answer to the gateway that took the jobs over; returns the note of it."""
         moved = [
-            held for held in assignment_ids if held in self._held and self._held[held] != origin
+            assignment_id
+            for assignment_id in assignment_ids
+            if assignment_id in self._held and self._held[assignment_id] != origin
         ]
         self.put(moved, origin)
         return inbox.hand_over(moved, origin.gateway) if moved else []
@@ -103,4 +109,4 @@ class Assignments:
         """Say that these won't be done here, and why."""
         for start in range(0, len(assignment_ids), _IDS_MAX):
             part = tuple(assignment_ids[start : start + _IDS_MAX])
-            self._post.send(gateway, messages.NACK, Nack(part, reason, lacks).to_wire())
+            self._channel.send(gateway, messages.NACK, Nack(part, reason, lacks).to_wire())

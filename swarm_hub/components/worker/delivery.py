@@ -37,10 +37,12 @@ class Delivery:
     `settled` is set whenever one is done with.
     """
 
-    def __init__(self, hub: Hub, mesh: Mesh, post: EnvelopeChannel, settled: asyncio.Event) -> None:
+    def __init__(
+        self, hub: Hub, mesh: Mesh, channel: EnvelopeChannel, settled: asyncio.Event
+    ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._settled = settled
         self._waiting: dict[str, _Waiting] = {}
         mesh.serve_blobs(self._serve)
@@ -50,8 +52,8 @@ class Delivery:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, held: object) -> bool:
-        return held in self._waiting
+    def __contains__(self, assignment_id: object) -> bool:
+        return assignment_id in self._waiting
 
     def is_underway(self) -> bool:
         """Whether a result was sent to somebody who is here and has not answered yet."""
@@ -75,26 +77,31 @@ class Delivery:
 
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
         """Forget results that were acknowledged or are not wanted; returns those that were here."""
-        dropped = [held for held in assignment_ids if self._waiting.pop(held, None)]
+        dropped = [
+            assignment_id
+            for assignment_id in assignment_ids
+            if self._waiting.pop(assignment_id, None)
+        ]
         self._settled.set()
         return dropped
 
-    def origin(self, held: str) -> Origin | None:
+    def origin(self, assignment_id: str) -> Origin | None:
         """Return who waits for a result; None for one that is not here."""
-        if (waiting := self._waiting.get(held)) is None:
+        if (waiting := self._waiting.get(assignment_id)) is None:
             return None
         return Origin(waiting.entry.gateway, waiting.entry.store_id)
 
     def hand_over(self, assignment_ids: Iterable[str], gateway: str) -> list[Write]:
         """Deliver to the gateway that took the jobs over; returns the note of it."""
         moved = [
-            held
-            for held in assignment_ids
-            if held in self._waiting and self._waiting[held].entry.gateway != gateway
+            assignment_id
+            for assignment_id in assignment_ids
+            if assignment_id in self._waiting
+            and self._waiting[assignment_id].entry.gateway != gateway
         ]
-        for held in moved:
-            entry = replace(self._waiting[held].entry, gateway=gateway)
-            waiting = self._waiting[held] = _Waiting(entry)
+        for assignment_id in moved:
+            entry = replace(self._waiting[assignment_id].entry, gateway=gateway)
+            waiting = self._waiting[assignment_id] = _Waiting(entry)
             self._send(waiting)
         return inbox.hand_over(moved, gateway) if moved else []
 
@@ -122,7 +129,7 @@ class Delivery:
         if takers:
             # One that does not answer may be too busy or wrong; the next try asks another.
             gateway = takers[waiting.tries % len(takers)]
-            self._post.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
+            self._channel.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
             waiting.tries += 1
         pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
         waiting.due_at = self._hub.clock.monotonic() + jittered_s(pause_s, *_JITTER)
@@ -136,7 +143,7 @@ class Delivery:
             and entry.store_id
             and hello.db_id == entry.store_id
             and hello.kid is not None
-            and self._post.trusts(hello.kid)
+            and self._channel.trusts(hello.kid)
         ]
         return [entry.gateway, *others] if entry.gateway in peers else others
 

@@ -34,7 +34,7 @@ class Drain:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: EnvelopeChannel,
+        channel: EnvelopeChannel,
         assignments: Assignments,
         executor: Executor,
         delivery: Delivery,
@@ -42,7 +42,7 @@ class Drain:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._assignments = assignments
         self._executor = executor
         self._delivery = delivery
@@ -81,7 +81,7 @@ class Drain:
         _LOGGER.info("Taking work again" if now is None else f"Taking no work: {now}")
         for peer_id, hello in self._mesh.peers().items():
             if "gateway" in hello.capabilities:
-                self._post.send(peer_id, messages.DRAIN, {"reason": self._refusal_for(hello)})
+                self._channel.send(peer_id, messages.DRAIN, {"reason": self._refusal_for(hello)})
 
     def refusal(self, gateway: str) -> str | None:
         """Return why nothing new is taken from a gateway."""
@@ -96,10 +96,10 @@ class Drain:
         self._executor.take_off(assignment_ids)
         peers = self._mesh.peers()
         returned: dict[str, list[str]] = defaultdict(list)
-        for held in assignment_ids:
-            origin = self._assignments.origin(held)
+        for assignment_id in assignment_ids:
+            origin = self._assignments.origin(assignment_id)
             if origin is not None and origin.gateway in peers:
-                returned[origin.gateway].append(held)
+                returned[origin.gateway].append(assignment_id)
         for gateway, group in returned.items():
             self._assignments.forget(group)
             self._hub.store.note(inbox.drop(group))
@@ -117,14 +117,14 @@ class Drain:
             _LOGGER.info("No more work from %s: %s", gateway, text)
         self._drained[gateway] = text
         theirs = frozenset(self._assignments.given_out_by(gateway))
-        self.hand_back([held for held in self._executor.not_begun() if held in theirs], text)
+        self.hand_back([each for each in self._executor.not_begun() if each in theirs], text)
 
     @property
     def _refusal(self) -> str | None:
         return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
 
     def _refusal_for(self, gateway: Hello) -> str | None:
-        trusted = gateway.kid is not None and self._post.trusts(gateway.kid)
+        trusted = gateway.kid is not None and self._channel.trusts(gateway.kid)
         return self._refusal if trusted else UNTRUSTED
 
     def _on_peer_up(self, up: PeerUp) -> None:
@@ -133,7 +133,7 @@ class Drain:
         # One that still drains this node says so again.
         self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
-            self._post.send(up.peer_id, messages.DRAIN, {"reason": reason})
+            self._channel.send(up.peer_id, messages.DRAIN, {"reason": reason})
 
     async def _until_delivered(self) -> None:
         """Return when no gateway that is here still waits for a result, or we for its word."""

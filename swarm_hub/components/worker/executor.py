@@ -73,20 +73,25 @@ class Executor:
     def not_begun(self) -> list[str]:
         """Return the assignments that wait, here or in the sandbox, for their turn to run."""
         begun = self._service.sandbox.begun() | self._computed
-        return [*self._queued(), *(held for held in self._running if held not in begun)]
+        return [
+            *self._queued(),
+            *(assignment_id for assignment_id in self._running if assignment_id not in begun),
+        ]
 
     def unfinished(self) -> list[str]:
         """Return the assignments that wait or run, without those whose outcome is known."""
-        running = (held for held in self._running if held not in self._computed)
+        running = (
+            assignment_id for assignment_id in self._running if assignment_id not in self._computed
+        )
         return [*self._queued(), *running]
 
     def take_off(self, assignment_ids: Collection[str]) -> None:
         """Run these no more; one that has begun is stopped."""
         wanted = frozenset(assignment_ids)
         self.put([each for each in self._emptied() if each.assignment_id not in wanted])
-        for held in wanted & self._running.keys():
-            self._taken.add(held)
-            self._running[held].cancel()
+        for assignment_id in wanted & self._running.keys():
+            self._taken.add(assignment_id)
+            self._running[assignment_id].cancel()
 
     async def until_idle(self) -> None:
         """Return when nothing runs."""
@@ -109,24 +114,24 @@ class Executor:
         assert runner is not None
         while True:
             entry = await self._queue.get()
-            held = entry.assignment_id
-            self._running[held] = runner
+            assignment_id = entry.assignment_id
+            self._running[assignment_id] = runner
             self._idle.clear()
             try:
                 await self._run(entry)
             except Exception as error:
                 # A fault of ours: the gateway hears of it, or this shard's job would never end.
-                _LOGGER.exception("Assignment %s could not be run", held)
+                _LOGGER.exception("Assignment %s could not be run", assignment_id)
                 self._given_up(entry, f"this worker has a fault: {error!r}")
             except asyncio.CancelledError:
-                if held not in self._taken:
+                if assignment_id not in self._taken:
                     raise
                 # Only this assignment was taken off; the runner goes on with the next.
                 runner.uncancel()
             finally:
-                del self._running[held]
-                self._taken.discard(held)
-                self._computed.discard(held)
+                del self._running[assignment_id]
+                self._taken.discard(assignment_id)
+                self._computed.discard(assignment_id)
                 if not self._running:
                     self._idle.set()
 

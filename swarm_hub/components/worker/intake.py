@@ -34,7 +34,7 @@ class Intake:
         self,
         hub: Hub,
         mesh: Mesh,
-        post: EnvelopeChannel,
+        channel: EnvelopeChannel,
         assignments: Assignments,
         executor: Executor,
         delivery: Delivery,
@@ -43,14 +43,14 @@ class Intake:
     ) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._post = post
+        self._channel = channel
         self._assignments = assignments
         self._executor = executor
         self._delivery = delivery
         self._outbox = outbox
         self._drain = drain
         kinds = (messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK, messages.DRAIN)
-        post.on(kinds, self._on_batch)
+        channel.on(kinds, self._on_batch)
         hub.bus.listen(PeerUp, self._on_peer_up)
 
     def _on_batch(self, batch: Batch) -> None:
@@ -79,7 +79,11 @@ class Intake:
 
     def _refuse_offered(self, gateway: str, nack: Nack) -> None:
         """Give back what can't be taken as it was said, but for what is held from before."""
-        refused = [held for held in nack.assignment_ids if not self._is_known(held)]
+        refused = [
+            assignment_id
+            for assignment_id in nack.assignment_ids
+            if not self._is_known(assignment_id)
+        ]
         if refused:
             _LOGGER.warning("Gave back %d assignments: %s", len(refused), nack.reason)
             self._assignments.nack(gateway, refused, nack.reason, nack.lacks)
@@ -89,10 +93,12 @@ class Intake:
         gateway = batch.peer_id
         offered = [shard.assignment_id for assign in assigns for shard in assign.shards]
         origin = Origin(gateway, self._mesh.store_of(gateway))
-        foreign = [held for held in offered if not self._is_of(held, origin)]
+        foreign = [
+            assignment_id for assignment_id in offered if not self._is_of(assignment_id, origin)
+        ]
         self._assignments.nack(gateway, foreign, "another gateway gave out this assignment")
-        offered = [held for held in offered if held not in foreign]
-        known = [held for held in offered if self._is_known(held)]
+        offered = [assignment_id for assignment_id in offered if assignment_id not in foreign]
+        known = [assignment_id for assignment_id in offered if self._is_known(assignment_id)]
         fresh = [] if batch.replayed else self._fresh(origin, assigns, {*known, *foreign})
         new = [entry.assignment_id for entry in fresh]
         refusal = self._drain.refusal(gateway)
@@ -112,19 +118,19 @@ class Intake:
         if (leaving := self._drain.leaving(gateway)) is not None:
             # It was told so while these were on their way to the disk.
             self._drain.hand_back(new, leaving)
-            offered = [held for held in offered if self._is_known(held)]
+            offered = [assignment_id for assignment_id in offered if self._is_known(assignment_id)]
         if not self._drain.stopping:
             self._executor.put(entry for entry in fresh if entry.assignment_id in self._assignments)
         self._take_over(known, origin)
         if offered:
-            self._post.send(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
+            self._channel.send(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
 
-    def _is_known(self, held: str) -> bool:
-        return held in self._assignments or held in self._delivery
+    def _is_known(self, assignment_id: str) -> bool:
+        return assignment_id in self._assignments or assignment_id in self._delivery
 
-    def _is_of(self, held: str, origin: Origin) -> bool:
+    def _is_of(self, assignment_id: str, origin: Origin) -> bool:
         """Whether a gateway may speak of an assignment: it is new, its own or of its store."""
-        before = self._assignments.origin(held) or self._delivery.origin(held)
+        before = self._assignments.origin(assignment_id) or self._delivery.origin(assignment_id)
         if before is None:
             return True
         same_store = origin.store_id != "" and before.store_id == origin.store_id
@@ -147,7 +153,9 @@ class Intake:
 
     def _on_cancel(self, peer_id: str, assignment_ids: list[str]) -> None:
         origin = Origin(peer_id, self._mesh.store_of(peer_id))
-        dropped = [held for held in assignment_ids if self._is_of(held, origin)]
+        dropped = [
+            assignment_id for assignment_id in assignment_ids if self._is_of(assignment_id, origin)
+        ]
         self._delivery.drop(dropped)
         self._assignments.forget(dropped)
         self._executor.take_off(dropped)
@@ -157,5 +165,5 @@ class Intake:
         if "gateway" not in up.hello.capabilities:
             return
         # The gateway answers with `cancel` for what it withdrew while this worker was away.
-        if held := self._assignments.given_out_by(up.peer_id):
-            self._post.send(up.peer_id, messages.ACK, {"ids": held})
+        if assignment_ids := self._assignments.given_out_by(up.peer_id):
+            self._channel.send(up.peer_id, messages.ACK, {"ids": assignment_ids})

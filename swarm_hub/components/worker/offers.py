@@ -23,7 +23,10 @@ class Offers:
     def assignment_ids(self) -> list[str]:
         """Return all of them."""
         taken = [shard.assignment_id for assign in self.assigns for shard in assign.shards]
-        return [*taken, *(held for nack in self.refused for held in nack.assignment_ids)]
+        return [
+            *taken,
+            *(assignment_id for nack in self.refused for assignment_id in nack.assignment_ids),
+        ]
 
 
 def read_offers(batch: Batch) -> Offers:
@@ -64,5 +67,5 @@ def inbox_entries(
 
 
 def _without(assign: Assign, unknown: frozenset[str]) -> Nack:
-    held = tuple(shard.assignment_id for shard in assign.shards)
-    return Nack(held, features.why_not(unknown), unknown)
+    assignment_ids = tuple(shard.assignment_id for shard in assign.shards)
+    return Nack(assignment_ids, features.why_not(unknown), unknown)
