@@ -17,7 +17,7 @@ from typing import Any
 from swarm_hub.bootstrap import start_hub
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.components.mesh.wire import send_queue
-from swarm_hub.components.sandbox import Call, Outcome, Sandbox
+from swarm_hub.components.sandbox import Call, CallResult, Sandbox
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
 from swarm_hub.util.clock import Clock
@@ -141,9 +141,9 @@ def _do_without_sandboxes() -> None:
 
     async def run(
         _sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any, tag: str = ""
-    ) -> Outcome:
+    ) -> CallResult:
         _assigned.append(time.monotonic())
-        return Outcome("ok", "", data, 0.0, 0.0, None, None)
+        return CallResult("ok", "", data, 0.0, 0.0, None, None)
 
     Sandbox.warm = warm
     Sandbox.run = run

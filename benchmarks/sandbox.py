@@ -21,7 +21,7 @@ from contender import Contender, ContenderError, Spent, in_python
 from figures import Figures, percentile, start
 from programs import KERNELS, Kernel, Programs, compile_kernels, many_functions
 
-from swarm_hub.components.sandbox import OK, Call, Limits, Outcome, Sandbox, archive
+from swarm_hub.components.sandbox import OK, Call, CallResult, Limits, Sandbox, archive
 from swarm_hub.components.sandbox.child.variants import PLAIN, SETTINGS
 from swarm_hub.tasks import TaskSupervisor
 
@@ -60,7 +60,7 @@ class Runner:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
 
-    async def run(self, wasm: bytes, abi: str, data: bytes, limits: Limits = _LIMITS) -> Outcome:
+    async def run(self, wasm: bytes, abi: str, data: bytes, limits: Limits = _LIMITS) -> CallResult:
         """Run a shard; ends the benchmark when it fails."""
 
         async def load() -> bytes:

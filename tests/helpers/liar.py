@@ -14,7 +14,7 @@ from typing import Final
 
 import voluptuous as vol
 
-from swarm_hub.components.sandbox import OK, SANDBOX, Call, Outcome
+from swarm_hub.components.sandbox import OK, SANDBOX, Call, CallResult
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
 
@@ -55,7 +55,7 @@ async def async_setup(hub: Hub, config: LiarConfig) -> bool:
 
     async def run(
         call: Call, body: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
-    ) -> Outcome:
+    ) -> CallResult:
         outcome = await honest(call, body, load_wasm, tag)
         if outcome.code != OK or next(answers) < config.honest_first:
             return outcome

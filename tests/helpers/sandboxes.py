@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swarm_hub.components.sandbox.call import Call, Limits, Outcome
+from swarm_hub.components.sandbox.call import Call, CallResult, Limits
 from swarm_hub.components.sandbox.pool import Sandbox
 
 MIB = 1024 * 1024
@@ -65,7 +65,7 @@ class Bench:
 
     async def run(
         self, module: str | bytes, abi: str, data: bytes = b"", **changed: Any
-    ) -> Outcome:
+    ) -> CallResult:
         """Run WAT text or module bytes; keywords are fields of the call or of its limits."""
         wasm = await self.wasm(module) if isinstance(module, str) else module
         call = make_call(wasm, abi, **changed)

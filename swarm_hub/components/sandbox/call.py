@@ -90,7 +90,7 @@ class ModuleSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """What became of a shard: `code` is `ok` or a failure code, `text` says what to do."""
 
     code: str

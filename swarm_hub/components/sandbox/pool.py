@@ -14,8 +14,8 @@ from .call import (
     CHILD_DIED,
     OK,
     Call,
+    CallResult,
     ModuleSource,
-    Outcome,
     SandboxError,
     SandboxStats,
     not_wasm,
@@ -124,7 +124,7 @@ class Sandbox:
 
     async def run(
         self, call: Call, data: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
-    ) -> Outcome:
+    ) -> CallResult:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
         `load_wasm` is awaited only if the module is in neither a child nor the cache.

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .call import CHILD_DIED, COMPILE_LIMIT, WALL_TIME, ModuleSource, Outcome
+from .call import CHILD_DIED, COMPILE_LIMIT, WALL_TIME, CallResult, ModuleSource
 from .child.wire import Frame, WireError
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ class Answer:
     fuel: int | None = None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CallResult:
         """The same, as what became of a shard."""
-        return Outcome(
+        return CallResult(
             self.code,
             self.text,
             self.body,

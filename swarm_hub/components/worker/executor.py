@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import Call, Outcome, SandboxService
+from swarm_hub.components.sandbox import Call, CallResult, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models import features
@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 _RUNNERS_PER_SLOT: Final = 8
 _SCRIPTS_KEPT: Final = 4
 
-_Finished = Callable[[InboxEntry, Outcome], Awaitable[None]]
+_Finished = Callable[[InboxEntry, CallResult], Awaitable[None]]
 _GivenUp = Callable[[InboxEntry, str], None]
 
 

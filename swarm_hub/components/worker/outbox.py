@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from swarm_hub.components.sandbox import OK, Outcome
+from swarm_hub.components.sandbox import OK, CallResult
 from swarm_hub.components.worker.assignments import Assignments
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.const import INLINE_MAX_BYTES
@@ -37,7 +37,7 @@ class Outbox:
         writes, self._writes = self._writes, []
         self._hub.store.note(writes)
 
-    async def finish(self, entry: InboxEntry, outcome: Outcome) -> None:
+    async def finish(self, entry: InboxEntry, outcome: CallResult) -> None:
         """Take the outcome of an assignment."""
         body: bytes | None = outcome.output if outcome.code == OK else b""
         size_bytes = len(body or b"")

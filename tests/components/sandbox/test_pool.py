@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from swarm_hub.components.sandbox import launch as launching
-from swarm_hub.components.sandbox.call import Outcome, SandboxError
+from swarm_hub.components.sandbox.call import CallResult, SandboxError
 from swarm_hub.components.sandbox.pool import _SPARES_MAX, Sandbox
 from tests.helpers import modules
 from tests.helpers.sandboxes import Bench, is_alive, make_call, until
@@ -32,7 +32,7 @@ async def make_fast(bench: Bench) -> None:
         await asyncio.gather(*(bench.run(modules.MAYBE_ENDLESS, "range", b"0 7") for _ in range(4)))
 
 
-def endless(bench: Bench, **changed: Any) -> asyncio.Task[Outcome]:
+def endless(bench: Bench, **changed: Any) -> asyncio.Task[CallResult]:
     return asyncio.ensure_future(bench.run(modules.MAYBE_ENDLESS, "range", b"1 0", **changed))
 
 

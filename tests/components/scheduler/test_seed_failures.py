@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from swarm_hub.components.sandbox import SANDBOX, Outcome
+from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.scheduler import (
     Failed,
     Finished,
@@ -186,7 +186,7 @@ def _fail_once(worker: RunningHub) -> None:
     sandbox = worker.hub.services[SANDBOX].sandbox
     honest, rest = sandbox.run, iter([True])
 
-    async def run(*arguments: object, **options: object) -> Outcome:
+    async def run(*arguments: object, **options: object) -> CallResult:
         outcome = await honest(*arguments, **options)  # type: ignore[arg-type]
         if next(rest, False):
             return dataclasses.replace(outcome, code="trap", text="unreachable", output=b"")

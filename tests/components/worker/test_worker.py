@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.sandbox import SANDBOX, Outcome
+from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.power_policy import PowerPolicyConfig, refusal
 from swarm_hub.models.node import Telemetry
@@ -150,7 +150,7 @@ async def test_a_fault_of_the_worker_gives_the_shard_back_with_its_text(
     sandbox = worker.hub.services[SANDBOX].sandbox
     run, faults = sandbox.run, 0
 
-    async def faulty(*args: Any, **kwargs: Any) -> Outcome:
+    async def faulty(*args: Any, **kwargs: Any) -> CallResult:
         nonlocal faults
         faults += 1
         if faults == 1:
