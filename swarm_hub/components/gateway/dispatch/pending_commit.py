@@ -27,7 +27,7 @@ class PendingCommit:
 
     outcome: Outcome = field(default_factory=Outcome)
     results: list[ShardResult] = field(default_factory=list)
-    # (job id, hash) → the envelope of some of its results
+    # (job id, hash) → the envelope that carried some of the job's results
     receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     new_jobs: dict[str, NewJob] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
@@ -36,7 +36,7 @@ class PendingCommit:
     acks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add_result(self, result: ShardResult, receipt: Receipt | None) -> None:
-        """Take a result, with the receipt that it names if it names one."""
+        """Take a result, and the receipt that it names, if any."""
         self.results.append(result)
         if receipt is not None:
             self.receipts[result.job_id, receipt.sha] = receipt
@@ -65,7 +65,7 @@ class PendingCommit:
         )
 
     def without(self, job_ids: frozenset[str]) -> "PendingCommit":
-        """Return all but the parts of these jobs."""
+        """Return everything but the parts of these jobs."""
         rest = self.only(lambda job_id: job_id not in job_ids)
         rest.writes, rest.events = self.writes, self.events
         return rest

@@ -76,7 +76,7 @@ class Strategy(Protocol):
     """
 
     def cut(self, job: JobView, nodes: Sequence[NodeView]) -> list[Cut]:
-        """Return cuts in item order for nodes that have room; none leaves the pool for later."""
+        """Return cuts in item order for nodes with room; an empty list leaves it all for later."""
 
 
 def rank(node: NodeView) -> tuple[float, bool, bool, bool, bool, bool, float, float, str]:
