@@ -31,7 +31,7 @@ class SendQueue:
         self._control_bytes = 0
         self._bulk_bytes = 0
         self._window = BulkWindow()
-        # What arrives from the same peer, for which it is given credit.
+        # Counts what arrives from the same peer, for which it is given credit.
         self.credits = Credits()
         # Set while somebody waits for room, so that the sending side knows whom to wake.
         self.bulk_wanted = False
