@@ -52,7 +52,7 @@ class PendingCommit:
         return [each for each in self.outcome.transitions if isinstance(each, JobEnded)]
 
     def only(self, wanted: Callable[[str], bool]) -> "PendingCommit":
-        """Return the part of the jobs whose ids are `wanted`, without what belongs to no job."""
+        """Return the part of the jobs whose ids are `wanted`; leaves out what belongs to no job."""
         acks: dict[str, list[str]] = defaultdict(list)
         for node_id, held in self.acks.items():
             acks[node_id] = [each for each in held if wanted(job_of(each))]

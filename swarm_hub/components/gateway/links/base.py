@@ -84,7 +84,7 @@ class NodeLinks:
         self._on_disconnected.append(listener)
 
     def on_said(self, listener: Callable[[NodeWords], None]) -> None:
-        """Have a listener told what nodes say, perhaps just before they come or after they went."""
+        """Have a listener hear what nodes say, even just before they come or after they leave."""
         self._on_said.append(listener)
 
     def get(self, node_id: str) -> NodeLink | None:
