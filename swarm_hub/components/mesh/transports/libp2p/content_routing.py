@@ -120,7 +120,7 @@ class ContentRouting:
     # Sessions
 
     async def meet(self, peer_id: str, gone: trio.Event) -> None:
-        """Tell a new peer, if it takes part, what this hub provides; ask it until it is gone."""
+        """Tell a new peer, if it takes part, what this hub provides; ask it until it leaves."""
         peer = ID.from_string(peer_id)
         for _ in range(_MEET_TRIES):
             if gone.is_set():
