@@ -26,15 +26,15 @@ from swarm_hub.util.hashing import sha256_hex
 
 _LOGGER = logging.getLogger(__name__)
 
-# An ACK changes nothing at the gateway but a word in a status, so it may wait for a result whose
-# envelope it can share; one of its own costs both sides half a millisecond of CPU.
+# An ACK only changes a word in a status at the gateway, so it may wait to share a result's
+# envelope; one of its own costs both sides half a millisecond of CPU.
 _ACK_WITHIN_S: Final = 0.02
 _WRITE_WITHIN_S: Final = 0.1
 _UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
-# Assignments held at once; a gateway that sends more gets them back.
+# How many assignments are held at once; a gateway that sends more gets them back.
 _HELD_MAX: Final = 8192
 _STOPPING: Final = "the hub is stopping"
-# What is finished at stop has this long to be written down and acknowledged.
+# What is finished at a stop has this long to be stored and acknowledged.
 DELIVER_WITHIN_S: Final = 2.0
 # Ids in one message; a few thousand would exceed an envelope.
 _IDS_MAX: Final = 2000
@@ -49,7 +49,7 @@ class _Origin:
 
 
 class Assignments:
-    """What this worker accepted, runs and still has to deliver."""
+    """What this worker accepted, is running and still has to deliver."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Assignments:
         self._delivered = asyncio.Event()
         # source → why it keeps this worker from taking work
         self._refusing: dict[str, str] = {}
-        # gateway → why it drains this node
+        # gateway → why it is draining this node
         self._drained: dict[str, str] = {}
         self._stopping = False
         kinds = (messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK, messages.DRAIN)
@@ -87,7 +87,7 @@ class Assignments:
         hub.bus.listen(PeerDown, lambda _down: self._delivered.set())
 
     async def start(self) -> None:
-        """Take up what the last life left: run the inbox again, deliver the outbox."""
+        """Resume what the last run left: run the inbox again, deliver the outbox."""
         entries = await self._hub.store.read(inbox.open_entries)
         self._held.update(
             (entry.assignment_id, _Origin(entry.gateway, entry.store_id)) for entry in entries
@@ -107,9 +107,9 @@ class Assignments:
         self._hub.tasks.spawn(self._service.sandbox.warm(), "sandbox warm-up")
 
     async def stop(self) -> None:
-        """Take no more work, give back what has not begun, end or give back the rest.
+        """Take no more work, give back what has not begun, finish or give back the rest.
 
-        What a gateway that is not here gave out stays in the inbox for the next start.
+        Work from a gateway that isn't connected stays in the inbox for the next start.
         """
         self.refuse("hub", _STOPPING)
         self._stopping = True
@@ -117,12 +117,12 @@ class Assignments:
         await _within(self._finish_within_s, self._executor.until_idle())
         self._hand_back(self._executor.unfinished(), "it did not finish before the hub stopped")
         await _within(DELIVER_WITHIN_S, self._until_delivered())
-        # The finish loop may not come to these any more.
+        # The finish loop may no longer get to these.
         writes, self._finished_writes = self._finished_writes, []
         self._hub.store.note(writes)
 
     def refuse(self, source: str, reason: str | None) -> None:
-        """Take no new work and say why; with None `source` no longer minds."""
+        """Take no new work and say why; with None `source` no longer objects."""
         if reason == self._refusing.get(source) or self._stopping:
             return
         before = self._refusal
@@ -155,7 +155,8 @@ class Assignments:
         for cancelled in batch.read(messages.CANCEL, messages.ids):
             self._on_cancel(batch.peer_id, cancelled)
         for node, reason in batch.read(messages.DRAIN, messages.read_drain):
-            # Without a node it is the word of a worker, for the gateway that this hub may be too.
+            # Without a node it comes from a worker and is meant for the gateway that this hub may
+            # also be.
             if node == self._mesh.peer_id:
                 self._on_drain(batch.peer_id, reason)
         for nack in offers.refused:
@@ -166,7 +167,7 @@ class Assignments:
             self._write_soon(batch.writes)
 
     def _refuse_offered(self, gateway: str, nack: Nack) -> None:
-        """Give back what can't be taken as it was said, but for what is held from before."""
+        """Give back assignments that can't be taken as offered, except those already held."""
         held = [
             each
             for each in nack.assignment_ids
@@ -203,7 +204,7 @@ class Assignments:
             self._nack(gateway, new, f"its store failed: {error}")
             return
         if self._stopping or gateway in self._drained:
-            # It was told so while these were on their way to the disk.
+            # The gateway was told so while these were on their way to the disk.
             self._hand_back(new, self._drained.get(gateway, _STOPPING))
             offered = [held for held in offered if held in self._held or held in self._delivery]
         if not self._stopping:
@@ -213,7 +214,7 @@ class Assignments:
             self._post.send(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
 
     def _is_of(self, held: str, origin: _Origin) -> bool:
-        """Whether a gateway may speak of an assignment: it is new, its own or of its store."""
+        """Whether a gateway may decide on an assignment: it is new, its own or from its store."""
         if held in self._held:
             before = self._held[held]
         elif held in self._delivery:
@@ -224,7 +225,7 @@ class Assignments:
         return before.gateway == origin.gateway or same_store
 
     def _take_over(self, known: list[str], origin: _Origin) -> None:
-        """Answer to the gateway that has taken a job over from another of its store."""
+        """Report to the gateway that took a job over from another on its store."""
         running = [held for held in known if held in self._held and self._held[held] != origin]
         self._held.update((held, origin) for held in running)
         writes = inbox.hand_over(running, origin.gateway) if running else []
@@ -282,7 +283,7 @@ class Assignments:
             self._delivered.set()
 
     async def _until_delivered(self) -> None:
-        """Return when no gateway that is here still waits for a result, or we for its word."""
+        """Return once no connected gateway waits for a result, and we for no acknowledgement."""
         while self._held_by_those_here() or self._delivery.is_underway():
             self._delivered.clear()
             await self._delivered.wait()
@@ -292,7 +293,7 @@ class Assignments:
         return any(origin.gateway in peers for origin in self._held.values())
 
     def _write_soon(self, writes: list[Write]) -> None:
-        """Write what is not urgent with the next results, or in a moment."""
+        """Write what isn't urgent with the next results, or in a moment."""
         if writes and not self._finished_writes:
             asyncio.get_running_loop().call_later(_WRITE_WITHIN_S, self._wake.set)
         self._finished_writes += writes
@@ -304,7 +305,7 @@ class Assignments:
         self._nack(gateway, [entry.assignment_id], reason)
 
     def _hand_back(self, assignment_ids: Collection[str], reason: str) -> None:
-        """Give back assignments whose gateway is here to hear of it, and forget them."""
+        """Give back assignments whose gateway is connected, and forget them."""
         self._executor.take_off(assignment_ids)
         peers = self._mesh.peers()
         returned: dict[str, list[str]] = defaultdict(list)
@@ -372,7 +373,7 @@ class Assignments:
     def _on_peer_up(self, up: PeerUp) -> None:
         if "gateway" not in up.hello.capabilities:
             return
-        # One that still drains this node says so again.
+        # A gateway that still drains this node says so again.
         self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
             self._post.send(up.peer_id, messages.DRAIN, {"reason": reason})

@@ -40,7 +40,7 @@ def refusal(config: PowerPolicyConfig, telemetry: Telemetry) -> str | None:
 
 
 class PowerPolicyWatch:
-    """Tells the assignments, and with it the gateways, when the device is to be left alone."""
+    """Tells `Assignments`, and through it the gateways, when the device is to be left alone."""
 
     def __init__(
         self,
