@@ -50,7 +50,7 @@ class ModuleCache:
 
     @property
     def size_bytes(self) -> int:
-        """What the files take together."""
+        """The total size of the files."""
         return self._total_bytes
 
     async def open(self) -> None:
@@ -104,7 +104,7 @@ class ModuleCache:
     def _put(self, key: str, native: bytes) -> None:
         if len(native) + _TAG_BYTES > self._size_bytes_max:
             return
-        # Not durable: a file that a crash cut short fails its tag and is made again.
+        # Not durable: a file that a crash cut short fails the check of its tag and is made again.
         content = self._tag(key, native) + native
         try:
             write_atomic(self._path(key), content, mode=0o600, durable=False)
