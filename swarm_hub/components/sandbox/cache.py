@@ -37,7 +37,7 @@ def cache_key(module_sha: str, variant: str) -> str:
 
 
 class ModuleCache:
-    """Signed files in a private directory; the least recently used ones make room."""
+    """Signed files in a private directory; the least recently used are removed to make room."""
 
     def __init__(self, directory: Path, *, size_bytes_max: int) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""Getting a module's native code into a child: from the cache, or compiled once for all."""
+"""Getting a module's native code into a child: from the cache, or compiled once for all of them."""
 
 import asyncio
 import hashlib

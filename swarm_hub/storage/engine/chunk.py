@@ -1,4 +1,4 @@
-"""What a transaction that removes a bounded part of something tells of itself."""
+"""The report of a transaction that removes a bounded part of something."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Chunk:
     """How much was removed, whether there may be more, and when it began (`time.monotonic`).
 
-    The begin is taken in the database's thread, so that the wait for it does not count.
+    The start is measured in the database's thread, so that waiting for that thread doesn't count.
     """
 
     removed: int

@@ -80,7 +80,7 @@ class Abi(Protocol):
 
     @property
     def rank(self) -> int | None:
-        """Lower is preferred when a module fits several ABIs; None is no choice for a job."""
+        """Lower is preferred if a module fits several ABIs; None if jobs can't choose this one."""
         ...
 
     @property
