@@ -1,6 +1,6 @@
-"""Remembers in `.storage` which database was made, so that a lost one is not taken for a new one.
+"""Remembers in `.storage` which database was made, so that a lost one isn't taken for a new one.
 
-To SQLite an empty or missing file is a new database: without a word everything would be gone.
+To SQLite an empty or missing file is a new database: everything would be lost without a warning.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from swarm_hub.util.files import sync_directory, write_atomic
 
 
 def remember(config_dir: Path, url: str) -> None:
-    """Remember that the database at `url` has been made; it is on disk when this returns."""
+    """Remember that the database at `url` was made; this is on disk when it returns."""
     if not was_made(config_dir, url):
         write_atomic(config_dir / DATABASE_MADE_FILE, f"{url}\n".encode(), mode=0o600)
 

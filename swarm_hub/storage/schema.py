@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
-# migration of that name in migrations/versions/ and a copy of the schema before it to the tests.
+# migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD: Final = REVISIONS[-1]
 
@@ -73,7 +73,7 @@ jobs: Final = _table(
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
-    # Whether a blob is still used is asked of each blob, so that no list of all is needed.
+    # Blobs are checked for uses one by one, so that no list of all uses is needed.
     Index("jobs_by_module", "module_sha"),
     _partial("jobs_by_script", "script_sha", where="script_sha IS NOT NULL"),
     Index("jobs_by_dataset", "dataset_sha"),
@@ -89,8 +89,8 @@ gateways: Final = _table(
     rowid=False,
 )
 
-# What is left of a pruned job, so that its id counts as gone and not as unknown. Its shards go
-# in chunks: `rows_left` is 1 until none is left.
+# What is left of a pruned job, so that its id is known to be removed. Its shards are removed in
+# chunks: `rows_left` is 1 until none is left.
 tombstones: Final = _table(
     "tombstones",
     Column("job_id", Text, primary_key=True),
@@ -143,9 +143,9 @@ results: Final = _table(
     Column("peak_memory_bytes", _BIGINT),
     Column("fuel", _BIGINT),
     Column("stderr", Text, nullable=False, server_default=text("''")),
-    # 0: it was held against others, or waits for them; another one counts or will.
+    # 0: it was compared with others, or waits for them; another one counts or will.
     Column("counted", Integer, nullable=False, server_default=text("1")),
-    # The hash of the envelope that it came in, NULL where that is not kept.
+    # The hash of the envelope that it came in, NULL if that is not kept.
     Column("receipt", Text),
     Index("results_by_job", "job_id", "first_item"),
     _partial("results_by_blob", "sha", where="body IS NULL"),
@@ -173,7 +173,7 @@ blobs: Final = _table(
     Column("last_ref", _DOUBLE, nullable=False),
 )
 
-# Large blobs where several gateways share a store; elsewhere they are files.
+# Large blobs if several gateways share a store; otherwise they are files.
 blob_chunks: Final = _table(
     "blob_chunks",
     Column("sha", Text, primary_key=True),
@@ -204,14 +204,14 @@ nodes: Final = _table(
     Column("banned_at", _DOUBLE),
     Column("ban_reason", Text),
     Column("ban_until", _DOUBLE),
-    # `pending` or `approved` where the policy of admission asks for it, else NULL.
+    # `pending` or `approved` if the admission policy requires it, else NULL.
     Column("admission", Text),
     # Why an administrator keeps this node from getting work, else NULL.
     Column("drain_reason", Text),
-    # Results that others confirmed, in a row; and those that they contradicted, in all.
+    # Results that others confirmed, in a row, and those that they contradicted, in total.
     Column("agreements", Integer, nullable=False, server_default=text("0")),
     Column("contradictions", Integer, nullable=False, server_default=text("0")),
-    # Whose device it is, who has one vote on a shard; NULL: it is its own.
+    # The owner of the device, who has one vote on a shard; NULL: the node stands for itself.
     Column("owner", Text),
 )
 
@@ -236,7 +236,7 @@ banned_networks: Final = _table(
     rowid=False,
 )
 
-# Signing keys that count no more, whatever they sign.
+# Signing keys that are no longer valid, whatever they sign.
 revoked_keys: Final = _table(
     "revoked_keys",
     Column("kid", Text, primary_key=True),
@@ -245,7 +245,7 @@ revoked_keys: Final = _table(
     rowid=False,
 )
 
-# By which signed words a trusted key has become another; a key has one successor.
+# The signed rotations by which a trusted key was replaced; a key has one successor.
 key_rotations: Final = _table(
     "key_rotations",
     Column("kid", Text, primary_key=True),
@@ -254,7 +254,7 @@ key_rotations: Final = _table(
     rowid=False,
 )
 
-# The replay cache: an envelope whose jti is here was already acted upon.
+# The replay cache: an envelope whose jti is in it has already taken effect.
 seen: Final = _table(
     "seen",
     Column("jti", LargeBinary, primary_key=True),

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """What components use of the database; nothing is acknowledged before `commit` returned."""
+    """What components use of the store; nothing is acknowledged before `commit` has returned."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Store:
     ) -> "Store":
         """Return the store of a configuration; a relative path is inside `config_dir`."""
         if url.startswith(POSTGRES_URL):
-            # Only gateways that share a store need the driver, an extra of this package.
+            # Only gateways that share a store need the driver, which is an extra of this package.
             try:
                 from swarm_hub.storage.engine.postgres import PostgresDatabase
             except ImportError as error:
@@ -89,7 +89,7 @@ class Store:
     ) -> "Store":
         """Return the store of a SQLite file, with its blobs beside it.
 
-        With `was_made` the file is known to have been there, and a missing one is damage.
+        With `was_made` the file is known to have existed, so that a missing one counts as damage.
         """
         space = SpaceGuard(path, min_free_bytes)
         return cls(SqliteDatabase(path, was_made=was_made), path.parent / "blobs", clock, space)
@@ -101,7 +101,7 @@ class Store:
             self.db_id = await self._database.write(meta.database_id)
             await self._feed.open()
         except BaseException:
-            # A damaged file is moved aside by its owner: nothing of ours may hold it open.
+            # A damaged file is moved aside by the caller: we must not hold it open.
             await self._database.close()
             raise
         # The writer outlives the hub's task supervisor: stop hooks still write.
@@ -120,7 +120,7 @@ class Store:
 
     @property
     def full(self) -> str | None:
-        """Why nothing new should be taken for want of space; None when there is enough."""
+        """Why nothing new should be taken for lack of space; None if there is enough."""
         return None if self._space is None else self._space.full
 
     def on_space(self, changed: Callable[[StoreSpace], None]) -> None:
@@ -139,7 +139,7 @@ class Store:
 
     @property
     def busy(self) -> bool:
-        """Whether so much waits for the disk that new jobs should be refused for now."""
+        """Whether so many writes wait for the disk that new jobs should be refused for now."""
         return self._writer.busy
 
     @property
@@ -148,14 +148,14 @@ class Store:
         return self._writer.idle
 
     async def disk_bytes(self) -> int:
-        """Return what the store takes: its database, with the log, and blob files."""
+        """Return how many bytes the store takes: its database, with the log, and blob files."""
         used = (await self._database.disk_use()).used_bytes
         if self._database.shared:
             return used  # blob files are a cache there
         return used + await self.read(pruning.blob_files_bytes)
 
     async def free_share(self) -> tuple[int, float]:
-        """Return how many bytes the database could give back, and what share of it they are."""
+        """Return how many bytes the database could give back, and their share of its size."""
         space = await self._database.disk_use()
         return space.free_bytes, space.free_bytes / max(1, space.free_bytes + space.used_bytes)
 
@@ -169,7 +169,7 @@ class Store:
         return self._feed.last_seq
 
     def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
-        """Have `damaged` called, once, when any use of the file finds it damaged, or has so far."""
+        """Have `damaged` called, once, when a use of the file finds it damaged or already has."""
         self._tell_damage = damaged
         if self.damaged is not None:
             damaged(self.damaged)
@@ -184,12 +184,12 @@ class Store:
             self._space.trip(error)
 
     async def catch_up(self) -> None:
-        """Hand over the events that other gateways committed; nothing to do on a store alone."""
+        """Hand over events that other gateways committed; does nothing on an unshared store."""
         if self._database.shared:
             await self._feed.catch_up()
 
     async def introduce(self, gateway: str) -> None:
-        """Say which gateway writes here; its session is ended by others if its lease runs out."""
+        """Name the gateway that writes here; others end its session if its lease runs out."""
         await self._database.introduce(gateway)
 
     def listen(self, heard: Callable[[], None]) -> None:
@@ -204,7 +204,7 @@ class Store:
     ) -> Awaitable[None]:
         """Write a unit atomically; the awaitable is done when it is on disk.
 
-        Units commit in the order of the calls, also when nobody awaits them yet. With `fence` the
+        Units commit in the order of the calls, even if nobody awaits them yet. With `fence` the
         unit is refused (StoreFencedError) if another gateway has taken over one of these jobs.
         """
         return self._writer.submit(writes, events, fence)
@@ -217,10 +217,10 @@ class Store:
         *,
         wait_for_space: bool = True,
     ) -> None:
-        """Write what must not be lost, however long the disk or the server keeps it waiting.
+        """Write what must not be lost, however long it has to wait for the disk or the server.
 
-        Raises StoreError only for what no waiting can cure, and StoreFullError where it is not
-        to wait for space.
+        Raises StoreError only for what waiting can't cure, and StoreFullError if it should not wait
+        for space.
         """
         await self.when_possible(
             lambda: self._writer.submit(writes, events, fence), wait_for_space=wait_for_space
@@ -229,7 +229,7 @@ class Store:
     async def when_possible(
         self, work: Callable[[], Awaitable[_T]], *, wait_for_space: bool = True
     ) -> _T:
-        """Do `work`, again and again while the disk or the server keeps it from being done."""
+        """Do `work`, retrying as long as the disk or the server prevents it."""
         told = False
         while True:
             try:
@@ -256,7 +256,7 @@ class Store:
         return await self._database.write(lambda connection: work(connection, *args, **kwargs))
 
     def note(self, writes: Sequence[Write]) -> None:
-        """Write what nobody waits for and a restart could do without; a failure is logged."""
+        """Write what nobody waits for and a restart can do without; a failure is only logged."""
         try:
             self._writer.submit(writes).add_done_callback(_log_failure)
         except StoreError as error:

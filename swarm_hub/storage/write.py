@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import UpdateBase
 class Write:
     """One statement with its parameter rows (executemany).
 
-    It looks at no table but its own, so that the writer may put it before writes to others.
+    It reads no table but its own, so that the writer may move it ahead of writes to other tables.
     """
 
     statement: UpdateBase

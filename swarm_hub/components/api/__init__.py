@@ -1,4 +1,4 @@
-"""The API: REST and websocket, on loopback unless configured, never without a token."""
+"""The API: REST and websocket, on loopback unless configured otherwise, never without a token."""
 
 from dataclasses import dataclass
 
@@ -30,12 +30,12 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
-    """Bind the port at once, so that a port in use is told now; serve once all has started."""
+    """Bind the port at once, to report a port in use now; serve once everything has started."""
     hub.endpoints.add_view(health_view(hub))
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
     server = ApiServer(hub, tokens, config.request_bytes)
     server.bind(config.host, config.port)
-    # A request that came before the sandbox or the gateway's jobs are there would be refused.
+    # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)
     return True

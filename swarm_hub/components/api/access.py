@@ -1,4 +1,4 @@
-"""Who may call what: a bearer token with the view's scope, and no requests by way of a browser."""
+"""Who may call what: a bearer token with the view's scope, and no requests by foreign web pages."""
 
 from aiohttp import web
 
@@ -29,19 +29,19 @@ class Access:
         return token
 
     def check_origin(self, request: web.Request) -> None:
-        """Raise Forbidden for a request that a page of another site had a browser make."""
+        """Raise Forbidden for a request that a page of another site made a browser send."""
         # Such a page can't remove its Origin.
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
             raise Forbidden("foreign_origin", f"requests from {origin} are not allowed")
 
     def find(self, secret: str) -> Token | None:
-        """Return the token with that secret."""
+        """Return the token that has this secret."""
         return self._tokens.find(secret)
 
 
 def check_scope(token: Token, scope: Scope) -> None:
-    """Raise Forbidden for a token that may not do what needs `scope`."""
+    """Raise Forbidden for a token that does not include `scope`."""
     if not token.allows(scope):
         raise Forbidden(
             "wrong_scope", f"token {token.name!r} may {token.scope}; this needs {scope.value}"

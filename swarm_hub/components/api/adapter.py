@@ -29,7 +29,7 @@ _STATUS: Final = {
 }
 _CHUNK_BYTES: Final = 256 * 1024
 _UNMAP_BYTES: Final = 8 * 1024 * 1024
-# What stands for a quote or a line break in a name (HTML, multipart/form-data encoding).
+# The escapes of a quote and a line break in a name (HTML, multipart/form-data encoding).
 _ESCAPED: Final = re.compile(r"%(22|0D|0A)")
 _PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
 
@@ -128,7 +128,7 @@ class _Part:
 def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
     given = raw.query
     try:
-        # Of a name that is given twice the first counts.
+        # If a name is given twice, the first one counts.
         return schema({name: given[name] for name in given})  # type: ignore[no-any-return]
     except vol.MultipleInvalid as error:
         raise MalformedRequest("invalid_query", problems(error, schema)[0]["message"]) from None
@@ -191,7 +191,7 @@ async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
     try:
         wanted = raw.http_range
     except ValueError:
-        # A header that is not understood counts as none (RFC 9110, section 14.2).
+        # A header that is not understood is ignored (RFC 9110, section 14.2).
         wanted = slice(None, None, 1)
     start, stop, _ = wanted.indices(size_bytes)
     status = 200
@@ -211,7 +211,8 @@ async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
         for at in range(start, stop, _CHUNK_BYTES):
             await response.write(blob.body[at : min(at + _CHUNK_BYTES, stop)])
             if at // _UNMAP_BYTES != (at + _CHUNK_BYTES) // _UNMAP_BYTES:
-                # What was sent stays in the page cache, but not on this process's account.
+                # What was sent stays in the page cache, but no longer counts as this process's
+                # memory.
                 blob.body.madvise(mmap.MADV_DONTNEED)
         await response.write_eof()
     return response

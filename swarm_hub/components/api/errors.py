@@ -1,4 +1,4 @@
-"""Errors in their one shape `{message, code, errors}`, and the HTTP status of each."""
+"""Errors in their common shape `{message, code, errors}`, and the HTTP status of each."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ class RangeNotSatisfiable(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The path is there, and this can't be done with it."""
+    """The path exists, but does not support this method."""
 
 
 _STATUS: Final[dict[type[BaseException], int]] = {
@@ -44,7 +44,7 @@ def status_of(error: RequestError) -> int:
 
 
 def as_request_error(error: BaseException) -> RequestError | None:
-    """Return what the caller is told of an error they may know of, None for any other."""
+    """Return what the caller may be told about an error, None for errors that stay internal."""
     match error:
         case RequestError():
             return error

@@ -8,7 +8,7 @@ from swarm_hub.endpoints import Json, Request, Scope, View
 
 
 class FenceShape(TypedDict):
-    """What the kernel holds the sandbox to, and what it can't; each by name with the reason."""
+    """The limits that the kernel enforces on the sandbox, and the absent ones with the reason."""
 
     in_force: dict[str, Any]
     absent: dict[str, Any]

@@ -42,7 +42,7 @@ class ApiServer:
         self._live = websocket.LiveClients(hub, self._access)
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port; raises SetupError with one clear line when it is in use."""
+        """Bind the port; raises SetupError with one clear line when it is in use."""
         try:
             bound = socket.create_server(
                 (host, port), family=_family(host), backlog=512, reuse_port=False
@@ -84,7 +84,7 @@ class ApiServer:
     async def _answer_errors(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             if request.match_info.http_exception is not None:
-                # Whoever has no token learns not even which paths there are.
+                # A client without a token does not even learn which paths exist.
                 self._access.admit(request, Scope.READ)
             return await handler(request)
         except web.HTTPException as error:
@@ -99,7 +99,7 @@ class ApiServer:
             return error_response(told)
 
     def _answer_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
-        """Return aiohttp's own refusals in our shape."""
+        """Turn aiohttp's own refusals into our shape."""
         match error:
             case web.HTTPRequestEntityTooLarge():
                 return error_response(

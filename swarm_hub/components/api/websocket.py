@@ -2,7 +2,7 @@
 
 Server `auth_required`; client `{"type": "auth", "access_token"}`; then commands with ids that
 strictly increase: `subscribe_events {since?}`, `unsubscribe_events`, `ping`,
-`supported_features`, and those that components registered.
+`supported_features`, and the commands that components registered.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class LiveClients:
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve one websocket until it closes; raises Forbidden for one of a foreign page."""
+        """Serve one websocket until it closes; raises Forbidden for one from a foreign page."""
         self._access.check_origin(request)
         socket = web.WebSocketResponse(
             timeout=_CLOSE_TIMEOUT_S, heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES
@@ -129,7 +129,7 @@ class _Client:
         self._too_slow = False
 
     async def serve(self) -> None:
-        """Answer commands while events are sent beside them."""
+        """Answer commands while events are being sent."""
         sender = self._hub.tasks.spawn(self._send_loop(), "websocket sender")
         try:
             async for message in self.socket:
@@ -190,7 +190,7 @@ class _Client:
         try:
             await self._send_pending()
         finally:
-            # A replay that waits for the reader must not wait for one that is gone.
+            # A replay that waits for its reader must not wait for one that has disconnected.
             self._sent_all.set()
 
     async def _send_pending(self) -> None:
@@ -250,7 +250,7 @@ class _Client:
                 self._fail(number, "unknown_command", f"unknown command {other!r:.60}")
 
     async def _call(self, number: int, command: Command, content: dict[str, Any]) -> None:
-        """Have a component answer; what goes wrong ends this command and nothing else."""
+        """Have a component answer; an error ends this command and nothing else."""
         given = {name: value for name, value in content.items() if name not in ("id", "type")}
         schema = vol.Schema(dict(command.params or {}))
         try:
@@ -274,14 +274,14 @@ class _Client:
         if since is not None and (type(since) is not int or since < 0):
             self._fail(number, "invalid_format", "since: expected the seq of an event")
             return
-        # A client may come from another gateway of the store, which knew of later events.
+        # A client may have been connected to another gateway of the store, which knew later events.
         await self._hub.store.catch_up()
         newest = self._hub.store.last_seq
         if since is None:
             self._succeed(number, {"last_seq": newest})
             self._subscriptions[number] = newest
             return
-        # Entered as catching up at once; nothing that commits from here on can fall between.
+        # Entered as catching up at once, so that nothing committed from here on is missed.
         self._subscriptions[number] = None
         first = await self._hub.store.read(events.first_seq)
         lost = first > since + 1 or since > newest

@@ -1,4 +1,4 @@
-"""Content: result blobs by their hash, given to hubs that this one trusts and got from others."""
+"""Content: result blobs by their hash, given to trusted hubs and fetched from others."""
 
 from dataclasses import dataclass
 
@@ -26,11 +26,11 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: ContentConfig) -> bool:
-    """Announce what results are here, serve them, and find those of others."""
+    """Announce the results in this hub's store, serve them, and find those of others."""
     mesh = hub.services[MESH]
     mesh.routes.enable()
     library = Library(hub, mesh, hub.services[SIGNER])
-    # Other hubs see in the hello that it makes sense to ask this one.
+    # The hello tells other hubs that it makes sense to ask this one.
     mesh.register(Capability("content", {}, wants=library.is_companion))
     hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max_bytes))))
     hub.on_start(Announcer(hub, mesh).start)

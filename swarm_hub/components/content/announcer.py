@@ -1,4 +1,4 @@
-"""Keeps what is announced in step with the store: results that are here, until they go."""
+"""Keeps what is announced in step with the store: the results in it, until they are removed."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ _CHANGES: Final = (EventType.JOB_COMPLETED, EventType.JOB_PRUNED)
 
 
 class Announcer:
-    """Provides the newest result blobs of this hub, and takes back those that are gone."""
+    """Provides the newest result blobs of this hub, and withdraws those that were removed."""
 
     def __init__(self, hub: Hub, mesh: Mesh) -> None:
         self._hub = hub
@@ -30,7 +30,7 @@ class Announcer:
         hub.bus.listen(DurableEvent, self._on_event)
 
     async def start(self) -> None:
-        """Look from now on."""
+        """Start looking for new results."""
         self._hub.tasks.supervise(self._run, "content announcer")
 
     def _on_event(self, event: DurableEvent) -> None:
@@ -43,7 +43,8 @@ class Announcer:
             try:
                 await self._look()
             except (MeshError, *PASSING_ERRORS) as error:
-                # The mesh comes up in the background, and the store after whatever ails it.
+                # The mesh comes up in the background, and the store may have to recover from a
+                # failure first.
                 _LOGGER.debug("What results are here is announced later: %s", error)
             # Results that wait on a worker have no event.
             if await within(_LOOK_EVERY_S, self._wake.wait()):

@@ -12,7 +12,7 @@ from swarm_hub.storage.queries import content
 from swarm_hub.util.hashing import SHA256_HEX
 
 HAVE: Final = "have"
-# The same to all who get nothing, so that nobody learns what is here.
+# The same answer to all who get nothing, so that nobody learns what this hub has.
 _NOT_HERE: Final = "not here"
 _ANSWERED_AT_ONCE: Final = 32
 
@@ -61,7 +61,7 @@ class Library:
         try:
             self._mesh.send(peer_id, "reply", fields)
         except MeshError:
-            # It is gone, or asks faster than it reads the answers.
+            # The peer disconnected, or asks faster than it reads the answers.
             return
 
     @asynccontextmanager

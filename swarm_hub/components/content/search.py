@@ -1,7 +1,7 @@
-"""Finding and fetching a blob: connected peers are asked first, then whom the DHT names.
+"""Finding and fetching a blob: connected peers are asked first, then those the DHT names.
 
-What they say is believed by nobody: the bytes are taken only if they hash to their name, and
-whoever sends others is passed over for the next.
+Nothing they say is believed: the bytes are taken only if they hash to their name, and a peer that
+sends other bytes is skipped for the next.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger(__name__)
 _ASKED_MAX: Final = 32
 _ASK_TIMEOUT_S: Final = 3.0
 _REACH_TIMEOUT_S: Final = 5.0
-# So many may turn out to be wrong; each has this long, and longer only for what is large.
+# This many may turn out to be wrong; each has this long, and longer only for large blobs.
 _TRIES_MAX: Final = 8
 _TRANSFER_MIN_S: Final = 10.0
 _SLOWEST_BYTES_PER_S: Final = 256 * 1024
@@ -29,7 +29,7 @@ _Offer = tuple[str, int]
 
 
 class Search:
-    """Gets blobs from whoever has them."""
+    """Gets blobs from the hubs that have them."""
 
     def __init__(self, hub: Hub, mesh: Mesh, max_bytes: int) -> None:
         self._hub = hub
@@ -60,7 +60,7 @@ class Search:
         )
 
     async def _rounds(self, sha: str) -> AsyncIterator[list[_Offer | MeshError]]:
-        """Yield what peers answered: those that are connected, then those that are found."""
+        """Yield what peers answered: first those connected, then those found."""
         connected = [
             peer_id
             for peer_id, hello in self._mesh.peers().items()
@@ -120,7 +120,7 @@ async def _answers(asking: Iterable[Awaitable[_Offer]]) -> list[_Offer | MeshErr
 
 
 def _sound(answers: list[_Offer | MeshError], max_bytes: int, problems: list[str]) -> list[_Offer]:
-    """Return the offers worth trying, the cheapest to disprove first; add why others are not."""
+    """Return the offers worth trying, cheapest to disprove first; note why others aren't."""
     offers: list[_Offer] = []
     for answer in answers:
         if isinstance(answer, MeshError):

@@ -21,14 +21,14 @@ _FETCHED_MAX: Final = 1000
 
 
 class ContentService:
-    """Reads result blobs, fetching those of others; what was fetched is a cache until gc comes."""
+    """Reads result blobs and fetches those of others, which are cached until gc removes them."""
 
     def __init__(self, hub: Hub, search: Search) -> None:
         self._hub = hub
         self._search = search
         # Searches under way, for everybody who waits for the same blob.
         self._running: dict[str, asyncio.Task[bytes | RequestError]] = {}
-        # Of all blobs in the store only results, and what was fetched as one, are given out.
+        # Of all blobs in the store only results, and blobs fetched as results, are given out.
         self._fetched: dict[str, None] = {}
 
     @asynccontextmanager
@@ -55,7 +55,7 @@ class ContentService:
                 raise Busy("busy", "too many blobs are looked for; try again", None, _RETRY_AFTER_S)
             task = self._running[sha] = self._hub.tasks.spawn(self._fetch(sha), "fetch data")
             task.add_done_callback(lambda _task: self._running.pop(sha))
-        # Whoever waits may leave; the others, and the cache, still get it.
+        # A client that waits may leave; the others, and the cache, still get the blob.
         outcome = await asyncio.shield(task)
         if isinstance(outcome, RequestError):
             raise outcome

@@ -32,13 +32,13 @@ from swarm_hub.models.admission import AdmissionPolicy
 __all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
 
 JOBS: Final = HubKey[JobService]("jobs")
-# Where whoever can reach nodes brings them in.
+# Code that can reach nodes registers them here.
 NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """`gateway:`: whom it admits, what it takes and which receipts it keeps."""
+    """`gateway:`: whom it admits, which jobs it takes and which receipts it keeps."""
 
     redundancy: int | str
     receipts: str

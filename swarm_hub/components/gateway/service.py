@@ -1,4 +1,4 @@
-"""What clients ask about jobs: their state, results, shards, receipts and story."""
+"""What clients ask about jobs: their state, results, shards, receipts and history."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ _BREAKDOWN_MAX: Final = 1000
 _SHOWN_MAX_BYTES: Final = 1024 * 1024
 # How long a cancellation waits for the gateway that owns the job.
 _OWNER_WITHIN_S: Final = 10.0
-# The seed's words for our states.
+# The words that the original Swarm Runtime (the seed) uses for our states.
 _STATUS: Final = {
     JobState.QUEUED: "awaiting_telemetry",
     JobState.RUNNING: "partial",
@@ -66,7 +66,7 @@ class JobWatchers:
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set at the next change of a job."""
+        """Give an event that is set when the job next changes."""
         changed = asyncio.Event()
         watchers = self._watchers.setdefault(job_id, set())
         watchers.add(changed)
@@ -79,7 +79,7 @@ class JobWatchers:
 
 
 class JobService:
-    """Answers for jobs that are unfinished, finished or pruned."""
+    """Answers questions about jobs, whether unfinished, finished or pruned."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class JobService:
         return await self._intake.submit(submission)
 
     def _on_event(self, event: DurableEvent) -> None:
-        """Wake who waits for a job of another gateway; of our own the dispatcher tells."""
+        """Wake those who wait for another gateway's job; for our own the dispatcher does so."""
         job_id = event.job_id
         if job_id is None or not self._watchers.watched(job_id):
             return
@@ -112,7 +112,7 @@ class JobService:
             self._watchers.job_changed(job_id)
 
     async def status(self, job_id: str, wait_s: float) -> JobStatus:
-        """Return a job's status; with `wait_s` held until its state changes or it has ended."""
+        """Return a job's status; `wait_s` holds the answer until the state changes or is final."""
         if wait_s > 0:
             with self._watchers.watching(job_id) as changed:
                 if await self._is_open(job_id):
@@ -146,7 +146,7 @@ class JobService:
     async def result(
         self, job_id: str
     ) -> tuple[str, AbstractAsyncContextManager[bytes | mmap.mmap]]:
-        """Return a completed job's result, its media type and its bytes to read, as read.
+        """Return the media type and bytes of a completed job's result, and mark it as read.
 
         Raises NotFound, Gone, or Conflict for a job that is not completed.
         """
@@ -170,7 +170,7 @@ class JobService:
             yield body
 
     async def shards(self, job_id: str) -> list[ShardDetails]:
-        """Return a job's shards with every attempt, and what the one that counts used."""
+        """Return a job's shards with every attempt, and what the attempt that counts used."""
         await self._job(job_id)
         spent = await self._hub.store.read(jobs.spent_on, job_id)
         attempts: dict[int, list[Attempt]] = defaultdict(list)
@@ -196,7 +196,7 @@ class JobService:
         ]
 
     async def receipts(self, job_id: str, after: str | None, limit: int) -> Receipts:
-        """Return a page of a job's receipts, with the results that they are of."""
+        """Return a page of a job's receipts, with the results they belong to."""
         job = await self._job(job_id)
         found = await self._hub.store.read(receipts.page, job_id, after, limit)
         if found is None:
@@ -274,7 +274,7 @@ class JobService:
         return described
 
     async def _cutting(self, job: Job) -> Cutting:
-        """Return how far a job is: of an unfinished one what its gateway knows."""
+        """Return how far along a job is; of an unfinished one, what its gateway knows."""
         entry = self._machine.job(job.id)
         if entry is not None:
             return Cutting(

@@ -6,7 +6,7 @@ from swarm_hub.models.event import EventShape
 
 
 class Progress(TypedDict):
-    """How far a job is."""
+    """How far along a job is."""
 
     items: int | None
     items_done: int
@@ -50,8 +50,8 @@ class NodeShare(TypedDict):
 class JobStatus(JobSummary):
     """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
 
-    `result` is there once the job is complete and its result is small and no raw bytes;
-    `result_text` where it is a text; `result_sha` where the result is large.
+    `result` is there once the job is complete, if its result is small and not raw bytes;
+    `result_text` if it is text; `result_sha` if the result is large.
     """
 
     spec: dict[str, Any]
@@ -89,7 +89,7 @@ class Attempt(TypedDict):
 
 
 class ShardDetails(TypedDict):
-    """A shard with every attempt; `result` is what the one that counts used."""
+    """A shard with every attempt; `result` is the usage of the attempt that counts."""
 
     index: int
     state: str
@@ -158,7 +158,7 @@ class TrustShape(TypedDict):
 
 
 class Quarantine(TypedDict):
-    """A module that a node gets no work of, for how long and why."""
+    """A module of which a node gets no work, for how long and why."""
 
     module: str
     for_s: float
@@ -201,7 +201,7 @@ class NodeState(TypedDict):
 
 
 class NetworkBan(TypedDict):
-    """A banned network; `until` is None for ever."""
+    """A banned network; `until` is None for a ban without end."""
 
     network: str
     reason: str
@@ -221,7 +221,7 @@ class NetworkName(TypedDict):
 
 
 class NewInvite(TypedDict):
-    """An invitation with its link, which is shown this once."""
+    """An invitation with its link, which is shown only this once."""
 
     id: str
     link: str

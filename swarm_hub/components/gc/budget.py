@@ -16,7 +16,8 @@ _DISK_MIN_BYTES: Final = 1024 * 1024
 # most; what is chosen meanwhile is subtracted.
 _MEASURE_EVERY_S: Final = 60.0
 _MEASURE_SHARE: Final = 50.0
-# Until then what a job takes has gone for good: its rows in chunks, its files after two minutes.
+# After this long a removed job's space is really free: its rows go in chunks, its files after two
+# minutes.
 _SETTLED_AFTER_S: Final = 180.0
 
 
@@ -34,7 +35,7 @@ PLATFORM_SCHEMA: Final = {
 
 
 class Budget:
-    """Chooses by what the store takes."""
+    """Chooses by how much space and how many rows the store takes."""
 
     events_kept_s = EVENTS_KEPT_S
 
@@ -43,12 +44,12 @@ class Budget:
         self._rows = rows
         self._measure_at = float("-inf")
         self._used_bytes = 0
-        # What is too much, as far as the last measurement and the choices since tell.
+        # The excess, according to the last measurement and the choices since.
         self._surplus_bytes = 0
         self._surplus_rows = 0
-        # (when, bytes) of what was chosen and may not have left the disk yet, by measurement.
+        # (when, bytes) of what was chosen but may still have been on the disk when it was measured.
         self._leaving: deque[tuple[float, int]] = deque()
-        # A shared store does not shrink when rows go: what it took when jobs were last chosen.
+        # What a shared store took when jobs were last chosen: it does not shrink when rows go.
         self._acted_at_bytes = 0
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:

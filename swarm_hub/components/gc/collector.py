@@ -22,10 +22,11 @@ from swarm_hub.storage.queries import events, pruning
 _LOGGER = logging.getLogger(__name__)
 
 _JOBS_AT_ONCE: Final = 20
-# Looked at in one reading, and removed in one commit: the bytes of small blobs are in their rows.
+# How many are looked at in one read, and removed in one commit: small blobs' bytes are in their
+# rows.
 _BLOBS_LOOKED_AT: Final = 200
 _BLOBS_AT_ONCE: Final = 10
-# A blob is put before the job that refers to it commits.
+# A blob is stored before the job that refers to it commits.
 _BLOB_GRACE_S: Final = 60.0
 # Looking at all blobs takes 5 % of a core at most, however many there are.
 _BLOBS_SHARE: Final = 20.0
@@ -33,7 +34,7 @@ _BLOBS_SHARE: Final = 20.0
 _SWEEP_EVERY_S: Final = 3600.0
 _ORPHAN_AFTER_S: Final = 600.0
 _TOMBSTONES_KEPT_S: Final = 30 * 86400.0
-# Giving pages back is worth its writes only when there are many, and nobody waits for the disk.
+# Giving pages back is worth its writes only if there are many and nobody waits for the disk.
 _FREE_MIN_BYTES: Final = 4 * 1024 * 1024
 _FREE_MIN_SHARE: Final = 0.1
 _QUIET_S: Final = 10.0
@@ -122,7 +123,7 @@ class Collector:
             self._hub.store.commit(
                 pruning.prune(job.job_id, now),
                 [NewEvent(EventType.JOB_PRUNED, {"job_id": job.job_id}, job.job_id)],
-                # Refused when another gateway has pruned the job meanwhile.
+                # Refused if another gateway has pruned the job meanwhile.
                 Fence(job.gateway, {job.job_id: job.epoch}),
             )
             for job in await self._hub.store.read(pruning.finished, job_ids)
@@ -203,5 +204,5 @@ class Collector:
             pace.learn(chunk.removed, took_s)
             if not chunk.more:
                 return
-            # Whoever waited for this chunk has the disk for as long as it took.
+            # Those who waited for this chunk now get the disk for as long as it took.
             await asyncio.sleep(0 if self._hub.store.idle else took_s)

@@ -5,8 +5,8 @@ from typing import Final, Protocol
 
 from swarm_hub.core import Hub
 
-# Where a platform counts jobs or bytes instead of time: whoever waited for a job can still read
-# it, and events outlive a night without a connection.
+# For platforms that count jobs or bytes instead of time: whoever waited for a job can still read
+# it, and events outlast a night without a connection.
 YOUNG_S: Final = 60.0
 EVENTS_KEPT_S: Final = 86400.0
 
@@ -16,11 +16,11 @@ class RetentionPolicy(Protocol):
 
     @property
     def events_kept_s(self) -> float:
-        """How old an event may get."""
+        """How old an event may become, in seconds."""
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
-        """Return up to `limit` finished jobs that are to go now; none when it is enough.
+        """Return up to `limit` finished jobs that are to go now; none when enough have gone.
 
-        It is asked again once these are gone. Jobs that have not ended are left alone, also when
-        they are named here.
+        It is asked again once these are gone. Jobs that have not ended are left alone, even if they
+        are returned here.
         """

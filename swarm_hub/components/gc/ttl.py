@@ -16,7 +16,7 @@ PLATFORM_SCHEMA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ttl:
-    """Chooses by the time since the reading or the end."""
+    """Chooses by the time since a job's result was read or the job ended."""
 
     completed_after_s: float
     events_kept_s: float
@@ -30,5 +30,5 @@ class Ttl:
 
 
 def create(completed_after_s: float, unread_after_s: float) -> Ttl:
-    """Return the policy. Events are kept as long as a job that nobody read."""
+    """Return the policy. Events are kept as long as a job whose result nobody read."""
     return Ttl(completed_after_s, unread_after_s)

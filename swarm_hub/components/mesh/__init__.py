@@ -140,10 +140,10 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: MeshConfig) -> bool:
-    """Make the mesh; it comes up in the background, so that the hub never waits for peers."""
+    """Set up the mesh; it comes up in the background, so that the hub never waits for peers."""
     seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
     peer_id = peer_id_from_seed(seed)
-    # Filled by those who register for a topic, before the transports start.
+    # Filled before the transports start, by components that register for a topic.
     gossip: dict[str, GossipHandler] = {}
     options = TransportOptions(
         seed,

@@ -38,7 +38,7 @@ class PeerAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it leads to this device itself; an address with a name does not say."""
+        """Whether it leads to this device itself; False for a host name, which does not tell."""
         return self.host_kind in ("ip4", "ip6") and _is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -94,10 +94,10 @@ def parse_listen_address(address: str) -> PeerAddress:
 
 
 def hearsay_address(text: str, peer_id: str, *, loopback_too: bool) -> PeerAddress | None:
-    """Return the address of a peer that somebody else told, if it is one to dial.
+    """Return the address of a peer as told by a third party, if it may be dialled.
 
-    That is an IP address another device may have. A name would let whoever told it have this
-    hub ask for it, a link-local address lead to services of the device or of its host.
+    It must be an IP address that another device may have. A name would let the third party make
+    this hub look it up; a link-local address could lead to services of the device or of its host.
     """
     location, _, named = text.partition("/p2p/")
     try:
@@ -114,7 +114,7 @@ def hearsay_address(text: str, peer_id: str, *, loopback_too: bool) -> PeerAddre
 
 
 def ip_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that an address leads to, None where it names none."""
+    """The IP address that an address leads to, None if it names none."""
     parts = address.split("/")
     if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
         return None
@@ -135,7 +135,7 @@ def parse_networks(cidrs: Collection[str]) -> tuple[IpNetwork, ...]:
 
 
 def expand_wildcard(address: PeerAddress, interface_ips: Collection[str]) -> list[PeerAddress]:
-    """Turn "every interface" into the addresses others can dial; others stay as they are."""
+    """Turn "every interface" into the addresses others can dial; keep other addresses as is."""
     if not ipaddress.ip_address(address.host).is_unspecified:
         return [address]
     version = 4 if address.host_kind == "ip4" else 6

@@ -1,8 +1,8 @@
 """Invitation links: what a device needs to know to join a gateway, in one line of text.
 
 `swarmhub://join/1/` and base32 of deterministic CBOR with a checksum (docs/protocol.md). Base32
-survives chat programs, which change letters' case and take `_` for markup, and is what QR codes
-hold most densely.
+survives chat programs, which change the case of letters and take `_` for markup, and QR codes hold
+it most densely.
 """
 
 import base64
@@ -46,7 +46,7 @@ class JoinLink:
     expires_at: int
 
     def to_text(self) -> str:
-        """Return the link; raises JoinLinkError when its addresses are too many or too long."""
+        """Return the link; raises JoinLinkError if it has too many addresses or too long ones."""
         content = cbor2.dumps(
             {
                 "a": [parse_dial_address(each).location for each in self.addresses],
@@ -101,7 +101,7 @@ def _unpacked(packed: str) -> bytes:
     except ValueError:
         raw = b""
     content, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
-    # The last character may hold bits that belong to no byte, which the checksum can't cover.
+    # The last character may hold bits that belong to no byte; the checksum can't cover these.
     if not content or checksum != _checksum(content) or _packed(raw) != packed:
         raise JoinLinkError(
             f"the link is incomplete or was changed on its way ({len(packed)} characters after "
@@ -115,7 +115,7 @@ def _checked(content: bytes) -> JoinLink:
     try:
         fields: Any = cbor2.loads(content)
         same = isinstance(fields, dict) and cbor2.dumps(fields, canonical=True) == content
-    # The decoder has errors of its own beside those of Python for what can't be built.
+    # The decoder raises errors of its own, and Python's errors for values that can't be built.
     except Exception:
         raise wrong from None
     if (

@@ -1,6 +1,7 @@
 """Peers as the hub sees them: greeted, alive, reachable by id whatever transport carries them.
 
-It is long because it is both doors of the mesh: what components call and what transports tell.
+It is long because it has both interfaces of the mesh: what components call and what transports
+report.
 """
 
 import asyncio
@@ -75,7 +76,7 @@ class Mesh:
         bulk: PeerAddress | None = None,
     ) -> None:
         self._hub = hub
-        # By which others know this hub.
+        # The identity by which others know this hub.
         self.peer_id = peer_id
         self._transports = transports
         self._gossiping = [each for each in transports if isinstance(each, Gossip)]
@@ -109,16 +110,16 @@ class Mesh:
 
     @property
     def capabilities(self) -> Mapping[str, Mapping[str, Any]]:
-        """What this hub tells in its `hello`: the properties of each capability."""
+        """What this hub says in its `hello`: the properties of each capability."""
         return self._capabilities.told
 
     def register(self, capability: Capability) -> None:
-        """Have this hub tell a capability and act on it; call it before the start."""
+        """Have this hub announce a capability and act on it; call it before the start."""
         self._require_not_started()
         self._capabilities.add(capability)
 
     def sign_with(self, greeter: Greeter, send_signed: SendSigned) -> None:
-        """Greet in signed words, and sign tickets for the bulk plane; call it once."""
+        """Send signed greetings, and sign tickets for the bulk plane; call it once."""
         self._require_not_started()
         if self._greeter is not None:
             raise ValueError("the mesh has a greeter already")
@@ -138,7 +139,7 @@ class Mesh:
         return {peer_id: peer.hello for peer_id, peer in self._peers.items() if peer.hello}
 
     def store_of(self, peer_id: str) -> str:
-        """Return the id of an admitted peer's store, empty when it is gone."""
+        """Return the id of an admitted peer's store, empty when it has disconnected."""
         peer = self._peers.get(peer_id)
         return "" if peer is None or peer.hello is None else peer.hello.db_id
 
@@ -160,11 +161,11 @@ class Mesh:
         self._gossip[topic] = handler
 
     def send(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
-        """Queue one message; raises MeshError when the peer is gone or reads too slowly."""
+        """Queue one message; raises MeshError when the peer disconnected or reads too slowly."""
         self._carrier(peer_id).send(encode_message(kind, fields))
 
     async def send_bulk(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> None:
-        """Queue a bulk message once there is room; raises MeshError when the peer is gone."""
+        """Queue a bulk message once there is room; raises MeshError when the peer disconnected."""
         await self._carrier(peer_id).send_bulk(encode_message(kind, fields))
 
     async def request(
@@ -194,11 +195,11 @@ class Mesh:
     def fetching(
         self, peer_id: str, sha: str, size_bytes: int
     ) -> AbstractAsyncContextManager[Readable]:
-        """Fetch a blob as `fetch` does, a large one without having it in memory."""
+        """Fetch a blob as `fetch` does, but keep a large one out of memory."""
         return self.exchange.fetching(peer_id, sha, size_bytes)
 
     def serve_blobs(self, source: BlobSource) -> None:
-        """Answer peers' `need` from what `source(peer_id, sha)` gives to read from."""
+        """Answer peers' `need` with the bytes that `source(peer_id, sha)` gives."""
         self.exchange.add_source(source)
 
     async def disconnect(self, peer_id: str, reason: str) -> None:
@@ -232,7 +233,7 @@ class Mesh:
                 _LOGGER.error("The mesh can't start: %s", error)
                 self._hub.ask_to_stop(exit_code=1)
                 return
-            # Hearing it all would cost a phone that only publishes for nothing.
+            # Hearing everything would cost a phone that only publishes, for nothing.
             if isinstance(transport, Gossip) and self._capabilities.hear_gossip:
                 for topic in self._gossip:
                     await transport.subscribe(topic)
@@ -261,7 +262,7 @@ class Mesh:
         return not (self._stopping or peer_id in self._peers or self.is_banned(peer_id))
 
     async def _drop_lost(self) -> None:
-        # Together: a frozen peer takes its time to go, and there may be many.
+        # All at once: disconnecting a frozen peer takes time, and there may be many.
         lost = self._heartbeats.lost()
         await asyncio.gather(*(session.close(reason) for session, reason in lost))
 
@@ -280,15 +281,15 @@ class Mesh:
             peer.hello = dataclasses.replace(peer.hello, kid=kid)
 
     def connected(self, session: Session) -> None:
-        """Greet on a new session, which carries what is sent from now on."""
+        """Greet on a new session, which from now on carries what is sent."""
         self._table.begin(session, self._hub.clock.monotonic())
         self._say(session, "hello", compose_hello(self._greeter, session.peer_id))
 
     def disconnected(self, session: Session, reason: str) -> None:
-        """Forget a session, and its peer unless another session leads there."""
+        """Forget a session, and its peer unless another session leads to it."""
         if (peer := self._table.end(session)) is None:
             return
-        # What it carried of a blob is lost.
+        # The part of a blob that was on its way in it is lost.
         self.exchange.peer_gone(session.peer_id)
         if not peer.heard:
             self._gone(session.peer_id, peer, reason)
@@ -297,7 +298,7 @@ class Mesh:
         self._floods.forget(peer_id)
         self._redialler.lost(peer_id)
         if peer.hello is None:
-            _LOGGER.debug("%s left before it was admitted: %s", peer_id, reason)
+            _LOGGER.debug("%s disconnected before it was admitted: %s", peer_id, reason)
             return
         if not self._stopping:
             stayed_s = self._hub.clock.monotonic() - peer.connected_at
@@ -326,7 +327,7 @@ class Mesh:
             try:
                 handler(peer_id, fields)
             except (KeyError, TypeError, ValueError) as error:
-                # A wrong shape from a peer is its fault; it must not stop the others' messages.
+                # A malformed message is its sender's fault; it must not stop other peers' messages.
                 self._floods.fault(peer_id, peer, f"a malformed {kind}: {told(error)}")
 
     def fault(self, peer_id: str, what: str) -> None:
@@ -335,7 +336,7 @@ class Mesh:
             self._floods.fault(peer_id, peer, what)
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
-        """Hand gossip to its subscriber."""
+        """Hand gossip to the handler of its topic."""
         if (handler := self._gossip.get(topic)) is not None:
             handler(peer_id, payload)
 
@@ -349,7 +350,7 @@ class Mesh:
             self._redialler.found(transport, peer_id, addresses)
 
     def flooded(self, peer_id: str, reason: str) -> None:
-        """Remember a peer that was let go because it floods."""
+        """Remember a peer that was disconnected for flooding."""
         self._floods.strike(peer_id, reason)
 
     def failed(self, reason: str) -> None:
@@ -366,7 +367,7 @@ class Mesh:
             self._begin_anew(peer_id, peer, fields)
 
     def _begin_anew(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
-        """Take a peer that has restarted for a new one; its older sessions lead nowhere."""
+        """Treat a peer that has restarted as a new one; its older sessions lead nowhere."""
         if not (older := self._table.end_all_but(peer.heard_on)):
             return
         reason = "replaced by a newer connection"
@@ -375,13 +376,13 @@ class Mesh:
         del self._peers[peer_id]
         self.exchange.peer_gone(peer_id)
         self._gone(peer_id, peer, reason)
-        # The same object, which what else came with this hello is held in.
+        # The same object, because messages that came with this hello are held in it.
         peer.begin_anew(self._hub.clock.monotonic())
         self._peers[peer_id] = peer
         self._on_hello(peer_id, fields)
 
     async def _decide(self, peer_id: str, peer: Peer, fields: Mapping[str, Any]) -> None:
-        """Admit a peer or part from it; what it says meanwhile waits for the decision."""
+        """Admit a peer or disconnect it; what it says meanwhile waits for the decision."""
         try:
             hello = await admit_hello(self._greeter, peer_id, fields, self.wants)
         except NoWorkInCommon as error:
@@ -390,7 +391,7 @@ class Mesh:
             _LOGGER.debug("Leaving %s: neither of us has work for the other", peer_id)
             reason = str(error)
         except HubError as error:
-            # It is not admitted, or the store that would say so can't be asked.
+            # It is not admitted, or the store that decides so can't be asked.
             self._presence.refused(peer_id, str(error))
             reason = str(error)
         except (KeyError, TypeError, ValueError) as error:
@@ -431,7 +432,7 @@ class Mesh:
 
 
 class _Side:
-    """A transport's events, with the transport that they come from where that matters."""
+    """A transport's events, labelled with that transport where it matters."""
 
     def __init__(self, mesh: Mesh, transport: Transport) -> None:
         self.peer_up = mesh.connected

@@ -103,7 +103,7 @@ def default_slots() -> int:
 
 
 async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
-    """Make the sandbox; its children start at first use."""
+    """Set up the sandbox; its children start at first use."""
     sandbox = Sandbox(
         cache_dir=hub.storage_path("wasm-cache"),
         slots=default_slots(),
@@ -125,7 +125,7 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
 
 
 def _fence_shape(fence: Fence | None) -> dict[str, dict[str, str]] | None:
-    """Return what the kernel holds the children to, None before the first one started."""
+    """Return what the kernel enforces on the children, None before the first one started."""
     if fence is None:
         return None
     return {"in_force": dict(fence.in_force), "absent": dict(fence.absent)}

@@ -37,7 +37,7 @@ def cache_key(module_sha: str, variant: str) -> str:
 
 
 class ModuleCache:
-    """Signed files in a private directory; the least recently used ones make room."""
+    """Signed files in a private directory; the least recently used are removed to make room."""
 
     def __init__(self, directory: Path, *, size_bytes_max: int) -> None:
         self._directory = directory
@@ -50,7 +50,7 @@ class ModuleCache:
 
     @property
     def size_bytes(self) -> int:
-        """What the files take together."""
+        """The total size of the files."""
         return self._total_bytes
 
     async def open(self) -> None:
@@ -104,7 +104,7 @@ class ModuleCache:
     def _put(self, key: str, native: bytes) -> None:
         if len(native) + _TAG_BYTES > self._size_bytes_max:
             return
-        # Not durable: a file that a crash cut short fails its tag and is made again.
+        # Not durable: a file that a crash cut short fails the check of its tag and is made again.
         content = self._tag(key, native) + native
         try:
             write_atomic(self._path(key), content, mode=0o600, durable=False)

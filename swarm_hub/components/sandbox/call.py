@@ -64,7 +64,7 @@ class Call:
 
     @property
     def problem(self) -> str | None:
-        """Why this call can't be made whatever the module is, or None."""
+        """Why this call can't be made, whatever the module is, or None."""
         texts = [self.abi, self.entry or "", *self.args]
         texts += [text for pair in self.env for text in pair]
         if any("\0" in text for text in texts):

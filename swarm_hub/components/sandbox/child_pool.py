@@ -1,4 +1,4 @@
-"""The life of the children: started with a back-off, buried when lost, retired when spare."""
+"""The life of the children: started with a back-off, reaped when lost, stopped when surplus."""
 
 import asyncio
 import logging
@@ -21,8 +21,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _STOP_S = 2.0
 _SPARE_IDLE_S = 60.0
-# A child that ends before it is ready is started again after a growing pause, and after a
-# few in a row whoever waits for one is told.
+# A child that ends before it is ready is started again after a growing pause, and after a few in a
+# row those who wait for one are told.
 _FAILURES_MAX = 3
 _PAUSE_S = 0.2
 _PAUSE_MAX_S = 30.0
@@ -44,7 +44,7 @@ class ChildPool:
     ) -> None:
         self.children: list[ChildLink] = []
         self.restarts = 0
-        # As the last child that started told; None before the first.
+        # As reported by the child that started last; None before the first.
         self.fence: Fence | None = None
         self._owner = owner
         self._cwd = cwd
@@ -73,7 +73,7 @@ class ChildPool:
         self._abis = abis
 
     def resize(self, slots: int) -> None:
-        """Keep that many children; to be called before the first one starts."""
+        """Keep that many children; call it before the first one starts."""
         self._slots = slots
 
     def start(self, *, spare: bool) -> asyncio.Task[None] | None:
@@ -98,12 +98,12 @@ class ChildPool:
         self._spawn(self._bury(child), f"sandbox: bury child {child.pid}")
 
     def resting(self, child: ChildLink) -> None:
-        """Stop a surplus child if it still has nothing to do after a while."""
+        """Stop a surplus child if it is still idle after a while."""
         if child.idle and self._is_surplus(child):
             child.loop.call_later(self._spare_idle_s, self._retire, child, child.idle_since_s)
 
     async def stop(self) -> None:
-        """Kill all and wait until they are gone, at most 2 s."""
+        """Kill all children and wait for their end, at most 2 s."""
         for child in tuple(self.children):
             child.kill(Answer(STOPPED, "The sandbox is stopping"))
         # The background burials may have been cancelled already, so bury here too.
@@ -124,7 +124,7 @@ class ChildPool:
         try:
             fence = parse_fence(answer.body)
         except ValueError as err:
-            # No module was in it yet, so it is a fault of ours and no reason to refuse work.
+            # No module was in it yet, so the fault is ours and no reason to refuse work.
             _LOGGER.error("Sandbox child %d began with %s", child.pid, err)
             return
         if fence.absent and fence != self.fence:
@@ -140,7 +140,7 @@ class ChildPool:
             _LOGGER.warning("A sandbox child does not start: %s", why)
         if self._failures >= _FAILURES_MAX:
             self._give_up(f"The sandbox process does not start: {why}")
-        # A little later than the pause's end, as timers may fire early by the clock's step.
+        # A little after the pause, as timers may fire early by the clock's resolution.
         loop.call_later(pause_s + 0.01, self._wake)
 
     async def _bury(self, child: ChildLink) -> None:

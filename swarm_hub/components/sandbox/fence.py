@@ -1,4 +1,4 @@
-"""What the kernel holds the children to, as their first answer tells it."""
+"""What the kernel enforces on the children, according to their first answer."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Starting a child process with nothing of the hub in it, and reading why one ended."""
+"""Starting a child process that inherits nothing of the hub, and finding out why one ended."""
 
 import asyncio
 import importlib.util
@@ -127,7 +127,7 @@ async def reap(process: subprocess.Popen[bytes]) -> int:
 
 
 def last_words(stderr: int) -> str:
-    """Return the end of what a dead child wrote to its stderr."""
+    """Return the tail of what a dead child wrote to its stderr."""
     try:
         return os.read(stderr, _STDERR_BYTES_MAX).decode(errors="replace")[-_STDERR_TAIL_CHARS:]
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Getting a module's native code into a child: from the cache, or compiled once for all."""
+"""Getting a module's native code into a child: from the cache, or compiled once for all of them."""
 
 import asyncio
 import hashlib
@@ -67,7 +67,7 @@ class NativeCode:
             flight = self._flights.get(source.key)
             if flight is None:
                 return await self._lead(child, source)
-            # Another child reads or compiles it; if that fails, this one finds out why.
+            # Another child is loading or compiling it; if that fails, this one finds out why.
             native = await asyncio.shield(flight)
             if native is not None:
                 return await self._load(child, source, native)
@@ -112,7 +112,7 @@ class NativeCode:
         if problem is None:
             large = len(wasm) > _LARGE_BYTES
             digest = await asyncio.to_thread(_sha, wasm) if large else _sha(wasm)
-            # Native code is kept under this hash, so it must be the hash of what is compiled.
+            # Native code is kept under this hash, so it must be the hash of the compiled module.
             if digest != source.sha:
                 problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
         return None if problem is None else Answer(BAD_MODULE, problem)

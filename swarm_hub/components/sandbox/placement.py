@@ -13,16 +13,16 @@ SMALL_BYTES = 64 * 1024
 
 
 class Lane(Protocol):
-    """What the choice looks at in a child."""
+    """What the choice depends on in a child."""
 
     @property
     def idle(self) -> bool:
-        """It is ready, has nothing to do and is not reserved."""
+        """Whether it is ready, has nothing to do and is not reserved."""
         ...
 
     @property
     def takes_runs(self) -> bool:
-        """It occupies a slot: it runs shards, or is reserved for one."""
+        """Whether it occupies a slot: it runs shards, or is reserved for one."""
         ...
 
     @property
@@ -37,11 +37,11 @@ class Lane(Protocol):
 
     @property
     def pipelining(self) -> bool:
-        """It may get a shard behind another one: not reserved, not held up."""
+        """Whether it may get a shard behind another one: it is neither reserved nor held up."""
         ...
 
     def has(self, key: str) -> bool:
-        """Tell whether a module is loaded in it."""
+        """Whether a module is loaded in it."""
         ...
 
 

@@ -70,7 +70,7 @@ class Sandbox:
         self._stopped = True
 
     def resize(self, slots: int) -> None:
-        """Run that many shards at once; to be called before the first one."""
+        """Run that many shards at once; call it before the first one."""
         self._slots = slots
         self._child_pool.resize(slots)
 
@@ -84,7 +84,7 @@ class Sandbox:
         """Have children know one more ABI, a file like `child/abi_bytes.py`.
 
         For `async_setup` of a custom component: an absolute path, before the first shard.
-        Raises SetupError when the file is no ABI; then nothing changes.
+        Raises SetupError if the file isn't an ABI; then nothing changes.
         """
         await self._child_pool.add_abi(path)
 
@@ -96,7 +96,7 @@ class Sandbox:
             await asyncio.wait(tasks)
 
     async def stop(self) -> None:
-        """Kill every child and wait until they are gone, at most 2 s (and 1 s for the cache)."""
+        """Kill every child and wait for their end, at most 2 s (and 1 s for the cache)."""
         self._stopped = True
         if self._hurry is not None:
             self._hurry.cancel()
@@ -137,7 +137,7 @@ class Sandbox:
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
         for _ in range(_ATTEMPTS_MAX):
             answer = await self._run_once(call, header, data, source, tag)
-            # A module the child forgot is loaded again; the shard itself has not begun.
+            # A module that the child forgot is loaded again; the shard itself has not begun.
             if answer.code != "not_loaded":
                 return answer.outcome
         return Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly").outcome
@@ -163,7 +163,7 @@ class Sandbox:
     # What the children tell, see protocol.Owner
 
     def child_answered(self, child: ChildLink) -> None:
-        """Place what waits; a surplus child with nothing to do is stopped after a while."""
+        """Place waiting shards; a surplus child that stays idle is stopped after a while."""
         # A child that still has enough to do is filled up later, several shards in one write.
         if child.queued <= DEPTH_MAX // 2:
             self._dispatch()
@@ -370,7 +370,7 @@ class Sandbox:
 
 @lru_cache(maxsize=64)
 def _prepare(call: Call) -> tuple[str | None, str, bytes]:
-    """Return what is the same for all shards of a call: its problem, its key, its header."""
+    """Return what all shards of a call share: its problem, its key, its header."""
     limits = call.limits
     if call.problem is not None:
         return call.problem, "", b""

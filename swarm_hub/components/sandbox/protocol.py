@@ -28,7 +28,7 @@ _JOIN_BYTES_MAX = 64 * 1024
 _PIECE_BYTES = 256 * 1024
 # Interpreter and wasmtime start in 0.2 s; a phone under load may need far longer.
 _START_S = 30.0
-# Its first answer says what the kernel holds it to.
+# Its first answer says what the kernel enforces on it.
 _HELLO_BYTES_MAX = 4096
 
 
@@ -77,7 +77,7 @@ class ChildLink(asyncio.BufferedProtocol):
     # Being loaded with a module for a shard; nothing else may be placed here.
     reserved: bool = False
     ready: bool = False
-    # It was ready once; one that never was is started again by the back-off only.
+    # Whether it was ever ready; one that never was is only restarted after the back-off.
     started: bool = False
     lost: bool = False
     held_up: bool = False
@@ -93,7 +93,7 @@ class ChildLink(asyncio.BufferedProtocol):
     _head_since_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
     _timer_at_s: float = 0.0
-    # The removal of its room, once it ended.
+    # The task that removes its directory once it ended.
     _removal: asyncio.Future[None] | None = None
     # The loop has the socket, and closes it.
     _given: bool = False
@@ -105,12 +105,12 @@ class ChildLink(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        """It is ready, has nothing to do and is not reserved."""
+        """Whether it is ready, has nothing to do and is not reserved."""
         return self.ready and not self._sent and not self.reserved and not self.lost
 
     @property
     def takes_runs(self) -> bool:
-        """It occupies a slot: it runs shards, or is reserved for one."""
+        """Whether it occupies a slot: it runs shards, or is reserved for one."""
         return self.reserved or (bool(self._sent) and self._sent[-1].request.operation == "run")
 
     @property
@@ -125,11 +125,11 @@ class ChildLink(asyncio.BufferedProtocol):
 
     @property
     def pipelining(self) -> bool:
-        """It may get a shard behind another one: not reserved, not held up."""
+        """Whether it may get a shard behind another one: it is neither reserved nor held up."""
         return not (self.reserved or self.held_up or self.lost)
 
     def has(self, key: str) -> bool:
-        """Tell whether a module is loaded in it."""
+        """Whether a module is loaded in it."""
         return key in self.loaded
 
     def note_loaded(self, key: str) -> None:
@@ -140,7 +140,7 @@ class ChildLink(asyncio.BufferedProtocol):
             self.loaded.popitem(last=False)
 
     async def connect(self) -> Answer:
-        """Take over the socket and wait until the child has its engine, or died before."""
+        """Take over the socket and wait until the child has its engine, or has died."""
         if self.lost:
             return Answer(STOPPED, "The sandbox process was ended before it was ready")
         # The child's first frame answers this request, which is never sent.
@@ -266,7 +266,7 @@ class ChildLink(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The child closed its socket: it is dead or about to be."""
         if not self.lost:
-            # A child that closes the socket without ending is of no use either.
+            # A child that closes the socket without exiting is of no use either.
             self.loop.call_later(_CLOSED_S, self.launched.process.kill)
             self.owner.child_lost(self, self._lose())
 
@@ -297,7 +297,7 @@ class ChildLink(asyncio.BufferedProtocol):
             self.flush()
 
     def _watch(self) -> None:
-        """Arm the timer for what is due next; one that is due earlier is left to fire."""
+        """Arm the timer for what is due next; a timer that is due earlier is left to fire."""
         if not self._sent:
             return
         due_s = self._head_since_s + self._sent[0].time_s

@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def outcome(self) -> CallResult:
-        """The same, as what became of a shard."""
+        """The answer as the outcome of a shard."""
         return CallResult(
             self.code,
             self.text,
@@ -54,12 +54,12 @@ class Request:
     # The module of a `run`, which has to be loaded in the child first.
     module: ModuleSource | None = None
     child: "ChildLink | None" = None
-    # By which the caller of a `run` knows it.
+    # The name by which the caller of a `run` knows it.
     tag: str = ""
 
 
 def too_late(request: Request) -> Answer:
-    """Return the answer for a request that was over its time."""
+    """Return the answer for a request that exceeded its time."""
     limit = f"{request.time_s:g} s"
     match request.operation:
         case "run":

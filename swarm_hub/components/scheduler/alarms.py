@@ -10,16 +10,17 @@ from swarm_hub.components.scheduler.outcome import Outcome
 
 _T = TypeVar("_T")
 
-# Cancelled alarms stay in the heap until their time, or until they are this many and the most.
+# Cancelled alarms stay in the heap until their time, or until there are this many of them and they
+# are the majority.
 _CANCELLED_MAX: Final = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Alarm:
-    """A time in monotonic seconds and what is done then, to whom.
+    """A time in monotonic seconds, and what is to be done then, to whom.
 
-    `ring` is None once it rang or is not wanted any more. Equal times are ordered by `number`: the
-    shards that come back at one time are then given out in their order.
+    `ring` is None once the alarm rang or was cancelled. Equal times are ordered by `number`: shards
+    that come back at the same time are then given out in their order.
     """
 
     due: float
@@ -49,7 +50,7 @@ class Alarms:
         return alarm
 
     def cancel(self, alarm: Alarm | None) -> None:
-        """Have nothing happen; also for one that rang already."""
+        """Cancel an alarm; also one that rang already."""
         if alarm is None or alarm.ring is None:
             return
         alarm.ring = alarm.subject = None
@@ -60,7 +61,7 @@ class Alarms:
             self._n_cancelled = 0
 
     def next(self) -> float | None:
-        """Return when `ring` should be called next, None when nothing is to come."""
+        """Return when `ring` should be called next, None when no alarm is set."""
         while self._heap and self._heap[0].ring is None:
             self._pop()
         return self._heap[0].due if self._heap else None

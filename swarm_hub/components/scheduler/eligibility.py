@@ -12,7 +12,7 @@ from swarm_hub.util.units import format_size
 def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
     """Return why a node may not run a job's shards, None when it may.
 
-    What a node does not tell is no reason: unknown is not unhealthy.
+    A value that a node does not report is no reason to refuse it: unknown is not unhealthy.
     """
     if node.faults and (faults := node.quarantined(plan.program, now)) is not None:
         return f"failed this module too often ({faults.text})"
@@ -69,7 +69,7 @@ def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:
 
 
 def _is_below(value: float | None, bound: float | None) -> bool:
-    """Whether both are known and the first is smaller."""
+    """Whether both values are known and the first is smaller."""
     return value is not None and bound is not None and value < bound
 
 

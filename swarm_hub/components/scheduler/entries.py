@@ -33,11 +33,12 @@ _STORY_MAX: Final = 20
 class JobPlan:
     """A job as the scheduler needs it; `shards` are the unfinished ones from before a restart.
 
-    `program` is what decides how fast a node is, `owner` who shares the nodes with other owners,
-    `deadline_in_s` how many seconds are left for it. `assignments` are the attempts at `shards`
-    with the reasons of their ends, `votes` the results of them that have no quorum yet, `voters`
-    whoever votes by their nodes. `known` are in item order, each a shard of its own. `needs` names
-    the features that a node must know.
+    `program` identifies what runs, by which the speeds of nodes are measured; `owner` is the one
+    who shares the nodes with other owners, `deadline_in_s` how many seconds are left for it.
+    `assignments` are the attempts at `shards` with the reasons of their ends, `votes` those of
+    their results that have no quorum yet, `voters` the owners of the nodes that voted. `known`
+    lists known answers in item order, each a shard of its own. `needs` names the features that a
+    node must know.
     """
 
     job_id: str
@@ -59,12 +60,12 @@ class JobPlan:
     needs: frozenset[str] = frozenset()
 
     def next_known(self, first_item: int) -> KnownAnswer | None:
-        """Return the first known answer that is to items from `first_item` on."""
+        """Return the first known answer for items from `first_item` on."""
         at = bisect_left(self.known, first_item, key=lambda each: each.first_item)
         return self.known[at] if at < len(self.known) else None
 
     def known_sha(self, shard: "ShardEntry") -> str | None:
-        """Return the hash that a shard's result has to have, where the job's owner knows it."""
+        """Return the hash that a shard's result must have, if the job's owner knows it."""
         if not self.known:
             return None
         known = self.next_known(shard.first_item)
@@ -73,7 +74,7 @@ class JobPlan:
 
 @dataclass(slots=True, eq=False)
 class AssignmentEntry:
-    """An attempt whose result could still count; times in monotonic seconds."""
+    """An attempt whose result could still count; times are in monotonic seconds."""
 
     id: str
     shard: "ShardEntry"
@@ -120,9 +121,9 @@ class ShardEntry:
     n_items: int
     state: ShardState = ShardState.QUEUED
     attempts: int = 0
-    # Whether a trusted node's result needs a second one all the same.
+    # Whether even a trusted node's result needs a second one.
     checked: bool = False
-    # Not given out before, in monotonic seconds.
+    # Not to be given out before this time, in monotonic seconds.
     not_before: float = 0.0
     # Tuples, as most shards have one attempt, no failure and no second vote: a dict costs 136 bytes
     # more, and there are two shards a node.
@@ -130,7 +131,7 @@ class ShardEntry:
     votes: tuple[Vote, ...] = ()
     tried: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
-    # The id of each attempt when it was offered, and what became of the shard in between.
+    # The id of each attempt as it was offered, and between them what became of the shard.
     story: tuple[str, ...] = ()
 
     def move(self, state: ShardState, why: str) -> None:
@@ -142,7 +143,7 @@ class ShardEntry:
         self.story = (*self.story[1 - _STORY_MAX :], why)
 
     def told(self) -> str:
-        """Return the shard's story for an error message."""
+        """Return the shard's history for an error message."""
         told = "; ".join((*self.story, f"tried {', '.join(self.tried) or 'nowhere'}"))
         return f"shard {self.index} of {self.job_id}: {told}"
 
@@ -151,7 +152,7 @@ class ShardEntry:
         return [attempt for attempt in self.live if attempt.state in OPEN]
 
     def lacking(self, plan: JobPlan) -> int:
-        """Return how many more attempts it needs now."""
+        """Return how many more attempts the shard needs now."""
         trusted = [attempt.trusted for attempt in self.live if attempt.state in OPEN]
         return votes.lacking(
             plan.redundancy, self.votes, trusted,
@@ -167,10 +168,11 @@ class ShardEntry:
 
 @dataclass(slots=True)
 class JobEntry:
-    """A job that is not forgotten: what is left of its pool, and its unfinished shards.
+    """An unfinished job: what is left of its pool, and its unfinished shards.
 
     Items are cut from the front, so the pool is the range from `first_uncut` to the end. A shard
-    that is done is counted and forgotten, so that a job's size costs no memory.
+    that is done is counted and forgotten, so that a large job takes no more memory than a small
+    one.
     """
 
     plan: JobPlan
@@ -178,15 +180,15 @@ class JobEntry:
     first_uncut: int = 0
     n_cut: int = 0
     shards: dict[int, ShardEntry] = field(default_factory=dict)
-    # Shards that need another attempt, in the order in which they came to need it.
+    # Shards that need another attempt, the longest-waiting first.
     wanting: dict[int, None] = field(default_factory=dict)
     n_open: int = 0
-    # When it was last given a place, counted in places given.
+    # When it was last given a place; the clock is the number of places given out.
     last_turn: int = 0
     n_done_shards: int = 0
     n_done_items: int = 0
     n_retries: int = 0
-    # When to look next for shards that a second node would end sooner.
+    # When to look next for shards that a second node would finish sooner.
     look_at: float = 0.0
     deadline: Alarm | None = None
 
@@ -237,7 +239,7 @@ class JobEntry:
     def cut(self, n_items: int) -> ShardEntry:
         """Take a shard of up to `n_items` items from the front of the pool.
 
-        Items whose answer is known are a shard by themselves, however many they are.
+        Items with a known answer form a shard of their own, however many there are.
         """
         n_items = min(n_items, self.pool_items)
         known = self.plan.next_known(self.first_uncut)

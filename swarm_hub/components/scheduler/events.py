@@ -10,8 +10,9 @@ from swarm_hub.components.scheduler.nodes import NodeChange
 class JobAdded:
     """A new job, or one from before a restart with its shards and assignments.
 
-    Assignments in flight are armed anew: their nodes have `reconnect_s` to come back. One that is
-    here already, as when a job of another gateway is adopted, is sent them at once.
+    The deadlines of assignments in flight are set anew: their nodes have `reconnect_s` to come
+    back. A node that is already connected, as when another gateway's job is adopted, is sent them
+    at once.
     """
 
     plan: JobPlan
@@ -27,7 +28,7 @@ class JobCancelled:
 
 @dataclass(frozen=True, slots=True)
 class JobAborted:
-    """The job can't go on, for a reason that is no node's fault."""
+    """The job can't go on, for a reason that isn't any node's fault."""
 
     job_id: str
     reason: str
@@ -35,7 +36,7 @@ class JobAborted:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """A node is gone; what it finished may still arrive."""
+    """A node disconnected; what it finished may still arrive."""
 
     node_id: str
     reason: str
@@ -43,7 +44,7 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class StandingChanged:
-    """Another gateway saw more of a node: its confirmed results in a row, the contradicted ones."""
+    """Another gateway judged a node: its confirmed results in a row, and the contradicted ones."""
 
     node_id: str
     agreements: int
@@ -59,7 +60,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A node gives an assignment back; no fault of the module. `lacks` names missing features."""
+    """A node gives an assignment back, not the module's fault; `lacks` names missing features."""
 
     assignment_id: str
     reason: str

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from swarm_hub.components.scheduler.entries import JobEntry
 
-# Places are dealt in so many steps at most, so that large rooms cost no more than small ones.
+# Places are dealt out in at most this many steps, so that many places cost no more than a few.
 _STEPS_MAX = 64
 
 
@@ -15,9 +15,9 @@ def share(
 ) -> list[tuple[JobEntry, int]]:
     """Return how many of `room` places each waiting job gets, in the order in which to give.
 
-    Each goes to the owner who holds the fewest places, among equals to the one whose last turn is
-    longest ago; so it goes on among that owner's jobs. `everyone` are all jobs, as those that wait
-    for nothing hold places too.
+    Each place goes to the owner who holds the fewest, and in a tie to the one whose last turn was
+    longest ago; among that owner's jobs the same rule applies. `everyone` contains all jobs, since
+    jobs that wait for nothing hold places too.
     """
     n_open: Counter[str] = Counter()
     last_turn: dict[str, int] = {}

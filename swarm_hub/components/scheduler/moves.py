@@ -7,7 +7,7 @@ from swarm_hub.models.shard import AssignmentState, ShardState
 
 
 class ImpossibleTransitionError(Exception):
-    """A transition outside the tables: a bug; carries the story of the shard or job."""
+    """A transition outside the tables, which is a bug; carries the history of the shard or job."""
 
 
 JOB_MOVES: Final = frozenset(
@@ -35,7 +35,7 @@ SHARD_MOVES: Final = frozenset(
 
 # Attempts whose result could still count.
 LIVE: Final = (AssignmentState.OFFERED, AssignmentState.ACCEPTED, AssignmentState.EXPIRED)
-# Those of them that are within their time.
+# Those of them whose deadline has not passed.
 OPEN: Final = (AssignmentState.OFFERED, AssignmentState.ACCEPTED)
 
 ASSIGNMENT_MOVES: Final = frozenset(

@@ -11,32 +11,33 @@ from swarm_hub.models.features import BASELINE
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util.back_off import back_off_s
 
-# Queued ahead of a node's slots: this much work by measured time, so that small shards keep the
-# node busy between messages and a slow node holds little that others could do.
+# What is queued beyond a node's slots: this much work by measured time, so that small shards keep
+# the node busy between messages and a slow node holds little that others could do.
 _AHEAD_S: Final = 0.25
 _AHEAD_PER_SLOT_MAX: Final = 256
 _AHEAD_UNMEASURED: Final = 1
 # The smoothing factor of the moving averages (facts: 0.5 was the best of those tried).
 _EWMA_ALPHA: Final = 0.5
-# Of so many programs a node's speed is remembered, the last ones used, and of as many its faults.
+# For this many programs, the last ones used, a node's speed is remembered, and for as many its
+# faults.
 _PROGRAMS_MAX: Final = 16
-# A node on which a program fails so often in a row, while it works elsewhere, gets no more of it
-# for a while; each further time twice as long.
+# A node on which a program fails this often in a row, while it works elsewhere, gets no more of it
+# for a while; each further time that lasts twice as long.
 _FAULTS_MAX: Final = 3
 _QUARANTINE_S: Final = 60.0
 _QUARANTINE_MAX_S: Final = 3600.0
-# A node whose results others contradict wastes their work too.
+# A node whose results are contradicted wastes the work of the others too.
 _LYING_QUARANTINE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """Event: a node is here, or the newest facts about it; `refuses` says why it takes no work.
+    """Event: a node connected, or the newest facts about it; `refuses` says why it takes no work.
 
-    `owner` names whoever votes by it (its own key where nothing else is known), `agreements` how
-    many of its last results in a row others confirmed and `contradictions` how many they did not in
-    all, `memory_bytes` what it gives a module at most, `rtt_s` the round trip to it in seconds,
-    `features` what it says that it knows of calls.
+    `owner` names whoever votes with it (its own key if nothing else is known), `agreements` how
+    many of its latest results in a row others confirmed, `contradictions` how many in total they
+    contradicted, `memory_bytes` the most memory it gives a module, `rtt_s` the round trip to it in
+    seconds, `features` the features of calls that it says it knows.
     """
 
     node_id: str
@@ -54,7 +55,7 @@ class NodeChange:
 
 @dataclass(slots=True)
 class Faults:
-    """How a program fails on one node: in a row, and until when it is kept from it."""
+    """How often in a row a program failed on one node, and until when it is kept from that node."""
 
     in_a_row: int = 0
     quarantines: int = 0
@@ -62,7 +63,7 @@ class Faults:
     text: str = ""
 
 
-# What nodes that have nothing share: an empty dict of its own costs each 64 bytes.
+# Shared by all nodes that have nothing: an empty dict of its own would cost each of them 64 bytes.
 _NO_RATES: Final[Mapping[str, float]] = MappingProxyType({})
 _NO_FAULTS: Final[Mapping[str, Faults]] = MappingProxyType({})
 
@@ -72,18 +73,18 @@ class NodeEntry:
     """A connected node."""
 
     change: NodeChange
-    # What it is to run, in the order in which it got it.
+    # What it is to run, in the order in which it was given out.
     load: list[AssignmentEntry] = field(default_factory=list)
     shard_s: float | None = None
-    # By program, the one measured last at the end.
+    # By program; the one measured last is at the end.
     rates: Mapping[str, float] = field(default_factory=lambda: _NO_RATES)
     last_result_at: float = 0.0
-    # By program, where it failed on any.
+    # By program; only programs that failed here.
     faults: Mapping[str, Faults] = field(default_factory=lambda: _NO_FAULTS)
     paused_until: float = 0.0
-    # Features that it gave work back for, whatever it said before.
+    # Features whose lack made it give work back, whatever it said before.
     lacks: frozenset[str] = frozenset()
-    # How many of its last results in a row others confirmed.
+    # How many of its latest results in a row others confirmed.
     agreements: int = 0
     contradictions: int = 0
 
@@ -94,7 +95,7 @@ class NodeEntry:
 
     @property
     def owner(self) -> str:
-        """Who votes by it: at most once on a shard."""
+        """Who votes with it: at most once on a shard."""
         return self.change.owner or self.change.node_id
 
     def room(self, now: float) -> int:
@@ -117,7 +118,7 @@ class NodeEntry:
         return waiting_s + n_items / rate
 
     def lacking(self, needs: frozenset[str]) -> frozenset[str]:
-        """Return which of these features the node does not know."""
+        """Return those of these features that the node does not know."""
         return (needs - self.change.features) | (needs & self.lacks)
 
     def quarantined(self, program: str, now: float) -> Faults | None:
@@ -128,7 +129,7 @@ class NodeEntry:
 
 @dataclass(slots=True)
 class Speed:
-    """What the nodes that take work do together of one program: items/s over `slots` slots."""
+    """What all nodes that take work achieve together on one program: items/s over `slots` slots."""
 
     rate: float = 0.0
     slots: int = 0
@@ -139,10 +140,10 @@ class Nodes:
 
     def __init__(self) -> None:
         self.by_id: dict[str, NodeEntry] = {}
-        # All with room are here; one without leaves when it is looked at.
+        # Contains every node with room; one without is removed when it is next looked at.
         self.roomy: dict[str, NodeEntry] = {}
         self.slots = 0
-        # Whether any of them was ever contradicted.
+        # Whether any node was ever contradicted.
         self.wary = False
         self._speeds: dict[str, Speed] = {}
 
@@ -164,17 +165,17 @@ class Nodes:
         return node, is_new
 
     def restand(self, node_id: str, agreements: int, contradictions: int) -> None:
-        """Take what is known of a node elsewhere in the place of what was counted here."""
+        """Replace what was counted here for a node by what is known elsewhere."""
         self.wary |= contradictions > 0
         if (node := self.by_id.get(node_id)) is not None:
             node.agreements, node.contradictions = agreements, contradictions
 
     def trusts(self, node: NodeEntry) -> bool:
-        """Whether a node's results need no confirmation, but for spot checks."""
+        """Whether a node's results need no confirmation, apart from spot checks."""
         return is_trusted(node.agreements, node.contradictions, wary=self.wary)
 
     def lose(self, node_id: str) -> NodeEntry | None:
-        """Forget a node; returns it."""
+        """Forget a node and return it."""
         node = self.by_id.pop(node_id, None)
         if node is not None:
             self._count(node, -1)
@@ -183,7 +184,7 @@ class Nodes:
 
     def freed(self, node: NodeEntry) -> None:
         """Note that a node may have room again."""
-        # An alarm may ring for a node that is gone, or that came back as another entry.
+        # An alarm may ring for a node that disconnected, or that came back as another entry.
         if not node.change.refuses and self.by_id.get(node.node_id) is node:
             self.roomy[node.node_id] = node
 
@@ -197,7 +198,7 @@ class Nodes:
     def measured(
         self, node: NodeEntry, program: str, n_items: int, wall_s: float, now: float
     ) -> None:
-        """Take the time of a finished shard into the moving averages."""
+        """Add the time of a finished shard to the moving averages."""
         node.last_result_at = now
         node.shard_s = _ewma(node.shard_s, wall_s)
         self._count(node, -1, program)
@@ -217,7 +218,7 @@ class Nodes:
     def failed(self, node: NodeEntry, program: str, text: str, now: float) -> float | None:
         """Count a failure; returns until when the node is kept from the program, if that is new.
 
-        Only where other nodes have run it, as else the program is to blame.
+        Only counts where other nodes have run it: otherwise the program is to blame.
         """
         faults = _faults(node, program)
         faults.in_a_row += 1
@@ -228,7 +229,7 @@ class Nodes:
         return _quarantine(faults, _QUARANTINE_S, now)
 
     def agreed(self, node: NodeEntry, program: str) -> None:
-        """Count a result that others confirm; only trust makes former lies forgotten."""
+        """Count a result that others confirm; only a trusted node's failures are forgotten."""
         node.agreements += 1
         if self.trusts(node):
             self.succeeded(node, program)
@@ -248,19 +249,20 @@ class Nodes:
     def refuted(self, node: NodeEntry, program: str, now: float) -> float:
         """Keep a node from a program whose known answer it contradicted; returns until when.
 
-        Known answers are the word of one job's owner, so what others know of the node stays.
+        Known answers are one job owner's word, so the node's trust and contradictions stay as they
+        are.
         """
         faults = _faults(node, program)
         faults.text = "it contradicted a known answer"
         return _quarantine(faults, _LYING_QUARANTINE_S, now)
 
     def succeeded(self, node: NodeEntry, program: str) -> None:
-        """Note a result that counts: failures before it were not in a row with later ones."""
+        """Note a result that counts: it breaks a row of failures."""
         if (faults := node.faults.get(program)) is not None:
             faults.in_a_row = 0
 
     def _count(self, node: NodeEntry, sign: int, program: str | None = None) -> None:
-        """Add or take away what a node does of one program, or of all and its slots."""
+        """Add or subtract a node's speed for one program, or for all of them and its slots."""
         if node.change.refuses:
             return
         slots = node.change.slots
@@ -273,7 +275,7 @@ class Nodes:
             speed.rate += sign * rate * slots
             speed.slots += sign * slots
             if speed.slots <= 0:
-                # So that rounding errors do not add up, and nothing is kept of old programs.
+                # So that rounding errors do not add up, and nothing is kept for old programs.
                 del self._speeds[program]
 
 

@@ -16,7 +16,7 @@ class JobStarted:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """Transition to the last state; a completed job still has to be folded."""
+    """Transition to a final state; a completed job still has to be folded."""
 
     job_id: str
     state: JobState
@@ -38,7 +38,7 @@ class AssignmentOffered:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentChanged:
-    """Transition of an assignment, with the reason where there is one to tell."""
+    """Transition of an assignment, with the reason if there is one."""
 
     assignment: Assignment
     reason: str | None
@@ -97,9 +97,9 @@ class Outcome:
     # For the event stream: (shard, reason) returned, (shard, node, text) failed.
     returned: list[tuple[Shard, str]] = field(default_factory=list)
     failures: list[tuple[Shard, str, str]] = field(default_factory=list)
-    # Whose results others confirmed (True) or contradicted, by node id.
+    # Whether others confirmed (True) or contradicted a node's result, by node id.
     judged: list[tuple[str, bool]] = field(default_factory=list)
-    # Which node is kept from which program, in words.
+    # In words, which node is kept from which program.
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     # What the strategy did wrong; the default one has taken over.
     strategy_fault: str | None = None
@@ -113,7 +113,7 @@ class Outcome:
         self.shards[shard.job_id, shard.index] = ShardChanged(shard, accepted)
 
     def add(self, other: "Outcome") -> None:
-        """Append what came after; `counted` and `awaiting` belong to one event alone."""
+        """Append a later outcome; `counted` and `awaiting` belong to a single event."""
         self.transitions += other.transitions
         self.shards.update(other.shards)
         self.instructions += other.instructions
@@ -124,7 +124,7 @@ class Outcome:
         self.strategy_fault = self.strategy_fault or other.strategy_fault
 
     def of(self, wanted: Callable[[str], bool]) -> "Outcome":
-        """Return the part that belongs to the jobs whose ids are `wanted`."""
+        """Return the part that belongs to the jobs whose ids are in `wanted`."""
         return Outcome(
             [each for each in self.transitions if wanted(each.job_id)],
             {place: change for place, change in self.shards.items() if wanted(place[0])},

@@ -47,7 +47,7 @@ class Planner:
             room = sum(node.room(now) for node in self._book.nodes.with_room(now))
             for job, limit in share(room, jobs, self._book.in_order()):
                 self._give(job, now, limit, outcome)
-        # What one job could not take, as its nodes are others, is for all.
+        # What one job could not take, because it needs other nodes, is offered to all.
         for job in jobs:
             self._give(job, now, _NO_LIMIT, outcome)
 
@@ -130,7 +130,7 @@ class Planner:
         )  # fmt: skip
 
     def _cuts(self, job: JobView, nodes: list[NodeView], outcome: Outcome) -> list[Cut]:
-        """Ask the strategy; one that fails is replaced, so that no job depends on it."""
+        """Ask the strategy; one that fails is replaced, so that a faulty strategy stops no job."""
         try:
             return _checked(self._strategy.cut(job, nodes), job, nodes)
         except Exception as error:
@@ -149,7 +149,7 @@ def _view(node: NodeEntry, job: JobEntry, now: float, *, trusted: bool) -> NodeV
 
 
 def _checked(cuts: Any, job: JobView, nodes: list[NodeView]) -> list[Cut]:
-    """Return the cuts as they may be carried out; raises ValueError for what is none."""
+    """Return the cuts that may be carried out; raises ValueError for anything that isn't a cut."""
     known = {node.node_id for node in nodes}
     found = []
     for cut in cuts:

@@ -10,7 +10,7 @@ from swarm_hub.util.back_off import back_off_s
 
 # Failures on this many different nodes are the job's fault, not the nodes'.
 _FAILURES_MAX: Final = 3
-# A shard on which the module failed waits so long, then twice as long.
+# A shard on which the module failed waits this long, then twice as long each time.
 _BACK_OFF_S: Final = 0.1
 
 
@@ -24,10 +24,10 @@ def retry_node(
 ) -> NodeEntry | None:
     """Return the least-loaded node that could do better than those that had the shard.
 
-    A node that still works on it is out, and so is every owner who gave a result already. One on
-    which the module failed gets it again only where there is no other among `everyone`, so the
-    shard waits for a busy node that has not failed. Results are compared between a trusted node
-    and another where both have room.
+    A node that still works on it is excluded, as is every owner who already gave a result. A node
+    on which the module failed gets it again only if there is no other among `everyone`; so the
+    shard waits for a busy node that has not failed. If both have room, a trusted node's result is
+    compared with that of an untrusted one.
     """
     running_on = {attempt.node_id for attempt in shard.live if attempt.placed}
     voted = set()
@@ -64,9 +64,8 @@ def retry_node(
 def _needs_trusted(shard: ShardEntry) -> bool:
     """Whether a trusted node should give the shard's next result.
 
-    It should confirm that of one that is not trusted, and settle a dispute. What a trusted node
-    did is checked by another kind of node, which so can earn trust even where trusted ones are
-    always free.
+    It should confirm an untrusted node's result, and settle a dispute. A trusted node's result is
+    checked by an untrusted one, which can thus earn trust even where trusted ones are always free.
     """
     if len({vote.sha for vote in shard.votes}) > 1:
         return True

@@ -1,7 +1,7 @@
-"""The end of a job: nodes without work copy the shards that would end last; pure.
+"""The end of a job: idle nodes run copies of the shards that would finish last; pure.
 
 After LATE (Zaharia and others, "Improving MapReduce Performance in Heterogeneous Environments",
-2008): the copy goes out if the idle node would probably be done before the one that has it.
+2008): the copy goes out if the idle node would probably be done before the node that has it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,13 @@ from typing import Final
 from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
 from swarm_hub.components.scheduler.nodes import NodeEntry
 
-# A shard that takes no longer than this ends before a copy of it arrives.
+# A shard that takes no longer than this is done before a copy of it arrives.
 _AGE_MIN_S: Final = 0.25
-# How often to look: this often, and no more often than in this share of the longest rest.
+# How often to look: at most this often, and no sooner than after this share of the longest
+# remaining time.
 _LOOK_EVERY_S: Final = 0.25
 _LOOK_SHARE: Final = 0.02
-# A copy must promise to be done in this share of what the shard still takes.
+# A copy must promise to be done within this share of the time that the shard still takes.
 _GAIN: Final = 0.75
 _MARGIN_S: Final = 0.01
 
@@ -27,12 +28,12 @@ class Straggler:
 
     shard: ShardEntry
     remaining_s: float
-    # From when on it is late, where that is still to come.
+    # When it will be late, if it isn't yet.
     late_at: float
 
 
 def stragglers(job: JobEntry, nodes: Mapping[str, NodeEntry], now: float) -> list[Straggler]:
-    """Return the shards that a second node may end sooner, the latest to end first."""
+    """Return the shards that a second node may finish sooner, the last to finish first."""
     found = []
     for shard in job.shards.values():
         attempts = shard.open()
@@ -46,7 +47,7 @@ def stragglers(job: JobEntry, nodes: Mapping[str, NodeEntry], now: float) -> lis
 def copies(
     job: JobEntry, late: list[Straggler], idle: Iterable[NodeEntry]
 ) -> list[tuple[ShardEntry, NodeEntry]]:
-    """Return which idle node copies which shard; the fastest take those that would end last."""
+    """Return which idle node copies which shard; the fastest take those that would finish last."""
     program = job.plan.program
     fastest = sorted(idle, key=lambda node: (-node.rates.get(program, 0.0), node.node_id))
     found = []
@@ -63,7 +64,7 @@ def copies(
 
 
 def look_again_s(late: list[Straggler]) -> float:
-    """Return for how many seconds events need not make one look again."""
+    """Return for how many seconds no event makes another look necessary."""
     longest_s = late[0].remaining_s if late else 0.0
     return max(_LOOK_EVERY_S, _LOOK_SHARE * longest_s)
 
@@ -71,11 +72,11 @@ def look_again_s(late: list[Straggler]) -> float:
 def next_look(
     job: JobEntry, late: list[Straggler], idle: Iterable[NodeEntry], now: float
 ) -> float | None:
-    """Return when a copy begins to pay though nothing has happened; None if never."""
+    """Return when a copy begins to pay off if nothing happens until then; None if never."""
     rate = max((node.rates.get(job.plan.program, 0.0) for node in idle), default=0.0)
     if rate <= 0:
         return None
-    # A little later, so that it pays then however the sums are rounded.
+    # A little later, so that it pays off then however the sums are rounded.
     times = [each.late_at + _wanted_s(each.shard, rate) + _MARGIN_S for each in late]
     return min((each for each in times if each > now), default=None)
 
@@ -90,7 +91,7 @@ def _may_copy(node: NodeEntry, shard: ShardEntry, job: JobEntry) -> bool:
 
 
 def _wanted_s(shard: ShardEntry, rate: float) -> float:
-    """Return how long a shard must still take for a copy on an idle node to pay."""
+    """Return how long a shard must still take for a copy on an idle node to pay off."""
     return max(shard.n_items / rate / _GAIN, _AGE_MIN_S)
 
 
@@ -99,8 +100,9 @@ def _late_at(
 ) -> float:
     """Return when an attempt should be done, by what is known of its node now.
 
-    Afterwards it is thought to take as long again as it is late; and one of a node whose speed is
-    unknown as long again as it has taken, so that a stuck one is copied in the end.
+    After that time it is assumed to need as much longer as it is already late. On a node of unknown
+    speed it is assumed to need as long again as it has already taken, so that a stuck one is copied
+    in the end.
     """
     rate = None if node is None else node.rates.get(job.plan.program)
     if node is None or rate is None:

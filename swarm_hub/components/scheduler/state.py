@@ -40,10 +40,10 @@ class SchedulerState:
         self.alarms = Alarms()
         self._deadline_s = deadline_s
         self._order: list[JobEntry] | None = None
-        # Open attempts from before a restart, by the nodes that are to come back.
+        # Open attempts from before a restart, by the nodes that are expected back.
         self._awaited: dict[str, list[AssignmentEntry]] = {}
         self._turns = count(1)
-        # One method for all alarms: each look-up makes an object, which its alarm would keep.
+        # Bound once for all alarms: each look-up makes a new object, which its alarm would keep.
         self._ring_late = self._late
 
     def add(self, job: JobEntry) -> None:
@@ -74,7 +74,7 @@ class SchedulerState:
         if job.state is JobState.QUEUED:
             job.move(JobState.RUNNING)
             outcome.transitions.append(JobStarted(job.plan.job_id))
-        # A copy beside an open attempt, or a result to confirm another, is none.
+        # A copy beside an open attempt, or an attempt that confirms another result, is not a retry.
         job.n_retries += shard.attempts > 0 and not shard.open() and not shard.votes
         shard.attempts += 1
         expected_s = node.expected_s(job.plan.program, shard.n_items)
@@ -100,7 +100,7 @@ class SchedulerState:
         outcome.instructions.append(_send(assignment))
 
     def send_again(self, node: NodeEntry, assignment: AssignmentEntry, now: float) -> Send:
-        """Give a node what it had before it, or this gateway, was away."""
+        """Give a node again what it had before it, or this gateway, went away."""
         self._place(node, assignment)
         self.arm(assignment, now + self._deadline_s(None, assignment.attempt))
         return _send(assignment)
@@ -110,7 +110,7 @@ class SchedulerState:
         self._awaited.setdefault(assignment.node_id, []).append(assignment)
 
     def awaited(self, node_id: str) -> list[AssignmentEntry]:
-        """Return the attempts that a node which has come back has still to end."""
+        """Return the attempts that a node which came back still has to finish."""
         return [
             each
             for each in self._awaited.pop(node_id, ())
@@ -134,7 +134,7 @@ class SchedulerState:
         self.give_back(assignment.shard, reason, outcome)
 
     def give_back(self, shard: ShardEntry, reason: str, outcome: Outcome) -> None:
-        """Have a shard given out again if it needs to be; it is queued once no attempt is open."""
+        """Give a shard out again if needed; it is queued once no attempt is open."""
         self.jobs[shard.job_id].note_wanting(shard)
         if shard.state is not ShardState.ASSIGNED or shard.open():
             return
@@ -198,7 +198,7 @@ class SchedulerState:
         self._unplace(assignment)
 
     def lose(self, node_id: str, reason: str, outcome: Outcome) -> None:
-        """Take the work of a node that is gone from it."""
+        """Take the work away from a node that disconnected."""
         node = self.nodes.lose(node_id)
         for assignment in () if node is None else node.load:
             assignment.placed = False
@@ -206,16 +206,16 @@ class SchedulerState:
             self.expire(assignment, reason, outcome)
 
     def pause(self, node: NodeEntry, until: float) -> None:
-        """Give a node nothing until then."""
+        """Give a node no work until a time."""
         node.paused_until = until
         self.rest(node, until)
 
     def wake(self, due: float) -> None:
-        """Have `plan` called at a time."""
+        """Have `plan` called at a given time."""
         self.alarms.set(due, _nothing, None)
 
     def rest(self, node: NodeEntry, until: float) -> None:
-        """Look at a node again at a time."""
+        """Look at a node again at a given time."""
         self.alarms.set(until, self._rested, node)
 
     def _late(self, assignment: AssignmentEntry, outcome: Outcome) -> None:
@@ -245,4 +245,4 @@ def _send(assignment: AssignmentEntry) -> Send:
 
 
 def _nothing(_subject: object, _outcome: Outcome) -> None:
-    """Let time pass: `plan` is called after it."""
+    """Do nothing: `plan` is called afterwards."""

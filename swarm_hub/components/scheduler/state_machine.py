@@ -45,7 +45,7 @@ class StateMachine:
     def __init__(self, strategy: Strategy, deadline_s: DeadlineRule) -> None:
         self._book = SchedulerState(deadline_s)
         self._planner = Planner(self._book, strategy, fallback=adaptive.create())
-        # In the order of how often they come.
+        # The most frequent first.
         self._handlers: dict[type, Callable[[Any, float, Outcome], None]] = {
             Finished: self._finished,
             Accepted: self._accepted,
@@ -93,7 +93,7 @@ class StateMachine:
 
     @property
     def wary(self) -> bool:
-        """Whether any node was contradicted, so that all have to earn more trust."""
+        """Whether any node was contradicted, in which case all have to earn more trust."""
         return self._book.nodes.wary
 
     def assignment(self, assignment_id: str) -> AssignmentEntry | None:
@@ -107,7 +107,7 @@ class StateMachine:
         )
 
     def why_waiting(self, job_id: str, now: float) -> str | None:
-        """Say why a job makes no progress; None when it does."""
+        """Say why a job makes no progress; None if it does."""
         job = self._book.jobs.get(job_id)
         if job is None or job.ended or any(shard.live for shard in job.shards.values()):
             return None
@@ -184,9 +184,10 @@ class StateMachine:
             self._book.move(assignment, AssignmentState.ACCEPTED, None, outcome)
 
     def _rejected(self, event: Rejected, now: float, outcome: Outcome) -> None:
-        """Return a shard that a node does not take; the node gets a moment's rest.
+        """Take back a shard that a node refuses; the node gets a moment's rest.
 
-        One that lacks what the job needs gets no more of it, and needs no rest from others.
+        A node that lacks what the job needs gets no more of that job, and needs no rest from
+        others.
         """
         book = self._book
         assignment = book.assignments.get(event.assignment_id)
@@ -292,7 +293,7 @@ class StateMachine:
     def _judge_by_known(
         self, job: JobEntry, shard: ShardEntry, known: str, now: float, outcome: Outcome
     ) -> None:
-        """Keep the nodes that contradicted an answer, now that one confirmed it, from the job."""
+        """Keep nodes that contradicted a known answer, now confirmed, from the job."""
         for vote in shard.votes:
             node = self._book.nodes.by_id.get(vote.node_id)
             if node is None:
@@ -306,7 +307,7 @@ class StateMachine:
     def _judge(
         self, job: JobEntry, shard: ShardEntry, sha: str, now: float, outcome: Outcome
     ) -> None:
-        """Score the nodes whose results were compared; a single one was not."""
+        """Score the nodes whose results were compared; a single result was not."""
         if len(shard.votes) == 1:
             node = self._book.nodes.by_id.get(shard.votes[0].node_id)
             if node is not None and job.plan.redundancy.copies == 1:
@@ -325,7 +326,7 @@ class StateMachine:
                 self._quarantine(node, job, until, outcome)
 
     def _count(self, job: JobEntry, shard: ShardEntry, vote: Vote, outcome: Outcome) -> None:
-        """End a shard with the result that counts: of several equal ones the last, being here."""
+        """End a shard with the result that counts: of several equal ones the last to arrive."""
         if shard.state is ShardState.QUEUED:
             shard.move(ShardState.ASSIGNED, "a late result arrived")
         shard.move(ShardState.DONE, "finished")

@@ -1,8 +1,8 @@
 """When results count: at once, or once nodes of different owners agree on the hash; pure.
 
 The rule is BOINC's (Anderson, "BOINC: A Platform for Volunteer Computing", 2019, section 4): a
-quorum of equal results, more copies until there is one, and with adaptive replication a node
-whose last results were all confirmed works alone, but for spot checks.
+quorum of equal results, more copies until there is one, and with adaptive replication a node whose
+latest results were all confirmed works alone, apart from spot checks.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 # Confirmed results in a row after which a node works alone; after each result that others
-# contradicted it takes twice as many. One in three of the nodes that lie every tenth time gets
-# through the 10 that BOINC asks for, one in 24 through 30, which all have to give once any node
-# was contradicted.
+# contradicted, twice as many are needed. Of the nodes that lie every tenth time, one in three gets
+# through the 10 that BOINC asks for and one in 24 through 30, which every node has to give once any
+# node was contradicted.
 _TRUSTED_AFTER: Final = 10
 _TRUSTED_AFTER_WARY: Final = 30
 _DOUBLINGS_MAX: Final = 16
-# The share of the shards of such a node that is checked all the same.
+# The share of such a node's shards that is checked nevertheless.
 _SPOT_CHECKS: Final = 0.05
-# A shard without a quorum is given up after so many results more than its copies.
+# A shard without a quorum is given up after this many results more than its copies.
 _VOTES_BEYOND: Final = 10
-# So many owners who all contradict a known answer put it in doubt.
+# If this many owners all contradict a known answer, it is in doubt.
 _REFUTED_BY: Final = 3
 # Shards of an adaptive job that are checked are done by two.
 _ADAPTIVE_COPIES: Final = 2
@@ -30,7 +30,7 @@ _ADAPTIVE_COPIES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A result: who gave it, and its hash. A failure is none, so errors never agree."""
+    """A result: who gave it, and its hash. A failure is not a vote, so errors never agree."""
 
     assignment_id: str
     node_id: str
@@ -44,7 +44,7 @@ class Redundancy:
     """How many results a shard needs: `copies` to begin with, more than half of them equal.
 
     An `adaptive` one needs a single result of a trusted node, unless its shard is spot-checked.
-    `secret` keeps nodes from telling which ones are.
+    `secret` keeps nodes from knowing which shards are.
     """
 
     copies: int = 1
@@ -53,7 +53,7 @@ class Redundancy:
 
     @property
     def quorum(self) -> int:
-        """How many equal results count."""
+        """How many equal results make a quorum."""
         return self.copies // 2 + 1
 
     def is_checked(self, job_id: str, index: int) -> bool:
@@ -67,16 +67,16 @@ SINGLE: Final = Redundancy()
 
 
 def is_trusted(agreements: int, contradictions: int, *, wary: bool) -> bool:
-    """Whether a node works alone: by its confirmed results in a row, and those contradicted.
+    """Whether a node works alone, by its confirmed results in a row and its contradicted ones.
 
-    `wary` is whether any node of the fleet was contradicted: where one is wrong, others may be.
+    `wary` says whether any node of the fleet was contradicted: where one is wrong, others may be.
     """
     after = _TRUSTED_AFTER_WARY if wary else _TRUSTED_AFTER
     return agreements >= after << min(contradictions, _DOUBLINGS_MAX)
 
 
 def adaptive(secret: bytes) -> Redundancy:
-    """Return the redundancy that trusted nodes earn their way out of."""
+    """Return the redundancy that nodes escape by earning trust."""
     return Redundancy(_ADAPTIVE_COPIES, adaptive=True, secret=secret)
 
 
@@ -100,10 +100,10 @@ def winner(
 def is_undecidable(
     redundancy: Redundancy, votes: Sequence[Vote], connected: Callable[[], Collection[str]]
 ) -> bool:
-    """Whether so many results without a quorum fail the job; `connected` gives the owners here.
+    """Whether this many results without a quorum fail the job; `connected` gives the owners online.
 
-    Where everybody has voted, 2n + 1 do; else n + 10, which one node in five that lies reaches in
-    one shard of a million.
+    If everybody has voted, 2n + 1 results do; otherwise n + 10, a number that with one lying node
+    in five is reached by one shard in a million.
     """
     if len(votes) >= redundancy.copies + _VOTES_BEYOND:
         return True
@@ -113,7 +113,7 @@ def is_undecidable(
 
 
 def is_refuted(votes: Sequence[Vote], connected: Collection[str]) -> bool:
-    """Whether so many owners contradict a known answer that it may be wrong itself."""
+    """Whether enough owners contradict a known answer that it may itself be wrong."""
     owners = {vote.owner for vote in votes}
     return len(owners) >= _REFUTED_BY or owners.issuperset(connected)
 
@@ -126,7 +126,7 @@ def lacking(
     checked: bool,
     known: str | None = None,
 ) -> int:
-    """Return how many more attempts a shard needs now; `open_trusted` has one entry an attempt."""
+    """Return how many more attempts a shard needs; `open_trusted` has one entry per attempt."""
     out = list(open_trusted)
     if redundancy.copies == 1 or known is not None:
         return int(not out)

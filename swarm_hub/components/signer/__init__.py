@@ -1,4 +1,4 @@
-"""The signer: who says a thing, to whom, until when, and only once."""
+"""The signer: proves who says what to whom, until when, and that it is heard only once."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -44,7 +44,7 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: SignerConfig) -> bool:
-    """Load the keys of this hub and those it knows; sign and check from here on."""
+    """Load the keys of this hub and those it knows; sign and check from then on."""
     mesh, files = hub.services[MESH], KeyFiles(hub.storage_path())
     own = files.own(hub.clock.time())
     replay = await ReplayCache.load(hub)
@@ -57,7 +57,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
     channel = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
     watch = KeyWatch(hub, mesh, channel, book, revocations, files, own)
-    # A key that was revoked while this hub was stopped counts no more from the first hello on.
+    # A key revoked while this hub was stopped is refused from the first hello on.
     await watch.look()
     mesh.sign_with(greeter, channel.send)
     hub.services[SIGNER], hub.services[ADMISSION] = channel, admits
@@ -69,7 +69,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
 
 
 async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations) -> KeyBook:
-    """Return what is known of others' keys: pinned before the last stop, or followed."""
+    """Return what is known about others' keys: pinned before the last stop, or followed since."""
     pinned = {
         node.peer_id: node.public_key
         for node in await hub.store.read(nodes.all_nodes)
@@ -80,7 +80,7 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
 
 
 def _carry_tickets(hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
-    """Have the mesh use the tickets for a bulk plane that come in signed envelopes."""
+    """Have the mesh use the bulk-plane tickets that come in signed envelopes."""
 
     def received(batch: Batch) -> None:
         hub.store.note(batch.writes)

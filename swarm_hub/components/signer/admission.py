@@ -1,4 +1,4 @@
-"""Who is admitted as a node of this gateway: anybody, by invitation, or by hand."""
+"""Who is admitted as a node of this gateway: anyone, by invitation, or by hand."""
 
 import hashlib
 from typing import Final, Self
@@ -31,7 +31,7 @@ _REFUSALS: Final = {
 
 
 class Admission:
-    """Decides by the policy of `gateway: admission`; who was admitted once stays so."""
+    """Decides by the policy of `gateway: admission`; a node once admitted stays admitted."""
 
     def __init__(self, hub: Hub, approved: set[str]) -> None:
         self._hub = hub
@@ -40,14 +40,14 @@ class Admission:
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
-        """Read who was approved before the last stop."""
+        """Read which nodes were approved before the last stop."""
         known = await hub.store.read(nodes.all_nodes)
         return cls(hub, {node.peer_id for node in known if node.admission == admission.APPROVED})
 
     async def admit(self, peer_id: str, hello: Hello, public_key: bytes, token: object) -> None:
-        """Return if this node is admitted; what let it in is on disk then.
+        """Return normally if this node is admitted; by then the reason is on disk.
 
-        Raises SignatureRefusedError with what its owner can do, and StoreError.
+        Raises SignatureRefusedError, which says what its owner can do, and StoreError.
         """
         has_token = isinstance(token, bytes) and 0 < len(token) <= _TOKEN_MAX_BYTES
         if peer_id in self._approved or (self.policy is AdmissionPolicy.OPEN and not has_token):
@@ -68,7 +68,7 @@ class Admission:
             self._approved.add(peer_id)
 
     async def approve(self, peer_id: str) -> None:
-        """Admit a node from now on; it is on disk when this returns."""
+        """Admit a node from now on; this is on disk when it returns."""
         await self._hub.store.commit([admission.approve(peer_id, self._hub.clock.time())])
         self._approved.add(peer_id)
 

@@ -1,4 +1,4 @@
-"""Signed messages to and from peers: sealed in batches, checked before anybody acts on them."""
+"""Signed messages to and from peers: sealed in batches, checked before anyone acts on them."""
 
 import asyncio
 import functools
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 _LOGGER = logging.getLogger(__name__)
 
-# What ends a peer's welcome: it forges, or it passes on what others signed (DESIGN, section 5).
+# What gets a peer banned: it forges, or it passes on what others signed (DESIGN, section 5).
 _BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
 _LOGGED_MAX: Final = 20
 # Envelopes stay well below the frame limit of 1 MiB.
@@ -45,9 +45,9 @@ _BODY_MAX_BYTES: Final = 512 * 1024
 class Batch:
     """The messages of one checked envelope.
 
-    `writes` must commit together with the batch's effect; `replayed` says that the effect
-    happened before, so that the batch is only to be acknowledged again. `receipt` is the envelope
-    itself, for whoever keeps it. `fault` notes what is wrong with a message of it.
+    `writes` must commit together with the batch's effect; `replayed` says that the effect already
+    happened, so that the batch only needs to be acknowledged again. `receipt` is the envelope
+    itself, for whoever keeps it. `fault` notes what is wrong with one of its messages.
     """
 
     peer_id: str
@@ -63,10 +63,10 @@ class Batch:
         return [fields for found, fields in self.messages if found == kind]
 
     def read(self, kind: str, reader: Callable[[Mapping[str, Any]], _T]) -> list[_T]:
-        """Return every message of one kind as `reader` gives it.
+        """Return every message of one kind as parsed by `reader`.
 
-        One of which it says KeyError, TypeError or ValueError is noted as its sender's fault and
-        left out: the others count all the same.
+        A message for which it raises KeyError, TypeError or ValueError is noted as its sender's
+        fault and left out; the others still count.
         """
         found = []
         for fields in self.of(kind):
@@ -80,7 +80,7 @@ class Batch:
 class EnvelopeChannel:
     """Sends and receives signed messages.
 
-    Messages posted in one turn of the event loop travel in one envelope a peer.
+    Messages to one peer that are queued in one turn of the event loop share an envelope.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class EnvelopeChannel:
     def send(
         self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
     ) -> None:
-        """Queue a message; a peer that is gone loses it, so the caller must be able to resend.
+        """Queue a message; a disconnected peer loses it, so the caller must be able to resend.
 
-        With `within_s` it may wait that long for another message whose envelope it can share.
+        With `within_s` it may wait that long to share the envelope of another message.
         """
         waiting = self._waiting[peer_id]
         waiting.append(encode_message(kind, fields))
@@ -151,10 +151,10 @@ class EnvelopeChannel:
         self._book.forget_pin(peer_id)
 
     def change_key(self, own: OwnKey) -> list[str]:
-        """Tell every peer of the new key in the old one's name, and sign with it from here on.
+        """Announce the new key to every peer, signed by the old one, and use it from then on.
 
         Envelopes arrive in the order they were sent, so each peer knows the key before it meets
-        it. Returns the peers that could not be told, which have to greet again.
+        it. Returns the peers that could not be told; they have to greet again.
         """
         fields = {"rotations": [each.to_wire() for each in own.rotations]}
         for peer_id in self._mesh.peers():
@@ -175,7 +175,7 @@ class EnvelopeChannel:
             kid=self._own.kid,
             iss=self._mesh.peer_id,
             aud=peer_id,
-            # In the receiver's time where it is known: a phone's own clock is often wrong.
+            # In the receiver's time if it is known: a phone's own clock is often wrong.
             now=int(self._greeter.time_of(peer_id)),
             ttl_s=self._ttl_s,
             jti=os.urandom(16),
@@ -188,7 +188,7 @@ class EnvelopeChannel:
                 {"h": envelope.header, "s": envelope.signature, "b": envelope.body},
             )
         except MeshError as error:
-            # A peer that left is told of elsewhere; anything else should not go unseen.
+            # A disconnected peer is logged elsewhere; anything else should not go unseen.
             level = logging.DEBUG if peer_id not in self._mesh.peers() else logging.WARNING
             _LOGGER.log(level, "An envelope for %s was not sent: %s", peer_id, error)
             return False
@@ -239,7 +239,7 @@ class EnvelopeChannel:
     def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
         self.refused[error.code] += 1
         self._logged[peer_id] += 1
-        # One peer is not to fill the log; all are counted.
+        # No single peer may fill the log; all refusals are counted.
         level = logging.WARNING if self._logged[peer_id] <= _LOGGED_MAX else logging.DEBUG
         _LOGGER.log(level, "Refused an envelope from %s: %s: %s", peer_id, error.code, error)
         if error.code in _BANNED_FOR:

@@ -20,7 +20,7 @@ _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id"
 
 
 class SignedGreeter:
-    """Composes hellos and checks those of others; pins the key of each peer it admits."""
+    """Composes hellos and checks those of others; pins the key of each admitted peer."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class SignedGreeter:
         self._own = own
 
     def time_of(self, peer_id: str) -> float:
-        """Return what that peer's clock shows now, as far as a trusted hello told."""
+        """Return what that peer's clock shows now, according to its last trusted hello."""
         return self._hub.clock.time() + self._offsets_s.get(peer_id, 0.0)
 
     def compose(self, peer_id: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class SignedGreeter:
         return fields
 
     def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
-        """Return who a peer is by its hello; raises SignatureRefusedError."""
+        """Return who a peer is according to its hello; raises SignatureRefusedError."""
         public_key = _checked(fields, peer_id, self._mesh.peer_id)
         capabilities = _capabilities(fields["capabilities"])
         try:
@@ -92,9 +92,9 @@ class SignedGreeter:
         )
 
     async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
-        """Return as what a checked peer is admitted; raises SignatureRefusedError.
+        """Return the role in which a checked peer is admitted; raises SignatureRefusedError.
 
-        A gateway that this hub obeys is welcome as one also where it may be no node of ours.
+        A gateway that this hub obeys is admitted as a gateway even if it may not be a node of ours.
         """
         public_key, kid = fields["key"], key_id(fields["key"])
         if self._is_applicant(peer_id, hello):

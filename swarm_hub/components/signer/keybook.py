@@ -1,4 +1,4 @@
-"""Whose key is whose: pinned to peers, trusted for orders, followed to their successors."""
+"""Which key is whose: pinned to peers, trusted for orders, followed to their successors."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -11,15 +11,15 @@ from swarm_hub.storage import Write
 from swarm_hub.storage.queries import keys
 from swarm_hub.util.clock import isoformat
 
-# Rotations of trusted keys are kept for ever; more than this is no owner's doing.
+# Rotations of trusted keys are kept forever; no owner makes more than this.
 _FOLLOWED_MAX: Final = 1024
 
 
 class KeyBook:
     """The keys of others, as this hub believes them.
 
-    A key is trusted that is in `signer: trust`, or that a trusted one has named as its successor
-    while that still counted. A revoked key is trusted and obeyed in nothing.
+    A key is trusted if it is in `signer: trust`, or if a trusted key named it as its successor
+    while it was still valid. A revoked key is never trusted or obeyed.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class KeyBook:
         self._followed = {each.old_kid: each for each in followed}
         self._revocations = revocations
         self._now = now
-        # The rotation by which a peer's pin came to be, for as long as it overlaps.
+        # The rotation that led to a peer's pinned key, for as long as the old and new keys overlap.
         self._recent = {
             each.peer_id: each
             for each in self._followed.values()
@@ -44,7 +44,7 @@ class KeyBook:
         self._reached = self._reach()
 
     def key_of(self, peer_id: str, kid: str) -> bytes | None:
-        """Return the key of a peer that has this id: its own, or the one before in the overlap."""
+        """Return the peer's key that has this id: its own, or in the overlap the previous one."""
         pinned = self._pinned.get(peer_id)
         if pinned is not None and key_id(pinned) == kid:
             return pinned
@@ -69,7 +69,7 @@ class KeyBook:
     def check(self, peer_id: str, public_key: bytes, rotations: Sequence[Rotation]) -> list[Write]:
         """Follow a peer to the key that it shows; returns what to keep.
 
-        Raises SignatureRefusedError for a revoked key, or one that nothing known here leads to.
+        Raises SignatureRefusedError for a revoked key, or one to which no known key leads.
         """
         kid = key_id(public_key)
         self._revocations.check(kid)
@@ -79,7 +79,7 @@ class KeyBook:
         if pinned is None or pinned == public_key:
             return writes
         if self.key_of(peer_id, kid) == public_key:
-            # Both keys count in the overlap; the pin stays with the newer one.
+            # Both keys are valid in the overlap; the pin stays with the newer one.
             return writes
         if chain_from(pinned, chain) or self.trusts(kid):
             self._pinned[peer_id] = public_key
@@ -89,7 +89,7 @@ class KeyBook:
         raise SignatureRefusedError("key_changed", self._why_not(pinned, rotations))
 
     def pin(self, peer_id: str, public_key: bytes) -> None:
-        """Take the key of a peer that was just admitted for its own from now on."""
+        """Bind a key to a peer that was just admitted, from now on."""
         self._pinned.setdefault(peer_id, public_key)
 
     def is_pinned(self, peer_id: str, public_key: bytes) -> bool:
@@ -102,7 +102,7 @@ class KeyBook:
         self._recent.pop(peer_id, None)
 
     def _valid_end(self, chain: list[Rotation], peer_id: str) -> list[Rotation]:
-        """Return the last part of a chain that counts: of this peer, overlapping, not revoked."""
+        """Return the valid end of a chain: links of this peer, overlapping, not revoked."""
         now = self._now()
         for place in range(len(chain), 0, -1):
             link = chain[place - 1]
@@ -125,7 +125,7 @@ class KeyBook:
                 self._followed[link.old_kid] = link
                 followed.append(link)
             elif known is None or known.new != link.new:
-                # Of two successors one was named by a thief; the first one known here stays.
+                # Of two successors one was named by a thief; the one that was known first stays.
                 break
         if not followed:
             return []

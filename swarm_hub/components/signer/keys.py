@@ -1,4 +1,4 @@
-"""Keys over a hub's life: its own may be rotated, any may be revoked; who needs to know is told."""
+"""Keys over a hub's life: its own may be rotated, any may be revoked, and others are told."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ from swarm_hub.storage.queries import keys
 
 _LOGGER = logging.getLogger(__name__)
 
-# What a command wrote counts here after this long; a look costs three `stat`.
+# What a command wrote takes effect after at most this long; one check costs three `stat` calls.
 LOOK_EVERY_S: Final = 2.0
 # On a shared store another gateway's administrator may have revoked a key.
 _SHARED_EVERY: Final = 5
 
 
 class KeyWatch:
-    """Takes up what commands wrote, and tells and hears of rotations and revocations."""
+    """Applies what commands wrote, and exchanges rotations and revocations with others."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class KeyWatch:
         channel.on((REVOKED,), self._on_list)
 
     async def look(self) -> None:
-        """Take up what changed in the files, and in a store that others write to."""
+        """Apply what changed in the files, and in a store that others write to."""
         self._looks += 1
         if self._hub.store.shared and self._looks % _SHARED_EVERY == 0:
             self._revocations.add(
@@ -149,7 +149,7 @@ class KeyWatch:
             self._channel.send(peer_id, REVOKED, {"keys": part})
 
     def _keep(self, writes: list[Write]) -> None:
-        """Write what already counts, however long a full disk or a lost server takes."""
+        """Write what already took effect, however long a full disk or a lost server takes."""
         if any(write.rows for write in writes):
             self._hub.tasks.spawn(self._hub.store.commit_when_possible(writes), "keep keys")
 

@@ -18,11 +18,11 @@ class ReplayCache:
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
-        """Read the ids that survived the last stop and could still be replayed."""
+        """Read the stored ids of envelopes that could still be replayed."""
         return cls(hub, await hub.store.read(replay_cache.unexpired, hub.clock.time()))
 
     def check(self, header: Header) -> tuple[bool, list[Write]]:
-        """Return whether it was seen before, and the row to commit with its effect.
+        """Return whether an envelope was seen before, and the row to commit with its effect.
 
         Raises SignatureRefusedError when a known id comes with another body or issuer.
         """
@@ -31,7 +31,7 @@ class ReplayCache:
             if known[:2] != (header.iss, header.body_hash):
                 raise SignatureRefusedError("jti_reused", "its id belongs to another envelope")
             return True, []
-        # Kept as long as any clock within the allowed skew could still accept it.
+        # Kept as long as a clock within the allowed skew could still accept it.
         keep_until = self._hub.clock.time() + TTL_MAX_S + 2 * SKEW_S
         self._known[header.jti] = (header.iss, header.body_hash, keep_until)
         return False, [replay_cache.remember(header.jti, header.iss, header.body_hash, keep_until)]

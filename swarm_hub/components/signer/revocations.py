@@ -1,4 +1,4 @@
-"""Keys that count no more: a list that only grows, told to every node that obeys this hub."""
+"""Keys that are no longer valid: a list that only grows, sent to every node that obeys this hub."""
 
 import logging
 import math
@@ -13,16 +13,16 @@ from swarm_hub.storage.queries import keys
 
 _LOGGER = logging.getLogger(__name__)
 
-# Of all gateways together; nothing is forgotten to make room, or old keys would count again.
+# For all gateways together; none is forgotten to make room, or old keys would become valid again.
 KNOWN_MAX: Final = 4096
 PER_MESSAGE: Final = 512
 _KID_LENGTH: Final = 16
-# An entry is a fixed form: what a later version adds could be what it depends on.
+# An entry has exactly these fields: a revocation might depend on a field that a later version adds.
 _FIELDS: Final = 3
 
 
 class Revocations:
-    """The revoked keys that this hub knows of; there is no way to take one out."""
+    """The revoked keys that this hub knows of; none can be taken out."""
 
     def __init__(self, known: Iterable[Revocation]) -> None:
         self._known = {each.kid: each for each in known}
@@ -30,11 +30,11 @@ class Revocations:
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
-        """Read those that were known before the last stop."""
+        """Read the revocations that were known before the last stop."""
         return cls(await hub.store.read(keys.revoked))
 
     def of(self, kid: str) -> Revocation | None:
-        """Return the revocation of a key, None while the key counts."""
+        """Return the revocation of a key, None while the key is valid."""
         return self._known.get(kid)
 
     def check(self, kid: str) -> None:
@@ -44,15 +44,15 @@ class Revocations:
             raise SignatureRefusedError("revoked", f"its signing key {kid} is revoked{why}")
 
     def all(self) -> list[Revocation]:
-        """Return every one that is known, oldest first."""
+        """Return every known revocation, oldest first."""
         return sorted(self._known.values(), key=lambda each: each.revoked_at)
 
     def on_new(self, listener: Callable[[list[Revocation]], None]) -> None:
-        """Have `listener` called with those that were not known before."""
+        """Have `listener` called with revocations that were not known before."""
         self._listeners.append(listener)
 
     def unknown(self, revocations: Iterable[Revocation]) -> list[Revocation]:
-        """Return those that are not known yet and fit."""
+        """Return those that are not known yet and that there is room for."""
         new = {each.kid: each for each in revocations if each.kid not in self._known}
         room = KNOWN_MAX - len(self._known)
         if len(new) > room:
@@ -60,7 +60,7 @@ class Revocations:
         return list(new.values())[:room]
 
     def add(self, new: list[Revocation]) -> None:
-        """Let these keys count no more from now on."""
+        """Treat these keys as revoked from now on."""
         if not new:
             return
         self._known.update((each.kid, each) for each in new)
@@ -71,7 +71,7 @@ class Revocations:
 
 
 def to_wire(revocations: Iterable[Revocation]) -> list[list[Any]]:
-    """Return what `from_wire` takes."""
+    """Return the fields that `from_wire` reads."""
     return [[each.kid, float(each.revoked_at), each.reason] for each in revocations]
 
 

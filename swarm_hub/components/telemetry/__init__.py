@@ -1,4 +1,4 @@
-"""Telemetry: what this device measures of itself, gossiped; what the others said last."""
+"""Telemetry: this device's own measurements, which it gossips, and the latest from others."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -34,9 +34,9 @@ class TelemetryBoard:
         self._hub = hub
         self._mesh = mesh
         self._newest: dict[str, Telemetry] = {}
-        # Said once a connection: a peer is not to fill the log.
+        # Logged once per connection: no single peer may fill the log.
         self._logged: set[str] = set()
-        # What the owner says of the network, which no measurement tells as well.
+        # What the owner says about the network, which no measurement tells as well.
         self.metered: bool | None = None
         self.own = Telemetry()
         self.own_known = asyncio.Event()
@@ -56,7 +56,7 @@ class TelemetryBoard:
         self._hub.tasks.supervise(loop, "telemetry")
 
     def of(self, peer_id: str) -> Telemetry:
-        """Return the newest telemetry of a node; all unknown where none arrived yet."""
+        """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
 
     async def _measure(self) -> None:

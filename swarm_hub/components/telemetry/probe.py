@@ -21,13 +21,13 @@ _ANDROID: Final = Path("/system/build.prop")
 _CPU_WINDOW_S: Final = 0.2
 _BATTERY_ZONES: Final = ("battery", "bms", "max170xx_battery")
 _ROUTES: Final = Path("/proc/net/route")
-# Interfaces of modems; what goes over them is paid for by volume more often than not.
+# Interfaces of modems; traffic over them is usually paid for by volume.
 _MODEMS: Final = ("wwan", "rmnet", "ccmni")
 _CPU_ZONES: Final = ("coretemp", "cpu_thermal", "k10temp", "cpu-thermal", "soc_thermal")
 
 
 def measure() -> Telemetry:
-    """Return what this device shows now; may take a few milliseconds, so run it in a thread."""
+    """Measure this device now; may take a few milliseconds, so run it in a thread."""
     battery = _known(lambda: psutil.sensors_battery())
     return Telemetry(
         cpu_percent=_known(lambda: psutil.cpu_percent(interval=_CPU_WINDOW_S)),
@@ -35,7 +35,7 @@ def measure() -> Telemetry:
         load_1m=_known(lambda: psutil.getloadavg()[0]),
         has_battery=_has_battery(battery is not None),
         battery_percent=None if battery is None else float(battery.percent),
-        # psutil answers None where the system does not tell whether there is a plug.
+        # psutil answers None if the system does not tell whether the device is plugged in.
         charging=None if battery is None else battery.power_plugged,
         temperature_c=_known(_temperature),
         metered=_known(_metered),
@@ -52,7 +52,7 @@ def _has_battery(readable: bool) -> bool | None:
 
 
 def _metered() -> bool | None:
-    """Tell a modem's network; of any other only the owner knows, as Wi-Fi may be a phone's."""
+    """Recognise a modem's network; only the owner knows about others, as Wi-Fi may be a phone's."""
     routes = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
     # Interface, destination, gateway, flags, references, uses, metric, mask.
     default = [(int(route[6]), route[0]) for route in routes if route[1] == route[7] == "00000000"]

@@ -1,4 +1,4 @@
-"""The worker: takes assignments onto its disk, runs them, and delivers until it is heard."""
+"""The worker: takes assignments onto its disk, runs them and delivers the results until ACKed."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Results on their way: each is sent until its gateway, or another of its store, has it on disk."""
+"""Results on their way: each is sent until its gateway, or another on its store, has it on disk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -19,7 +19,7 @@ from swarm_hub.util.back_off import back_off_s, jittered_s
 _RESEND_FIRST_S: Final = 5.0
 _RESEND_MAX_S: Final = 60.0
 _LOOK_EVERY_S: Final = 1.0
-# Workers that were cut off together should not all come back at once.
+# Workers that were cut off together should not all retry at once.
 _JITTER: Final = (0.75, 1.25)
 _RESULTS_A_LOOK: Final = 64
 
@@ -56,12 +56,12 @@ class Delivery:
         return assignment_id in self._waiting
 
     def is_underway(self) -> bool:
-        """Whether a result was sent to somebody who is here and has not answered yet."""
+        """Whether a result was sent to a connected gateway that has not answered yet."""
         peers = self._mesh.peers()
         return any(self._takers(waiting.entry, peers) for waiting in self._waiting.values())
 
     async def load(self) -> None:
-        """Take up what the last life left on disk."""
+        """Load what the last run left on disk."""
         for entry in await self._hub.store.read(inbox.undelivered):
             self._waiting[entry.result.assignment_id] = _Waiting(entry)
 
@@ -76,7 +76,7 @@ class Delivery:
             self._send(waiting)
 
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
-        """Forget results that were acknowledged or are not wanted; returns those that were here."""
+        """Forget results that were acknowledged or are unwanted; returns those that were held."""
         dropped = [
             assignment_id
             for assignment_id in assignment_ids
@@ -92,7 +92,7 @@ class Delivery:
         return Origin(waiting.entry.gateway, waiting.entry.store_id)
 
     def hand_over(self, assignment_ids: Iterable[str], gateway: str) -> list[Write]:
-        """Deliver to the gateway that took the jobs over; returns the note of it."""
+        """Deliver to the gateway that took the jobs over; returns the write that records it."""
         moved = [
             assignment_id
             for assignment_id in assignment_ids
@@ -127,7 +127,8 @@ class Delivery:
     def _send(self, waiting: _Waiting) -> None:
         takers = self._takers(waiting.entry, self._mesh.peers())
         if takers:
-            # One that does not answer may be too busy or wrong; the next try asks another.
+            # A gateway that does not answer may be too busy or the wrong one; the next try asks
+            # another.
             gateway = takers[waiting.tries % len(takers)]
             self._channel.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
             waiting.tries += 1

@@ -1,4 +1,4 @@
-"""Where accepted shards are run: a queue, its runners, and what can still be taken off it."""
+"""Where accepted shards are run: a queue, its runners, and the removal of what is in it."""
 
 import asyncio
 import dataclasses
@@ -18,7 +18,7 @@ from swarm_hub.storage.queries.inbox import InboxEntry
 
 _LOGGER = logging.getLogger(__name__)
 
-# Enough callers at the sandbox's door that it can hand small shards to a child in batches.
+# Enough callers waiting at the sandbox that it can hand small shards to a child in batches.
 _RUNNERS_PER_SLOT: Final = 8
 _SCRIPTS_KEPT: Final = 4
 
@@ -29,8 +29,8 @@ _GivenUp = Callable[[InboxEntry, str], None]
 class Executor:
     """Runs shards in the order they came.
 
-    `finished` gets each outcome, `given_up` each shard that can't be run here and why;
-    `gateway_of` tells whom to ask for an input or a module.
+    `finished` gets each outcome, `given_up` each shard that can't be run here and why; `gateway_of`
+    says whom to ask for an input or a module.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Executor:
         self._fetching = asyncio.Lock()
         self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[Any]] = {}
-        # Those whose outcome is known; they are only being written down.
+        # Those whose outcome is known; they only have to be stored.
         self._computed: set[str] = set()
         self._taken: set[str] = set()
         self._idle = asyncio.Event()
@@ -66,12 +66,12 @@ class Executor:
             self._hub.tasks.supervise(self._run_queue, f"runner {number}")
 
     def put(self, entries: Iterable[InboxEntry]) -> None:
-        """Run these when it is their turn."""
+        """Queue assignments to be run."""
         for entry in entries:
             self._queue.put_nowait(entry)
 
     def not_begun(self) -> list[str]:
-        """Return the assignments that wait, here or in the sandbox, for their turn to run."""
+        """Return the assignments that wait for their turn, here or in the sandbox."""
         begun = self._service.sandbox.begun() | self._computed
         return [
             *self._queued(),
@@ -86,7 +86,7 @@ class Executor:
         return [*self._queued(), *running]
 
     def take_off(self, assignment_ids: Collection[str]) -> None:
-        """Run these no more; one that has begun is stopped."""
+        """Take assignments off the queue; one that has begun is stopped."""
         wanted = frozenset(assignment_ids)
         self.put([each for each in self._emptied() if each.assignment_id not in wanted])
         for assignment_id in wanted & self._running.keys():
@@ -120,7 +120,7 @@ class Executor:
             try:
                 await self._run(entry)
             except Exception as error:
-                # A fault of ours: the gateway hears of it, or this shard's job would never end.
+                # Our own fault: the gateway must hear of it, or this shard's job would never end.
                 _LOGGER.exception("Assignment %s could not be run", assignment_id)
                 self._given_up(entry, f"this worker has a fault: {error!r}")
             except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""What a gateway offers: which assignments can be taken as they were said, and why others can't."""
+"""What a gateway offers: which assignments can be taken as offered, and why others can't."""
 
 import json
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Offers:
 
 
 def read_offers(batch: Batch) -> Offers:
-    """Read the assignments of a batch; each that is not in order is refused by itself."""
+    """Read the assignments of a batch; each invalid one is refused by itself."""
     offers = Offers()
     for assign, unreadable in batch.read(messages.ASSIGN, messages.read_assign):
         for each in unreadable:

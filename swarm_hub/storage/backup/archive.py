@@ -30,7 +30,7 @@ DATABASE_MEMBER: Final = "database/swarm_hub.db"
 CONFIG_PREFIX: Final = "config/"
 STORAGE_PREFIX: Final = "storage/"
 BLOBS_PREFIX: Final = "blobs/"
-# A key or a YAML file beyond this is none; blobs and the database have no bound but the file's.
+# A larger key or YAML file can't be genuine; blobs and the database are bounded only by the file.
 SMALL_MAX_BYTES: Final = 64 * 1024**2
 
 _MANIFEST: Final = "manifest.json"
@@ -79,7 +79,7 @@ class BackupManifest:
 
 
 def ignore_progress(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody how far a backup or restore is."""
+    """Report no progress of a backup or restore."""
 
 
 class ArchiveWriter:
@@ -96,7 +96,7 @@ class ArchiveWriter:
     def add(
         self, name: str, size_bytes: int, chunks: Iterable[bytes], sha256: str | None = None
     ) -> Member:
-        """Append a file; raises BackupError, with nothing appended, when it is not as announced."""
+        """Append a file; raises BackupError, with nothing appended, if it is not as announced."""
         start = self._file.tell()
         try:
             self._file.write(_header(name, size_bytes, self._made_at))
@@ -137,13 +137,13 @@ class ArchiveReader:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the unpacked files have."""
+        """The total size of the unpacked files."""
         return sum(member.size_bytes for member in self.manifest.members)
 
     def unpack(self, folder: Path, progress: Progress) -> None:
         """Write every file below `folder`, checked and synced; raises BackupError at a wrong byte.
 
-        `folder` is not to be used after a failure.
+        `folder` must not be used after a failure.
         """
         folders = {folder}
         done = 0
@@ -230,7 +230,7 @@ class ArchiveReader:
 
 @contextmanager
 def opened(path: Path) -> Iterator[ArchiveReader]:
-    """Open a backup for reading; raises BackupError where it is none."""
+    """Open a backup for reading; raises BackupError if the file isn't one."""
     try:
         # Opening a pipe would wait for its other end.
         if not path.is_file():
@@ -249,7 +249,7 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def member_problem(name: str) -> str | None:
-    """Return why a name can't be one of a backup, or None."""
+    """Return why a backup can't have a member of this name, or None."""
     if name == DATABASE_MEMBER:
         return None
     kind, _, rest = name.partition("/")
@@ -262,7 +262,7 @@ def member_problem(name: str) -> str | None:
 
 
 def relative_problem(path: str) -> str | None:
-    """Return why text is no plain path inside a directory, or None."""
+    """Return why text isn't a plain path inside a directory, or None."""
     parts = path.split("/")
     if not path or len(path) > _TEXT_MAX or len(parts) > 32 or {"", ".", ".."} & set(parts):
         return f"{path[:200]!r} is no path inside a directory"

@@ -1,7 +1,7 @@
 """Makes one file of a hub: its database, blobs, keys, tokens and configuration.
 
-The database is copied on one read transaction, so a hub that goes on writing neither waits nor
-makes the copy begin again; the snapshot's own rows say which blobs belong to it.
+The database is copied on one read transaction, so a hub that keeps writing neither waits nor makes
+the copy start over; the snapshot's own rows say which blobs belong to it.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ _UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is saved; `database` is None where the store is no file."""
+    """What is saved; `database` is None if the store isn't a file."""
 
     config_dir: Path
     hub: str
@@ -61,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was made; each of its `problems` names a file that could not be saved."""
+    """A finished backup; each of its `problems` names a file that could not be saved."""
 
     path: Path
     size_bytes: int
@@ -71,7 +71,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class BackupFile:
-    """A file that has the name of a backup."""
+    """A file that is named like a backup."""
 
     path: Path
     hub: str
@@ -90,7 +90,7 @@ class _Gap:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file that is to be saved; a blob's size and hash are known beforehand."""
+    """A file to be saved; a blob's size and hash are known beforehand."""
 
     name: str
     path: Path
@@ -123,7 +123,7 @@ def make_backup(
 
 
 def new_file(directory: Path, hub: str, now: float, *, scheduled: bool = False) -> Path:
-    """Return a free name for a backup of that hub in `directory`."""
+    """Return an unused file name for a backup of that hub in `directory`."""
     made = datetime.fromtimestamp(now, UTC).strftime(_TIME)
     stem = f"swarm-hub-{_file_part(hub)}-{made}{'-scheduled' if scheduled else ''}"
     path, number = directory / f"{stem}.tar", 1
@@ -134,7 +134,7 @@ def new_file(directory: Path, hub: str, now: float, *, scheduled: bool = False) 
 
 
 def backups(directory: Path, hub: str | None = None) -> list[BackupFile]:
-    """Return the backups in `directory` by their names, newest first; of one hub or of all."""
+    """Return the backups in `directory`, by their names, newest first; of one hub or of all."""
     found = []
     for path in directory.iterdir() if directory.is_dir() else ():
         match = _FILE_NAME.fullmatch(path.name)
@@ -156,7 +156,7 @@ def newest_backup(directory: Path, hub: str | None = None) -> Path | None:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete what backups that were killed left; those still being written are locked."""
+    """Delete what killed backups left behind; those still being written are locked."""
     for path in directory.iterdir():
         if not _PARTIAL_NAME.fullmatch(path.name):
             continue
@@ -175,13 +175,14 @@ def _make(source: Source, target: Path, now: float, progress: Progress) -> Backu
         file, partial = stack.enter_context(_partial_file(target.parent))
         snapshot = None
         if source.database is not None and source.database.exists():
-            # Taken before the snapshot: no file that the snapshot names can go any more.
+            # Taken before the snapshot: from here on no file that the snapshot names can be
+            # deleted.
             stack.enter_context(files_kept(source.database.parent))
             snapshot = take_snapshot(source.database, _database_of(partial), progress)
         manifest, problems = _write(source, snapshot, file, now, progress)
         file.flush()
         os.fsync(file.fileno())
-        # What could not be restored must not count as a backup.
+        # A file that could not be restored must not count as a backup.
         file.seek(0)
         ArchiveReader(file, partial)
         _database_of(partial).unlink(missing_ok=True)
@@ -197,7 +198,7 @@ def _write(
     entries, gaps = _entries(source, snapshot)
     names = [each.name for each in gaps]
     most = _manifest(source, snapshot, now, [_largest(each) for each in entries], names)
-    # Room for the manifest as if every file were saved and as large as can be.
+    # Room for the manifest as if every file were saved and had the largest possible size.
     writer = ArchiveWriter(file, int(now), len(most.to_json()))
     total = sum(each.size_bytes or 0 for each in entries)
     members, done = [], 0
@@ -216,7 +217,7 @@ def _write(
 
 
 def _entries(source: Source, snapshot: Snapshot | None) -> tuple[list[_Entry], list[_Gap]]:
-    """Return what is to be saved, and what can't be, as is known before anything is read."""
+    """Return what is to be saved, and what is already known to be impossible to save."""
     entries, gaps = [], []
     for entry in _everything(source, snapshot):
         if member_problem(entry.name) is None:
@@ -315,7 +316,7 @@ def _relative(database: Path, config_dir: Path) -> str:
 
 @contextmanager
 def _partial_file(directory: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Make a locked temporary file, which goes at the end unless it was renamed."""
+    """Make a locked temporary file, which is deleted at the end unless it was renamed."""
     while True:
         path = directory / f".swarm-hub-{ulid_now()}.partial"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

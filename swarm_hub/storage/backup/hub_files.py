@@ -18,12 +18,12 @@ from swarm_hub.const import (
 )
 
 BLOBS_DIR: Final = "blobs"
-# A database in WAL mode is all of these together; one alone is damaged or old. The mark of a
+# A database in WAL mode consists of all these together; one alone is damaged or old. The mark of a
 # damaged one (storage/engine/damage.py) goes with it.
 DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".damaged")
 REPLACED_PREFIX: Final = "replaced."
 YAML_SUFFIXES: Final = (".yaml", ".yml")
-# What belongs to the keys and tokens, beside the keys themselves.
+# What belongs to the keys and tokens, apart from the keys themselves.
 TOKEN_FILES: Final = (
     TOKENS_FILE,
     ADMIN_TOKEN_FILE,
@@ -46,14 +46,14 @@ def private_files(config_dir: Path) -> list[str]:
 
 
 def holds_hub(config_dir: Path) -> bool:
-    """Whether the directory is one of a hub."""
+    """Whether the directory belongs to a hub."""
     return (config_dir / CONFIG_FILE).is_file() or bool(private_files(config_dir))
 
 
 def in_the_way(
     config_dir: Path, needed: Collection[str], databases: Collection[str], *, only_store: bool
 ) -> list[str]:
-    """Return everything of the present hub, and whatever stands at a place that is needed.
+    """Return everything of the present hub, and whatever occupies a place that is needed.
 
     `databases` are the places where a database may be, relative to the directory.
     """
@@ -71,7 +71,7 @@ def in_the_way(
         *needed,
     }
     there = {place for place in places if os.path.lexists(config_dir / place)}
-    # What is inside of another one goes with it.
+    # What is inside another entry is moved along with it.
     return sorted(
         place
         for place in there
@@ -80,7 +80,7 @@ def in_the_way(
 
 
 def beside(place: str, name: str) -> str:
-    """Return the place of a name in the same folder."""
+    """Return the path of a name in the same folder."""
     return (Path(place).parent / name).as_posix()
 
 
@@ -93,13 +93,13 @@ def _configuration_files(config_dir: Path) -> Iterator[str]:
         for name in names:
             path = root / within / name
             wanted = custom or path.suffix in YAML_SUFFIXES
-            # The reader of the configuration refuses what leads out of the directory, too.
+            # The configuration reader also refuses paths that lead out of the directory.
             if wanted and path.is_file() and path.resolve().is_relative_to(root):
                 yield (within / name).as_posix()
 
 
 def _is_ours(folder: Path, parent: Path) -> bool:
-    """Whether to look into a folder: not into caches, stores, old states and other hubs."""
+    """Whether to look into a folder: not if it is a cache, a store, an old state or another hub."""
     return not (
         folder.name.startswith(".")
         or folder.name == "__pycache__"

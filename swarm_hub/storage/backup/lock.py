@@ -1,7 +1,7 @@
-"""The lock between a backup, which reads blob files, and whoever would delete them.
+"""The lock between a backup, which reads blob files, and code that would delete them.
 
-It lies in `.storage` beside the database and not in the configuration directory as such, because
-a store knows only where its database is; by default the two are the same.
+It lies in `.storage` beside the database, not beside the configuration, because a store only knows
+where its database is; by default both are in the same directory.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def files_kept(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def files_removable(folder: Path) -> Iterator[bool]:
-    """Tell whether blob files may be deleted now; while it is true, no backup begins."""
+    """Give whether blob files may be deleted now; if so, no backup begins during the block."""
     descriptor = _open(folder)
     try:
         try:

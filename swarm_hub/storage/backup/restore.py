@@ -1,7 +1,7 @@
 """Restores a hub from a backup: staged and checked first, then moved into place by renames.
 
-The renames are written down before the first one. A restore that is killed before that changed
-nothing; one that is killed later is carried to its end by `finish_restore`. Whatever stood in the
+The list of renames is on disk before the first of them. A restore that is killed before that has
+changed nothing; one that is killed later is completed by `finish_restore`. Whatever stood in the
 way is moved to `replaced.<time>/`; nothing of the user's is deleted.
 """
 
@@ -63,13 +63,13 @@ _LOGGER = logging.getLogger(__name__)
 _SCHEMA: Final = int(HEAD)
 _DEFAULT_DATABASE: Final = "swarm_hub.db"
 _STAGING_NAME: Final = re.compile(r"restore\.[0-9A-Z]{26}", re.ASCII)
-# Room beside the unpacked files for directories and the database's first start.
+# Extra room, besides the unpacked files, for directories and the database's first start.
 _SPARE_BYTES: Final = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A restore that is done; `replaced` has the earlier files, None where there were none."""
+    """A finished restore; `replaced` has the earlier files, None if there were none."""
 
     manifest: BackupManifest
     replaced: Path | None
@@ -94,13 +94,14 @@ def restore(
     clock: Clock | None = None,
     progress: Progress = ignore_progress,
 ) -> Restored:
-    """Bring `config_dir` to the state in a backup; the caller holds the directory's lock.
+    """Restore `config_dir` to the state in a backup; the caller holds the directory's lock.
 
-    With `only_store` the database and its blobs, and not the configuration, keys and tokens.
+    With `only_store` this restores the database and its blobs, but not the configuration, keys and
+    tokens.
 
-    `database` is where the directory's configuration has its database so far. A backup whose
-    database lay outside of its directory is restored to there. Raises BackupError, with nothing
-    changed, when the file can't be restored here.
+    `database` is where the present configuration has its database. If the backup's database lay
+    outside its directory, it is restored to that place. Raises BackupError, with nothing changed,
+    when the file can't be restored here.
     """
     check_place(config_dir, file)
     finish_restore(config_dir)
@@ -139,7 +140,7 @@ def restore(
 
 
 def finish_restore(config_dir: Path) -> bool:
-    """Carry an interrupted restore to its end; returns whether there was one.
+    """Complete an interrupted restore; returns whether there was one.
 
     The caller holds the directory's lock. Doing it twice does no harm.
     """
@@ -174,7 +175,7 @@ def check_place(config_dir: Path, file: Path) -> None:
         raise BackupError(f"{config_dir}: expected a directory; name another with -c")
     if holds_hub(config_dir):
         return
-    # Backups may have been brought here before everything else.
+    # Backups may have been copied here before everything else.
     allowed = {STORAGE_DIR, "backups", file.name}
     others = sorted(path.name for path in config_dir.iterdir() if path.name not in allowed)
     if others:
@@ -185,7 +186,7 @@ def check_place(config_dir: Path, file: Path) -> None:
 
 
 def read_manifest(file: Path) -> BackupManifest:
-    """Return what a backup says of itself; raises BackupError where it is none."""
+    """Return what a backup says about itself; raises BackupError if the file isn't one."""
     with opened(file) as archive:
         return archive.manifest
 
@@ -212,7 +213,7 @@ def _refuse_small_disk(archive: ArchiveReader, config_dir: Path) -> None:
 
 
 def _targets(manifest: BackupManifest, database: Path | None) -> dict[str, str]:
-    """Return what of the staging place goes where; a directory of ours goes as a whole."""
+    """Return which staged files go where; a directory of ours moves as a whole."""
     targets: dict[str, str] = {}
     for member in manifest.members:
         if member.name.startswith(CONFIG_PREFIX):
@@ -235,7 +236,7 @@ def _targets(manifest: BackupManifest, database: Path | None) -> dict[str, str]:
 def _database_place(recorded: str, database: Path | None) -> str:
     if not recorded.startswith("/"):
         return recorded
-    # The place comes from the user's own configuration, never from the file.
+    # The path comes from the user's own configuration, never from the backup.
     if database is None or not database.is_absolute():
         raise BackupError(
             f"the database of this backup was outside of its configuration directory, in "
@@ -296,7 +297,7 @@ def _plan(
 
 
 def _refuse_other_filesystems(config_dir: Path, plan: _Plan) -> None:
-    """Renames work inside one file system only; to know before the first is to change nothing."""
+    """Refuse, before any rename, what spans file systems: renames work only inside one."""
     home = (config_dir / STORAGE_DIR).stat().st_dev
     for source, target in (*plan.aside, *plan.moves):
         for path in (config_dir / source, config_dir / target):
@@ -336,7 +337,7 @@ def _read_plan(marker: Path) -> _Plan:
 
 def _carry_out(config_dir: Path, plan: _Plan) -> None:
     for old, kept in plan.aside:
-        # Once it was moved, what has its old name is already the restored file.
+        # Once it was moved, the file with its old name is already the restored one.
         if not os.path.lexists(config_dir / kept) and os.path.lexists(config_dir / old):
             _move(config_dir / old, config_dir / kept)
     _sync_folders(config_dir, plan.aside)

@@ -17,7 +17,7 @@ LOOK_EVERY_S: Final = 60.0
 
 
 class BackupSchedule:
-    """Saves a hub each time `every_s` passed since its newest backup, also across restarts."""
+    """Saves a hub whenever `every_s` has passed since its newest backup, also across restarts."""
 
     def __init__(
         self, source: Source, directory: Path, every_s: float, keep: int, clock: Clock
@@ -54,7 +54,7 @@ class BackupSchedule:
     def _look(self, stopped: threading.Event) -> Backup | None:
         now = self._clock.time()
         there = backups(self._directory, self._source.hub)
-        # A backup from the future was made before the clock was set back, and says nothing.
+        # A backup from the future was made before the clock was set back; its date says nothing.
         past = [each.time_s for each in there if each.time_s <= now]
         if past and now - past[0] < self._every_s:
             return None
@@ -66,7 +66,7 @@ class BackupSchedule:
     def _remove_old(self) -> None:
         ours = [each.path for each in backups(self._directory, self._source.hub) if each.scheduled]
         kept, old = ours[: self._keep], ours[self._keep :]
-        # Where the newer ones lack files, the newest whole one may be all there is of them.
+        # If newer ones lack files, the newest complete one may hold the only copy of them.
         whole = next((each for each in (*kept, *old) if _is_whole(each)), None)
         for path in old:
             if path != whole:

@@ -1,4 +1,4 @@
-"""A consistent copy of a database that a hub may be writing to, and the look at such a copy."""
+"""A consistent copy of a database that a hub may be writing to, and the checks of such a copy."""
 
 import os
 import sqlite3
@@ -12,13 +12,13 @@ from urllib.parse import quote
 from swarm_hub.exceptions import BackupError
 from swarm_hub.storage.backup.archive import Progress
 
-# At 4 KiB a page a step of a millisecond or two, after which progress is told.
+# With pages of 4 KiB, a step takes a millisecond or two; progress is reported after each.
 _PAGES_A_STEP: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A copy of a database: its file and what it says of itself; `blobs` are those in files."""
+    """A copy of a database: its file and what it says about itself; `blobs` are those in files."""
 
     path: Path
     schema: int
@@ -28,7 +28,8 @@ class Snapshot:
 
 def take_snapshot(database: Path, target: Path, progress: Progress) -> Snapshot:
     """Copy a database, which may be in use, to the new file `target`, and check the copy."""
-    # Opened through SQLite only: a process that closes the file otherwise loses SQLite's locks.
+    # Opened only through SQLite: a process that closes the file in any other way loses SQLite's
+    # locks.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     uri = f"file:{quote(os.path.abspath(database))}?mode=ro"
     with (
@@ -38,7 +39,7 @@ def take_snapshot(database: Path, target: Path, progress: Progress) -> Snapshot:
         live.execute("PRAGMA busy_timeout=5000")
         copy.execute("PRAGMA synchronous=OFF")
         copy.execute("PRAGMA journal_mode=OFF")
-        # Without a transaction of its own the copy would begin again after each commit.
+        # Without a transaction of its own the copy would start over after each commit.
         live.execute("BEGIN")
         live.execute("SELECT count(*) FROM sqlite_master").fetchone()
         live.backup(copy, pages=_PAGES_A_STEP, progress=_page_progress(progress))
@@ -69,7 +70,7 @@ def schema_of(connection: sqlite3.Connection) -> int:
 
 
 def database_id_of(connection: sqlite3.Connection) -> str:
-    """Return the id of a database file; empty where a hub was killed before it gave one."""
+    """Return the id of a database file; empty if a hub was killed before it assigned one."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'db_id'").fetchone()
     return str(row[0]) if row else ""
 

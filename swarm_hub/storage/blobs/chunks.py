@@ -1,4 +1,4 @@
-"""Large blobs in the database itself, in chunks, where several gateways share a store.
+"""Large blobs in the database itself, in chunks, if several gateways share a store.
 
 A blob's chunks commit before the row that names it. Files on this device are a cache of them.
 """
@@ -16,7 +16,7 @@ from swarm_hub.storage import schema
 _T = schema.blob_chunks
 
 CHUNK_BYTES: Final = 1024 * 1024
-# In one transaction, so that none holds the writer for long.
+# How many go in one transaction, so that none holds the writer for long.
 _DELETED_AT_ONCE: Final = 16
 _INSERT: Final = insert(_T).on_conflict_do_nothing()
 
@@ -33,7 +33,7 @@ def put(connection: Connection, sha: str, data: bytes | mmap.mmap) -> None:
 
 
 def get(connection: Connection, sha: str, n: int) -> bytes | None:
-    """Return one chunk, counted from 0, whatever it is; None behind the last."""
+    """Return one chunk, counted from 0, unverified; None after the last."""
     body = connection.execute(select(_T.c.body).where(_T.c.sha == sha, _T.c.n == n)).scalar()
     return None if body is None else bytes(body)
 
@@ -44,9 +44,9 @@ def remove(connection: Connection, shas: Sequence[str]) -> bool:
 
 
 def sweep(connection: Connection, prefix: str, put_before: float) -> bool:
-    """Delete some chunks that no row names, of hashes that begin so, put before that time.
+    """Delete chunks that no row names, put before `put_before`, whose hash begins with `prefix`.
 
-    Returns whether there may be more.
+    Deletes only some at a time; returns whether there may be more.
     """
     # "g" comes after every hex digit.
     within = and_(_T.c.sha >= prefix, _T.c.sha < f"{prefix}g")

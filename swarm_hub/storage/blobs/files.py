@@ -23,7 +23,7 @@ _TOUCHED_FOR_S: Final = 120.0
 
 
 def store_error(path: Path, error: OSError) -> StoreError:
-    """Return what an error of the disk means to whoever stores something."""
+    """Return the StoreError that a disk error means to a caller that stores something."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFullError(f"{path}: no space left on the disk")
     return StoreUnavailableError(f"{path}: {error.strerror}")
@@ -39,7 +39,7 @@ class BlobFiles:
         self._named: set[Path] = set()
 
     def path(self, sha: str) -> Path:
-        """Return where the file of a blob is."""
+        """Return the path of a blob's file."""
         return self._directory / sha[:2] / sha
 
     def put(self, sha: str, data: bytes, *, durable: bool) -> None:
@@ -54,7 +54,7 @@ class BlobFiles:
             self._sync(path, written=not known)
 
     def adopt(self, sha: str, path: Path, *, durable: bool) -> None:
-        """Make a file that has the bytes of a blob the blob's, unless it is there already."""
+        """Make a file with the bytes of a blob the blob's file, unless there already is one."""
         target = self.path(sha)
         with self._lock:
             self._touched[sha] = time.monotonic()
@@ -70,7 +70,7 @@ class BlobFiles:
             self._sync(target, written=not known)
 
     def replace(self, sha: str, path: Path) -> None:
-        """Make a file the blob's whatever there was, as a cache that may be lost."""
+        """Make a file the blob's file, replacing any earlier one, as a cache that may be lost."""
         target = self.path(sha)
         with self._lock:
             self._touched[sha] = time.monotonic()
@@ -78,14 +78,14 @@ class BlobFiles:
         path.replace(target)
 
     def get(self, sha: str) -> bytes | None:
-        """Return the bytes of a file, whatever they are; None where there is none."""
+        """Return the bytes of a file, unverified; None if there is none."""
         try:
             return self.path(sha).read_bytes()
         except FileNotFoundError:
             return None
 
     def is_right(self, sha: str) -> bool:
-        """Whether the file is there and has the bytes that its name says."""
+        """Whether the file exists and its bytes match the hash in its name."""
         if self._fresh(sha):
             return self.path(sha).is_file()
         try:
@@ -125,10 +125,10 @@ class BlobFiles:
         return removed
 
     def _sync(self, path: Path, *, written: bool) -> None:
-        """Make a file that is there survive a power loss, and the names of its directories.
+        """Make an existing file survive a power loss, and the names of its directories.
 
-        Whoever wrote it may not have synced it: a cache never does, another thread may be on
-        its way, and a process may have been killed before.
+        Its writer may not have synced it: a cache never does, another thread may be about to, and a
+        process may have been killed before it could.
         """
         if not written:
             sync_file(path)

@@ -1,7 +1,7 @@
 """Large uploads on their way to becoming blobs: hashed and written as they come, never in memory.
 
-A spool is a file beside the blobs; it becomes one by being renamed, or is deleted with the end of
-the block. What a kill leaves behind goes when the next life makes its first spool.
+A spool is a file beside the blobs; it becomes one by being renamed, or is deleted at the end of the
+block. What a kill leaves behind is deleted when the restarted hub makes its first spool.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Final
 from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage.blobs.files import store_error
 
-# What comes in between is gathered, so that a thread is asked once for each.
+# Smaller pieces are gathered up to this size, so that there is one call to a thread for each.
 _GATHER_BYTES: Final = 1024 * 1024
 
 
@@ -29,7 +29,7 @@ class SpoolFolder:
 
     @contextmanager
     def spool(self) -> Iterator["Spool"]:
-        """Give a new spool; its file is gone after the block unless it was adopted. StoreError."""
+        """Give a new spool, whose file is deleted after the block unless adopted; StoreError."""
         number = next(self._numbers)
         path = self._directory / str(number)
         try:
@@ -69,13 +69,13 @@ class Spool:
             await self._flush()
 
     async def finish(self) -> SpooledBlob:
-        """Write the rest; the bytes are in the file, but not yet safe from a power loss."""
+        """Write the rest; the bytes are then in the file, but not yet safe from a power loss."""
         await self._flush()
         await self._written()
         return SpooledBlob(self._path, self._hash.hexdigest(), self.size_bytes)
 
     async def copy(self, data: Readable, sha: str) -> SpooledBlob:
-        """Write bytes that have that hash, all of them; raises StoreError."""
+        """Write a whole blob whose hash is known; raises StoreError."""
         try:
             await asyncio.to_thread(self._copy, data)
         except OSError as error:
@@ -93,10 +93,11 @@ class Spool:
         return self._view
 
     def close(self) -> None:
-        """Close the file and what was mapped of it."""
+        """Close the file and its mapping."""
         self._file.close()
         if self._view is not None:
-            # A thread that was not waited for may still read from it; then it goes with that.
+            # A thread that nobody waited for may still read from it; then it is closed when that
+            # ends.
             with suppress(BufferError):
                 self._view.close()
 

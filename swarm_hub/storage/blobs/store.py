@@ -24,7 +24,7 @@ from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.write import Write
 from swarm_hub.util.hashing import sha256_hex
 
-# No blob's folder: those have two digits.
+# Can't clash with a blob's folder: those have two digits.
 SPOOL_DIR: Final = "incoming"
 
 _INSERT = insert(schema.blobs)
@@ -43,7 +43,7 @@ class BlobStore:
         self._database = database
 
     async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
-        """Bring `data` to disk; returns its hash and the row to commit with whatever refers to it.
+        """Store `data` on disk; returns its hash and the row to commit with whatever refers to it.
 
         With `durable=False` (a worker's cache, which can be fetched again) nothing is fsynced.
         """
@@ -56,18 +56,18 @@ class BlobStore:
         return sha, Write(_REMEMBER, [row])
 
     async def put_verified(self, sha: str, data: Readable, now: float) -> Write:
-        """Bring bytes of a known hash to disk part by part; returns the row, as `put` does."""
+        """Store bytes of a known hash on disk, part by part; returns the row to commit."""
         if len(data) <= INLINE_MAX_BYTES:
             return (await self.put(data[0 : len(data)], now))[1]
         with self.spool() as spool:
             return await self.adopt(await spool.copy(data, sha), now)
 
     def spool(self) -> AbstractContextManager[Spool]:
-        """Give a file to write a large upload to as it comes; `adopt` keeps it. StoreError."""
+        """Give a file for writing a large upload as it comes; `adopt` keeps it; StoreError."""
         return self._spools.spool()
 
     async def adopt(self, spooled: SpooledBlob, now: float) -> Write:
-        """Make a finished spool a blob on disk; returns the row to commit, as `put` does."""
+        """Make a finished spool a blob on disk; returns the row to commit."""
         sha, path = spooled.sha, spooled.path
         shared = self._database.shared
         if shared:
@@ -78,7 +78,7 @@ class BlobStore:
         return Write(_REMEMBER, [row])
 
     async def get(self, sha: str) -> bytes | None:
-        """Return the bytes, verified against their name; None where there are none.
+        """Return the bytes, verified against their hash; None if there are none.
 
         Raises StoreError when the bytes on disk no longer have that hash.
         """
@@ -97,7 +97,7 @@ class BlobStore:
         return None
 
     async def at_hand(self, sha: str) -> None:
-        """Have a large blob as a file that has the right bytes; raises StoreError."""
+        """Ensure that a large blob is a file with the right bytes; raises StoreError."""
         if await asyncio.to_thread(self._files.is_right, sha):
             return
         if not (self._database.shared and await self._cache(sha)):
@@ -105,7 +105,7 @@ class BlobStore:
 
     @asynccontextmanager
     async def reading(self, sha: str) -> AsyncIterator[bytes | mmap.mmap | None]:
-        """Give a blob to read parts of, a large one without having it in memory; None: no such.
+        """Give a blob to read in parts, a large one without loading it; None if there is none.
 
         Raises StoreError when the bytes on disk no longer have that hash.
         """
@@ -118,7 +118,7 @@ class BlobStore:
             yield view
 
     def path(self, sha: str) -> Path:
-        """Return where the file of a large blob is."""
+        """Return the path of a large blob's file."""
         return self._files.path(sha)
 
     def mapped(self, sha: str) -> AbstractContextManager[mmap.mmap]:
@@ -126,7 +126,7 @@ class BlobStore:
         return self._files.mapped(sha)
 
     async def remove_files(self, shas: list[str]) -> None:
-        """Delete what lies outside the rows of blobs whose rows are gone."""
+        """Delete the files or chunks of blobs whose rows were deleted."""
         await asyncio.to_thread(self._files.remove, shas)
         if self._database.shared:
             while await self._database.write(
@@ -137,7 +137,8 @@ class BlobStore:
     async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
         """Delete what has no row, is older than `grace_s` and whose hash begins with two digits.
 
-        `known` are the hashes that begin so and have a row; returns how many files went.
+        `known` are the hashes with this beginning that have a row; returns how many files were
+        deleted.
         """
         if self._database.shared:
             before = time.time() - grace_s
@@ -180,7 +181,7 @@ class BlobStore:
 
 
 class GrowingBlob:
-    """Bytes that are written piece by piece: in memory while they are few, then on disk."""
+    """Bytes that are written piece by piece: in memory while small, then on disk."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
@@ -206,7 +207,7 @@ class GrowingBlob:
         await self._spool.write(chunk)
 
     async def finish(self, now: float) -> tuple[str, int, bytes | None, list[Write]]:
-        """Return (sha, size in bytes, the bytes while they are few, the row to commit if not)."""
+        """Return (sha, size in bytes, the bytes if they are few, else the row to commit)."""
         if self._spool is None:
             inline = bytes(self._start)
             return sha256_hex(inline), len(inline), inline, []

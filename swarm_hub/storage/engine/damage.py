@@ -1,8 +1,8 @@
-"""A damaged SQLite file: remembered over a restart, and moved aside whole.
+"""A damaged SQLite file: remembered across a restart, and moved aside whole.
 
-A mark beside the file says that it is damaged, until it is moved or replaced. So damage that is
-found while the hub runs is acted upon at its next start, and a kill between two renames is
-finished there.
+A mark beside the file says that it is damaged, until it is moved or replaced. So damage found while
+the hub runs is handled at its next start, and a move that was killed between two renames is
+completed then.
 """
 
 import time
@@ -14,7 +14,7 @@ from ulid_transform import ulid_now
 from swarm_hub.exceptions import StoreDamagedError, StoreError
 from swarm_hub.util.files import sync_directory, write_atomic
 
-# The log and its index are worth nothing without their database, nor the database without them.
+# The log and its index are worthless without their database, and so is the database without them.
 _SUFFIXES: Final = ("-wal", "-shm", "-journal", "")
 
 
@@ -25,7 +25,7 @@ def raise_if_marked(database: Path) -> None:
 
 
 def mark(database: Path, finding: str) -> None:
-    """Remember that the file is damaged; it is on disk when this returns."""
+    """Remember that the file is damaged; this is on disk when it returns."""
     # The name of an unfinished move stays in it.
     _write_mark(database, finding, _marked(database)[1])
 
@@ -33,11 +33,11 @@ def mark(database: Path, finding: str) -> None:
 def move_aside(database: Path, finding: str) -> Path:
     """Rename the database with its log out of the way; returns its new name.
 
-    Killed between two renames it is to be called again, and ends what it began. Raises StoreError
-    where the directory can't be written.
+    If it was killed between two renames, calling it again completes the move. Raises StoreError if
+    the directory can't be written.
     """
     try:
-        # What was moved before a kill went to the name in the mark, and the rest goes there too.
+        # What was moved before a kill has the name in the mark, and the rest gets it too.
         name = _marked(database)[1] or _free_name(database)
         _write_mark(database, finding, name)
         for suffix in _SUFFIXES:
@@ -67,7 +67,7 @@ def _write_mark(database: Path, finding: str, aside: str) -> None:
 
 
 def _marked(database: Path) -> tuple[str | None, str]:
-    """Return the finding, None where there is no mark, and the name it is being moved to."""
+    """Return the finding, None if there is no mark, and the name the file is being moved to."""
     try:
         finding, _, aside = _mark(database).read_text(errors="replace").partition("\n")
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What the store needs of a database: transactions of plain functions, in threads of its own.
+"""What the store needs from a database: transactions of plain functions, in threads of its own.
 
 Work on the database is a function of a `Connection`, run whole in a thread: one hand-over to the
-thread a transaction instead of one a statement (docs/adr/002-storage-threads.md).
+thread per transaction instead of per statement (docs/adr/002-storage-threads.md).
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """What a database takes on its disk; of that, what it could give back."""
+    """How much disk space a database takes, and how much of that it could give back."""
 
     used_bytes: int
     free_bytes: int
@@ -52,7 +52,7 @@ class Database(Protocol):
     async def write(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one transaction; when this returns, it is on disk.
 
-        `work` may be run again from the start where the database went away meanwhile.
+        `work` may be run again from the start if the connection to the database was lost meanwhile.
         """
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
@@ -62,7 +62,7 @@ class Database(Protocol):
         """Return the number of the next event; inside `write`, so that none comes before it."""
 
     async def introduce(self, gateway: str) -> None:
-        """Say whose writing connection this is, so that others can end it when that is gone."""
+        """Name the owner of the writing connection, so that others can end it if the owner dies."""
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called on the loop when another hub may have written something."""
@@ -71,13 +71,13 @@ class Database(Protocol):
         """Have `damaged` called on the loop when a call meets a damaged file."""
 
     async def check(self) -> None:
-        """Check the file if that is still to be done; raises StoreDamagedError."""
+        """Check the file if it is still due; raises StoreDamagedError."""
 
     async def disk_use(self) -> DiskUse:
-        """Return what the database takes on its disk."""
+        """Return how much disk space the database takes."""
 
     async def give_back(self, pages: int) -> Chunk:
-        """Give up to that many free pages back to the disk, where the database can do that."""
+        """Give up to that many free pages back to the disk, if the database can do that."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -13,7 +13,7 @@ _PAGE: Final = 500
 class EventFeed:
     """Hands each durable event to the hub once.
 
-    Where several gateways share a store, the events of the others are read between our own.
+    If several gateways share a store, the events of the others are read in between our own.
     """
 
     def __init__(self, database: Database) -> None:
@@ -30,7 +30,7 @@ class EventFeed:
         self._hand_over = hand_over
 
     async def publish(self, fired: Sequence[DurableEvent]) -> None:
-        """Hand over what was just committed, and before it what others committed."""
+        """Hand over what was just committed, preceded by what others committed."""
         if fired and fired[0].seq != self.last_seq + 1:
             await self.catch_up()
         self._pass_on(fired)

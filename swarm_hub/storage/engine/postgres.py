@@ -1,9 +1,9 @@
 """PostgreSQL as a store that several gateways share: one writing connection, two reading ones.
 
-A backend may be killed at any time. Each transaction leaves a mark in a row of this writer; by it
-a COMMIT whose answer was lost is known to have happened or not, so that none is lost or done twice.
-The server's own word for it, pg_xact_status, is of no use after a crash: ids of transactions that
-were not on its disk are given out again.
+A backend may be killed at any time. Each transaction leaves a mark in a row of this writer; by that
+mark we know whether a COMMIT whose answer was lost happened, so that none is lost or done twice.
+The server's own function for this, pg_xact_status, is of no use after a crash: ids of transactions
+that were not on its disk are given out again.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
 _PROGRAM: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
-# Marks are ULIDs, which sort by time. Those of writers that are gone are removed after a day.
+# Marks are ULIDs, which sort by time. Those of dead writers are removed after a day.
 _MARKS_KEPT_S: Final = 86_400.0
 _SET_MARK: Final = text(
     "INSERT INTO meta (key, value) VALUES (:key, :mark) "
@@ -58,10 +58,10 @@ _DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND va
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
-# A hub that freezes in a transaction must not hold its locks against the other gateways. The
-# server ends it by itself only between statements that were answered; the driver sends many
-# at once, and one that freezes among those counts as active. Whoever waits for its locks ends it,
-# and so does whoever takes its jobs over (leases.end_sessions).
+# A hub that freezes in a transaction must not hold its locks against the other gateways. The server
+# by itself only ends it between answered statements; the driver sends many at once, and a hub that
+# freezes among those counts as active. So it is ended by whoever waits for its locks, or takes its
+# jobs over (leases.end_sessions).
 _OPTIONS: Final = (
     "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
     "-c lock_timeout=5000 -c synchronous_commit=on"
@@ -135,7 +135,7 @@ class PostgresDatabase:
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
             before = ulid_at_time(time.time() - _MARKS_KEPT_S)
             connection.execute(_DROP_OLD_MARKS, {"before": before})
-            # Committed before the first transaction that relies on it: see `_committed`.
+            # Committed before the first transaction that relies on it; see `_committed`.
             self._mark(connection)
 
         def transaction() -> None:
@@ -153,7 +153,7 @@ class PostgresDatabase:
             ) from error
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
-        """Run `work` in one transaction; after a lost connection again, unless it committed."""
+        """Run `work` in one transaction, and again after a lost connection unless it committed."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writer, self._write, work)
 
@@ -172,14 +172,14 @@ class PostgresDatabase:
     def next_seq(self, connection: Connection, _last_known: int) -> int:
         """Return the number of the next event, in the order of commits over all gateways.
 
-        The lock is held until the commit, so a number that can be seen has none missing below it.
+        The lock is held until the commit, so no number is missing below a visible one.
         """
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
         highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
         return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
 
     async def introduce(self, gateway: str) -> None:
-        """Name the session of the writer, also after it was connected anew."""
+        """Name the session of the writer, also after a reconnect."""
         self._session = session_of(gateway)
         await self.write(self._name_session)
 
@@ -203,13 +203,13 @@ class PostgresDatabase:
         """Do nothing: the server looks after its files."""
 
     async def disk_use(self) -> DiskUse:
-        """Return what the database takes; what it could use again is not known."""
+        """Return how much space the database takes; how much it could reuse is not known."""
         size = text("SELECT pg_database_size(current_database())")
         used = await self.read(lambda connection: int(connection.execute(size).scalar_one()))
         return DiskUse(used, 0)
 
     async def give_back(self, _pages: int) -> Chunk:
-        """Do nothing: the server's autovacuum sees to its files."""
+        """Do nothing: the server's autovacuum takes care of its files."""
         return Chunk(0, False, time.monotonic())
 
     async def close(self) -> None:
@@ -249,7 +249,7 @@ class PostgresDatabase:
     def _committed(self, connection: Connection, mark: str) -> bool:
         """Tell whether the transaction that set a mark, and got no answer, was committed.
 
-        Its backend may still be at it: then it holds the row, and this waits for its end.
+        Its backend may still be running: then it holds the row, and this waits for its end.
         """
         with connection.begin():
             found = connection.execute(_READ_MARK, {"key": self._mark_key}).scalar_one_or_none()
@@ -258,7 +258,7 @@ class PostgresDatabase:
     def _patiently(
         self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
     ) -> _T:
-        """Try again while the server is away, without end where a commit is in doubt."""
+        """Try again while the server is unreachable, without limit if a commit is in doubt."""
         give_up: float | None = None
         failures = 0
         while True:
@@ -273,7 +273,7 @@ class PostgresDatabase:
                     self._end_frozen()
                 elif not isinstance(cause, _AGAIN):
                     self._forget()
-                # From the first failure on: this process may have been frozen until then.
+                # Counted from the first failure: this process may have been frozen until then.
                 give_up = give_up or time.monotonic() + _PATIENCE_S
                 delay_s = back_off_s(_RETRY_FIRST_S, failures, _RETRY_MAX_S)
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
@@ -288,7 +288,7 @@ class PostgresDatabase:
             return StoreConflictError(message)
         if isinstance(cause, pg.DiskFull):
             return StoreFullError(f"{self.place}: {message}")
-        # An operational error without a code is a connection that broke or never was.
+        # An operational error without a code means that the connection broke or was never made.
         broken = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
         if broken or isinstance(cause, (*_LOST, *_AGAIN, psycopg.InterfaceError)):
             return StoreUnavailableError(f"{self.place}: {message}")
@@ -319,7 +319,7 @@ class PostgresDatabase:
             self._drop(connection)
 
     def _end_frozen(self) -> None:
-        """End the transactions of other hubs that wait for a hub that says nothing more."""
+        """End the transactions of frozen hubs for which others wait."""
         with suppress(DBAPIError, psycopg.Error), self._engine.connect() as connection:
             if ended := connection.execute(_END_FROZEN).scalar_one():
                 _LOGGER.warning("Ended %d transactions of a gateway that does not move", ended)
@@ -338,7 +338,7 @@ class PostgresDatabase:
                 driver: Any = connection.connection.driver_connection
                 driver.autocommit = True
                 driver.execute(f"LISTEN {_CHANNEL}")
-                # Whatever was said while nobody listened is looked up, not waited for.
+                # Notifications sent while nobody listened are made up for by looking at once.
                 heard()
                 while not self._closing.is_set():
                     for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):

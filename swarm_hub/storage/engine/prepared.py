@@ -1,7 +1,7 @@
 """Statements that run many times: compiled once by SQLAlchemy, executed by the driver.
 
-A `Connection.execute` costs about 100 µs of CPU around 10 µs of work in SQLite; a hub writes
-some twenty statements a job (docs/measurements.md).
+A `Connection.execute` costs about 100 µs of CPU around 10 µs of work in SQLite; a hub writes some
+twenty statements per job (docs/measurements.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ class PreparedStatements:
     """The compiled form of each statement, for one database."""
 
     def __init__(self) -> None:
-        # The statement is kept with its compiled form, so that its id stays its own.
+        # The statement is kept with its compiled form, so that its `id()` can't be reused.
         self._known: dict[tuple[int, tuple[str, ...]], tuple[Executable, _Prepared]] = {}
 
     def execute(

@@ -1,6 +1,6 @@
-"""Free space on the store's disk: below a floor nothing new is taken, above it all goes on.
+"""Free space on the store's disk: below a floor nothing new is taken; above it work resumes.
 
-A preallocated reserve file is given up at the floor. Deleting rows and checkpointing need space
+At the floor a preallocated reserve file is deleted. Deleting rows and checkpointing need space
 too, and on a full disk they would fail like any other write.
 """
 
@@ -41,7 +41,7 @@ class SpaceGuard:
     async def look(self) -> None:
         """Compare the free space with the floor; the disk is asked in a thread.
 
-        What follows is told on the loop, where listeners are at home.
+        Changes are reported on the loop, where the listeners run.
         """
         free = await asyncio.to_thread(self._free_bytes)
         if free < self._min_free_bytes:
@@ -50,7 +50,7 @@ class SpaceGuard:
                 f"min_free ({self._min_free_bytes // 1024} KiB); free some space"
             )
         elif not self._reserve.exists():
-            # Without room for the reserve the next shortage would have no way out.
+            # Without room for the reserve there would be no way out of the next shortage.
             room = free >= self._min_free_bytes + RESERVE_BYTES
             if room and await asyncio.to_thread(self._make_reserve):
                 self._become_ready()
@@ -58,14 +58,14 @@ class SpaceGuard:
             self._become_ready()
 
     def trip(self, error: Exception) -> None:
-        """Take the disk's word that it is full, whatever the numbers say."""
+        """Note that the disk reported itself full, whatever the numbers say."""
         self._become_full(f"{error}; free some space")
 
     def _become_full(self, why: str) -> None:
         try:
             self._reserve.unlink(missing_ok=True)
         except OSError as error:
-            # A disk in such a state may be read-only by now; whoever wrote is told of it.
+            # A disk in such a state may be read-only by now; the caller that wrote gets the error.
             _LOGGER.debug("The reserve could not be given up: %s", error)
         if self.full is None:
             self.full = why

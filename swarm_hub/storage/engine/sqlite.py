@@ -60,7 +60,7 @@ _WAL_RESET_FIXED: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 _CHECK_FIRST_MAX_BYTES: Final = 16 * 1024 * 1024
 _GONE: Final = "it was made before, and is now gone or empty"
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# What another try may get past: the disk's errors, a lock, a directory that became read-only.
+# Errors that may vanish on another try: the disk's, a lock, a directory that became read-only.
 _PASSING: Final = (
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_BUSY,
@@ -83,7 +83,7 @@ class SqliteDatabase:
     shared = False
 
     def __init__(self, path: Path, *, was_made: bool = False) -> None:
-        """With `was_made` an empty or missing file has lost what was in it, and is damaged."""
+        """With `was_made` an empty or missing file counts as damaged: its content was lost."""
         self._path = path
         self._was_made = was_made
         self._damaged: Callable[[StoreDamagedError], None] = lambda _error: None
@@ -118,7 +118,7 @@ class SqliteDatabase:
         return await self._run(self._readers, snapshot)
 
     def next_seq(self, _connection: Connection, last_known: int) -> int:
-        """Return the number after the last one: nobody else writes here."""
+        """Return the number after the last one, as nobody else writes here."""
         return last_known + 1
 
     async def introduce(self, gateway: str) -> None:
@@ -132,13 +132,13 @@ class SqliteDatabase:
         self._damaged = damaged
 
     async def check(self) -> None:
-        """Look at every page if the last stop was unclean; takes some 15 ms a megabyte."""
+        """Check every page if the last stop was unclean; takes some 15 ms per megabyte."""
         if self._unchecked:
             await self.read(self._check)
             self._unchecked = False
 
     async def disk_use(self) -> DiskUse:
-        """Return what the file and its log take; free pages of the file count as free."""
+        """Return the size of the file and its log; free pages of the file count as free."""
 
         def look(connection: Connection) -> DiskUse:
             pages, free, page_bytes = (
@@ -172,7 +172,7 @@ class SqliteDatabase:
         try:
             damage.raise_if_marked(self._path)
             if self._was_made and _size(self._path) == 0:
-                # To SQLite it would be a new database, and a log beside it worth nothing.
+                # To SQLite it would be a new database, and a log beside it worthless.
                 raise StoreDamagedError(str(self._path), _GONE)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             unclean = _size(wal_of(self._path)) > 0
@@ -211,15 +211,15 @@ class SqliteDatabase:
 
     def _give_back(self, pages: int) -> Chunk:
         began = time.monotonic()
-        # Past SQLAlchemy: it is a transaction of its own, and each step of the statement frees
-        # one page; of the driver's ways only `executescript` takes every step.
+        # Bypasses SQLAlchemy: this is a transaction of its own, and each step of the statement
+        # frees one page; of the driver's methods only `executescript` runs every step.
         driver: Any = self._write_connection.connection.driver_connection
         with self._translated():
             (before,) = driver.execute("PRAGMA freelist_count").fetchone()
             driver.executescript(f"PRAGMA incremental_vacuum({pages:d})")
             (after,) = driver.execute("PRAGMA freelist_count").fetchone()
             if after == 0:
-                # Until a checkpoint the file has its old length.
+                # Until a checkpoint the file keeps its old length.
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return Chunk(before - after, 0 < after < before, began)
 
@@ -299,7 +299,7 @@ class SqliteDatabase:
 
 
 def wal_of(path: Path) -> Path:
-    """Return where a database's write-ahead log is; a clean stop leaves none."""
+    """Return the path of a database's write-ahead log; a clean stop leaves none."""
     return path.with_name(f"{path.name}-wal")
 
 

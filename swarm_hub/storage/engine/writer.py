@@ -1,4 +1,4 @@
-"""Group commit: whatever is waiting is written in one transaction, then everybody is told.
+"""Group commit: all that is waiting is written in one transaction, then all callers are told.
 
 There is no timer: while one transaction is on its way to the disk, the next batch gathers.
 """
@@ -38,7 +38,7 @@ _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The jobs a unit writes for, by the epochs their gateway owns them by."""
+    """The jobs a unit writes for, with the epochs by which their gateway owns them."""
 
     gateway: str
     epochs: Mapping[str, int]
@@ -139,13 +139,13 @@ class Writer:
     async def _commit(self, batch: list[_Unit]) -> None:
         now = self._clock.time()
         try:
-            # The rows are made here, so that an event that is no JSON fails with its unit.
+            # The rows are made here, so that an event that isn't valid JSON fails with its unit.
             rows = [_event_row(event, now) for unit in batch for event in unit.events]
             work = functools.partial(self._execute, batch, rows)
             first_seq = await self._database.write(work)
         except Exception as error:
             if isinstance(error, PASSING_ERRORS):
-                # Trying the units one by one would meet the same disk or server.
+                # Trying the units one by one would fail on the same disk or server.
                 self._trouble(error)
                 for unit in batch:
                     _settle(unit.committed, error)

@@ -15,10 +15,10 @@ _INVITES = schema.invites
 APPROVED: Final = "approved"
 PENDING: Final = "pending"
 
-# Anybody may ask, so what is kept of those who only asked is bounded: the newest, for a day.
+# Anyone may ask, so only a bounded number of unanswered requests is kept: the newest, for a day.
 PENDING_MAX: Final = 64
 _PENDING_FOR_S: Final = 86_400.0
-# One that waits asks every few seconds; that it still waits is written once a minute.
+# A waiting node asks every few seconds; that it still waits is written once a minute.
 _PENDING_AGAIN_S: Final = 60.0
 _USED_KEPT_S: Final = 30 * 86_400.0
 
@@ -48,7 +48,7 @@ _WAITING: Final = (_NODES.c.admission == PENDING) & _NODES.c.banned_at.is_(None)
 
 
 def create_invite(token_sha: str, now: float, expires_at: float, owner: str | None) -> list[Write]:
-    """Return the row of a new invitation, and the removal of those long past."""
+    """Return the row of a new invitation, and the removal of those that expired long ago."""
     row = {
         "token_sha": token_sha,
         "created_at": now,
@@ -75,7 +75,7 @@ def revoke_invite(connection: Connection, token_sha: str) -> bool:
 
 
 def approve(peer_id: str, now: float) -> Write:
-    """Return the write that admits a node, also one that was never here."""
+    """Return the write that admits a node, also one that has never connected."""
     row = {"name": "", "first_seen": now, "last_seen": now, "admission": APPROVED}
     return Write(_APPROVE, [{"peer_id": peer_id, **row}])
 
@@ -85,7 +85,7 @@ def ask(
 ) -> Verdict:
     """Decide on a node and keep the decision, in the caller's transaction.
 
-    An invitation is used up by the node that it admits; with it no other one is.
+    An invitation is used up by the node that it admits; it admits no other.
     """
     known = connection.execute(
         select(_NODES).where(_NODES.c.peer_id == applicant.peer_id)

@@ -33,7 +33,7 @@ def result_blobs(connection: Connection, limit: int) -> set[str]:
 
 
 def result_size(connection: Connection, sha: str) -> int | None:
-    """Return the size of a result blob, None where that hash is none of this store's."""
+    """Return the size of a result blob, None if this store has no result of that hash."""
     size: int | None = connection.execute(
         select(_B.c.size_bytes).where(_B.c.sha == sha, _is_result(sha))
     ).scalar_one_or_none()

@@ -22,7 +22,7 @@ def last_seq(connection: Connection) -> int:
 
 
 def first_seq(connection: Connection) -> int:
-    """Return the lowest sequence number still stored, 0 where there is none."""
+    """Return the lowest sequence number still stored, 0 if there is none."""
     return int(connection.execute(select(func.coalesce(func.min(_T.c.seq), 0))).scalar_one())
 
 
@@ -41,13 +41,13 @@ def story(connection: Connection, job_id: str, after: int, limit: int) -> list[D
 
 
 def any_older(connection: Connection, fired_before: float) -> bool:
-    """Return whether the oldest event was fired before that time and is not the newest too."""
+    """Return whether the oldest event was fired before that time and isn't also the newest."""
     rows = connection.execute(select(_T.c.time_fired).order_by(_T.c.seq).limit(2)).scalars().all()
     return len(rows) == 2 and rows[0] < fired_before
 
 
 def prune(connection: Connection, fired_before: float, limit: int) -> Chunk:
-    """Remove up to `limit` events fired before that time, never the newest; inside a write."""
+    """Remove up to `limit` events fired before that time, never the newest; call it in a write."""
     began = time.monotonic()
     rows = connection.execute(
         select(_T.c.seq, _T.c.time_fired).order_by(_T.c.seq).limit(limit + 1)

@@ -28,7 +28,7 @@ _FINISH_OUT: Final = insert(_OUT).on_conflict_do_nothing()
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """An accepted assignment; `call` is JSON, `input` None when it is fetched by its hash."""
+    """An accepted assignment; `call` is JSON; `input` is None when it is fetched by its hash."""
 
     assignment_id: str
     gateway: str
@@ -37,7 +37,7 @@ class InboxEntry:
     size_bytes: int
     input: bytes | None
     received_at: float
-    # The id of the gateway's store: another gateway of that store may take the result.
+    # The id of the gateway's store: another gateway on that store may take the result.
     store_id: str
 
 
@@ -93,13 +93,13 @@ def delivered(assignment_ids: Iterable[str]) -> Write:
 
 
 def drop(assignment_ids: Sequence[str]) -> list[Write]:
-    """Return the removal of assignments the gateway no longer wants, wherever they are."""
+    """Return the removal of assignments the gateway no longer wants, from inbox or outbox."""
     rows = [{"b_id": assignment_id} for assignment_id in assignment_ids]
     return [Write(_DROP_IN, rows), Write(_DROP_OUT, rows)]
 
 
 def hand_over(assignment_ids: Iterable[str], gateway: str) -> list[Write]:
-    """Return the note that another gateway has taken over assignments, wherever they are."""
+    """Return the writes noting that another gateway took over assignments, in inbox or outbox."""
     rows = [{"b_id": assignment_id, "b_gateway": gateway} for assignment_id in assignment_ids]
     return [Write(statement, rows) for statement in _TO_OTHER]
 

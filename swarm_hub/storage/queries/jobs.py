@@ -177,7 +177,7 @@ def finish(ends: Iterable[Finish]) -> Write:
 
 
 def mark_read(job_id: str, now: float) -> Write:
-    """Return the note of when a result was first read."""
+    """Return the write that notes when a result was first read."""
     return Write(_READ_JOB, [{"b_id": job_id, "b_at": now}])
 
 
@@ -265,7 +265,7 @@ def put_results(results: Iterable[ShardResult]) -> Write:
 
 
 def get(connection: Connection, job_id: str) -> Job | None:
-    """Return a job, None where there is none (pruned or never submitted)."""
+    """Return a job, None if there is none (pruned or never submitted)."""
     row = connection.execute(_GET_JOB, {"b_id": job_id}).one_or_none()
     return None if row is None else _job(row)
 
@@ -310,7 +310,7 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
 
 
 def spent_on(connection: Connection, job_id: str) -> dict[int, dict[str, Any]]:
-    """Return by shard what its accepted attempt used, and the end of its stderr."""
+    """Return, by shard, what its accepted attempt used, and the tail of its stderr."""
     spent = {}
     for row in connection.execute(_GET_SPENT, {"b_id": job_id}):
         fields = dict(row._mapping)
@@ -327,7 +327,7 @@ def results_of(connection: Connection, job_id: str, limit: int | None = None) ->
 
 
 def results_page(connection: Connection, job_id: str, after: int, limit: int) -> list[ShardResult]:
-    """Return the next of a job's accepted results, those that begin behind the item `after`."""
+    """Return the next of a job's accepted results, those that begin after the item `after`."""
     requested = {"b_id": job_id, "b_after": after, "b_limit": limit}
     return _as_results(connection.execute(_GET_RESULTS_PAGE, requested))
 
@@ -345,7 +345,7 @@ def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:
 
 def as_shards(rows: Sequence[Any]) -> list[Shard]:
     """Return the shards in rows of `SHARD_COLUMNS`."""
-    # There may be a million; a row's attributes by name cost more than all the rest.
+    # There may be a million; reading a row's attributes by name would cost more than all the rest.
     return [
         Shard(job_id, index, _SHARD_STATES[state], first_item, n_items, attempts)
         for job_id, index, state, first_item, n_items, attempts in rows

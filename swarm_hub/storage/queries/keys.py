@@ -1,4 +1,4 @@
-"""Signing keys that were revoked, and those that have become others."""
+"""Signing keys that were revoked, and those that were replaced."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +12,7 @@ from swarm_hub.storage.write import Write
 
 _REVOKED = schema.revoked_keys
 _ROTATIONS = schema.key_rotations
-# What was said first stays: a revocation is never taken back, a key has one successor.
+# The first entry stays: a revocation is never taken back, and a key has one successor.
 _REVOKE: Final = insert(_REVOKED).on_conflict_do_nothing()
 _ROTATE: Final = insert(_ROTATIONS).on_conflict_do_nothing()
 

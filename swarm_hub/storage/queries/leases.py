@@ -1,7 +1,7 @@
 """Which gateway owns which job: leases of gateways, and the epoch of each job.
 
-A gateway that shares its store renews its lease. When one has run out, another adopts its jobs
-and counts up their epochs; a commit that holds a job by an older epoch is refused.
+A gateway that shares its store renews its lease. When a lease has run out, another gateway adopts
+its jobs and increments their epochs; a commit for a job with an older epoch is refused.
 """
 
 import time
@@ -63,12 +63,12 @@ def store_now(connection: Connection) -> float:
 
 
 def register(gateway: str, until: float) -> Write:
-    """Return the row that says a gateway is alive until that time of the store's clock."""
+    """Return the row saying that a gateway is alive until that time of the store's clock."""
     return Write(_REGISTER, [{"name": gateway, "epoch": 1, "alive_until": until}])
 
 
 def renew(gateway: str, until: float) -> Write:
-    """Return the renewal of a lease; with a time that has passed it is given up."""
+    """Return the renewal of a lease; a time in the past gives the lease up."""
     return Write(_RENEW, [{"b_name": gateway, "b_until": until}])
 
 
@@ -100,7 +100,7 @@ def session_of(gateway: str) -> str:
 def end_sessions(connection: Connection) -> int:
     """End the writing sessions of gateways whose lease has run out; returns how many.
 
-    One that was frozen in a transaction would hold the rows of its jobs for ever.
+    One that was frozen in a transaction would hold the rows of its jobs forever.
     """
     if connection.dialect.name != "postgresql":
         return 0
@@ -116,8 +116,8 @@ def end_sessions(connection: Connection) -> int:
 def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
     """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
 
-    At its start a gateway takes its own jobs too, with a new epoch, and waits for what its last
-    life may still be committing. Runs inside a write.
+    When it starts, a gateway also takes its own jobs, with a new epoch, and waits for what it may
+    still be committing from before the restart. Runs inside a write.
     """
     values = {"b_gateway": gateway, "b_now": store_now(connection)}
     found = (
@@ -139,7 +139,7 @@ def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, 
 
 
 def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> None:
-    """Check, until the transaction ends, that a gateway owns jobs by these epochs.
+    """Check that a gateway owns jobs with these epochs, and keep it so until the transaction ends.
 
     Raises StoreFencedError naming those it has lost.
     """

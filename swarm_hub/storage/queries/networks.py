@@ -33,7 +33,7 @@ class BannedNetwork:
 
 
 def ban(cidr: str, reason: str, now: float, until: float | None) -> Write:
-    """Return the write that bans a network, or bans it anew."""
+    """Return the write that bans a network, or renews its ban."""
     return Write(_BAN, [{"cidr": cidr, "banned_at": now, "reason": reason, "until": until}])
 
 

@@ -95,7 +95,7 @@ def judge(judged: Sequence[tuple[str, bool]]) -> Write:
 
 
 def get(connection: Connection, peer_id: str) -> NodeRecord | None:
-    """Return a node, None where it was never admitted or banned."""
+    """Return a node, None if it was never admitted or banned."""
     row = connection.execute(select(_T).where(_T.c.peer_id == peer_id)).one_or_none()
     return None if row is None else NodeRecord(**row._mapping)
 

@@ -33,7 +33,7 @@ _SUM_RESULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """What one node did for a job; times in seconds, the peak is its largest shard's."""
+    """What one node did for a job; times are in seconds, the peak is that of its largest shard."""
 
     node_id: str
     shards: int
@@ -62,7 +62,7 @@ def shares_of(connection: Connection, job_id: str) -> list[NodeShare]:
 def overview(
     connection: Connection, job_id: str, results_limit: int
 ) -> tuple[Job, list[ShardResult], list[NodeShare]] | None:
-    """Return a job with its results and what each node did for it, in one reading."""
+    """Return a job with its results and what each node did for it, in one read."""
     job = get(connection, job_id)
     if job is None:
         return None

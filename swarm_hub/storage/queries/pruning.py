@@ -1,8 +1,8 @@
 """Statements that choose finished jobs for removal, and remove what they leave in chunks.
 
 A job goes in one short transaction, which leaves its tombstone; its shards, assignments, results
-and receipts go after it, a chunk a transaction, until the tombstone says that none is left. So a
-kill at any time leaves nothing that is not removed later.
+and receipts follow, one chunk per transaction, until the tombstone says that none is left. So
+whatever a kill leaves behind at any time is removed later.
 """
 
 import time
@@ -46,14 +46,15 @@ _CHUNK_S: Final = 0.02
 # Freeing the pages of a body costs as much as a row for each of these bytes: 1.2 ms for 60 KB,
 # 15 µs for a row.
 _BYTES_LIKE_A_ROW: Final = 800
-# Results that are in the rows of jobs removed together, beyond the first.
+# How many bytes of results in their rows the jobs removed together may have, beyond the first job.
 _INLINE_AT_ONCE_BYTES: Final = 512 * 1024
-# What a row of a job takes in the database, roughly; only `budget` looks at it, for a while.
+# Roughly what one row of a job takes in the database; only `budget` uses it, until it measures
+# again.
 _ROW_BYTES: Final = 200
 
 _DELETE_JOB: Final = delete(_J).where(_J.c.id == bindparam("b_id"), _J.c.finished_at.is_not(None))
 _ENTOMB: Final = insert(_T).on_conflict_do_nothing()
-# Another gateway may be at one of them at this moment: take the next.
+# Another gateway may be removing one of them at this moment: take the next.
 _UNSWEPT: Final = (
     select(_T.c.job_id)
     .where(_T.c.rows_left == literal_column("1"))
@@ -62,7 +63,7 @@ _UNSWEPT: Final = (
     .with_for_update(skip_locked=True)
 )
 _SWEPT: Final = update(_T).where(_T.c.job_id == bindparam("b_id")).values(rows_left=0)
-# What is left of rows with a body, in the order in which they go, and the removal of the first.
+# The remaining rows with a body, in the order of their removal, and the removal of the first.
 _RESULTS_LEFT: Final = (
     select(_R.c.first_item, case((_R.c.body.is_(None), 0), else_=_R.c.size_bytes))
     .where(_R.c.job_id == bindparam("b_id"))
@@ -118,7 +119,7 @@ _UNUSED: Final = and_(
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A finished job, and by what its gateway owned it."""
+    """A finished job, and the epoch by which its gateway owned it."""
 
     job_id: str
     gateway: str
@@ -127,7 +128,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class JobSize:
-    """What goes with a finished job: rows, and about how many bytes (its module stays)."""
+    """What is removed with a finished job: rows, and about how many bytes (its module stays)."""
 
     job_id: str
     rows: int
@@ -135,7 +136,7 @@ class JobSize:
 
 
 def collects(connection: Connection, gateway: str) -> bool:
-    """Return whether this gateway collects: of those that share a store the first by name does."""
+    """Return whether this gateway collects: among those sharing a store, the first by name does."""
     before = select(_G.c.name).where(
         _G.c.name < gateway, _G.c.alive_until > leases.store_now(connection)
     )
@@ -156,13 +157,13 @@ def read_or_ended(
         .where(_J.c.read_at.is_not(None), _J.c.read_at < read_before)
         .order_by(_J.c.read_at)
     )
-    # Each has an index of its own; as one condition with OR they would have none.
+    # Each has an index of its own; a single condition with OR could use none.
     found = [connection.execute(query.limit(limit)).scalars().all() for query in (ended, read)]
     return list(dict.fromkeys([*found[0], *found[1]]))[:limit]
 
 
 def beyond_newest(connection: Connection, count: int, ended_before: float, limit: int) -> list[str]:
-    """Return finished jobs that are not among the newest `count` and ended before that time."""
+    """Return finished jobs that aren't among the newest `count` and ended before that time."""
     others = (
         select(_J.c.id, _J.c.finished_at)
         .where(_J.c.finished_at.is_not(None))
@@ -177,7 +178,7 @@ def beyond_newest(connection: Connection, count: int, ended_before: float, limit
 
 
 def oldest(connection: Connection, ended_before: float, limit: int) -> list[JobSize]:
-    """Return finished jobs, oldest first, those whose result was read before all others."""
+    """Return finished jobs, oldest first; those whose result was read precede all others."""
     found: list[JobSize] = []
     for unread in (_J.c.read_at.is_not(None), _J.c.read_at.is_(None)):
         rows = connection.execute(
@@ -195,7 +196,7 @@ def oldest(connection: Connection, ended_before: float, limit: int) -> list[JobS
 
 
 def rows_of_finished(connection: Connection) -> int:
-    """Return how many rows finished jobs have, as their own rows tell; reads the whole table."""
+    """Return how many rows finished jobs have, as counted in their own; reads the whole table."""
     n_jobs, n_shards, n_retries = connection.execute(
         select(func.count(), func.sum(_J.c.n_shards), func.sum(_J.c.n_retries)).where(
             _J.c.finished_at.is_not(None)
@@ -205,7 +206,7 @@ def rows_of_finished(connection: Connection) -> int:
 
 
 def finished(connection: Connection, job_ids: Sequence[str]) -> list[Finished]:
-    """Return those of some jobs that are there and finished, not more than one commit may free."""
+    """Return which of these jobs exist and are finished, no more than one commit may free."""
     rows = connection.execute(
         select(_J.c.id, _J.c.gateway, _J.c.epoch, func.length(_J.c.result_inline)).where(
             _J.c.id.in_(job_ids), _J.c.finished_at.is_not(None)
@@ -236,7 +237,7 @@ def any_unswept(connection: Connection) -> bool:
 
 
 def sweep(connection: Connection, limit: int) -> Chunk:
-    """Remove up to `limit` rows that pruned jobs left, fewer large ones; inside a write."""
+    """Remove up to `limit` rows that pruned jobs left, fewer if large; call it in a write."""
     began = time.monotonic()
     left = limit
     while left > 0 and time.monotonic() - began < _CHUNK_S:
@@ -277,7 +278,7 @@ def any_tombstone(connection: Connection, pruned_before: float) -> bool:
 
 
 def forget(connection: Connection, pruned_before: float, limit: int) -> Chunk:
-    """Remove up to `limit` tombstones of that age; inside a write."""
+    """Remove up to `limit` tombstones of that age; call it in a write."""
     began = time.monotonic()
     values = {"b_before": pruned_before, "b_limit": limit}
     removed = connection.execute(_FORGET, values).rowcount
@@ -287,7 +288,7 @@ def forget(connection: Connection, pruned_before: float, limit: int) -> Chunk:
 def unused_blobs(
     connection: Connection, after: str, unused_since: float, limit: int
 ) -> tuple[list[str], str | None]:
-    """Look at `limit` blobs after that hash; returns the unused ones, and where to go on.
+    """Look at `limit` blobs after that hash; returns the unused ones, and where to continue.
 
     A blob is unused when nothing refers to it and nothing has touched it since that time.
     """
@@ -302,7 +303,7 @@ def unused_blobs(
 
 
 def drop_blobs(shas: Sequence[str], unused_since: float) -> Write:
-    """Return the removal of blob rows still untouched since then; files go after the commit."""
+    """Return the removal of blob rows untouched since then; delete their files after the commit."""
     return Write(_DROP_BLOB, [{"b_sha": sha, "b_before": unused_since} for sha in shas])
 
 
@@ -320,7 +321,7 @@ def blob_files_bytes(connection: Connection) -> int:
 
 
 def is_quiet(connection: Connection, since: float) -> bool:
-    """Return whether no work is at hand and nothing durable has happened since that time."""
+    """Return whether there is no unfinished work and no durable event since that time."""
     newest = select(schema.events.c.time_fired).order_by(schema.events.c.seq.desc()).limit(1)
     at_hand = select(schema.inbox.c.assignment_id).where(
         schema.inbox.c.state == literal_column("'accepted'")

@@ -1,4 +1,4 @@
-"""Queries on receipts: the signed envelopes of results, each stored once for a job."""
+"""Queries on receipts: the signed envelopes of results, each stored once per job."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ _RESULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ProvenResult:
-    """A result that has a receipt; `node_name` is empty where the node is not known by one."""
+    """A result that has a receipt; `node_name` is empty if the node's name is unknown."""
 
     assignment_id: str
     index: int
@@ -61,9 +61,9 @@ class ProvenResult:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """Some results of a job in item order, and by their hashes the receipts that they have.
+    """Some results of a job in item order, and the receipts that they have, by hash.
 
-    Whether there is `more` after them, too.
+    `more` says whether there are further results after them.
     """
 
     results: tuple[ProvenResult, ...]
@@ -72,7 +72,7 @@ class ReceiptPage:
 
 
 def keep(receipts: Iterable[tuple[str, Receipt]]) -> Write:
-    """Return the rows of receipts, each with its job; one that is there already stays."""
+    """Return the rows of receipts, each with its job; an existing one stays."""
     return Write(
         _INSERT,
         [

@@ -1,4 +1,4 @@
-"""What a gateway needs to continue a job: how far it is, and its open shards."""
+"""What a gateway needs to continue a job: its progress, and its open shards."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ _CUTTING: Final = select(
     func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
     func.coalesce(func.sum(_S.c.attempts - 1), 0),
 ).where(_S.c.job_id == bindparam("b_id"))
-# SQLite's planner takes the primary key, which leads through every shard of the job.
+# SQLite's planner would take the primary key and walk through every shard of the job.
 _BY_OPEN: Final = "INDEXED BY shards_open"
 _OPEN_SHARDS: Final = (
     select(*SHARD_COLUMNS)
@@ -49,7 +49,7 @@ _UNCOUNTED: Final = select(_R.c.assignment_id, _R.c.node_id, _R.c.sha).where(
 def unfinished(
     connection: Connection, job_id: str
 ) -> tuple[Job, Cutting, list[Shard], list[tuple[Assignment, str | None]]]:
-    """Return what a gateway needs to continue a job; what is done of it is only counted."""
+    """Return what a gateway needs to continue a job; finished shards are only counted."""
     job = get(connection, job_id)
     assert job is not None
     return (
@@ -61,7 +61,7 @@ def unfinished(
 
 
 def cutting_of(connection: Connection, job_id: str) -> Cutting:
-    """Return how far a job is cut and done."""
+    """Return how far a job has been cut and done."""
     return Cutting(*(int(each) for each in connection.execute(_CUTTING, {"b_id": job_id}).one()))
 
 

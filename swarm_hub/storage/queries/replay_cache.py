@@ -1,4 +1,4 @@
-"""The replay cache: the ids of the envelopes that were acted upon."""
+"""The replay cache: the ids of envelopes that took effect."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _DELETE_EXPIRED: Final = delete(_T).where(_T.c.exp < bindparam("before"))
 
 
 def remember(jti: bytes, iss: str, body_hash: bytes, exp: float) -> Write:
-    """Return the row that makes a later replay of envelope `jti` a replay."""
+    """Return the row by which a later replay of envelope `jti` is recognised."""
     return Write(_INSERT, [{"jti": jti, "iss": iss, "body_hash": body_hash, "exp": exp}])
 
 

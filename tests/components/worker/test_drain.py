@@ -207,7 +207,7 @@ async def test_a_gateway_that_stops_says_so_and_its_workers_go_on_with_what_they
     job_id = await spin(gateway, modules, shards=3, ms_each=700)
     await holds(gateway, "worker", 2)
     await swarm.stop(gateway)
-    assert "is gone: the peer said: the hub is stopping" in caplog.text
+    assert "disconnected: the peer said: the hub is stopping" in caplog.text
     gateway = await swarm.gateway(extra=PATIENT)
     status = await finished(gateway, job_id)
     assert (status["state"], status["result"]) == ("completed", 2100)

@@ -1,1 +1,1 @@
-"""From events to effects: what is decided, committed and sent, and what nodes answer."""
+"""From events to effects: what is decided, committed and sent, and how nodes answer."""

@@ -90,11 +90,11 @@ class Dispatcher:
         self.result_cache = result_cache
         self._reductions = Reductions(hub, result_cache, self._close)
         self._trust = trust
-        # With which no node can tell which shards of an adaptive job are checked.
+        # Keeps nodes from knowing which shards of an adaptive job are checked.
         self._secret = secrets.token_bytes(32)
 
     def start(self) -> None:
-        """Begin to dispatch; recovered jobs should be added before."""
+        """Begin to dispatch; recovered jobs should be added first."""
         self._hub.tasks.supervise(self._run, "dispatcher")
 
     @property
@@ -109,9 +109,9 @@ class Dispatcher:
     async def add(
         self, job: Job, dataset: bytes | None, writes: list[Write], queued: NewEvent
     ) -> None:
-        """Take a new job: when this returns `writes` are on disk, with its first assignments.
+        """Take a new job: when this returns, `writes` and its first assignments are on disk.
 
-        Raises StoreError when the job can't be stored; then nothing of it is.
+        Raises StoreError when the job can't be stored; then no part of it is.
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.new_jobs[job.id] = NewJob(writes, queued, committed)
@@ -121,7 +121,7 @@ class Dispatcher:
         await committed
 
     async def adopt(self, *, starting: bool) -> int:
-        """Continue jobs of its last life and of gateways that are gone; returns how many."""
+        """Continue jobs from before a restart and those of dead gateways; returns how many."""
         epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
             job, cutting, shards, assignments = await self._hub.store.read(
@@ -131,7 +131,7 @@ class Dispatcher:
             plan = dataclasses.replace(
                 self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(assignments),
                 votes=votes_of(unconfirmed, self._trust.owner),
-                # A result may come before its node has been met again.
+                # A result may come before its node has reconnected.
                 voters={each.node_id: self._trust.owner(each.node_id) for each, _ in assignments},
             )  # fmt: skip
             self._take(job, epoch, plan)
@@ -146,20 +146,20 @@ class Dispatcher:
         self._gather(self._handle(change))
 
     def node_lost(self, node_id: str, reason: str) -> None:
-        """Give the work of a lost node to others."""
+        """Give a disconnected node's work to others."""
         self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}")))
 
     def standing_changed(self, node_id: str, standing: Standing) -> None:
-        """Take how far a node may be trusted, of which another gateway saw more."""
+        """Take over the standing of a node about which another gateway learned more."""
         event = StandingChanged(node_id, standing.agreements, standing.contradictions)
         self._gather(self._handle(event))
 
     def accepted(self, assignment_id: str) -> None:
-        """Note that a node has an assignment; nothing follows from it, so it may wait."""
+        """Note that a node has an assignment; nothing depends on it, so the commit may wait."""
         self._pending.outcome.add(self._handle(Accepted(assignment_id)))
 
     def rejected(self, assignment_id: str, reason: str, lacks: frozenset[str]) -> None:
-        """Give a shard that a node does not take, as it may lack features, to another."""
+        """Give a shard that a node refused, perhaps because it `lacks` features, to another."""
         self._gather(self._handle(Rejected(assignment_id, reason, lacks)))
 
     def failed(self, assignment_id: str, text: str) -> None:
@@ -169,9 +169,9 @@ class Dispatcher:
     def finished(
         self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
     ) -> None:
-        """Count a result, or hold it against others.
+        """Count a result, or compare it with others.
 
-        `row` names its blob where it is large; a `receipt` is stored in the same commit.
+        `row` names its blob if it is large; a `receipt` is stored in the same commit.
         """
         outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
         shard = outcome.counted or outcome.awaiting
@@ -189,31 +189,31 @@ class Dispatcher:
         if ended or self._machine.has_work():
             self._gather(outcome)
         else:
-            # Nobody waits for this one; it may share a commit with the next results.
+            # Nobody waits for this result; it may share a commit with the next ones.
             self._pending.outcome.add(outcome)
             self._wake_within(_RESULT_WITHIN_S)
 
     def acknowledge(self, node_id: str, assignment_id: str) -> None:
-        """Tell a node that its result is on disk, or not wanted, once that is committed."""
+        """Tell a node that its result is on disk, or unwanted, once that is committed."""
         self._pending.acks[node_id].append(assignment_id)
         self._wake_within(_RESULT_WITHIN_S)
 
     def event(self, event: NewEvent) -> None:
-        """Store an event with whatever commits next."""
+        """Store an event with the next commit."""
         self._pending.events.append(event)
         self._wake.set()
 
     def keep(self, writes: list[Write]) -> None:
-        """Store rows that are not urgent with whatever commits next, or in a moment."""
+        """Store rows that are not urgent with the next commit, or in a moment."""
         self._pending.writes += writes
         self._wake_within(_KEEP_WITHIN_S)
 
     def add_to_next_commit(self, writes: list[Write]) -> None:
-        """Store rows with whatever commits next, whenever that is."""
+        """Store rows with the next commit, whenever that is."""
         self._pending.writes += writes
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job; returns whether it was unfinished and this gateway's."""
+        """Cancel a job; returns whether it was unfinished and belonged to this gateway."""
         if job_id not in self._jobs:
             return False
         entry = self._machine.job(job_id)
@@ -224,7 +224,7 @@ class Dispatcher:
         return True
 
     async def prepare_input(self, assignment_id: str) -> None:
-        """Have `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
+        """Make `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
         assignment = self._machine.assignment(assignment_id)
         job = self._jobs.get(job_of(assignment_id))
         if assignment is not None and job is not None:
@@ -270,7 +270,7 @@ class Dispatcher:
         await within(timeout_s, self._wake.wait())
 
     async def _store_and_send(self, commit: PendingCommit) -> None:
-        """Commit, however long it takes, then send; what can't be stored is taken apart."""
+        """Commit, however long it takes, then send; what can't be stored is split by job."""
         try:
             await self._commit(commit)
         except StoreFencedError as error:
@@ -279,7 +279,7 @@ class Dispatcher:
                 self._close(job_id)
             await self._store_and_send(commit.without(error.job_ids))
         except StoreFullError as error:
-            # What was acknowledged waits for space; what is new is refused.
+            # Acknowledged jobs wait for space; new ones are refused.
             for job_id in commit.new_jobs:
                 self._give_up(job_id, commit, error)
             await self._store_and_send(commit.without(frozenset(commit.new_jobs)))
@@ -289,7 +289,7 @@ class Dispatcher:
             await self._carry_out(commit)
 
     async def _store_apart(self, commit: PendingCommit, error: StoreError) -> None:
-        """Store each job alone, so that only the one that can't be stored is given up."""
+        """Store each job by itself, so that only one that can't be stored is given up."""
         job_ids = sorted(commit.job_ids())
         rest = commit.without(frozenset(job_ids))
         if not job_ids:
@@ -316,7 +316,7 @@ class Dispatcher:
                 to_fold.append((job, base))
         writes = [*rows.writes(commit, now), jobs.finish(finishes)]
         events = rows.events(commit, finishes)
-        # A new job is nobody else's yet.
+        # A new job belongs to no other gateway yet.
         fence = self._fence(commit.job_ids() - commit.new_jobs.keys())
         await self._hub.store.commit_when_possible(
             writes, events, fence, wait_for_space=not commit.new_jobs
@@ -348,7 +348,7 @@ class Dispatcher:
         _LOGGER.error("The state of job %s can't be stored: %s", job_id, error)
         entry = self._machine.job(job_id)
         if entry is not None and entry.ended:
-            # Its failure can't be stored either; the next start finds it as it was.
+            # The failure can't be stored either; the next start finds the job as it was.
             self._close(job_id)
         else:
             self._gather(self._handle(JobAborted(job_id, f"its state can't be stored: {error}")))
@@ -357,7 +357,8 @@ class Dispatcher:
         if self._jobs.pop(job_id, None) is None:
             return
         del self._epochs[job_id]
-        # Of a job that was taken over there may be more to store; it is another's to say now.
+        # There may be more to store for a job that was taken over; that is now up to its new
+        # gateway.
         self._pending = self._pending.without(frozenset((job_id,)))
         self._progress.forget(job_id)
         self._machine.forget(job_id)
@@ -376,7 +377,7 @@ class Dispatcher:
                 try:
                     await self._sender.send(job, group)
                 except PASSING_ERRORS as error:
-                    # No fault of the job: what was not sent runs into its deadline.
+                    # Not the job's fault: assignments that were not sent run into their deadlines.
                     _LOGGER.error("The data of job %s can't be read for now: %s", job_id, error)
                 except (StoreError, OSError) as error:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)

@@ -1,4 +1,4 @@
-"""This gateway among others on one store: its lease, jobs to take over, what others ask of it."""
+"""This gateway among others on one store: its lease, jobs to take over, others' requests."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ _LOOK_EVERY_S: Final = 1.0
 
 
 class LeaseKeeper:
-    """Keeps this gateway's lease on a shared store; on a store of its own it only takes it up."""
+    """Keeps this gateway's lease on a shared store; its own store needs it only at the start."""
 
     def __init__(self, hub: Hub, gateway_id: str, dispatcher: Dispatcher) -> None:
         self._hub = hub
@@ -29,7 +29,7 @@ class LeaseKeeper:
         self._renewed_at = 0.0
 
     async def start(self) -> None:
-        """Say that this gateway is alive, and continue what is unfinished."""
+        """Announce that this gateway is alive, and continue its unfinished jobs."""
         store = self._hub.store
         if store.shared:
             await store.introduce(self._gateway_id)
@@ -47,7 +47,7 @@ class LeaseKeeper:
             try:
                 await self._look()
             except StoreError as error:
-                # Commits say it aloud; the lease runs out, and others take over.
+                # Failing commits are logged elsewhere; the lease runs out, and others take over.
                 _LOGGER.debug("The shared store can't be asked: %s", error)
             await within(_LOOK_EVERY_S, self._heard.wait())
             self._heard.clear()

@@ -1,4 +1,4 @@
-"""What workers say of their assignments: each word is checked, fenced and turned into an event."""
+"""What workers say about their assignments: each message is checked, fenced and made an event."""
 
 import logging
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _OTHER_INPUT = "the result is of another input"
 
 
 class NodeMessages:
-    """Hears ACKs, NACKs and results."""
+    """Handles ACKs, NACKs and results."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class NodeMessages:
             if self._is_assignee(peer_id, assignment_id):
                 self._dispatcher.accepted(assignment_id)
             elif not self._may_be_anothers(assignment_id):
-                # It holds what was withdrawn while it was away.
+                # The node still holds what was withdrawn while it was away.
                 unwanted.append(assignment_id)
         if unwanted and (link := self._links.get(peer_id)) is not None:
             link.cancel(unwanted)
@@ -80,7 +80,7 @@ class NodeMessages:
             self._dispatcher.rejected(assignment_id, nack.reason, nack.lacks)
 
     def _on_unreadable(self, peer_id: str, result: Unreadable) -> None:
-        """Count a result that can't be read as a failure: sent again it would be the same."""
+        """Count an unreadable result as a failure: if it were sent again it would be the same."""
         for assignment_id in result.assignment_ids:
             if self._is_assignee(peer_id, assignment_id):
                 self._dispatcher.failed(assignment_id, result.reason)
@@ -97,11 +97,11 @@ class NodeMessages:
                     self._leave_to_owner(peer_id, assignment_id), "result of another"
                 )
             else:
-                # Its job ended or another result came first. It is heard, not counted.
+                # Its job ended or another result came first. It is acknowledged but not counted.
                 self._dispatcher.acknowledge(peer_id, assignment_id)
             return
         job = self._dispatcher.job(job_of(assignment_id))
-        # Where it is not kept the envelope is let go of now, before what is large is fetched.
+        # If it is not kept, the envelope is released now, before a large body is fetched.
         kept = receipt if job is not None and self._receipts.keeps(job) else None
         if self._inputs.sha(assignment_id) is None or result.body is None:
             self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
@@ -109,10 +109,10 @@ class NodeMessages:
             self._judge(peer_id, result, None, kept)
 
     async def _look_up(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
-        """Get what is missing to judge a result: its body, and what its input should have been.
+        """Get what is missing to judge a result: its body, and the hash its input should have had.
 
-        The input's hash is not known of an assignment that an earlier life of this gateway, or
-        another gateway, sent.
+        The input's hash is not known for an assignment that was sent before a restart of this
+        gateway, or by another gateway.
         """
         row = None
         try:

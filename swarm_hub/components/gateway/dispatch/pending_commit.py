@@ -27,7 +27,7 @@ class PendingCommit:
 
     outcome: Outcome = field(default_factory=Outcome)
     results: list[ShardResult] = field(default_factory=list)
-    # (job id, hash) → the envelope of some of its results
+    # (job id, hash) → the envelope that carried some of the job's results
     receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     new_jobs: dict[str, NewJob] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
@@ -36,7 +36,7 @@ class PendingCommit:
     acks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add_result(self, result: ShardResult, receipt: Receipt | None) -> None:
-        """Take a result, with the receipt that it names if it names one."""
+        """Take a result, and the receipt that it names, if any."""
         self.results.append(result)
         if receipt is not None:
             self.receipts[result.job_id, receipt.sha] = receipt
@@ -52,7 +52,7 @@ class PendingCommit:
         return [each for each in self.outcome.transitions if isinstance(each, JobEnded)]
 
     def only(self, wanted: Callable[[str], bool]) -> "PendingCommit":
-        """Return the part of the jobs whose ids are `wanted`, without what belongs to no job."""
+        """Return the part of the jobs whose ids are `wanted`; leaves out what belongs to no job."""
         acks: dict[str, list[str]] = defaultdict(list)
         for node_id, assignment_ids in self.acks.items():
             acks[node_id] = [each for each in assignment_ids if wanted(job_of(each))]
@@ -65,7 +65,7 @@ class PendingCommit:
         )
 
     def without(self, job_ids: frozenset[str]) -> "PendingCommit":
-        """Return all but the parts of these jobs."""
+        """Return everything but the parts of these jobs."""
         rest = self.only(lambda job_id: job_id not in job_ids)
         rest.writes, rest.events = self.writes, self.events
         return rest

@@ -1,4 +1,4 @@
-"""`job_progress` events, at most four a second a job."""
+"""`job_progress` events, at most four per second and job."""
 
 from typing import Final
 
@@ -10,14 +10,14 @@ _EVERY_S: Final = 0.25
 
 
 class Progress:
-    """Tells dashboards how far jobs are."""
+    """Tells dashboards how far along jobs are."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._told_at: dict[str, float] = {}
 
     def tell(self, entry: JobEntry | None) -> None:
-        """Fire the progress of a job, unless that was done a moment ago or it is gone."""
+        """Fire the progress of a job, unless that was done a moment ago or the job has ended."""
         now = self._hub.clock.monotonic()
         if entry is None or now - self._told_at.get(entry.plan.job_id, 0.0) < _EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""From what is gathered to rows and events; pure."""
+"""Turns the gathered outcomes into rows and events; pure."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from swarm_hub.storage.queries.jobs import Finish
 
 
 def writes(commit: PendingCommit, now: float) -> list[Write]:
-    """Return the rows of what is gathered: a statement each, in an order that holds everywhere."""
+    """Return the statements that write what was gathered, in the same order everywhere."""
     return [
         *commit.writes,
         *(write for new in commit.new_jobs.values() for write in new.writes),
@@ -31,7 +31,7 @@ def writes(commit: PendingCommit, now: float) -> list[Write]:
 
 
 def events(commit: PendingCommit, finishes: Sequence[Finish]) -> list[NewEvent]:
-    """Return the durable events of what is gathered, last those of the jobs that end with it."""
+    """Return the gathered durable events; those of the jobs that end with this commit come last."""
     return [
         *commit.events,
         *(new.queued for new in commit.new_jobs.values()),
@@ -48,7 +48,7 @@ def started(outcome: Outcome) -> list[str]:
 def given(
     shard: Shard, node_id: str, result: Result, receipt: Receipt | None, *, counted: bool
 ) -> ShardResult:
-    """Return the row of a result as a node gave it; it names its receipt if that is kept."""
+    """Return the row of a result as a node gave it; it names its receipt if one is kept."""
     return ShardResult(
         result.assignment_id, shard.job_id, shard.index, shard.first_item, shard.n_items,
         node_id, result.sha, result.size_bytes, result.body, result.wall_s, result.cpu_s,

@@ -1,4 +1,4 @@
-"""Instructions become messages: what committed is told to the nodes."""
+"""Instructions become messages: nodes are told what was committed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Sender:
                 link.cancel(assignment_ids)
 
     async def send(self, job: Job, sends: Sequence[Send]) -> None:
-        """Send a job's assignments, many shards to a message."""
+        """Send a job's assignments, many shards per message."""
         by_node: dict[str, list[Send]] = defaultdict(list)
         for each in sends:
             by_node[each.node_id].append(each)
@@ -68,7 +68,7 @@ class Sender:
 
 
 def sends_by_job(instructions: Iterable[Send | Withdraw]) -> dict[str, list[Send]]:
-    """Return what is to be sent, by the jobs whose data it needs."""
+    """Return the assignments to send, grouped by the jobs whose data they need."""
     sends: dict[str, list[Send]] = defaultdict(list)
     for instruction in instructions:
         if isinstance(instruction, Send):

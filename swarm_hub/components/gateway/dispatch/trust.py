@@ -1,4 +1,4 @@
-"""How far nodes may be trusted: whose they are, and how often others confirmed their results."""
+"""How far nodes may be trusted: who owns them, and how often others confirmed their results."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -11,7 +11,7 @@ from swarm_hub.storage.queries import nodes
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`owner` has one vote on a shard, `agreements` are the confirmed results in a row."""
+    """`owner` has one vote on a shard; `agreements` counts the confirmed results in a row."""
 
     owner: str = ""
     agreements: int = 0
@@ -27,7 +27,7 @@ class Trust:
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
-        """Read what survived the last stop."""
+        """Read what the store kept across the last stop."""
         trust = cls(hub)
         for record in await hub.store.read(nodes.all_nodes):
             trust._standings[record.peer_id] = _standing(record)
@@ -38,24 +38,24 @@ class Trust:
         return self._standings.get(node_id, _UNKNOWN)
 
     def knows(self, node_id: str) -> bool:
-        """Whether a node was here before."""
+        """Whether a node has connected before."""
         return node_id in self._standings
 
     def owner(self, node_id: str) -> str:
-        """Return who votes by a node: the person it was invited for, else the node itself."""
+        """Return who votes with a node: the person it was invited for, else the node itself."""
         return self.of(node_id).owner or node_id
 
     async def learn(self, node_id: str) -> None:
-        """Read whose a node is that was just admitted."""
+        """Read who owns a node that was just admitted."""
         record = await self._hub.store.read(nodes.get, node_id)
         if record is not None:
             known = self._standings.get(node_id, _standing(record))
             self._standings[node_id] = replace(known, owner=record.owner or "")
 
     async def refresh(self) -> list[str]:
-        """Read what other gateways of a shared store judged; returns the nodes it changed.
+        """Read what other gateways on a shared store judged; returns the nodes that changed.
 
-        What this gateway judged a moment ago may not be in the store yet: then the next look
+        This gateway's own latest judgements may not be in the store yet; then the next refresh
         corrects it.
         """
         changed = []

@@ -1,7 +1,7 @@
-"""What the gateway needs of a node, and nothing of what carries it.
+"""What the gateway needs of a node, independent of how the node is reached.
 
-Whoever can reach nodes implements `NodeLink` and tells `NodeLinks` which come, go and say what;
-`links/signed.py` does so over the mesh.
+Code that can reach nodes implements `NodeLink` and tells `NodeLinks` which nodes come and go and
+what they say; `links/signed.py` does so over the mesh.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ BlobSource = Callable[[str, str], AbstractAsyncContextManager[Readable | None]]
 
 
 class NodeLink(Protocol):
-    """A connected node. What is sent may be lost; the scheduler sends again what matters."""
+    """A connected node. What is sent may be lost; the scheduler resends what matters."""
 
     @property
     def node_id(self) -> str:
@@ -36,22 +36,22 @@ class NodeLink(Protocol):
         """Say that assignments are no longer wanted."""
 
     def acknowledge(self, assignment_ids: Sequence[str]) -> None:
-        """Say that results are on this gateway's disk; may wait for a message to travel with."""
+        """Say that results are on this gateway's disk; may wait to share another message."""
 
     def drain(self, reason: str | None) -> None:
-        """Have the node give back what it has not begun; None: it gets work again."""
+        """Have the node give back what it has not begun; with None it gets work again."""
 
     def fetching(self, sha: str, size_bytes: int) -> AbstractAsyncContextManager[Readable]:
-        """Give a result's bytes by their hash, verified, to read parts of; raises MeshError."""
+        """Give a result's verified bytes, by their hash, to read in parts; raises MeshError."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeWords:
-    """What a node said at once.
+    """What a node said in one message.
 
-    `writes` must commit together with the effect of the rest. `receipt` proves what was said, None
-    over a link without signatures. `refusals` are reasons for taking no work, None for taking it
-    again. `fault` notes what is wrong with it.
+    `writes` must commit together with the effect of the rest. `receipt` proves what was said; it is
+    None over a link without signatures. `refusals` are reasons for taking no work; None means that
+    it takes work again. `fault` notes what is wrong with the message.
     """
 
     node_id: str
@@ -68,7 +68,7 @@ class NodeLinks:
     """The links of the nodes that are connected."""
 
     def __init__(self, serve: BlobSource) -> None:
-        # Inputs of assignments, by (node id, hash), for links to give out.
+        # Inputs of assignments, by (node id, hash), which links give out.
         self.serve = serve
         self._links: dict[str, NodeLink] = {}
         self._on_connected: list[Callable[[NodeLink, str, WorkerOffer], None]] = []
@@ -76,15 +76,15 @@ class NodeLinks:
         self._on_said: list[Callable[[NodeWords], None]] = []
 
     def on_connected(self, listener: Callable[[NodeLink, str, WorkerOffer], None]) -> None:
-        """Have `listener(link, name, what it offers)` told of each node that comes."""
+        """Call `listener(link, name, what it offers)` for each node that connects."""
         self._on_connected.append(listener)
 
     def on_disconnected(self, listener: Callable[[str, str], None]) -> None:
-        """Have `listener(node id, reason)` told of each node that goes."""
+        """Call `listener(node id, reason)` for each node that disconnects."""
         self._on_disconnected.append(listener)
 
     def on_said(self, listener: Callable[[NodeWords], None]) -> None:
-        """Have a listener told what nodes say, perhaps just before they come or after they went."""
+        """Have a listener hear what nodes say, even just before they come or after they leave."""
         self._on_said.append(listener)
 
     def get(self, node_id: str) -> NodeLink | None:
@@ -92,18 +92,18 @@ class NodeLinks:
         return self._links.get(node_id)
 
     def connected(self, link: NodeLink, name: str, offer: WorkerOffer) -> None:
-        """Take a node that has come; called by whoever carries it."""
+        """Take a node that connected; called by the code that reaches it."""
         self._links[link.node_id] = link
         for listener in self._on_connected:
             listener(link, name, offer)
 
     def disconnected(self, node_id: str, reason: str) -> None:
-        """Part from a node that has gone; called by whoever carries it."""
+        """Forget a node that disconnected; called by the code that reaches it."""
         if self._links.pop(node_id, None) is not None:
             for listener in self._on_disconnected:
                 listener(node_id, reason)
 
     def said(self, words: NodeWords) -> None:
-        """Pass on what a node said; called by whoever carries it."""
+        """Pass on what a node said; called by the code that reaches it."""
         for listener in self._on_said:
             listener(words)

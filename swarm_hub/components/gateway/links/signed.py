@@ -1,4 +1,4 @@
-"""Links over the mesh: workers that greeted, in signed messages, large bytes by their hash."""
+"""Links over the mesh to workers that greeted: signed messages, and large bytes by their hash."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +12,7 @@ from swarm_hub.models import messages
 from swarm_hub.models.messages import Assign, Nack, read_drain, read_result
 from swarm_hub.models.node import WorkerOffer
 
-# Workers only clean up when they hear it, so it may wait for the next assignments.
+# Workers only clean up on it, so it may wait for the next assignments.
 _RESULT_ACK_WITHIN_S: Final = 0.05
 
 
@@ -50,7 +50,7 @@ class _SignedLink:
 
 
 def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLinks) -> None:
-    """Have the workers of the mesh be nodes of this gateway."""
+    """Make the workers of the mesh nodes of this gateway."""
 
     def on_peer_up(up: PeerUp) -> None:
         worker = up.hello.capabilities.get("worker")
@@ -62,7 +62,8 @@ def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLink
         links.disconnected(down.peer_id, down.reason)
 
     def on_batch(batch: Batch) -> None:
-        # A drain that names a node is a gateway's word to the worker that this hub may be too.
+        # A drain that names a node comes from a gateway and is meant for the worker that this hub
+        # may also be.
         drains = batch.read(messages.DRAIN, read_drain)
         links.said(
             NodeWords(

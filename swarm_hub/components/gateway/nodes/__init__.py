@@ -1,1 +1,1 @@
-"""The nodes of this gateway: who is here, drained, invited, and from which networks."""
+"""The nodes of this gateway: which are connected, drained or invited, and from which networks."""

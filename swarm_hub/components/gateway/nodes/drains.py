@@ -13,7 +13,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Drains:
-    """Which nodes are drained and why; tells them, so that they give back what has not begun."""
+    """Which nodes are drained and why; tells the nodes to give back what has not begun."""
 
     def __init__(self, hub: Hub, links: NodeLinks, reasons: dict[str, str]) -> None:
         self._hub = hub
@@ -24,7 +24,7 @@ class Drains:
 
     @classmethod
     async def load(cls, hub: Hub, links: NodeLinks) -> Self:
-        """Read what survived the last stop."""
+        """Read what the store kept across the last stop."""
         known = await hub.store.read(nodes.all_nodes)
         found = {node.peer_id: node.drain_reason for node in known if node.drain_reason is not None}
         return cls(hub, links, found)
@@ -38,7 +38,7 @@ class Drains:
         return self._reasons.get(node_id)
 
     async def drain(self, node_id: str, reason: str) -> None:
-        """Keep a node from new work; it is on disk when this returns."""
+        """Keep a node from new work; this is on disk when it returns."""
         event = NewEvent(EventType.NODE_DRAINED, {"node_id": node_id, "reason": reason})
         await self._hub.store.commit([nodes.drain(node_id, reason)], [event])
         self._set(node_id, reason)
@@ -53,12 +53,12 @@ class Drains:
         return True
 
     def greet(self, node_id: str) -> None:
-        """Tell a node that has just come that it is drained."""
+        """Tell a node that has just connected that it is drained."""
         if node_id in self._reasons:
             self._tell(node_id)
 
     def _on_event(self, event: DurableEvent) -> None:
-        """Follow this gateway and the others of its store."""
+        """Follow the drains of this gateway and of the others on its store."""
         if event.event_type is EventType.NODE_DRAINED:
             self._set(event.data["node_id"], event.data["reason"])
         elif event.event_type is EventType.NODE_UNDRAINED:

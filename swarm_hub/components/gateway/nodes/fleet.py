@@ -1,4 +1,4 @@
-"""The nodes of this gateway: who is here, what they can do, who gets no work or is banned."""
+"""The nodes of this gateway: who is connected, what they can do, who gets no work or is banned."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ from swarm_hub.models.node import NodeRecord, WorkerOffer
 from swarm_hub.storage.queries import nodes
 from swarm_hub.util.clock import isoformat
 
-# Gateways that share a store learn this soon what the others know of a node's honesty.
+# How soon gateways that share a store learn what the others know about a node's honesty.
 _STANDING_EVERY_S: Final = 5.0
 
 
@@ -42,12 +42,12 @@ class Fleet:
         self._telemetry = telemetry
         self._dispatcher = dispatcher
         self._machine = machine
-        # What each connected worker said of itself when it came.
+        # What each connected worker said about itself when it connected.
         self._offers: dict[str, WorkerOffer] = {}
         self._refusals: dict[str, str] = {}
         self._drains = drains
         self._trust = trust
-        # Why no node gets work any more: this gateway is stopping.
+        # Why no node gets work any more, once this gateway is stopping.
         self._held_back: str | None = None
         drains.on_change(self._changed)
         self._links = dispatcher.links
@@ -90,13 +90,13 @@ class Fleet:
         return await self._one(node_id)
 
     async def hold_back(self) -> None:
-        """Give out nothing more: this gateway stops. What the nodes have, they keep."""
+        """Give out nothing more, as this gateway is stopping; the nodes keep what they have."""
         self._held_back = "the gateway is stopping"
         for node_id in self._offers:
             self._changed(node_id)
 
     async def approve(self, node_id: str) -> None:
-        """Admit a node from its next try on; raises NotFound for what is no node."""
+        """Admit a node from its next try on; raises NotFound for anything that isn't a node."""
         if not is_peer_id(node_id):
             await self._known(node_id)
         await self._hub.services[ADMISSION].approve(node_id)
@@ -165,11 +165,11 @@ class Fleet:
         node_id = link.node_id
         self._offers[node_id] = offer
         self._dispatcher.event(NewEvent(EventType.NODE_UP, {"node_id": node_id, "name": name}))
-        # Before it is sent again what it had: of that it gives back what has not begun.
+        # Comes before its work is sent again: of that it gives back what has not begun.
         self._drains.greet(node_id)
         if self._trust.knows(node_id):
             self._changed(node_id)
-        # A new one gets no work before its owner is known: a person has one vote.
+        # A new node gets no work before its owner is known, since each owner has one vote.
         self._hub.tasks.spawn(self._learn(node_id), "read the owner of a node")
 
     async def _learn(self, node_id: str) -> None:
@@ -184,7 +184,7 @@ class Fleet:
     def _on_disconnected(self, node_id: str, reason: str) -> None:
         del self._offers[node_id]
         if self._held_back is not None:
-            # At stop it is this gateway that goes; the nodes keep what they have.
+            # At a stop it is this gateway that leaves; the nodes keep what they have.
             return
         self._refusals.pop(node_id, None)
         self._dispatcher.event(
@@ -234,7 +234,7 @@ class Fleet:
 
 
 def _quarantines(entry: NodeEntry, now: float) -> list[Quarantine]:
-    """Return which modules a node gets no work of, for how many seconds and why."""
+    """Return the modules of which a node gets no work, for how many seconds and why."""
     return [
         {"module": program, "for_s": round(faults.until - now, 1), "reason": faults.text}
         for program, faults in entry.faults.items()

@@ -29,7 +29,7 @@ from swarm_hub.util.clock import isoformat
 _EXPIRES_MIN_S: Final = 10.0
 _EXPIRES_MAX_S: Final = 30 * 86_400.0
 _ID_LENGTH: Final = 16
-# Invitations that are kept at one time.
+# How many invitations are kept at one time.
 _INVITES_MAX: Final = 10_000
 
 
@@ -46,8 +46,8 @@ class Invitations:
     ) -> NewInvite:
         """Return a new invitation with its link; its token is on disk, hashed.
 
-        `addresses` come before those that this hub knows of itself; all nodes of one `owner` have
-        one vote on a shard. Raises RequestError.
+        `addresses` come before this hub's own; all nodes of one `owner` together have one vote on a
+        shard. Raises RequestError.
         """
         if not _EXPIRES_MIN_S <= expires_s <= _EXPIRES_MAX_S:
             raise InvalidInput(
@@ -82,7 +82,7 @@ class Invitations:
         }
 
     async def list(self) -> list[Invite]:
-        """Return the invitations that are kept, without what would admit anybody."""
+        """Return the invitations that are kept, without their tokens."""
         now = self._hub.clock.time()
         return [
             {
@@ -98,7 +98,7 @@ class Invitations:
         ]
 
     async def revoke(self, invite_id: str) -> None:
-        """Remove an invitation; who was admitted by it stays. Raises NotFound."""
+        """Remove an invitation; a node that was admitted by it stays. Raises NotFound."""
         known = await self._hub.store.read(admission.all_invites)
         for each in known:
             if each.token_sha[:_ID_LENGTH] == invite_id:

@@ -1,4 +1,4 @@
-"""Networks that an administrator keeps out: every address of a range, for ever or for a while."""
+"""Networks that an administrator keeps out: every address of a range, forever or for a while."""
 
 from swarm_hub.components.gateway.shapes import NetworkBan
 from swarm_hub.components.mesh import Ban, Mesh, own_within, parse_network
@@ -21,7 +21,8 @@ class Networks:
     async def ban(self, text: str, reason: str, for_s: float | None, *, force: bool) -> NetworkBan:
         """Refuse a network from now on, and cut its connections.
 
-        Raises InvalidInput for what is no network, Conflict for one that this hub itself is in.
+        Raises InvalidInput for anything that isn't a network, Conflict for one that this hub itself
+        is in.
         """
         try:
             network = parse_network(text)

@@ -12,7 +12,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, StoreError
 from swarm_hub.models.job import Job
 
-# Enough at the sandbox's door for it to hand them over in batches.
+# Enough calls queued at the sandbox for it to hand them over in batches.
 _AT_ONCE: Final = 16
 
 

@@ -1,4 +1,4 @@
-"""Of which jobs the signed envelopes of results are kept, and how clients see them; pure."""
+"""For which jobs the signed envelopes of results are kept, and how clients see them; pure."""
 
 from enum import StrEnum
 from typing import cast
@@ -10,7 +10,7 @@ from swarm_hub.storage.queries.receipts import ReceiptPage
 
 
 class ReceiptPolicy(StrEnum):
-    """`gateway: receipts`: an envelope repeats the results in it, so not every job's is kept."""
+    """`gateway: receipts`; an envelope repeats the results in it, so not every job's are kept."""
 
     REDUNDANT = "redundant"
     ALL = "all"
@@ -33,7 +33,7 @@ def why_none(policy: ReceiptPolicy, job: Job) -> str:
 
 
 def described(page: ReceiptPage, why: str | None) -> Receipts:
-    """Return receipts, and the results that they are of, as clients see them."""
+    """Return receipts, and the results they belong to, as clients see them."""
     return {
         "receipts": [_receipt(sha, each) for sha, each in page.receipts.items()],
         "results": [
@@ -61,9 +61,9 @@ def _receipt(sha: str, receipt: Receipt) -> ReceiptShape:
 
 
 def _input_sha(receipt: Receipt, assignment_id: str, sha: str) -> str | None:
-    """Return of which input a node signed that result; only one of the right input was taken.
+    """Return the input hash that a node signed; only results of the right input were taken.
 
-    None where the envelope was damaged since: whoever checks it is told what is wrong with it.
+    None if the envelope was damaged since: whoever checks it is told what is wrong with it.
     """
     signed = receipt.testimony.results.get(assignment_id, ())
     return next((each.input_sha for each in signed if each.sha == sha), None)

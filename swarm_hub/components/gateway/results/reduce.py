@@ -30,18 +30,18 @@ class Fold(Protocol):
 
     What `add` yields and `end` returns is the job's result, in that order. Numbers, `json` and
     `list` give JSON text, `concat` the bytes as they are, `files` a tar archive. Both raise
-    ReduceError. What a `module` folds itself is not for here but for `ModuleReducer`.
+    ReduceError. Results that the `module` itself folds go to `ModuleReducer` instead.
     """
 
     def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
-        """Take the next result, and give what of the whole is certain now."""
+        """Take the next result, and give the part of the whole that is now certain."""
 
     def end(self) -> bytes:
         """Return the rest of the whole."""
 
 
 def start_fold(reducer: str) -> Fold:
-    """Return a fold without results."""
+    """Return a fold that has no results yet."""
     return _REDUCERS[reducer]()
 
 
@@ -81,14 +81,14 @@ def media_type(reducer: str) -> str:
 
 
 def spelled_out(value: Any) -> str | None:
-    """Return an integer as text where a double would lose digits, else None."""
+    """Return an integer as text if a double would lose digits, else None."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > SAFE_INTEGER_MAX:
         return str(value)
     return None
 
 
 class _Numbers:
-    """One number from all, such as their sum."""
+    """One number made from all results, such as their sum."""
 
     def __init__(self, of: Callable[[Sequence[int | float]], int | float]) -> None:
         self._of = of
@@ -111,7 +111,7 @@ class _Numbers:
 def total(values: Sequence[int | float]) -> int | float:
     """Return the sum: exact for integers, correctly rounded (`math.fsum`) with any float.
 
-    Raises ReduceError where the sum has no finite double.
+    Raises ReduceError if the sum is beyond a finite double.
     """
     if all(isinstance(value, int) for value in values):
         return sum(values)

@@ -22,7 +22,7 @@ _Ending = tuple[Finish, list[Write]]
 
 
 class Reductions:
-    """Folds jobs beside the dispatcher and commits their ends; `over` is told of each."""
+    """Folds jobs beside the dispatcher and commits their ends; `over` is called for each."""
 
     def __init__(self, hub: Hub, result_cache: ResultCache, over: Callable[[str], None]) -> None:
         self._hub = hub
@@ -40,15 +40,15 @@ class Reductions:
             work.cancel()
 
     def cancel(self, job_id: str) -> None:
-        """End a job as cancelled whose shards are done, unless its fold is done too."""
+        """Cancel a job whose shards are done, unless its fold is done too."""
         if (work := self._running.get(job_id)) is not None:
             work.cancel()
         else:
-            # Its last results are on their way to the disk.
+            # The job's last results are on their way to the disk.
             self._unwanted.add(job_id)
 
     def forget(self, job_id: str) -> None:
-        """Stop a fold, if there is one, of a job that has ended or is another gateway's now."""
+        """Stop the fold, if any, of a job that has ended or now belongs to another gateway."""
         self._unwanted.discard(job_id)
         if (work := self._running.pop(job_id, None)) is not None:
             work.cancel()

@@ -19,10 +19,10 @@ from swarm_hub.storage.queries import jobs
 from swarm_hub.storage.queries.jobs import Finish
 from swarm_hub.util.hashing import sha256_hex
 
-# Per job; beyond it the results are read back from the store when the job is done.
+# Per job; beyond this the results are read back from the store when the job is done.
 _KEPT_MAX: Final = 256
 _KEPT_MAX_BYTES: Final = 256 * 1024
-# Read back at once: rows hold at most 64 KiB each, so this bounds what a fold has in memory.
+# How many are read back at once: rows hold at most 64 KiB each, so this bounds a fold's memory.
 _PAGE: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _WRITE_BYTES: Final = 1024 * 1024
@@ -38,7 +38,7 @@ class ResultCache:
         self._bytes: dict[str, int] = {}
 
     def open(self, job: Job) -> None:
-        """Keep the results of a job whose first result is still to come, if they fold at once."""
+        """Keep the results of a job that has none yet, if it can be folded in one step."""
         if job.spec.reduce != REDUCE_MODULE:
             self._kept[job.id] = []
             self._bytes[job.id] = 0
@@ -64,7 +64,7 @@ class ResultCache:
         self._bytes.pop(job_id, None)
 
     def fold(self, job: Job, base: Finish) -> Finish:
-        """Return how a job ended whose results are all in memory."""
+        """Fold a job whose results are all in memory; returns how it ended."""
         results = sorted(self._kept[job.id], key=lambda result: result.first_item)
         try:
             body = fold(job.spec.reduce, [(result, result.body or b"") for result in results])
@@ -76,10 +76,10 @@ class ResultCache:
         )
 
     async def fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
-        """Return how a job ended, and the blob row of a large result; raises ReduceError.
+        """Fold a job; returns how it ended and a large result's blob row. Raises ReduceError.
 
-        A large fold is a file of its own, which a full disk keeps waiting like any other write.
-        Raises SandboxError when the hub stops while the job's module folds.
+        A large fold is written to a file of its own, which waits on a full disk like any other
+        write. Raises SandboxError when the hub stops while the job's module folds.
         """
         return await self._hub.store.when_possible(lambda: self._fold_stored(job, base))
 
@@ -92,8 +92,8 @@ class ResultCache:
                 fold = start_fold(job.spec.reduce)
                 async for page in self._pages(job.id):
                     chunks = (each for result, body in page for each in fold.add(result, body))
-                    # Of a hundred thousand results this takes a while, in which the hub has to
-                    # answer.
+                    # With a hundred thousand results this takes a while, and the hub must keep
+                    # answering.
                     while taken := await asyncio.to_thread(_take, chunks):
                         await whole.write(taken)
                 await whole.write(await asyncio.to_thread(fold.end))
@@ -134,7 +134,7 @@ class ResultCache:
 
 
 def _take(chunks: Iterator[bytes]) -> bytes:
-    """Return the next chunks, joined, until they are large enough to be written; else empty."""
+    """Return the next chunks joined, just large enough to be written; empty at the end."""
     taken: list[bytes] = []
     size_bytes = 0
     for chunk in chunks:

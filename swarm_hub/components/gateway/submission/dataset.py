@@ -27,7 +27,7 @@ _FILE_SIZE: Final = struct.Struct("<Q")
 
 
 class Bytes(Protocol):
-    """What a dataset is read from: bytes or a mapped file."""
+    """The source of a dataset: bytes or a mapped file."""
 
     def __getitem__(self, part: slice, /) -> bytes:
         """Return a part of the bytes."""
@@ -148,8 +148,8 @@ class Part:
 
 def _line_index(body: Bytes) -> Sequence[int]:
     offsets = array.array("Q", [0])
-    # The pattern runs in C over bytes or a mapped file alike. It is matched at one place only:
-    # a search would try the last lines from each of their bytes, and a line may have megabytes.
+    # The pattern runs in C over bytes or a mapped file alike. It is matched at one place only: a
+    # search would retry from each byte of the last lines, and a line may be megabytes long.
     while found := _LINES.match(body, offsets[-1]):  # type: ignore[call-overload]
         offsets.append(found.end())
     return offsets

@@ -15,7 +15,7 @@ from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job import Job
 from swarm_hub.util.hashing import sha256_hex
 
-# Inputs up to this size travel inside the envelope; the rest are asked for by their hash.
+# Inputs up to this size travel inside the envelope; larger ones are asked for by their hash.
 _ALONG_MAX_BYTES: Final = 32 * 1024
 _HASHED_BYTES: Final = 256 * 1024
 
@@ -60,7 +60,7 @@ class _Open:
 
 
 class Inputs:
-    """Reads shards of the datasets of unfinished jobs; `jobs` are those, by id."""
+    """Reads shards of the datasets of unfinished jobs; `jobs` are these jobs, by id."""
 
     def __init__(self, hub: Hub, jobs: Mapping[str, Job]) -> None:
         self._hub = hub
@@ -82,7 +82,7 @@ class Inputs:
             else:
                 prepared = _prepared(dataset, first_item, n_items)
         if opened.ended:
-            # Nobody would drop what is noted of a job that has ended.
+            # Nobody would drop what is noted for a job that has ended.
             return prepared
         self._expected[assignment_id] = prepared.sha
         if prepared.inline is None:
@@ -91,7 +91,7 @@ class Inputs:
         return prepared
 
     def keep(self, job: Job, body: bytes | None) -> None:
-        """Keep the dataset of a new job at hand if it is small; a large one is read when needed."""
+        """Keep a new job's dataset in memory if it is small; a large one is read when needed."""
         if body is not None and len(body) <= INLINE_MAX_BYTES:
             self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
 
@@ -109,7 +109,7 @@ class Inputs:
             yield None
 
     def sha(self, assignment_id: str) -> str | None:
-        """Return the input hash of an assignment sent in this life of the hub."""
+        """Return the input hash of an assignment sent since the hub started."""
         return self._expected.get(assignment_id)
 
     def drop(self, assignment_id: str) -> None:
@@ -156,7 +156,7 @@ def _prepared(dataset: Dataset, first_item: int, n_items: int) -> Prepared:
     if len(part) <= _ALONG_MAX_BYTES:
         data = part[:]
         return Prepared(sha256_hex(data), len(data), data)
-    # In pieces: they take turns in the same memory, and fresh memory costs more than the hash.
+    # In pieces, which reuse the same memory: fresh memory costs more than the hash.
     digest = hashlib.sha256()
     for start in range(0, len(part), _HASHED_BYTES):
         digest.update(part[start : start + _HASHED_BYTES])

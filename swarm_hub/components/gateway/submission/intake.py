@@ -1,4 +1,4 @@
-"""Taking a job in: everything is checked before anything is stored, then it commits whole."""
+"""Taking a job in: everything is checked before anything is stored, then committed at once."""
 
 import asyncio
 import dataclasses
@@ -71,8 +71,7 @@ class Intake:
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; it is durable when this returns.
 
-        Raises RequestError with what to do; then nothing is
-        stored.
+        Raises RequestError that says what to do; then nothing is stored.
         """
         if self._hub.store.busy:
             raise Busy("busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S)
@@ -103,13 +102,13 @@ class Intake:
         try:
             return await self._submit(submission, digest)
         except StoreConflictError:
-            # Another gateway of this store took the same request a moment ago.
+            # Another gateway on this store took the same request a moment ago.
             if (known := await self._known(key, digest)) is None:
                 raise
             return known
 
     async def _known(self, key: str, digest: str) -> Submitted | None:
-        """Return the job that was submitted under a key; raises RequestError for another one."""
+        """Return the job submitted under a key; raises RequestError if that was a different job."""
         known = await self._hub.store.read(jobs.by_idempotency_key, key)
         if known is None:
             return None
@@ -188,14 +187,14 @@ class Intake:
 
     def _with_redundancy(self, requested: RequestedSpec) -> RequestedSpec:
         redundancy = requested.redundancy or self._redundancy
-        # Results of honest nodes are equal only where nothing of the device shows in them.
+        # Results of honest nodes are equal only if they do not depend on the device.
         deterministic = requested.deterministic or redundancy != 1
         return dataclasses.replace(requested, redundancy=redundancy, deterministic=deterministic)
 
     async def _store_dataset(
         self, measured: Measured, submission: Submission, now: float
     ) -> tuple[str, Write]:
-        """Store a dataset; an upload that is the dataset as it came is on disk already."""
+        """Store a dataset; an upload that already is the dataset, byte for byte, is on disk."""
         blobs = self._hub.store.blobs
         for part in submission.parts:
             if part.spooled is not None and part.body is measured.body:

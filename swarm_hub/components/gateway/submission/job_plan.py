@@ -35,14 +35,14 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
 
 
 def shard_items_max(dataset_bytes: int, n_items: int) -> int:
-    """Return how many items of a dataset a shard has at most."""
+    """Return how many items of a dataset a shard may have at most."""
     return max(1, _SHARD_MAX_BYTES // max(1, dataset_bytes // n_items))
 
 
 def votes_of(
     unconfirmed: Iterable[tuple[str, str, str]], owner: Callable[[str], str]
 ) -> tuple[Vote, ...]:
-    """Return the votes that rows of (assignment id, node id, hash) are."""
+    """Return rows of (assignment id, node id, hash) as votes."""
     return tuple(
         Vote(assignment_id, node_id, owner(node_id), sha)
         for assignment_id, node_id, sha in unconfirmed
@@ -56,7 +56,7 @@ def _redundancy(spec: JobSpec, secret: bytes) -> Redundancy:
 
 
 def _constraints(spec: JobSpec) -> Constraints | None:
-    """Return what a node must have: what is asked for, and the memory the module may take."""
+    """Return what a node must have: what the job asks for, and the memory the module may take."""
     wanted, limit = spec.constraints, spec.limits.memory
     if limit is None:
         return wanted

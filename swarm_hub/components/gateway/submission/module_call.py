@@ -25,7 +25,7 @@ def module_call(job: Job) -> ModuleCall:
 
 
 def needs_of(spec: JobSpec) -> tuple[str, ...]:
-    """Return what a worker must not ignore in the call; most jobs need nothing by name."""
+    """Return the features of the call that a worker must not ignore; usually none."""
     requested = {
         features.DETERMINISTIC: spec.deterministic,
         features.FUEL: spec.limits.fuel is not None,

@@ -1,6 +1,6 @@
-"""What a job asks for, held against its module and its dataset; pure.
+"""What a job asks for, checked against its module and its dataset; pure.
 
-What does not fit raises InvalidSpec that says what to do.
+A misfit raises InvalidSpec that says what to do.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ from swarm_hub.models.job import REDUCE_MODULE, Split
 from swarm_hub.models.submission import Submission
 from swarm_hub.util.hashing import sha256_hex
 
-# What these abis take; the others take lines where nothing else is said.
+# The splits that these abis take; the others take lines unless the spec says otherwise.
 _ONLY_SPLIT: Final = {
     "i32-array": Split.I32,
     "range": Split.RANGE,
@@ -30,7 +30,7 @@ _SCRIPT_TEXT: Final = "{script_text}"
 
 
 def default_split(abi: str) -> Split:
-    """Return how a dataset falls into items where nothing is said."""
+    """Return how a dataset falls into items if the spec does not say."""
     return _ONLY_SPLIT.get(abi, Split.LINES)
 
 
@@ -93,7 +93,7 @@ def choose_entry(requested: RequestedSpec, report: ModuleReport, abi: str) -> st
 
 
 def choose_reduce(requested: RequestedSpec, report: ModuleReport, abi: str) -> str:
-    """Return how results are folded, by the abi where nothing is said."""
+    """Return how results are folded; by the abi if the spec does not say."""
     folds = abi == "bytes" and report.folds
     problem = None
     if requested.reduce == REDUCE_MODULE and not folds:
@@ -120,7 +120,7 @@ def choose_reduce(requested: RequestedSpec, report: ModuleReport, abi: str) -> s
 def place_script(
     submission: Submission, requested: RequestedSpec, abi: str
 ) -> tuple[Script | None, tuple[str, ...]]:
-    """Return the job's script and its arguments, with the script where they want it."""
+    """Return the job's script and its arguments, with the script filled in or put first."""
     if submission.script is None:
         return None, requested.args
     name, body = submission.script

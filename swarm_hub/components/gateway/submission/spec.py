@@ -52,7 +52,7 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _optional(validator: Any) -> Any:
-    # Not vol.Any, which would say of a bad value only that it is bad.
+    # Not vol.Any, which would only say that a bad value is bad.
     return lambda value: None if value is None else validator(value)
 
 

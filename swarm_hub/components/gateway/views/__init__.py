@@ -1,4 +1,4 @@
-"""The gateway's views: what clients ask of it, and in what shape they are answered."""
+"""The gateway's views: what clients ask of it, and the shape of the answers."""
 
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations

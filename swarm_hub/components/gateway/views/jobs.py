@@ -10,7 +10,7 @@ from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, text,
 
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
-# The seed's clients tell by the HTTP status whether a job has ended.
+# The seed's clients tell from the HTTP status whether a job has ended.
 _SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
 
 
@@ -97,6 +97,6 @@ def links(request: Request, job_id: str) -> dict[str, str]:
 def _linked(request: Request, status: JobStatus) -> JobStatus:
     status["links"] = links(request, status["job_id"])
     if "result_sha" in status:
-        # A large result can be had by its hash, also from another hub.
+        # A large result can also be fetched by its hash from another hub.
         status["links"]["data"] = request.link(f"/data/{status['result_sha']}")
     return status

@@ -66,7 +66,7 @@ class _Form:
         self._left = request.max_bytes
 
     async def read(self, owner: str, key: str | None) -> Submission:
-        """Return what was handed in."""
+        """Return what was submitted."""
         module, spec, script = b"", b"{}", None
         dataset: list[DatasetPart] = []
         async for part in self._request.parts():

@@ -3,7 +3,7 @@
 One stream of libp2p in Python carries 20 to 30 MB/s; this carries several hundred. One side
 listens, the other connects (phones sit behind NAT), and either may be the one that sends. The
 ticket names a transfer and its one-time key. The client begins with 28 bytes: `SHB2`, the
-ticket's id and, if it receives, the offset at which it wants to go on (8 bytes, big-endian, a
+ticket's id and, if it receives, the offset at which it wants to continue (8 bytes, big-endian, a
 multiple of the chunk). If it sends, the server answers with that offset. Then come the chunks of
 256 KiB, each sealed with AES-256-GCM (NIST SP 800-38D): the nonce is the number of the chunk, so
 none repeats under a key, and the ticket's id is authenticated along with it.
@@ -38,7 +38,7 @@ _CONNECTIONS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What one side tells the other, signed, of a transfer: where, which, and its key."""
+    """What one side tells the other, signed, about a transfer: where, which, and its key."""
 
     id: bytes
     key: bytes
@@ -50,7 +50,7 @@ class Ticket:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read them; raises KeyError, TypeError or ValueError on a wrong shape."""
+        """Read these fields; raises KeyError, TypeError or ValueError on a wrong shape."""
         made = cls(fields["id"], fields["key"], fields["port"])
         if not (isinstance(made.id, bytes) and isinstance(made.key, bytes)):
             raise TypeError("ticket: id and key must be bytes")
@@ -68,7 +68,7 @@ class Deal:
     ticket: Ticket
     data: Readable | None = None
     incoming: Incoming | None = None
-    # Somebody has come with the ticket.
+    # Set when a peer has connected with the ticket.
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,7 +116,7 @@ class BulkServer:
     def offering(
         self, *, data: Readable | None = None, incoming: Incoming | None = None
     ) -> Iterator[Deal]:
-        """Have a ticket for sending `data`, or for receiving `incoming`, until the block ends."""
+        """Give a ticket for sending `data`, or for receiving `incoming`, until the block ends."""
         ticket = Ticket(os.urandom(_ID_BYTES), os.urandom(_KEY_BYTES), self._port)
         deal = self._deals[ticket.id] = Deal(ticket, data, incoming)
         try:
@@ -125,7 +125,7 @@ class BulkServer:
             del self._deals[ticket.id]
 
     def refused(self, ticket_id: object) -> None:
-        """The peer can't use its ticket."""
+        """Note that the peer can't use its ticket."""
         deal = self._deals.get(ticket_id) if isinstance(ticket_id, bytes) else None
         if deal is not None and not deal.begun.is_set():
             deal.begun.set()
@@ -156,7 +156,7 @@ class BulkServer:
                 await _write(connection, deal.incoming.offset.to_bytes(8, "big"))
                 await _receive(connection, deal.ticket, deal.incoming)
         except (OSError, TimeoutError, MeshError):
-            # Whoever waits for the deal sees how far it came, and goes on another way.
+            # Whoever waits for the transfer sees how far it got, and continues another way.
             return
         finally:
             if deal is not None:
@@ -234,7 +234,7 @@ async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming
                 async with asyncio.timeout(_CHUNK_TIMEOUT_S):
                     sealed = await _read(connection, size)
             finally:
-                # The chunk before was unsealed in a thread meanwhile.
+                # The previous chunk was unsealed in a thread meanwhile.
                 if opening is not None:
                     incoming.add(incoming.offset, await opening)
             opening = loop.run_in_executor(None, unseal, offset, sealed)

@@ -1,4 +1,4 @@
-"""Blobs between peers by their hash: asked for, sent in chunks, gone on with after a break.
+"""Blobs between peers by their hash: asked for, sent in chunks, continued after a break.
 
 `need` asks for a blob from an offset on; it comes as `blob` chunks on the mesh's own stream, or,
 if it is large and one of the two listens for the bulk plane, over that (see `bulk`).
@@ -24,24 +24,24 @@ from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
-# `source(peer_id, sha)`: the bytes to read from while the block lasts, None: not to be had.
+# `source(peer_id, sha)`: the bytes to read from while the block lasts; None if not available.
 BlobSource = Callable[[str, str], AbstractAsyncContextManager[Readable | None]]
-# `send(peer_id, kind, fields)`, which never raises: a peer that is gone loses the message.
+# `send(peer_id, kind, fields)`, which never raises: for a disconnected peer the message is lost.
 SendSigned = Callable[[str, str, Mapping[str, Any]], None]
 
 TICKET: Final = "ticket"
 TICKET_REFUSED: Final = "ticket_refused"
 CHUNK_BYTES: Final = 63 * 1024
-# From this size on the bulk plane is quicker than the stream, connecting included.
+# From this size on the bulk plane is quicker than the stream, including the time to connect.
 BULK_MIN_BYTES: Final = 1024 * 1024
 _IDLE_TIMEOUT_S: Final = 30.0
-# A peer that was given a ticket connects at once, or its network does not let it.
+# A peer that was given a ticket connects at once, unless its network prevents it.
 _TICKET_TIMEOUT_S: Final = 5.0
 _NO_BULK_FOR_S: Final = 60.0
-# Transfers to one peer, and from one, at a time; the rest wait.
+# How many transfers to one peer, and from one, run at a time; the rest wait.
 _SERVED_AT_ONCE: Final = 4
 _FETCHED_AT_ONCE: Final = 4
-# What has arrived of broken transfers is kept up to this size, the newest ones.
+# What has arrived of broken transfers is kept up to this size in all, the newest first.
 _BROKEN_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -60,7 +60,7 @@ class Wire(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Fetch:
-    """A blob being fetched for everybody who waits for it."""
+    """A blob that is being fetched for everybody who waits for it."""
 
     incoming: Incoming
     peer_id: str
@@ -90,7 +90,7 @@ class BlobExchange:
         self._no_bulk_until: dict[str, float] = {}
         self.bulk = BulkServer(refuses_ip)
         self._bulk_running: asyncio.Task[None] | None = None
-        # Without it there are no tickets and so no bulk plane.
+        # Without it there are no tickets and thus no bulk plane.
         self._send_signed: SendSigned | None = None
 
     def sign_tickets_with(self, send_signed: SendSigned) -> None:
@@ -100,7 +100,7 @@ class BlobExchange:
         self._send_signed = send_signed
 
     def listen(self, address: PeerAddress) -> None:
-        """Let peers fetch and bring large blobs beside the mesh, until the stop."""
+        """Let peers fetch and bring large blobs beside the mesh, until `stop`."""
         try:
             port = self.bulk.listen(address.host, address.port)
         except OSError as error:
@@ -115,7 +115,7 @@ class BlobExchange:
         self._bulk_running = self._tasks.supervise(serve, "bulk plane")
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._bulk_running is not None:
             self._bulk_running.cancel()
             await asyncio.wait([self._bulk_running])
@@ -125,7 +125,7 @@ class BlobExchange:
         self._broken.clear()
 
     def add_source(self, source: BlobSource) -> None:
-        """Ask `source(peer_id, sha)` for what peers need."""
+        """Also look for the blobs that peers need in `source(peer_id, sha)`."""
         self._sources.append(source)
 
     async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
@@ -137,9 +137,9 @@ class BlobExchange:
     async def fetching(
         self, peer_id: str, sha: str, size_bytes: int
     ) -> AsyncIterator[bytes | Spill]:
-        """Give the blob `sha` of exactly `size_bytes`, from a peer unless it is on its way.
+        """Give the blob `sha` of exactly `size_bytes`, from a peer unless it is already on its way.
 
-        A large one is given as a file to read parts of. Raises MeshError when the peer lacks it,
+        A large one is given as a file to read in parts. Raises MeshError when the peer lacks it,
         sends other bytes, stalls or leaves; what has arrived by then is not asked for again.
         """
         fetch = self._fetches.get(sha)
@@ -157,7 +157,7 @@ class BlobExchange:
         finally:
             fetch.waiters -= 1
             if fetch.waiters == 0:
-                # Nobody wants it any more, or it is done.
+                # Nobody wants the blob any more, or it has arrived.
                 fetch.done.cancel()
                 if not fetch.done.cancelled() and fetch.done.exception() is None:
                     fetch.incoming.close()
@@ -196,7 +196,7 @@ class BlobExchange:
         try:
             fetch.incoming.add(fields["offset"], body)
         except MeshError as error:
-            # Nothing of it can be trusted.
+            # No part of it can be trusted.
             fetch.incoming.start_over()
             fetch.incoming.fail(f"{peer_id}: {error}")
 
@@ -244,7 +244,7 @@ class BlobExchange:
             self._keep(incoming)
             if not fetch.done.done():
                 fetch.done.set_exception(error)
-                # The error belongs to whoever waits; nobody may.
+                # The error is for those who wait; there may be nobody.
                 fetch.done.exception()
         except asyncio.CancelledError:
             self._keep(incoming)
@@ -258,7 +258,7 @@ class BlobExchange:
         except MeshError:
             if not resumed:
                 raise
-        # It may be what an earlier attempt left that is wrong.
+        # What is wrong may be what an earlier attempt left.
         await self._complete(fetch)
         return await fetch.incoming.verified()
 
@@ -274,7 +274,7 @@ class BlobExchange:
                 await self._by_need(fetch)
 
     async def _by_need(self, fetch: _Fetch) -> None:
-        """Ask, and take what comes: chunks of the stream, or a ticket for the bulk plane."""
+        """Ask, and take what comes: chunks on the stream, or a ticket for the bulk plane."""
         peer_id, incoming = fetch.peer_id, fetch.incoming
         missing_bytes = incoming.size_bytes - incoming.offset
         host = self._wire.host_of(peer_id) if missing_bytes >= BULK_MIN_BYTES else None
@@ -295,7 +295,7 @@ class BlobExchange:
                 return
 
     async def _by_upload(self, peer_id: str, incoming: Incoming) -> None:
-        """Have a peer bring the blob over the bulk plane; comes back early if it does not."""
+        """Have a peer bring the blob over the bulk plane; returns early if it does not."""
         assert self._send_signed is not None
         with self.bulk.offering(incoming=incoming) as deal:
             fields = {**deal.ticket.to_wire(), "sha": incoming.sha, "wanted": True}
@@ -351,16 +351,16 @@ class BlobExchange:
                 return
 
     async def _by_ticket(self, peer_id: str, sha: str, data: Readable) -> None:
-        """Give out a ticket and hold the blob until it was fetched or clearly is not."""
+        """Give out a ticket and hold the blob until it was fetched or clearly won't be."""
         assert self._send_signed is not None
         with self.bulk.offering(data=data) as deal:
             self._send_signed(peer_id, TICKET, {**deal.ticket.to_wire(), "sha": sha})
             if await self._has_begun(deal):
-                # It is on its way; each chunk has its own time limit.
+                # The blob is on its way; each chunk has its own time limit.
                 await deal.ended.wait()
 
     async def _upload(self, peer_id: str, sha: str, ticket: Ticket) -> None:
-        """Bring a peer what it wants; it asks by `need` for what this does not bring."""
+        """Bring a peer what it wants; it uses `need` to ask for whatever this does not bring."""
         host = self._wire.host_of(peer_id)
         for source in self._sources:
             async with source(peer_id, sha) as data:

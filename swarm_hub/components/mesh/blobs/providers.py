@@ -23,17 +23,17 @@ class BlobRoutes:
             transport.content = True
 
     async def provide(self, sha: str) -> None:
-        """Have others find out that this hub has a blob; raises MeshError while it can't."""
+        """Let others find out that this hub has a blob; raises MeshError while it can't."""
         for transport in self._recording:
             await transport.provide(sha)
 
     async def withdraw(self, sha: str) -> None:
-        """Say no longer that this hub has a blob; raises MeshError while it can't."""
+        """Stop announcing that this hub has a blob; raises MeshError while it can't."""
         for transport in self._recording:
             await transport.withdraw(sha)
 
     async def find(self, sha: str) -> list[Provider]:
-        """Return other peers that are said to have a blob, in bounded time; none is an answer."""
+        """Return other peers that are said to have a blob, in bounded time; there may be none."""
         answers = await asyncio.gather(
             *(transport.find_providers(sha) for transport in self._recording),
             return_exceptions=True,
@@ -49,7 +49,7 @@ class BlobRoutes:
         return list(found.values())[:PROVIDERS_MAX]
 
     async def dial(self, provider: Provider) -> None:
-        """Open a session with a provider; raises MeshError when no address of it answers."""
+        """Open a session with a provider; raises MeshError when none of its addresses answers."""
         problem: MeshError | None = None
         for address in provider.addresses:
             try:

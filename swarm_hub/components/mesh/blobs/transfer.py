@@ -1,4 +1,4 @@
-"""A blob on its way to us, whichever way it comes: bytes in order, then checked by their hash."""
+"""A blob on its way to us, by whichever route: bytes in order, then checked by their hash."""
 
 import asyncio
 import hashlib
@@ -11,9 +11,9 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.within import within
 
-# Hashing more than this is done in a thread, so that the loop goes on.
+# Hashing more than this is done in a thread, so that the loop stays free.
 _HASHED_AT_ONCE_BYTES: Final = 256 * 1024
-# Below it a file costs more than the memory.
+# Below this size a file costs more than the memory.
 _SPILLED_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 1024 * 1024
 
@@ -52,7 +52,7 @@ class Spill:
         self._size_bytes += len(body)
 
     def sha256(self) -> str:
-        """Return the hash of the bytes; takes a while."""
+        """Return the hash of the bytes; blocks for a while."""
         digest = hashlib.sha256()
         for start in range(0, self._size_bytes, _READ_BYTES):
             digest.update(self[start : start + _READ_BYTES])
@@ -64,7 +64,7 @@ class Spill:
 
 
 class Incoming:
-    """What has arrived so far of a blob; a later attempt goes on from there.
+    """What has arrived so far of a blob; a later attempt continues from there.
 
     A large one is in a file of `spill_dir`, if there is such a directory, else in memory.
     """
@@ -86,7 +86,7 @@ class Incoming:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is here."""
+        """Whether every byte has arrived."""
         return len(self.received) == self.size_bytes
 
     def add(self, offset: int, body: bytes) -> None:
@@ -116,12 +116,12 @@ class Incoming:
         del self.received[0:]
 
     def close(self) -> None:
-        """Give back what it takes."""
+        """Release the memory or disk space that it takes."""
         if isinstance(self.received, Spill):
             self.received.close()
 
     async def verified(self) -> bytes | Spill:
-        """Return the complete bytes; raises MeshError, and starts over, if they are others."""
+        """Return the complete bytes; raises MeshError, and starts over, if their hash is wrong."""
         data: bytes | Spill
         if isinstance(self.received, Spill):
             data, found = self.received, await asyncio.to_thread(self.received.sha256)

@@ -1,1 +1,1 @@
-"""Who is connected, alive, banned or to be dialled again."""
+"""Which peers are connected, alive, banned or to be redialled."""

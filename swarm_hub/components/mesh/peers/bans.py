@@ -46,7 +46,7 @@ class BanList:
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
-        """Read the bans that survived the last stop."""
+        """Read the stored bans."""
         bans = cls(hub)
         await bans._reload()
         if hub.store.shared:
@@ -56,12 +56,12 @@ class BanList:
     def enforce(
         self, refusing: Sequence[Bans], disconnect: Callable[[str, str], Awaitable[None]]
     ) -> None:
-        """Have these refuse who is banned; `disconnect` ends the live sessions of a peer."""
+        """Have these enforce the bans; `disconnect` ends the live sessions of a peer."""
         self._refusing = refusing
         self._disconnect = disconnect
 
     def apply(self) -> None:
-        """Say whom to refuse now; called often, as bans end by themselves."""
+        """Tell the enforcers whom to refuse now; called often, as bans expire."""
         peers, banned = self._in_force(self._peers), self._in_force(self._networks)
         for each in self._refusing:
             each.ban(peers, banned)
@@ -84,7 +84,7 @@ class BanList:
         return any(address in ipaddress.ip_network(cidr) for cidr in banned)
 
     async def add(self, peer_id: str, reason: str, until: float | None) -> None:
-        """Ban a peer in both directions and end its session; the ban is stored before."""
+        """Ban a peer in both directions and end its session; the ban is stored first."""
         self._peers[peer_id] = Ban(reason, until)
         _LOGGER.warning("Banned %s: %s", peer_id, reason)
         data = {"node_id": peer_id, "reason": reason, "until": until}
@@ -106,7 +106,7 @@ class BanList:
         return True
 
     async def add_network(self, network: IpNetwork, reason: str, until: float | None) -> None:
-        """Ban a network in both directions and cut its connections; the ban is stored before."""
+        """Ban a network in both directions and cut its connections; the ban is stored first."""
         cidr = str(network)
         self._networks[cidr] = Ban(reason, until)
         _LOGGER.warning("Banned the network %s: %s", cidr, reason)
@@ -137,7 +137,7 @@ class BanList:
         return ban.until is not None and ban.until <= self._hub.clock.time()
 
     def _on_event(self, event: DurableEvent) -> None:
-        """Follow the bans of the other hubs of a shared store."""
+        """Follow the bans of other hubs on a shared store."""
         if event.event_type in _FOLLOWED:
             self._hub.tasks.spawn(self._follow(), "reload bans")
 
@@ -167,9 +167,9 @@ class BanList:
 
 
 class SessionBans:
-    """`Bans` for a transport that has none: a session is cut as soon as it is live.
+    """`Bans` for a transport without bans of its own: a session is cut as soon as it is live.
 
-    It stands between that transport and who hears its events.
+    It stands between that transport and the listener to its events.
     """
 
     def __init__(self, tasks: TaskSupervisor, events: TransportEvents) -> None:

@@ -1,4 +1,4 @@
-"""What this hub is to others, as its components registered it, and whom it therefore wants."""
+"""What this hub offers others, as registered by its components, and which peers it thus wants."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from swarm_hub.components.mesh.peers.peer import Hello
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a component has this hub tell in its `hello`, and what it asks of the mesh for it."""
+    """What a component adds to this hub's `hello`, and what it asks of the mesh in return."""
 
     name: str
     properties: Mapping[str, Any]
-    # The capability of a peer that makes it of use; a hub that has both is its own peer.
+    # The capability that makes a peer useful; a hub that has both is its own peer.
     works_with: str | None = None
-    # Whether a peer is of use for another reason.
+    # Whether a peer is useful for another reason.
     wants: Callable[[Hello], bool] | None = None
-    # Dials the hubs that a transport discovers.
+    # Whether to dial the hubs that a transport discovers.
     seeks_peers: bool = False
-    # Hears the gossip of others; every hub may publish.
+    # Whether to hear the gossip of others; every hub may publish.
     hears_gossip: bool = False
-    # Listens for the connections of the bulk plane.
+    # Whether to listen for connections of the bulk plane.
     listens_for_bulk: bool = False
 
     def is_of_use(self, hello: Hello) -> bool:
@@ -36,11 +36,11 @@ class Capabilities:
 
     def __init__(self) -> None:
         self._all: list[Capability] = []
-        # As the `hello` has it.
+        # In the form that `hello` carries.
         self.told: dict[str, Mapping[str, Any]] = {}
 
     def add(self, capability: Capability) -> None:
-        """Add one; each name once."""
+        """Add a capability; each name may be added once."""
         if capability.name in self.told:
             raise ValueError(f"the capability {capability.name} is registered already")
         self._all.append(capability)
@@ -62,7 +62,7 @@ class Capabilities:
 
     @property
     def hear_gossip(self) -> bool:
-        """Whether to hear what others gossip."""
+        """Whether to hear the gossip of others."""
         return any(each.hears_gossip for each in self._all)
 
     @property

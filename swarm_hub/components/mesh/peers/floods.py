@@ -1,4 +1,4 @@
-"""Peers that flood or send what is wrong: let go, and the third flood bans them for a while."""
+"""Peers that flood or send faulty messages: cut off, and banned for a while at the third flood."""
 
 import logging
 from collections import defaultdict, deque
@@ -17,36 +17,36 @@ _Disconnect = Callable[[str, str], Coroutine[Any, Any, None]]
 _STRIKES: Final = 3
 _WITHIN_S: Final = 600.0
 BANNED_FOR_S: Final = 600.0
-# Checking the signature of an envelope takes a tenth of a millisecond, and one that is replayed
-# costs its sender nothing. Honest hubs batch: each of their envelopes stands for a commit.
+# Checking an envelope's signature takes a tenth of a millisecond, while replaying one costs its
+# sender nothing. Honest hubs batch: each of their envelopes stands for a commit.
 _ENVELOPES_PER_S: Final = 2000.0
 _ENVELOPES_BURST_S: Final = 2.0
-# A peer of another version may be wrong now and then; the log is not to be filled by one.
+# A peer of another version may err now and then; no single peer may fill the log.
 _FAULTS_TOLD: Final = 5
 _FAULTS_MAX: Final = 200
-# Of more peers than this the oldest strikes are forgotten.
+# Beyond this many peers the oldest strikes are forgotten.
 _REMEMBERED_MAX: Final = 1024
 
 
 class Floods:
-    """Counts how often each peer was let go for flooding."""
+    """Counts how often each peer was disconnected for flooding."""
 
     def __init__(self, hub: Hub, bans: BanList, disconnect: _Disconnect) -> None:
         self._hub = hub
         self._bans = bans
         self._disconnect = disconnect
         self._envelopes: dict[str, TokenBucket] = {}
-        # Whose session is being ended; what still comes from it is not looked at.
+        # Peers whose session is being ended; what they still send is ignored.
         self._let_go: set[str] = set()
         self._strikes: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_STRIKES))
 
     def forget(self, peer_id: str) -> None:
-        """Forget what a peer that left had left of its rate."""
+        """Forget the rate allowance of a peer that disconnected."""
         self._envelopes.pop(peer_id, None)
         self._let_go.discard(peer_id)
 
     def takes_envelope(self, peer_id: str) -> bool:
-        """Whether another envelope of this peer is looked at; one beyond its rate ends it."""
+        """Whether to check another envelope of this peer; one beyond its rate ends the session."""
         now = self._hub.clock.monotonic()
         bucket = self._envelopes.get(peer_id)
         if bucket is None:
@@ -64,7 +64,7 @@ class Floods:
         return False
 
     def fault(self, peer_id: str, peer: Peer, what: str) -> None:
-        """Note what is wrong with a message; a peer that sends nothing else is let go."""
+        """Note what is wrong with a message; a peer that keeps sending such ones is cut off."""
         peer.faults += 1
         if peer.faults <= _FAULTS_TOLD:
             _LOGGER.warning("%s sent %s", peer_id, what)
@@ -73,7 +73,7 @@ class Floods:
             self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a peer")
 
     def strike(self, peer_id: str, reason: str) -> None:
-        """Note a flood; a peer that goes on with it after it was let go is banned."""
+        """Note a flood; a peer that resumes it after it was disconnected is banned."""
         now = self._hub.clock.monotonic()
         strikes = self._strikes.pop(peer_id, None) or deque(maxlen=_STRIKES)
         strikes.append(now)

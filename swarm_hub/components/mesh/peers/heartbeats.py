@@ -1,4 +1,4 @@
-"""Heartbeats: who is still there, how long a message takes, and who is taken for gone."""
+"""Heartbeats: who is still there, how long a message takes, and who is considered gone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -8,17 +8,17 @@ from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.util.clock import Clock
 
 _MISSED_BEATS: Final = 3
-# Silence is looked for this often, so that it is noticed soon after the third missed beat.
+# How often to check for silence, so that it is noticed soon after the third missed beat.
 LOOKS_A_BEAT: Final = 5
 _HELLO_TIMEOUT_S: Final = 10.0
-# Heartbeats come every few seconds; a peer that sends them all the time gets no more echoes.
+# Heartbeats come every few seconds; a peer that sends them constantly gets no more echoes.
 _ECHO_EVERY_S: Final = 0.01
 
 _Say = Callable[[Session, str, Mapping[str, Any]], None]
 
 
 class Heartbeats:
-    """Beats on every session of an admitted peer; a silent one, or one without hello, is named."""
+    """Beats on every session of an admitted peer; reports those without an answer or a hello."""
 
     def __init__(
         self, peers: Mapping[str, Peer], clock: Clock, interval_s: float, say: _Say
@@ -37,7 +37,7 @@ class Heartbeats:
                     self._say(session, "heartbeat", {"t": now})
 
     def lost(self) -> list[tuple[Session, str]]:
-        """Return (session, why) of those to close."""
+        """Return (session, why) for the sessions to close."""
         now = self._clock.monotonic()
         lost: list[tuple[Session, str]] = []
         for peer in self._peers.values():
@@ -49,7 +49,7 @@ class Heartbeats:
         return lost
 
     def on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
-        """Answer a heartbeat, or take the time that ours was under way."""
+        """Answer a heartbeat, or measure the round trip of ours."""
         if "t" in fields:
             peer, now = self._peers[peer_id], self._clock.monotonic()
             if now - peer.echoed_at < _ECHO_EVERY_S:

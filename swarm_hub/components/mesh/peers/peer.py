@@ -1,4 +1,4 @@
-"""A peer as the hub sees it, and the first words that make a session one of a known peer."""
+"""A peer as the hub sees it, and the first messages, which tell whose session it is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _EARLY_MAX_BYTES: Final = 4 * MIB
 
 
 class NoWorkInCommon(MeshError):
-    """Neither side is of use to the other."""
+    """Neither side has a use for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PeerUp:
 
 @dataclass(frozen=True, slots=True)
 class PeerDown:
-    """An admitted peer is gone (bus event)."""
+    """An admitted peer disconnected (bus event)."""
 
     peer_id: str
     reason: str
@@ -50,13 +50,13 @@ class Greeter(Protocol):
     """Writes our `hello` and decides on theirs."""
 
     def compose(self, peer_id: str) -> dict[str, Any]:
-        """Return the fields of the hello for that peer."""
+        """Return the fields of our hello to that peer."""
 
     def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
-        """Return who they say they are; raises SignatureRefusedError if it is not in order."""
+        """Return who they say they are; raises SignatureRefusedError if the hello is not valid."""
 
     async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
-        """Return as what they are admitted; raises SignatureRefusedError if they are not."""
+        """Return the role they are admitted in; raises SignatureRefusedError if they are not."""
 
 
 @dataclass(slots=True)
@@ -64,33 +64,33 @@ class Peer:
     """An identity with a live session; `hello` is None until it is admitted.
 
     It may be reached by several transports at once: the newest session carries what is sent, and
-    when that ends the newest that is left does.
+    when it ends the newest remaining one takes over.
     """
 
     session: Session
     connected_at: float
-    # Every live session, the newest last, and when it was heard last.
+    # Every live session, the newest last, and when it was last heard.
     heard: dict[Session, float]
     heard_on: Session
     hello: Hello | None = None
     rtt_s: float | None = None
     echoed_at: float = 0.0
     faults: int = 0
-    # From its hello until the decision, what it says is held, within bounds.
+    # From its hello until the decision, its messages are held, within bounds.
     deciding: bool = False
     early: list[Message] = field(default_factory=list)
     early_bytes: int = 0
 
     def begin_anew(self, now: float) -> None:
-        """Be a peer that has restarted: what counts is the session that it was last heard on."""
+        """Become the peer as it restarted: what counts is the session that it was last heard on."""
         self.session, self.heard = self.heard_on, {self.heard_on: now}
         self.connected_at, self.rtt_s, self.echoed_at = now, None, 0.0
         self.hello, self.deciding, self.early_bytes = None, False, 0
 
     def hold(self, message: Message) -> bool:
-        """Hold what came while the peer is decided on; False if it is too much.
+        """Hold messages while the decision about the peer is pending; False if they are too many.
 
-        No message of this version has a list or a map among its fields: those are not kept.
+        Fields that hold lists or maps are dropped: no message of this version has any.
         """
         size, kept = 0, {}
         for name, value in message[1].items():
@@ -107,7 +107,7 @@ class Peer:
         return True
 
     def take_early(self) -> list[Message]:
-        """Return what was held."""
+        """Return the held messages."""
         early, self.early = self.early, []
         return early
 
@@ -124,10 +124,10 @@ async def admit_hello(
     fields: Mapping[str, Any],
     is_of_use: Callable[[Hello], bool],
 ) -> Hello:
-    """Return who a peer is by its `hello`.
+    """Return who a peer is according to its `hello`.
 
-    Raises SignatureRefusedError for one that is not in order or not admitted, NoWorkInCommon
-    for one that is not of use.
+    Raises SignatureRefusedError for a peer that is not in order or not admitted, NoWorkInCommon for
+    one without use.
     """
     if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
         raise SignatureRefusedError(

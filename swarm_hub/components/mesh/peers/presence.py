@@ -1,4 +1,4 @@
-"""Who came and left, in the log: once, also for a peer that is refused again and again."""
+"""Logs who connected and disconnected: once, even for a peer that is refused repeatedly."""
 
 import logging
 from typing import Final
@@ -11,7 +11,7 @@ _REMEMBERED_MAX: Final = 1024
 
 
 class PresenceLog:
-    """Says what is news."""
+    """Logs only what is new."""
 
     def __init__(self) -> None:
         # peer → why its last short session ended, or why we refused it
@@ -19,23 +19,23 @@ class PresenceLog:
         self._refused: dict[str, str] = {}
 
     def arrived(self, peer_id: str, name: str) -> None:
-        """A peer was admitted; one that left soon after has to stay before that is news."""
+        """A peer was admitted; one that soon disconnected last time has to stay to be logged."""
         level = logging.DEBUG if peer_id in self._left else logging.INFO
-        _LOGGER.log(level, "%s (%s) is here", name, peer_id)
+        _LOGGER.log(level, "%s (%s) connected", name, peer_id)
         self._refused.pop(peer_id, None)
 
     def stayed(self, peer_id: str, name: str) -> None:
-        """A peer has been here for a while."""
+        """A peer has been connected for a while."""
         if self._left.pop(peer_id, None) is not None:
-            _LOGGER.info("%s (%s) is here", name, peer_id)
+            _LOGGER.info("%s (%s) connected", name, peer_id)
 
     def left(self, peer_id: str, name: str, reason: str, after_s: float) -> None:
-        """An admitted peer is gone."""
+        """An admitted peer disconnected."""
         known = self._left.pop(peer_id, None)
         if after_s < SETTLED_S:
             _remember(self._left, peer_id, reason)
         level = logging.DEBUG if after_s < SETTLED_S and known == reason else logging.INFO
-        _LOGGER.log(level, "%s (%s) is gone: %s", name, peer_id, reason)
+        _LOGGER.log(level, "%s (%s) disconnected: %s", name, peer_id, reason)
 
     def refused(self, peer_id: str, reason: str) -> None:
         """We do not admit a peer."""

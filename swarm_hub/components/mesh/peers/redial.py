@@ -1,4 +1,4 @@
-"""Finding peers again: bootnodes for ever, what a transport saw for a while."""
+"""Finding peers again: bootnodes forever, peers that a transport saw for a while."""
 
 import asyncio
 import logging
@@ -21,16 +21,16 @@ _SOON_FOR_S: Final = 30.0
 _MAX_S: Final = 15.0
 # Of each pause, so that a fleet does not redial a restarted hub in step.
 _JITTER: Final = (0.5, 1.0)
-# One that answers and parts again does not want us yet: it may wait for somebody's approval.
+# One that answers and disconnects again does not want us yet: an approval may be pending.
 _REFUSED_S: Final = 5.0
-# A hub that left the local network is given up, and is news when it is seen again.
+# A hub that left the local network is given up, and counts as new when it is seen again.
 _FOUND_FOR_S: Final = 600.0
 # Anybody on the local network can announce any number of hubs.
 _FOUND_MAX: Final = 16
 
 
 def by_peer(addresses: Iterable[str]) -> dict[str, list[str]]:
-    """Group addresses by the peer that they lead to, in their order."""
+    """Group addresses by the peer that they lead to, keeping their order."""
     groups: dict[str, list[str]] = {}
     for address in addresses:
         groups.setdefault(address.rpartition("/p2p/")[2], []).append(address)
@@ -38,7 +38,7 @@ def by_peer(addresses: Iterable[str]) -> dict[str, list[str]]:
 
 
 class Dials(Protocol):
-    """A transport, or all of them."""
+    """What dials: one transport, or all of them."""
 
     async def dial(self, address: str) -> str:
         """Open a session, or find the live one; returns the peer id."""
@@ -56,7 +56,7 @@ class Redialler:
         self._lost: dict[str, asyncio.Event] = {}
 
     def keep(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
-        """Stay connected to a peer; of its addresses the first that answers is used."""
+        """Stay connected to a peer, at the first of its addresses that answers."""
         self._addresses[peer_id] = tuple(addresses)
 
         async def work() -> None:
@@ -65,7 +65,7 @@ class Redialler:
         self._tasks.supervise(work, "bootnode")
 
     def found(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
-        """Connect to a peer that a transport saw, and come back to it while it is about."""
+        """Connect to a peer that a transport saw, and reconnect as long as it is seen."""
         if peer_id in self._found:
             self._addresses[peer_id] = tuple(addresses)
         elif peer_id not in self._addresses and len(self._found) < _FOUND_MAX:
@@ -74,14 +74,14 @@ class Redialler:
             self._tasks.spawn(self._visit(transport, peer_id), "mdns dial")
 
     def leave(self, peer_id: str) -> None:
-        """Give up a peer that a transport saw and that is of no use."""
+        """Give up a peer that a transport saw and that turned out to be of no use."""
         if peer_id in self._found:
             self._found.remove(peer_id)
             del self._addresses[peer_id]
             self.lost(peer_id)
 
     def lost(self, peer_id: str) -> None:
-        """Look at a peer at once, as its session is over."""
+        """Check a peer at once, because its session is over."""
         if (lost := self._lost.get(peer_id)) is not None:
             lost.set()
 
@@ -89,7 +89,7 @@ class Redialler:
         lost = self._lost.setdefault(peer_id, asyncio.Event())
         lost.clear()
         try:
-            # A ban that is lifted wakes nobody.
+            # Lifting a ban wakes nobody.
             await within(_LOOK_EVERY_S, lost.wait())
         finally:
             self._lost.pop(peer_id, None)
@@ -103,7 +103,7 @@ class Redialler:
     async def _keep_connected(
         self, transport: Dials, peer_id: str, give_up_after_s: float | None
     ) -> None:
-        """Dial a peer whenever it is wanted; says once when it is out of reach."""
+        """Dial a peer whenever it is wanted; logs once when it is out of reach."""
         loop = asyncio.get_running_loop()
         backoff_s, lost_at, told = _FIRST_S, loop.time(), False
         up_at: float | None = None
@@ -138,7 +138,7 @@ class Redialler:
     async def _dial(
         self, transport: Dials, peer_id: str
     ) -> tuple[str | None, list[tuple[str, MeshError]]]:
-        """Dial a peer's addresses in turn; returns the one that answered, and why others not."""
+        """Dial a peer's addresses in turn; returns the one that answered, and why others didn't."""
         problems: list[tuple[str, MeshError]] = []
         for address in self._addresses.get(peer_id, ()):
             try:

@@ -1,4 +1,4 @@
-"""Who is connected, and by which sessions; one identity may have one of each transport."""
+"""Who is connected, and by which sessions; one identity may have one per transport."""
 
 from swarm_hub.components.mesh.peers.peer import Peer
 from swarm_hub.components.mesh.transports.base import Session
@@ -12,7 +12,7 @@ class PeerTable:
         self.sessions: dict[Session, Peer] = {}
 
     def begin(self, session: Session, now: float) -> None:
-        """Have a new session carry what is sent to its peer from now on."""
+        """Let a new session carry what is sent to its peer from now on."""
         peer = self.peers.get(session.peer_id)
         if peer is None:
             peer = self.peers[session.peer_id] = Peer(session, now, {}, session)
@@ -21,7 +21,7 @@ class PeerTable:
         self.sessions[session] = peer
 
     def end(self, session: Session) -> Peer | None:
-        """Forget a session, and a peer with its last one; returns the peer, None if unknown."""
+        """Forget a session, and with its last one the peer; returns the peer, None if unknown."""
         peer = self.sessions.pop(session, None)
         if peer is None:
             return None

@@ -1,4 +1,4 @@
-"""What a mesh transport is: sessions, its events, what it may do besides, and its errors."""
+"""What a mesh transport is: sessions, its events, its optional abilities, and its errors."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class PeerGone(MeshError):
 
 
 CONTENT_OFF = "this side does not take part in finding blobs"
-# Whoever looks for a blob has no use for more peers that have it.
+# A search for a blob has no use for more providers than this.
 PROVIDERS_MAX = 8
-# Blobs that one side provides at most; others keep no more records of it.
+# The most blobs that one side provides; others keep no more records of it.
 PROVIDED_MAX = 1000
 
 
@@ -31,7 +31,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """What a transport is made of; each takes what it has a use for."""
+    """What a transport is made from; each takes what it needs."""
 
     # The Ed25519 seed of this hub's identity.
     seed: bytes
@@ -40,9 +40,9 @@ class TransportOptions:
     listen: tuple[str, ...]
     mdns: bool
     limits: TransportLimits
-    # Filled by those who register for a topic, before the transports start.
+    # Filled before the transports start, by components that register for a topic.
     gossip_topics: Collection[str]
-    # Shared, so that a reply may come over another transport than the question went.
+    # Shared, so that a reply may come over another transport than its question.
     requests: Requests
 
 
@@ -69,7 +69,7 @@ class Session(Protocol):
         """Send a control message and return the fields of its `reply`.
 
         The peer sees `ask` among the fields and sends a `reply` with the same `ask`, and with
-        `error` if it can't answer. Raises `MeshError` for that, for silence, for a lost peer.
+        `error` if it can't answer. Raises `MeshError` for that, for silence and for a lost peer.
         """
 
     async def close(self, reason: str) -> None:
@@ -80,13 +80,13 @@ class TransportEvents(Protocol):
     """What a transport tells its owner: on the asyncio loop, never blocking, in order."""
 
     def peer_up(self, session: Session) -> None:
-        """A session is live; called once per session, and of one transport one a peer."""
+        """A session is live; called once per session; a transport has one session per peer."""
 
     def peer_down(self, session: Session, reason: str) -> None:
-        """A live session ended; called once per session, and nothing comes of it any more."""
+        """A live session ended; called once per session, and nothing more comes from it."""
 
     def received(self, session: Session, messages: Sequence[Message]) -> None:
-        """A burst: every message of the frames that were read at once."""
+        """A burst: every message of the frames that were read in one go."""
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """A gossip message; `peer_id` is its source as its signature proves it."""
@@ -95,14 +95,14 @@ class TransportEvents(Protocol):
         """A peer was seen, e.g. on the local network."""
 
     def flooded(self, peer_id: str, reason: str) -> None:
-        """This peer was let go because it went on sending more than it may."""
+        """This peer was disconnected because it kept sending more than it may."""
 
     def failed(self, reason: str) -> None:
-        """The transport itself died; every session has been reported as ended before."""
+        """The transport itself died; every session was reported as ended before that."""
 
 
 class Transport(Protocol):
-    """Carries framed messages between hubs over one long-lived session a peer."""
+    """Carries framed messages between hubs over one long-lived session per peer."""
 
     @property
     def peer_id(self) -> str:
@@ -121,31 +121,31 @@ class Transport(Protocol):
         """Open a session, or find the live one; returns the peer id, after `peer_up`."""
 
 
-# What follows a transport may do besides; the mesh does without what it does not.
+# What follows are optional abilities of a transport; the mesh does without those it lacks.
 
 
 @runtime_checkable
 class Gossip(Protocol):
-    """Carries what is said to all; it may be lost."""
+    """Carries messages to everyone; they may be lost."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip to whoever subscribed; needs no subscription of its own."""
 
     async def subscribe(self, topic: str) -> None:
-        """Have the gossip of this topic delivered."""
+        """Start delivering the gossip of this topic."""
 
 
 @runtime_checkable
 class ProviderRecords(Protocol):
-    """Knows who has which blob, with `content`, which is set before the start."""
+    """Knows who has which blob; needs `content`, which is set before the start."""
 
     content: bool
 
     async def provide(self, sha: str) -> None:
-        """Have others find out that this side has a blob, until `withdraw`; returns at once."""
+        """Let others find out that this side has a blob, until `withdraw`; returns at once."""
 
     async def withdraw(self, sha: str) -> None:
-        """Say no longer that this side has a blob; who was told may believe it for a while."""
+        """Stop announcing a blob; peers that were told may believe it for a while."""
 
     async def find_providers(self, sha: str) -> list[Provider]:
         """Return other peers that are said to have a blob, each once, in bounded time.

@@ -66,7 +66,7 @@ class LoopbackSession(FramedSession):
         self.end(reason, f"the peer said: {reason}")
 
     def end(self, reason: str, told: str) -> None:
-        """End both halves at once; the other one hears what is `told`."""
+        """End both halves at once; the other one is told `told` as the reason."""
         self._end(reason)
         self.other._end(told)
 
@@ -76,7 +76,7 @@ class LoopbackSession(FramedSession):
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Send one frame a turn of the loop, so that control messages overtake bulk ones."""
+        """Send one frame per turn of the loop, so that control messages overtake bulk ones."""
         self._pumping = False
         if self.is_over:
             return
@@ -143,14 +143,14 @@ class LoopbackTransport:
         self._network.transports[self._peer_id] = self
 
     async def stop(self) -> None:
-        """Disconnect every peer and be unreachable."""
+        """Disconnect every peer and become unreachable."""
         for session in tuple(self.sessions.values()):
             await session.close("the hub is stopping")
         if self._network.transports.get(self._peer_id) is self:
             del self._network.transports[self._peer_id]
             for sha in tuple(self._network.providers):
                 self._forget_provider(sha)
-        # Events that are under way are still delivered.
+        # Events already under way are still delivered.
         await asyncio.sleep(0)
         self._events = None
         self._topics.clear()
@@ -177,7 +177,7 @@ class LoopbackTransport:
         ours = self._opened(peer_id)
         theirs = ours if peer is self else peer._opened(self._peer_id)
         ours.other, theirs.other = theirs, ours
-        # Both sides have heard of it when this returns.
+        # Both sides know of the session when this returns.
         await asyncio.sleep(0)
         return peer_id
 
@@ -191,7 +191,7 @@ class LoopbackTransport:
                 loop.call_soon(peer._gossip, self._peer_id, topic, payload)
 
     async def subscribe(self, topic: str) -> None:
-        """Have the gossip of a topic delivered."""
+        """Start delivering the gossip of a topic."""
         self._require_started()
         self._topics.add(topic)
 
@@ -206,7 +206,7 @@ class LoopbackTransport:
         self._forget_provider(sha)
 
     async def find_providers(self, sha: str) -> list[Provider]:
-        """Look into the network's table."""
+        """Look the blob up in the network's table."""
         self._require_content()
         others = [each for each in self._network.providers.get(sha, {}) if each != self._peer_id]
         return [Provider(each, (f"{_PREFIX}{each}",)) for each in others[:PROVIDERS_MAX]]

@@ -1,4 +1,4 @@
-"""Which transports there are, by scheme, and the ones that a hub has made of them."""
+"""Which transports there are, by scheme, and the instances that one hub uses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Make = Callable[[TransportOptions], Transport]
 
 @dataclass(frozen=True, slots=True)
 class TransportKind:
-    """A kind of transport: the beginnings of its addresses, and how one is made."""
+    """A kind of transport: the prefixes of its addresses, and how to make one."""
 
     prefixes: tuple[str, ...]
     make: Make
@@ -27,11 +27,11 @@ def register_transport(scheme: str, prefixes: tuple[str, ...], make: Make) -> No
     """Let `mesh: transport` name this scheme; a custom component calls this when it is imported.
 
     An address belongs to the kind with its prefix, e.g. `/memory/`. The set-up of a mesh calls
-    `make`, which raises SetupError where that can't work; import there what others do without.
+    `make`, which raises SetupError if it can't work; import in it what only this transport needs.
     """
     if scheme in _BUILT_IN:
         raise ValueError(f"the transport {scheme} is built in")
-    # The same scheme again is the same component, which is imported for every hub and check.
+    # The same scheme again is the same component: it is imported for every hub and every check.
     for each in prefixes:
         if (owner := scheme_of(each)) not in (None, scheme):
             raise ValueError(f"addresses that begin with {each} belong to {owner}")
@@ -44,7 +44,7 @@ def schemes() -> tuple[str, ...]:
 
 
 def scheme_of(address: str) -> str | None:
-    """The scheme that an address belongs to, None where it is nobody's."""
+    """The scheme that an address belongs to, None if there is none."""
     found = (scheme for scheme, kind in _kinds.items() if address.startswith(kind.prefixes))
     return next(found, None)
 
@@ -76,11 +76,11 @@ class Transports:
     async def dial(self, address: str) -> str:
         """Open a session, or find the live one; returns the peer id."""
         scheme = scheme_of(address)
-        # The one that is configured says what is wrong with an address that none here knows.
+        # The configured transport says what is wrong with an address that no transport knows.
         return await self._made.get(scheme or "", self._made[self._configured]).dial(address)
 
     async def dial_own(self) -> None:
-        """Become one's own peer."""
+        """Connect this hub to itself, as its own peer."""
         local = self._made[LOOPBACK]
         await local.dial(local.addresses()[0])
 

@@ -40,7 +40,7 @@ class FramedSession(ABC):
 
     @abstractmethod
     def _wake(self) -> None:
-        """There is something in the outbox."""
+        """Tell the carrier that there is something in the outbox."""
 
     @abstractmethod
     async def close(self, reason: str) -> None:
@@ -61,7 +61,7 @@ class FramedSession(ABC):
         while not outbox.try_put_bulk(message):
             self._room.clear()
             outbox.bulk_wanted = True
-            # Room may have come up before it was asked for.
+            # There may have been room before anyone asked for it.
             if not outbox.has_bulk_room(message):
                 await self._room.wait()
             if self.is_over:
@@ -71,7 +71,7 @@ class FramedSession(ABC):
     async def request(
         self, kind: str, fields: Mapping[str, Any], timeout_s: float = REQUEST_TIMEOUT_S
     ) -> Mapping[str, Any]:
-        """Ask and wait for the reply."""
+        """Send a question and wait for the reply."""
         return await self._requests.request(self, kind, fields, timeout_s)
 
     def received(self, messages: Sequence[Message], size_bytes: int) -> None:
@@ -98,12 +98,12 @@ class FramedSession(ABC):
             self._events.received(self, others)
 
     def room_freed(self) -> None:
-        """A frame was sent, and somebody may wait to send bulk."""
+        """A frame was sent, and somebody may be waiting to send bulk."""
         self.outbox.bulk_wanted = False
         self._room.set()
 
     def over(self, reason: str) -> None:
-        """Fail whoever waits for something of this session; nothing is sent from here on."""
+        """Fail whoever waits for something from this session; nothing is sent from here on."""
         self.is_over = True
         self._room.set()
         self._requests.session_over(self, reason)

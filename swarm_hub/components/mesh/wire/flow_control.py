@@ -1,6 +1,6 @@
 """How much bulk may be under way to a peer, so that what is urgent never waits behind it.
 
-The receiver says with `credit` how many bytes it has taken. What was sent and not yet taken is
+The receiver says with `credit` how many bytes it has taken. What was sent but not yet taken is
 under way, wherever it waits: in a socket, on the air, in the peer's memory. The window for it
 follows the delay, after LEDBAT (RFC 6817): it grows while a byte arrives sooner than `TARGET_S`
 over the shortest delay seen, and shrinks in proportion beyond that.
@@ -12,7 +12,7 @@ from typing import Final
 KIB: Final = 1024
 # A receiver sends `credit` at the latest after this many bytes.
 CREDIT_STEP_BYTES: Final = 32 * KIB
-# Below this a link would stand still between two credits.
+# Below this a link would idle between two credits.
 WINDOW_MIN_BYTES: Final = 96 * KIB
 # Less than a yamux window (1 MiB), so that control messages always find room in it.
 WINDOW_MAX_BYTES: Final = 768 * KIB
@@ -30,13 +30,13 @@ class BulkWindow:
         self._taken_bytes = 0
         self._window_bytes = float(_FIRST_BYTES)
         self._starting = True
-        # (total when a bulk message had been sent, when that was)
+        # (total sent after a bulk message, and when that was)
         self._marks: deque[tuple[int, float]] = deque()
         self._base_s: deque[tuple[float, float]] = deque(maxlen=2)
 
     @property
     def under_way_bytes(self) -> int:
-        """Bytes that were sent and that the peer has not taken yet."""
+        """Bytes that were sent but that the peer has not taken yet."""
         return self._sent_bytes - self._taken_bytes
 
     def has_room(self, size_bytes: int) -> bool:
@@ -51,7 +51,7 @@ class BulkWindow:
             self._marks.append((self._sent_bytes, now))
 
     def credited(self, taken_bytes: int, now: float) -> None:
-        """The peer has taken that many bytes in all; what can't be true is not believed."""
+        """The peer has taken that many bytes in all; an impossible number is ignored."""
         taken_bytes = min(taken_bytes, self._sent_bytes)
         gained = taken_bytes - self._taken_bytes
         if gained <= 0:
@@ -66,7 +66,7 @@ class BulkWindow:
     def _follow(self, queueing_s: float, gained: int) -> None:
         off_target = max(-1.0, (TARGET_S - queueing_s) / TARGET_S)
         if self._starting:
-            # Double each round trip, and go back once when that was too much.
+            # Double every round trip, and go back once when that was too much.
             self._starting = off_target > 0
             grown = self._window_bytes + gained if off_target > 0 else self._window_bytes / 2
         else:
@@ -74,7 +74,7 @@ class BulkWindow:
         self._window_bytes = min(max(grown, WINDOW_MIN_BYTES), WINDOW_MAX_BYTES)
 
     def _base(self, delay_s: float, now: float) -> float:
-        """Return the shortest delay of the last half to whole minute: routes change."""
+        """Return the shortest delay of the last 30 to 60 seconds, because routes change."""
         if not self._base_s or now - self._base_s[-1][0] > _BASE_KEPT_S:
             self._base_s.append((now, delay_s))
         elif delay_s < self._base_s[-1][1]:

@@ -43,7 +43,7 @@ def frame_overhead_bytes(count: int) -> int:
 
 
 class FrameDecoder:
-    """Takes bytes as they are read and gives back the messages that are complete."""
+    """Takes bytes as they are read and returns the messages that are complete."""
 
     def __init__(self, max_frame_bytes: int = MIB) -> None:
         self._max_frame_bytes = max_frame_bytes
@@ -89,7 +89,7 @@ def decode_messages(body: bytes) -> list[Message]:
 
 
 def _checked(entry: object) -> Message:
-    # What stands behind the fields is from a later version.
+    # Anything after the fields comes from a later version.
     if not isinstance(entry, list) or len(entry) < 2:
         raise FrameError("a message that is not [kind, fields]")
     kind, fields = entry[0], entry[1]

@@ -25,9 +25,9 @@ class TransportLimits:
     max_streams_per_peer: int = 32
     # One session needs one; dials from both sides and a connection that is dying make a few more.
     max_connections_per_peer: int = 8
-    # Many devices may share one address behind a router, yet one address is not to fill the hub.
+    # Many devices may share one address behind a router, yet one address must not fill the hub.
     max_connections_per_ip: int = 256
-    # The most that was ever measured between two hubs is 38,000 messages and 98 MB a second
+    # The most ever measured between two hubs is 38,000 messages and 98 MB a second
     # (docs/measurements.md): no honest peer goes beyond these, and a second of them may come at
     # once.
     max_messages_per_s: float = 40_000
@@ -35,7 +35,7 @@ class TransportLimits:
     # Telemetry is a kilobyte every ten seconds.
     max_gossip_per_s: float = 20
     max_gossip_bytes_per_s: float = 256 * 1024
-    # How long a peer may stay at a bound, being read more slowly, before it is let go.
+    # How long a peer may stay at a limit, being read more slowly, before it is disconnected.
     flood_patience_s: float = 10.0
     dial_timeout_s: float = 10.0
     send_timeout_s: float = 30.0

@@ -57,7 +57,7 @@ class Requests:
                 future.set_exception(MeshError(f"{session.peer_id} is gone: {reason}"))
 
     def reply(self, peer_id: str, fields: Mapping[str, Any]) -> None:
-        """Hand a reply to who waits for it."""
+        """Hand a reply to whoever waits for it."""
         number = fields.get(ASK)
         future = self._open.get((peer_id, number)) if isinstance(number, int) else None
         if future is None or future.done():

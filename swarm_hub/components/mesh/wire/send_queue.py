@@ -31,7 +31,7 @@ class SendQueue:
         self._control_bytes = 0
         self._bulk_bytes = 0
         self._window = BulkWindow()
-        # What arrives from the same peer, for which it is given credit.
+        # Counts what arrives from the same peer, for which it is given credit.
         self.credits = Credits()
         # Set while somebody waits for room, so that the sending side knows whom to wake.
         self.bulk_wanted = False
@@ -42,7 +42,7 @@ class SendQueue:
         return self._control_bytes + self._bulk_bytes
 
     def put_control(self, message: bytes, *, own: bool = False) -> None:
-        """Queue a control message; raises `QueueFull`, but not for the transport's `own` few."""
+        """Queue a control message; raises `QueueFull`, except for the transport's `own` few."""
         largest = self._limits.max_frame_bytes - frame_overhead_bytes(1)
         if len(message) > largest:
             raise MeshError(f"a message of {len(message)} bytes; at most {largest} fit a frame")

@@ -80,7 +80,7 @@ class Abi(Protocol):
 
     @property
     def rank(self) -> int | None:
-        """Lower is preferred when a module fits several ABIs; None is no choice for a job."""
+        """Lower is preferred if a module fits several ABIs; None if jobs can't choose this one."""
         ...
 
     @property
@@ -94,7 +94,7 @@ class Abi(Protocol):
         ...
 
     def entries(self, shape: Shape) -> tuple[str, ...]:
-        """Return the exports that can be the entry; none if the module does not fit."""
+        """Return the exports that can be the entry; empty if the module does not fit."""
         ...
 
     def run(self, session: Session, body: bytes) -> bytes:
@@ -106,7 +106,7 @@ _custom: list[str] = []
 
 
 def add(paths: Sequence[str]) -> None:
-    """Have the registry import these files too; to be called before it is first asked for."""
+    """Have the registry import these files too; call it before the first use of the registry."""
     _custom.extend(paths)
 
 
@@ -114,7 +114,7 @@ def add(paths: Sequence[str]) -> None:
 def registry() -> Mapping[str, Abi]:
     """Import every `abi_*.py` of this package, and what was added; by name, best first.
 
-    Raises ImportError when an added file is no ABI.
+    Raises ImportError when an added file isn't an ABI.
     """
     found: dict[str, Abi] = {}
     for path in Path(__file__).parent.glob("abi_*.py"):
@@ -129,7 +129,7 @@ def registry() -> Mapping[str, Abi]:
 
 
 def _imported(path: str) -> Abi:
-    # As a module of this package, so that it imports its neighbours as the built-in ones do.
+    # As a module of this package, so that it can import its neighbours as the built-in ones do.
     spec = importlib.util.spec_from_file_location(f"{__package__}.{Path(path).stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path}: is not a Python file")

@@ -30,7 +30,7 @@ class _Wasi:
 
 
 def command_entries(shape: Shape) -> tuple[str, ...]:
-    """Return the entry of a command, none if the module is no command."""
+    """Return the entry of a command; empty if the module isn't a command."""
     return (COMMAND_ENTRY,) if shape.has(COMMAND_ENTRY, "func", "() -> ()") else ()
 
 

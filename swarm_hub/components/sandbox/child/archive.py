@@ -1,4 +1,4 @@
-"""Files in a row: the ustar format of POSIX.1-1988 (`tar`), without its end marker.
+"""A sequence of files: the ustar format of POSIX.1-1988 (`tar`), without its end marker.
 
 Archives without the marker can be joined by writing one after the other. Only plain files; no
 owner, mode 0644 and no time, so that equal files give equal bytes.
@@ -29,12 +29,12 @@ class Member(NamedTuple):
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file of a directory can have this name, in an archive and elsewhere."""
+    """Whether a file in a directory can have this name, in an archive and elsewhere."""
     return "/" not in name and _is_path(name)
 
 
 def _is_path(name: str) -> bool:
-    """Whether this leads to a file below the directory that it is unpacked in."""
+    """Whether this path leads to a file below the directory in which it is unpacked."""
     return (
         0 < len(_encoded(name)) <= NAME_BYTES_MAX
         and "\0" not in name
@@ -47,7 +47,7 @@ def _encoded(name: str) -> bytes:
 
 
 def header(name: str, size_bytes: int) -> bytes:
-    """Return what stands before a file's bytes; raises ValueError for a name or size too long."""
+    """Return the header of a file; raises ValueError if its name is too long or it is too large."""
     encoded = _encoded(name)
     if not 0 < len(encoded) <= NAME_BYTES_MAX:
         raise ValueError(f"the name {name[:60]!r} has more than {NAME_BYTES_MAX} bytes, or none")
@@ -65,14 +65,14 @@ def header(name: str, size_bytes: int) -> bytes:
 
 
 def padding(size_bytes: int) -> bytes:
-    """Return what stands after a file of this size."""
+    """Return the padding that follows a file of this size."""
     return bytes(-size_bytes % BLOCK_BYTES)
 
 
 def members(body: bytes) -> Iterator[Member]:
     """Yield the files of an archive that `header` wrote; raises ValueError for any other.
 
-    It may come from anybody, so a name that leads out of a directory is refused here.
+    An archive may come from anyone, so a name that leads out of a directory is refused here.
     """
     at = 0
     while at < len(body):

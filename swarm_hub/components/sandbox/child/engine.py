@@ -52,7 +52,7 @@ _HINTS = {
 
 
 class VariantEngine:
-    """An engine with its linker: one for each way of compiling."""
+    """An engine with its linker; there is one for each way of compiling."""
 
     def __init__(self, variant: str) -> None:
         config = Config()
@@ -161,7 +161,7 @@ def run(
     module: LoadedModule, call: Mapping[str, Any], body: bytes, scratch: Scratch, spent: Spent
 ) -> bytes:
     """Run one shard in a fresh store; raises Failure, and fills `spent` either way."""
-    # A CPU limit makes the kernel count the process's time in ticks; the thread's stays exact.
+    # A CPU limit makes the kernel count the process's time in ticks; the thread's time stays exact.
     started_s, started_cpu_s = time.perf_counter(), time.thread_time()
     home = module.home
     abi = registry().get(call["abi"])
@@ -174,10 +174,10 @@ def run(
     store = Store(home.engine)
     session: Session | None = None
     is_command = entry == COMMAND_ENTRY
-    # A command without imports has its files too: else it would end with the output of the shard
-    # before it.
+    # A command without imports gets its files too: otherwise it would end with the previous shard's
+    # output.
     uses_wasi = module.shape.uses_wasi or is_command
-    # From before the module's start function, which could write as well.
+    # Starts before the module's start function, which could write as well.
     watched = scratch.room.watched(limits.output_bytes) if abi.uses_files else nullcontext()
     try:
         store.set_limits(
@@ -231,7 +231,7 @@ def _place(trap: Trap) -> str:
     if not frames:
         return ""
     name = frames[0].func_name or ""
-    # A module's name section may say anything.
+    # A module's name section may contain anything.
     known = 0 < len(name) <= _NAME_CHARS_MAX and name.isprintable()
     return f" at {name if known else f'function {frames[0].func_index}'}"
 

@@ -1,6 +1,6 @@
-"""The fence: what the kernel refuses this process from now on, and what of it is not to be had.
+"""The fence: what the kernel refuses this process from now on, and which parts are unavailable.
 
-It stands when everything is imported and before the first module is seen. Nothing here needs
+It is put up when everything is imported and before the first module is seen. Nothing here needs
 root; a kernel or container that does not offer a part is reported, never a failure.
 """
 
@@ -27,7 +27,7 @@ class Report:
 
 
 class _Unavailable(Exception):
-    """This part is not tried here."""
+    """This part is not attempted here."""
 
 
 class _Program(ctypes.Structure):
@@ -37,10 +37,10 @@ class _Program(ctypes.Structure):
 def apply(private: str | None) -> Report:
     """Put up the fence; this directory stays open for reading and writing files.
 
-    It holds the calling thread and those it starts, so it has to be the only one.
+    It applies to the calling thread and those it starts, so that must be the only thread.
     """
     report = Report({}, {})
-    # Counted first: afterwards the directory of threads can't be listed any more.
+    # Counted first, because later the directory of threads can no longer be listed.
     others = _other_threads()
     parts: tuple[tuple[str, Callable[[], str]], ...] = (
         ("no_new_privs", _no_new_privileges),
@@ -58,7 +58,7 @@ def apply(private: str | None) -> Report:
 
 
 def is_android() -> bool:
-    """Tell Android without the environment, which a child has not got."""
+    """Recognise Android without the environment, which a child does not have."""
     return (
         sys.platform == "android"
         or hasattr(sys, "getandroidapilevel")
@@ -73,7 +73,7 @@ def _no_new_privileges() -> str:
 
 def _landlock(private: str | None, other_threads: int) -> str:
     if is_android():
-        # The filter of Android's own app sandbox kills who asks for it.
+        # The filter of Android's own app sandbox kills any process that asks for it.
         raise _Unavailable("Android ends an app that asks for it")
     _refuse_threads(other_threads)
     return landlock.restrict(private)
@@ -87,7 +87,7 @@ def _seccomp(other_threads: int) -> str:
     _refuse_threads(other_threads)
     code = seccomp.program(machine, os.getpid())
     filtering = _Program(len(code) // 8, code)
-    # prctl and not seccomp(2), which Android's filters do not let through everywhere.
+    # prctl rather than seccomp(2), which Android's filters do not allow everywhere.
     check(
         LIBC.prctl(
             _PR_SET_SECCOMP,

@@ -8,13 +8,13 @@ from .failure import Failure
 from .shape import Port, Shape, describe, refusal
 from .variants import PLAIN
 
-# A report is for people and for choosing an entry; the rest is counted by nobody.
+# A report is for people and for choosing an entry; the rest is of no use.
 _PORTS_MAX = 1_000
 _NAME_CHARS_MAX = 200
 
 
 def inspect(library: Library, wasm: bytes) -> bytes:
-    """Compile the module to know that it can be, and describe it as JSON."""
+    """Compile the module, to know that this works, and describe it as JSON."""
     module = library.compile(wasm, PLAIN)
     shape = describe(module)
     refused = refusal(shape)

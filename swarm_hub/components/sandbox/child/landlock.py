@@ -29,7 +29,7 @@ _PRIVATE_RIGHTS = (
 def restrict(private: str | None) -> str:
     """Close everything but this directory for the calling thread; returns what is closed.
 
-    Raises OSError when the kernel has no Landlock or does not allow it.
+    Raises OSError if the kernel has no Landlock or does not allow it.
     """
     version = check(LIBC.syscall(_CREATE, None, 0, _GET_VERSION))
     files = sum(rights for since, rights in _FILE_RIGHTS if since <= version)

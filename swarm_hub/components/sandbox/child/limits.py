@@ -27,7 +27,7 @@ def confine(parent_pid: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     if sys.platform in ("linux", "android"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The hub may have died before the line above took effect.
+        # The hub may have died before the previous call took effect.
         if os.getppid() != parent_pid:
             os._exit(1)
     # Some systems refuse to lower priorities or limits inside containers; the rest holds.
@@ -60,7 +60,7 @@ class MovingLimits:
 def bound_files(size_bytes: int | None) -> None:
     """Let no file grow beyond this; a write past it is cut short, and the next one is deadly.
 
-    None is as much as the owner of this machine allows a process.
+    None means as much as the owner of this machine allows a process.
     """
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     _soft(resource.RLIMIT_FSIZE, most if size_bytes is None else size_bytes)

@@ -34,10 +34,10 @@ def main(descriptor: int, parent_pid: int) -> None:
     registry()
     confine(parent_pid)
     server = _Server(socket.socket(fileno=descriptor))
-    # End of file means that the hub is gone or done; nothing is left to clean up.
+    # End of file means that the hub has died or is done; nothing is left to clean up.
     with contextlib.suppress(ConnectionError, EOFError):
         server.serve()
-    # Threads of the runtime may still exist; nothing of theirs is worth waiting for.
+    # Threads of the runtime may still exist; they do nothing worth waiting for.
     os._exit(0)
 
 
@@ -64,7 +64,7 @@ class _Server:
         self._answer(frame.number, answer, output)
 
     def _next(self) -> Frame:
-        """Return the next request; those behind it are read too, for a drop among them."""
+        """Return the next request; those behind it are read too, as one may be a drop."""
         self._read(block=not self._waiting)
         while not self._waiting:
             self._read(block=True)
@@ -112,7 +112,7 @@ class _Server:
         if spent.said and spent.said != answer.get("text"):
             before = f"{answer['text']}\nIts stderr: " if "text" in answer else ""
             answer["text"] = f"{before}{spent.said}"
-        # A drop that came while its shard ran is void.
+        # A drop that came while its shard was running has no effect.
         self._dropped.discard(number)
         answer["wall"], answer["cpu"] = spent.wall_s, spent.cpu_s
         answer["peak"], answer["fuel"] = spent.peak_memory_bytes, spent.fuel
@@ -120,7 +120,7 @@ class _Server:
 
     @staticmethod
     def _memory_for(request: Mapping[str, Any], body_bytes: int) -> int:
-        # A body exists as a frame and as its copy; an output as the result and as the answer.
+        # A body is in memory as a frame and as its copy, an output as the result and as the answer.
         return int(request["memory"]) + 3 * body_bytes + 2 * int(request.get("output", 0))
 
     def _do(self, request: Mapping[str, Any], body: bytes, spent: Spent) -> bytes:

@@ -9,11 +9,11 @@ STDERR_BYTES_MAX = 4096
 
 
 class Scratch:
-    """Two files that live in memory where the system can, else in the private directory."""
+    """Two files, in memory if the system allows it, else in the private directory."""
 
     def __init__(self) -> None:
-        # The only place where this process may open files once the fence stands, so it has to be
-        # there before. The hub removes it with all in it when this process has ended.
+        # The only place where this process may open files once the fence is up, so it must exist
+        # before. The hub removes it with everything in it when this process has ended.
         self.directory = f"room.{os.getpid()}"
         os.makedirs(self.directory, 0o700, exist_ok=True)
         self._stdin, self.stdin_path = self._open("stdin")

@@ -1,6 +1,6 @@
 """The filter of system calls, as a BPF program: a function of the machine and this process's id.
 
-Refused are the calls by which a process reaches beyond itself. Numbers that are unknown to this
+It refuses the calls by which a process reaches beyond itself. Numbers that are unknown to this
 file get ENOSYS, as on an older kernel, so a new call of a new kernel is never open by omission.
 """
 
@@ -8,7 +8,7 @@ import errno
 import struct
 from collections.abc import Iterator
 
-# Nothing here calls these: whoever does is not Python or wasmtime any more.
+# Nothing here calls these: a caller is no longer Python or wasmtime.
 _DEADLY = """
 execve 59 221, execveat 322 281, ptrace 101 117, process_vm_readv 310 270,
 process_vm_writev 311 271, init_module 175 105, finit_module 313 273, delete_module 176 106,
@@ -53,7 +53,7 @@ clone 56 220, kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 13
 rt_tgsigqueueinfo 297 240, prctl 157 167, prlimit64 302 261, ioctl 16 29"""
 
 # From here on the numbers are the same on every machine, and only these calls are open. clone3
-# is not: its flags lie where a filter can't look, and glibc and musl fall back to clone.
+# isn't: its flags lie where a filter can't look, and glibc and musl fall back to clone.
 _UNIFIED_FROM = 424
 _UNIFIED_OPEN = {
     "close_range": 436,
@@ -81,12 +81,12 @@ _EPERM = 0x0005_0000 | errno.EPERM
 _ENOSYS = 0x0005_0000 | errno.ENOSYS
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-# Offsets in struct seccomp_data; of an argument the low half counts, as in these calls.
+# Offsets in struct seccomp_data; only the low half of an argument counts, as in these calls.
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
 
 _CLONE_THREAD = 0x0001_0000 | 0x0000_0800 | 0x0000_0100  # THREAD | SIGHAND | VM
 _CLONE_NEW = 0x7E02_0000
-# What a child must not take back or open up: PDEATHSIG, DUMPABLE, KEEPCAPS, SECUREBITS, MM,
+# What a child must not undo or open up: PDEATHSIG, DUMPABLE, KEEPCAPS, SECUREBITS, MM,
 # CHILD_SUBREAPER, CAP_AMBIENT, PTRACER.
 _PRCTL_REFUSED = (1, 4, 8, 28, 35, 36, 47, 0x5961_6D61)
 _IOCTL_REFUSED = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
@@ -107,8 +107,8 @@ def program(machine: str, pid: int) -> bytes:
     for number in _UNIFIED_OPEN.values():
         code += _case(number, [(_RETURN, 0, 0, _ALLOW)])
     code.append((_RETURN, 0, 0, _ENOSYS))
-    # The kernel remembers what is allowed whatever the arguments; only these are looked at each
-    # time, and some are made for each shard.
+    # The kernel remembers which calls are allowed whatever their arguments; only these are examined
+    # each time, and some of them are made for each shard.
     for name, number in reversed(list(_numbers(_JUDGED, column))):
         code += _case(number, _judged(name, pid))
     for _, number in _numbers(_DEADLY, column):
@@ -133,7 +133,7 @@ def _case(number: int, block: list[_Instruction]) -> list[_Instruction]:
 def _judged(name: str, pid: int) -> list[_Instruction]:
     match name:
         case "clone":
-            # A thread of this process, in no other namespace.
+            # Only a thread of this process, in no other namespace.
             return [
                 *_argument(0),
                 (_ANY_BIT, 3, 0, _CLONE_NEW),

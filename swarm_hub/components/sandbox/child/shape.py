@@ -11,7 +11,7 @@ _EXPORTS_MAX = 5_000
 _PAGE_BYTES = 65_536
 
 WASI_MODULE = "wasi_snapshot_preview1"
-# What a preview1 command exports, and nothing else does.
+# What a preview1 command exports, and no other module does.
 COMMAND_ENTRY = "_start"
 
 
@@ -40,7 +40,7 @@ class Shape:
         )
 
     def has(self, name: str, kind: str, type_text: str | None = None) -> bool:
-        """Tell whether something of this name and kind, and of this type if given, is exported."""
+        """Whether something of this name and kind, and of this type if given, is exported."""
         return any(
             port.name == name and port.kind == kind and type_text in (None, port.type)
             for port in self.exports

@@ -60,7 +60,7 @@ class FixedSources:
         self._drawn = 0
 
     def define(self, linker: Linker) -> None:
-        """Shadow `clock_time_get` and `random_get`; WASI is already defined."""
+        """Shadow `clock_time_get` and `random_get`; WASI must already be defined."""
         linker.allow_shadowing = True
         i32, i64 = ValType.i32, ValType.i64
         linker.define_func(

@@ -35,7 +35,7 @@ def encode_header(header: Mapping[str, Any]) -> bytes:
 
 
 def encode_head(number: int, header: bytes, body_bytes: int) -> bytes:
-    """Return the prefix and the header; the body follows on the wire as it is."""
+    """Return the prefix and the header; the body follows on the wire unchanged."""
     if len(header) > HEADER_BYTES_MAX:
         raise WireError(f"a header of {len(header)} bytes, more than {HEADER_BYTES_MAX}")
     return _PREFIX.pack(len(header), body_bytes, number) + header
@@ -52,13 +52,13 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray(READ_BYTES)
-        # What was read and not taken lies from start to end.
+        # What was read but not yet taken lies between start and end.
         self._start = 0
         self._end = 0
 
     @property
     def pending_bytes(self) -> int:
-        """How much was read and not yet taken."""
+        """How many bytes were read but not yet taken."""
         return self._end - self._start
 
     def space(self) -> memoryview:
@@ -66,7 +66,7 @@ class Decoder:
         return memoryview(self._buffer)[self._end :]
 
     def filled(self, size_bytes: int) -> None:
-        """Say how much was read into the space."""
+        """Note how much was read into the space."""
         self._end += size_bytes
 
     def take(self, body_bytes_max: int) -> Frame | None:

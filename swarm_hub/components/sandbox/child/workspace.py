@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 0.05
 
 
 class Directory(NamedTuple):
-    """A directory of this machine, and what a command calls it."""
+    """A directory of this machine, and the path under which a command sees it."""
 
     path: str
     guest_path: str
@@ -28,12 +28,12 @@ class Directory(NamedTuple):
 
 
 class Workspace:
-    """They are private to this process, and those for items and results empty before each run.
+    """They are private to this process; those for items and results are emptied before each run.
 
-    No limit of the kernel bounds all files of a directory together, so a thread looks at them
-    while a module is in it and ends this process with SIGXFSZ when there are too many bytes: what
-    a flood can write within 50 ms is the most that its directory ever holds. A file that is removed
-    while it is open is not seen; RLIMIT_FSIZE bounds each of those, RLIMIT_NOFILE their number.
+    No limit of the kernel bounds all files of a directory together, so a thread checks them while a
+    module runs and ends this process with SIGXFSZ when there are too many bytes: what a flood can
+    write within 50 ms is the most that its directory ever holds. A file that is removed while open
+    isn't seen; RLIMIT_FSIZE bounds the size of each such file, RLIMIT_NOFILE their number.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,7 +59,7 @@ class Workspace:
             raise Failure("no_room", f"The shard's files can't be written: {error}") from None
 
     def keep_script(self, name: str, encoded: str) -> None:
-        """Have a script, given as base64, under its name and nothing beside it."""
+        """Keep a script, given as base64, under its name, and nothing beside it."""
         if self._script == (name, encoded):
             return
         if not is_file_name(name):
@@ -74,7 +74,7 @@ class Workspace:
         self._script = (name, encoded)
 
     def watched(self, output_bytes: int) -> "_Watch":
-        """Return a context in which the results may not have more bytes than that together."""
+        """Return a context in which the results together may not exceed that many bytes."""
         return _Watch(self, output_bytes)
 
     def collect(self, output_bytes: int) -> bytes:
@@ -94,14 +94,14 @@ class Workspace:
         return b"".join(pieces)
 
     def is_over(self, output_bytes: int) -> bool:
-        """Whether the results have more bytes than that together, or are too many to look at."""
+        """Whether the results together exceed that many bytes, or are too many to check."""
         try:
             return sum(size_bytes for _, _, size_bytes in self._results()) > output_bytes
         except (Failure, OSError):
             return True
 
     def _results(self) -> Iterator[tuple[str, str, int]]:
-        """Yield name, path and size of each result; raises Failure for what is none."""
+        """Yield name, path and size of each result; raises Failure for anything else."""
         left = [(self.results.path, "", 0)]
         entries = 0
         while left:
@@ -113,7 +113,7 @@ class Workspace:
                 if entries > _ENTRIES_MAX:
                     raise _too_much(f"more than {_ENTRIES_MAX} files")
                 name = prefix + entry.name
-                # What is removed between two looks is no reason not to see the rest.
+                # A file that is removed meanwhile is no reason to ignore the rest.
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
@@ -162,7 +162,7 @@ def _too_much(what: str) -> Failure:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all in it, however deep it is, if it is there.
+    """Remove a directory, if it exists, with everything in it, however deep.
 
     Every directory that is found is emptied into the top one, so paths stay short.
     """
@@ -180,7 +180,7 @@ def remove_tree(path: str) -> None:
             with os.scandir(folder.path) as listing:
                 inner = [each for each in listing if not _removed(each)]
             for each in inner:
-                # No name of a file system is as long as this one.
+                # No name in a file system is as long as this one.
                 os.rename(each.path, os.path.join(path, f"{number:0255d}"))
                 number += 1
             os.rmdir(folder.path)

@@ -1,11 +1,11 @@
-"""`adaptive`: nodes pull chunks as they become free, larger ones the faster they were.
+"""`adaptive`: nodes pull chunks as they become free, the larger the faster they were.
 
 A node that has not run the module yet gets a probe of 1/100 of a fair share. From then on a
 chunk is rate × min(rest / 4Σrate, 5 % of the whole job's time): factoring, so that chunks shrink
 towards the end, under a cap, so that a lost node costs little (facts: makespan 1.17–1.20 of the
-lower bound with 5 % churn on 10 to 1,000 nodes). Where results of nodes that are not trusted are
-all confirmed, these get smaller chunks: trust is earned by results, whatever their size, and each
-of them is work done twice.
+lower bound with 5 % churn on 10 to 1,000 nodes). Where every result of an untrusted node is
+confirmed, such nodes get smaller chunks: trust is earned by the number of results, whatever their
+size, and each of them is work done twice.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ PLATFORM_SCHEMA: Final[dict[object, object]] = {}
 _PROBES_PER_SLOT: Final = 100
 _REST_DIVISOR: Final = 4
 _CAP_SHARE: Final = 0.05
-# Of that, what a node gets that has still to earn trust.
+# The share of that for a node that still has to earn trust.
 _PROBATION_SHARE: Final = 0.25
-# A shorter chunk costs more to send than to run, but a slot never takes more than its fair part
-# of the rest.
+# A shorter chunk costs more to send than to run, but a slot never takes more than its fair share of
+# what is left.
 _CHUNK_MIN_S: Final = 0.02
 
 

@@ -19,17 +19,17 @@ class JobView:
     pool_items: int
     shard_size: int | None
     max_items: int
-    # What all nodes that take work did together of this job's module, in items a second over
+    # How fast all nodes that take work ran this job's module together, in items a second over
     # `measured_slots` of their `slots` slots.
     rate: float = 0.0
     measured_slots: int = 0
     slots: int = 1
-    # Whether trusted nodes do its shards alone, which the others have still to earn.
+    # Whether trusted nodes do its shards alone; the others still have to earn that.
     trust_counts: bool = False
 
     @property
     def fleet_rate(self) -> float | None:
-        """Items a second of all nodes; those not measured yet count like the others' mean."""
+        """Items a second of all nodes; those not measured yet count as the mean of the others."""
         if self.measured_slots <= 0 or self.rate <= 0:
             return None
         return self.rate * max(self.slots, self.measured_slots) / self.measured_slots
@@ -46,16 +46,16 @@ class NodeView:
     telemetry: Telemetry
     # Items of this job's module a second on one slot; None before the first result.
     rate: float | None
-    # Seconds to it and back; None where not measured.
+    # Round trip in seconds; None if not measured.
     rtt_s: float | None = None
-    # How many of its last results in a row others confirmed, and whether that is enough for its
+    # How many of its latest results in a row others confirmed, and whether that is enough for its
     # results to count alone.
     agreements: int = 0
     trusted: bool = False
 
     @property
     def cached(self) -> bool:
-        """Whether it has run this job's module, and so need not get it."""
+        """Whether it has run this job's module, and so need not be sent it."""
         return self.rate is not None
 
 
@@ -71,20 +71,20 @@ class Strategy(Protocol):
     """Decides how many items each node gets; a pure function of its arguments.
 
     It mutates nothing and does no I/O. Cuts beyond the pool or a node's room are dropped;
-    with a fixed `shard_size` each cut must be of that size (the last one takes the rest). An
-    exception, or an answer that is no list of cuts, has the default strategy take over.
+    with a fixed `shard_size` each cut must be of that size (the last one takes the rest). On an
+    exception, or an answer that isn't a list of cuts, the default strategy takes over.
     """
 
     def cut(self, job: JobView, nodes: Sequence[NodeView]) -> list[Cut]:
-        """Return cuts in item order for nodes that have room; none leaves the pool for later."""
+        """Return cuts in item order for nodes with room; an empty list leaves it all for later."""
 
 
 def rank(node: NodeView) -> tuple[float, bool, bool, bool, bool, bool, float, float, str]:
     """Return a sort key: the best node first.
 
     Emptier, not hot, not running down its battery, not on a metered network, with the module,
-    trusted, faster, nearer; the id makes the order the same every time. As the emptier one goes
-    first, those that have still to earn trust get work as soon as the trusted ones are busy.
+    trusted, faster, nearer; the id makes the order the same every time. As emptier nodes go first,
+    those that still have to earn trust get work as soon as the trusted ones are busy.
     """
     told = node.telemetry
     return (

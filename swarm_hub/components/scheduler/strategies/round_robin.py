@@ -17,6 +17,6 @@ class RoundRobin:
     """Deals shards of equal size to the nodes in turn."""
 
     def cut(self, job: JobView, nodes: Sequence[NodeView]) -> list[Cut]:
-        """Return cuts dealt one a node and round, until the pool or the room is used up."""
+        """Return cuts dealt one per node and round, until the pool or the room is used up."""
         share = -(-job.pool_items // max(len(nodes), 1))
         return deal(nodes, job.shard_size or min(job.max_items, share), job.pool_items)

@@ -25,7 +25,7 @@ class Weighted:
     """Splits the whole pool over the nodes with room, in proportion to their fitness."""
 
     def cut(self, job: JobView, nodes: Sequence[NodeView]) -> list[Cut]:
-        """Return one cut a node, or several where `shard_size` or a limit asks for it."""
+        """Return one cut per node, or several where `shard_size` or a limit requires it."""
         weights = [fitness(node.telemetry) for node in nodes]
         cuts: list[Cut] = []
         if job.shard_size is not None:
@@ -42,7 +42,7 @@ def fitness(telemetry: Telemetry) -> float:
     """Return a node's weight, always finite and above zero.
 
     A missing value counts as no telemetry (1.0); zero memory and negative or NaN readings,
-    which broke the seed, are held at the edge of what is possible.
+    which broke the seed, are clamped to the possible range.
     """
     cpu, memory = telemetry.cpu_percent, telemetry.available_memory_bytes
     if cpu is None or memory is None or not math.isfinite(cpu) or not math.isfinite(memory):

@@ -12,7 +12,7 @@ _TABLE = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 
 def upgrade() -> None:
-    """Add tables, columns and partial indexes; nothing that is there changes."""
+    """Add tables, columns and partial indexes; existing rows do not change."""
     op.create_table(
         "gateways",
         sa.Column("name", sa.Text(), primary_key=True),

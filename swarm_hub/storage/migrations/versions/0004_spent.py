@@ -1,4 +1,4 @@
-"""What each shard used besides time, what its command said on stderr, and jobs' scripts."""
+"""What each shard used besides time, what its command wrote to stderr, and jobs' scripts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ _BIGINT: sa.types.TypeEngine[int] = sa.BigInteger().with_variant(sa.Integer(), "
 
 
 def upgrade() -> None:
-    """Add columns; of results that are there already nothing is known."""
+    """Add columns; for existing results they are unknown."""
     for table in ("results", "outbox"):
         op.add_column(table, sa.Column("peak_memory_bytes", _BIGINT))
         op.add_column(table, sa.Column("fuel", _BIGINT))

@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add columns; every result that is there already counted at once."""
+    """Add columns; every existing result counted at once."""
     op.add_column(
         "results", sa.Column("counted", sa.Integer(), nullable=False, server_default=sa.text("1"))
     )

@@ -10,7 +10,7 @@ _DOUBLE: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlit
 
 
 def upgrade() -> None:
-    """Add a table and a column; results that are there already have no receipt."""
+    """Add a table and a column; existing results have no receipt."""
     op.add_column("results", sa.Column("receipt", sa.Text()))
     op.create_table(
         "receipts",

@@ -1,1 +1,1 @@
-"""One module a schema revision, in the order of their names."""
+"""One module per schema revision, in the order of their names."""

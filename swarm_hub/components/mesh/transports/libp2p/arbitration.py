@@ -21,7 +21,7 @@ BYE = "bye"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A session's number, as given by one run (`boot`) of the arbiter."""
+    """A session's number, as assigned by one run (`boot`) of the arbiter."""
 
     boot: bytes
     seq: int

@@ -29,10 +29,11 @@ _WALK_TIMEOUT_S: Final = 8.0
 _ASKED_AT_ONCE: Final = 10
 _ASKED_MAX: Final = 40
 _DIALS_MAX: Final = 4
-# The DHT of IPFS keeps a record 48 h and says it anew every 22 h.
+# The DHT of IPFS keeps a record for 48 h and announces it again every 22 h.
 _REPROVIDE_S: Final = 22 * 3600.0
 _LOOK_EVERY_S: Final = 60.0
-# Announcing takes this share of the thread at most, and others no more records than they take.
+# Announcing takes at most this share of the thread, and sends others no more records than they
+# accept.
 _ANNOUNCE_SHARE: Final = 0.2
 _ANNOUNCE_PAUSE_S: Final = 0.06
 _MEET_TRIES: Final = 3
@@ -47,7 +48,7 @@ class Sessions(Protocol):
         """Whether there is a session with this peer."""
 
     async def dial(self, address: PeerAddress, ips: Sequence[str]) -> None:
-        """Have a live session with the peer at this address."""
+        """Ensure a live session with the peer at this address."""
 
 
 class ContentRouting:
@@ -63,9 +64,9 @@ class ContentRouting:
         self._wake = trio.Event()
 
     async def run(self, addresses: Sequence[PeerAddress]) -> None:
-        """Announce what is provided, again before it is forgotten, until cancelled."""
+        """Announce what is provided, and again before others forget it, until cancelled."""
         self._host.addresses = [multiaddr.Multiaddr(address.location) for address in addresses]
-        # A hub that only others on its own device can reach looks for them there.
+        # A hub that can only be reached from its own device looks for others there.
         self._loopback_too = all(address.is_loopback for address in addresses)
         while True:
             self._wake = trio.Event()
@@ -91,11 +92,11 @@ class ContentRouting:
         self._wake.set()
 
     async def withdraw(self, sha: str) -> None:
-        """Announce a blob no more; the DHT has no message that takes a record back."""
+        """Stop announcing a blob; the DHT has no message that takes a record back."""
         self._provided.pop(key_of(sha), None)
 
     async def find(self, sha: str) -> list[Provider]:
-        """Return who is said to have a blob: the network is asked until it has no more to say."""
+        """Return who is said to have a blob: asks the network until it has nothing new to say."""
         key = key_of(sha)
         found: dict[str, Provider] = {}
 
@@ -119,7 +120,7 @@ class ContentRouting:
     # Sessions
 
     async def meet(self, peer_id: str, gone: trio.Event) -> None:
-        """Tell a new peer, if it takes part, what this hub provides; ask it until it is gone."""
+        """Tell a new peer, if it takes part, what this hub provides; ask it until it leaves."""
         peer = ID.from_string(peer_id)
         for _ in range(_MEET_TRIES):
             if gone.is_set():
@@ -144,9 +145,10 @@ class ContentRouting:
     async def _takes_part(self, peer: ID) -> bool:
         try:
             with trio.fail_after(_ASK_TIMEOUT_S):
-                # With a question both tell where they are, signed, so that others can be told.
+                # With each question both sides tell their signed addresses, so that others can be
+                # told.
                 await ask_for_providers(self._host, peer, self._host.get_id().to_bytes())
-        # The library wraps a refusal of the protocol in exceptions of several kinds.
+        # The library wraps a refusal of the protocol in several kinds of exceptions.
         except Exception:
             return False
         return True
@@ -158,7 +160,7 @@ class ContentRouting:
         return [key for key, announced_at in self._provided.items() if announced_at < before]
 
     async def _announce(self, key: bytes) -> None:
-        """Tell the peers that are closest to a key, of those that can be found."""
+        """Tell the peers closest to a key, among those that can be found."""
 
         async def ask(peer: ID) -> list[ID]:
             _, closer = await ask_for_providers(self._host, peer, key)
@@ -167,7 +169,7 @@ class ContentRouting:
         for peer in await self._walk(key, ask, lambda: False):
             await self._tell(peer, key)
         if key in self._provided:
-            # Also when nobody is there: who comes later is told by `meet`.
+            # Also when nobody is connected: `meet` tells those who come later.
             self._provided[key] = time.time()
 
     async def _tell(self, peer: ID, key: bytes) -> None:
@@ -213,7 +215,7 @@ class ContentRouting:
         return sort_peer_ids_by_distance(key, asked)[:BUCKET_SIZE]
 
     async def _reach(self, peer: ID) -> bool:
-        """Have a session with a peer that another one told of."""
+        """Get a session with a peer that another one named."""
         try:
             known = self._host.get_peerstore().addrs(peer)
         except KeyError:
@@ -233,12 +235,12 @@ class ContentRouting:
         return Provider(peer_id, tuple(map(str, self._addresses(peer_id, info.addrs))))
 
     def _addresses(self, peer_id: str, told: Sequence[multiaddr.Multiaddr]) -> list[PeerAddress]:
-        """Return those of a peer's addresses that this hub may dial on somebody's word."""
+        """Return those of a peer's addresses that this hub may dial on another peer's word."""
         found: list[PeerAddress] = []
         for each in told[: 2 * _ADDRESSES_MAX]:
             try:
                 text = str(each)
-            # The bytes came from a peer, and the library finds many things wrong with some.
+            # The bytes came from a peer, and the library raises many kinds of errors for bad ones.
             except Exception:
                 _LOGGER.debug("Peer %s is said to be at an address that is none", peer_id)
                 continue

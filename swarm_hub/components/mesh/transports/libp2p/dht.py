@@ -1,8 +1,8 @@
 """libp2p 0.8.1's Kademlia within bounds: provider records only, among peers with a session.
 
 Of the library's `KadDHT` this uses the answers to others, the routing table and the messages.
-Its service is not run: it dials every address it has heard of, and what it found once it never
-looks up again.
+Its service is not run: it dials every address it has heard of, and never looks up again what it
+found once.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _STREAM_TIMEOUT_S: Final = 30.0
 _CLOSE_TIMEOUT_S: Final = 0.5
 _STREAMS_PER_PEER: Final = 2
-# About a hundred questions a second, each with the address record of who asks.
+# About a hundred questions a second, each with the address record of the asker.
 _BYTES_PER_S: Final = 64 * 1024
 # 0.8.1 takes ten records in ten seconds, and resets the stream that brings the eleventh.
 _RECORDS_PER_10_S: Final = 200
@@ -73,7 +73,7 @@ def make_dht(host: BasicHost, is_live: Callable[[str], bool]) -> tuple[KadDHT, "
 async def ask_for_providers(
     host: "SessionHost", peer: ID, key: bytes
 ) -> tuple[list[PeerInfo], list[ID]]:
-    """Return whom a peer knows to have a key, and peers closer to it; raises what went wrong.
+    """Return whom a peer knows to have a key, and peers closer to it; raises any error that occurs.
 
     0.8.1 has this too, but drops the signed records of the closer peers, without which nobody
     can tell where they are.
@@ -110,7 +110,7 @@ class SessionHost:
         self._is_live = is_live
         self._peerstore = _NewestRecords(max_records=_PEERS_KNOWN, max_peers=_PEERS_KNOWN)
         self._streams: Counter[str] = Counter()
-        # Who asks faster is read more slowly; nobody is let go for it.
+        # A peer that asks faster is read more slowly; it is not disconnected for it.
         self._meters = Meters(Allowance(1e9, _BYTES_PER_S), lambda _peer_id, _reason: None)
         # Where others reach this hub, without its peer id.
         self.addresses: list[multiaddr.Multiaddr] = []
@@ -120,7 +120,7 @@ class SessionHost:
         return self._host.get_id()
 
     def get_addrs(self) -> list[multiaddr.Multiaddr]:
-        """The addresses that are told to others."""
+        """The addresses that others are told."""
         return self.addresses
 
     def get_private_key(self) -> PrivateKey:
@@ -128,7 +128,7 @@ class SessionHost:
         return self._host.get_private_key()
 
     def get_peerstore(self) -> PeerStore:
-        """A store of addresses of its own: hearsay must not get among those that are dialled."""
+        """A store of addresses of its own: hearsay must not mix with those that are dialled."""
         return self._peerstore
 
     def get_connected_peers(self) -> list[ID]:
@@ -165,7 +165,7 @@ class SessionHost:
 
 
 class BoundedRecords(ProviderStore):
-    """Who said to have what; 0.8.1 keeps as many records as it is told, each for 48 h."""
+    """Who claims to have what; 0.8.1 keeps as many records as it is told, each for 48 h."""
 
     def __init__(self, host: Any) -> None:
         super().__init__(host)
@@ -174,7 +174,7 @@ class BoundedRecords(ProviderStore):
         self._count = 0
 
     def add_provider(self, key: bytes, provider: PeerInfo) -> None:
-        """Keep a record; who has too many loses its oldest, and of all who has the most."""
+        """Keep a record; a provider with too many, or with most when all are, loses its oldest."""
         peer_id = str(provider.peer_id)
         self._forget(peer_id, key)
         super().add_provider(key, PeerInfo(provider.peer_id, provider.addrs[:_ADDRESSES_MAX]))

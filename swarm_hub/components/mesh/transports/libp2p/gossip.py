@@ -1,7 +1,7 @@
 """Gossipsub inside the trio thread: telemetry from whoever publishes to whoever subscribed.
 
-The mesh is a star: its points publish to the hubs they are connected to, which subscribe.
-So nobody passes on what others said, and what comes from another peer than its author is refused.
+The mesh is a star: its leaves publish to the hubs they are connected to, which subscribe. So nobody
+passes on what others said, and what does not come from its author is refused.
 """
 
 import logging
@@ -31,15 +31,15 @@ _READY_TIMEOUT_S = 10.0
 _LOOK_EVERY_S: Final = 1.0
 # Below this score a peer is not heard. A message beyond the rate costs 110 (and 20 are free), one
 # that fails its validation 10; both halve in about 14 heartbeats of a second. So one slip is
-# forgiven, the second beyond the rate or the eleventh forgery costs the ear for about 10 s.
+# forgiven, the second beyond the rate or the eleventh forgery means not being heard for about 10 s.
 _GRAYLIST_SCORE: Final = -100.0
 _PER_HEARTBEAT: Final = 0.95
-# The library itself counts 5, which a peer at the edge would make good within a heartbeat.
+# The library itself counts 5, which a peer at the edge would make up for within a heartbeat.
 _SPAM_PENALTY: Final = 50.0
 
 
 def score_params() -> ScoreParams:
-    """How peers are judged; 0.8.1 by default judges nobody.
+    """How peers are scored; 0.8.1 by default scores nobody.
 
     What peers do for a mesh that relays (time in it, first deliveries) counts nothing here, nor
     do many peers behind one address, which is what a household is.
@@ -92,7 +92,7 @@ class Gossip:
         )
         for topic in self._topics:
             self._pubsub.set_topic_validator(topic, _is_authors_own, False)
-        # Its messages are counted by the router; what they are packed in is not parsed for it.
+        # Its messages are counted by the router; their packaging is not parsed for that.
         allowance = Allowance(
             1e9, limits.max_gossip_bytes_per_s, patience_s=limits.flood_patience_s
         )
@@ -150,7 +150,7 @@ class Gossip:
         await self._pubsub.stream_handler(self._meters.metered(stream, peer_id, _uncounted))
 
     async def _tell_graylist(self) -> None:
-        """Log who is heard no more, and who is heard again."""
+        """Log which peers are no longer heard, and which are heard again."""
         while True:
             await trio.sleep(_LOOK_EVERY_S)
             scorer, topics = self._router.scorer, list(self._topics)
@@ -170,12 +170,12 @@ class Gossip:
 class _StarRouter(GossipSub):
     """Sends our own messages to their subscribers and passes on nobody else's.
 
-    0.8.1 keeps each message that came from one peer for every other peer that has not
-    subscribed: with 200 peers 200 copies of each, for 30 s.
+    0.8.1 keeps each message from one peer for every other peer that has not subscribed: with 200
+    peers that is 200 copies of each, for 30 s.
     """
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
-        """Send a message of ours; count one of another against its sender."""
+        """Send a message of ours; count anybody else's against its sender."""
         if self.pubsub is not None and msg_forwarder != self.pubsub.my_id:
             if not self._check_spam_protection(msg_forwarder, pubsub_msg) and self.scorer:
                 self.scorer.penalize_behavior(msg_forwarder, _SPAM_PENALTY)

@@ -34,7 +34,7 @@ class _Agreed:
 
 
 class _Reader:
-    """Reads one message at a time; what came along with it belongs to the session."""
+    """Reads one message at a time; whatever came along with it belongs to the session."""
 
     def __init__(self, stream: Stream, max_frame_bytes: int) -> None:
         self.stream = stream
@@ -51,7 +51,7 @@ class _Reader:
 
 
 class Handshakes:
-    """Decides over new streams for one node, knowing its sessions; see `arbitration`."""
+    """Decides about new streams for one node, knowing its sessions; see `arbitration`."""
 
     def __init__(self, own_id: str, sessions: Mapping[str, StreamSession], limits: TransportLimits):
         self._own_id = own_id
@@ -91,7 +91,7 @@ class Handshakes:
         )
 
     def remember(self, session: StreamSession) -> None:
-        """A session is live: the next `open` to this peer says so."""
+        """Note that a session is live: the next `open` to this peer says so."""
         self._seen.pop(session.peer_id, None)
         self._seen[session.peer_id] = session.generation
         if len(self._seen) > _MAX_REMEMBERED:

@@ -79,7 +79,7 @@ class HostEvents(Protocol):
         """A peer was seen on the local network."""
 
     def peer_flooded(self, peer_id: str, reason: str) -> None:
-        """A peer went on sending more than it may, and is being let go."""
+        """A peer kept sending more than it may, and is being disconnected."""
 
 
 class Libp2pHost:
@@ -149,7 +149,7 @@ class Libp2pHost:
                     await self._disconnect_all("the hub is stopping")
         finally:
             self._gossip.close()
-            # A dial that was under way when the peers were disconnected has come through since.
+            # A dial that was under way when the peers were disconnected may have succeeded since.
             late = self._swarm.get_connections()
             await self._close_connections([one for one in late if isinstance(one, SwarmConn)])
 
@@ -160,7 +160,7 @@ class Libp2pHost:
         return peer_id in self._sessions
 
     async def announce(self, addresses: Sequence[str]) -> None:
-        """Announce the addresses with mDNS and report the hubs seen, until cancelled."""
+        """Announce the addresses by mDNS and report the hubs seen, until cancelled."""
 
         def seen(peer_id: str, theirs: tuple[str, ...]) -> None:
             self._bridge.to_loop(self._events.peer_discovered, peer_id, theirs)
@@ -176,7 +176,7 @@ class Libp2pHost:
                 await trio.to_thread.run_sync(discovery.stop)
 
     async def dial(self, address: PeerAddress, ips: Sequence[str]) -> None:
-        """Have a live session with the peer at this address, whose host has these IPs."""
+        """Ensure a live session with the peer at this address, whose host has these IPs."""
         peer_id = address.peer_id
         assert peer_id is not None
         if self._gate.refuses_peer(peer_id):
@@ -260,7 +260,7 @@ class Libp2pHost:
                 session = await self._handshakes.settle(
                     stream, peer_id, remote_address(connection), opened_here=True
                 )
-        # A connection that looks open and is not shows itself here, in any way there is.
+        # A connection that looks open but isn't shows itself here, by any kind of error.
         except Exception:
             return peer_id in self._sessions
         if session is not None:
@@ -368,7 +368,7 @@ class Libp2pHost:
 
     def _gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         unread = self.gossip_unread
-        # Gossip may be lost, so a loop that lags behind gets no more of it.
+        # Gossip may be lost, so an asyncio loop that lags behind gets no more of it.
         if unread.waiting_bytes < _MAX_GOSSIP_BYTES and not self._gate.refuses_peer(peer_id):
             unread.handed_bytes += len(payload)
             self._bridge.to_loop(self._events.gossip_received, peer_id, topic, payload)

@@ -11,7 +11,7 @@ from libp2p.transport.exceptions import SecurityUpgradeFailure
 
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 
-# So many refused streams are no mistake of a peer any more.
+# This many refused streams can't be a peer's mistake any more.
 _REFUSALS_MAX: Final = 1000
 
 

@@ -1,7 +1,7 @@
 """How much one peer may send: bytes and messages are counted before anything is parsed.
 
 A peer that sends more than it may is read more slowly, so that its own side fills up. One that
-stays at the bound for `patience_s` floods on purpose: no honest hub is that fast.
+stays at its limit for `patience_s` floods on purpose: no honest hub is that fast.
 """
 
 from collections.abc import Callable
@@ -14,23 +14,23 @@ from swarm_hub.components.mesh.wire.framing import LENGTH_BYTES
 from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.util.token_bucket import TokenBucket
 
-# The longest head of an array that a frame can have.
+# The longest array head that a frame can have.
 _ARRAY_HEAD_BYTES: Final = 5
-# From a peer that is near its bound less is taken at once, so that it can't get far beyond.
+# From a peer near its limit less is read at once, so that it can't get far beyond.
 _CAREFUL_BYTES: Final = 16 * 1024
-# A peer that floods gets this long to read why it is let go.
+# A peer that floods gets this long to read why it is disconnected.
 _GOODBYE_S: Final = 1.0
-# Meters that are kept of peers that went away; one at rest is like a new one.
+# How many meters of disconnected peers are kept; a meter at rest is like a new one.
 _REMEMBERED_MAX: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a peer may send: for ever at this rate, at once the burst."""
+    """What a peer may send: indefinitely at this rate, and at once a burst."""
 
     messages_per_s: float
     bytes_per_s: float
-    # How many seconds of the rate may come at once.
+    # How many seconds' worth of the rate may come at once.
     burst_s: float = 1.0
     patience_s: float = 10.0
 
@@ -54,11 +54,11 @@ class Meter:
         self._bytes.take(size_bytes, now)
 
     def is_ample(self, now: float) -> bool:
-        """Whether the peer is far from its bound."""
+        """Whether the peer is far from its limit."""
         return self._messages.is_ample(now) and self._bytes.is_ample(now)
 
     def wait_s(self, now: float) -> float:
-        """Return how long to read nothing from the peer; raises FloodError when that is no use."""
+        """Return how long to read nothing from the peer; raises FloodError when that is useless."""
         wait_s = max(self._messages.debt_s(now), self._bytes.debt_s(now), 0.0)
         if wait_s > 0 and self._over_since is None:
             self._over_since = now
@@ -96,7 +96,7 @@ class Meters:
 
 
 class MeteredStream:
-    """A libp2p stream that reads no faster than its peer may send."""
+    """A libp2p stream that is read no faster than its peer may send."""
 
     def __init__(
         self,
@@ -139,11 +139,11 @@ class FrameCounter:
     def __init__(self) -> None:
         self._length = bytearray()
         self._left = 0
-        # The first bytes of a frame's body until they are enough to tell its messages.
+        # The first bytes of a frame's body, until they are enough to tell how many messages it has.
         self._array: bytearray | None = None
 
     def __call__(self, received: bytes) -> int:
-        """Return how many messages these bytes bring."""
+        """Return how many messages begin in these bytes."""
         at, messages = 0, 0
         while at < len(received):
             if not self._left:
@@ -169,7 +169,7 @@ class FrameCounter:
 
 
 def _array_size(head: bytearray, body_bytes: int) -> int:
-    """Return how many messages an array claims to have; what is no array the decoder refuses."""
+    """Return how many messages an array claims to have; the decoder refuses anything else."""
     following = {0x98: 1, 0x99: 2, 0x9A: 4}.get(head[0])
     if following is not None:
         claimed = int.from_bytes(head[1 : 1 + following], "big")

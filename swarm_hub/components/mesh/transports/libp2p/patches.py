@@ -1,4 +1,4 @@
-"""What has to be different in the code of libp2p 0.8.1; each patch names its defect.
+"""Patches of the code of libp2p 0.8.1; each names the defect that it mends.
 
 `apply()` patches classes and module globals, once per process; `libp2p_policy` holds what is
 set per host. tests/components/mesh/test_libp2p_patches.py fails for each patch that a newer
@@ -67,11 +67,11 @@ class EagerLock:
         self._lock = trio.Lock()
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether somebody holds the lock."""
         return self._lock.locked()
 
     async def acquire(self) -> None:
-        """Take the lock, waiting only if it is held."""
+        """Take the lock; waits only if it is held."""
         try:
             self._lock.acquire_nowait()
         except trio.WouldBlock:
@@ -207,7 +207,7 @@ class LeanYamuxStream(yamux.YamuxStream):
 
 
 def reuse_address_only(sock: trio.socket.SocketType) -> None:
-    """Let a restarted hub have its port back at once, but not a port that is in use."""
+    """Let a restarted hub have its port back at once, unless the port is in use."""
     sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
 
 

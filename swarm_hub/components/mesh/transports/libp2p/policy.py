@@ -1,6 +1,6 @@
 """How a libp2p 0.8.1 host is set up: what it may do by itself, whom it admits, how it closes.
 
-What is here works around defects too, each named; see `libp2p_patches` for the patched code.
+This also works around defects, each of them named; see `libp2p_patches` for the patched code.
 """
 
 import ipaddress
@@ -91,7 +91,7 @@ def why_not_listening(address: PeerAddress) -> MeshError:
 
 
 async def close_connection(connection: SwarmConn) -> None:
-    """Close a connection for certain, its socket first, even if the peer is frozen.
+    """Close a connection reliably, its socket first, even if the peer is frozen.
 
     0.8.1: closing politely waits for a write, which a peer that reads nothing never lets through;
     a close that is cancelled is never done again; and a connection that is closing counts as
@@ -102,7 +102,7 @@ async def close_connection(connection: SwarmConn) -> None:
         try:
             tcp_stream(connection.muxed_conn).stream.socket.close()
             await connection.close()
-        # Whatever is half closed already may complain; the socket is gone.
+        # Anything already half closed may raise here; the socket is closed.
         except Exception:
             _LOGGER.debug("Closing a connection complained", exc_info=True)
 

@@ -35,7 +35,7 @@ class Stream(Protocol):
 
 
 class Unread:
-    """Counts what was handed to the asyncio side and not yet taken there.
+    """Counts what was handed to the asyncio side but not yet taken there.
 
     Each side writes only its own counter, so no lock is needed.
     """
@@ -105,7 +105,7 @@ class StreamSession:
         self.reason = reason
         self._saying_bye = True
         self.outbox.discard_bulk()
-        # A peer that reads nothing does not get to hold up the end.
+        # A peer that reads nothing must not delay the end.
         self._scope.deadline = trio.current_time() + self._limits.disconnect_timeout_s / 2
         self._wake.set()
 
@@ -159,7 +159,7 @@ class StreamSession:
                 await trio.sleep_forever()
             if frame is None:
                 self._wake = trio.Event()
-                # Something may have been queued between the look and the new event.
+                # Something may have been queued between the check and the new event.
                 frame = self.outbox.next_frame()
             if frame is None:
                 await self._wake.wait()
@@ -167,7 +167,7 @@ class StreamSession:
             await self._write(frame)
             room_freed(self)
             if self.outbox.queued_bytes:
-                # A write that never has to wait would let nobody else run.
+                # A write that never has to wait would let no other task run.
                 await trio.lowlevel.checkpoint()
 
     async def _write(self, frame: bytes) -> None:
@@ -182,7 +182,7 @@ class StreamSession:
 
 
 def _take_bye(messages: list[Message]) -> str | None:
-    """Remove a last `bye` and say what it gives as the reason."""
+    """Remove a final `bye` and return the reason that it gives."""
     if not messages or messages[-1][0] != BYE:
         return None
     reason = messages.pop()[1].get("reason", "")

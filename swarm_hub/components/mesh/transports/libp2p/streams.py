@@ -1,4 +1,4 @@
-"""What is asked of libp2p's streams and connections, and how they are given up."""
+"""What the transport reads off libp2p's streams and connections, and how it gives them up."""
 
 from typing import Any, Final
 
@@ -19,13 +19,13 @@ def connection_of(stream: Any) -> SwarmConn:
 
 
 def remote_address(connection: INetConn) -> str:
-    """Where the other side is, as a multiaddress; empty where that is unknown."""
+    """Where the other side is, as a multiaddress; empty if that is unknown."""
     addresses = connection.get_transport_addresses()
     return str(addresses[0]) if addresses else ""
 
 
 def remote_ip(connection: INetConn) -> str:
-    """The IP address of the other side; empty where it is unknown."""
+    """The IP address of the other side; empty if it is unknown."""
     parts = remote_address(connection).split("/")
     return parts[2] if len(parts) > 2 else ""
 
@@ -35,13 +35,13 @@ async def reset(stream: Any) -> None:
     with trio.CancelScope(shield=True), trio.move_on_after(_RESET_TIMEOUT_S):
         try:
             await stream.reset()
-        # The stream is given up either way.
+        # The stream is abandoned either way.
         except Exception:
             return
 
 
 async def drain(stream: INetStream) -> None:
-    """Read to the end of a stream and keep nothing."""
+    """Read a stream to its end and keep nothing."""
     try:
         while await stream.read(READ_BYTES):
             pass

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-# More addresses of one name would only delay the error.
+# Trying more addresses of one name would only delay the error.
 _MAX_RESOLVED = 4
 
 
@@ -147,7 +147,7 @@ class Libp2pTransport:
             await bridge.call(host.dial, target, await self._resolve(target))
         return target.peer_id
 
-    # What it may do besides
+    # Optional abilities
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip a payload."""
@@ -155,7 +155,7 @@ class Libp2pTransport:
         await bridge.call(host.publish, topic, payload)
 
     async def subscribe(self, topic: str) -> None:
-        """Have the gossip of a topic delivered."""
+        """Start delivering the gossip of a topic."""
         bridge, host = self._running()
         await bridge.call(host.subscribe, topic)
 
@@ -165,7 +165,7 @@ class Libp2pTransport:
         await bridge.call(routing.provide, sha)
 
     async def withdraw(self, sha: str) -> None:
-        """Announce a blob no more."""
+        """Stop announcing a blob."""
         bridge, routing = self._content_routing()
         await bridge.call(routing.withdraw, sha)
 
@@ -267,7 +267,7 @@ class Libp2pTransport:
             found.received(messages, size)
 
     def room_freed(self, session: "StreamSession") -> None:
-        """A frame was sent and somebody may wait to send bulk."""
+        """A frame was sent, and somebody may be waiting to send bulk."""
         if (found := self._of(session)) is not None:
             found.room_freed()
 
@@ -284,7 +284,7 @@ class Libp2pTransport:
             self._events.discovered(peer_id, addresses)
 
     def peer_flooded(self, peer_id: str, reason: str) -> None:
-        """A peer went on sending more than it may, and is being let go."""
+        """A peer kept sending more than it may, and is being disconnected."""
         if self._events is not None:
             self._events.flooded(peer_id, reason)
 

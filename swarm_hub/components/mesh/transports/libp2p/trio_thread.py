@@ -50,7 +50,8 @@ class TrioThread:
     async def start(self, timeout_s: float) -> None:
         """Start the thread and wait until `main` is ready; raises what `main` raised."""
         self._thread.start()
-        # In short waits: a process that was frozen meanwhile, as phones are, loses one of them.
+        # In short waits: a process that is frozen meanwhile, as happens on phones, loses only one
+        # of them.
         look_s = min(_START_LOOK_S, timeout_s)
         for _ in range(math.ceil(timeout_s / look_s)):
             await asyncio.wait([self._ready], timeout=look_s)
@@ -62,7 +63,7 @@ class TrioThread:
 
     async def stop(self, timeout_s: float) -> bool:
         """Ask `main` to return and wait for the thread; False if it did not end in time."""
-        # The thread may not be far enough to take the call; it looks at this as soon as it is.
+        # The thread may not yet be able to take the call; it checks this as soon as it is.
         self._stop_asked = True
         self.post(self._request_stop)
         if not await within(timeout_s, self._finished.wait()):
@@ -99,7 +100,7 @@ class TrioThread:
         try:
             self._token.run_sync_soon(self._drain_outbound)
         except RuntimeError:
-            # trio.RunFinishedError: the thread has ended and its end has been reported.
+            # trio.RunFinishedError: the thread has ended, and that has been reported.
             self._outbound.clear()
 
     def _drain_inbound(self) -> None:
@@ -186,7 +187,7 @@ class TrioThread:
                 self.stopping.set()
             try:
                 await self._main(self)
-            # Returned, not raised, so that it leaves the nursery as it is and not in a group.
+            # Returned, not raised, so that it leaves the nursery unchanged, not in a group.
             except Exception as raised:
                 error = _innermost(raised)
             # trio runs what was posted to it until the very end, when the nursery is closed.
@@ -249,7 +250,7 @@ class _Call:
 
 
 def _innermost(error: Exception) -> Exception:
-    """What really happened, out of the groups that each nursery on the way wraps around it."""
+    """The original error, out of the groups that each nursery on the way wraps around it."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
