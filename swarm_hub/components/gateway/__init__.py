@@ -66,7 +66,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     mesh.register(
         Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
     )
-    hub.services[ADMISSION].policy = AdmissionPolicy(config.admission)
+    hub.services[ADMISSION].decide_by(AdmissionPolicy(config.admission))
     receipts = ReceiptPolicy(config.receipts)
     watchers = JobWatchers()
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])

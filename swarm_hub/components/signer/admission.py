@@ -36,7 +36,11 @@ class Admission:
     def __init__(self, hub: Hub, approved: set[str]) -> None:
         self._hub = hub
         self._approved = approved
-        self.policy = AdmissionPolicy.OPEN
+        self._policy = AdmissionPolicy.OPEN
+
+    def decide_by(self, policy: AdmissionPolicy) -> None:
+        """Admit new nodes by that policy; a hub that is no gateway leaves it open."""
+        self._policy = policy
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -50,7 +54,7 @@ class Admission:
         Raises SignatureRefusedError, which says what its owner can do, and StoreError.
         """
         has_token = isinstance(token, bytes) and 0 < len(token) <= _TOKEN_MAX_BYTES
-        if peer_id in self._approved or (self.policy is AdmissionPolicy.OPEN and not has_token):
+        if peer_id in self._approved or (self._policy is AdmissionPolicy.OPEN and not has_token):
             return
         applicant = Applicant(
             peer_id,
@@ -60,11 +64,11 @@ class Admission:
             token_sha(token) if isinstance(token, bytes) and has_token else None,
         )
         verdict = await self._hub.store.change(
-            admission.ask, self.policy, applicant, self._hub.clock.time()
+            admission.ask, self._policy, applicant, self._hub.clock.time()
         )
         if verdict is not Verdict.ADMITTED:
             raise SignatureRefusedError(verdict.value, _REFUSALS[verdict].format(peer_id=peer_id))
-        if self.policy is not AdmissionPolicy.OPEN or has_token:
+        if self._policy is not AdmissionPolicy.OPEN or has_token:
             self._approved.add(peer_id)
 
     async def approve(self, peer_id: str) -> None:

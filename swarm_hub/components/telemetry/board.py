@@ -37,7 +37,7 @@ class TelemetryBoard:
         # Logged once per connection: no single peer may fill the log.
         self._logged: set[str] = set()
         # What the owner says about the network, which no measurement tells as well.
-        self.metered: bool | None = None
+        self._metered: bool | None = None
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -55,13 +55,17 @@ class TelemetryBoard:
 
         self._hub.tasks.supervise(loop, "telemetry")
 
+    def declare_metered(self, metered: bool | None) -> None:
+        """Take the owner's word for whether this device's network is metered, None: measure it."""
+        self._metered = metered
+
     def of(self, peer_id: str) -> Telemetry:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
 
     async def _measure(self) -> None:
         found = await asyncio.to_thread(measure)
-        self.own = found if self.metered is None else replace(found, metered=self.metered)
+        self.own = found if self._metered is None else replace(found, metered=self._metered)
         self.own_known.set()
         if "worker" in self._mesh.capabilities:
             await self._mesh.publish(TOPIC, cbor2.dumps(self.own.to_wire()))

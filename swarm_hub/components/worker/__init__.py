@@ -84,7 +84,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     }
     mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]
-    telemetry.metered = config.metered
+    telemetry.declare_metered(config.metered)
     channel = hub.services[SIGNER]
     # Set whenever an assignment or a result is done with.
     settled = asyncio.Event()

@@ -192,9 +192,9 @@ class Libp2pTransport:
 
         libp2p_lean.import_libp2p()
         from swarm_hub.components.mesh.transports.libp2p import host
-        from swarm_hub.components.mesh.transports.libp2p import patches as libp2p_patches
+        from swarm_hub.components.mesh.transports.libp2p import patches
 
-        libp2p_patches.apply()
+        patches.apply()
         routing = None
         if self.content:
             libp2p_lean.import_kad_dht()
