@@ -191,8 +191,7 @@ class Libp2pTransport:
         from swarm_hub.components.mesh.transports.libp2p import lean_import as libp2p_lean
 
         libp2p_lean.import_libp2p()
-        from swarm_hub.components.mesh.transports.libp2p import host
-        from swarm_hub.components.mesh.transports.libp2p import patches
+        from swarm_hub.components.mesh.transports.libp2p import host, patches
 
         patches.apply()
         routing = None
