@@ -96,7 +96,8 @@ def plan(configuration: Configuration) -> Plan:
             )
         )
     imported: list[tuple[Manifest, ModuleType]] = []
-    # All before any section is judged, which may name what another component registers.
+    # All are imported before any section is checked, as one may name what another component
+    # registers.
     for manifest in index.order(wanted):
         try:
             imported.append((manifest, manifest.import_component()))
