@@ -68,7 +68,7 @@ class EventBus:
         return remove
 
     def fire(self, event: object) -> None:
-        """Hand `event` to its listeners at once; one that raises is logged, the others go on."""
+        """Hand `event` to its listeners at once; one that raises is logged, the others follow."""
         for listener in tuple(self._listeners.get(type(event), ())):
             try:
                 listener(event)

@@ -95,7 +95,7 @@ class LocalSwarm:
         mesh: Mapping[str, str] = _NO_KEYS,
         gateway: Mapping[str, str] = _NO_KEYS,
     ) -> LocalHub:
-        """Start a gateway; `extra` is added to its configuration, the others to their sections."""
+        """Start a gateway; `extra` is added to its configuration, the rest to their sections."""
         hub = self._new(name)
         port = free_port()
         hub.url = f"http://127.0.0.1:{port}"

@@ -24,7 +24,7 @@ class Connection(Protocol):
         """Send an event of a subscription; a client that reads too slowly is disconnected."""
 
     def subscribe(self, call_id: int, end: Callable[[], None]) -> None:
-        """Have `end` called at `unsubscribe_events` for this call, or when the client leaves."""
+        """Have `end` called at `unsubscribe_events` for this call, or when the client closes."""
 
 
 @dataclass(frozen=True, slots=True)

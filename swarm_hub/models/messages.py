@@ -133,7 +133,7 @@ class Result:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError, TypeError or ValueError on a wrong"""
+        """Read the message; raises KeyError, TypeError or ValueError on a wrong shape."""
         body = fields["body"]
         if body is not None and not isinstance(body, bytes):
             raise TypeError("'body' is neither bytes nor null")
@@ -179,7 +179,7 @@ class Nack:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError or ValueError on a wrong"""
+        """Read the message; raises KeyError or ValueError on a wrong shape."""
         return cls(
             tuple(ids(fields)),
             str(fields["reason"])[:_REASON_MAX],

@@ -17,7 +17,7 @@ class Pace:
         self._high = high
 
     def learn(self, removed: int, took_s: float) -> None:
-        """Note that a transaction that removed so many took so long."""
+        """Note how many a transaction removed and how long it took."""
         self.longest_s = max(self.longest_s, took_s)
         fitting = self.size * min(_GROWTH_MAX, _TARGET_S / max(took_s, 1e-6))
         # A transaction that had little to remove tells nothing about a larger one.
