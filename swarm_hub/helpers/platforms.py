@@ -1,9 +1,8 @@
 """Platforms: exchangeable strategies inside a component, chosen by `platform:`.
 
 A platform is a module with a `PLATFORM_SCHEMA` (its keys) and `create(**keys)`: a built-in one is
-`components/<domain>/<platform>.py`, those of the scheduler are in
-`components/scheduler/strategies/`; one of the owner's is
-`custom_components/<platform>/<domain>.py`.
+`components/<domain>/<platform>.py` (the scheduler's are in `components/scheduler/strategies/`); one
+of the owner's is `custom_components/<platform>/<domain>.py`.
 """
 
 import dataclasses
