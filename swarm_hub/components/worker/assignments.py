@@ -283,7 +283,7 @@ class Assignments:
             self._delivered.set()
 
     async def _until_delivered(self) -> None:
-        """Return once no connected gateway waits for a result, and we for no acknowledgement."""
+        """Return once no connected gateway awaits a result and we await no acknowledgement."""
         while self._held_by_those_here() or self._delivery.is_underway():
             self._delivered.clear()
             await self._delivered.wait()
