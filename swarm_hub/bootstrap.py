@@ -29,12 +29,12 @@ def check(config_dir: Path) -> tuple[Configuration, Plan]:
 
 
 async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
-    """Return a running hub; raises HubError, with nothing left behind, when it can't play its role.
+    """Return a running hub; raises HubError, leaving nothing behind, if it can't play its role.
 
     The caller holds the directory's lock.
     """
     clock = clock or Clock()
-    # Before anything is read: the configuration may be half way to its place.
+    # Before anything is read: the configuration may be only half restored.
     await asyncio.to_thread(finish_restore, config_dir)
     configuration, planned = check(config_dir)
     is_gateway = "gateway" in planned.essential
@@ -44,7 +44,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     except HubError:
         if store.damaged is None:
             raise
-    # Damage that the first readers met, and opening did not see: it is marked, so now it does.
+    # Damage that opening missed and the first readers met: it is marked now, so opening sees it.
     store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
     return await _started(store, configuration, planned, clock)
 
@@ -54,7 +54,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
     try:
         failures = await setup.set_up(hub, planned)
         if any(failed.essential for failed in failures):
-            # What failed only because something else did would bury the cause.
+            # Errors that merely follow from another one would bury the cause.
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start()

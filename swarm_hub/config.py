@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 CORE_SECTIONS: Final = ("hub", "storage")
 _SQLITE_URL: Final = "sqlite:///"
 _POSTGRES_URL: Final = "postgresql://"
-# voluptuous speaks of Python's types; these are the words of the file's author.
+# voluptuous speaks of Python's types; these are the words that the file's author knows.
 _PLAINER: Final = {
     "expected a dictionary": "expected keys and values below it, each on its own line",
     "required key not provided": "this key is required",
@@ -34,7 +34,7 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True)
 class BackupConfig:
-    """`storage: backup:`: how often, how many are kept, and where."""
+    """`storage: backup:`: how often backups are made, how many are kept, and where."""
 
     every_s: float
     keep: int
@@ -62,7 +62,7 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A read configuration: the core's sections checked, the components' still as written."""
+    """A configuration as read: the core's sections checked, the components' still as written."""
 
     directory: Path
     hub: HubConfig
@@ -74,7 +74,7 @@ class Configuration:
 def read_configuration(directory: Path, default_name: str) -> Configuration:
     """Read `configuration.yaml`; raises ConfigError when it can't be read as YAML sections.
 
-    What is wrong in the core's own sections is in `problems`; defaults stand in for them.
+    Mistakes in the core's own sections are in `problems`; defaults stand in for the values.
     """
     path = directory / CONFIG_FILE
     if not path.exists():

@@ -20,7 +20,7 @@ ROTATIONS_FILE: Final = "signer.rotations.json"
 REVOKED_FILE: Final = "revoked_keys.json"
 JOIN_TOKENS_FILE: Final = "join_tokens.json"
 
-# Below it lie the paths of the REST API; its number changes with what clients must not ignore.
+# All paths of the REST API begin with it; its number changes with whatever clients must not ignore.
 API_ROOT: Final = "/api/v1"
 WEBSOCKET_PATH: Final = "/api/websocket"
 DEFAULT_API_PORT: Final = 8470

@@ -23,7 +23,7 @@ _E = TypeVar("_E")
 _C = TypeVar("_C", contravariant=True)
 
 
-# No slots: `HubKey[T](…)` sets an attribute, which a slotted frozen dataclass answers wrongly.
+# No slots: `HubKey[T](…)` sets an attribute, which a slotted frozen dataclass handles wrongly.
 @dataclass(frozen=True)
 class HubKey(Generic[_T]):
     """The typed name under which a component offers its service."""
@@ -48,7 +48,7 @@ class Services:
     @overload
     def get(self, key: HubKey[_T], default: _T) -> _T: ...
     def get(self, key: HubKey[_T], default: _T | None = None) -> _T | None:
-        """Return the service, or `default` where no component offers it."""
+        """Return the service, or `default` if no component offers it."""
         return cast(_T | None, self._services.get(key, default))
 
 
@@ -59,7 +59,7 @@ class EventBus:
         self._listeners: dict[type[Any], list[Callable[[Any], None]]] = defaultdict(list)
 
     def listen(self, kind: type[_E], listener: Callable[[_E], None]) -> Callable[[], None]:
-        """Call `listener` for each event of class `kind`; returns the way to stop."""
+        """Call `listener` for each event of class `kind`; returns a function that stops it."""
         self._listeners[kind].append(listener)
 
         def remove() -> None:
@@ -68,7 +68,7 @@ class EventBus:
         return remove
 
     def fire(self, event: object) -> None:
-        """Hand `event` to its listeners at once; one that raises is logged, the others go on."""
+        """Hand `event` to its listeners at once; one that raises is logged, the others follow."""
         for listener in tuple(self._listeners.get(type(event), ())):
             try:
                 listener(event)
@@ -80,11 +80,11 @@ class Reloader(Protocol[_C]):
     """How a running component takes a new configuration, in two phases.
 
     Every component prepares before any applies, so that a configuration one of them refuses
-    changes nothing anywhere. Keys that are not reloadable have the values of the start.
+    changes nothing anywhere. Keys that are not reloadable keep the values from the start.
     """
 
     async def prepare(self, config: _C) -> None:
-        """Get everything ready that may fail, without effect; may be called again instead of apply.
+        """Prepare everything that may fail, without effect; may be called again instead of apply.
 
         Raises HubError that says what is wrong.
         """
@@ -94,7 +94,7 @@ class Reloader(Protocol[_C]):
 
 
 class HubState(StrEnum):
-    """The hub's own life."""
+    """The stages of the hub's life."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -159,7 +159,7 @@ class Hub:
     def on_stop(
         self, stage: StopStage, name: str, work: Callable[[], Awaitable[None]], timeout_s: float = 5
     ) -> None:
-        """Run `work` at stop, in its stage, latest registered first, for at most `timeout_s`."""
+        """Run `work` at the stop, in its stage, last registered first, for at most `timeout_s`."""
         self._stop_steps.append(_StopStep(stage, name, work, timeout_s))
 
     async def start(self) -> None:
@@ -176,7 +176,7 @@ class Hub:
         self._stop_asked.set()
 
     async def wait_asked_to_stop(self) -> None:
-        """Return when somebody called `ask_to_stop`."""
+        """Return once `ask_to_stop` has been called."""
         await self._stop_asked.wait()
 
     async def stop(self) -> None:

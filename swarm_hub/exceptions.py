@@ -40,7 +40,7 @@ class StoreError(HubError):
 
 
 class StoreBusyError(StoreError):
-    """The writer's queue is full; the caller should come back later."""
+    """The writer's queue is full; the caller should try again later."""
 
 
 class StoreFullError(StoreError):
@@ -75,7 +75,7 @@ class BackupError(StoreError):
     """A backup can't be made, or a file can't be restored; nothing was changed."""
 
 
-# Errors of the disk, the server or a full queue: no fault of what was to be written.
+# Errors of the disk, the server or a full queue, not of what was to be written.
 PASSING_ERRORS: Final = (
     StoreBusyError,
     StoreFullError,
@@ -101,9 +101,9 @@ class SignatureRefusedError(HubError):
 
 
 class RequestError(HubError):
-    """A request is refused: `code` is for programs, `errors` names each place of several.
+    """A request is refused: `code` is for programs, `errors` lists each fault with its place.
 
-    Subclasses say in the domain's words why; only the API knows which HTTP status that is.
+    Subclasses give the reason in the domain's terms; only the API maps it to an HTTP status.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class TooLarge(RequestError):
 
 
 class UnsupportedMedia(RequestError):
-    """The body is of a type that is not taken here."""
+    """The body is of a type that is not accepted here."""
 
 
 class NotFound(RequestError):
@@ -150,19 +150,19 @@ class NotFound(RequestError):
 
 
 class Gone(RequestError):
-    """There was such a thing, and it has been removed."""
+    """There was such a thing, but it has been removed."""
 
 
 class Conflict(RequestError):
-    """What was asked does not go with the present state."""
+    """The request conflicts with the present state."""
 
 
 class Unauthorized(RequestError):
-    """It is not known who asks."""
+    """The caller is not authenticated."""
 
 
 class Forbidden(RequestError):
-    """Whoever asks may not do this."""
+    """The caller may not do this."""
 
 
 class LimitReached(RequestError):
@@ -170,7 +170,7 @@ class LimitReached(RequestError):
 
 
 class Busy(RequestError):
-    """It can't be done at this moment; the caller should come back later."""
+    """It can't be done at this moment; the caller should try again later."""
 
 
 class Unavailable(RequestError):
@@ -182,4 +182,4 @@ class StorageFull(RequestError):
 
 
 class Lost(RequestError):
-    """It should be there, and is not: a fault of this hub."""
+    """It should be there but isn't, which is this hub's fault."""

@@ -33,9 +33,9 @@ _MANIFEST_SCHEMA: Final = vol.Schema(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a component says of itself in `manifest.json`.
+    """What a component says about itself in `manifest.json`.
 
-    `serves` are the paths of the API, and all below them, that need it: whoever asks a hub
+    `serves` lists the API paths that need it, including all below them: a client that asks a hub
     without it is told so.
     """
 
@@ -68,7 +68,7 @@ class ComponentIndex:
         self._manifests: dict[str, Manifest] = {}
 
     def domains(self) -> list[str]:
-        """Return every domain there is a folder for."""
+        """Return every domain that has a folder."""
         found = {path.parent.name for path in _BUILT_IN.glob("*/manifest.json")}
         found |= {path.parent.name for path in self._custom.glob("*/manifest.json")}
         return sorted(found)
@@ -86,7 +86,7 @@ class ComponentIndex:
         return self._manifests.get(domain)
 
     def serving(self, path: str) -> str | None:
-        """Return the component that a path of the API needs, None where nobody claims it."""
+        """Return the component that a path of the API needs, None if none claims it."""
         for domain in self.domains():
             try:
                 manifest = self.manifest(domain)
@@ -99,9 +99,9 @@ class ComponentIndex:
         return None
 
     def order(self, domains: set[str]) -> list[Manifest]:
-        """Return the manifests of `domains` and of all they depend on, dependencies first.
+        """Return the manifests of `domains` and of all their dependencies, dependencies first.
 
-        Raises SetupError for an unknown dependency or a circle.
+        Raises SetupError for an unknown dependency or a cycle.
         """
         wanted: dict[str, Manifest] = {}
         queue = sorted(domains)

@@ -58,8 +58,8 @@ def locked(config_dir: Path) -> Iterator[None]:
 
 def run(config_dir: Path, started_at: float) -> int:
     """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
-    # Until there is a loop to act upon them, signals are kept: one that broke off the making of
-    # the loop would leave half of one. A hub heeds those too that whoever started it ignores.
+    # Signals are kept until there is a loop to handle them: one that interrupted the making of the
+    # loop would leave it half made. A hub also heeds signals that its parent process ignores.
     early: list[int] = []
     for signum in _STOP_SIGNALS:
         signal.signal(signum, lambda signum, _frame: early.append(signum))
@@ -68,7 +68,7 @@ def run(config_dir: Path, started_at: float) -> int:
 
 
 async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int:
-    # Imported here because it takes most of a start, and signals have to count from before that.
+    # Imported here because it takes most of the start, and signals must be heeded before that.
     from swarm_hub.bootstrap import start_hub
 
     loop = asyncio.get_running_loop()
@@ -83,9 +83,9 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
         _LOGGER.info("The hub was told to stop before it was ready")
         return _INTERRUPTED
     if starting.cancelling():
-        hub.ask_to_stop()  # The start was over before it heard of it.
+        hub.ask_to_stop()  # The start had finished before it noticed the signal.
     _settle_memory()
-    # The mesh imports its library only now, in its own thread.
+    # The mesh only now imports its library, in its own thread.
     loop.call_later(_MESH_IS_UP_S, _settle_memory)
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
     try:
@@ -98,7 +98,7 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
 
 def _ask_to_stop(starting: "asyncio.Task[Hub]") -> None:
     if not starting.done():
-        # Once: what a start has to clean up is not broken off by the next signal.
+        # Only once, so that the next signal does not interrupt the cleaning up of a start.
         if not starting.cancelling():
             starting.cancel()
     elif not starting.cancelled() and starting.exception() is None:
@@ -106,7 +106,7 @@ def _ask_to_stop(starting: "asyncio.Task[Hub]") -> None:
 
 
 def _settle_memory() -> None:
-    """Keep the collector away from what lives as long as the hub.
+    """Keep the garbage collector away from objects that live as long as the hub.
 
     Modules and components are some hundred thousand objects; walking them again and again cost
     a tenth of the CPU of a small job.

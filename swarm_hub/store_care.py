@@ -1,4 +1,4 @@
-"""The store over a hub's life: opened whatever its last stop left, and watched while it runs."""
+"""The store over a hub's life: opened in whatever state it was left, and watched while it runs."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _DEFAULT_BACKUPS: Final = "backups"
 
 
 def backup_source(configuration: Configuration) -> Source:
-    """Return what a backup of this hub saves."""
+    """Return what a backup of this hub contains."""
     storage, folder = configuration.storage, configuration.directory
     database = None if storage.shared else storage.path(folder)
     return Source(folder, configuration.hub.name, database)
@@ -32,8 +32,9 @@ async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: 
     """Return the open store; raises HubError with what to do.
 
     A worker whose file is damaged starts with a new one: gateways give its shards to others. A
-    gateway never starts empty: it restores its newest backup if it is told to, or asks. A file
-    that was made here before and is gone or empty is a damaged one, not a new one.
+    gateway never starts empty: it restores its newest backup if configured to, or else stops and
+    asks. A file that was made here before and is now missing or empty counts as damaged, not as
+    new.
     """
     try:
         return await _opened(configuration, clock)
@@ -45,7 +46,7 @@ async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: 
 def give_up_database(configuration: Configuration, finding: str) -> Path:
     """Move the database aside, so that the next start makes a new one; returns its new name."""
     database = configuration.storage.path(configuration.directory)
-    # Marked first: killed in between, what is left of it is still known to be damaged.
+    # Marked first, so that after a kill in between the rest is still known to be damaged.
     damage.mark(database, finding)
     created.forget(configuration.directory)
     return damage.move_aside(database, finding)
@@ -84,7 +85,7 @@ async def _opened(configuration: Configuration, clock: Clock) -> Store:
     try:
         if not storage.shared:
             database = storage.path(folder)
-            # What opening did not see, the first readers of the start may.
+            # The first readers of the start may find damage that opening missed.
             store.on_damage(lambda error: _mark(database, error))
             await asyncio.to_thread(created.remember, folder, storage.url)
         await store.look_at_space()
@@ -118,7 +119,7 @@ def _repair(configuration: Configuration, error: StoreDamagedError, *, is_gatewa
 
 def _mark(database: Path, error: StoreDamagedError) -> None:
     if not database.exists() or database.stat().st_size == 0:
-        return  # Every start sees that, and whoever puts the file back need not know of a mark.
+        return  # Every start sees that, and someone who puts the file back need not know of a mark.
     try:
         damage.mark(database, error.finding)
     except OSError as failed:

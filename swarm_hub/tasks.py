@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 _RESTART_FIRST_S = 0.1
 _RESTART_MAX_S = 30.0
-# A task that ran this long before it failed starts again with the shortest back-off.
+# A task that ran this long before it failed is restarted with the shortest back-off.
 _HEALTHY_AFTER_S = 60.0
 
 

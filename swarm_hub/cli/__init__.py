@@ -1,4 +1,4 @@
-"""The command line `swarm-hub`: one file a group of commands, each imported when it is used."""
+"""The command line `swarm-hub`: one file per group of commands, each imported when it is used."""
 
 import importlib
 import sys

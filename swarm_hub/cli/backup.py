@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swarm_hub.storage.backup.archive import BackupManifest, Progress
 
 _DEFAULT_FOLDER: Final = "backups"
-# What a PostgreSQL address may say after `?` without giving a secret away.
+# What may follow `?` in a PostgreSQL address without giving a secret away.
 _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
 
 
@@ -137,7 +137,7 @@ def _configuration(config_dir: Path) -> Configuration:
 
 
 def _database(config_dir: Path) -> Path | None:
-    """Return where the present configuration has its database; None where it can't be read."""
+    """Return where the present configuration has its database; None if it can't be read."""
     try:
         storage = _configuration(config_dir).storage
     except ConfigError:
@@ -190,7 +190,7 @@ def _progress_bar() -> Iterator["Progress"]:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
-    # In a pipe or a log the bar would leave empty lines only.
+    # In a pipe or a log the bar would only leave empty lines.
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:

@@ -159,7 +159,7 @@ async def _finished(client: SwarmClient, job_id: str, tally: _Tally) -> dict[str
 
 
 async def _busy_worker(client: SwarmClient, job_id: str, swarm: LocalSwarm) -> LocalHub | None:
-    """Return a worker that holds shards of a job that has begun; None when it is done already."""
+    """Return a worker that holds shards of a running job; None if the job is already done."""
     by_id = {hub.peer_id: hub for hub in swarm.hubs}
     async with asyncio.timeout(30):
         while True:
@@ -182,8 +182,8 @@ async def _assemble(sandbox: Sandbox) -> list[bytes]:
 def _examples() -> Path:
     """Return the examples: inside the package when installed, beside it in a checkout.
 
-    What is beside an installed package belongs to others; libp2p brings a folder `examples` of its
-    own.
+    What lies beside an installed package belongs to others; libp2p brings an `examples` folder of
+    its own.
     """
     package = Path(__file__).parents[1]
     for folder in (package / "examples", package.parent / "examples"):

@@ -94,7 +94,7 @@ def make_directory(config_dir: Path, text: str) -> None:
 
 
 def unwritable(config_dir: Path, error: OSError) -> HubError:
-    """Return what to say of a directory that can't be written."""
+    """Return the message for a directory that can't be written."""
     return HubError(
         f"{config_dir}: the directory can't be written ({error.strerror}); choose another with -c"
     )

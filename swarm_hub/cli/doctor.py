@@ -24,7 +24,7 @@ _LIBRARIES: Final = ("libp2p", "wasmtime", "aiohttp", "sqlalchemy", "pynacl", "p
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `level` is ok, warn or bad."""
+    """The outcome of one check; `level` is ok, warn or bad."""
 
     level: str
     subject: str

@@ -19,7 +19,7 @@ _TRIAL_FILE: Final = ".configuration.trial.yaml"
 
 
 class CannotExtendError(Exception):
-    """The text has a form that is better extended by hand."""
+    """The file is written in a way that is better extended by hand."""
 
 
 def missing(content: dict[str, Any], section: str, key: str, values: Sequence[str]) -> list[str]:
@@ -29,7 +29,7 @@ def missing(content: dict[str, Any], section: str, key: str, values: Sequence[st
 
 
 def extended(path: Path, additions: dict[str, dict[str, list[str]]]) -> str:
-    """Return the text of a configuration with sections, and values added to their lists.
+    """Return a configuration's text with sections added, and values added to their lists.
 
     Raises CannotExtendError, and ConfigError for a file that can't be read as it is.
     """

@@ -1,4 +1,4 @@
-"""`inspect` and what else the command line does with modules."""
+"""`inspect`, and everything else the command line does with modules."""
 
 import asyncio
 import tempfile

@@ -81,7 +81,7 @@ def _list(options: tuple[Path, str | None, str | None], as_json: bool) -> None:
 
 
 def _show_qr(link: str) -> None:
-    """Draw the link on stderr; in capitals, which a QR code holds in fewer squares."""
+    """Draw the link on stderr, in capitals, which take fewer squares in a QR code."""
     import segno
 
     code = segno.make(link.upper(), error="l", micro=False)

@@ -25,7 +25,7 @@ _DETAILS: Final = ("job_id", "state", "reduce", "created_at", "finished_at", "du
 def call(
     options: tuple[Path, str | None, str | None], work: Callable[[SwarmClient], Awaitable[_T]]
 ) -> _T:
-    """Run `work` with a client of the hub that the options mean."""
+    """Run `work` with a client of the hub that the options select."""
     url, token = target(*options)
 
     async def run() -> _T:
@@ -36,7 +36,7 @@ def call(
 
 
 def _redundancy(_ctx: object, _option: object, text: str | None) -> int | str | None:
-    # The hub says what it takes.
+    # The hub itself says what it accepts.
     return int(text) if text is not None and text.isdecimal() else text
 
 
@@ -346,7 +346,7 @@ async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
 
 
 def print_result(body: bytes) -> None:
-    """Write a result to stdout as it is; a terminal also gets the end of the line."""
+    """Write a result to stdout unchanged; a terminal also gets a final newline."""
     sys.stdout.buffer.write(body)
     if sys.stdout.isatty() and not body.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")

@@ -34,7 +34,7 @@ def join(config_dir: Path, link: str, name: str | None) -> None:
 
     Works on the configuration directory while no hub runs on it. What is configured there stays.
     """
-    # The runner imports what a hub needs; a broken link should be told at once.
+    # The runner imports all that a hub needs, but a broken link should be reported at once.
     invitation = parse_join_link(link)
     if invitation.expires_at <= time.time():
         raise JoinLinkError(
@@ -64,7 +64,7 @@ def _join(config_dir: Path, link: JoinLink, name: str | None) -> None:
     is_new = not path.exists()
     if not is_new:
         _check_fits(config_dir)
-    # First the token: a configuration without it would only be refused.
+    # The token first: a configuration without it would only be refused.
     token = JoinToken(link.peer_id, link.token.hex(), link.expires_at)
     try:
         keep_join_token(storage / JOIN_TOKENS_FILE, token, time.time())
@@ -82,7 +82,7 @@ def _join(config_dir: Path, link: JoinLink, name: str | None) -> None:
 
 
 def _check_fits(config_dir: Path) -> None:
-    """Refuse a configuration of which adding lines makes no worker."""
+    """Refuse a configuration that added lines can't turn into a worker."""
     found = read_configuration(config_dir, "hub")
     if found.storage.shared:
         raise HubError(

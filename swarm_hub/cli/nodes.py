@@ -164,7 +164,7 @@ def _chosen(node_id: str | None, network: str | None) -> tuple[str, bool]:
         raise click.UsageError("name one node or one network, such as 10.1.0.0/16")
     chosen = network if node_id is None else node_id
     assert chosen is not None
-    # Peer ids are base58: they have neither.
+    # Peer ids are base58, which has neither character.
     return chosen, network is not None or any(mark in chosen for mark in "/.:")
 
 

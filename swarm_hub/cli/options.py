@@ -55,7 +55,7 @@ def json_option(command: _F) -> _F:
 
 
 def target(config_dir: Path, url: str | None, token: str | None) -> tuple[str, str | None]:
-    """Return the address and token to use; those of a hub configured here are found alone."""
+    """Return the address and token to use; those of a hub configured here are found by default."""
     if token is None:
         path = config_dir / STORAGE_DIR / ADMIN_TOKEN_FILE
         try:
@@ -90,7 +90,7 @@ def working_dir(config_dir: Path) -> Path:
 
 
 def _finish_restore(config_dir: Path) -> None:
-    """Carry an interrupted restore to its end; until then the directory is none of a hub."""
+    """Complete an interrupted restore; until then the directory is not a hub's."""
     from swarm_hub.runner import locked
     from swarm_hub.storage.backup.restore import finish_restore
 

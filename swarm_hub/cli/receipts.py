@@ -1,4 +1,4 @@
-"""The receipts of a job, checked on this side: a hub that lies about a result is found out."""
+"""The receipts of a job, checked by the client: a hub that lies about a result is found out."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +14,7 @@ _WRONG_SHAPE: Final = (KeyError, TypeError, ValueError)
 
 
 async def check_receipts(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
-    """Fetch, check and show a job's receipts; returns 1 where one proves nothing, else 0."""
+    """Fetch, check and show a job's receipts; returns 1 if one proves nothing, else 0."""
     gathered: dict[str, list[Any]] = {"receipts": [], "results": []}
     verdicts: list[str] = []
     async for page in swarm.receipts(job_id):
@@ -42,7 +42,7 @@ def judged(
 ) -> list[dict[str, Any]]:
     """Return results, each with its `verdict`: `counted`, `not counted` or `INVALID: why`.
 
-    Whether one that is proven counts is the gateway's word.
+    Whether a proven result counts is only the gateway's word.
     """
     read: dict[str, Receipt | str] = {}
     for sha, plain in receipts.items():

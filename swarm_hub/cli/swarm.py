@@ -95,7 +95,7 @@ class LocalSwarm:
         mesh: Mapping[str, str] = _NO_KEYS,
         gateway: Mapping[str, str] = _NO_KEYS,
     ) -> LocalHub:
-        """Start a gateway; `extra` is added to its configuration, the others to their sections."""
+        """Start a gateway; `extra` is added to its configuration, the rest to their sections."""
         hub = self._new(name)
         port = free_port()
         hub.url = f"http://127.0.0.1:{port}"
@@ -127,7 +127,7 @@ class LocalSwarm:
         return hub
 
     async def wait_for_workers(self, client: SwarmClient, count: int) -> None:
-        """Return when the gateway has `count` workers; raises HubError with a log when it fails."""
+        """Return once the gateway has `count` workers; raises HubError with a log on failure."""
         deadline = time.monotonic() + _JOIN_TIMEOUT_S
         up = 0
         while time.monotonic() < deadline:
@@ -188,7 +188,7 @@ class LocalSwarm:
 async def running_swarm(
     folder: Path, workers: Sequence[str]
 ) -> AsyncIterator[tuple[LocalSwarm, SwarmClient]]:
-    """Start a gateway and workers of these names, wait until they are joined, and end them."""
+    """Start a gateway and workers with these names, wait until they have joined, and end them."""
     swarm = LocalSwarm(folder)
     try:
         gateway = swarm.start_gateway()
@@ -202,16 +202,17 @@ async def running_swarm(
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody else is given within the next minute.
+    """Return a TCP port of 127.0.0.1 that no one else is given within the next minute.
 
-    The system keeps the port of a connection that was ended here (TIME_WAIT): it gives it to
-    nobody who asks for any port, only to a server that names it.
+    The system keeps the port of a connection that was ended here (TIME_WAIT): it gives that port to
+    no one who asks for any port, only to a server that names it.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, _ = server.accept()
             accepted.close()
-            # The end that closes first is the one that waits, and it must have been heard.
+            # The side that closes first is the one in TIME_WAIT, and the other must have received
+            # its FIN.
             client.recv(1)
         return port

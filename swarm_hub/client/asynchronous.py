@@ -16,7 +16,7 @@ from swarm_hub.models.job import RAW_REDUCERS
 
 _WAIT_S: Final = 30
 _FINISHED: Final = ("completed", "failed", "cancelled")
-# A gateway that restarts is back within seconds; a poll in between is no failure of the job.
+# A gateway that restarts is back within seconds; a poll that fails meanwhile doesn't fail the job.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.25
 
@@ -85,7 +85,7 @@ class SwarmClient:
 
         `script` is what the module interprets: a path, or a name and its bytes.
         """
-        # Names go as UTF-8: a hub can't tell a `%20` that was quoted from one that is there.
+        # Names are sent as UTF-8: a hub can't tell a `%20` made by quoting from one in the name.
         form = aiohttp.FormData(quote_fields=False)
         wasm = module if isinstance(module, bytes) else _read(Path(module))
         form.add_field("module", wasm, filename="module.wasm")
@@ -101,7 +101,7 @@ class SwarmClient:
         return str(answer["job_id"])
 
     async def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
-        """Return a job's status; with `wait_s` (at most 60) held until its state changes."""
+        """Return a job's status; `wait_s` (at most 60) holds the answer until its state changes."""
         found: dict[str, Any] = await self._json("GET", f"/jobs/{job_id}", query={"wait": wait_s})
         return found
 
@@ -112,7 +112,7 @@ class SwarmClient:
         progress: Callable[[dict[str, Any]], None] | None = None,
         every_s: float = _WAIT_S,
     ) -> dict[str, Any]:
-        """Return a job's last status; a gateway that restarts meanwhile is waited for."""
+        """Wait for a job and return its final status; also waits for a gateway that restarts."""
         lost_at: float | None = None
         while True:
             try:
@@ -135,7 +135,7 @@ class SwarmClient:
             return await response.read()
 
     async def data(self, sha: str) -> bytes:
-        """Return the bytes with that SHA-256, from the hub or whoever it gets them from."""
+        """Return the bytes with that SHA-256, from the hub or wherever it finds them."""
         async with self._request("GET", f"/data/{sha}") as response:
             return await response.read()
 
@@ -183,7 +183,7 @@ class SwarmClient:
     async def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
         """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
 
-        `ban` takes `reason` and `for_s` (seconds, None for ever), `drain` a `reason`.
+        `ban` takes `reason` and `for_s` (seconds, None for no end), `drain` a `reason`.
         """
         answer: dict[str, Any] = await self._json(
             "POST", f"/nodes/{node_id}/{action}", json=content
@@ -212,7 +212,7 @@ class SwarmClient:
         await self._json("POST", "/networks/unban", json={"network": network})
 
     async def approve(self, node_id: str) -> dict[str, Any]:
-        """Admit a node that waits for it, or that is still to come."""
+        """Admit a node that waits for approval, or one that has yet to connect."""
         return await self.node_action(node_id, "approve")
 
     async def invite(
@@ -237,12 +237,12 @@ class SwarmClient:
         await self._json("DELETE", f"/invites/{invite_id}")
 
     async def health(self) -> dict[str, Any]:
-        """Return how the hub is."""
+        """Return the hub's health."""
         answer: dict[str, Any] = await self._json("GET", "/health")
         return answer
 
     async def events(self, since: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield events as they happen; with `since` first every durable one after that `seq`.
+        """Yield events as they happen; `since` first yields every durable one after that `seq`.
 
         Ends when the hub closes the connection. Raises ClientError when events were lost.
         """
@@ -325,7 +325,7 @@ def _unreachable(url: str) -> UnreachableError:
 
 
 def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """Return the dataset as uploads; a range or a list of values says its split by itself."""
+    """Return the dataset as uploads; a range or a list of values implies its split."""
     if isinstance(items, range):
         if items.step != 1:
             raise ClientError("a range of items must have step 1")
@@ -338,7 +338,7 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
         return [_named(path) for path in items]
     if isinstance(items, Sequence):
-        # A JSON list is also what split i32 takes.
+        # Split i32 takes a JSON list too.
         spec.setdefault("split", "json")
         return [("items.json", json.dumps(list(items)).encode())]
     raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")

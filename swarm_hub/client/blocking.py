@@ -53,7 +53,7 @@ class BlockingSwarmClient:
         progress: Callable[[dict[str, Any]], None] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Return a job's last status."""
+        """Wait for a job and return its final status."""
         return self._run(self._client.wait(job_id, progress=progress, **options))
 
     def result(self, job_id: str) -> bytes:
@@ -105,7 +105,7 @@ class BlockingSwarmClient:
         self._run(self._client.unban_network(network))
 
     def approve(self, node_id: str) -> dict[str, Any]:
-        """Admit a node that waits for it, or that is still to come."""
+        """Admit a node that waits for approval, or one that has yet to connect."""
         return self._run(self._client.approve(node_id))
 
     def invite(
@@ -123,15 +123,15 @@ class BlockingSwarmClient:
         self._run(self._client.revoke_invite(invite_id))
 
     def events(self, since: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yield events as they happen; with `since` first every durable one after that `seq`."""
+        """Yield events as they happen; `since` first yields every durable one after that `seq`."""
         return self._each(self._client.events(since))
 
     def health(self) -> dict[str, Any]:
-        """Return how the hub is."""
+        """Return the hub's health."""
         return self._run(self._client.health())
 
     def _each(self, found: AsyncGenerator[_T, None]) -> Iterator[_T]:
-        # What ends an async iterator can't be raised out of a coroutine: the list is empty then.
+        # A coroutine can't raise StopAsyncIteration, so the end is an empty list.
         async def following() -> list[_T]:
             async for each in found:
                 return [each]

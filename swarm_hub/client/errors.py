@@ -14,7 +14,7 @@ class UnreachableError(ClientError):
 
 
 class ApiError(ClientError):
-    """The hub refused a request; `status` is the HTTP status, `code` the machine's word for it."""
+    """The hub refused a request; `status` is the HTTP status, `code` a machine-readable reason."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

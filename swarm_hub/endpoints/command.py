@@ -1,4 +1,4 @@
-"""Commands: what a client may ask over the websocket, besides the protocol's own words."""
+"""Commands: what a client may ask over the websocket, besides the protocol's own messages."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from swarm_hub.endpoints.request import Caller, Scope
 
-# What a handler returns that has replied already.
+# Returned by a handler that has already replied.
 REPLIED: Final = object()
 
 
@@ -24,7 +24,7 @@ class Connection(Protocol):
         """Send an event of a subscription; a client that reads too slowly is disconnected."""
 
     def subscribe(self, call_id: int, end: Callable[[], None]) -> None:
-        """Have `end` called at `unsubscribe_events` for this call, or when the client leaves."""
+        """Have `end` called at `unsubscribe_events` for this call, or when the client closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,9 @@ class CommandCall:
 class Command:
     """One command; `Endpoints.add_command` refuses one that lacks scope or schema.
 
-    `name` is the message's `type`, such as `nodes/list`. `handler` returns the result, or
-    `REPLIED` after it replied itself; a `RequestError` becomes the command's error. `params`
-    holds voluptuous fields; an unknown one is refused. `result` is the TypedDict of the result,
-    or `type(None)`.
+    `name` is the message's `type`, such as `nodes/list`. `handler` returns the result, or `REPLIED`
+    if it replied itself; a `RequestError` becomes the command's error. `params` holds voluptuous
+    fields; an unknown one is refused. `result` is the TypedDict of the result, or `type(None)`.
     """
 
     name: str

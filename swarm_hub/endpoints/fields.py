@@ -1,4 +1,4 @@
-"""Validators of what clients send; each says what was expected, in one clause."""
+"""Validators for what clients send; each says in one clause what was expected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import voluptuous as vol
 
 
 def whole_number(low: int, high: int) -> Callable[[Any], int]:
-    """Return a validator of a whole number of a query, written in ASCII digits."""
+    """Return a validator for a whole number in a query, written in ASCII digits."""
 
     def validate(value: Any) -> int:
         if (
@@ -22,7 +22,7 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
 
 
 def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Callable[[Any], str]:
-    """Return a validator of a text of a bounded number of characters."""
+    """Return a validator for a text with a bounded number of characters."""
 
     def validate(value: Any) -> str:
         if not isinstance(value, str) or not min_length <= len(value) <= max_length:

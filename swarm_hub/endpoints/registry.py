@@ -43,7 +43,7 @@ class Endpoints:
             raise SetupError(f"view {view}: it does not say what it answers (answer=)")
         if view.method in ("PUT", "PATCH") and view.body is None:
             raise SetupError(f"view {view}: it does not say what it takes (body=)")
-        # Two names of one parameter would be one path.
+        # Two paths that differ only in the names of parameters are the same path.
         key = (view.method, _PARAMETER.sub("{}", view.path), view.outside)
         if key in self._views:
             raise SetupError(f"view {view}: there is such a view already, {self._views[key]}")
@@ -54,7 +54,7 @@ class Endpoints:
         return self._commands.get(name)
 
     def add_command(self, command: Command) -> None:
-        """Have a command answered; raises SetupError that says what is wrong with it."""
+        """Have a command served; raises SetupError that says what is wrong with it."""
         what = f"command {command.name!r}"
         self._check_open(what)
         if not _COMMAND.match(command.name):
@@ -69,7 +69,7 @@ class Endpoints:
         self._commands[command.name] = command
 
     def seal(self) -> None:
-        """Take nothing more: the API is about to serve what there is."""
+        """Accept no more views and commands: the API is about to serve what there is."""
         self._sealed = True
 
     def _check_open(self, what: str) -> None:
@@ -77,7 +77,7 @@ class Endpoints:
             raise SetupError(f"{what}: the hub has started; register it in async_setup")
 
     def add_health(self, describe: Callable[[], Mapping[str, Any]]) -> None:
-        """Have the fields that `describe` returns be part of what the hub says of its health."""
+        """Add the fields that `describe` returns to the hub's health."""
         self._health.append(describe)
 
     def health(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Endpoints:
         return {name: value for describe in self._health for name, value in describe().items()}
 
     def explain_missing(self, explain: Callable[[str], str | None]) -> None:
-        """Register who knows which component would serve a path of the API."""
+        """Register the function that knows which component would serve a path of the API."""
         self._explain = explain
 
     def served_by(self, path: str) -> str | None:

@@ -9,7 +9,7 @@ _T = TypeVar("_T")
 
 
 class Scope(StrEnum):
-    """What a caller must be allowed to do; each scope includes those before it."""
+    """What a caller is allowed to do; each scope includes those before it."""
 
     PUBLIC = "public"  # needs no token
     READ = "read"
@@ -18,7 +18,7 @@ class Scope(StrEnum):
 
 
 class Caller(Protocol):
-    """Who asks, as their token tells."""
+    """The caller, as identified by their token."""
 
     @property
     def id(self) -> str:
@@ -42,18 +42,18 @@ class Part(Protocol):
 
     @property
     def filename(self) -> str:
-        """The name of the uploaded file, empty where there is none."""
+        """The name of the uploaded file, empty if there is none."""
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes, empty at the end."""
 
 
 class Request(Protocol):
-    """One request of a view, let in and checked: scope, query and JSON body are in order."""
+    """One admitted request to a view: its scope, query and JSON body have been checked."""
 
     @property
     def path(self) -> Mapping[str, str]:
-        """What stands in the place of the `{name}`s of the view's path."""
+        """The values of the `{name}`s in the view's path."""
 
     @property
     def query(self) -> Mapping[str, Any]:
@@ -61,7 +61,7 @@ class Request(Protocol):
 
     @property
     def body(self) -> Any:
-        """The JSON body as the view's `body` schema returned it; None where it has none."""
+        """The JSON body as the view's `body` schema returned it; None if the view has none."""
 
     @property
     def media_type(self) -> str:
@@ -73,7 +73,7 @@ class Request(Protocol):
 
     @property
     def max_bytes(self) -> int:
-        """How large a request may be."""
+        """How large a request may be, in bytes."""
 
     def header(self, name: str) -> str | None:
         """Return a header's text."""
@@ -88,7 +88,7 @@ class Request(Protocol):
         """Return the whole body of a view with a `RawBody`; raises TooLarge."""
 
     def parts(self) -> AsyncIterator[Part]:
-        """Yield the parts of a multipart body; raises MalformedRequest for what is none."""
+        """Yield the parts of a multipart body; raises MalformedRequest if it isn't one."""
 
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         """Enter a context that is left once the answer has been sent."""

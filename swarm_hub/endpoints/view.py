@@ -12,7 +12,7 @@ from swarm_hub.endpoints.request import Request, Scope
 
 
 class Success(StrEnum):
-    """How a request went well."""
+    """The ways in which a request can succeed."""
 
     OK = "ok"
     CREATED = "created"
@@ -24,7 +24,7 @@ class Success(StrEnum):
 class Json:
     """An answer in JSON, of the shape that its view declares.
 
-    `location` is the path of what was created, relative as a view's path.
+    `location` is the path of what was created, relative like a view's path.
     """
 
     content: Any
@@ -34,9 +34,9 @@ class Json:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An answer in bytes, whole or the range that was asked for.
+    """An answer in bytes, whole or only the requested range.
 
-    With `etag` the bytes are cached for good: what it names never changes.
+    With `etag` the bytes may be cached forever: what it names never changes.
     """
 
     body: bytes | mmap.mmap
@@ -57,7 +57,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body that the handler reads itself: its media types, and what to send as each."""
+    """A body that the handler reads itself: its media types, and what to send in each."""
 
     media_types: Mapping[str, str]
 

@@ -1,4 +1,4 @@
-"""Validators for component schemas, and from a validated mapping to a frozen dataclass."""
+"""Validators for component schemas, which turn a checked mapping into a frozen dataclass."""
 
 import ipaddress
 import math
@@ -20,8 +20,8 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z", re
 class Key(vol.Optional):
     """A key of a section, or of a platform.
 
-    `reloadable` says whether a running hub can take a new value of it; `field` is what the
-    dataclass (or `create`) calls it where that differs, with its unit.
+    `reloadable` says whether a running hub can take a new value for it; `field` is its name in the
+    dataclass (or `create`) if that differs, with its unit.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Key(vol.Optional):
 
 
 def section(keys: dict[Any, Any], into: Callable[..., _T]) -> Callable[[Any], _T]:
-    """Return a validator of a YAML section: checks its keys, then builds the dataclass `into`.
+    """Return a validator for a YAML section: it checks the keys, then builds the dataclass `into`.
 
     An empty section (`worker:` with nothing below) takes every default.
     """
@@ -78,7 +78,7 @@ def boolean(value: Any) -> bool:
 
 
 def integer(low: int, high: int) -> Callable[[Any], int]:
-    """Return a validator of a whole number between `low` and `high`, both included."""
+    """Return a validator for a whole number between `low` and `high`, both included."""
 
     def validate(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -89,7 +89,7 @@ def integer(low: int, high: int) -> Callable[[Any], int]:
 
 
 def number(low: float, high: float) -> Callable[[Any], float]:
-    """Return a validator of a finite number between `low` and `high`, both included."""
+    """Return a validator for a finite number between `low` and `high`, both included."""
 
     def validate(value: Any) -> float:
         if (
@@ -105,7 +105,7 @@ def number(low: float, high: float) -> Callable[[Any], float]:
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """Return a validator of one of a few words, with a suggestion for a near miss."""
+    """Return a validator for one of a few words, with a suggestion for a near miss."""
 
     def validate(value: Any) -> str:
         if value not in choices:
@@ -140,7 +140,7 @@ def public_key(value: Any) -> bytes:
 
 
 def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
-    """Return a validator of a list, which becomes a tuple."""
+    """Return a validator for a list, which becomes a tuple."""
     schema = vol.Schema([validator])
 
     def validate(value: Any) -> tuple[_T, ...]:
@@ -175,8 +175,8 @@ def labels(value: Any) -> dict[str, str]:
 
 
 def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> str:
-    """Return `; did you mean X?` for the nearest known word, or nothing where none is near."""
-    # difflib costs 5 ms to import and is needed only when somebody mistyped.
+    """Return `; did you mean X?` for the nearest known word, or nothing if none is near."""
+    # difflib costs 5 ms to import and is needed only for a typo.
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1)
@@ -184,7 +184,7 @@ def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> 
 
 
 def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
-    """Return the error with a hint where it is of an unknown key of a section."""
+    """Return the error, with a hint if it is about an unknown key of a section."""
     if error.msg != "extra keys not allowed" or len(error.path) != 1:
         return error
     key = str(error.path[0])

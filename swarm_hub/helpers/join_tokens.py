@@ -10,7 +10,7 @@ from swarm_hub.util.files import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A token of one gateway, in hex; of no use to anybody once it was used or has expired."""
+    """A token for one gateway, in hex; useless once it was used or has expired."""
 
     gateway: str
     token: str
@@ -23,7 +23,7 @@ def read_join_tokens(path: Path) -> dict[str, bytes]:
 
 
 def keep_join_token(path: Path, token: JoinToken, now: float) -> None:
-    """Add a token, in place of an older one of its gateway, and drop those that have expired."""
+    """Add a token, replacing an older one for its gateway, and drop those that have expired."""
     kept = [each for each in _read(path) if each.gateway != token.gateway and each.expires_at > now]
     content = [asdict(each) for each in (*kept, token)]
     write_atomic(path, json.dumps(content, indent=1).encode(), mode=0o600)

@@ -1,8 +1,8 @@
 """Platforms: exchangeable strategies inside a component, chosen by `platform:`.
 
 A platform is a module with a `PLATFORM_SCHEMA` (its keys) and `create(**keys)`: a built-in one is
-`components/<domain>/<platform>.py`, of the scheduler `components/scheduler/strategies/`; one of
-the owner is `custom_components/<platform>/<domain>.py`.
+`components/<domain>/<platform>.py` (the scheduler's are in `components/scheduler/strategies/`); one
+of the owner's is `custom_components/<platform>/<domain>.py`.
 """
 
 import dataclasses
@@ -39,20 +39,20 @@ class Platform(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class PlatformSchema:
-    """The CONFIG_SCHEMA of a component that is nothing but its platform."""
+    """The CONFIG_SCHEMA of a component that consists only of its platform."""
 
     domain: str
     default: str
-    # Where the built-in ones are, inside the component; the component itself when empty.
+    # Where the built-in ones are, inside the component; if empty, in the component itself.
     folder: str = ""
     config_dir: Path | None = None
 
     def looking_in(self, config_dir: Path) -> Self:
-        """Return the schema that also knows the platforms of this configuration directory."""
+        """Return the schema extended by the platforms of this configuration directory."""
         return dataclasses.replace(self, config_dir=config_dir)
 
     def __call__(self, value: Any) -> Platform[Any]:
-        """Validate the section; code of the owner is only run once its platform is chosen."""
+        """Validate the section; the owner's code is only run if its platform is chosen."""
         keys = {} if value is None else value
         if not isinstance(keys, dict):
             raise vol.Invalid("expected a dictionary")
@@ -93,7 +93,7 @@ class PlatformSchema:
 
 
 def platform_schema(domain: str, default: str, folder: str = "") -> PlatformSchema:
-    """Return the CONFIG_SCHEMA of a component that is nothing but its platform."""
+    """Return the CONFIG_SCHEMA of a component that consists only of its platform."""
     return PlatformSchema(domain, default, folder)
 
 
@@ -120,7 +120,7 @@ def _imported(path: Path, name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{shown}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses look for the module they are in by its name.
+    # Dataclasses look up their own module by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -22,7 +22,7 @@ from swarm_hub.models.rotation import (
 )
 from swarm_hub.util.files import exclusive, file_stamp, load_or_create_key, write_atomic
 
-# Keys that one hub may revoke; others have to keep them for ever.
+# How many keys one hub may revoke; others have to keep them forever.
 REVOKED_MAX: Final = 1024
 REASON_MAX: Final = 64
 _LOCK_FILE: Final = "signer.lock"
@@ -30,7 +30,7 @@ _LOCK_FILE: Final = "signer.lock"
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """The key a hub signs with, and the rotations in their overlap that led to it."""
+    """The key a hub signs with, and the rotations still in their overlap that led to it."""
 
     key: SigningKey
     rotations: tuple[Rotation, ...]
@@ -56,22 +56,22 @@ class KeyFiles:
         self._revoked = storage / REVOKED_FILE
 
     def stamp(self) -> tuple[object, ...]:
-        """Return what changes when a command has written."""
+        """Return a value that changes when a command has written one of the files."""
         return tuple(file_stamp(path) for path in (self._key, self._rotations, self._revoked))
 
     def own(self, now: float) -> OwnKey:
-        """Return the key, made at first use, and the rotations that still count."""
+        """Return the key, created at first use, and the rotations that are still valid."""
         key = SigningKey(load_or_create_key(self._key, "signer's key"))
         known = [
             read_rotation(bytes.fromhex(statement), bytes.fromhex(signature))
             for statement, signature in _read(self._rotations)
         ]
-        # A rotation that a crash cut short leads to a key that nobody has.
+        # A rotation that a crash cut short leads to a key that was never stored.
         chain = chain_to(bytes(key.verify_key), known)
         return OwnKey(key, tuple(each for each in chain if each.overlaps(now)))
 
     def rotate(self, peer_id: str, overlap_s: int, now: float) -> Rotation:
-        """Make a new key that the old one has signed, and put it in its place."""
+        """Make a new key, signed by the old one, and replace the old one by it."""
         with exclusive(self._storage / _LOCK_FILE):
             before = self.own(now)
             if len(before.rotations) >= CHAIN_MAX:
@@ -84,7 +84,7 @@ class KeyFiles:
                 before.key, bytes(SigningKey(seed).verify_key),
                 peer_id=peer_id, at=int(now), overlap_s=overlap_s,
             )  # fmt: skip
-            # The word first: a key that no word leads to would be refused everywhere.
+            # The rotation comes first: a key that no rotation leads to would be refused everywhere.
             _write(
                 self._rotations,
                 [

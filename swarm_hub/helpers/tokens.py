@@ -1,4 +1,4 @@
-"""Bearer tokens: kept hashed in one file, read again when another process changed it."""
+"""Bearer tokens: stored hashed in one file, which is reread when another process changed it."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _PREFIX: Final = "swh_"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is kept; each scope includes those before it in `SCOPES`."""
+    """A token as it is stored; each scope includes those before it in `SCOPES`."""
 
     id: str
     name: str
@@ -27,7 +27,7 @@ class Token:
     created_at: float
 
     def allows(self, scope: str) -> bool:
-        """Whether this token may do what needs `scope`."""
+        """Whether this token includes `scope`."""
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 
@@ -40,7 +40,7 @@ class TokenFile:
         self._by_hash: dict[str, Token] = {}
 
     def find(self, secret: str) -> Token | None:
-        """Return the token with that secret; looking up its hash leaks no timing of the secret."""
+        """Return the token with that secret; looking up its hash leaks nothing through timing."""
         self._refresh()
         return self._by_hash.get(_hash(secret))
 
@@ -50,14 +50,14 @@ class TokenFile:
         return sorted(self._by_hash.values(), key=lambda token: token.id)
 
     def create(self, name: str, scope: str, now: float) -> tuple[Token, str]:
-        """Add a token; returns it with its secret, which is shown this once."""
+        """Add a token; returns it with its secret, which is shown only this once."""
         secret = _PREFIX + secrets.token_urlsafe(24)
         token = Token(ulid_now(), name, scope, _hash(secret), now)
         self._write([*self.all(), token])
         return token, secret
 
     def revoke(self, token_id: str) -> bool:
-        """Remove a token; returns whether there was one of that id."""
+        """Remove a token; returns whether there was one with that id."""
         kept = [token for token in self.all() if token.id != token_id]
         if len(kept) == len(self._by_hash):
             return False

@@ -1,4 +1,4 @@
-"""Who may join a gateway as a node: the policies, and what is kept of an invitation."""
+"""Who may join a gateway as a node: the policies, and the record of an invitation."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,12 +36,12 @@ class Applicant:
 
 @dataclass(frozen=True, slots=True)
 class InviteRecord:
-    """An invitation as it is kept: under the hash of its token; times are seconds."""
+    """An invitation as it is stored, under the hash of its token; times are seconds."""
 
     token_sha: str
     created_at: float
     expires_at: float
     used_at: float | None
     used_by: str | None
-    # Whose devices the link is for.
+    # The owner of the devices that the link is for.
     owner: str | None = None

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Readable(Protocol):
-    """Bytes that a part can be read of: in memory or in a file."""
+    """Bytes that can be read in parts, from memory or a file."""
 
     def __getitem__(self, part: slice, /) -> bytes:
         """Return a part of the bytes."""
@@ -17,7 +17,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpooledBlob:
-    """An upload written to a file as it came, with the hash that was taken on the way."""
+    """An upload written to a file as it came, with the hash computed on the way."""
 
     path: Path
     sha: str

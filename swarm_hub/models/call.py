@@ -8,7 +8,7 @@ from swarm_hub.models.features import read_needs
 from swarm_hub.util import shape
 from swarm_hub.util.plain import shallow
 
-# Larger programs are for a module of their own.
+# Larger programs belong in a module of their own.
 SCRIPT_BYTES_MAX: Final = 256 * 1024
 
 
@@ -22,7 +22,7 @@ class Script:
 
     @classmethod
     def from_plain(cls, plain: object) -> Self:
-        """Rebuild a script, whatever else is said of it; raises KeyError or ValueError."""
+        """Rebuild a script, ignoring unknown keys; raises KeyError or ValueError."""
         if not isinstance(plain, dict):
             raise ValueError("'script' is not a map")
         return cls(
@@ -55,7 +55,7 @@ class ModuleCall:
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
         plain = shallow(self)
-        # Most calls have neither, and their bytes are not to grow.
+        # Most calls have neither, and their encoding must not grow.
         if self.script is None:
             del plain["script"]
         else:
@@ -66,9 +66,10 @@ class ModuleCall:
 
     @classmethod
     def from_plain(cls, plain: object) -> Self:
-        """Rebuild a call, whatever else is said of it; ValueError names what is missing or wrong.
+        """Rebuild a call, ignoring unknown keys; ValueError names what is missing or wrong.
 
-        What must not be ignored is named in `needs`; it is kept as it is, known here or not.
+        What must not be ignored is named in `needs`, which is kept as it is, whether known here or
+        not.
         """
         try:
             if not isinstance(plain, dict):

@@ -1,7 +1,8 @@
-"""The signed wrapper around a batch of messages that have effect.
+"""The signed wrapper around a batch of messages that take effect.
 
-Header: deterministic CBOR `{v, typ, kid, iss, aud, iat, exp, jti, body_hash, body_len}`; signed
-is `b"swarm-hub/v2/" + typ + NUL + header` with Ed25519. The body travels raw beside it.
+Header: deterministic CBOR `{v, typ, kid, iss, aud, iat, exp, jti, body_hash, body_len}`; the
+Ed25519 signature covers `b"swarm-hub/v2/" + typ + NUL + header`. The body travels raw beside the
+header.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def sign(key: SigningKey, typ: str, canonical: bytes) -> bytes:
 
 
 def verify(public_key: bytes, typ: str, canonical: bytes, signature: bytes) -> bool:
-    """Return whether the signature is of these bytes, under that type, by that key."""
+    """Return whether that key made the signature for these bytes under that type."""
     try:
         VerifyKey(public_key).verify(_DOMAIN + typ.encode() + b"\0" + canonical, signature)
     except (BadSignatureError, ValueError, TypeError):
@@ -101,7 +102,7 @@ def unseal(
 
     `key_of(iss, kid)` gives the public key of an issuer, None for an unknown one;
     `sender_time` is the sender's clock as far as we know it. Raises SignatureRefusedError with
-    the code of the check that failed; nothing of the body may be used before this returned.
+    the code of the check that failed; no part of the body may be used before this has returned.
     """
     fields = _decode_header(envelope.header)
     if fields["iss"] != sender:
@@ -120,9 +121,9 @@ def unseal(
 
 
 def attest(envelope: Envelope, public_key: bytes) -> Header:
-    """Return the header of an envelope that this key signed, whomever it is for and however old.
+    """Return the header of an envelope signed by this key, whoever it is for and however old.
 
-    For a record of what was said; what is to have effect goes through `unseal`. Raises
+    Only for records of what was said; what is to take effect goes through `unseal`. Raises
     SignatureRefusedError.
     """
     fields = _decode_header(envelope.header)
@@ -143,8 +144,8 @@ def _decode_header(raw: bytes) -> dict[str, Any]:
         raise SignatureRefusedError("malformed", "the envelope's header is too long")
     try:
         fields = cbor2.loads(raw)
-        # The decoder takes duplicate keys, long forms and trailing bytes; the signature is of
-        # one spelling only, so decoding and encoding again must give the same bytes.
+        # The decoder takes duplicate keys, long forms and trailing bytes; the signature covers a
+        # single encoding, so decoding and encoding again must give the same bytes.
         same = isinstance(fields, dict) and canonical(fields) == raw
     except Exception as error:
         raise SignatureRefusedError("malformed", f"the header can't be read: {error}") from error

@@ -11,9 +11,9 @@ DETERMINISTIC: Final = "deterministic"
 FUEL: Final = "fuel"
 SCRIPT: Final = "script"
 
-# What this worker knows, and says so in its hello.
+# What this worker knows, as it says in its hello.
 FEATURES: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT})
-# What a worker knows that says nothing of features: never more than version 2 began with.
+# What a worker that names no features knows: never more than version 2 began with.
 BASELINE: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT})
 
 FEATURES_MAX: Final = 64
@@ -26,12 +26,12 @@ def unknown(needs: Iterable[str]) -> frozenset[str]:
 
 
 def why_not(unknown: Iterable[str]) -> str:
-    """Say why a call is not obeyed."""
+    """Say why a call is refused."""
     return f"this worker does not know what the call needs: {', '.join(sorted(unknown))}"
 
 
 def read_needs(value: object) -> tuple[str, ...]:
-    """Read the features that a call needs: none may be left out; raises ValueError."""
+    """Read the features that a call needs, of which none may be dropped; raises ValueError."""
     if not isinstance(value, list) or len(value) > FEATURES_MAX or not all(map(_is_name, value)):
         raise ValueError(
             f"'needs' is not a list of at most {FEATURES_MAX} texts of 1 to {FEATURE_LENGTH_MAX} "
@@ -41,7 +41,7 @@ def read_needs(value: object) -> tuple[str, ...]:
 
 
 def read_features(value: object) -> frozenset[str]:
-    """Read the features that an untrusted peer has or lacks; what is no name is left out."""
+    """Read the features that an untrusted peer has or lacks; drops what isn't a name."""
     listed = value[:FEATURES_MAX] if isinstance(value, list) else []
     return frozenset(filter(_is_name, listed))
 

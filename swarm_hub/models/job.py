@@ -34,11 +34,11 @@ class Split(StrEnum):
     RECORDS = "records"
 
 
-# Nodes whose results were confirmed often enough work alone.
+# Nodes whose results were confirmed often enough then work alone.
 ADAPTIVE: Final = "adaptive"
 REDUNDANCY_MAX: Final = 7
 
-# The job's own module folds.
+# The job's own module folds the results.
 REDUCE_MODULE: Final = "module"
 REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", "files", REDUCE_MODULE)
 # Their results are bytes; those of the others are JSON text.
@@ -47,7 +47,7 @@ RAW_REDUCERS: Final = ("concat", "files", REDUCE_MODULE)
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What a job asks for within the worker's own limits; None leaves the worker's limit."""
+    """What a job asks for within the worker's own limits; None keeps the worker's limit."""
 
     fuel: int | None = None
     memory: int | None = None
@@ -59,8 +59,8 @@ class JobLimits:
 class Constraints:
     """Which nodes may run a job: `memory` in bytes, `max_temperature` in °C, battery in percent.
 
-    `charging` keeps it from devices that run on their battery, `metered` = False from those whose
-    network costs by volume.
+    `charging` keeps the job off devices that run on battery, `metered` = False off those whose
+    network charges by volume.
     """
 
     memory: int | None = None
@@ -79,7 +79,7 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What a shard of exactly these items has to give: the SHA-256 of its result, in hex."""
+    """What a shard of exactly these items must give: the SHA-256 of its result, in hex."""
 
     first_item: int
     n_items: int
@@ -102,7 +102,7 @@ class JobSpec:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     priority: int = 0
-    # Seconds after its submission until it must be done.
+    # Seconds from its submission until it must be done.
     deadline_s: float | None = None
     constraints: Constraints | None = None
     labels: tuple[tuple[str, str], ...] = ()
@@ -112,7 +112,7 @@ class JobSpec:
 
     @property
     def compares(self) -> bool:
-        """Whether results are held against those of others, or against what is known."""
+        """Whether results are compared with those of others, or with known answers."""
         return self.redundancy != 1 or bool(self.known_answers)
 
     def to_json(self) -> dict[str, Any]:
@@ -180,6 +180,6 @@ class Job:
 
     @property
     def program(self) -> str:
-        """What decides how fast a node is: the module, and the script it interprets."""
+        """What a node's speed depends on: the module, and the script it interprets."""
         script_sha = self.script_sha
         return self.module_sha if script_sha is None else f"{self.module_sha}.{script_sha}"

@@ -40,7 +40,7 @@ class OfferedShard:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Shards of one job for one node; the call is said once for all of them."""
+    """Shards of one job for one node; they share one call."""
 
     call: ModuleCall
     module_bytes: int
@@ -60,9 +60,9 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What is wrong in an `assign` or a `result`, and the assignments that it is wrong of.
+    """What is wrong in an `assign` or a `result`, and the assignments concerned.
 
-    There are none where not even their ids can be read.
+    There are none if not even their ids can be read.
     """
 
     reason: str
@@ -70,9 +70,9 @@ class Unreadable:
 
 
 def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadable]]:
-    """Read an `assign`: what can be taken of it, and why the rest can't.
+    """Read an `assign`: what part of it can be taken, and why the rest can't.
 
-    Raises KeyError or ValueError where there are no shards to speak of.
+    Raises KeyError or ValueError if it has no list of shards at all.
     """
     records = items(fields["shards"], "shards")
     if len(records) > _SHARDS_MAX:
@@ -111,7 +111,7 @@ class Result:
     body: bytes | None
     wall_s: float
     cpu_s: float
-    # None where it was not measured; the fuel counts only where the job asked for it.
+    # None if it was not measured; fuel is only counted if the job asked for it.
     peak_memory_bytes: int | None = None
     fuel: int | None = None
 
@@ -133,7 +133,7 @@ class Result:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError, TypeError or ValueError on a wrong"""
+        """Read the message; raises KeyError, TypeError or ValueError on a wrong shape."""
         body = fields["body"]
         if body is not None and not isinstance(body, bytes):
             raise TypeError("'body' is neither bytes nor null")
@@ -154,7 +154,7 @@ class Result:
 
 
 def read_result(fields: Mapping[str, Any]) -> Result | Unreadable:
-    """Read a `result`, or what is wrong with it; raises ValueError if it does not say of what."""
+    """Read a `result`, or what is wrong with it; raises ValueError if it names no assignment."""
     try:
         return Result.from_wire(fields)
     except (KeyError, TypeError, ValueError) as error:
@@ -179,7 +179,7 @@ class Nack:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """Read the message; raises KeyError or ValueError on a wrong"""
+        """Read the message; raises KeyError or ValueError on a wrong shape."""
         return cls(
             tuple(ids(fields)),
             str(fields["reason"])[:_REASON_MAX],
@@ -190,7 +190,7 @@ class Nack:
 def ids(fields: Mapping[str, Any]) -> list[str]:
     """Read the assignment ids of an ack, nack, cancel or result_ack; raises KeyError, ValueError.
 
-    What can be no id is left out, as it is of no assignment that is known here.
+    What can't be an id is dropped, as no assignment known here has it.
     """
     return [each for each in items(fields["ids"], "ids") if _is_id(each)]
 
@@ -237,7 +237,7 @@ def _seconds(value: object) -> float:
 
 
 def _measured(value: object) -> int | None:
-    """Read a measurement that the store has 64 bits for; older workers don't send it."""
+    """Read a measurement, which has 64 bits in the store; older workers don't send it."""
     if value is None:
         return None
     if (count := size(value, "peak or fuel")) >= 2**63:

@@ -15,10 +15,10 @@ _SLOTS_MAX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What a node measured of itself; None means unknown, never zero.
+    """What a node measured about itself; None means unknown, never zero.
 
-    `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` is
-    whether its network costs by volume.
+    `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` says
+    whether its network charges by volume.
     """
 
     cpu_percent: float | None = None
@@ -68,7 +68,7 @@ def _number(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker says of itself when it comes: `memory_bytes` is what it gives a module."""
+    """What a worker says about itself on connecting; `memory_bytes` is what it gives a module."""
 
     slots: int = 1
     memory_bytes: int | None = None
@@ -77,7 +77,7 @@ class WorkerOffer:
 
     @classmethod
     def from_wire(cls, plain: Mapping[str, object]) -> Self:
-        """Read an untrusted peer's words; whatever is none of ours is left out."""
+        """Read an untrusted peer's offer; whatever is not part of the protocol is dropped."""
         slots, memory, labels = (plain.get(key) for key in ("slots", "memory_bytes", "labels"))
         pairs = list(labels.items())[:LABELS_MAX] if isinstance(labels, dict) else []
         return cls(
@@ -98,7 +98,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """What the store keeps of a node; times are seconds since the epoch."""
+    """What the store keeps about a node; times are seconds since the epoch."""
 
     peer_id: str
     name: str

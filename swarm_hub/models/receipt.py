@@ -1,8 +1,8 @@
 """The signed envelope that a result came in, kept as its receipt, and what it proves.
 
-A receipt proves that whoever holds the key signed: of this input of this assignment the result has
-this hash. It does not prove that the result is right, nor whose the key is and when it signed:
-that a key is that node's, and the time of arrival, are the gateway's word.
+A receipt proves that the holder of the key signed this statement: for this input of this assignment
+the result has this hash. It does not prove that the result is right, nor whose key it is, nor when
+it signed: for the key's owner and the time of arrival there is only the gateway's word.
 """
 
 import base64
@@ -26,13 +26,14 @@ _OK: Final = "ok"
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """What an envelope says: the results in it by their assignments, or why it says nothing."""
+    """What an envelope states: the results in it by their assignments, or why it states nothing."""
 
     results: Mapping[str, Sequence[Result]]
     fault: str | None = None
 
 
-# Without slots, because what is worked out stays with it: an envelope may have a thousand results.
+# Without slots, so that the parsed testimony can be cached: an envelope may have a thousand
+# results.
 @dataclass(frozen=True)
 class Receipt:
     """An envelope as it came from a node, with the key that it was checked against."""
@@ -55,8 +56,8 @@ class Receipt:
     def testimony(self) -> Testimony:
         """What was signed, checked anew.
 
-        The lifetime of the envelope is not looked at: it says until when the message could act,
-        and a receipt is the record of one that did.
+        The envelope's expiry is ignored: it says until when the message could take effect, and a
+        receipt is the record of one that did.
         """
         try:
             header = attest(self.envelope, self.public_key)
@@ -94,14 +95,14 @@ class Receipt:
             str(plain["kid"]),
             bytes.fromhex(plain["public_key"]),
             Envelope(header, signature, body),
-            # Hubs write UTC; without a zone a time far off would overflow.
+            # Hubs write UTC; a time far off without a zone would overflow.
             datetime.fromisoformat(plain["received_at"]).replace(tzinfo=UTC).timestamp(),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a gateway says that a node answered: the hash of its result, and of what input."""
+    """What a gateway says a node answered: the hash of its result, and for which input."""
 
     job_id: str
     index: int
@@ -112,7 +113,7 @@ class Claim:
 
 
 def objection(receipt: Receipt, claim: Claim) -> str | None:
-    """Return why a receipt is no proof of a claim, None where it is one."""
+    """Return why a receipt does not prove a claim, None if it does."""
     testimony = receipt.testimony
     if testimony.fault is not None:
         return testimony.fault
@@ -123,7 +124,7 @@ def objection(receipt: Receipt, claim: Claim) -> str | None:
     named = testimony.results.get(claim.assignment_id)
     if not named:
         return f"it has no result of assignment {claim.assignment_id}"
-    # A node may contradict itself in one envelope; it has signed either.
+    # A node may contradict itself in one envelope; it has signed both.
     same = [each for each in named if (each.code, each.sha) == (_OK, claim.sha)]
     if not same:
         return f"it names another result: {named[0].code} {named[0].sha[:12]}"
@@ -145,7 +146,7 @@ def _results_in(body: bytes) -> dict[str, list[Result]]:
     for kind, fields, *_later in messages:
         if kind != RESULT:
             continue
-        # The gateway has counted the others that came with one that can't be read.
+        # The gateway counted the readable results that came along with an unreadable one.
         try:
             result = read_result(fields)
         except ValueError as error:

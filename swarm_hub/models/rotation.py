@@ -1,4 +1,4 @@
-"""How a signing key becomes another, and how one ends: the signed words, checked."""
+"""How a signing key is replaced, and how one is revoked: the signed statements, checked."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from swarm_hub.models.envelope import SKEW_S, canonical, key_id, sign, verify
 
 TYPE_ROTATION: Final = "rotation"
 OVERLAP_MAX_S: Final = 90 * 86_400
-# Rotations that are in their overlap at one time; they travel in every hello.
+# How many rotations may overlap at one time; they travel in every hello.
 CHAIN_MAX: Final = 8
 _STATEMENT_MAX_BYTES: Final = 512
 _TIME_MAX: Final = 2**37
@@ -21,7 +21,7 @@ _FIELDS: Final = {"peer": str, "old": bytes, "new": bytes, "at": int, "until": i
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The old key's word that the new one takes its place; until `until` both count."""
+    """The old key's statement that the new one takes its place; until `until` both are valid."""
 
     peer_id: str
     old: bytes
@@ -33,7 +33,7 @@ class Rotation:
 
     @property
     def old_kid(self) -> str:
-        """The id of the key that is left."""
+        """The id of the key that is replaced."""
         return key_id(self.old)
 
     @property
@@ -42,17 +42,17 @@ class Rotation:
         return key_id(self.new)
 
     def overlaps(self, now: float) -> bool:
-        """Whether the old key still counts, and with it this rotation as news."""
+        """Whether the old key is still valid, so that this rotation still needs to be announced."""
         return now <= self.until + SKEW_S
 
     def to_wire(self) -> list[bytes]:
-        """Return what `read_rotation` takes."""
+        """Return the fields that `read_rotation` reads."""
         return [self.statement, self.signature]
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A signing key that counts no more, whatever it signs."""
+    """A signing key that is no longer valid, whatever it signs."""
 
     kid: str
     revoked_at: float
@@ -62,7 +62,7 @@ class Revocation:
 def make_rotation(
     old: SigningKey, new: bytes, *, peer_id: str, at: int, overlap_s: int
 ) -> Rotation:
-    """Return the signed word of `old` that `new` takes its place on the hub `peer_id`."""
+    """Return the statement, signed by `old`, that `new` takes its place on the hub `peer_id`."""
     public_key = bytes(old.verify_key)
     statement = canonical(
         {"peer": peer_id, "old": public_key, "new": new, "at": at, "until": at + overlap_s}
@@ -113,7 +113,7 @@ def read_rotations(wire: object) -> list[Rotation]:
 
 
 def chain_to(key: bytes, rotations: Collection[Rotation]) -> list[Rotation]:
-    """Return the rotations that lead to `key`, the one nearest to it last."""
+    """Return the rotations that lead to `key`, the nearest to it last."""
     chain: list[Rotation] = []
     left = list(rotations)
     while (link := next((each for each in left if each.new == key), None)) is not None:

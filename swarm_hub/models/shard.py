@@ -27,21 +27,21 @@ class AssignmentState(StrEnum):
 
 
 def assignment_id(job_id: str, index: int, attempt: int) -> str:
-    """Name one attempt at one shard; unique for ever because attempts only count up.
+    """Name one attempt at one shard; unique forever because attempts only count up.
 
-    The id is the fencing token. It is derived, not drawn, so that the state machine needs no
-    randomness and a log line tells its job, shard and attempt.
+    The id is the fencing token. It is derived, not random, so that the state machine needs no
+    randomness and a log line shows its job, shard and attempt.
     """
     return f"{job_id}.{index}.{attempt}"
 
 
 def job_of(assignment_id: str) -> str:
-    """Return the job that an assignment id names; any text names some job or none."""
+    """Return the job that an assignment id names; accepts any text, which may name none."""
     return assignment_id.partition(".")[0]
 
 
 def index_of(assignment_id: str) -> int:
-    """Return the index of the shard that an assignment id of our own making names."""
+    """Return the index of the shard that an assignment id made by this hub names."""
     return int(assignment_id.split(".")[1])
 
 
@@ -59,7 +59,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """How far a job is cut and done; `n_items` counts from the first item on."""
+    """How far a job has been cut and done; `n_items` counts from the first item."""
 
     n_shards: int = 0
     n_items: int = 0
@@ -84,8 +84,8 @@ class Assignment:
 class ShardResult:
     """A result: `body` is None when it is a blob; times in seconds.
 
-    One that is not `counted` is held against others; `receipt` is the hash of its signed envelope
-    where that is kept.
+    One that is not `counted` is compared with others; `receipt` is the hash of its signed envelope
+    if that is kept.
     """
 
     assignment_id: str
@@ -101,7 +101,7 @@ class ShardResult:
     cpu_s: float
     peak_memory_bytes: int | None = None
     fuel: int | None = None
-    # The end of what a command wrote to stderr.
+    # The tail of what a command wrote to stderr.
     stderr: str = ""
     counted: bool = True
     receipt: str | None = None

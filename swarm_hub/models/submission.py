@@ -1,4 +1,4 @@
-"""What a user hands in, before anything is checked or stored."""
+"""What a user submits, before anything is checked or stored."""
 
 import mmap
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from swarm_hub.models.blob import SpooledBlob
 
 @dataclass(frozen=True, slots=True)
 class DatasetPart:
-    """One uploaded file of a dataset; a large one is on disk already, and mapped from there."""
+    """One uploaded file of a dataset; a large one is already on disk, and mapped from there."""
 
     name: str
     body: bytes | mmap.mmap
@@ -26,13 +26,13 @@ class Submission:
     spec: bytes
     owner: str
     idempotency_key: str | None = None
-    # Name and bytes of what the module interprets.
+    # Name and bytes of the script that the module interprets.
     script: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job that a submission made, or had made before (`known`)."""
+    """The job that a submission created, or had created before (`known`)."""
 
     job_id: str
     known: bool

@@ -47,7 +47,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """Return what changes when a file is replaced; None where there is none."""
+    """Return a value that changes when the file is replaced; None if there is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -71,9 +71,9 @@ def sync_directory(path: Path) -> None:
 
 
 def load_or_create_key(path: Path, what: str, *, size_bytes: int = 32) -> bytes:
-    """Return the secret bytes of `path`, made at first use with mode 0600.
+    """Return the secret bytes in `path`, created at first use with mode 0600.
 
-    Raises HubError when the file is readable by others or has another length: a key that
+    Raises HubError if the file is readable by others or has a different length: a key that
     leaked or was cut short must be replaced by its owner, never silently by us.
     """
     try:

@@ -1,18 +1,18 @@
-"""Records from somewhere else: their values checked, and what is wrong with them in words.
+"""Records from other hubs: their values are checked, and faults described in words.
 
-Whatever a record has beyond what is read of it, a later version has added: it is not looked at.
+Whatever a record has beyond the fields that are read comes from a later version and is ignored.
 """
 
 from typing import Any, Final
 
 from swarm_hub.util.hashing import SHA256_HEX
 
-# Every result and every shard is looked at by these.
+# Every result and every shard goes through these.
 _is_sha256: Final = SHA256_HEX.match
 
 
 def told(error: Exception) -> str:
-    """Return what is wrong in words: a KeyError knows no more than the name that is missing."""
+    """Return what is wrong in words: a KeyError only knows the missing name."""
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
@@ -32,7 +32,7 @@ def sha256(value: object, name: str) -> str:
 
 def size(value: object, name: str) -> int:
     """Return a number of bytes; raises ValueError."""
-    # True is an int too, but its type is another.
+    # True is an int too, but of another type.
     if type(value) is not int or value < 0:
         raise ValueError(f"{name!r} is not a size: {value!r:.100}")
     return value

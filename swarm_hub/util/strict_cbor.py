@@ -5,8 +5,8 @@ from typing import Any, Final, NoReturn
 
 import cbor2
 
-# Envelopes nest: frame, message, fields, a batch, its items and their fields. Twelve is twice
-# what the protocol uses and far from any recursion limit.
+# Envelopes nest: frame, message, fields, a batch, its items and their fields. Twelve is twice what
+# the protocol uses and far below any recursion limit.
 _MAX_DEPTH: Final = 12
 # Every tag the library decodes by itself is refused: shared references, patterns, dates and
 # big numbers have no place in the protocol and are the dangerous part of a CBOR decoder.
@@ -16,7 +16,7 @@ _KNOWN_TAGS: Final = (
 
 
 def parse_cbor(raw: bytes) -> Any:
-    """Read one CBOR value that is all of `raw`; raises ValueError."""
+    """Read the one CBOR value that makes up all of `raw`; raises ValueError."""
     stream = io.BytesIO(raw)
     decoder = cbor2.CBORDecoder(
         stream,
@@ -30,7 +30,7 @@ def parse_cbor(raw: bytes) -> Any:
     try:
         value = decoder.decode()
     # A hostile body may raise nearly anything inside the decoder (MemoryError and OverflowError
-    # were seen in older versions); whatever it is, its writer is at fault.
+    # were seen in older versions); whatever it is, the sender is at fault.
     except Exception as error:
         raise ValueError(f"not valid CBOR: {error}") from error
     if stream.tell() != len(raw):

@@ -10,8 +10,8 @@ from swarm_hub.exceptions import MalformedRequest
 def parse_json(raw: bytes, what: str) -> Any:
     """Read strict JSON; raises MalformedRequest that names `what`."""
     try:
-        # The parser lets halves of surrogate pairs pass, as bytes and as \ud800, which nobody
-        # could write as UTF-8 again.
+        # The parser lets halves of surrogate pairs pass, as bytes and as \ud800, which can't be
+        # written as UTF-8 again.
         text = raw.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if "\\u" in text:

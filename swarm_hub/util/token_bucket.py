@@ -1,8 +1,8 @@
-"""A rate with a burst: how long somebody has to wait who takes more than there is."""
+"""A rate with a burst: how long a taker has to wait who takes more than there is."""
 
 
 class TokenBucket:
-    """Fills at a rate up to a burst; may be overdrawn, which takes time to make good."""
+    """Fills at a rate up to a burst; may be overdrawn, which takes time to refill."""
 
     def __init__(self, per_s: float, burst_s: float, now: float) -> None:
         self._per_s = per_s
@@ -11,7 +11,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, amount: float, now: float) -> None:
-        """Take that much out, also more than there is."""
+        """Take that much out, even more than there is."""
         self._level = min(self._most, self._level + (now - self._at) * self._per_s) - amount
         self._at = now
 

@@ -27,7 +27,7 @@ except AttributeError:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a key or value stands; `line` counts from 1."""
+    """Where a key or value is; `line` counts from 1."""
 
     file: str
     line: int
@@ -55,7 +55,7 @@ def load_yaml(path: Path, root: Path, environ: Mapping[str, str] | None = None) 
 
 
 class _Reader:
-    """One loading of a file and everything it includes, under one budget of nodes."""
+    """Loads one file and everything it includes, under one budget of nodes."""
 
     def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self._root = root
@@ -105,7 +105,7 @@ class _Reader:
     def _value(self, node: yaml.Node, name: str, folder: Path, depth: int) -> Any:
         place = Place(name, node.start_mark.line + 1)
         self._nodes += 1
-        # An alias is walked again each time it is used, so an alias bomb meets this budget too.
+        # An alias is walked again each time it is used, so this budget also stops an alias bomb.
         if self._nodes > _NODES_MAX:
             raise _problem(place, f"more than {_NODES_MAX} values (aliases count each time)")
         if depth > _DEPTH_MAX:

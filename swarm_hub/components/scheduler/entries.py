@@ -126,7 +126,7 @@ class ShardEntry:
     # Not to be given out before this time, in monotonic seconds.
     not_before: float = 0.0
     # Tuples, as most shards have one attempt, no failure and no second vote: a dict costs 136 bytes
-    # more, and there are two shards a node.
+    # more, and there are two shards per node.
     live: tuple[AssignmentEntry, ...] = ()
     votes: tuple[Vote, ...] = ()
     tried: tuple[str, ...] = ()

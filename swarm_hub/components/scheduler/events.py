@@ -21,7 +21,7 @@ class JobAdded:
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """The job's owner does not want it any more."""
+    """The job's owner no longer wants it."""
 
     job_id: str
 

@@ -106,7 +106,7 @@ class SchedulerState:
         return _send(assignment)
 
     def await_node(self, assignment: AssignmentEntry) -> None:
-        """Remember that a node is to be sent an attempt when it comes back."""
+        """Remember to send a node an attempt when it comes back."""
         self._awaited.setdefault(assignment.node_id, []).append(assignment)
 
     def awaited(self, node_id: str) -> list[AssignmentEntry]:
@@ -151,7 +151,7 @@ class SchedulerState:
     def end(
         self, job: JobEntry, state: JobState, outcome: Outcome, reason: str | None = None
     ) -> None:
-        """End a job that failed or is not wanted any more, with all its attempts."""
+        """End a job that failed or is no longer wanted, with all its attempts."""
         failed = state is JobState.FAILED
         texts = [f"{node_id}: {text}" for s in job.shards.values() for node_id, text in s.failures]
         texts += [] if reason is None else [reason]

@@ -63,7 +63,7 @@ class StateMachine:
     def handle(self, event: Event, now: float) -> Outcome:
         """Return the transitions and instructions that follow from an event.
 
-        An event about an assignment, node or job that is not known any more changes nothing.
+        An event about an assignment, node or job that is no longer known changes nothing.
         """
         outcome = Outcome()
         self._handlers[type(event)](event, now, outcome)

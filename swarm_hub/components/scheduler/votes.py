@@ -83,9 +83,9 @@ def adaptive(secret: bytes) -> Redundancy:
 def winner(
     redundancy: Redundancy, votes: Sequence[Vote], *, checked: bool, known: str | None = None
 ) -> str | None:
-    """Return the hash that counts, None while there is no quorum; one vote an owner.
+    """Return the hash that counts, None while there is no quorum; one vote per owner.
 
-    Where the answer is `known`, one result that is equal to it is enough, and no other counts.
+    If the answer is `known`, a single result equal to it is enough, and no other counts.
     """
     if known is not None:
         return known if any(vote.sha == known for vote in votes) else None

@@ -126,7 +126,7 @@ class Executor:
             except asyncio.CancelledError:
                 if assignment_id not in self._taken:
                     raise
-                # Only this assignment was taken off; the runner goes on with the next.
+                # Only this assignment was taken off; the runner continues with the next.
                 runner.uncancel()
             finally:
                 del self._running[assignment_id]

@@ -59,7 +59,7 @@ class Database(Protocol):
         """Run `work` on a reading connection; it sees one consistent snapshot."""
 
     def next_seq(self, connection: Connection, last_known: int) -> int:
-        """Return the number of the next event; inside `write`, so that none comes before it."""
+        """Return the number of the next event; call it in `write`, so that none comes before it."""
 
     async def introduce(self, gateway: str) -> None:
         """Name the owner of the writing connection, so that others can end it if the owner dies."""

@@ -36,7 +36,7 @@ class Bytes(Protocol):
         """Return the number of bytes."""
 
     def find(self, sub: bytes, start: int = 0, /) -> int:
-        """Return where `sub` is found first, -1 where it is not."""
+        """Return where `sub` is first found, -1 if it isn't."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class _JobViews:
 
 
 def links(request: Request, job_id: str) -> dict[str, str]:
-    """Return where a client finds what belongs to a job."""
+    """Return links to what belongs to a job."""
     base = request.link(f"/jobs/{job_id}")
     parts = {name: f"{base}/{name}" for name in ("result", "shards", "receipts", "story")}
     return {"self": base, **parts}

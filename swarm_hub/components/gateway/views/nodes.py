@@ -19,7 +19,7 @@ def reason(value: Any) -> str:
 
 
 def for_s(value: Any) -> float | None:
-    """Validate how long a ban lasts in seconds, None for ever."""
+    """Validate how long a ban lasts in seconds, None for no end."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -58,7 +58,7 @@ class _NodeViews:
         return Json(nodes)
 
     async def ban(self, request: Request) -> Json:
-        """Ban a node, for ever or for so long."""
+        """Ban a node, forever or for a given time."""
         body = request.body
         return Json(await self._fleet.ban(request.path["node_id"], body["reason"], body["for_s"]))
 

@@ -55,7 +55,7 @@ class Wire(Protocol):
         """Queue a bulk message once there is room; raises MeshError."""
 
     def host_of(self, peer_id: str) -> str | None:
-        """Return the IP address of a peer's session, None where there is none."""
+        """Return the IP address of a peer's session, None if there is none."""
 
 
 @dataclass(slots=True, eq=False)

@@ -21,7 +21,7 @@ _READ_BYTES: Final = 1024 * 1024
 class Spill:
     """A file without a name, which can be used as a `bytearray` that only grows at its end.
 
-    Its writes go to the page cache; the bytes are to be stored elsewhere to outlive the process.
+    Its writes go to the page cache; to outlive the process, the bytes have to be stored elsewhere.
     """
 
     def __init__(self, directory: Path) -> None:

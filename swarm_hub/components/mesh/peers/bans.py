@@ -28,7 +28,7 @@ _FOLLOWED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """Why somebody is banned, and until when: seconds since the epoch, None for ever."""
+    """Why somebody is banned, and until when: seconds since the epoch, None for no end."""
 
     reason: str
     until: float | None

@@ -20,7 +20,7 @@ class NoWorkInCommon(MeshError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What an admitted peer said of itself; `capabilities` maps a role to its properties."""
+    """What an admitted peer said about itself; `capabilities` maps a role to its properties."""
 
     name: str
     capabilities: Mapping[str, Mapping[str, Any]]

@@ -38,7 +38,7 @@ class PresenceLog:
         _LOGGER.log(level, "%s (%s) disconnected: %s", name, peer_id, reason)
 
     def refused(self, peer_id: str, reason: str) -> None:
-        """We do not admit a peer."""
+        """A peer was not admitted."""
         level = logging.DEBUG if self._refused.get(peer_id) == reason else logging.WARNING
         _remember(self._refused, peer_id, reason)
         _LOGGER.log(level, "Refused %s: %s", peer_id, reason)

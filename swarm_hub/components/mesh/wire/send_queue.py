@@ -15,11 +15,11 @@ from swarm_hub.exceptions import MeshError
 
 
 class SendQueue:
-    """Control messages first, together in one frame; then bulk messages, one to a frame.
+    """Control messages first, together in one frame; then bulk messages, one per frame.
 
     Bulk leaves only as the peer's credit lets it, and fills at most half of the room: a control
-    message that does not fit any more is an error. One thread puts and another takes, so each
-    operation holds a lock for a moment.
+    message that no longer fits is an error. One thread puts and another takes, so each operation
+    holds a lock for a moment.
     """
 
     def __init__(self, peer_id: str, limits: TransportLimits) -> None:

@@ -64,7 +64,7 @@ class Scratch:
         return output
 
     def hear_stderr(self, chunk: bytes) -> int:
-        """Keep the last few kilobytes; the rest is dropped so that a chatty command goes on."""
+        """Keep the last few kilobytes; the rest is dropped so that chatty commands can continue."""
         self._stderr += chunk[-STDERR_BYTES_MAX:]
         if len(self._stderr) > STDERR_BYTES_MAX:
             del self._stderr[:-STDERR_BYTES_MAX]
