@@ -53,6 +53,15 @@ async def signs_with(hub: RunningHub, public_key: str) -> None:
     await until(current, lambda found: found == public_key, timeout_s=10)
 
 
+async def comes_to_trust(hub: RunningHub, kid: str) -> None:
+    """Wait for the news of a key, which is on its way."""
+
+    async def trusted() -> bool:
+        return hub.hub.services[SIGNER].trusts(kid)
+
+    await until(trusted, bool)
+
+
 async def works(gateway: RunningHub, modules: Modules) -> None:
     _, body = await submit(gateway, modules["primes"], b"0:100")
     async with asyncio.timeout(20):
@@ -160,7 +169,7 @@ async def test_both_keys_count_in_the_overlap_and_the_old_one_not_after_it(swarm
     await signs_with(gateway, (await command(gateway, "rotate", "--overlap", "1h")).strip())
     trusts = worker.hub.services[SIGNER].trusts
     assert trusts(key_id(bytes(old.verify_key)))
-    assert trusts(kid_of(gateway))
+    await comes_to_trust(worker, kid_of(gateway))
     for each in (sealed(gateway, worker, key=old, kid=key_id(bytes(old.verify_key))),
                  sealed(gateway, worker)):  # fmt: skip
         # What is known as a replay was accepted before.
