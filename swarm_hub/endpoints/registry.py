@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import voluptuous as vol
+
 from swarm_hub.endpoints.command import Command
 from swarm_hub.endpoints.request import Scope
 from swarm_hub.endpoints.view import View
@@ -20,7 +22,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._views: dict[tuple[str, str, bool], View] = {}
-        self._commands: dict[str, Command] = {}
+        self._commands: dict[str, tuple[Command, vol.Schema]] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
         self._explain: Callable[[str], str | None] = lambda _path: None
         self._sealed = False
@@ -49,8 +51,8 @@ class Endpoints:
             raise SetupError(f"view {view}: there is such a view already, {self._views[key]}")
         self._views[key] = view
 
-    def command(self, name: str) -> Command | None:
-        """Return the command of that name."""
+    def command(self, name: str) -> tuple[Command, vol.Schema] | None:
+        """Return the command of that name, with the schema of its parameters."""
         return self._commands.get(name)
 
     def add_command(self, command: Command) -> None:
@@ -66,7 +68,7 @@ class Endpoints:
             raise SetupError(f"{what}: it does not say what it takes and gives (params=, result=)")
         if command.name in self._commands:
             raise SetupError(f"{what}: there is such a command already")
-        self._commands[command.name] = command
+        self._commands[command.name] = command, vol.Schema(dict(command.params))
 
     def seal(self) -> None:
         """Accept no more views and commands: the API is about to serve what there is."""

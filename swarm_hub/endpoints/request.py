@@ -85,7 +85,7 @@ class Request(Protocol):
         """Whether the caller has this version already (If-None-Match)."""
 
     async def read(self) -> bytes:
-        """Return the whole body of a view with a `RawBody`; raises TooLarge."""
+        """Return the whole body of a view with a `RawBody`; one beyond `max_bytes` ends here."""
 
     def parts(self) -> AsyncIterator[Part]:
         """Yield the parts of a multipart body; raises MalformedRequest if it isn't one."""

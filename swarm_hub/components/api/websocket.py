@@ -244,15 +244,16 @@ class _Client:
                     features.get("coalesce_messages")
                 )
                 self._succeed(number)
-            case str(name) if (command := self._hub.endpoints.command(name)) is not None:
-                await self._call(number, command, content)
+            case str(name) if (found := self._hub.endpoints.command(name)) is not None:
+                await self._call(number, *found, content)
             case other:
                 self._fail(number, "unknown_command", f"unknown command {other!r:.60}")
 
-    async def _call(self, number: int, command: Command, content: dict[str, Any]) -> None:
+    async def _call(
+        self, number: int, command: Command, schema: vol.Schema, content: dict[str, Any]
+    ) -> None:
         """Have a component answer; an error ends this command and nothing else."""
         given = {name: value for name, value in content.items() if name not in ("id", "type")}
-        schema = vol.Schema(dict(command.params or {}))
         try:
             if command.scope is not None:
                 check_scope(self.caller, command.scope)

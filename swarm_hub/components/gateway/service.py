@@ -6,7 +6,7 @@ import mmap
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final, NotRequired, TypedDict, cast
+from typing import Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
@@ -23,6 +23,7 @@ from swarm_hub.components.gateway.shapes import (
     JobStatus,
     JobSummary,
     Receipts,
+    SeedFields,
     ShardDetails,
 )
 from swarm_hub.components.gateway.submission.intake import Intake
@@ -324,15 +325,9 @@ def _lost(job: Job) -> Lost:
     return Lost("result_lost", f"the result of job {job.id} is gone")
 
 
-class _SeedFields(TypedDict):
-    total_sum: Any
-    breakdown: list[Any]
-    breakdown_omitted: NotRequired[str]
-
-
-def _seed_fields(job: Job, results: list[ShardResult]) -> _SeedFields:
+def _seed_fields(job: Job, results: list[ShardResult]) -> SeedFields:
     """Return `total_sum` and `breakdown`, which the seed's clients read."""
-    nothing: _SeedFields = {"total_sum": None, "breakdown": []}
+    nothing: SeedFields = {"total_sum": None, "breakdown": []}
     if not is_numeric(job.spec.reduce):
         return nothing
     if len(results) > _BREAKDOWN_MAX:

@@ -5,7 +5,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from swarm_hub.models.event import EventShape
 
 
-class Progress(TypedDict):
+class ProgressShape(TypedDict):
     """How far along a job is."""
 
     items: int | None
@@ -22,7 +22,7 @@ class JobSummary(TypedDict):
     status: str
     state: str
     reduce: str
-    progress: Progress
+    progress: ProgressShape
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -47,7 +47,15 @@ class NodeShare(TypedDict):
     peak_memory_bytes: int | None
 
 
-class JobStatus(JobSummary):
+class SeedFields(TypedDict):
+    """What the seed's clients read of a job whose results are numbers."""
+
+    total_sum: Any
+    breakdown: list[Any]
+    breakdown_omitted: NotRequired[str]
+
+
+class JobStatus(JobSummary, SeedFields):
     """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
 
     `result` is there once the job is complete, if its result is small and not raw bytes;
@@ -60,9 +68,6 @@ class JobStatus(JobSummary):
     failures: list[Any]
     waits: Any
     missing_shards: list[int]
-    total_sum: Any
-    breakdown: list[Any]
-    breakdown_omitted: NotRequired[str]
     result_sha: NotRequired[str]
     result_bytes: NotRequired[int | None]
     nodes: NotRequired[list[NodeShare]]
@@ -71,7 +76,7 @@ class JobStatus(JobSummary):
     links: NotRequired[dict[str, str]]
 
 
-class Submitted(TypedDict):
+class SubmittedShape(TypedDict):
     """A job that was taken in; it is durable."""
 
     job_id: str

@@ -10,7 +10,7 @@ import mmap
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,16 @@ from swarm_hub.util.files import sync_directory, sync_file, write_atomic
 
 # A file put this recently is not deleted, whatever the rows say.
 _TOUCHED_FOR_S: Final = 120.0
+
+
+@contextmanager
+def map_file(path: Path) -> Iterator[mmap.mmap]:
+    """Map a non-empty file into memory for reading parts of it."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        yield view
 
 
 def store_error(path: Path, error: OSError) -> StoreError:
@@ -94,14 +104,9 @@ class BlobFiles:
         except FileNotFoundError:
             return False
 
-    @contextmanager
-    def mapped(self, sha: str) -> Iterator[mmap.mmap]:
-        """Map a non-empty file into memory for reading parts of it."""
-        with (
-            self.path(sha).open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
-        ):
-            yield view
+    def mapped(self, sha: str) -> AbstractContextManager[mmap.mmap]:
+        """Map a blob's file, which must not be empty, for reading parts of it."""
+        return map_file(self.path(sha))
 
     def remove(self, shas: Iterable[str]) -> int:
         """Delete files, but not those just put, whose rows may still commit; returns how many.

@@ -18,7 +18,7 @@ from swarm_hub.exceptions import StoreError
 from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage import schema
 from swarm_hub.storage.blobs import chunks as blob_chunks
-from swarm_hub.storage.blobs.files import BlobFiles, store_error
+from swarm_hub.storage.blobs.files import BlobFiles, map_file, store_error
 from swarm_hub.storage.blobs.spool import Spool, SpoolFolder
 from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.write import Write
@@ -216,10 +216,7 @@ class GrowingBlob:
 
 
 def _put_file(connection: Connection, sha: str, path: Path) -> None:
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
-    ):
+    with map_file(path) as view:
         blob_chunks.put(connection, sha, view)
 
 

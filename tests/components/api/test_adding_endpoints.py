@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
@@ -64,6 +65,24 @@ async def test_its_scope_holds(hub: RunningHub) -> None:
     status, body = await call(hub, "POST", "/greetings/Ada", token=token(hub, "read"))
     assert (status, body["code"]) == (403, "wrong_scope")
     assert (await call(hub, "POST", "/greetings/Ada", token=token(hub, "submit")))[0] == 200
+
+
+async def test_a_public_view_needs_no_token_and_may_stand_outside_the_api(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    code = GREETER.replace("Scope.SUBMIT, Greeting", "Scope.PUBLIC, Greeting").replace(
+        "times, body)", "times, body, outside=True)"
+    )
+    bring(tmp_path / "gateway", code)
+    hub = await swarm.gateway(extra="greeter:\n")
+    async with aiohttp.ClientSession() as session:
+        url = f"{hub.url}/greetings/Ada"
+        async with session.post(url) as response:
+            assert (response.status, (await response.json())["times"]) == (200, 1)
+        foreign = {"Origin": "https://evil.example"}
+        async with session.post(url, headers=foreign) as response:
+            assert (response.status, (await response.json())["code"]) == (403, "foreign_origin")
+    assert (await call(hub, "POST", "/greetings/Ada"))[0] == 404
 
 
 async def test_a_command_of_a_component_is_answered(hub: RunningHub) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from swarm_hub.components.gateway.service import JobService
-from swarm_hub.components.gateway.shapes import Submitted
+from swarm_hub.components.gateway.shapes import SubmittedShape
 from swarm_hub.components.gateway.views.jobs import links
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Part, RawBody, Request, Scope, Success, View
@@ -46,14 +46,14 @@ def view(hub: Hub, service: JobService) -> View:
         else:
             submitted = await service.submit(_read_json(await request.read(), owner, key))
         every = links(request, submitted.job_id)
-        answer: Submitted = {
+        answer: SubmittedShape = {
             "job_id": submitted.job_id,
             "status": "pending_scheduler",
             "links": {name: every[name] for name in ("self", "result", "story")},
         }
         return Json(answer, Success.ACCEPTED, f"/jobs/{submitted.job_id}")
 
-    return View("POST", "/jobs", submit, Scope.SUBMIT, Submitted, body=_BODY)
+    return View("POST", "/jobs", submit, Scope.SUBMIT, SubmittedShape, body=_BODY)
 
 
 class _Form:

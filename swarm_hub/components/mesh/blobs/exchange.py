@@ -131,7 +131,9 @@ class BlobExchange:
     async def fetch(self, peer_id: str, sha: str, size_bytes: int) -> bytes:
         """Return the blob `sha` of exactly `size_bytes`; see `fetching`."""
         async with self.fetching(peer_id, sha, size_bytes) as data:
-            return data if isinstance(data, bytes) else await asyncio.to_thread(_whole, data)
+            if isinstance(data, bytes):
+                return data
+            return await asyncio.to_thread(data.__getitem__, slice(None))
 
     @asynccontextmanager
     async def fetching(
@@ -396,7 +398,3 @@ class BlobExchange:
 
     def _no_bulk(self, peer_id: str) -> None:
         self._no_bulk_until[peer_id] = asyncio.get_running_loop().time() + _NO_BULK_FOR_S
-
-
-def _whole(data: Readable) -> bytes:
-    return data[0 : len(data)]
