@@ -72,7 +72,7 @@ def test_a_reducer(tree: Tree) -> None:
     tree.replace(reduce, line, f'{line}    "product": lambda: _Numbers(math.prod),\n')
     tree.replace("swarm_hub/models/job.py", '("sum", "min"', '("product", "sum", "min"')
     test = tree.write(
-        "tests/components/gateway/test_product.py",
+        "tests/components/gateway/results/test_product.py",
         """
         from click.testing import CliRunner
 
@@ -124,15 +124,15 @@ async def test_a_column_and_a_table(tree: Tree, tmp_path: Path) -> None:
     record = "    owner: str | None = None\n"
     tree.replace("swarm_hub/models/node.py", record, f"{record}    shelf: str | None = None\n")
     copy = await schema_before(tmp_path)
-    (tree.folder / f"tests/storage/schemas/{schema.HEAD}.sql").write_text(copy)
+    (tree.folder / f"tests/storage/migrations/schemas/{schema.HEAD}.sql").write_text(copy)
     tests = f"copy_of_every or {schema.HEAD} or met_before"
-    tree.test("tests/storage/test_migrations.py", "-k", tests)
+    tree.test("tests/storage/migrations/test_migrations.py", "-k", tests)
 
 
 async def schema_before(folder: Path) -> str:
     """Return today's schema as SQL: what an upgrade makes of the copy of the one before."""
     path = folder / "swarm_hub.db"
-    last = ROOT / f"tests/storage/schemas/{schema.REVISIONS[-2]}.sql"
+    last = ROOT / f"tests/storage/migrations/schemas/{schema.REVISIONS[-2]}.sql"
     with closing(sqlite3.connect(path)) as database:
         database.executescript(last.read_text())
     store = Store.on_file(path, Clock())

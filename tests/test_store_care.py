@@ -29,7 +29,7 @@ from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.command_line import Done, run_process
 from tests.helpers.damage import DAMAGES, PAGE_BYTES, Damage, overwrite, wal_of
 from tests.helpers.rest import call, finished, submit
-from tests.storage.test_damage import rows
+from tests.storage.engine.test_damage import rows
 
 Modules = dict[str, bytes]
 

@@ -87,8 +87,8 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
     if domain not in _PLATFORM_DOMAINS:
         raise click.UsageError(_unknown(domain, _PLATFORM_DOMAINS, "has platforms"))
     files, name = Files(), words.name
-    folder = _BUILT_IN / domain / ("strategies" if domain == "scheduler" else "")
-    path = folder / f"{name}.py"
+    wing = "strategies" if domain == "scheduler" else ""
+    path = _BUILT_IN / domain / wing / f"{name}.py"
     base = "swarm_hub.components.scheduler" + ("" if custom else ".strategies.base")
     if custom is not None:
         if path.exists():
@@ -96,7 +96,8 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
         path = _home(custom) / name / f"{domain}.py"
     files.add(path, f"platform/{domain}.py", words.with_more(base=base))
     if custom is None:
-        files.add(_TESTS / domain / f"test_{name}.py", f"platform/{domain}_test.py", words)
+        test = _TESTS / domain / wing / f"test_{name}.py"
+        files.add(test, f"platform/{domain}_test.py", words)
         keys = words.fill(f"platform/{domain}_keys.md")
         page = _PAGES / f"{domain}.md"
         files.change(page, lambda text: before(text, "\n## ", f"\n{keys}", behind="## Keys"))
@@ -131,7 +132,7 @@ def view(words: Words, domain: str, custom: Path | None) -> None:
     if custom is None:
         comes_with_gateway = {each.domain for each in ComponentIndex(ROOT).order({"gateway"})}
         extra = "" if domain in comes_with_gateway else f"{domain}:\\n"
-        test = _TESTS / domain / f"test_{name}.py"
+        test = _TESTS / domain / wing / f"test_{name}.py"
         files.add(test, "view/test.py", words.with_more(extra=extra))
     files.write()
     _next(f'put "/{name}" into "serves" of {shown(home / domain / "manifest.json")}')

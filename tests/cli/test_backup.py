@@ -18,7 +18,7 @@ from swarm_hub.storage.backup import restore as restoring
 from tests.conftest import Swarm
 from tests.helpers.command_line import Done, Run
 from tests.helpers.rest import call, submit
-from tests.storage.test_backup import CONFIG, forged, killed_at
+from tests.storage.backup.test_backup import CONFIG, forged, killed_at
 from tests.test_runner import hub_dir, running
 
 Beside = Callable[..., Awaitable[Done]]

@@ -26,7 +26,7 @@ from tests.helpers import warm
 from tests.helpers.command_line import run_process
 from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
 from tests.restart.doomed import POINTS
-from tests.storage.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
+from tests.storage.migrations.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
 
 # Two starts for each point.
 pytestmark = pytest.mark.usefixtures("warm_hubs")

@@ -1,8 +1,8 @@
 """Patches of the code of libp2p 0.8.1; each names the defect that it mends.
 
 `apply()` patches classes and module globals, once per process; `libp2p_policy` holds what is
-set per host. tests/components/mesh/test_libp2p_patches.py fails for each patch that a newer
-libp2p has made unnecessary. Only imported in the trio thread, after `import_libp2p`.
+set per host. tests/components/mesh/transports/libp2p/test_patches.py fails for each patch that a
+newer libp2p has made unnecessary. Only imported in the trio thread, after `import_libp2p`.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Each patch of libp2p: the defect it is for still exists, and the patch mends it.
 
 A failure of a `test_the_library_…` means that a newer libp2p has mended something itself: take
-the patch out of libp2p_patches.py.
+the patch out of patches.py.
 """
 
 import contextlib

@@ -14,11 +14,11 @@ from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import ConfigError
-from tests.components.mesh import plain_transport
-from tests.components.mesh.plain_transport import PlainTransport
-from tests.components.mesh.test_transport import Side
+from tests.components.mesh.transports.test_transport import Side
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers import plain_transport
 from tests.helpers.newcomer import Newcomer
+from tests.helpers.plain_transport import PlainTransport
 from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]

@@ -13,7 +13,7 @@ from tests.conftest import Swarm
 from tests.helpers.rest import call, finished, submit
 from tests.test_example import platforms
 
-PAGE = (Path(__file__).parents[3] / "docs/components/scheduler.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs/components/scheduler.md").read_text()
 STEADY = PAGE.partition("```python\n")[2].partition("```")[0]
 BUILT_IN = ", ".join(sorted(platforms("scheduler")))
 CHOSEN = PAGE.partition("```yaml\n")[2].partition("```")[0]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "large_result.py"
+BENCHMARK = Path(__file__).parents[4] / "benchmarks" / "large_result.py"
 RESULT_MIB = 128
 PEAK_MAX_MIB = 64
 

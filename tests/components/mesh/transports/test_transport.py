@@ -34,8 +34,8 @@ from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import MeshError
-from tests.components.mesh.plain_transport import PlainTransport
 from tests.conftest import until
+from tests.helpers.plain_transport import PlainTransport
 
 DEADLINE_S = 15.0
 QUICK = TransportLimits(spare_connection_s=0.2, dial_timeout_s=8.0)
