@@ -85,7 +85,7 @@ _MARKS_BY_FOLDER = {
 # A module that imports one of these, and a test that is given one of these, starts processes. So
 # does a sandbox, and with it each job, which needs one of `modules`.
 _IMPORTS_THAT_START_PROCESSES = {
-    "FaultFs", "LocalSwarm", "multiprocessing", "run_process", "subprocess",
+    "FaultFs", "LocalSwarm", "killed_at", "multiprocessing", "run_process", "subprocess",
 }  # fmt: skip
 _FIXTURES_THAT_START_PROCESSES = {
     "modules", "new_sandbox", "postgres_server", "run", "run_beside", "tree", "warm_hubs",

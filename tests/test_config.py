@@ -13,7 +13,7 @@ from swarm_hub.loader import ComponentIndex
 from swarm_hub.storage.queries import events
 from tests.conftest import Swarm
 from tests.helpers.rest import call
-from tests.test_example import platforms
+from tests.helpers.sections import platforms
 
 STRATEGIES = ", ".join(sorted(platforms("scheduler")))
 MANIFEST = {"name": "Mine", "documentation": "docs/mine.md", "version": "1.0"}

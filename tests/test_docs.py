@@ -12,7 +12,7 @@ from swarm_hub import config
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.models.event import EventType
 from swarm_hub.models.features import BASELINE, FEATURES
-from tests.test_example import component, has_platforms, keys_of, platforms
+from tests.helpers.sections import component, has_platforms, keys_of, platforms
 
 _ROOT = Path(__file__).parents[1]
 _DOCS = _ROOT / "docs"

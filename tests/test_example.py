@@ -1,13 +1,10 @@
 """`configuration.yaml.example` is valid, complete, and tells the true defaults."""
 
-import importlib
-import pkgutil
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,30 +16,13 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.util.yaml_loader import load_yaml
+from tests.helpers.sections import component, has_platforms, keys_of, platforms
 
 _EXAMPLE = Path(__file__).parents[1] / "configuration.yaml.example"
 # A platform that is not the default one stands behind a `#`, as a section of one line.
 _OTHER_PLATFORM = re.compile(r"^# (\w+: \{platform: .*\})$", re.MULTILINE)
 _BACKUP = re.compile(r"^  # (backup: \{.*\})$", re.MULTILINE)
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
-
-
-def component(domain: str) -> ModuleType:
-    return importlib.import_module(f"swarm_hub.components.{domain}")
-
-
-def platforms(domain: str) -> dict[str, ModuleType]:
-    parts = f"swarm_hub.components.{domain}", component(domain).CONFIG_SCHEMA.folder
-    package = importlib.import_module(".".join(filter(None, parts)))
-    modules = {
-        entry.name: importlib.import_module(f"{package.__name__}.{entry.name}")
-        for entry in pkgutil.iter_modules(package.__path__)
-    }
-    return {name: module for name, module in modules.items() if hasattr(module, "PLATFORM_SCHEMA")}
-
-
-def has_platforms(domain: str) -> bool:
-    return not hasattr(component(domain).CONFIG_SCHEMA, "schema")
 
 
 def all_schemas() -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -63,10 +43,6 @@ def test_every_key_declares_whether_it_can_be_reloaded(name: str, keys: dict[Any
     for key in keys:
         assert isinstance(key, cv.Key), f"{name}: {key}"
         assert isinstance(key.reloadable, bool)
-
-
-def keys_of(schema: dict[Any, Any]) -> set[str]:
-    return {str(getattr(key, "schema", key)) for key in schema}
 
 
 def checked(schema: dict[Any, Any], keys: dict[str, Any]) -> dict[str, Any]:

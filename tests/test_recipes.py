@@ -50,7 +50,7 @@ def test_an_abi(tree: Tree) -> None:
         "tests/components/sandbox/test_f64.py",
         """
         from swarm_hub.components.sandbox import SANDBOX
-        from tests.components.sandbox.test_custom_abi import HALVES
+        from tests.helpers.modules import HALVES
         from tests.helpers.rest import finished, submit
 
 

@@ -1,14 +1,18 @@
-"""The house: which room may use which, read from the code itself."""
+"""The house: which room may use which, read from the code itself; and so for its tests."""
 
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import conftest
+
 PACKAGE = Path(__file__).parents[1] / "swarm_hub"
 COMPONENTS = PACKAGE / "components"
+TESTS = PACKAGE.parent / "tests"
 DOMAINS = sorted(path.parent.name for path in COMPONENTS.glob("*/manifest.json"))
 
 
@@ -147,3 +151,58 @@ def test_the_mesh_knows_no_role() -> None:
         if isinstance(node, ast.Constant) and node.value in ("gateway", "worker")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_tests_of_components_and_storage_are_in_the_folder_of_what_they_test() -> None:
+    folders = {
+        path.parent.relative_to(TESTS)
+        for room in ("components", "storage")
+        for path in sources(TESTS / room)
+    }
+    assert sorted(str(folder) for folder in folders if not (PACKAGE / folder).is_dir()) == []
+
+
+def test_no_test_module_is_imported_and_no_conftest_but_the_one_at_the_top() -> None:
+    """What tests share is in `tests/helpers/` or in a module beside them, fixtures in conftests."""
+    wrong = [
+        f"{path.relative_to(TESTS)}:{line} imports {module}"
+        for path in sources(TESTS)
+        for line, module in imported(path)
+        if module.startswith("tests.") and module != "tests.conftest"
+        if any(part == "conftest" or part.startswith("test_") for part in module.split("."))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_fixtures_are_where_pytest_finds_them() -> None:
+    wrong = [
+        f"{path.relative_to(TESTS)}:{line}"
+        for path in sources(TESTS)
+        if path.name != "conftest.py" and not path.name.startswith("test_")
+        for line, name in called(path)
+        if name == "pytest.fixture"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_gives_a_mark_is_there_under_that_name() -> None:
+    """A folder, an import or a fixture that was renamed would take the mark away unnoticed."""
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()}
+    assert conftest._MARKS_BY_FOLDER.keys() <= folders
+    modules = [path for path in sources(TESTS) if path.name.startswith("test_")]
+    names = {
+        alias.name
+        for path in modules
+        for node in nodes(path)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    giving = conftest._IMPORTS_THAT_START_PROCESSES | conftest._IMPORTS_THAT_SPEAK_LIBP2P
+    assert giving - sys.stdlib_module_names <= names
+    functions = {
+        node.name
+        for path in sources(TESTS)
+        for node in nodes(path)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert functions >= conftest._FIXTURES_THAT_START_PROCESSES

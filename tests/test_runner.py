@@ -13,19 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from swarm_hub.cli.swarm import free_port
 from swarm_hub.const import IDENTITY_KEY_FILE, LOCK_FILE, SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.runner import locked
-
-
-def hub_dir(tmp_path: Path, extra: str = "", api_port: int | None = None) -> Path:
-    """Write the configuration of a gateway that listens on free ports of loopback."""
-    mesh = "" if "mesh:" in extra else "mesh: {transport: loopback}\n"
-    (tmp_path / "configuration.yaml").write_text(
-        f"gateway:\napi: {{port: {api_port or free_port()}}}\n{mesh}{extra}"
-    )
-    return tmp_path
+from tests.helpers.hub_process import hub_dir, running
 
 
 def run(folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -34,27 +25,6 @@ def run(folder: Path) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-
-
-@contextmanager
-def running(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Run a hub until it says that it is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        lines: list[str] = []
-        while not any("is ready" in line for line in lines):
-            line = process.stderr.readline()
-            assert line, "".join(lines)
-            lines.append(line)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def the_line(done: "subprocess.CompletedProcess[str]") -> str:

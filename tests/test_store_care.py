@@ -27,9 +27,8 @@ from swarm_hub.store_care import backup_source
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.command_line import Done, run_process
-from tests.helpers.damage import DAMAGES, PAGE_BYTES, Damage, overwrite, wal_of
+from tests.helpers.damage import DAMAGES, PAGE_BYTES, Damage, inbox_rows, overwrite, wal_of
 from tests.helpers.rest import call, finished, submit
-from tests.storage.engine.test_damage import rows
 
 Modules = dict[str, bytes]
 
@@ -70,7 +69,7 @@ async def changed(database: Path, change: Callable[[Store], Any]) -> None:
 
 async def damaged_after_a_kill(database: Path, damage: Damage) -> None:
     """Damage a stopped hub's database; it has rows where some of the damages strike."""
-    await changed(database, lambda store: store.commit([inbox.accept(rows(0))]))
+    await changed(database, lambda store: store.commit([inbox.accept(inbox_rows(0))]))
     damage(database)
     left_unclean(database)
 
@@ -156,7 +155,7 @@ async def test_damage_that_only_the_first_reader_meets_is_acted_upon_in_the_same
     await swarm.gateway()
     worker = await swarm.worker("worker")
     await swarm.stop(worker)
-    await changed(database_of(worker), lambda store: store.commit([inbox.accept(rows(0))]))
+    await changed(database_of(worker), lambda store: store.commit([inbox.accept(inbox_rows(0))]))
     # After a clean stop nothing is checked, and opening does not look into the inbox.
     DAMAGES["bit flip in a page"](database_of(worker))
     again = await swarm.worker("worker")
@@ -450,7 +449,7 @@ async def test_a_large_database_is_checked_beside_the_start_after_a_kill(swarm: 
         for _ in range(CHECKED_BESIDE_BYTES // 60_000):
             _, row = await store.blobs.put(os.urandom(60_000), Clock().time())
             await store.commit([row])
-        await store.commit([inbox.accept(rows(0))])
+        await store.commit([inbox.accept(inbox_rows(0))])
 
     await changed(database, grow)
     # No gateway ever reads there.

@@ -12,7 +12,7 @@ import pytest
 
 from swarm_hub.cli.swarm import free_port
 from tests.helpers import warm
-from tests.test_runner import hub_dir
+from tests.helpers.hub_process import hub_dir
 
 
 def test_a_command_says_the_same_forked_and_started(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import pytest
 from swarm_hub.const import RESTORE_FILE
 from swarm_hub.storage.backup import restore as restoring
 from tests.conftest import Swarm
+from tests.helpers.backups import CONFIG, forged, killed_at
 from tests.helpers.command_line import Done, Run
+from tests.helpers.hub_process import hub_dir, running
 from tests.helpers.rest import call, submit
-from tests.storage.backup.test_backup import CONFIG, forged, killed_at
-from tests.test_runner import hub_dir, running
 
 Beside = Callable[..., Awaitable[Done]]
 

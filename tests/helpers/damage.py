@@ -15,8 +15,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from swarm_hub.storage.queries.inbox import InboxEntry
+
 PAGE_BYTES: Final = 4096
+N_ROWS: Final = 300
 Damage = Callable[[Path], None]
+
+
+def inbox_rows(first: int) -> list[InboxEntry]:
+    """Return rows for `inbox`, with the word `payload` in each value."""
+    body = b"payload" * 100
+    return [
+        InboxEntry(f"{number:06}", "gateway", "{}", "sha", len(body), body, float(number), "")
+        for number in range(first, first + N_ROWS)
+    ]
 
 
 def garbage_in_the_middle(database: Path) -> None:

@@ -28,6 +28,10 @@ MAYBE_ENDLESS = """(module
     (loop $again (br_if $again (i64.eq (local.get $lo) (i64.const 1))))
     (local.get $hi)))"""
 
+# For the abi `f64`, which no hub has before somebody adds it.
+HALVES = """(module (func (export "half") (param f64) (result f64)
+  (f64.div (local.get 0) (f64.const 2))))"""
+
 # A command that copies stdin to stdout in pieces of 4 KiB.
 CAT = """(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))

@@ -20,6 +20,7 @@ from swarm_hub.client import SwarmClient
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.components.telemetry.board import TOPIC
 from tests.conftest import RunningHub, Swarm, until
+from tests.hostile.peers import peers_of
 
 MB = 1_000_000
 ROOT = Path(__file__).parents[2]
@@ -73,11 +74,6 @@ async def join(swarm: Swarm, name: str, gateway: LocalHub) -> RunningHub:
     )
     await until(lambda: peers_of(running), bool)
     return running
-
-
-async def peers_of(running: RunningHub) -> set[str]:
-    """Return whom a hub of this process is connected to."""
-    return set(running.hub.services[MESH].peers())
 
 
 @pytest.fixture

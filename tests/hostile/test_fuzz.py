@@ -9,7 +9,7 @@ from tests.fuzz.mutate import join, mutant, sections
 from tests.fuzz.oracle import Oracle
 from tests.helpers.sandboxes import Tasks
 from tests.helpers.wasm_bytes import a_map, custom, exported, sections_twice
-from tests.hostile.test_modules import one_slot
+from tests.hostile.slot import one_slot
 
 SEED = 20_261_125
 TIME_S = 10.0

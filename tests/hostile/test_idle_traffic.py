@@ -6,7 +6,7 @@ from pathlib import Path
 from swarm_hub.cli.swarm import LocalSwarm, free_port
 from swarm_hub.client import SwarmClient
 from tests.conftest import Swarm, until
-from tests.hostile.test_floods import peers_of
+from tests.hostile.peers import peers_of
 
 WATCHED_S = 20.0
 # Telemetry and heartbeats of a phone on a metered connection: 29 MB a month.

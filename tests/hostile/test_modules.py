@@ -5,20 +5,17 @@ import ctypes
 import gc
 import struct
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from swarm_hub.components.sandbox import archive
-from swarm_hub.components.sandbox.pool import Sandbox
 from tests.helpers import modules
-from tests.helpers.sandboxes import MIB, Bench, Tasks, make_call
+from tests.helpers.sandboxes import MIB, Bench, make_call
 from tests.hostile.module_cases import CASES, Case
+from tests.hostile.slot import COMPILE_S, one_slot
 
-COMPILE_S = 1.0
 WALL_S = 2.0
 LAG_S = 0.1
 ATTEMPTS = 3
@@ -48,26 +45,6 @@ class Responsive:
             before = time.monotonic()
             await asyncio.sleep(0.005)
             self.lag_s = max(self.lag_s, time.monotonic() - before - 0.005)
-
-
-@asynccontextmanager
-async def one_slot(directory: Path) -> AsyncIterator[Bench]:
-    tasks = Tasks()
-    sandbox = Sandbox(
-        cache_dir=directory,
-        slots=1,
-        spawn=tasks.spawn,
-        compile_time_s=COMPILE_S,
-        compile_memory_bytes=256 * MIB,
-    )
-    await sandbox.start()
-    await sandbox.warm()
-    try:
-        yield Bench(sandbox)
-    finally:
-        await sandbox.stop()
-        await tasks.settle()
-    assert tasks.failures == []
 
 
 def grown_bytes(before_bytes: int) -> int:

@@ -1,15 +1,13 @@
 """Fixtures: peers in JavaScript, and hubs as processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from swarm_hub.cli.swarm import LocalSwarm
-from tests.interop.javascript import JsPeer
-
-StartJs = Callable[..., Awaitable[JsPeer]]
+from tests.interop.javascript import JsPeer, StartJs
 
 
 @pytest.fixture

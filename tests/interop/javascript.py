@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,3 +82,6 @@ class JsPeer:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(RuntimeError("the peer in JavaScript has ended"))
+
+
+StartJs = Callable[..., Awaitable[JsPeer]]

@@ -10,7 +10,7 @@ from nacl.signing import SigningKey
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message, join_messages
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
-from tests.interop.conftest import StartJs
+from tests.interop.javascript import StartJs
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 

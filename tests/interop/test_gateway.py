@@ -14,8 +14,7 @@ from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import until
-from tests.interop.conftest import StartJs
-from tests.interop.javascript import FOLDER, JsPeer
+from tests.interop.javascript import FOLDER, JsPeer, StartJs
 
 # Hubs, node and a busy machine.
 pytestmark = pytest.mark.timeout(180)

@@ -9,10 +9,9 @@ import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
-from tests.components.mesh.transports.test_transport import Side
 from tests.conftest import until
-from tests.interop.conftest import StartJs
-from tests.interop.javascript import JsPeer
+from tests.helpers.transports import Side
+from tests.interop.javascript import JsPeer, StartJs
 
 TOPIC = "swarm-hub/telemetry"
 MESSAGES = [bytes([number]) * 20 for number in range(5)]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,6 @@ GATEWAY_EVERY = 12
 ELDER_EVERY = 8
 N_ELDERS = 2
 DONE_WITHIN_S = 60.0
-
-
-@pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
-    swarm = LocalSwarm(tmp_path)
-    yield swarm
-    await asyncio.to_thread(swarm.stop)
 
 
 def database_of(hub: LocalHub) -> Path:

@@ -5,9 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient, UnreachableError
 from tests.conftest import until
+from tests.restart.swarms import results_of, started
 
 pytestmark = pytest.mark.usefixtures("warm_hubs")
 N_SHARDS = 16
@@ -22,37 +21,11 @@ ITEMS_A_SHARD = 150  # `spin` needs about a tenth of a second for them
 SPEC: dict[str, Any] = {"shard_size": ITEMS_A_SHARD, "reduce": "sum"}
 
 
-@pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
-    swarm = LocalSwarm(tmp_path)
-    yield swarm
-    await asyncio.to_thread(swarm.stop)
-
-
-async def started(
-    local: LocalSwarm, workers: int, extra: str = ""
-) -> tuple[LocalHub, list[LocalHub], SwarmClient]:
-    """Return a gateway, its workers and a client that is not entered yet."""
-    gateway = local.start_gateway(extra=extra)
-    made = [local.start_worker(f"worker-{number}", gateway) for number in range(workers)]
-    client = SwarmClient(gateway.url, gateway.token)
-    async with client:
-        await local.wait_for_workers(client, workers)
-    return gateway, made, client
-
-
 async def shards_done(client: SwarmClient, job_id: str) -> int:
     try:
         return int((await client.status(job_id))["progress"]["shards_done"])
     except UnreachableError:
         return -1
-
-
-def results_of(hub: LocalHub, job_id: str) -> Counter[int]:
-    """Count the results a gateway stored, by shard."""
-    with closing(sqlite3.connect(hub.folder / "swarm_hub.db")) as database:
-        rows = database.execute("SELECT idx FROM results WHERE job_id = ?", (job_id,))
-        return Counter(index for (index,) in rows)
 
 
 async def assert_whole(gateway: LocalHub, client: SwarmClient, job_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from tests.conftest import until
 from tests.helpers import warm
 from tests.helpers.command_line import run_process
 from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
+from tests.helpers.old_databases import FINISHED_JOB, RUNNING_JOB, old_database
 from tests.restart.doomed import POINTS
-from tests.storage.migrations.test_migrations import FINISHED_JOB, RUNNING_JOB, old_database
 
 # Two starts for each point.
 pytestmark = pytest.mark.usefixtures("warm_hubs")
@@ -136,13 +136,6 @@ def outliving(lasting_pair: Pair) -> Sequence[LocalHub]:
 async def pair(lasting_pair: Pair) -> Pair:
     await asyncio.to_thread(lasting_pair.take)
     return lasting_pair
-
-
-@pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
-    swarm = LocalSwarm(tmp_path)
-    yield swarm
-    await asyncio.to_thread(swarm.stop)
 
 
 def doom(hub: LocalHub, point: str) -> None:

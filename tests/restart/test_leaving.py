@@ -9,11 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from swarm_hub.cli.swarm import LocalHub
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from tests.conftest import until
-from tests.restart.test_kill import local, results_of, started
-
-__all__ = ["local"]
+from tests.restart.swarms import results_of, started
 
 # Nothing comes back by a deadline within the time of this test.
 PATIENT = "sla: {platform: fixed, deadline: 120}\n"
@@ -29,7 +27,7 @@ def left_behind(hub: LocalHub) -> tuple[int, int]:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_a_worker_that_is_told_to_stop_hands_its_queue_over_at_once(
-    local, modules: dict[str, bytes], signum: signal.Signals
+    local: LocalSwarm, modules: dict[str, bytes], signum: signal.Signals
 ) -> None:
     gateway, (leaving, other), client = await started(local, 2, PATIENT)
     async with client:

@@ -13,8 +13,8 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.queries import jobs, pruning
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, live, submit
+from tests.helpers.sections import platforms
 from tests.helpers.stored import collect, hub_on, job_ids, put_job, put_jobs, rows_of
-from tests.test_example import platforms
 
 DAY_S = 86400.0
 GIB = 1024**3

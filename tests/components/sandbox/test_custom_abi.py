@@ -7,6 +7,7 @@ import pytest
 
 from swarm_hub.components.sandbox import SANDBOX
 from tests.conftest import Swarm, until
+from tests.helpers.modules import HALVES
 from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
@@ -15,9 +16,6 @@ Modules = dict[str, bytes]
 TUTORIAL = (Path(__file__).parents[3] / "docs/components/sandbox.md").read_text()
 ABI_F64 = TUTORIAL.partition("```python\n")[2].partition("```")[0]
 SETUP = TUTORIAL.partition("```python\n")[2].partition("```python\n")[2].partition("```")[0]
-
-HALVES = """(module (func (export "half") (param f64) (result f64)
-  (f64.div (local.get 0) (f64.const 2))))"""
 
 
 def component(hub: Path, abi: str, setup: str = SETUP) -> None:

@@ -14,8 +14,8 @@ from swarm_hub.components.mesh.join_link import parse_join_link
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id, seal
 from swarm_hub.storage.queries.admission import PENDING_MAX
-from tests.components.signer.test_post import nodes, peer_id, state_is
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.envelopes import nodes, peer_id, state_is
 from tests.helpers.newcomer import Newcomer
 from tests.helpers.rest import call, finished, submit
 

@@ -21,8 +21,8 @@ from swarm_hub.models.job import JobLimits, JobSpec, Split
 from swarm_hub.storage import StoreSpace
 from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import InboxEntry
-from tests.components.signer.test_post import Wire, key_of, nodes, pair, peer_id, state_is
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.envelopes import Wire, key_of, nodes, pair, peer_id, state_is
 from tests.helpers.later import ADDED, speak_later
 from tests.helpers.rest import call, finished, submit
 

@@ -16,7 +16,8 @@ from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.rotation import Rotation, make_rotation
-from tests.components.signer.test_post import (
+from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.envelopes import (
     Wire,
     key_of,
     met,
@@ -27,7 +28,6 @@ from tests.components.signer.test_post import (
     sealed,
     state_is,
 )  # fmt: skip
-from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.newcomer import Newcomer
 from tests.helpers.rest import call, finished, submit
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -27,17 +26,16 @@ from swarm_hub.exceptions import BackupError
 from swarm_hub.storage import Store
 from swarm_hub.storage.backup import archive
 from swarm_hub.storage.backup import backup as backup_module
-from swarm_hub.storage.backup.archive import ArchiveWriter, BackupManifest, Member
+from swarm_hub.storage.backup.archive import BackupManifest, Member
 from swarm_hub.storage.backup.backup import Source, backups, make_backup, new_file, newest_backup
 from swarm_hub.storage.backup.restore import finish_restore, read_manifest, restore
 from swarm_hub.storage.backup.schedule import BackupSchedule
 from swarm_hub.storage.queries import pruning
-from swarm_hub.storage.schema import HEAD
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, Swarm, until
+from tests.helpers.backups import CONFIG, SCHEMA_VERSION, forged, killed_at
 from tests.helpers.rest import call, submit
 
-SCHEMA_VERSION = int(HEAD)
 NOW = 1_800_000_000.0
 LARGE = random.Random(1).randbytes(INLINE_MAX_BYTES + 1)
 LARGER = random.Random(2).randbytes(3 * INLINE_MAX_BYTES)
@@ -370,23 +368,6 @@ def manifest_of(path: Path) -> BackupManifest:
     return read_manifest(path)
 
 
-def forged(
-    path: Path, change: Callable[[BackupManifest], BackupManifest], bodies: dict[str, bytes]
-) -> Path:
-    """Write a backup with right hashes whose manifest says what it likes."""
-    members = tuple(Member(name, len(body), _sha(body)) for name, body in bodies.items())
-    manifest = change(
-        BackupManifest("k", "2026-01-01T00:00:00+00:00", "ID", SCHEMA_VERSION, None, members)
-    )
-    with path.open("wb") as file:
-        writer = ArchiveWriter(file, 0, len(manifest.to_json()))
-        for name, body in bodies.items():
-            writer.add(name, len(body), [body])
-        writer.finish(manifest)
-    return path
-
-
-CONFIG = {"config/configuration.yaml": b"gateway:\n"}
 EVIL_NAMES = [
     "/etc/passwd", "config//etc/x.yaml", "config/../x.yaml", "config/a/../../x.yaml", "config/",
     "config/.storage/hub.yaml", "config/.bashrc", "config/run.sh", "config/custom_components",
@@ -570,33 +551,6 @@ def test_whatever_name_a_member_has_nothing_is_written_outside(
 
 
 # Kills.
-
-
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a child that is killed before its n-th change of the disk; whether it was."""
-
-    def child() -> None:
-        left = step
-
-        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call_or_die(*arguments: Any, **options: Any) -> Any:
-                nonlocal left
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left -= 1
-                return function(*arguments, **options)
-
-            return call_or_die
-
-        for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        work()
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    process.join(30)
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
 
 
 async def started_and_stopped(folder: Path, step: int = 0) -> str:

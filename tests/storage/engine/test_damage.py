@@ -14,19 +14,8 @@ import pytest
 from swarm_hub.exceptions import StoreDamagedError, StoreError
 from swarm_hub.storage import Store
 from swarm_hub.storage.queries import inbox
-from swarm_hub.storage.queries.inbox import InboxEntry
 from swarm_hub.util.clock import Clock
-from tests.helpers.damage import DAMAGES, WAL_DAMAGES
-
-N_ROWS = 300
-
-
-def rows(first: int) -> list[InboxEntry]:
-    body = b"payload" * 100
-    return [
-        InboxEntry(f"{number:06}", "gateway", "{}", "sha", len(body), body, float(number), "")
-        for number in range(first, first + N_ROWS)
-    ]
+from tests.helpers.damage import DAMAGES, N_ROWS, WAL_DAMAGES, inbox_rows
 
 
 async def closed(folder: Path) -> Path:
@@ -34,7 +23,7 @@ async def closed(folder: Path) -> Path:
     database = folder / "swarm_hub.db"
     store = Store.on_file(database, Clock())
     await store.open()
-    await store.commit([inbox.accept(rows(0))])
+    await store.commit([inbox.accept(inbox_rows(0))])
     await store.close()
     return database
 
@@ -46,7 +35,7 @@ async def killed(folder: Path) -> Path:
     await store.open()
     # Few transactions, so that no checkpoint brings them into the file.
     for first in range(N_ROWS, 2 * N_ROWS, 30):
-        await store.commit([inbox.accept(rows(first)[:30])])
+        await store.commit([inbox.accept(inbox_rows(first)[:30])])
     shutil.copytree(database.parent, folder / "after", ignore=shutil.ignore_patterns("*-shm"))
     await store.close()
     return folder / "after" / "swarm_hub.db"

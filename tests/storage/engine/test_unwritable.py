@@ -15,7 +15,7 @@ from swarm_hub.exceptions import StoreError, StoreUnavailableError
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from tests.helpers.faults import run
-from tests.storage.engine.test_writer import remember
+from tests.storage.engine.writes import remember
 
 pytestmark = pytest.mark.process
 

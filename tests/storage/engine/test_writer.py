@@ -17,8 +17,7 @@ from swarm_hub.storage.engine.writer import PENDING_ROWS_MAX
 from swarm_hub.storage.queries import events, replay_cache
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock
-
-FOREVER = 10**12
+from tests.storage.engine.writes import FOREVER, remember
 
 
 @contextmanager
@@ -31,10 +30,6 @@ def beside(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def stored(tmp_path: Path) -> list[bytes]:
     with beside(tmp_path) as database:
         return [jti for (jti,) in database.execute("SELECT jti FROM seen ORDER BY jti")]
-
-
-def remember(number: int) -> Write:
-    return replay_cache.remember(number.to_bytes(4, "big"), "peer", b"hash", FOREVER)
 
 
 def bad() -> Write:

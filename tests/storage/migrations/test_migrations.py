@@ -19,18 +19,7 @@ from swarm_hub.models.job import JobState
 from swarm_hub.storage import Store, schema
 from swarm_hub.storage.queries import inbox, jobs, leases, nodes, recovery
 from swarm_hub.util.clock import Clock
-
-SCHEMAS = Path(__file__).parent / "schemas"
-RUNNING_JOB = "01KAXXXXXXXXXXXXXXXXXXXXX2"
-FINISHED_JOB = "01KAXXXXXXXXXXXXXXXXXXXXX1"
-
-
-def old_database(folder: Path, revision: str) -> Path:
-    """Make a database as an older swarm_hub left it."""
-    path = folder / "swarm_hub.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript((SCHEMAS / f"{revision}.sql").read_text())
-    return path
+from tests.helpers.old_databases import FINISHED_JOB, RUNNING_JOB, SCHEMAS, old_database
 
 
 async def opened(path: Path) -> Store:

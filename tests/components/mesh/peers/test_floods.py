@@ -7,9 +7,9 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.mesh.peers.floods import BANNED_FOR_S
 from swarm_hub.components.signer import SIGNER
-from tests.components.mesh.test_service import Stranger
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
+from tests.helpers.stranger import Stranger
 
 REASON = "flooding: more than 40000 messages or 200 MB a second for 10 s"
 

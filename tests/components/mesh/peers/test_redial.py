@@ -14,8 +14,8 @@ from swarm_hub.components.mesh.peers.redial import Redialler, by_peer
 from swarm_hub.components.mesh.transports.base import Transport
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
-from tests.components.signer.test_post import peer_id, state_is
 from tests.conftest import Swarm, until
+from tests.helpers.envelopes import peer_id, state_is
 from tests.helpers.rest import finished, submit
 
 Modules = dict[str, bytes]

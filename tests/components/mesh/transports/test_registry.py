@@ -14,12 +14,12 @@ from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import ConfigError
-from tests.components.mesh.transports.test_transport import Side
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers import plain_transport
 from tests.helpers.newcomer import Newcomer
 from tests.helpers.plain_transport import PlainTransport
 from tests.helpers.rest import call, finished, submit
+from tests.helpers.transports import Side
 
 Modules = dict[str, bytes]
 

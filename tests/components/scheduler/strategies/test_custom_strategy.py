@@ -11,7 +11,7 @@ from swarm_hub.exceptions import ConfigError, HubError
 from swarm_hub.models.node import Telemetry
 from tests.conftest import Swarm
 from tests.helpers.rest import call, finished, submit
-from tests.test_example import platforms
+from tests.helpers.sections import platforms
 
 PAGE = (Path(__file__).parents[4] / "docs/components/scheduler.md").read_text()
 STEADY = PAGE.partition("```python\n")[2].partition("```")[0]

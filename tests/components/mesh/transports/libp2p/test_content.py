@@ -12,14 +12,14 @@ from swarm_hub.components.mesh.identity import hearsay_address, peer_id_from_see
 from swarm_hub.components.mesh.transports.base import PROVIDED_MAX
 from swarm_hub.components.mesh.transports.libp2p.lean_import import import_kad_dht
 from swarm_hub.exceptions import MeshError
-from tests.components.mesh.transports.test_transport import (
+from tests.conftest import until
+from tests.helpers.transports import (
     Factory,
     Side,
     found,
     run_factory,
     until_found,
 )
-from tests.conftest import until
 
 import_kad_dht()
 

@@ -11,8 +11,8 @@ from swarm_hub.components.mesh.transports.base import Transport
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.telemetry.board import TOPIC
-from tests.components.mesh.transports.test_transport import Factory, Side, run_factory
 from tests.conftest import Swarm, until
+from tests.helpers.transports import Factory, Side, run_factory
 
 
 class Allowing(Factory):

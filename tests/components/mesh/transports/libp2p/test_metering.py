@@ -23,7 +23,7 @@ from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame
 from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
-from tests.components.mesh.transports.test_transport import (
+from tests.helpers.transports import (
     Factory,
     connected,
     numbered,

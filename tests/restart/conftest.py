@@ -1,0 +1,16 @@
+"""A swarm of real processes, which ends with the test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from swarm_hub.cli.swarm import LocalSwarm
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
+    swarm = LocalSwarm(tmp_path)
+    yield swarm
+    await asyncio.to_thread(swarm.stop)
