@@ -13,9 +13,9 @@ from tests.networks.work import (
     computing,
     down,
     finished_by,
-    held,
     nothing_lost_or_doubled,
     shards_done,
+    shards_in_inbox,
     spin,
     started,
     up,
@@ -43,7 +43,7 @@ async def test_a_link_that_is_cut_costs_nothing_but_time(
     spec = spin(0.2)
     n_items = 16 * spec["shard_size"]
     first = await client.submit(modules["spin"], range(n_items), **spec)
-    await until(lambda: held(leaving, first), bool)
+    await until(lambda: shards_in_inbox(leaving, first), bool)
     await until(lambda: shards_done(client, first), lambda done: done >= 2)
 
     to_far.unplug()
@@ -87,8 +87,8 @@ async def test_frozen_workers_are_replaced_and_their_late_results_count_at_most_
     spec = spin(5.0)
     n_items = 2 * spec["shard_size"]
     job_id = await client.submit(modules["spin"], range(n_items), **spec)
-    (of_amber,) = await until(lambda: held(amber, job_id), bool)
-    (of_birch,) = await until(lambda: held(birch, job_id), bool)
+    (of_amber,) = await until(lambda: shards_in_inbox(amber, job_id), bool)
+    (of_birch,) = await until(lambda: shards_in_inbox(birch, job_id), bool)
 
     await asyncio.gather(*map(computing, workers))
     for worker in workers:

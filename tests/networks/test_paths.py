@@ -15,10 +15,10 @@ from tests.networks.link import Quality
 from tests.networks.work import (
     completed,
     finished_by,
-    held,
     listening,
     nothing_lost_or_doubled,
     shards_done,
+    shards_in_inbox,
     spin,
     started,
     up,
@@ -63,7 +63,7 @@ async def test_a_worker_whose_address_changes_keeps_its_work(
     n_items = 12 * spec["shard_size"]
     job_id = await client.submit(modules["spin"], range(n_items), **spec)
     await until(lambda: shards_done(client, job_id), lambda done: done >= 1)
-    await until(lambda: held(worker, job_id), bool)
+    await until(lambda: shards_in_inbox(worker, job_id), bool)
 
     network = cable.second_address.rpartition(".")[0]
     roaming.ip("address", "del", f"{cable.second_address}/24", "dev", cable.interface)

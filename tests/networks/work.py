@@ -65,7 +65,7 @@ async def shards_done(client: SwarmClient, job_id: str) -> int:
     return int((await client.status(job_id))["progress"]["shards_done"])
 
 
-async def held(worker: NetworkHub, job_id: str) -> list[int]:
+async def shards_in_inbox(worker: NetworkHub, job_id: str) -> list[int]:
     """Return the shards of a job that a worker has on its disk and has not finished."""
 
     def read() -> list[int]:

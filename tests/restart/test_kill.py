@@ -156,16 +156,16 @@ async def test_what_was_cancelled_while_a_worker_was_away_is_not_run(
         # Longer than the test may take: what is run again would still be there.
         job_id = await client.submit(modules["spin"], range(400_000), shard_size=100_000)
 
-        async def held() -> int:
+        async def assignments_in_inbox() -> int:
             with closing(sqlite3.connect(worker.folder / "swarm_hub.db")) as database:
                 return int(database.execute("SELECT count(*) FROM inbox").fetchone()[0])
 
-        await until(held, lambda count: count >= 1)
+        await until(assignments_in_inbox, lambda count: count >= 1)
         worker.kill()
         await client.cancel(job_id)
-        assert await held() >= 1
+        assert await assignments_in_inbox() >= 1
         worker.start()
-        await until(held, lambda count: count == 0)
+        await until(assignments_in_inbox, lambda count: count == 0)
         assert (await client.status(job_id))["state"] == "cancelled"
 
 

@@ -33,11 +33,11 @@ async def test_a_worker_that_is_told_to_stop_hands_its_queue_over_at_once(
     async with client:
         job_id = await client.submit(modules["spin"], range(5 * SHARDS), shard_size=5, reduce="sum")
 
-        async def held() -> int:
+        async def fewest_assignments_of_a_node() -> int:
             nodes = {node["node_id"]: node["assignments"] for node in await client.nodes()}
             return min(nodes[leaving.peer_id], nodes[other.peer_id])
 
-        await until(held, lambda count: count >= 10)
+        await until(fewest_assignments_of_a_node, lambda count: count >= 10)
         assert leaving.process is not None
         leaving.process.send_signal(signum)
         began = time.monotonic()

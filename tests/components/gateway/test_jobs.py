@@ -226,11 +226,11 @@ async def test_a_cancelled_job_stops_on_its_workers(swarm: Swarm, modules: Modul
     again, status = await call(gateway, "DELETE", job)
     assert (again, status["state"]) == (200, "cancelled")
 
-    async def held() -> int:
+    async def assignments_on_nodes() -> int:
         _, found = await call(gateway, "GET", "/nodes")
         return sum(node["assignments"] for node in found["nodes"])
 
-    await until(held, lambda count: count == 0)
+    await until(assignments_on_nodes, lambda count: count == 0)
     _, quick = await submit(gateway, modules["primes"], b"0:100")
     assert (await finished(gateway, quick["job_id"]))["result"] == 25
 
