@@ -187,7 +187,7 @@ async def main(mode: str, address: str, seconds: float) -> None:
     attacker = Attacker(address)
     await attacker.transport.start(attacker)
     await attacker.transport.dial(address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await attacker.connected()
     print("attacking", flush=True)
     work = getattr(attacker, mode)
