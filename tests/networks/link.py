@@ -60,6 +60,8 @@ class Link:
         self._busy_until = {UP: 0.0, DOWN: 0.0}
         self._relaying: set[asyncio.Task[None]] = set()
         self.passed_bytes: Counter[str] = Counter()
+        # By how much the loop woke this too late at most: a delay of the machine, not of the link.
+        self.late_s = 0.0
         self.connections = 0
 
     @contextlib.asynccontextmanager
@@ -155,7 +157,9 @@ class Link:
         loop = asyncio.get_running_loop()
         while True:
             due, data = await waiting.get()
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            wakes_at = max(due, loop.time())
+            await asyncio.sleep(wakes_at - loop.time())
+            self.late_s = max(self.late_s, loop.time() - wakes_at)
             await self._passing.wait()
             if not data:
                 sink.shutdown(socket.SHUT_WR)

@@ -46,7 +46,10 @@ async def slow_lab(lab: Lab) -> tuple[NetworkHub, NetworkHub, NetworkHub, Link]:
 async def test_fifty_megabytes_delay_no_heartbeat_and_no_ack(
     lab: Lab, modules: dict[str, bytes]
 ) -> None:
-    """The worker on the other link shows what this machine itself adds at the same time."""
+    """The worker on the other link shows what this machine itself adds at the same time.
+
+    On the slow link it adds twice by how much it is late with what passes there.
+    """
     gateway, slow, quick, link = await slow_lab(lab)
     client = await started(lab, gateway, slow, quick)
     # It is there to be compared with, not to take work.
@@ -58,6 +61,7 @@ async def test_fifty_megabytes_delay_no_heartbeat_and_no_ack(
     spec = spin(0.01)
     module = padded(modules["spin"], 50 * MB)
     before = link.passed_bytes[DOWN]
+    link.late_s = 0.0
     job_id = await client.submit(module, range(spec["shard_size"]), **spec)
     seen: dict[str, list[float]] = {slow.peer_id: [], quick.peer_id: []}
 
@@ -68,20 +72,21 @@ async def test_fifty_megabytes_delay_no_heartbeat_and_no_ack(
                 times.append(node["rtt_ms"])
         return link.passed_bytes[DOWN] - before
 
-    await until(carried, lambda count: count > 1 * MB)
+    await until(carried, lambda count: count > 1 * MB, 60)
     beside = asyncio.create_task(small_jobs_ms(client, small))
-    await until(carried, lambda count: count > 50 * MB, 90)
+    await until(carried, lambda count: count > 50 * MB, 200)
     beside.cancel()
+    late_ms = 2000 * link.late_s
     await completed(client, job_id, spec["shard_size"])
     # The first ones are of before the transfer.
     times, others = (seen[worker.peer_id][1:] for worker in (slow, quick))
     beside_ms = await beside
     print(f"slow link: {len(times)} beats, median {statistics.median(times)}, max {max(times)} ms")
-    print(f"other link: {len(others)} beats, max {max(others)} ms")
+    print(f"other link: {len(others)} beats, max {max(others)} ms; late by {late_ms:.0f} ms")
     for what, found in (("alone", alone_ms), ("beside", beside_ms)):
         print(f"{len(found)} jobs {what}: {statistics.median(found):.0f}, max {max(found):.0f} ms")
     assert len(times) >= 8
-    assert max(times) <= DELAYED_AT_MOST_MS + max(others)
+    assert max(times) <= DELAYED_AT_MOST_MS + max(others) + late_ms
     # An assignment, its ACK and its result share the link with the module.
     assert len(beside_ms) >= 8
     assert statistics.median(beside_ms) <= DELAYED_AT_MOST_MS + statistics.median(alone_ms)
@@ -121,7 +126,7 @@ async def test_an_interrupted_transfer_goes_on_where_it_stopped(
         padded(modules["spin"], size_bytes), range(spec["shard_size"]), **spec
     )
     for part in (0.3, 0.6):
-        await until(carried, lambda count, part=part: count > part * size_bytes, 60)
+        await until(carried, lambda count, part=part: count > part * size_bytes, 120)
         link.reset()
     await completed(client, job_id, spec["shard_size"])
     print(f"{size_bytes} bytes took {await carried()} on the link, broken twice")
