@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.gateway.results.reduce import (
+    _REDUCERS,
     ReduceError,
     fold,
     number,
@@ -52,6 +53,10 @@ def folded(reducer: str, *bodies: bytes) -> bytes:
 )  # fmt: skip
 def test_what_each_reducer_gives(reducer: str, bodies: list[bytes], expected: bytes) -> None:
     assert folded(reducer, *bodies) == expected
+
+
+def test_what_folds_is_what_can_be_asked_for() -> None:
+    assert {*_REDUCERS, REDUCE_MODULE} == {*REDUCERS}
 
 
 @pytest.mark.parametrize("reducer", sorted({*REDUCERS} - {REDUCE_MODULE}))
