@@ -106,7 +106,7 @@ class _Numbers:
             self._values.append(number(body[:]))
         except ValueError as error:
             raise ReduceError(
-                f"shard {result.index} gave {body[:60]!r}, which is no number ({error}); "
+                f"shard {result.index} gave {body[:60]!r}, which is not a number ({error}); "
                 "choose another reduce, such as concat or list"
             ) from None
         return ()
