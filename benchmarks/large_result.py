@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from figures import Figures, start
@@ -21,11 +22,15 @@ _TARGET_MIB = 64
 
 
 def _fills(shard_mib: int) -> str:
-    """A module that gives so many MiB for each shard, beginning with the shard itself."""
+    """A module that gives so many MiB for each shard, beginning with the shard itself.
+
+    Its own `reduce` gives as many for two results, beginning with the second.
+    """
     return f"""(module (memory (export "memory") {shard_mib * 16 + 1})
   (func (export "alloc") (param i32) (result i32) (i32.const 0))
   (func (export "map") (param $at i32) (param $n i32) (result i64)
-    (i64.const {shard_mib * _MIB})))"""
+    (i64.const {shard_mib * _MIB}))
+  (func (export "reduce") (param i32 i32 i32 i32) (result i64) (i64.const {shard_mib * _MIB})))"""
 
 
 def _size(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +54,8 @@ async def _measure(figures: Figures, folder: Path, module: bytes, mib: int, shar
         gateway = swarm.hubs[0]
         _reset_peak(gateway.pid)
         idle = _peak_bytes(gateway.pid)
-        job = await client.submit(module, items, split="lines", reduce="concat", shard_size=1)
+        spec: dict[str, Any] = {"split": "lines", "shard_size": 1}
+        job = await client.submit(module, items, reduce="concat", **spec)
         status = await client.wait(job)
         assert status["result_bytes"] == mib * _MIB, status
         folded = _peak_bytes(gateway.pid) - idle
@@ -64,7 +70,11 @@ async def _measure(figures: Figures, folder: Path, module: bytes, mib: int, shar
                 fetched.update(chunk)
         assert fetched.hexdigest() == status["result_sha"], "the result has other bytes"
         sent = _peak_bytes(gateway.pid) - idle
-    for name, peak in (("fold", folded), ("fetch", sent)):
+        _reset_peak(gateway.pid)
+        by_module = await client.wait(await client.submit(module, items, reduce="module", **spec))
+        assert by_module["result_bytes"] == shard_mib * _MIB, by_module
+        by_module_peak = _peak_bytes(gateway.pid) - idle
+    for name, peak in (("fold", folded), ("fetch", sent), ("module_fold", by_module_peak)):
         figures.add(
             f"large_{name}_peak_mib", peak / _MIB, "MiB", target=_TARGET_MIB, result_mib=mib
         )

@@ -131,7 +131,7 @@ def _choices(config_dir: Path, error: StoreDamagedError, newest: Path | None) ->
     empty = f"swarm-hub restore --empty -c {config_dir}"
     if newest is None:
         return (
-            f"{error}; there is no backup. A gateway does not start empty by itself: restore a "
+            f"{error}; there is no backup. A gateway does not start empty on its own: restore a "
             f"copy of your own, or give up its jobs with: {empty}"
         )
     return (

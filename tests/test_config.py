@@ -110,7 +110,7 @@ def problems(folder: Path, text: str) -> list[str]:
         ("worker:\nsigner: {ttl: 0}\n",
          "configuration.yaml:2: signer → ttl: expected a whole number from 1 to 300, got 0"),
         ("worker:\nmesh: {heartbeat: 0}\n",
-         "configuration.yaml:2: mesh → heartbeat: a duration above 0 is needed"),
+         "configuration.yaml:2: mesh → heartbeat: expected a duration above 0"),
         ("worker:\ntelemetry: {interval: -1}\n",
          "configuration.yaml:2: telemetry → interval: a duration must be finite and not "
          "negative, got -1"),
@@ -278,7 +278,7 @@ def test_manifests_are_read_before_any_code_runs(tmp_path: Path) -> None:
     ("body", "said"),
     [
         ("raise RuntimeError('out of luck')", "out of luck"),
-        ("return False", "refused its set-up"),
+        ("return False", "refused to be set up"),
     ],
 )
 async def test_a_component_that_fails_is_told_as_an_event_and_the_hub_lives_on(
@@ -301,5 +301,5 @@ async def test_a_component_that_fails_is_told_as_an_event_and_the_hub_lives_on(
 async def test_a_component_that_the_role_needs_ends_the_hub(tmp_path: Path, swarm: Swarm) -> None:
     failing = COMPONENT.partition("    hub.services")[0] + "    return False\n"
     custom(tmp_path / "gateway", "sla", failing)
-    with pytest.raises(SetupError, match="sla refused its set-up"):
+    with pytest.raises(SetupError, match="sla refused to be set up"):
         await swarm.gateway()

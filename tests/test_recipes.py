@@ -68,8 +68,8 @@ def test_an_abi(tree: Tree) -> None:
 
 def test_a_reducer(tree: Tree) -> None:
     reduce = "swarm_hub/components/gateway/results/reduce.py"
-    line = '\n    "sum": lambda: _Numbers(total),\n'
-    tree.replace(reduce, line, f'{line}    "product": lambda: _Numbers(math.prod),\n')
+    line = '\n    "sum": _Reducer(lambda: _Numbers(total)),\n'
+    tree.replace(reduce, line, f'{line}    "product": _Reducer(lambda: _Numbers(math.prod)),\n')
     tree.replace("swarm_hub/models/job.py", '("sum", "min"', '("product", "sum", "min"')
     test = tree.write(
         "tests/components/gateway/results/test_product.py",

@@ -29,11 +29,11 @@ _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
 @click.option(
     "--to",
     metavar="FILE_OR_DIR",
-    help="A new file, or a directory; default: backups/ in the configuration directory.",
+    help="A new file or a directory; by default backups/ in the configuration directory.",
 )
 @json_option
 def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
-    """Save a hub to one file, also while it runs; exit 1 when something could not be saved."""
+    """Save a hub to one file, even while it runs; exit 1 if something could not be saved."""
     from swarm_hub.storage.backup.backup import make_backup, new_file
     from swarm_hub.store_care import backup_source
 
@@ -47,7 +47,10 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
     for problem in made.problems:
         note(problem)
     if configuration.storage.shared:
-        note(f"The database is not in it; save that with: {_dump(configuration.storage.url)}")
+        note(
+            "The backup does not contain the database; save that with: "
+            f"{_dump(configuration.storage.url)}"
+        )
     if as_json:
         described = _described(made.manifest)
         print_json(
@@ -69,12 +72,12 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
 )
 @config_option
 @json_option
-@click.option("--yes", is_flag=True, help="Replace a hub that is there without asking.")
-@click.option("--empty", is_flag=True, help="No FILE: give up all jobs and start with none.")
+@click.option("--yes", is_flag=True, help="Replace an existing hub without asking.")
+@click.option("--empty", is_flag=True, help="Without FILE: give up all jobs and start with none.")
 def restore(file: Path | None, config_dir: Path, as_json: bool, yes: bool, empty: bool) -> None:
-    """Bring a configuration directory to the state in FILE; what is there is moved aside."""
+    """Restore a configuration directory from FILE; what is there now is moved aside."""
     if empty == (file is not None):
-        raise click.UsageError("name the FILE of a backup, or say --empty to start without one")
+        raise click.UsageError("name the FILE of a backup, or add --empty to start without one")
     if file is None:
         _start_empty(working_dir(config_dir), yes)
     else:
@@ -155,7 +158,7 @@ def _ask(config_dir: Path, manifest: "BackupManifest") -> None:
 
 def _confirm(question: str, what: str) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{what}; say --yes to move its files aside")
+        raise click.UsageError(f"{what}; add --yes to move its files aside")
     click.confirm(question, abort=True, err=True)
 
 

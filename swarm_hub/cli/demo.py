@@ -102,7 +102,7 @@ async def _primes_job(client: SwarmClient, module: bytes, tally: _Tally, swarm: 
             return False
         if _print_moved(await client.shards(job_id), swarm):
             return True
-        click.echo("   the kill came too late to hit a shard; once more")
+        click.echo("   the kill came too late to hit a shard; trying once more")
         if victim is not None:
             victim.start()
             await swarm.wait_for_workers(client, len(_WORKERS))

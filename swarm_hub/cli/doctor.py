@@ -35,7 +35,7 @@ class Finding:
 @config_option
 @json_option
 def doctor(config_dir: Path, as_json: bool) -> int:
-    """Look for what would keep a hub from working here; exit 1 if something would."""
+    """Look for anything that would keep a hub from working here; exit 1 if something would."""
     findings = [check(config_dir) for check in _CHECKS]
     if as_json:
         print_json([{"level": f.level, "subject": f.subject, "text": f.text} for f in findings])
@@ -77,7 +77,9 @@ def _sqlite(_config_dir: Path) -> Finding:
 
 def _directory(config_dir: Path) -> Finding:
     if not config_dir.is_dir():
-        return Finding("warn", "directory", f"{config_dir} does not exist yet; swarm-hub init")
+        return Finding(
+            "warn", "directory", f"{config_dir} is not there yet; swarm-hub init makes it"
+        )
     if not os.access(config_dir, os.W_OK):
         return Finding("bad", "directory", f"{config_dir} can't be written")
     free = shutil.disk_usage(config_dir).free
@@ -119,7 +121,7 @@ def _store(config_dir: Path) -> Finding:
     free = shutil.disk_usage(database.parent).free
     least = format_size(storage.min_free_bytes)
     level = "ok" if free >= storage.min_free_bytes else "bad"
-    return Finding(level, "store", f"{database}, {format_size(free)} free of {least} at least")
+    return Finding(level, "store", f"{database}, {format_size(free)} free, at least {least} needed")
 
 
 def _sandbox(_config_dir: Path) -> Finding:

@@ -48,7 +48,7 @@ def extended(path: Path, additions: dict[str, dict[str, list[str]]]) -> str:
     finally:
         trial.unlink(missing_ok=True)
     if found != expected:
-        raise CannotExtendError("it would not mean the same any more")
+        raise CannotExtendError("it would no longer mean the same")
     return text
 
 

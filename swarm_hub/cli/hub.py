@@ -45,7 +45,11 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
     "--role", type=click.Choice(list(ROLES)), default="both", show_default=True,
     help="What this device does.",
 )  # fmt: skip
-@click.option("--name", default=lambda: platform.node() or "hub", help="What it is called.")
+@click.option(
+    "--name",
+    default=lambda: platform.node() or "hub",
+    help="The hub's name; by default that of the device.",
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -61,13 +65,16 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
     help="The mesh's port.",
 )
 @click.option(
-    "--bootnode", multiple=True, callback=_dialable, help="A gateway's address, …/p2p/<peer id>."
+    "--bootnode",
+    multiple=True,
+    callback=_dialable,
+    help="A gateway's address, …/p2p/<peer id> (repeatable).",
 )
 @click.option(
     "--trust",
     multiple=True,
     callback=_public_keys,
-    help="A gateway's public key, which a worker obeys.",
+    help="The public key of a gateway that a worker obeys (repeatable).",
 )
 def init(
     config_dir: Path,
@@ -114,7 +121,7 @@ def run_hub(started_at: float | None, config_dir: Path, verbose: int) -> int:
 @config_option
 @json_option
 def check(config_dir: Path, as_json: bool) -> int:
-    """Check a configuration directory; exit 1 and every problem when it can't be used."""
+    """Check a configuration directory; list every problem and exit 1 if it can't be used."""
     from swarm_hub import bootstrap
 
     try:

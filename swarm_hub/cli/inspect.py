@@ -40,8 +40,8 @@ def load_module(path: Path) -> bytes:
     if path.suffix != ".wat":
         if (problem := not_wasm(raw)) is not None:
             raise HubError(
-                f"{path}: {problem}. Needed is a compiled module, or WAT text in a file whose name "
-                "ends in .wat; a script goes with its interpreter: submit --with MODULE SCRIPT"
+                f"{path}: {problem}. Give a compiled module, or WAT text in a file whose name "
+                "ends in .wat; a script needs its interpreter: submit --with MODULE SCRIPT"
             )
         return raw
     try:

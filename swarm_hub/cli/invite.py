@@ -21,20 +21,21 @@ _QUIET_ZONE: Final = 2
     callback=seconds,
     default="1h",
     show_default=True,
-    help="How long the link may be used, such as 10m or 2d; at most 30 days.",
+    help="How long the link can be used, such as 10m or 2d; at most 30 days.",
 )
 @click.option(
     "--address",
     "addresses",
     multiple=True,
-    help="Another address of this gateway, such as /dns4/home.example/tcp/4001; repeatable.",
+    help="Another address of this gateway, such as /dns4/home.example/tcp/4001 (repeatable).",
 )
 @click.option(
-    "--owner", help="Whose device it is: all of one owner have one vote where results are compared."
+    "--owner",
+    help="Whose device it is: an owner's devices share one vote where results are compared.",
 )
 @click.option("--no-qr", is_flag=True, help="Show no QR code.")
-@click.option("--list", "list_them", is_flag=True, help="List the invitations instead.")
-@click.option("--revoke", metavar="ID", help="Revoke one of the list instead.")
+@click.option("--list", "list_them", is_flag=True, help="List invitations instead of making one.")
+@click.option("--revoke", metavar="ID", help="Revoke this invitation instead of making one.")
 def invite(
     config_dir: Path,
     url: str | None,

@@ -64,39 +64,41 @@ def _constraints(wanted: tuple[str, ...]) -> dict[str, Any]:
     nargs=-1,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
 )
-@click.option("--abi", help="How the module is called; found from its exports when absent.")
-@click.option("--entry", help="The export to call, where several fit.")
+@click.option("--abi", help="How the module is called; by default found from its exports.")
+@click.option("--entry", help="The export to call if several fit.")
 @click.option("--split", help="What an item is: i32, lines, json, files, records:N.")
-@click.option("--range", "bounds", metavar="LO:HI", help="Numbers from LO to below HI as items.")
+@click.option("--range", "bounds", metavar="LO:HI", help="Numbers as items: LO to HI - 1.")
 @click.option("--reduce", "reducer", type=click.Choice(REDUCERS), help="How results are folded.")
-@click.option("--shard-size", type=click.IntRange(min=1), help="Items in a shard, exactly.")
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), help="The exact size of a shard, in items."
+)
 @click.option(
     "--redundancy",
     callback=_redundancy,
-    help="How many nodes do each shard, of which most must agree; or adaptive.",
+    help="How many nodes run each shard, most of which must agree; or adaptive.",
 )
-@click.option("--deadline", "deadline_s", callback=seconds, help="Fail after that time, as 10m.")
-@click.option("--priority", type=click.IntRange(-100, 100), help="Higher goes first.")
+@click.option("--deadline", "deadline_s", callback=seconds, help="Fail after this time, e.g. 10m.")
+@click.option("--priority", type=click.IntRange(-100, 100), help="Jobs with a higher one go first.")
 @click.option(
     "--on",
     "wanted",
     multiple=True,
     metavar="NAME=TEXT|unmetered",
-    help="Only on nodes with that label, or on none with a metered network (repeatable).",
+    help="Use only nodes with this label, or none with a metered network (repeatable).",
 )
 @click.option(
     "--known-answers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A JSON file of items whose results are known, to check nodes by.",
+    help="A JSON file of items whose results are known, to check nodes against.",
 )
-@click.option("--arg", "args", multiple=True, help="An argument of the module (repeatable).")
+@click.option("--arg", "args", multiple=True, help="An argument for the module (repeatable).")
 @click.option(
     "--with",
     "interpreter",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="MODULE is a script; this Wasm module interprets it.",
 )
-@click.option("--watch", is_flag=True, help="Wait, show progress, print the result.")
+@click.option("--watch", is_flag=True, help="Wait, show progress and print the result.")
 def submit(
     config_dir: Path,
     url: str | None,
@@ -123,7 +125,7 @@ def submit(
     items = _items(inputs, bounds)
     if bounds is not None:
         if spec["split"] not in (None, "range"):
-            raise click.UsageError(f"--range makes numbers; it has no --split {spec['split']}")
+            raise click.UsageError(f"--range makes numbers; leave out --split {spec['split']}")
         spec["split"] = "range"
     if wanted:
         spec["constraints"] = _constraints(wanted)
@@ -157,12 +159,12 @@ def _json_file(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise HubError(f"{path}: is no JSON: {error}") from error
+        raise HubError(f"{path}: is not JSON: {error}") from error
 
 
 @click.group()
 def job() -> None:
-    """List, show, watch, cancel jobs, fetch results and check their receipts."""
+    """List, show, watch and cancel jobs, fetch results and check their receipts."""
 
 
 @job.command("list")
@@ -218,7 +220,7 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
 @json_option
 @click.argument("job_id")
 def watch(config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str) -> int:
-    """Wait for a job, show its progress, print the result."""
+    """Wait for a job, show its progress and print the result."""
     return call((config_dir, url, token), lambda swarm: _watch(swarm, job_id, as_json))
 
 
@@ -250,10 +252,10 @@ def result(
 def receipts(
     config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str
 ) -> int:
-    """Check here the signed receipts of a job's results, without believing the hub.
+    """Check the signed receipts of a job's results here, without believing the hub.
 
-    Shows for each result its shard, node, hash, the key that signed it, and whether it counts or
-    why its receipt is INVALID; then the exit code is 1.
+    Shows the shard, node and hash of each result, the key that signed it, and whether it counts or
+    why its receipt is INVALID. The exit code is 1 if one is.
     """
     from swarm_hub.cli.receipts import check_receipts
 

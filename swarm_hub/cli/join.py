@@ -32,13 +32,13 @@ from swarm_hub.util.files import load_or_create_key, write_atomic
 def join(config_dir: Path, link: str, name: str | None) -> None:
     """Make this device a worker of the gateway that LINK (from swarm-hub invite) leads to.
 
-    Works on the configuration directory while no hub runs on it. What is configured there stays.
+    No hub may be running on the configuration directory. What is configured there stays.
     """
     # The runner imports all that a hub needs, but a broken link should be reported at once.
     invitation = parse_join_link(link)
     if invitation.expires_at <= time.time():
         raise JoinLinkError(
-            f"the invitation has expired at {isoformat(invitation.expires_at)} (here it is "
+            f"the invitation expired at {isoformat(invitation.expires_at)} (the time here is "
             f"{isoformat(time.time())}); make another one on the gateway: swarm-hub invite"
         )
     from swarm_hub.runner import locked
@@ -60,7 +60,9 @@ def _join(config_dir: Path, link: JoinLink, name: str | None) -> None:
     storage = config_dir / STORAGE_DIR
     seed = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
     if peer_id_from_seed(seed) == link.peer_id:
-        raise HubError(f"{config_dir} is the gateway that made this invitation; use it elsewhere")
+        raise HubError(
+            f"{config_dir} is the gateway that made this invitation; use it on another device"
+        )
     is_new = not path.exists()
     if not is_new:
         _check_fits(config_dir)
@@ -113,8 +115,8 @@ def _extend(path: Path, link: JoinLink) -> None:
         text = extended(path, additions)
     except (CannotExtendError, AttributeError, TypeError) as error:
         raise HubError(
-            f"{path} is left as it is ({error}); the invitation is kept. Add these lines, a list "
-            f"to what is there, then run the hub:\n{_by_hand(link)}"
+            f"{path} is left as it is ({error}); the invitation is kept. Add these lines "
+            f"yourself, to the lists that are there already, then run the hub:\n{_by_hand(link)}"
         ) from None
     real = path.resolve()
     write_atomic(real, text.encode(), mode=stat.S_IMODE(real.stat().st_mode))

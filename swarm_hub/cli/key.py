@@ -38,7 +38,7 @@ def _kid(_ctx: object, _argument: object, text: str) -> str:
     if not _KID.fullmatch(text):
         raise click.BadParameter(
             f"{text!r}: expected a kid (16 hex digits) or a public key (64), as `swarm-hub key "
-            "show` prints them there and `swarm-hub node list --json` on the gateway"
+            "show` prints them on that hub or `swarm-hub node list --json` on the gateway"
         )
     return text
 
@@ -84,10 +84,10 @@ def show(config_dir: Path, as_json: bool) -> None:
     callback=_overlap,
     default="7d",
     show_default=True,
-    help="How long the old key counts too, such as 12h; 0 if it was stolen.",
+    help="How long the old key stays valid too, such as 12h; 0 if it was stolen.",
 )
 def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
-    """Replace the signing key by a new one that the old one has signed.
+    """Replace the signing key with a new one that the old one has signed.
 
     Workers that are connected, or connect within the overlap, follow by themselves. A running
     hub signs with the new key within seconds.
@@ -104,34 +104,35 @@ def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
             }
         )
         return
-    note(f"Key {made.new_kid} takes the place of {made.old_kid}")
-    note(f"Who connects until {isoformat(made.until)} follows by itself; others need this key")
-    note("in signer: trust. If the old one was stolen, now: swarm-hub key revoke " + made.old_kid)
+    note(f"Key {made.new_kid} replaces {made.old_kid}")
+    note(f"Workers that connect until {isoformat(made.until)} follow by themselves; others need")
+    note("this key in signer: trust")
+    note(f"If the old one was stolen, now run: swarm-hub key revoke {made.old_kid}")
     click.echo(made.new.hex())
 
 
 @key.command()
 @config_option
 @click.argument("kid", callback=_kid)
-@click.option("--reason", default="", help="Why; it is told with the revocation.")
+@click.option("--reason", default="", help="Why; workers are told.")
 def revoke(config_dir: Path, kid: str, reason: str) -> None:
-    """Let a signing key count no more, here and on every worker of this gateway.
+    """Make a signing key invalid, here and on every worker of this gateway.
 
-    KID is the key's id or the key itself. It can't be taken back.
+    KID is the key's id or the key itself. This can't be undone.
     """
     files, _ = _files(config_dir)
     if files.own(time.time()).kid == kid:
         raise HubError(
-            f"{kid} is what this hub signs with, also the revocation itself; first make another: "
+            f"{kid} is what this hub signs with, even the revocation itself; first make another: "
             f"swarm-hub key rotate --overlap 0, then: swarm-hub key revoke {kid}"
         )
     if not reason.isprintable() or len(reason) > REASON_MAX:
         raise click.BadParameter(f"--reason: at most {REASON_MAX} printable characters")
     if not files.revoke(kid, reason, time.time()):
-        note(f"{kid} is revoked already")
+        note(f"{kid} is already revoked")
         return
     note(f"{kid} is revoked; a running hub and its connected workers refuse it within seconds,")
-    note("others from when they next connect to this gateway")
+    note("others when they next connect to this gateway")
 
 
 def _files(config_dir: Path) -> tuple[KeyFiles, str]:

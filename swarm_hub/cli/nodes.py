@@ -64,9 +64,9 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, no
 @hub_options
 @click.argument("node_id", required=False, metavar="NODE|NETWORK")
 @click.option("--network", help="Ban every address of a range, such as 10.1.0.0/16.")
-@click.option("--for", "duration", help="How long, such as 1h; without it for ever.")
+@click.option("--for", "duration", help="How long, such as 1h; for ever by default.")
 @click.option("--reason", default="", help="Why; it is kept with the ban.")
-@click.option("--force", is_flag=True, help="Ban also a network that the gateway itself is in.")
+@click.option("--force", is_flag=True, help="Ban a network even if the gateway itself is in it.")
 def ban(
     config_dir: Path,
     url: str | None,
@@ -120,7 +120,7 @@ def bans(config_dir: Path, url: str | None, token: str | None, as_json: bool) ->
         print_json({"nodes": nodes, "networks": networks})
         return
     if not nodes and not networks:
-        note("Nobody is banned")
+        note("No node or network is banned")
     for each in nodes:
         text = _ban(each["ban_reason"], each["ban_until"])
         click.echo(f"{each['node_id']}  {each['name']}  {text}")

@@ -44,7 +44,7 @@ def config_option(command: _F) -> _F:
 def hub_options(command: _F) -> _F:
     """Add `--url` and `--token`, and the configuration directory they default from."""
     url = click.option("--url", envvar="SWARM_HUB_URL", help="The hub's API address.")
-    token = click.option("--token", envvar="SWARM_HUB_TOKEN", help="A token of that hub.")
+    token = click.option("--token", envvar="SWARM_HUB_TOKEN", help="An API token of that hub.")
     return config_option(url(token(command)))
 
 

@@ -23,12 +23,12 @@ def token() -> None:
 @click.argument("name")
 @click.option("--scope", type=click.Choice(SCOPES), default="submit", show_default=True)
 def create(config_dir: Path, as_json: bool, name: str, scope: str) -> None:
-    """Create a token; its secret is printed this once."""
+    """Create a token; its secret is printed only this once."""
     made, secret = _tokens(config_dir).create(name, scope, time.time())
     if as_json:
         print_json({"id": made.id, "name": name, "scope": scope, "token": secret})
         return
-    note(f"Token {made.id} ({name}, may {scope}); it is not shown again:")
+    note(f"Token {made.id} ({name}, may {scope}); it won't be shown again:")
     click.echo(secret)
 
 

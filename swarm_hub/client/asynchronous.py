@@ -12,7 +12,6 @@ import aiohttp
 
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
 from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
-from swarm_hub.models.job import RAW_REDUCERS
 
 _WAIT_S: Final = 30
 _FINISHED: Final = ("completed", "failed", "cancelled")
@@ -69,8 +68,9 @@ class SwarmClient:
         status = await self.wait(job_id)
         if status["state"] != "completed":
             raise JobFailedError(status)
-        body = await self.result(job_id)
-        return body if status["reduce"] in RAW_REDUCERS else json.loads(body)
+        async with self._request("GET", f"/jobs/{job_id}/result") as response:
+            body = await response.read()
+            return json.loads(body) if response.content_type == "application/json" else body
 
     async def submit(
         self,

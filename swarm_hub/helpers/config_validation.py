@@ -66,7 +66,7 @@ def positive_duration(value: Any) -> float:
     """Validate a duration that is not zero."""
     seconds = duration(value)
     if seconds <= 0:
-        raise vol.Invalid("a duration above 0 is needed")
+        raise vol.Invalid("expected a duration above 0")
     return seconds
 
 

@@ -106,7 +106,7 @@ class KeyFiles:
             if kid in {each.kid for each in known}:
                 return False
             if len(known) >= REVOKED_MAX:
-                raise HubError(f"{self._revoked}: {REVOKED_MAX} keys are revoked, no more fit")
+                raise HubError(f"{self._revoked}: has {REVOKED_MAX} keys already; no more fit")
             made = Revocation(kid, now, reason[:REASON_MAX])
             _write(self._revoked, [asdict(each) for each in (*known, made)])
         return True

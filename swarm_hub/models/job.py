@@ -40,9 +40,8 @@ REDUNDANCY_MAX: Final = 7
 
 # The job's own module folds the results.
 REDUCE_MODULE: Final = "module"
+# Names only: specs are checked, and the command line helps, without what folds.
 REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", "files", REDUCE_MODULE)
-# Their results are bytes; those of the others are JSON text.
-RAW_REDUCERS: Final = ("concat", "files", REDUCE_MODULE)
 
 
 @dataclass(frozen=True, slots=True)

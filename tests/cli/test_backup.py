@@ -112,7 +112,7 @@ def test_a_hub_that_is_there_is_moved_aside_only_when_somebody_says_so(
     path = run("backup", "-c", made).out.strip()
     (made / "configuration.yaml").write_text("gateway:  # changed\n")
     done = run("restore", path, "-c", made)
-    assert (done.code, "say --yes" in done.err) == (2, True)
+    assert (done.code, "add --yes" in done.err) == (2, True)
     assert "changed" in (made / "configuration.yaml").read_text()
     done = run("restore", path, "-c", made, "--yes", "--json")
     assert done.code == 0, done.err
@@ -148,7 +148,7 @@ def test_on_a_terminal_it_asks(
     ("name", "code", "said"),
     [
         ("none.tar", 2, "does not exist"),
-        ("text.tar", 1, "this is no backup of a hub"),
+        ("text.tar", 1, "this is not a backup of a hub"),
         ("cut.tar", 1, "the backup is damaged or was changed"),
         ("evil.tar", 1, "has no place in a hub"),
         ("ok.tar", 1, "neither empty nor a hub's"),

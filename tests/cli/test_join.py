@@ -147,9 +147,9 @@ def test_a_terminal_shows_the_link_as_a_qr_code(run: Run, gateway: LocalHub) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("https://example.com", "is no invitation"),
+        ("https://example.com", "is not an invitation"),
         (link()[:90], "incomplete or was changed on its way"),
-        (link(-10), "the invitation has expired"),
+        (link(-10), "the invitation expired"),
     ],
 )
 def test_a_bad_link_is_one_line_and_leaves_nothing(

@@ -64,7 +64,7 @@ async def test_a_ban_for_a_while_shows_its_end(
         assert "noisy until 20" in listed.out
     gateway.clock.offset_s += 3601
     listed = await run_beside("node", "bans", *here)
-    assert (listed.out, "Nobody is banned" in listed.err) == ("", True)
+    assert (listed.out, "No node or network is banned" in listed.err) == ("", True)
 
 
 async def test_a_network_is_banned_listed_and_unbanned(

@@ -124,7 +124,7 @@ def test_a_key_is_rotated_and_the_old_one_revoked(run: Run, tmp_path: Path) -> N
     assert run("key", "revoke", before["kid"], "--reason", "lost", *here).code == 0
     # By the whole key too, and once is enough.
     again = run("key", "revoke", before["public_key"], *here)
-    assert (again.code, "is revoked already" in again.err) == (0, True)
+    assert (again.code, "is already revoked" in again.err) == (0, True)
     after = json.loads(run("key", "show", *here, "--json").out)
     assert after["peer_id"] == before["peer_id"]
     assert (after["kid"], after["public_key"]) == (made["kid"], made["public_key"])
@@ -195,7 +195,7 @@ def test_inspect_says_how_a_module_is_called(run: Run, tmp_path: Path) -> None:
     [
         ("text.wasm", b"(module)", "WAT text"),
         ("image.wasm", b"\x89PNG", "image.wasm: This is not a Wasm module"),
-        ("add.py", b"print(1)", "a script goes with its interpreter: submit --with"),
+        ("add.py", b"print(1)", "a script needs its interpreter: submit --with"),
         ("broken.wat", b"(module (func", "expected"),
         ("bytes.wat", b"\xff\xfe", "is not WAT text"),
     ],

@@ -12,6 +12,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
 from swarm_hub.components.gateway.results.reduce import (
     ReduceError,
+    gives_json,
     is_numeric,
     media_type,
     number,
@@ -31,7 +32,7 @@ from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import Conflict, Gone, Lost, MalformedRequest, NotFound, RequestError
 from swarm_hub.models.event import DurableEvent
-from swarm_hub.models.job import RAW_REDUCERS, Job, JobState
+from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage.queries import events, jobs, leases, overview, receipts, recovery
@@ -266,7 +267,7 @@ class JobService:
                 for share in shares
             ]
         small = (job.result_bytes or 0) <= _SHOWN_MAX_BYTES
-        if job.state is JobState.COMPLETED and job.spec.reduce not in RAW_REDUCERS and small:
+        if job.state is JobState.COMPLETED and gives_json(job.spec.reduce) and small:
             value = json.loads(await self._result_body(job))
             described["result"] = value
             if (text := spelled_out(value)) is not None:

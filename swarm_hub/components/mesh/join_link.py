@@ -1,4 +1,4 @@
-"""Invitation links: what a device needs to know to join a gateway, in one line of text.
+"""Invitation links: what a device needs to know to join a hub, in one line of text.
 
 `swarmhub://join/1/` and base32 of deterministic CBOR with a checksum (docs/protocol.md). Base32
 survives chat programs, which change the case of letters and take `_` for markup, and QR codes hold
@@ -36,7 +36,7 @@ _WHOLE_AGAIN: Final = "copy the whole link again, or scan the QR code"
 
 @dataclass(frozen=True, slots=True)
 class JoinLink:
-    """An invitation: where the gateway is, whom to trust, and the token that admits once."""
+    """An invitation: where the hub is, whom to trust, and the token that admits once."""
 
     name: str
     peer_id: str
@@ -70,13 +70,13 @@ class JoinLink:
 def parse_join_link(text: str) -> JoinLink:
     """Read an invitation link; raises JoinLinkError that says what is wrong and what to do."""
     if len(text) > 4 * _LINK_MAX:
-        raise JoinLinkError(f"a link of {len(text)} characters is none of swarm-hub invite")
+        raise JoinLinkError(f"{len(text)} characters are not an invitation: {_WHOLE_AGAIN}")
     # Chat programs and terminals break long lines, and people copy the quotes with the link.
     link = "".join(text.split()).strip("<>\"'`()[]").lower()
     if not link.startswith(_START):
         raise JoinLinkError(
-            f"{link[:40]!r} is no invitation: it has to begin with {_START}; "
-            "make one on the gateway with: swarm-hub invite"
+            f"{link[:40]!r} is not an invitation: it has to begin with {_START}; "
+            "make one on the hub to join, with: swarm-hub invite"
         )
     version, _, packed = link.removeprefix(_START).rstrip(".,;:!").partition("/")
     if version != _VERSION:
@@ -85,7 +85,7 @@ def parse_join_link(text: str) -> JoinLink:
             f"upgrade the older of the two, or {_WHOLE_AGAIN}"
         )
     if len(link) > _LINK_MAX:
-        raise JoinLinkError(f"a link has at most {_LINK_MAX} characters, this one {len(link)}")
+        raise JoinLinkError(f"a link has at most {_LINK_MAX} characters, this one has {len(link)}")
     return _checked(_unpacked(packed))
 
 
@@ -95,7 +95,7 @@ def _packed(raw: bytes) -> str:
 
 def _unpacked(packed: str) -> bytes:
     if foreign := sorted(set(packed) - _ALPHABET):
-        raise JoinLinkError(f"the link was changed ({foreign[0]!r} is in none): {_WHOLE_AGAIN}")
+        raise JoinLinkError(f"the link was changed (none contains {foreign[0]!r}): {_WHOLE_AGAIN}")
     try:
         raw = base64.b32decode(packed.upper() + "=" * (-len(packed) % 8))
     except ValueError:

@@ -153,7 +153,7 @@ class ChildPool:
     def _retire(self, child: ChildLink, since_s: float) -> None:
         if child.idle and child.idle_since_s == since_s and self._is_surplus(child):
             child.spare = True
-            child.kill(Answer(CHILD_DIED, "The sandbox process was not needed any more"))
+            child.kill(Answer(CHILD_DIED, "The sandbox process was no longer needed"))
 
 
 def _make_empty(directory: Path) -> None:

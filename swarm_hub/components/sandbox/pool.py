@@ -123,7 +123,11 @@ class Sandbox:
         return await self._aside("assemble", wat.encode(), self._compile.module_bytes)
 
     async def run(
-        self, call: Call, data: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
+        self,
+        call: Call,
+        data: bytes | bytearray,
+        load_wasm: Callable[[], Awaitable[bytes]],
+        tag: str = "",
     ) -> CallResult:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
@@ -193,7 +197,7 @@ class Sandbox:
     # Placing
 
     async def _run_once(
-        self, call: Call, header: bytes, data: bytes, source: ModuleSource, tag: str
+        self, call: Call, header: bytes, data: bytes | bytearray, source: ModuleSource, tag: str
     ) -> Answer:
         request = Request(
             "run",

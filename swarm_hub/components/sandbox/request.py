@@ -47,7 +47,7 @@ class Request:
 
     operation: str
     header: bytes
-    body: bytes
+    body: bytes | bytearray
     body_bytes_max: int
     time_s: float
     future: asyncio.Future[Answer]

@@ -173,7 +173,7 @@ class ArchiveReader:
                 raise ValueError("no manifest")
         except (tarfile.HeaderError, ValueError, OverflowError):
             raise BackupError(
-                f"{self._path}: this is no backup of a hub; expected a file that "
+                f"{self._path}: this is not a backup of a hub; expected a file that "
                 "`swarm-hub backup` made"
             ) from None
         raw = self._file.read(info.size)

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import itertools
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("xb", buffering=0)
+        self._file = path.open("x+b", buffering=0)
         self._hash = hashlib.sha256()
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -85,6 +86,10 @@ class Spool:
     def _copy(self, data: Readable) -> None:
         for start in range(0, len(data), _GATHER_BYTES):
             self._write(data[start : start + _GATHER_BYTES])
+
+    def read(self, start: int, size_bytes: int) -> bytes:
+        """Return a part of the finished file, which then is in memory once; blocks."""
+        return os.pread(self._file.fileno(), size_bytes, start)
 
     def mapped(self) -> mmap.mmap:
         """Map the finished, non-empty file into memory for reading parts of it."""

@@ -189,7 +189,7 @@ async def test_results_that_are_no_numbers_fail_the_job(
     gateway_with_workers: Start, modules: Modules
 ) -> None:
     swarm = await gateway_with_workers(1)
-    with pytest.raises(JobFailedError, match="no number"):
+    with pytest.raises(JobFailedError, match="not a number"):
         await swarm.map(modules["not_a_number"], b"a\n", split="lines", reduce="sum")
 
 

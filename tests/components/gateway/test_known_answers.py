@@ -50,7 +50,7 @@ async def test_a_wrong_one_fails_the_job_and_says_what_was_given(
         (
             [{"first_item": 3, "n_items": 2, "result": "1"}, {"first_item": 4, "result": "1"}],
             "known_answers",
-            "two answers are to item 4",
+            "two answers are for item 4",
         ),
         ([{"first_item": 1, "result": "1"}] * 1001, "known_answers", "at most 1000"),
     ],

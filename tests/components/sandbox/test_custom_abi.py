@@ -59,7 +59,7 @@ async def test_a_worker_without_it_says_so(swarm: Swarm, tmp_path: Path) -> None
         return [each["data"]["message"] for each in story["events"] if "message" in each["data"]]
 
     found = await until(failures, bool)
-    assert "There is no abi 'f64'; known are" in found[0]
+    assert "There is no abi 'f64'; known:" in found[0]
 
 
 @pytest.mark.parametrize(

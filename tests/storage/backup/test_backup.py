@@ -459,13 +459,13 @@ def test_a_link_a_device_and_the_like_are_refused(
 @pytest.mark.parametrize("content", [b"", b"x", b"\0" * 1024, b"x" * 2048, b"SQLite format 3\0"])
 def test_a_file_that_is_no_backup_is_refused(old: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "no.tar").write_bytes(content)
-    refused(tmp_path / "no.tar", old, "this is no backup of a hub")
+    refused(tmp_path / "no.tar", old, "this is not a backup of a hub")
 
 
 def test_an_ordinary_tar_a_pipe_and_nothing_are_refused(old: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "plain.tar", "w") as tar:
         tar.add(old / "configuration.yaml", "configuration.yaml")
-    refused(tmp_path / "plain.tar", old, "this is no backup of a hub")
+    refused(tmp_path / "plain.tar", old, "this is not a backup of a hub")
     os.mkfifo(tmp_path / "pipe.tar")
     refused(tmp_path / "pipe.tar", old, "expected the file of a backup")
     refused(tmp_path / "none.tar", old, "expected the file of a backup")
@@ -867,7 +867,7 @@ async def test_a_hub_with_backups_configured_makes_them(
          "configuration.yaml:3: storage → backup → keep: expected a whole number from 1 to 10000, "
          "got 0"),
         ("storage:\n  backup:\n    every: 0\n",
-         "configuration.yaml:3: storage → backup → every: a duration above 0 is needed"),
+         "configuration.yaml:3: storage → backup → every: expected a duration above 0"),
         ("storage:\n  backup: {directory: 5}\n",
          "configuration.yaml:2: storage → backup → directory: expected text"),
         ("storage:\n  backup: daily\n",

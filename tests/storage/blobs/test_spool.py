@@ -106,5 +106,5 @@ async def test_a_large_upload_is_worked_on_like_a_small_one(
 
 async def test_a_refused_upload_is_not_kept(gateway_with_workers: Start, modules: Modules) -> None:
     swarm = await gateway_with_workers(1)
-    with pytest.raises(ApiError, match="no multiple of the 1000 bytes"):
+    with pytest.raises(ApiError, match="not a multiple of the 1000 bytes"):
         await swarm.submit(modules["echo"], BODY + b"x", split="records:1000")

@@ -4,12 +4,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import HubError, RequestError
 from swarm_hub.models.blob import Readable
-from swarm_hub.models.job import RAW_REDUCERS
+from swarm_hub.models.job import REDUCE_MODULE
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.util.strict_json import parse_json
 
@@ -17,6 +17,8 @@ from swarm_hub.util.strict_json import parse_json
 SAFE_INTEGER_MAX: Final = 2**53
 _DIGITS_MAX: Final = 4000
 _PART_BYTES: Final = 64 * 1024
+_JSON_TYPE: Final = "application/json"
+_BYTES_TYPE: Final = "application/octet-stream"
 _DECIMALS: Final = tuple(b"%d" % value for value in range(256))
 _NUMBER: Final = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 
@@ -42,7 +44,7 @@ class Fold(Protocol):
 
 def start_fold(reducer: str) -> Fold:
     """Return a fold that has no results yet."""
-    return _REDUCERS[reducer]()
+    return _REDUCERS[reducer].start()
 
 
 def fold(reducer: str, results: Iterable[tuple[ShardResult, bytes]]) -> bytes:
@@ -75,9 +77,14 @@ def is_numeric(reducer: str) -> bool:
 
 def media_type(reducer: str) -> str:
     """Return the media type of a folded result."""
-    if reducer == "files":
-        return "application/x-tar"
-    return "application/octet-stream" if reducer in RAW_REDUCERS else "application/json"
+    if reducer == REDUCE_MODULE:
+        return _BYTES_TYPE
+    return _REDUCERS[reducer].media_type
+
+
+def gives_json(reducer: str) -> bool:
+    """Whether a folded result is JSON text."""
+    return media_type(reducer) == _JSON_TYPE
 
 
 def spelled_out(value: Any) -> str | None:
@@ -99,7 +106,7 @@ class _Numbers:
             self._values.append(number(body[:]))
         except ValueError as error:
             raise ReduceError(
-                f"shard {result.index} gave {body[:60]!r}, which is no number ({error}); "
+                f"shard {result.index} gave {body[:60]!r}, which is not a number ({error}); "
                 "choose another reduce, such as concat or list"
             ) from None
         return ()
@@ -265,13 +272,21 @@ def _json(value: Any) -> bytes:
         raise ReduceError(f"the folded result can't be written as JSON: {error}") from None
 
 
-_REDUCERS: Final[dict[str, Callable[[], Fold]]] = {
-    "sum": lambda: _Numbers(total),
-    "min": lambda: _Numbers(min),
-    "max": lambda: _Numbers(max),
-    "count": _Count,
-    "concat": _Concat,
-    "json": _Merged,
-    "list": _List,
-    "files": _Files,
+class _Reducer(NamedTuple):
+    """How a fold is started, and what it gives."""
+
+    start: Callable[[], Fold]
+    media_type: str = _JSON_TYPE
+
+
+# Those that can be asked for are the `REDUCERS` of `models/job.py`; a test compares the two.
+_REDUCERS: Final = {
+    "sum": _Reducer(lambda: _Numbers(total)),
+    "min": _Reducer(lambda: _Numbers(min)),
+    "max": _Reducer(lambda: _Numbers(max)),
+    "count": _Reducer(_Count),
+    "concat": _Reducer(_Concat, _BYTES_TYPE),
+    "json": _Reducer(_Merged),
+    "list": _Reducer(_List),
+    "files": _Reducer(_Files, "application/x-tar"),
 }

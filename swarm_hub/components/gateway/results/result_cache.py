@@ -2,8 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Final
 
 from swarm_hub.components.gateway.results import endings
@@ -86,8 +86,9 @@ class ResultCache:
     async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
         with GrowingBlob(self._hub.store.blobs) as whole:
             if job.spec.reduce == REDUCE_MODULE:
-                bodies = [body[:] async for page in self._pages(job.id) for _, body in page]
-                await whole.write(await self._by_module.fold(job, bodies))
+                async with aclosing(self._pages(job.id)) as pages:
+                    bodies = (body async for page in pages for _, body in page)
+                    await self._by_module.fold(job, bodies, whole)
             else:
                 fold = start_fold(job.spec.reduce)
                 async for page in self._pages(job.id):
@@ -103,7 +104,7 @@ class ResultCache:
         )
         return finish, rows
 
-    async def _pages(self, job_id: str) -> AsyncIterator[list[tuple[ShardResult, Readable]]]:
+    async def _pages(self, job_id: str) -> AsyncGenerator[list[tuple[ShardResult, Readable]]]:
         """Yield a job's results in item order, a few MiB at a time, with their bodies to read.
 
         A body can be read until the next page is asked for.

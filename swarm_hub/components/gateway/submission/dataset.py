@@ -215,11 +215,11 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
     for part in parts:
         name = part.name
         if name in seen or not archive.is_file_name(name):
-            wrong = "is twice among the files" if name in seen else "is no file name"
+            wrong = "is given twice" if name in seen else "is not a file name"
             raise InvalidInput(
                 "bad_file_name",
-                f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a name of its own for each "
-                f"file of at most {archive.NAME_BYTES_MAX} bytes, without directories",
+                f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a unique name for each "
+                f"file, of at most {archive.NAME_BYTES_MAX} bytes and without directories",
             )
         seen.add(name)
         try:
@@ -236,7 +236,7 @@ def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -
     if len(body) % size:
         raise InvalidInput(
             "ragged_dataset",
-            f"the dataset has {len(body)} bytes, which is no multiple of the {size} bytes "
+            f"the dataset has {len(body)} bytes, which is not a multiple of the {size} bytes "
             f"of an item; split {kind.value} takes whole items only",
         )
     return Measured(kind, record_bytes, body, len(body) // size)

@@ -179,8 +179,8 @@ class Intake:
         except TimeoutError:
             raise Busy(
                 "busy",
-                "the store does not answer; the job may still be taken, so send it again with "
-                "the same Idempotency-Key",
+                "the store does not answer; the job may have been accepted all the same, so send "
+                "it again with the same Idempotency-Key",
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
         return Submitted(job.id, known=False)
@@ -205,8 +205,8 @@ class Intake:
         if len(submission.module) > self._service.module_bytes_max:
             raise TooLarge(
                 "module_too_large",
-                f"the module has {len(submission.module)} bytes, at most "
-                f"{self._service.module_bytes_max} are taken (sandbox: module)",
+                f"the module has {len(submission.module)} bytes, more than the "
+                f"limit of {self._service.module_bytes_max} (sandbox: module)",
             )
         if sum(len(part.body) for part in submission.parts) > self._dataset_max_bytes:
             raise TooLarge(

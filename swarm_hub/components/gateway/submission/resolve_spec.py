@@ -103,13 +103,13 @@ def choose_reduce(requested: RequestedSpec, report: ModuleReport, abi: str) -> s
         )
     elif requested.reduce == "files" and abi != "wasi-files":
         problem = (
-            f"reduce files folds what abi wasi-files gives, this job has abi {abi}; choose "
+            f"reduce files folds what abi wasi-files gives, but this job has abi {abi}; choose "
             "another reduce, such as concat or list"
         )
     elif requested.reduce in _REDUCE_NO_FILES and abi == "wasi-files":
         problem = (
-            f"reduce {requested.reduce} folds numbers or JSON, abi wasi-files gives archives of "
-            "files; leave reduce out, or use abi wasi"
+            f"reduce {requested.reduce} folds numbers or JSON, but abi wasi-files gives archives "
+            "of files; leave reduce out, or use abi wasi"
         )
     if problem is not None:
         raise InvalidSpec("no_reduce", problem)
@@ -127,14 +127,15 @@ def place_script(
     if abi not in ("wasi", "wasi-files"):
         raise InvalidSpec(
             "no_script",
-            f"a script needs an interpreter of abi wasi or wasi-files, this module has abi {abi}",
+            "a script needs an interpreter of abi wasi or wasi-files, but this module has abi "
+            f"{abi}",
         )
     if not archive.is_file_name(name):
-        raise InvalidSpec("bad_file_name", f"script: {name[:100]!r} is no file name")
+        raise InvalidSpec("bad_file_name", f"script: {name[:100]!r} is not a file name")
     if len(body) > SCRIPT_BYTES_MAX:
         raise TooLarge(
             "script_too_large",
-            f"the script has {len(body)} bytes, at most {SCRIPT_BYTES_MAX} are taken",
+            f"the script has {len(body)} bytes, more than the limit of {SCRIPT_BYTES_MAX}",
         )
     script = Script(name, sha256_hex(body), len(body))
     path = f"/script/{name}"
@@ -180,12 +181,12 @@ def _check_known(requested: RequestedSpec, measured: Measured) -> None:
         if end > measured.n_items:
             raise InvalidSpec(
                 "bad_known_answer",
-                f"a known answer is to items {known.first_item} to {end - 1}; the dataset has "
+                f"a known answer is for items {known.first_item} to {end - 1}; the dataset has "
                 f"{measured.n_items} items, counted from 0",
             )
         if known.n_items > n_items_max:
             raise InvalidSpec(
                 "bad_known_answer",
-                f"a known answer is to {known.n_items} items; a shard has at most {n_items_max} "
-                "of this dataset",
+                f"a known answer is for {known.n_items} items; a shard of this dataset "
+                f"has at most {n_items_max}",
             )

@@ -112,7 +112,7 @@ def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
     known = sorted(vol.Schema([_known_answer])(value), key=lambda each: each.first_item)
     for before, after in pairwise(known):
         if before.first_item + before.n_items > after.first_item:
-            raise vol.Invalid(f"two answers are to item {after.first_item}")
+            raise vol.Invalid(f"two answers are for item {after.first_item}")
     return tuple(known)
 
 

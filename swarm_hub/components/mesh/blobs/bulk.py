@@ -222,11 +222,11 @@ async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming
     loop, cipher = asyncio.get_running_loop(), _cipher(ticket)
     from cryptography.exceptions import InvalidTag
 
-    def unseal(start: int, sealed: bytearray) -> bytes:
-        return cipher.decrypt(_nonce(start), sealed, ticket.id)
+    def take(start: int, sealed: bytearray) -> None:
+        incoming.store(start, cipher.decrypt(_nonce(start), sealed, ticket.id))
 
     offset = incoming.offset
-    opening: asyncio.Future[bytes] | None = None
+    taking: asyncio.Future[None] | None = None
     try:
         while offset < incoming.size_bytes:
             size = min(CHUNK_BYTES, incoming.size_bytes - offset) + _TAG_BYTES
@@ -234,13 +234,15 @@ async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming
                 async with asyncio.timeout(_CHUNK_TIMEOUT_S):
                     sealed = await _read(connection, size)
             finally:
-                # The previous chunk was unsealed in a thread meanwhile.
-                if opening is not None:
-                    incoming.add(incoming.offset, await opening)
-            opening = loop.run_in_executor(None, unseal, offset, sealed)
+                # The previous chunk was unsealed and written in a thread meanwhile.
+                if taking is not None:
+                    await taking
+                    incoming.progress.set()
+            taking = loop.run_in_executor(None, take, offset, sealed)
             offset += CHUNK_BYTES
-        if opening is not None:
-            incoming.add(incoming.offset, await opening)
+        if taking is not None:
+            await taking
+            incoming.progress.set()
     except InvalidTag:
         raise MeshError(f"a chunk of {incoming.sha[:12]} was not sealed with its key") from None
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +23,14 @@ class Spill:
     """A file without a name, which can be used as a `bytearray` that only grows at its end.
 
     Its writes go to the page cache; to outlive the process, the bytes have to be stored elsewhere.
+    A disk that is too slow holds a writer up all the same, so most of them come from a thread;
+    `close` does not wait for it.
     """
 
     def __init__(self, directory: Path) -> None:
         self._size_bytes = 0
+        self._closed = False
+        self._writing = threading.Lock()
         try:
             self._descriptor, name = tempfile.mkstemp(prefix="incoming-", dir=directory)
             os.unlink(name)
@@ -40,16 +45,22 @@ class Spill:
         return os.pread(self._descriptor, max(0, stop - start), start)
 
     def __delitem__(self, part: slice, /) -> None:
-        self._size_bytes = part.indices(self._size_bytes)[0]
+        with self._writing:
+            self._size_bytes = part.indices(self._size_bytes)[0]
 
     def extend(self, body: bytes) -> None:
         """Add bytes; raises MeshError when there is no space for them."""
         try:
-            if os.pwrite(self._descriptor, body, self._size_bytes) != len(body):
-                raise MeshError("no space left on the disk for what comes")
+            with self._writing:
+                if self._closed:
+                    raise MeshError("nobody waits for what comes any more")
+                if os.pwrite(self._descriptor, body, self._size_bytes) != len(body):
+                    raise MeshError("no space left on the disk for what comes")
+                self._size_bytes += len(body)
         except OSError as error:
             raise MeshError(f"what comes can't be written: {error.strerror}") from error
-        self._size_bytes += len(body)
+        finally:
+            self._close_if_asked()
 
     def sha256(self) -> str:
         """Return the hash of the bytes; blocks for a while."""
@@ -59,8 +70,17 @@ class Spill:
         return digest.hexdigest()
 
     def close(self) -> None:
-        """Give the space back."""
-        os.close(self._descriptor)
+        """Give the space back, if a thread still writes when it is done."""
+        self._closed = True
+        self._close_if_asked()
+
+    def _close_if_asked(self) -> None:
+        # Whoever comes last closes; before that the number could be another file's by now.
+        if self._closed and self._writing.acquire(blocking=False):
+            descriptor, self._descriptor = self._descriptor, -1
+            self._writing.release()
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class Incoming:
@@ -90,13 +110,21 @@ class Incoming:
         return len(self.received) == self.size_bytes
 
     def add(self, offset: int, body: bytes) -> None:
-        """Add the bytes at `offset`; raises MeshError if they can't be the next ones."""
+        """Add the bytes at `offset`; raises MeshError if they can't be the next ones.
+
+        On the loop, for the chunks of the mesh's own stream: a call to a thread for each of their
+        63 KiB would take longer than the write, and they must be known of before the next message.
+        """
+        self.store(offset, body)
+        self.progress.set()
+
+    def store(self, offset: int, body: bytes) -> None:
+        """Add bytes from a thread, as `add` does; `progress` is left to the loop."""
         if offset != len(self.received):
             raise MeshError(f"parts of {self.sha[:12]} came out of order")
         if offset + len(body) > self.size_bytes:
             raise MeshError(f"more bytes came than {self.sha[:12]} has")
         self.received.extend(body)
-        self.progress.set()
 
     def fail(self, reason: str) -> None:
         """End this attempt."""

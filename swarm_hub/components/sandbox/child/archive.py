@@ -50,7 +50,7 @@ def header(name: str, size_bytes: int) -> bytes:
     """Return the header of a file; raises ValueError if its name is too long or it is too large."""
     encoded = _encoded(name)
     if not 0 < len(encoded) <= NAME_BYTES_MAX:
-        raise ValueError(f"the name {name[:60]!r} has more than {NAME_BYTES_MAX} bytes, or none")
+        raise ValueError(f"the name {name[:60]!r} is empty or has more than {NAME_BYTES_MAX} bytes")
     if size_bytes > _SIZE_MAX:
         raise ValueError(f"{name}: larger than 8 GiB")
     block = bytearray(BLOCK_BYTES)
@@ -82,10 +82,10 @@ def members(body: bytes) -> Iterator[Member]:
             raise ValueError("not an archive of plain files")
         name = block[:NAME_BYTES_MAX].rstrip(b"\0").decode("utf-8", "surrogateescape")
         if not _is_path(name):
-            raise ValueError(f"{name[:NAME_BYTES_MAX]!r} is no name for a file")
+            raise ValueError(f"{name[:NAME_BYTES_MAX]!r} is not a name for a file")
         # `int` alone would take a sign.
         if not block[124:135].isdigit():
-            raise ValueError(f"the archive has no size of {name}")
+            raise ValueError(f"the archive gives no valid size for {name}")
         size_bytes = int(block[124:135], 8)
         start = at + BLOCK_BYTES
         at = start + size_bytes + len(padding(size_bytes))

@@ -167,7 +167,7 @@ def run(
     abi = registry().get(call["abi"])
     if abi is None:
         known = ", ".join(registry())
-        raise Failure("bad_input", f"There is no abi {call['abi']!r}; known are {known}")
+        raise Failure("bad_input", f"There is no abi {call['abi']!r}; known: {known}")
     entry = module.entry(abi.name, call["entry"])
     limits = RunLimits(min(call["memory"], _MEMORY_BYTES_MAX), call["output"])
     fuel = _fuel(call["fuel"]) if home.metered else None
@@ -243,7 +243,9 @@ def _explain(err: Trap | WasmtimeError, limits: RunLimits) -> Failure:
     if isinstance(err, Trap) and err.trap_code is not None:
         code = err.trap_code
         if code is TrapCode.OUT_OF_FUEL:
-            return Failure("fuel", "The shard used up its fuel; raise limits.fuel or cut smaller")
+            return Failure(
+                "fuel", "The shard used up its fuel; raise limits.fuel or use smaller shards"
+            )
         if code is TrapCode.ALLOCATION_TOO_LARGE:
             return Failure("memory", "The shard asked for too much memory at once")
         hint = _HINTS.get(code, "The module made a mistake that Wasm forbids")

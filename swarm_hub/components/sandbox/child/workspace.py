@@ -50,11 +50,11 @@ class Workspace:
             with memoryview(body) as view:
                 for name, start, size_bytes in members(body):
                     if not is_file_name(name):
-                        raise ValueError(f"{name!r} is no file name")
+                        raise ValueError(f"{name!r} is not a file name")
                     with open(os.path.join(self.items.path, name), "xb") as file:
                         file.write(view[start : start + size_bytes])
         except ValueError as error:
-            raise Failure("bad_input", f"The shard is no archive of files: {error}") from None
+            raise Failure("bad_input", f"The shard is not an archive of files: {error}") from None
         except OSError as error:
             raise Failure("no_room", f"The shard's files can't be written: {error}") from None
 
@@ -63,7 +63,7 @@ class Workspace:
         if self._script == (name, encoded):
             return
         if not is_file_name(name):
-            raise Failure("bad_input", f"The script's name {name[:100]!r} is no file name")
+            raise Failure("bad_input", f"The script's name {name[:100]!r} is not a file name")
         self._script = None
         try:
             _make_empty(self.scripts.path)

@@ -5,6 +5,7 @@ Two exchanges are joined by a wire in memory; the bulk plane is real TCP on 127.
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import threading
@@ -18,7 +19,7 @@ import pytest
 from swarm_hub.components.mesh.blobs import exchange as exchange_module
 from swarm_hub.components.mesh.blobs.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
 from swarm_hub.components.mesh.blobs.exchange import TICKET, TICKET_REFUSED, BlobExchange
-from swarm_hub.components.mesh.blobs.transfer import Incoming
+from swarm_hub.components.mesh.blobs.transfer import Incoming, Spill
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import sha256_hex
@@ -99,6 +100,50 @@ async def joined(host: str | None, spill_dir: Path | None) -> AsyncIterator[tupl
     yield gateway, worker
     await tasks.stop(5)
     gateway.exchange.bulk.close()
+
+
+async def test_a_slow_disk_does_not_hold_up_the_loop_of_who_fetches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: set[int] = set()
+    pwrite = os.pwrite
+
+    def noted(descriptor: int, body: bytes, offset: int) -> int:
+        writers.add(threading.get_ident())
+        return pwrite(descriptor, body, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    async with joined("127.0.0.1", tmp_path) as (gateway, worker):
+        gateway.exchange.bulk.listen("127.0.0.1", 0)
+        gateway.tasks.spawn(gateway.exchange.bulk.run(gateway.tasks), "bulk")
+        gateway.has(LARGE)
+        assert await worker.fetch(LARGE) == LARGE
+    assert writers
+    assert threading.get_ident() not in writers
+
+
+def test_a_file_is_closed_by_the_thread_that_still_writes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(descriptor: int, body: bytes, offset: int) -> int:
+        begun.set()
+        assert go_on.wait(5)
+        os.fstat(descriptor)
+        return len(body)
+
+    monkeypatch.setattr(os, "pwrite", slowly)
+    spill, before = Spill(tmp_path), len(os.listdir("/proc/self/fd"))
+    writer = threading.Thread(target=spill.extend, args=(b"chunk",))
+    writer.start()
+    assert begun.wait(5)
+    spill.close()
+    go_on.set()
+    writer.join()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    with pytest.raises(MeshError, match="nobody waits"):
+        spill.extend(b"more")
 
 
 @pytest.fixture(params=["memory", "file"])
