@@ -1,9 +1,13 @@
 """Validators for what clients send; each says in one clause what was expected."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import voluptuous as vol
+
+from swarm_hub.util.bounds import is_text
+
+_DIGITS_MAX: Final = 20
 
 
 def whole_number(low: int, high: int) -> Callable[[Any], int]:
@@ -13,10 +17,11 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
         if (
             not isinstance(value, str)
             or not (value.isascii() and value.isdigit())
-            or not low <= int(value[:20]) <= high
+            or len(value) > _DIGITS_MAX
+            or not low <= int(value) <= high
         ):
             raise vol.Invalid(f"expected a whole number from {low} to {high}")
-        return int(value[:20])
+        return int(value)
 
     return validate
 
@@ -25,8 +30,8 @@ def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Calla
     """Return a validator for a text with a bounded number of characters."""
 
     def validate(value: Any) -> str:
-        if not isinstance(value, str) or not min_length <= len(value) <= max_length:
+        if not is_text(value, max_length, min_length):
             raise vol.Invalid(f"expected {what} of at most {max_length} characters")
-        return value
+        return str(value)
 
     return validate

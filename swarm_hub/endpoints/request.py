@@ -44,6 +44,10 @@ class Part(Protocol):
     def filename(self) -> str:
         """The name of the uploaded file, empty if there is none."""
 
+    @property
+    def media_type(self) -> str:
+        """The part's own type, lower case, without parameters, empty if it has none."""
+
     async def read_chunk(self) -> bytes:
         """Return the next bytes, empty at the end."""
 
@@ -85,10 +89,10 @@ class Request(Protocol):
         """Whether the caller has this version already (If-None-Match)."""
 
     async def read(self) -> bytes:
-        """Return the whole body of a view with a `RawBody`; one beyond `max_bytes` ends here."""
+        """Return the whole body of a view with a `RawBody`; raises TooLarge beyond 4 MiB."""
 
     def parts(self) -> AsyncIterator[Part]:
-        """Yield the parts of a multipart body; raises MalformedRequest if it isn't one."""
+        """Return the parts of a multipart body, which raise MalformedRequest if it isn't one."""
 
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         """Enter a context that is left once the answer has been sent."""

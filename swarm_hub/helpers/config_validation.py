@@ -1,7 +1,6 @@
 """Validators for component schemas, which turn a checked mapping into a frozen dataclass."""
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -9,11 +8,13 @@ from typing import Any, Final, TypeVar
 import voluptuous as vol
 
 from swarm_hub.models.job import ADAPTIVE, REDUNDANCY_MAX
-from swarm_hub.models.node import LABELS_MAX
+from swarm_hub.models.node import LABEL_MAX_CHARS, LABELS_MAX
+from swarm_hub.util.bounds import LIST_MAX, TEXT_MAX_CHARS, is_int, is_number, is_text, shown
 from swarm_hub.util.units import parse_duration, parse_size
 
 _T = TypeVar("_T")
 
+_WORD_MAX_CHARS: Final = 200
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z", re.ASCII)
 
 
@@ -73,7 +74,7 @@ def positive_duration(value: Any) -> float:
 def boolean(value: Any) -> bool:
     """Validate true or false; text such as "yes" is refused so that a typo is never a yes."""
     if not isinstance(value, bool):
-        raise vol.Invalid(f"expected true or false, got {value!r}")
+        raise vol.Invalid(f"expected true or false, got {shown(value)}")
     return value
 
 
@@ -81,9 +82,9 @@ def integer(low: int, high: int) -> Callable[[Any], int]:
     """Return a validator for a whole number between `low` and `high`, both included."""
 
     def validate(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise vol.Invalid(f"expected a whole number from {low} to {high}, got {value!r}")
-        return value
+        if not is_int(value, low, high):
+            raise vol.Invalid(f"expected a whole number from {low} to {high}, got {shown(value)}")
+        return int(value)
 
     return validate
 
@@ -92,13 +93,8 @@ def number(low: float, high: float) -> Callable[[Any], float]:
     """Return a validator for a finite number between `low` and `high`, both included."""
 
     def validate(value: Any) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or not low <= value <= high
-        ):
-            raise vol.Invalid(f"expected a number from {low:g} to {high:g}, got {value!r}")
+        if not is_number(value, low, high):
+            raise vol.Invalid(f"expected a number from {low:g} to {high:g}, got {shown(value)}")
         return float(value)
 
     return validate
@@ -108,12 +104,12 @@ def one_of(*choices: str) -> Callable[[Any], str]:
     """Return a validator for one of a few words, with a suggestion for a near miss."""
 
     def validate(value: Any) -> str:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise vol.Invalid(
-                f"expected one of {', '.join(choices)}, got {value!r}"
-                + did_you_mean(str(value), choices)
+                f"expected one of {', '.join(choices)}, got {shown(value)}"
+                + did_you_mean(value, choices)
             )
-        return str(value)
+        return value
 
     return validate
 
@@ -126,7 +122,7 @@ def host(value: Any) -> str:
         except ValueError:
             if _HOST.match(value):
                 return value
-    raise vol.Invalid(f"expected an IP address or host name, got {value!r}")
+    raise vol.Invalid(f"expected an IP address or host name, got {shown(value)}")
 
 
 def public_key(value: Any) -> bytes:
@@ -134,7 +130,7 @@ def public_key(value: Any) -> bytes:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value, re.ASCII):
         raise vol.Invalid(
             f"expected a signer's public key (64 hex digits, see `swarm-hub key show`), "
-            f"got {value!r}"
+            f"got {shown(value)}"
         )
     return bytes.fromhex(value)
 
@@ -145,7 +141,9 @@ def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
 
     def validate(value: Any) -> tuple[_T, ...]:
         if not isinstance(value, list):
-            raise vol.Invalid(f"expected a list, got {value!r}")
+            raise vol.Invalid(f"expected a list, got {shown(value)}")
+        if len(value) > LIST_MAX:
+            raise vol.Invalid(f"expected at most {LIST_MAX} entries, got {len(value)}")
         return tuple(schema(value))
 
     return validate
@@ -155,11 +153,11 @@ def redundancy(value: Any) -> int | str:
     """Accept how many nodes do a shard, or `adaptive`."""
     if value == ADAPTIVE:
         return ADAPTIVE
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= REDUNDANCY_MAX:
+    if not is_int(value, 1, REDUNDANCY_MAX):
         raise vol.Invalid(
-            f"expected a whole number from 1 to {REDUNDANCY_MAX} or {ADAPTIVE}, got {value!r}"
+            f"expected a whole number from 1 to {REDUNDANCY_MAX} or {ADAPTIVE}, got {shown(value)}"
         )
-    return value
+    return int(value)
 
 
 def labels(value: Any) -> dict[str, str]:
@@ -167,15 +165,38 @@ def labels(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > LABELS_MAX:
         raise vol.Invalid(f"expected at most {LABELS_MAX} names, each with a text")
     for name, text in value.items():
-        if not (isinstance(name, str) and isinstance(text, str) and len(name) + len(text) <= 128):
+        if not (is_text(name) and is_text(text) and len(name) + len(text) <= LABEL_MAX_CHARS):
             raise vol.Invalid(
-                f"expected texts of at most 128 characters, got {name!r}: {text!r}", path=[name]
+                f"expected texts of at most {LABEL_MAX_CHARS} characters, got {shown(name)}: "
+                f"{shown(text)}",
+                path=[shown(name)],
             )
-    return {str(name): str(text) for name, text in value.items()}
+    return dict(value)
 
 
-def did_you_mean(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> str:
+def text(most_chars: int = TEXT_MAX_CHARS, least_chars: int = 0) -> Callable[[Any], str]:
+    """Return a validator for a text without NUL and of so many characters."""
+
+    def validate(value: Any) -> str:
+        if not is_text(value, most_chars, least_chars):
+            raise vol.Invalid(
+                f"expected text of {least_chars} to {most_chars} characters without NUL, "
+                f"got {shown(value)}"
+            )
+        return str(value)
+
+    return validate
+
+
+def optional(validator: Callable[[Any], _T]) -> Callable[[Any], _T | None]:
+    """Return a validator that takes null too; unlike vol.Any it says what is bad in a bad value."""
+    return lambda value: None if value is None else validator(value)
+
+
+def did_you_mean(word: Any, known: "tuple[str, ...] | list[str] | set[str]") -> str:
     """Return `; did you mean X?` for the nearest known word, or nothing if none is near."""
+    if not isinstance(word, str) or len(word) > _WORD_MAX_CHARS:
+        return ""
     # difflib costs 5 ms to import and is needed only for a typo.
     from difflib import get_close_matches
 
@@ -187,7 +208,7 @@ def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
     """Return the error, with a hint if it is about an unknown key of a section."""
     if error.msg != "extra keys not allowed" or len(error.path) != 1:
         return error
-    key = str(error.path[0])
+    key = error.path[0]
     hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"
     return vol.Invalid(f"unknown key{hint}", path=error.path)
 

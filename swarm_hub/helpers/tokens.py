@@ -10,10 +10,12 @@ from typing import Final
 from ulid_transform import ulid_now
 
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.bounds import is_text
 from swarm_hub.util.files import write_atomic
 
 SCOPES: Final = ("read", "submit", "admin")
 _PREFIX: Final = "swh_"
+_SECRET_MAX_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class TokenFile:
 
     def find(self, secret: str) -> Token | None:
         """Return the token with that secret; looking up its hash leaks nothing through timing."""
+        if not is_text(secret, _SECRET_MAX_CHARS):
+            return None
         self._refresh()
         return self._by_hash.get(_hash(secret))
 

@@ -1,15 +1,18 @@
 """How a module is called: what a worker needs besides the module and the shard's bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from swarm_hub.models.features import read_needs
 from swarm_hub.util import shape
+from swarm_hub.util.bounds import LIST_MAX, shown
 from swarm_hub.util.plain import shallow
 
 # Larger programs belong in a module of their own.
 SCRIPT_BYTES_MAX: Final = 256 * 1024
+# Of an abi, an entry or a file.
+NAME_MAX_CHARS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Script:
         if not isinstance(plain, dict):
             raise ValueError("'script' is not a map")
         return cls(
-            shape.text(plain["name"], "name"),
+            shape.text(plain["name"], "name", NAME_MAX_CHARS),
             shape.sha256(plain["sha"], "sha"),
             shape.size(plain["size_bytes"], "size_bytes"),
         )
@@ -81,40 +84,38 @@ class ModuleCall:
     @classmethod
     def _read(cls, plain: Mapping[str, Any]) -> Self:
         script, wall_time_s = plain.get("script"), plain.get("wall_time_s")
+        # The script's path comes before the job's own, or its text in the place of one.
+        args = shape.items(plain["args"], "args", LIST_MAX + 1)
         return cls(
             shape.sha256(plain["module_sha"], "module_sha"),
-            shape.text(plain["abi"], "abi"),
-            shape.text(plain["entry"], "entry"),
-            _limit(plain, "fuel"),
-            _limit(plain, "memory_bytes"),
-            None if wall_time_s is None else _seconds(wall_time_s),
-            _limit(plain, "output_bytes"),
-            tuple(shape.text(each, "args") for each in shape.items(plain["args"], "args")),
-            tuple(_variable(each) for each in shape.items(plain["env"], "env")),
+            shape.text(plain["abi"], "abi", NAME_MAX_CHARS),
+            shape.text(plain["entry"], "entry", NAME_MAX_CHARS),
+            _optional(plain, "fuel", shape.count),
+            _optional(plain, "memory_bytes", shape.size),
+            None if wall_time_s is None else shape.seconds(wall_time_s, "wall_time_s"),
+            _optional(plain, "output_bytes", shape.size),
+            tuple(shape.text(each, "args", SCRIPT_BYTES_MAX) for each in args),
+            tuple(_variable(each) for each in shape.items(plain["env"], "env", LIST_MAX)),
             _is_set(plain.get("deterministic", False)),
             None if script is None else Script.from_plain(script),
             read_needs(plain.get("needs", [])),
         )
 
 
-def _limit(plain: Mapping[str, Any], name: str) -> int | None:
+def _optional(
+    plain: Mapping[str, Any], name: str, read: Callable[[object, str], int]
+) -> int | None:
     value = plain.get(name)
-    return None if value is None else shape.size(value, name)
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ValueError(f"'wall_time_s' is not a duration: {value!r:.100}")
-    return value
+    return None if value is None else read(value, name)
 
 
 def _variable(value: object) -> tuple[str, str]:
     if not isinstance(value, list) or len(value) < 2:
-        raise ValueError(f"a variable of 'env' is not [name, text]: {value!r:.100}")
+        raise ValueError(f"a variable of 'env' is not [name, text]: {shown(value)}")
     return shape.text(value[0], "env"), shape.text(value[1], "env")
 
 
 def _is_set(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"'deterministic' is not a bool: {value!r:.100}")
+        raise ValueError(f"'deterministic' is not a bool: {shown(value)}")
     return value

@@ -1,6 +1,5 @@
 """The fields of the signed messages between gateway and worker (docs/protocol.md)."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.features import read_features
-from swarm_hub.util.shape import items, sha256, size, told
+from swarm_hub.util.bounds import is_text, shown
+from swarm_hub.util.shape import count, items, seconds, sha256, size, storable, text, told
 
 ASSIGN: Final = "assign"
 ACK: Final = "ack"
@@ -21,10 +21,12 @@ ROTATED: Final = "rotated"
 REVOKED: Final = "revoked"
 
 _ID_MAX: Final = 80
+_CODE_MAX: Final = 64
 _TEXT_MAX: Final = 8192
 _REASON_MAX: Final = 500
 _DRAIN_REASON_MAX: Final = 200
 _SHARDS_MAX: Final = 4096
+_IDS_MAX: Final = 65_536
 _SHARD: Final = ("assignment_id", "input_sha", "size_bytes", "data")
 
 
@@ -74,9 +76,7 @@ def read_assign(fields: Mapping[str, Any]) -> tuple[Assign | None, list[Unreadab
 
     Raises KeyError or ValueError if it has no list of shards at all.
     """
-    records = items(fields["shards"], "shards")
-    if len(records) > _SHARDS_MAX:
-        raise ValueError(f"{len(records)} shards; at most {_SHARDS_MAX} are accepted")
+    records = items(fields["shards"], "shards", _SHARDS_MAX)
     shards: list[OfferedShard] = []
     wrong: dict[str, list[str]] = defaultdict(list)
     for record in records:
@@ -139,17 +139,16 @@ class Result:
             raise TypeError("'body' is neither bytes nor null")
         return cls(
             checked_id(fields["id"]),
-            str(fields["code"])[:64],
-            # PostgreSQL has no text with NUL in it.
-            str(fields["text"])[:_TEXT_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            text(fields["code"], "code", _CODE_MAX),
+            storable(fields["text"], "text", _TEXT_MAX),
             sha256(fields["input_sha"], "input_sha"),
             sha256(fields["sha"], "sha"),
             size(fields["size"], "size"),
             body,
-            _seconds(fields["wall_s"]),
-            _seconds(fields["cpu_s"]),
-            _measured(fields.get("peak")),
-            _measured(fields.get("fuel")),
+            seconds(fields["wall_s"], "wall_s"),
+            seconds(fields["cpu_s"], "cpu_s"),
+            _measured(fields.get("peak"), "peak"),
+            _measured(fields.get("fuel"), "fuel"),
         )
 
 
@@ -182,7 +181,7 @@ class Nack:
         """Read the message; raises KeyError or ValueError on a wrong shape."""
         return cls(
             tuple(ids(fields)),
-            str(fields["reason"])[:_REASON_MAX],
+            storable(fields["reason"], "reason", _REASON_MAX),
             read_features(fields.get("lacks")),
         )
 
@@ -192,24 +191,26 @@ def ids(fields: Mapping[str, Any]) -> list[str]:
 
     What can't be an id is dropped, as no assignment known here has it.
     """
-    return [each for each in items(fields["ids"], "ids") if _is_id(each)]
+    return [each for each in items(fields["ids"], "ids", _IDS_MAX) if _is_id(each)]
 
 
 def read_drain(fields: Mapping[str, Any]) -> tuple[object, str | None]:
-    """Read which node a drain names, if any, and its reason; raises KeyError without one."""
+    """Read which node a drain names, if any, and its reason; raises KeyError or ValueError."""
     reason = fields["reason"]
-    return fields.get("node"), None if reason is None else str(reason)[:_DRAIN_REASON_MAX]
+    if reason is not None:
+        reason = storable(reason, "reason", _DRAIN_REASON_MAX)
+    return fields.get("node"), reason
 
 
 def checked_id(value: object) -> str:
     """Return an assignment id of a plausible shape; raises ValueError."""
-    if not isinstance(value, str) or not 0 < len(value) <= _ID_MAX:
-        raise ValueError(f"not an assignment id: {value!r:.100}")
+    if not _is_id(value):
+        raise ValueError(f"not an assignment id: {shown(value)}")
     return value
 
 
 def _is_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= _ID_MAX
+    return is_text(value, _ID_MAX, 1)
 
 
 def _offered(record: object) -> OfferedShard:
@@ -229,17 +230,6 @@ def _id_in(record: object) -> list[str]:
     return [record[0]] if isinstance(record, list) and record and _is_id(record[0]) else []
 
 
-def _seconds(value: object) -> float:
-    # Durations are CBOR floats; one that is not finite would poison every average it enters.
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise ValueError(f"not a duration: {value!r:.100}")
-    return max(0.0, value)
-
-
-def _measured(value: object) -> int | None:
-    """Read a measurement, which has 64 bits in the store; older workers don't send it."""
-    if value is None:
-        return None
-    if (count := size(value, "peak or fuel")) >= 2**63:
-        raise ValueError(f"not a measurement: {value!r:.100}")
-    return count
+def _measured(value: object, name: str) -> int | None:
+    """Read a measurement; older workers don't send it."""
+    return None if value is None else count(value, name)

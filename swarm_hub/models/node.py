@@ -1,16 +1,19 @@
 """Another hub as the gateway sees it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.features import BASELINE, read_features
+from swarm_hub.util.bounds import SIZE_MAX_BYTES, is_int, is_number, is_text
 from swarm_hub.util.plain import shallow
 
 # Labels of one node.
 LABELS_MAX: Final = 32
+LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
+_LOAD_MAX: Final = 1e6
+_TEMPERATURES_C: Final = (-273.15, 1000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,18 @@ class Telemetry:
 
     @classmethod
     def from_wire(cls, plain: object) -> Self:
-        """Read telemetry from an untrusted peer; whatever is not a finite number is unknown."""
+        """Read telemetry from an untrusted peer; what can't be such a value is unknown."""
         if not isinstance(plain, dict):
             return cls()
-        memory = _number(plain.get("available_memory_bytes"))
+        memory = _number(plain.get("available_memory_bytes"), 0, SIZE_MAX_BYTES)
         return cls(
-            cpu_percent=_number(plain.get("cpu_percent")),
+            cpu_percent=_number(plain.get("cpu_percent"), 0, 100),
             available_memory_bytes=None if memory is None else int(memory),
-            load_1m=_number(plain.get("load_1m")),
+            load_1m=_number(plain.get("load_1m"), 0, _LOAD_MAX),
             has_battery=_truth(plain.get("has_battery")),
-            battery_percent=_number(plain.get("battery_percent")),
+            battery_percent=_number(plain.get("battery_percent"), 0, 100),
             charging=_truth(plain.get("charging")),
-            temperature_c=_number(plain.get("temperature_c")),
+            temperature_c=_number(plain.get("temperature_c"), *_TEMPERATURES_C),
             metered=_truth(plain.get("metered")),
         )
 
@@ -56,14 +59,8 @@ def _truth(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+def _number(value: object, low: float, high: float) -> float | None:
+    return float(value) if is_number(value, low, high) else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +79,11 @@ class WorkerOffer:
         pairs = list(labels.items())[:LABELS_MAX] if isinstance(labels, dict) else []
         return cls(
             min(max(slots, 1), _SLOTS_MAX) if _is_whole(slots) else 1,
-            memory if _is_whole(memory) and memory > 0 else None,
+            memory if is_int(memory, 1, SIZE_MAX_BYTES) else None,  # type: ignore[arg-type]
             frozenset(
                 (name, text)
                 for name, text in pairs
-                if isinstance(name, str) and isinstance(text, str)
+                if is_text(name, LABEL_MAX_CHARS) and is_text(text, LABEL_MAX_CHARS)
             ),
             read_features(plain["features"]) if "features" in plain else BASELINE,
         )

@@ -13,7 +13,7 @@ def parse_json(raw: bytes, what: str) -> Any:
         # The parser lets halves of surrogate pairs pass, as bytes and as \ud800, which can't be
         # written as UTF-8 again.
         text = raw.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=refuse_constant, parse_float=finite)
         if "\\u" in text:
             dump_json(value)
         return value
@@ -30,11 +30,13 @@ def dump_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _refuse_constant(name: str) -> float:
+def refuse_constant(name: str) -> float:
+    """Raise ValueError for NaN and Infinity, which Python's parser takes."""
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Return a number with a point or an exponent; raises ValueError if no float is that large."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is out of range")

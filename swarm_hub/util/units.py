@@ -1,9 +1,10 @@
 """Sizes and durations as people write them: `128MiB`, `24h`, `1.5s`."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Final
+
+from swarm_hub.util.bounds import DURATION_MAX_S, SIZE_MAX_BYTES, is_finite, shown
 
 _SIZE_UNITS: Final = {
     "": 1, "b": 1,
@@ -11,31 +12,35 @@ _SIZE_UNITS: Final = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _DURATION_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*\Z", re.ASCII)
+_A_SIZE: Final = "a size such as 128MiB"
+_A_DURATION: Final = "a duration such as 300 or 24h"
+_QUANTITY: Final = re.compile(
+    r"\s{0,8}([0-9]{1,20}(?:\.[0-9]{1,20})?)\s{0,8}([A-Za-z]{0,8})\s{0,8}\Z", re.ASCII
+)
 
 
 def parse_size(value: int | str) -> int:
     """Return bytes for `65536`, `64KiB` or `1.5 GB`; raise ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"expected a size such as 128MiB, got {value!r}")
-    if isinstance(value, int):
-        if value < 0:
-            raise ValueError(f"a size can't be negative, got {value}")
-        return value
-    number, unit = _split(value, _SIZE_UNITS, "a size such as 128MiB")
-    return round(number * unit)
+    size = round(_split(value, _SIZE_UNITS, _A_SIZE)) if isinstance(value, str) else value
+    if type(size) is not int:
+        raise ValueError(f"expected {_A_SIZE}, got {shown(value)}")
+    if size < 0:
+        raise ValueError(f"a size can't be negative, got {shown(value)}")
+    if size > SIZE_MAX_BYTES:
+        raise ValueError(f"a size is at most 1048576GiB, got {shown(value)}")
+    return size
 
 
 def parse_duration(value: float | str) -> float:
     """Return seconds for `300`, `1.5s` or `24h`; raise ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a duration such as 300 or 24h, got {value!r}")
-    if isinstance(value, int | float):
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"a duration must be finite and not negative, got {value}")
-        return float(value)
-    number, unit = _split(value, _DURATION_UNITS, "a duration such as 300 or 24h")
-    return number * unit
+    seconds = _split(value, _DURATION_UNITS, _A_DURATION) if isinstance(value, str) else value
+    if type(seconds) not in (int, float):
+        raise ValueError(f"expected {_A_DURATION}, got {shown(value)}")
+    if not (seconds >= 0 and is_finite(seconds)):
+        raise ValueError(f"a duration must be finite and not negative, got {shown(value)}")
+    if seconds > DURATION_MAX_S:
+        raise ValueError(f"a duration is at most 36525d, got {shown(value)}")
+    return float(seconds)
 
 
 def format_size(size_bytes: float) -> str:
@@ -47,10 +52,10 @@ def format_size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} GiB"
 
 
-def _split(text: str, units: Mapping[str, float], expected: str) -> tuple[float, float]:
+def _split(text: str, units: Mapping[str, float], expected: str) -> float:
     match = _QUANTITY.match(text)
     unit = units.get(match[2].lower()) if match else None
     if match is None or unit is None:
         known = ", ".join(name for name in units if name)
-        raise ValueError(f"expected {expected} (units: {known}), got {text!r}")
-    return float(match[1]), unit
+        raise ValueError(f"expected {expected} (units: {known}), got {shown(text)}")
+    return float(match[1]) * unit

@@ -1,21 +1,23 @@
 """Our requests and answers on one side, aiohttp's on the other."""
 
 import mmap
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar
 
 import voluptuous as vol
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
+from swarm_hub.components.api import bodies
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import RangeNotSatisfiable
 from swarm_hub.const import API_ROOT
 from swarm_hub.endpoints import Answer, Blob, Json, RawBody, Success, Unchanged, View
-from swarm_hub.exceptions import InvalidInput, MalformedRequest, UnsupportedMedia
+from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, UnsupportedMedia
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import Token
+from swarm_hub.util.bounds import is_text
 from swarm_hub.util.strict_json import dump_json, parse_json
 
 _T = TypeVar("_T")
@@ -29,9 +31,8 @@ _STATUS: Final = {
 }
 _CHUNK_BYTES: Final = 256 * 1024
 _UNMAP_BYTES: Final = 8 * 1024 * 1024
-# The escapes of a quote and a line break in a name (HTML, multipart/form-data encoding).
-_ESCAPED: Final = re.compile(r"%(22|0D|0A)")
-_PARAMETER: Final = re.compile(r';\s*(name|filename)="([^"]*)"', re.ASCII | re.IGNORECASE)
+_NAME_MAX_CHARS: Final = 200
+_QUERY_MAX_CHARS: Final = 4096
 
 
 def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
@@ -43,12 +44,13 @@ def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
     async def handle(raw: web.Request) -> web.StreamResponse:
         caller = access.admit(raw, scope)
         async with _Request(raw, caller, max_bytes) as request:
+            _check_path(raw)
             if query is not None:
                 request.query = _read_query(raw, query)
             if isinstance(body, RawBody):
                 _check_media_type(request.media_type, body)
             elif body is not None:
-                request.body = _read_json(await raw.read(), body)
+                request.body = _read_json(await bodies.read_whole(raw, JSON_MAX_BYTES), body)
             return await _send(raw, await view.handler(request))
 
     return web.route(view.method, view.path if view.outside else API_ROOT + view.path, handle)
@@ -88,16 +90,10 @@ class _Request:
         return any(tag.value in (etag, "*") for tag in self._raw.if_none_match or ())
 
     async def read(self) -> bytes:
-        return await self._raw.read()
+        return await bodies.read_whole(self._raw, min(self.max_bytes, JSON_MAX_BYTES))
 
-    async def parts(self) -> AsyncIterator["_Part"]:
-        try:
-            async for part in await self._raw.multipart():
-                if not isinstance(part, BodyPartReader):
-                    raise MalformedRequest("bad_multipart", "nested multipart is not taken")
-                yield _Part(part)
-        except ValueError as error:
-            raise MalformedRequest("bad_multipart", f"not valid multipart: {error}") from None
+    def parts(self) -> bodies.FormReader:
+        return bodies.FormReader(self._raw)
 
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         if self._entered is None:
@@ -105,28 +101,18 @@ class _Request:
         return await self._entered.enter_async_context(context)
 
 
-class _Part:
-    """One part of a multipart body, with its names (RFC 7578, section 4.2).
-
-    aiohttp's own properties parse the header anew each time, at 0.3 ms each.
-    """
-
-    def __init__(self, raw: BodyPartReader) -> None:
-        self._raw = raw
-        header = raw.headers.get("Content-Disposition", "")
-        found = {match[1].lower(): match[2] for match in _PARAMETER.finditer(header)}
-        self.name = found.get("name", "")
-        self.filename = _ESCAPED.sub(lambda each: chr(int(each[1], 16)), found.get("filename", ""))
-
-    async def read_chunk(self) -> bytes:
-        try:
-            return await self._raw.read_chunk(_CHUNK_BYTES)
-        except ValueError as error:
-            raise MalformedRequest("bad_multipart", f"not valid multipart: {error}") from None
+def _check_path(raw: web.Request) -> None:
+    if not all(is_text(value, _NAME_MAX_CHARS) for value in raw.match_info.values()):
+        raise NotFound("not_found", "there is nothing at this path")
 
 
 def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
     given = raw.query
+    if not all(is_text(value, _QUERY_MAX_CHARS) for value in given.values()):
+        raise MalformedRequest(
+            "invalid_query",
+            f"a value has more than {_QUERY_MAX_CHARS} characters, or one that is no text",
+        )
     try:
         # If a name is given twice, the first one counts.
         return schema({name: given[name] for name in given})  # type: ignore[no-any-return]

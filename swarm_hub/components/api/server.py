@@ -28,6 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SHUTDOWN_S: Final = 2.0
+# How long the rest of a refused body is read, so that a client which is still sending sees why.
+_LINGER_S: Final = 2.0
 
 
 class ApiServer:
@@ -65,7 +67,9 @@ class ApiServer:
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=_SHUTDOWN_S, lingering_time=_LINGER_S
+        )
         await self._runner.setup()
         for bound in self._sockets:
             await web.SockSite(self._runner, bound).start()

@@ -24,6 +24,7 @@ from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.models.event import DurableEvent, EphemeralEvent
 from swarm_hub.storage.queries import events
+from swarm_hub.util.bounds import INT64_MAX, is_int, shown
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.strict_json import parse_json
 
@@ -217,7 +218,7 @@ class _Client:
             self._fail(self._last_id, "invalid_format", str(error))
             return
         number = content.get("id") if isinstance(content, dict) else None
-        if type(number) is not int:
+        if not isinstance(number, int) or not is_int(number, 0, INT64_MAX):
             self._fail(self._last_id, "invalid_format", "a command needs a whole number as id")
             return
         if number <= self._last_id:
@@ -247,7 +248,7 @@ class _Client:
             case str(name) if (found := self._hub.endpoints.command(name)) is not None:
                 await self._call(number, *found, content)
             case other:
-                self._fail(number, "unknown_command", f"unknown command {other!r:.60}")
+                self._fail(number, "unknown_command", f"unknown command {shown(other)}")
 
     async def _call(
         self, number: int, command: Command, schema: vol.Schema, content: dict[str, Any]
@@ -272,7 +273,7 @@ class _Client:
                 self._succeed(number, result)
 
     async def _subscribe(self, number: int, since: Any) -> None:
-        if since is not None and (type(since) is not int or since < 0):
+        if since is not None and not is_int(since, 0, INT64_MAX):
             self._fail(number, "invalid_format", "since: expected the seq of an event")
             return
         # A client may have been connected to another gateway of the store, which knew later events.

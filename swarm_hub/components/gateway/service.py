@@ -101,6 +101,11 @@ class JobService:
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
 
+    @property
+    def module_bytes_max(self) -> int:
+        """How large a module may be, in bytes."""
+        return self._intake.module_bytes_max
+
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; raises RequestError."""
         return await self._intake.submit(submission)

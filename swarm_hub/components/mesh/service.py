@@ -46,7 +46,7 @@ from swarm_hub.components.mesh.transports.base import (
     TransportEvents,
 )
 from swarm_hub.components.mesh.transports.registry import Transports
-from swarm_hub.components.mesh.wire.framing import encode_message
+from swarm_hub.components.mesh.wire.framing import FrameError, encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
@@ -318,6 +318,8 @@ class Mesh:
                 if not (peer.deciding and peer.hold((kind, fields))):
                     self._floods.fault(peer_id, peer, f"{kind} before it was admitted")
                 continue
+            if self._floods.lets_go(peer_id):
+                continue
             if kind == "envelope" and not self._floods.takes_envelope(peer_id):
                 continue
             handler = self._handlers.get(kind)
@@ -326,9 +328,12 @@ class Mesh:
                 continue
             try:
                 handler(peer_id, fields)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, FrameError) as error:
                 # A malformed message is its sender's fault; it must not stop other peers' messages.
                 self._floods.fault(peer_id, peer, f"a malformed {kind}: {told(error)}")
+            except Exception:
+                # Ours perhaps, but this message's alone.
+                _LOGGER.exception("A %s of %s can't be handled", kind, peer_id)
 
     def fault(self, peer_id: str, what: str) -> None:
         """Note what is wrong with something that a peer sent."""
@@ -337,8 +342,12 @@ class Mesh:
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to the handler of its topic."""
-        if (handler := self._gossip.get(topic)) is not None:
+        if (handler := self._gossip.get(topic)) is None:
+            return
+        try:
             handler(peer_id, payload)
+        except Exception:
+            _LOGGER.exception("Gossip of %s on %s can't be handled", peer_id, topic)
 
     def discovered(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
         """Dial a hub that a transport saw, unless it turned out to be of no use."""
@@ -394,9 +403,12 @@ class Mesh:
             # It is not admitted, or the store that decides so can't be asked.
             self._presence.refused(peer_id, str(error))
             reason = str(error)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             self._presence.refused(peer_id, f"it sent a malformed hello: {told(error)}")
             reason = "its hello is malformed"
+        except Exception:
+            _LOGGER.exception("The hello of %s can't be handled", peer_id)
+            reason = "its hello can't be handled; see the log here"
         else:
             if self._peers.get(peer_id) is peer:
                 peer.hello = hello

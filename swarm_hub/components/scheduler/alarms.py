@@ -67,12 +67,17 @@ class Alarms:
         return self._heap[0].due if self._heap else None
 
     def ring(self, now: float, outcome: Outcome) -> None:
-        """Do what is due."""
+        """Do what is due; what fails for one job keeps nothing else from being done."""
         while self._heap and self._heap[0].due <= now:
             alarm = self._pop()
             if (ring := alarm.ring) is not None:
                 alarm.ring = None
-                ring(alarm.subject, outcome)
+                try:
+                    ring(alarm.subject, outcome)
+                except Exception as error:
+                    if (job_id := getattr(alarm.subject, "job_id", None)) is None:
+                        raise
+                    outcome.faults.append((job_id, error))
 
     def _pop(self) -> Alarm:
         alarm = heapq.heappop(self._heap)

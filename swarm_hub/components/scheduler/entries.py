@@ -216,6 +216,11 @@ class JobEntry:
         return job
 
     @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.plan.job_id
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will happen to its shards."""
         return self.state.finished

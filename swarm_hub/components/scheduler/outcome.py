@@ -103,6 +103,8 @@ class Outcome:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     # What the strategy did wrong; the default one has taken over.
     strategy_fault: str | None = None
+    # Jobs for which something failed inside the scheduler; the others were handled.
+    faults: list[tuple[str, Exception]] = field(default_factory=list)
     # The shard whose result counts, and the one whose result waits for others to confirm it;
     # neither when the result came too late.
     counted: Shard | None = None

@@ -40,7 +40,10 @@ class Planner:
             self._give_out(list(group), now, outcome)
         for job in self._book.in_order():
             if not job.ended and job.n_open and not job.pool_items and not job.wanting:
-                self._copy_stragglers(job, now, outcome)
+                try:
+                    self._copy_stragglers(job, now, outcome)
+                except Exception as error:
+                    outcome.faults.append((job.plan.job_id, error))
 
     def _give_out(self, jobs: Sequence[JobEntry], now: float, outcome: Outcome) -> None:
         if len(jobs) > 1:
@@ -52,6 +55,15 @@ class Planner:
             self._give(job, now, _NO_LIMIT, outcome)
 
     def _give(self, job: JobEntry, now: float, limit: int, outcome: Outcome) -> None:
+        """Give a job at most so much; one for which this fails gets nothing more this time."""
+        if any(job_id == job.plan.job_id for job_id, _ in outcome.faults):
+            return
+        try:
+            self._give_until_full(job, now, limit, outcome)
+        except Exception as error:
+            outcome.faults.append((job.plan.job_id, error))
+
+    def _give_until_full(self, job: JobEntry, now: float, limit: int, outcome: Outcome) -> None:
         while limit > 0:
             given = self._give_wanting(job, now, limit, outcome)
             given += self._give_pool(job, now, limit - given, outcome)

@@ -53,13 +53,18 @@ class SchedulerState:
 
     def forget(self, job_id: str) -> None:
         """Drop a job; its results are unknown from now on."""
-        job = self.jobs[job_id]
-        for shard in job.shards.values():
-            for assignment in shard.live:
-                self.release(assignment)
-        self.alarms.cancel(job.deadline)
-        del self.jobs[job_id]
+        if (job := self.jobs.pop(job_id, None)) is None:
+            return
         self._order = None
+        self.alarms.cancel(job.deadline)
+        for assignment in [each for shard in job.shards.values() for each in shard.live]:
+            self.alarms.cancel(assignment.deadline)
+            self.assignments.pop(assignment.id, None)
+            if assignment.placed and (node := self.nodes.by_id.get(assignment.node_id)):
+                # By identity and without regard to counts: a fault may have left them wrong.
+                node.load[:] = [each for each in node.load if each is not assignment]
+                self.nodes.freed(node)
+            assignment.placed = False
 
     def in_order(self) -> list[JobEntry]:
         """Return the jobs, the most urgent first, then the oldest."""
@@ -201,9 +206,12 @@ class SchedulerState:
         """Take the work away from a node that disconnected."""
         node = self.nodes.lose(node_id)
         for assignment in () if node is None else node.load:
-            assignment.placed = False
-            self.jobs[assignment.job_id].n_open -= 1
-            self.expire(assignment, reason, outcome)
+            try:
+                assignment.placed = False
+                self.jobs[assignment.job_id].n_open -= 1
+                self.expire(assignment, reason, outcome)
+            except Exception as error:
+                outcome.faults.append((assignment.job_id, error))
 
     def pause(self, node: NodeEntry, until: float) -> None:
         """Give a node no work until a time."""

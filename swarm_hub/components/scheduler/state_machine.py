@@ -165,10 +165,11 @@ class StateMachine:
     def _node_changed(self, event: NodeChange, now: float, outcome: Outcome) -> None:
         node, is_new = self._book.nodes.change(event)
         if is_new:
-            outcome.instructions += [
-                self._book.send_again(node, assignment, now)
-                for assignment in self._book.awaited(event.node_id)
-            ]
+            for assignment in self._book.awaited(event.node_id):
+                try:
+                    outcome.instructions.append(self._book.send_again(node, assignment, now))
+                except Exception as error:
+                    outcome.faults.append((assignment.job_id, error))
 
     def _node_lost(self, event: NodeLost, _now: float, outcome: Outcome) -> None:
         self._book.lose(event.node_id, event.reason, outcome)

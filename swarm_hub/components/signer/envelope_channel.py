@@ -231,7 +231,11 @@ class EnvelopeChannel:
             else:
                 heard.update(handlers)
         for handler in heard:
-            handler(batch)
+            try:
+                handler(batch)
+            except Exception:
+                # What other handlers do with the batch does not depend on this one.
+                _LOGGER.exception("A batch of %s can't be handled", peer_id)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         del self._logged[down.peer_id]

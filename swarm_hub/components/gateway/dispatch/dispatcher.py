@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -60,6 +61,7 @@ _RECONNECT_S: Final = 15.0
 _RESULT_WITHIN_S: Final = 0.004
 _KEEP_WITHIN_S: Final = 0.5
 _FIRST_EPOCH: Final = 1
+_FAULTS_MAX: Final = 2
 
 
 class Dispatcher:
@@ -82,6 +84,11 @@ class Dispatcher:
         # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
         self._pending = PendingCommit()
+        # How often each job made its handling fail, and those that did since the last commit.
+        self._faults: Counter[str] = Counter()
+        self._faulty: dict[str, Exception] = {}
+        # New jobs of a commit that failed in a way that does not tell whether they are stored.
+        self._unsure: dict[str, NewJob] = {}
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
@@ -117,13 +124,24 @@ class Dispatcher:
         self._pending.new_jobs[job.id] = NewJob(writes, queued, committed)
         self.result_cache.open(job)
         self.inputs.keep(job, dataset)
-        self._take(job, _FIRST_EPOCH, self._plan(job))
+        try:
+            self._take(job, _FIRST_EPOCH, self._plan(job))
+        except Exception:
+            self._close(job.id)
+            raise
         await committed
 
     async def adopt(self, *, starting: bool) -> int:
         """Continue jobs from before a restart and those of dead gateways; returns how many."""
         epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
+            self._epochs[job_id] = epoch
+            await self._continue(job_id)
+        return len(epochs)
+
+    async def _continue(self, job_id: str) -> None:
+        """Take a job as it is in the store; one that makes this fail twice is failed."""
+        try:
             job, cutting, shards, assignments = await self._hub.store.read(
                 recovery.unfinished, job_id
             )
@@ -134,37 +152,42 @@ class Dispatcher:
                 # A result may come before its node has reconnected.
                 voters={each.node_id: self._trust.owner(each.node_id) for each, _ in assignments},
             )  # fmt: skip
-            self._take(job, epoch, plan)
+            self._take(job, self._epochs[job_id], plan)
+        except PASSING_ERRORS:
+            raise
+        except Exception as error:
+            self._fault(job_id, error)
+        else:
             _LOGGER.info(
                 "Continuing job %s: %d of %d items are done",
                 job_id, cutting.n_done_items, job.n_items,
             )  # fmt: skip
-        return len(epochs)
 
     def node_changed(self, change: NodeChange) -> None:
         """Take a new or changed node."""
-        self._gather(self._handle(change))
+        self._gather(self._handle(change, None))
 
     def node_lost(self, node_id: str, reason: str) -> None:
         """Give a disconnected node's work to others."""
-        self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}")))
+        self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}"), None))
 
     def standing_changed(self, node_id: str, standing: Standing) -> None:
         """Take over the standing of a node about which another gateway learned more."""
         event = StandingChanged(node_id, standing.agreements, standing.contradictions)
-        self._gather(self._handle(event))
+        self._gather(self._handle(event, None))
 
     def accepted(self, assignment_id: str) -> None:
         """Note that a node has an assignment; nothing depends on it, so the commit may wait."""
-        self._pending.outcome.add(self._handle(Accepted(assignment_id)))
+        self._pending.outcome.add(self._handle(Accepted(assignment_id), job_of(assignment_id)))
 
     def rejected(self, assignment_id: str, reason: str, lacks: frozenset[str]) -> None:
         """Give a shard that a node refused, perhaps because it `lacks` features, to another."""
-        self._gather(self._handle(Rejected(assignment_id, reason, lacks)))
+        event = Rejected(assignment_id, reason, lacks)
+        self._gather(self._handle(event, job_of(assignment_id)))
 
     def failed(self, assignment_id: str, text: str) -> None:
         """Count a failure of an assignment."""
-        self._gather(self._handle(Failed(assignment_id, text)))
+        self._gather(self._handle(Failed(assignment_id, text), job_of(assignment_id)))
 
     def finished(
         self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
@@ -173,9 +196,11 @@ class Dispatcher:
 
         `row` names its blob if it is large; a `receipt` is stored in the same commit.
         """
-        outcome = self._handle(Finished(result.assignment_id, result.wall_s, result.sha))
+        event = Finished(result.assignment_id, result.wall_s, result.sha)
+        outcome = self._handle(event, job_of(result.assignment_id))
         shard = outcome.counted or outcome.awaiting
-        assert shard is not None
+        if shard is None:
+            return
         counted = outcome.counted is not None
         given = rows.given(shard, node_id, result, receipt, counted=counted)
         self._pending.add_result(given, receipt)
@@ -220,7 +245,7 @@ class Dispatcher:
         if entry is not None and entry.ended:
             self._reductions.cancel(job_id)
         else:
-            self._gather(self._handle(JobCancelled(job_id)))
+            self._gather(self._handle(JobCancelled(job_id), job_id))
         return True
 
     async def prepare_input(self, assignment_id: str) -> None:
@@ -237,17 +262,89 @@ class Dispatcher:
     def _take(self, job: Job, epoch: int, plan: JobPlan) -> None:
         self._jobs[job.id] = job
         self._epochs[job.id] = epoch
-        self._gather(self._handle(JobAdded(plan, _RECONNECT_S)))
+        event = JobAdded(plan, _RECONNECT_S)
+        self._gather(self._machine.handle(event, self._hub.clock.monotonic()))
 
-    def _handle(self, event: Event) -> Outcome:
-        return self._machine.handle(event, self._hub.clock.monotonic())
+    def _handle(self, event: Event, job_id: str | None) -> Outcome:
+        """Return what follows from an event of a job, None for one that is not only of one job."""
+        try:
+            return self._machine.handle(event, self._hub.clock.monotonic())
+        except Exception as error:
+            self._fault(job_id, error)
+            return Outcome()
+
+    def _fault(self, job_id: str | None, error: Exception) -> None:
+        """Take a job off the scheduler that made it fail; it is read anew from the store.
+
+        At the second time it is failed for good, so that no job ever stops the others.
+        """
+        _LOGGER.error(
+            "Handling %s failed", f"job {job_id}" if job_id else "an event", exc_info=error
+        )
+        if job_id is None or job_id not in self._epochs:
+            return
+        if (new := self._pending.new_jobs.get(job_id)) is not None:
+            self._close(job_id)
+            if not new.committed.done():
+                new.committed.set_exception(error)
+            return
+        self._drop(job_id)
+        self._faults[job_id] += 1
+        self._faulty[job_id] = error
+        self._wake.set()
+
+    def _read_anew(self, commit: PendingCommit, error: Exception) -> None:
+        """Have each job of a commit that was not carried out to its end read from the store."""
+        self._unsure.update(commit.new_jobs)
+        for job_id in commit.job_ids():
+            self._fault(job_id, error)
+
+    async def _mend(self) -> None:
+        """Continue the jobs that made the scheduler fail from the store, or fail them for good.
+
+        Between two commits the store has everything that was acknowledged.
+        """
+        faulty, self._faulty = self._faulty, {}
+        for job_id, error in faulty.items():
+            if job_id not in self._epochs:
+                continue
+            new = self._unsure.pop(job_id, None)
+            if new is not None and not new.committed.done():
+                if await self._hub.store.read(jobs.get, job_id) is None:
+                    self._close(job_id)
+                    new.committed.set_exception(error)
+                    continue
+                new.committed.set_result(None)
+            if self._faults[job_id] < _FAULTS_MAX:
+                await self._continue(job_id)
+                continue
+            try:
+                await self._park(job_id, error)
+            except StoreError as refused:
+                _LOGGER.error("The failure of job %s can't be stored: %s", job_id, refused)
+            self._close(job_id)
+
+    async def _park(self, job_id: str, error: Exception) -> None:
+        now = self._hub.clock.time()
+        cutting = await self._hub.store.read(recovery.cutting_of, job_id)
+        finish = endings.internal(job_id, error, cutting, now)
+        rows = [*jobs.abandon(job_id, "the job is failed", now), jobs.finish([finish])]
+        await self._hub.store.commit_when_possible(
+            rows, [endings.ended(finish)], self._fence({job_id})
+        )
 
     def _gather(self, outcome: Outcome) -> None:
         if outcome.strategy_fault is not None:
             _LOGGER.error("The strategy failed, adaptive took over: %s", outcome.strategy_fault)
         for node_id, program in outcome.quarantined:
             _LOGGER.warning("%s gets no work of module %s for a while", node_id, program[:12])
-        self._pending.outcome.add(outcome)
+        for job_id, error in outcome.faults:
+            self._fault(job_id, error)
+        # What the faults of this outcome left of it.
+        faulty = {job_id for job_id, _ in outcome.faults}
+        self._pending.outcome.add(
+            outcome.of(lambda job_id: job_id not in faulty) if faulty else outcome
+        )
         self._wake.set()
 
     def _wake_within(self, delay_s: float) -> None:
@@ -256,13 +353,18 @@ class Dispatcher:
     async def _run(self) -> None:
         while True:
             await self._wait()
-            now = self._hub.clock.monotonic()
-            self._gather(self._machine.handle(TimePassed(), now))
-            self._gather(self._machine.plan(now))
+            self._gather(self._handle(TimePassed(), None))
+            self._gather(self._machine.plan(self._hub.clock.monotonic()))
             commit, self._pending = self._pending, PendingCommit()
             self._wake.clear()
             if commit:
-                await self._store_and_send(commit)
+                try:
+                    await self._store_and_send(commit)
+                except Exception as error:
+                    # What of it is in the store is unknown.
+                    self._read_anew(commit, error)
+            if self._faulty:
+                await self._mend()
 
     async def _wait(self) -> None:
         deadline = self._machine.next_deadline()
@@ -283,12 +385,12 @@ class Dispatcher:
             for job_id in commit.new_jobs:
                 self._give_up(job_id, commit, error)
             await self._store_and_send(commit.without(frozenset(commit.new_jobs)))
-        except StoreError as error:
+        except Exception as error:
             await self._store_apart(commit, error)
         else:
             await self._carry_out(commit)
 
-    async def _store_apart(self, commit: PendingCommit, error: StoreError) -> None:
+    async def _store_apart(self, commit: PendingCommit, error: Exception) -> None:
         """Store each job by itself, so that only one that can't be stored is given up."""
         job_ids = sorted(commit.job_ids())
         rest = commit.without(frozenset(job_ids))
@@ -321,29 +423,56 @@ class Dispatcher:
         await self._hub.store.commit_when_possible(
             writes, events, fence, wait_for_space=not commit.new_jobs
         )
-        for job_id in rows.started(commit.outcome):
-            self._jobs[job_id] = dataclasses.replace(
-                self._jobs[job_id], state=JobState.RUNNING, started_at=now
-            )
-            self._changed(job_id)
+        try:
+            self._committed(commit, now, finishes, to_fold)
+        except Exception as error:
+            # It is in the store, and must not look as if it were not.
+            self._read_anew(commit, error)
+
+    def _committed(
+        self,
+        commit: PendingCommit,
+        now: float,
+        finishes: list[Finish],
+        to_fold: list[tuple[Job, Finish]],
+    ) -> None:
+        """Do what may only follow a commit; a fault here must not make it look undone."""
         for new in commit.new_jobs.values():
             if not new.committed.done():
                 new.committed.set_result(None)
+        for job_id in rows.started(commit.outcome):
+            if (job := self._jobs.get(job_id)) is not None:
+                self._jobs[job_id] = dataclasses.replace(
+                    job, state=JobState.RUNNING, started_at=now
+                )
+                self._tell_changed(job_id)
         for finish in finishes:
             self._close(finish.job_id)
         for job, base in to_fold:
-            # Only now are the last results in the store.
-            self._reductions.start(job, base, self._fence({job.id}))
+            try:
+                # Only now are the last results in the store.
+                self._reductions.start(job, base, self._fence({job.id}))
+            except Exception as error:
+                self._fault(job.id, error)
+
+    def _tell_changed(self, job_id: str) -> None:
+        try:
+            self._changed(job_id)
+        except Exception:
+            _LOGGER.exception("Who waits for job %s can't be told that it changed", job_id)
 
     def _fence(self, job_ids: set[str]) -> Fence:
         return Fence(self._gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
 
-    def _give_up(self, job_id: str, commit: PendingCommit, error: StoreError) -> None:
+    def _give_up(self, job_id: str, commit: PendingCommit, error: Exception) -> None:
         """Refuse a new job that can't be stored, and fail one that was stored before."""
         if (new := commit.new_jobs.get(job_id)) is not None:
             self._close(job_id)
             if not new.committed.done():
                 new.committed.set_exception(error)
+            return
+        if not isinstance(error, StoreError):
+            self._fault(job_id, error)
             return
         _LOGGER.error("The state of job %s can't be stored: %s", job_id, error)
         entry = self._machine.job(job_id)
@@ -351,27 +480,41 @@ class Dispatcher:
             # The failure can't be stored either; the next start finds the job as it was.
             self._close(job_id)
         else:
-            self._gather(self._handle(JobAborted(job_id, f"its state can't be stored: {error}")))
+            reason = f"its state can't be stored: {error}"
+            self._gather(self._handle(JobAborted(job_id, reason), job_id))
 
     def _close(self, job_id: str) -> None:
-        if self._jobs.pop(job_id, None) is None:
+        if self._epochs.pop(job_id, None) is None:
             return
-        del self._epochs[job_id]
-        # There may be more to store for a job that was taken over; that is now up to its new
-        # gateway.
+        self._drop(job_id)
+        self._jobs.pop(job_id, None)
+        self._faults.pop(job_id, None)
+        self._tell_changed(job_id)
+
+    def _drop(self, job_id: str) -> None:
+        """Forget what is not in the store of a job; each part is forgotten, whatever the others do.
+
+        There may be more to store for a job that was taken over; that is up to its new gateway.
+        """
         self._pending = self._pending.without(frozenset((job_id,)))
-        self._progress.forget(job_id)
-        self._machine.forget(job_id)
-        self.result_cache.close(job_id)
-        self._reductions.forget(job_id)
-        self.inputs.close(job_id)
-        self._changed(job_id)
+        for forget in (
+            self._progress.forget, self._machine.forget, self.result_cache.close,
+            self._reductions.forget, self.inputs.close,
+        ):  # fmt: skip
+            try:
+                forget(job_id)
+            except Exception:
+                _LOGGER.exception("Job %s can't be forgotten", job_id)
 
     async def _carry_out(self, commit: PendingCommit) -> None:
-        self._sender.acknowledge(commit.acks)
-        self._sender.withdraw(
-            each for each in commit.outcome.instructions if isinstance(each, Withdraw)
-        )
+        try:
+            self._sender.acknowledge(commit.acks)
+            self._sender.withdraw(
+                each for each in commit.outcome.instructions if isinstance(each, Withdraw)
+            )
+        except Exception:
+            # A node that was not told sends its result, or an ACK, again.
+            _LOGGER.exception("Nodes can't be told what was committed")
         for job_id, group in sends_by_job(commit.outcome.instructions).items():
             if (job := self._jobs.get(job_id)) is not None:
                 try:
@@ -382,6 +525,11 @@ class Dispatcher:
                 except (StoreError, OSError) as error:
                     _LOGGER.error("The data of job %s can't be read: %s", job_id, error)
                     reason = f"its data can't be read: {error}"
-                    self._gather(self._handle(JobAborted(job_id, reason)))
+                    self._gather(self._handle(JobAborted(job_id, reason), job_id))
+                except Exception as error:
+                    self._fault(job_id, error)
         for job_id in {result.job_id for result in commit.results}:
-            self._progress.tell(self._machine.job(job_id))
+            try:
+                self._progress.tell(self._machine.job(job_id))
+            except Exception:
+                _LOGGER.exception("The progress of job %s can't be told", job_id)

@@ -1,7 +1,8 @@
 """What workers say about their assignments: each message is checked, fenced and made an event."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.links.base import NodeWords
@@ -47,15 +48,23 @@ class NodeMessages:
             return
         self._dispatcher.add_to_next_commit(words.writes)
         if words.accepted:
-            self._on_ack(words.node_id, words.accepted)
+            self._apart(self._on_ack, words.node_id, words.accepted)
         for nack in words.returned:
-            self._on_nack(words.node_id, nack)
+            self._apart(self._on_nack, words.node_id, nack)
         for result in words.results:
             if isinstance(result, Result):
-                self._on_result(words.node_id, result, words.receipt)
+                self._apart(self._on_result, words.node_id, result, words.receipt)
             else:
                 words.fault(f"a malformed {result.reason}")
-                self._on_unreadable(words.node_id, result)
+                self._apart(self._on_unreadable, words.node_id, result)
+
+    def _apart(self, work: Callable[..., None], node_id: str, *args: Any) -> None:
+        """Handle one message of several; if that fails the others are still handled."""
+        try:
+            work(node_id, *args)
+        except Exception:
+            # The node sends it again, or its assignments run into their deadlines.
+            _LOGGER.exception("A message of %s can't be handled", node_id)
 
     def _on_ack(self, peer_id: str, acked: Sequence[str]) -> None:
         unwanted = []
@@ -128,6 +137,13 @@ class NodeMessages:
         except (MeshError, StoreError, OSError) as error:
             # The worker keeps it in its outbox and offers it again.
             _LOGGER.warning("A result of %s can't be taken yet: %s", peer_id, error)
+            return
+        except Exception as error:
+            # Nor could it be taken if it were offered again.
+            _LOGGER.exception("A result of %s can't be taken", peer_id)
+            if self._is_assignee(peer_id, result.assignment_id):
+                self._dispatcher.failed(result.assignment_id, f"its result can't be taken: {error}")
+            self._dispatcher.acknowledge(peer_id, result.assignment_id)
             return
         if self._is_assignee(peer_id, result.assignment_id):
             self._judge(peer_id, result, row, receipt)

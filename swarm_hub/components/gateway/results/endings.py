@@ -7,6 +7,7 @@ from swarm_hub.components.scheduler import JobEnded, JobEntry
 from swarm_hub.exceptions import HubError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import Cutting
 from swarm_hub.storage.queries.jobs import Finish
 
 _ENDED: Final = {
@@ -14,6 +15,7 @@ _ENDED: Final = {
     JobState.FAILED: EventType.JOB_FAILED,
     JobState.CANCELLED: EventType.JOB_CANCELLED,
 }
+_FAILURE_MAX_CHARS: Final = 1000
 
 
 def ended(finish: Finish) -> NewEvent:
@@ -33,6 +35,15 @@ def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
     return Finish(
         end.job_id, end.state, now, end.failures, None, None, None, entry.n_cut, entry.n_retries
     )
+
+
+def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Finish:
+    """Return the end of a job that the hub can't handle, which is a fault of the hub."""
+    failure = f"internal: {type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
+    return Finish(
+        job_id, JobState.FAILED, now, (failure,), None, None, None,
+        cutting.n_shards, cutting.n_retries,
+    )  # fmt: skip
 
 
 def fold_failed(base: Finish, error: HubError) -> Finish:

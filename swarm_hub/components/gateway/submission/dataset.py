@@ -5,7 +5,6 @@ Items of fixed size need no index. For lines every 64th offset is kept, so a mil
 """
 
 import array
-import json
 import mmap
 import re
 import struct
@@ -14,15 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from swarm_hub.components.sandbox import archive
-from swarm_hub.exceptions import InvalidInput, RequestError
+from swarm_hub.exceptions import InvalidInput
 from swarm_hub.models.job import Job, Split
 from swarm_hub.models.submission import DatasetPart
-from swarm_hub.util.strict_json import parse_json
+from swarm_hub.util import json_items
+from swarm_hub.util.bounds import INT64_MAX, INT64_MIN, ITEMS_MAX, is_int, shown
 
 _STRIDE: Final = 64
 _LINES: Final = re.compile(rb"(?:[^\n]*+\n){64}+")
 _RANGE: Final = re.compile(r"\s*(-?[0-9]{1,19})\s*[:\s]\s*(-?[0-9]{1,19})\s*\Z", re.ASCII)
-_I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
+# Two numbers of 64 bits, and as much white space.
+_RANGE_BYTES: Final = 100
+_LIST_HEAD: Final = re.compile(rb"\s*\[[\x20-\x7e\s]*\Z", re.ASCII)
+_LIST_TAIL: Final = re.compile(rb"[\x20-\x7e\s]*\]\s*\Z", re.ASCII)
+# A shard's input travels as one message or one blob, and is in memory on both sides.
+SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
+_CHUNK_BYTES: Final = 256 * 1024
 _FILE_SIZE: Final = struct.Struct("<Q")
 
 
@@ -50,6 +56,16 @@ class Measured:
     range_start: int = 0
 
 
+def json_form(
+    parts: Sequence[DatasetPart], split: tuple[Split, int] | None, default: Split
+) -> str | None:
+    """Return the form of `json_items` that uploaded files of JSON become, None for other files."""
+    kind = default if split is None else split[0]
+    if kind is Split.JSON:
+        return "lines"
+    return "i32" if kind is Split.I32 and _is_json_list(parts) else None
+
+
 def measure(
     parts: Sequence[DatasetPart],
     values: Any,
@@ -57,26 +73,29 @@ def measure(
     default: Split,
     *,
     as_archive: bool = False,
+    converted: bool = False,
 ) -> Measured:
     """Turn what was uploaded into a dataset; raises RequestError that says what to do.
 
-    `values` is a JSON dataset, None when files were uploaded. `as_archive` keeps the files' names.
+    `values` is a JSON dataset, None when files were uploaded. `as_archive` keeps the files' names;
+    `converted` files are in their `json_form` already.
     """
     kind, record_bytes = split or (Split.JSON if values is not None else default, 0)
     if split is None and default in (Split.I32, Split.RANGE):
         kind = default
+    if values is None and not converted and (form := json_form(parts, split, default)) is not None:
+        body = _joined(parts)
+        chunks = (body[at : at + _CHUNK_BYTES] for at in range(0, len(body), _CHUNK_BYTES))
+        lines = b"".join(json_items.FORMS[form](json_items.items(chunks)))
+        parts = [DatasetPart("", lines)]
     if kind is Split.RANGE:
-        return _measured_range(values if values is not None else _joined(parts)[:])
-    if values is None and kind is Split.I32:
-        values = _json_list(parts)
+        return _measured_range(values if values is not None else _joined(parts)[: _RANGE_BYTES + 1])
     if values is not None:
         measured = _measured_values(values, kind)
-    elif kind is Split.JSON:
-        measured = _measured_values(parse_json(_joined(parts)[:], "dataset"), kind)
     elif kind is Split.FILES:
         measured = _measured_files(_archived(parts) if as_archive else parts)
-    elif kind is Split.LINES:
-        measured = _measured_lines(parts)
+    elif kind in (Split.LINES, Split.JSON):
+        measured = _measured_lines(parts, kind)
     else:
         measured = _measured_records(_joined(parts), kind, record_bytes)
     if measured.n_items == 0:
@@ -166,29 +185,46 @@ def _file_index(body: Bytes) -> Sequence[int]:
     return offsets
 
 
-def _json_list(parts: Sequence[DatasetPart]) -> list[Any] | None:
-    """Return the numbers of an uploaded JSON list, None for packed numbers."""
+def _is_json_list(parts: Sequence[DatasetPart]) -> bool:
+    """Whether an upload is a JSON list rather than packed numbers.
+
+    Those hardly ever begin with a bracket and go on with nothing but printable characters.
+    """
     body = parts[0].body if len(parts) == 1 else b""
-    if not (body[:64].lstrip().startswith(b"[") and body[-64:].rstrip().endswith(b"]")):
-        return None
-    try:
-        found = parse_json(body[:], "dataset")
-    except RequestError:
-        return None
-    return found if isinstance(found, list) else None
+    return bool(_LIST_HEAD.match(body[:64]) and _LIST_TAIL.match(body[-64:]))
 
 
 def _joined(parts: Sequence[DatasetPart]) -> bytes | mmap.mmap:
     return parts[0].body if len(parts) == 1 else b"".join(part.body for part in parts)
 
 
-def _measured_lines(parts: Sequence[DatasetPart]) -> Measured:
+def _measured_lines(parts: Sequence[DatasetPart], kind: Split) -> Measured:
     bodies = [part.body for part in parts if len(part.body)]
     # A last line without its newline still ends where the next file begins.
     ended = [body if _is_ended(body) else body[:] + b"\n" for body in bodies[:-1]]
     body = bodies[0] if len(bodies) == 1 else b"".join([*ended, *bodies[-1:]])
     n_lines = _count_newlines(body) + (len(body) > 0 and not _is_ended(body))
-    return Measured(Split.LINES, 0, body, n_lines)
+    _check_lines(body)
+    return Measured(kind, 0, body, n_lines)
+
+
+def _check_lines(body: bytes | mmap.mmap) -> None:
+    """Check that no line is too long: each search finds the last line that ends within reach."""
+    start = 0
+    while len(body) - start > SHARD_MAX_BYTES:
+        newline = body.rfind(b"\n", start, start + SHARD_MAX_BYTES)
+        if newline < 0:
+            number = _count_newlines(body[:start])
+            raise _item_too_large(f"line {number + 1}")
+        start = newline + 1
+
+
+def _item_too_large(item: str) -> InvalidInput:
+    return InvalidInput(
+        "item_too_large",
+        f"dataset: {item} is larger than {SHARD_MAX_BYTES} bytes, more than one shard takes; cut "
+        "it into smaller items",
+    )
 
 
 def _is_ended(body: bytes | mmap.mmap) -> bool:
@@ -204,6 +240,9 @@ def _count_newlines(body: bytes | mmap.mmap) -> int:
 
 def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
     sizes = array.array("Q", [len(part.body) for part in parts])
+    for part, size in zip(parts, sizes, strict=True):
+        if size > SHARD_MAX_BYTES:
+            raise _item_too_large(f"the file {shown(part.name)}")
     index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
     return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts))
 
@@ -218,7 +257,7 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
             wrong = "is given twice" if name in seen else "is not a file name"
             raise InvalidInput(
                 "bad_file_name",
-                f"dataset: {name[:80]!r} {wrong}; abi wasi-files needs a unique name for each "
+                f"dataset: {shown(name)} {wrong}; abi wasi-files needs a unique name for each "
                 f"file, of at most {archive.NAME_BYTES_MAX} bytes and without directories",
             )
         seen.add(name)
@@ -233,6 +272,8 @@ def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
 
 def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -> Measured:
     size = 4 if kind is Split.I32 else record_bytes
+    if size > SHARD_MAX_BYTES:
+        raise _item_too_large("a record")
     if len(body) % size:
         raise InvalidInput(
             "ragged_dataset",
@@ -246,31 +287,19 @@ def _measured_values(values: Any, kind: Split) -> Measured:
     if not isinstance(values, list):
         raise InvalidInput("invalid_dataset", "dataset: expected a JSON list of items")
     if kind is Split.I32:
-        return _measured_records(_packed_i32(values), kind, 0)
+        return _measured_records(b"".join(json_items.as_i32(values)), kind, 0)
     if kind is Split.LINES:
         if not all(isinstance(value, str) and "\n" not in value for value in values):
             raise InvalidInput(
                 "invalid_dataset", "dataset: split lines takes texts without line breaks"
             )
-        return Measured(kind, 0, "".join(f"{value}\n" for value in values).encode(), len(values))
+        body = "".join(f"{value}\n" for value in values).encode()
+        return _measured_lines([DatasetPart("", body)], kind)
     if kind is not Split.JSON:
         raise InvalidInput(
             "invalid_dataset", f"dataset: split {kind.value} takes an uploaded file, not JSON"
         )
-    lines = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
-    return Measured(kind, 0, "".join(f"{line}\n" for line in lines).encode(), len(values))
-
-
-def _packed_i32(values: list[Any]) -> bytes:
-    if any(type(value) is not int for value in values):
-        raise InvalidInput("invalid_dataset", "dataset: split i32 takes whole numbers only")
-    try:
-        return struct.pack(f"<{len(values)}i", *values)
-    except struct.error:
-        wrong = next(value for value in values if not -(2**31) <= value < 2**31)
-        raise InvalidInput(
-            "invalid_dataset", f"dataset: {wrong} does not fit into 32 bits"
-        ) from None
+    return _measured_lines([DatasetPart("", b"".join(json_items.as_lines(values)))], kind)
 
 
 def _measured_range(given: Any) -> Measured:
@@ -282,10 +311,15 @@ def _measured_range(given: Any) -> Measured:
     if (
         not isinstance(bounds, list)
         or len(bounds) != 2
-        or any(type(bound) is not int or not _I64_MIN <= bound <= _I64_MAX for bound in bounds)
+        or not all(is_int(bound, INT64_MIN, INT64_MAX) for bound in bounds)
     ):
         raise InvalidInput("invalid_dataset", "dataset: a range is LO:HI or [LO, HI] in 64 bits")
     low, high = bounds
     if high <= low:
         raise InvalidInput("empty_dataset", f"the range {low}:{high} is empty; HI must be above LO")
+    if high - low > ITEMS_MAX:
+        raise InvalidInput(
+            "too_many_items",
+            f"the range {low}:{high} has {high - low} numbers; a job has at most {ITEMS_MAX} items",
+        )
     return Measured(Split.RANGE, 0, b"%d:%d" % (low, high), high - low, low)

@@ -5,11 +5,14 @@ import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from ulid_transform import ulid_now
 
-from swarm_hub.components.gateway.submission.dataset import Measured, measure
+from swarm_hub.components.gateway.submission import json_process
+from swarm_hub.components.gateway.submission.dataset import Measured, json_form, measure
 from swarm_hub.components.gateway.submission.resolve_spec import (
     check_fit,
     choose_abi,
@@ -41,6 +44,8 @@ from swarm_hub.util.hashing import sha256_hex
 _REPORTS_KEPT: Final = 256
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
+# JSON is parsed in a thread up to this size, which holds the interpreter as long.
+_PARSED_HERE_BYTES: Final = 4 * 1024 * 1024
 _RETRY_AFTER_S: Final = 2
 _COMMIT_TIMEOUT_S: Final = 20.0
 
@@ -67,6 +72,11 @@ class Intake:
         self._accept = accept
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
+
+    @property
+    def module_bytes_max(self) -> int:
+        """How large a module may be, in bytes."""
+        return self._service.module_bytes_max
 
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; it is durable when this returns.
@@ -121,6 +131,12 @@ class Intake:
         return Submitted(known[0], known=True)
 
     async def _submit(self, submission: Submission, digest: str) -> Submitted:
+        with ExitStack() as spools:
+            return await self._submit_with(submission, digest, spools)
+
+    async def _submit_with(
+        self, submission: Submission, digest: str, spools: ExitStack
+    ) -> Submitted:
         requested = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
         module_sha, report = await self._inspect(submission.module)
@@ -128,7 +144,7 @@ class Intake:
         entry = choose_entry(requested, report, abi)
         script, args = place_script(submission, requested, abi)
         reducer = choose_reduce(requested, report, abi)
-        measured = await self._measure(submission, requested, abi)
+        submission, measured = await self._measure(submission, requested, abi, spools)
         check_fit(requested, abi, measured)
         spec = JobSpec(
             abi=abi,
@@ -232,20 +248,30 @@ class Intake:
         return sha, report
 
     async def _measure(
-        self, submission: Submission, requested: RequestedSpec, abi: str
-    ) -> Measured:
+        self, submission: Submission, requested: RequestedSpec, abi: str, spools: ExitStack
+    ) -> tuple[Submission, Measured]:
+        """Return the dataset, and the submission with the files that it is made of."""
         default = default_split(abi)
         if submission.values is None and not submission.parts:
             raise InvalidInput(
                 "no_dataset",
                 "the request has no dataset; upload a file as `dataset`, or give a range",
             )
-        arguments = (submission.parts, submission.values, requested.split, default)
-        as_archive = abi == "wasi-files"
-        large = sum(len(part.body) for part in submission.parts) > _MEASURED_INLINE_BYTES
-        if large or submission.values is not None:
-            return await asyncio.to_thread(measure, *arguments, as_archive=as_archive)
-        return measure(*arguments, as_archive=as_archive)
+        size_bytes = sum(len(part.body) for part in submission.parts)
+        form = None
+        if size_bytes > _PARSED_HERE_BYTES:
+            form = json_form(submission.parts, requested.split, default)
+        if form is not None:
+            spool = spools.enter_context(self._hub.store.blobs.spool())
+            part = await json_process.convert(submission.parts, form, spool)
+            submission = dataclasses.replace(submission, parts=(part,))
+        work = partial(
+            measure, submission.parts, submission.values, requested.split, default,
+            as_archive=abi == "wasi-files", converted=form is not None,
+        )  # fmt: skip
+        if size_bytes > _MEASURED_INLINE_BYTES or submission.values is not None:
+            return submission, await asyncio.to_thread(work)
+        return submission, work()
 
 
 def _digest(submission: Submission) -> str:

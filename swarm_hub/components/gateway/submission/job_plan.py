@@ -2,14 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Final
 
+from swarm_hub.components.gateway.submission.dataset import SHARD_MAX_BYTES
 from swarm_hub.components.gateway.submission.module_call import needs_of
 from swarm_hub.components.scheduler import JobPlan, Redundancy, Vote, adaptive_redundancy
 from swarm_hub.models.job import ADAPTIVE, Constraints, Job, JobSpec
-
-# A shard's input travels as one message or one blob, and is in memory on both sides.
-_SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
@@ -36,7 +33,7 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
 
 def shard_items_max(dataset_bytes: int, n_items: int) -> int:
     """Return how many items of a dataset a shard may have at most."""
-    return max(1, _SHARD_MAX_BYTES // max(1, dataset_bytes // n_items))
+    return max(1, SHARD_MAX_BYTES // max(1, dataset_bytes // n_items))
 
 
 def votes_of(

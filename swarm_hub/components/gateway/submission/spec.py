@@ -9,14 +9,19 @@ import voluptuous as vol
 
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.call import NAME_MAX_CHARS
 from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, KnownAnswer, Split
+from swarm_hub.util.bounds import ITEMS_MAX, LIST_MAX, shown
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_json import parse_json
 
-_SPEC_MAX_BYTES: Final = 256 * 1024
+SPEC_MAX_BYTES: Final = 256 * 1024
 _RECORDS: Final = re.compile(r"records:([1-9][0-9]{0,8})\Z", re.ASCII)
 _PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Split.RECORDS)
-_ITEMS_MAX: Final = 2**53
+_text: Final = cv.text()
+_name: Final = cv.text(NAME_MAX_CHARS)
+_optional: Final = cv.optional
+_ERRORS_MAX: Final = 100
 _KNOWN_MAX: Final = 1000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 
@@ -29,31 +34,20 @@ def _split(value: Any) -> tuple[Split, int]:
             return Split.RECORDS, int(match[1])
     known = (*_PLAIN_SPLITS, "records:N")
     raise vol.Invalid(
-        f"unknown split {value!r}; known: {', '.join(known)}{cv.did_you_mean(str(value), known)}"
+        f"unknown split {shown(value)}; known: {', '.join(known)}{cv.did_you_mean(value, known)}"
     )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value or len(value) > 32_768:
-        raise vol.Invalid("expected text without NUL characters")
-    return value
-
-
 def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > 256:
-        raise vol.Invalid("expected a list of at most 256 texts")
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise vol.Invalid(f"expected a list of at most {LIST_MAX} texts")
     return tuple(_text(each) for each in value)
 
 
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict) or len(value) > 256:
-        raise vol.Invalid("expected at most 256 names, each with a text")
+    if not isinstance(value, dict) or len(value) > LIST_MAX:
+        raise vol.Invalid(f"expected at most {LIST_MAX} names, each with a text")
     return tuple(sorted((_text(name), _text(text)) for name, text in value.items()))
-
-
-def _optional(validator: Any) -> Any:
-    # Not vol.Any, which would only say that a bad value is bad.
-    return lambda value: None if value is None else validator(value)
 
 
 _LIMITS: Final = {
@@ -89,8 +83,8 @@ class _RequestedAnswer:
 
 _KNOWN_ANSWER: Final = cv.section(
     {
-        vol.Required("first_item"): cv.integer(0, _ITEMS_MAX),
-        vol.Optional("n_items", default=1): cv.integer(1, _ITEMS_MAX),
+        vol.Required("first_item"): cv.integer(0, ITEMS_MAX),
+        vol.Optional("n_items", default=1): cv.integer(1, ITEMS_MAX),
         vol.Optional("sha256", default=None): _optional(_sha256),
         vol.Optional("result", default=None): _optional(_text),
     },
@@ -139,11 +133,11 @@ class RequestedSpec:
 
 _SCHEMA: Final = cv.section(
     {
-        vol.Optional("abi", default=None): _optional(_text),
-        vol.Optional("entry", default=None): _optional(_text),
+        vol.Optional("abi", default=None): _optional(_name),
+        vol.Optional("entry", default=None): _optional(_name),
         vol.Optional("split", default=None): _optional(_split),
         vol.Optional("reduce", default=None): _optional(cv.one_of(*REDUCERS)),
-        vol.Optional("shard_size", default=None): _optional(cv.integer(1, _ITEMS_MAX)),
+        vol.Optional("shard_size", default=None): _optional(cv.integer(1, ITEMS_MAX)),
         vol.Optional("redundancy", default=None): _optional(cv.redundancy),
         vol.Optional("deterministic", default=False): cv.boolean,
         vol.Optional("limits", default=dict): cv.section(_LIMITS, JobLimits),
@@ -161,7 +155,7 @@ _SCHEMA: Final = cv.section(
 
 def parse_spec(raw: bytes) -> RequestedSpec:
     """Read a spec from JSON; raises MalformedRequest for bad JSON and InvalidSpec for bad keys."""
-    if len(raw) > _SPEC_MAX_BYTES:
+    if len(raw) > SPEC_MAX_BYTES:
         raise TooLarge("spec_too_large", "the spec is larger than 256 KiB")
     return check_spec(parse_json(raw, "spec"))
 
@@ -173,8 +167,8 @@ def check_spec(plain: Any) -> RequestedSpec:
     except vol.Invalid as error:
         found = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
         errors = [
-            {"path": ".".join(str(part) for part in each.path), "message": each.msg}
-            for each in found
+            {"path": ".".join(str(part)[:200] for part in each.path), "message": each.msg}
+            for each in found[:_ERRORS_MAX]
         ]
         first = errors[0]
         raise InvalidSpec(

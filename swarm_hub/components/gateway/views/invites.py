@@ -7,6 +7,7 @@ import voluptuous as vol
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.shapes import Invites, NewInvite, RevokedInvite
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
+from swarm_hub.util.bounds import DURATION_MAX_S, is_number, is_text, shown
 
 _OWNER_MAX: Final = 64
 _EXPIRES_S: Final = 3600.0
@@ -15,19 +16,16 @@ _ADDRESS_MAX: Final = 1000
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise vol.Invalid("expected seconds")
-    try:
-        return float(value)
-    except OverflowError:
-        raise vol.Invalid("expected seconds") from None
+    if not is_number(value, -DURATION_MAX_S, DURATION_MAX_S):
+        raise vol.Invalid(f"expected seconds, got {shown(value)}")
+    return float(value)
 
 
 def _addresses(value: Any) -> list[str]:
     if (
         not isinstance(value, list)
         or len(value) > _ADDRESSES_MAX
-        or not all(isinstance(each, str) and len(each) <= _ADDRESS_MAX for each in value)
+        or not all(is_text(each, _ADDRESS_MAX) for each in value)
     ):
         raise vol.Invalid("expected a list of texts")
     return value

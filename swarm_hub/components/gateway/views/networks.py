@@ -8,18 +8,16 @@ from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.shapes import NetworkBan, NetworkBans, NetworkName
 from swarm_hub.components.gateway.views.nodes import BAN
 from swarm_hub.endpoints import Json, Request, Scope, View
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.bounds import is_text, shown
+
+_NETWORK_MAX_CHARS: Final = 100
 
 
 def _network(value: Any) -> str:
-    if not isinstance(value, str):
-        raise vol.Invalid(f"expected a network such as 10.1.0.0/16, got {value!r:.50}")
-    return value
-
-
-def _force(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise vol.Invalid(f"expected true or false, got {value!r:.50}")
-    return value
+    if not is_text(value, _NETWORK_MAX_CHARS):
+        raise vol.Invalid(f"expected a network such as 10.1.0.0/16, got {shown(value)}")
+    return str(value)
 
 
 _NAME: Final[dict[Any, Any]] = {vol.Required("network"): _network}
@@ -29,7 +27,7 @@ def views(banned: Networks) -> list[View]:
     """Return the views."""
     own, admin = _NetworkViews(banned), Scope.ADMIN
     ban = vol.Schema(
-        {**_NAME, **BAN, vol.Optional("force", default=False): _force}, extra=vol.REMOVE_EXTRA
+        {**_NAME, **BAN, vol.Optional("force", default=False): cv.boolean}, extra=vol.REMOVE_EXTRA
     )
     unban = vol.Schema(_NAME, extra=vol.REMOVE_EXTRA)
     return [

@@ -1,6 +1,5 @@
 """Views of nodes."""
 
-import math
 from typing import Any, Final
 
 import voluptuous as vol
@@ -8,13 +7,17 @@ import voluptuous as vol
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.shapes import NodeDetails, Nodes, NodeState
 from swarm_hub.endpoints import Json, Request, Scope, View
+from swarm_hub.util.bounds import is_number, is_text, shown
 
 _REASON_MAX: Final = 200
+_BAN_MIN_S: Final = 0.001
 _BAN_MAX_S: Final = 10 * 365 * 24 * 3600.0
 
 
 def reason(value: Any) -> str:
-    """Validate a reason: any value as text, cut to 200 characters."""
+    """Validate a reason: a text, cut to 200 characters."""
+    if not is_text(value):
+        raise vol.Invalid(f"expected a text, got {shown(value)}")
     return str(value)[:_REASON_MAX]
 
 
@@ -22,10 +25,8 @@ def for_s(value: Any) -> float | None:
     """Validate how long a ban lasts in seconds, None for no end."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise vol.Invalid(f"expected seconds, got {value!r:.50}")
-    if not math.isfinite(value) or not 0 < value <= _BAN_MAX_S:
-        raise vol.Invalid(f"expected seconds from 1 to ten years, got {value!r:.50}")
+    if not is_number(value, _BAN_MIN_S, _BAN_MAX_S):
+        raise vol.Invalid(f"expected seconds, from 0.001 to ten years, got {shown(value)}")
     return float(value)
 
 

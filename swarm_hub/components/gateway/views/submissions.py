@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import SubmittedShape
+from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
 from swarm_hub.components.gateway.views.jobs import links
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Part, RawBody, Request, Scope, Success, View
 from swarm_hub.exceptions import InvalidInput, MalformedRequest, TooLarge
+from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
 from swarm_hub.storage import Store
+from swarm_hub.util.bounds import shown
 from swarm_hub.util.strict_json import dump_json, parse_json
 
 _PARTS_MAX: Final = 10_000
@@ -41,7 +44,8 @@ def view(hub: Hub, service: JobService) -> View:
         owner = request.caller.id
         if request.media_type == _MULTIPART:
             with ExitStack() as spools:
-                submission = await _Form(hub.store, request, spools).read(owner, key)
+                form = _Form(hub.store, request, spools, service.module_bytes_max)
+                submission = await form.read(owner, key)
                 submitted = await service.submit(submission)
         else:
             submitted = await service.submit(_read_json(await request.read(), owner, key))
@@ -59,40 +63,60 @@ def view(hub: Hub, service: JobService) -> View:
 class _Form:
     """A multipart body as it is read, within the size of a request."""
 
-    def __init__(self, store: Store, request: Request, spools: ExitStack) -> None:
+    def __init__(
+        self, store: Store, request: Request, spools: ExitStack, module_bytes_max: int
+    ) -> None:
         self._store = store
         self._request = request
         self._spools = spools
         self._left = request.max_bytes
+        # Of each part that is kept in memory.
+        self._most_bytes = {
+            "module": module_bytes_max, "spec": SPEC_MAX_BYTES, "script": SCRIPT_BYTES_MAX,
+        }  # fmt: skip
 
     async def read(self, owner: str, key: str | None) -> Submission:
         """Return what was submitted."""
-        module, spec, script = b"", b"{}", None
+        whole: dict[str, bytes] = {}
+        script_name = ""
         dataset: list[DatasetPart] = []
         async for part in self._request.parts():
-            match part.name:
-                case "module":
-                    module = await self._read_part(part)
-                case "spec":
-                    spec = await self._read_part(part)
-                case "script":
-                    script = (part.filename, await self._read_part(part))
-                case "dataset":
-                    dataset.append(await self._read_dataset(part))
-                case other:
-                    raise MalformedRequest(
-                        "bad_multipart",
-                        f"unknown part {other!r}; known: module, script, dataset, spec",
+            if part.name == "dataset":
+                if len(dataset) >= _PARTS_MAX:
+                    raise TooLarge(
+                        "too_many_files",
+                        f"at most {_PARTS_MAX} files; send them as a tar archive in the part "
+                        "`files`",
                     )
-            if len(dataset) > _PARTS_MAX:
-                raise TooLarge("too_many_files", f"at most {_PARTS_MAX} files")
-        return Submission(module, tuple(dataset), None, spec, owner, key, script)
+                dataset.append(await self._read_dataset(part))
+                continue
+            if part.name not in self._most_bytes:
+                raise MalformedRequest(
+                    "bad_multipart",
+                    f"unknown part {shown(part.name)}; known: module, script, dataset, spec",
+                )
+            if part.name in whole:
+                raise MalformedRequest("bad_multipart", f"the part {part.name} is there twice")
+            whole[part.name] = await self._read_part(part)
+            if part.name == "script":
+                script_name = part.filename
+        return Submission(
+            whole.get("module", b""), tuple(dataset), None, whole.get("spec", b"{}"), owner, key,
+            (script_name, whole["script"]) if "script" in whole else None,
+        )  # fmt: skip
 
     async def _read_part(self, part: Part) -> bytes:
+        most_bytes = self._most_bytes[part.name]
         body = bytearray()
         while chunk := await part.read_chunk():
             body += chunk
             self._check(len(body))
+            if len(body) > most_bytes:
+                raise TooLarge(
+                    f"{part.name}_too_large",
+                    f"the {part.name} is larger than {most_bytes} bytes"
+                    + (" (sandbox: module)" if part.name == "module" else ""),
+                )
         self._left -= len(body)
         return bytes(body)
 
@@ -139,7 +163,7 @@ def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
         module = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput("no_module", "wasm_base64: not valid base64") from None
-    spec = dump_json(plain.get("spec") or {})
+    spec = dump_json(plain.get("spec", {}))
     script = plain.get("script")
     if script is not None and not _is_script(script):
         raise InvalidInput("no_script", "script: expected {name: text, text: text}")

@@ -52,15 +52,10 @@ class Floods:
         if bucket is None:
             bucket = TokenBucket(_ENVELOPES_PER_S, _ENVELOPES_BURST_S, now)
             self._envelopes[peer_id] = bucket
-        if peer_id in self._let_go:
-            return False
         bucket.take(1, now)
         if bucket.debt_s(now) <= 0:
             return True
-        self._let_go.add(peer_id)
-        reason = f"flooding: more than {_ENVELOPES_PER_S:.0f} envelopes a second"
-        self.strike(peer_id, reason)
-        self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a flooder")
+        self._let_go_of(peer_id, f"flooding: more than {_ENVELOPES_PER_S:.0f} envelopes a second")
         return False
 
     def fault(self, peer_id: str, peer: Peer, what: str) -> None:
@@ -69,11 +64,19 @@ class Floods:
         if peer.faults <= _FAULTS_TOLD:
             _LOGGER.warning("%s sent %s", peer_id, what)
         elif peer.faults == _FAULTS_MAX:
-            reason = f"{_FAULTS_MAX} wrong messages, the last was {what}"
-            self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a peer")
+            self._let_go_of(peer_id, f"{_FAULTS_MAX} wrong messages, the last was {what}")
+
+    def lets_go(self, peer_id: str) -> bool:
+        """Whether this peer's session is being ended, so that nothing it says counts."""
+        return peer_id in self._let_go
+
+    def _let_go_of(self, peer_id: str, reason: str) -> None:
+        self._let_go.add(peer_id)
+        self.strike(peer_id, reason)
+        self._hub.tasks.spawn(self._disconnect(peer_id, reason), "let go of a peer")
 
     def strike(self, peer_id: str, reason: str) -> None:
-        """Note a flood; a peer that resumes it after it was disconnected is banned."""
+        """Note a flood, or too many faults; a peer that resumes it is banned."""
         now = self._hub.clock.monotonic()
         strikes = self._strikes.pop(peer_id, None) or deque(maxlen=_STRIKES)
         strikes.append(now)

@@ -689,10 +689,10 @@ async def test_the_end_of_the_thread_takes_every_peer_down_and_is_told(
     assert isinstance(a.transport, Libp2pTransport)
     assert a.transport._bridge is not None
 
-    def break_trio() -> None:
+    async def break_trio() -> None:
         raise RuntimeError("broken on purpose")
 
-    a.transport._bridge.post(break_trio)
+    a.transport._bridge.post(a.transport._bridge.start_soon, break_trio)
     await a.until(lambda: a.failure)
     assert a.failure is not None
     assert "the mesh failed" in a.failure

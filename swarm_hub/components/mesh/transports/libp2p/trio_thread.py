@@ -1,6 +1,7 @@
 """A trio run in a thread of its own, and the two ways between it and the asyncio loop."""
 
 import asyncio
+import logging
 import math
 import threading
 from collections import deque
@@ -13,6 +14,7 @@ from swarm_hub.util.within import within
 if TYPE_CHECKING:
     import trio
 
+_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _START_LOOK_S: Final = 1.0
@@ -109,7 +111,11 @@ class TrioThread:
         self._inbound_scheduled = False
         for _ in range(len(self._inbound)):
             function, args = self._inbound.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception:
+                # It concerns one peer; what the others sent is behind it.
+                _LOGGER.exception("Something that came in over libp2p can't be handled")
 
     def _exited(self, error: BaseException | None) -> None:
         self._finished.set()
@@ -147,7 +153,10 @@ class TrioThread:
     def _drain_outbound(self) -> None:
         while self._outbound:
             function, args = self._outbound.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception:
+                _LOGGER.exception("Something for libp2p can't be handled")
 
     def _request_stop(self) -> None:
         if self.stopping is not None:
