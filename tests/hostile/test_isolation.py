@@ -4,6 +4,7 @@ import asyncio
 import functools
 import importlib
 import inspect
+import os
 import pkgutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ class Fault:
 
 
 async def ends(hub: RunningHub, job_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         while True:
             code, status = await call(hub, "GET", f"/jobs/{job_id}?wait=10")
             # A fault while a request is answered is that request's.
@@ -117,9 +118,9 @@ async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
     await swarm.worker("one")
     await swarm.worker("two")
     reached = []
-    import time
-    for place in PLACES:
-        print(name_of(place), time.monotonic())
+    # Each takes a third of a second, and now and then a node's patience; script/nightly tries all.
+    tried = PLACES if os.environ.get("SWARM_HUB_EVERY_FAULT") else PLACES[::8]
+    for place in tried:
         with Fault(place, 1) as fault:
             code, body = await submit(
                 gateway, modules["primes"], b"0:400", {"shard_size": 100, "redundancy": 2}
@@ -137,7 +138,7 @@ async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
         code, health = await call(gateway, "GET", "/health")
         assert (code, health["state"]) == (200, "running")
     # The wings' functions were really made to fail, not only patched.
-    assert len(reached) > 50, reached
+    assert len(reached) > len(tried) / 4, reached
 
 
 @pytest.mark.parametrize(

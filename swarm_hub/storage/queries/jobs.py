@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -98,22 +99,13 @@ _UPDATE_ASSIGNMENT: Final = (
 )
 _ABANDON_ASSIGNMENTS: Final = (
     update(_A)
-    .where(
-        _A.c.job_id == bindparam("b_job_id"),
-        _A.c.state.in_((AssignmentState.OFFERED.value, AssignmentState.ACCEPTED.value)),
-    )
-    .values(
-        state=AssignmentState.CANCELLED.value, reason=bindparam("b_reason"),
-        ended_at=bindparam("b_at"),
-    )
-)  # fmt: skip
+    .where(_A.c.job_id == bindparam("b_job_id"), text("state IN ('offered', 'accepted')"))
+    .values(state=bindparam("b_state"), reason=bindparam("b_reason"), ended_at=bindparam("b_at"))
+)
 _ABANDON_SHARDS: Final = (
     update(_S)
-    .where(
-        _S.c.job_id == bindparam("b_job_id"),
-        _S.c.state.in_((ShardState.QUEUED.value, ShardState.ASSIGNED.value)),
-    )
-    .values(state=ShardState.DEAD.value)
+    .where(_S.c.job_id == bindparam("b_job_id"), text("state IN ('queued', 'assigned')"))
+    .values(state=bindparam("b_state"))
 )
 _GET_SPENT: Final = select(
     _R.c.idx, _R.c.node_id, _R.c.sha, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s,
@@ -257,9 +249,13 @@ def end_assignments(changes: Iterable[tuple[Assignment, str | None]], now: float
 
 def abandon(job_id: str, reason: str, now: float) -> list[Write]:
     """Return the end of whatever is open of a job, for one that the scheduler does not know."""
+    cancelled, dead = AssignmentState.CANCELLED.value, ShardState.DEAD.value
     return [
-        Write(_ABANDON_ASSIGNMENTS, [{"b_job_id": job_id, "b_reason": reason, "b_at": now}]),
-        Write(_ABANDON_SHARDS, [{"b_job_id": job_id}]),
+        Write(
+            _ABANDON_ASSIGNMENTS,
+            [{"b_job_id": job_id, "b_state": cancelled, "b_reason": reason, "b_at": now}],
+        ),
+        Write(_ABANDON_SHARDS, [{"b_job_id": job_id, "b_state": dead}]),
     ]
 
 

@@ -62,6 +62,7 @@ _RESULT_WITHIN_S: Final = 0.004
 _KEEP_WITHIN_S: Final = 0.5
 _FIRST_EPOCH: Final = 1
 _FAULTS_MAX: Final = 2
+_MEND_AGAIN_S: Final = 1.0
 
 
 class Dispatcher:
@@ -152,6 +153,9 @@ class Dispatcher:
                 # A result may come before its node has reconnected.
                 voters={each.node_id: self._trust.owner(each.node_id) for each, _ in assignments},
             )  # fmt: skip
+            if job.state.finished:
+                self._close(job_id)
+                return
             self._take(job, self._epochs[job_id], plan)
         except PASSING_ERRORS:
             raise
@@ -288,10 +292,10 @@ class Dispatcher:
             if not new.committed.done():
                 new.committed.set_exception(error)
             return
-        self._drop(job_id)
         self._faults[job_id] += 1
         self._faulty[job_id] = error
         self._wake.set()
+        self._drop(job_id)
 
     def _read_anew(self, commit: PendingCommit, error: Exception) -> None:
         """Have each job of a commit that was not carried out to its end read from the store."""
@@ -306,23 +310,34 @@ class Dispatcher:
         """
         faulty, self._faulty = self._faulty, {}
         for job_id, error in faulty.items():
-            if job_id not in self._epochs:
-                continue
-            new = self._unsure.pop(job_id, None)
-            if new is not None and not new.committed.done():
-                if await self._hub.store.read(jobs.get, job_id) is None:
-                    self._close(job_id)
-                    new.committed.set_exception(error)
-                    continue
-                new.committed.set_result(None)
-            if self._faults[job_id] < _FAULTS_MAX:
-                await self._continue(job_id)
-                continue
             try:
-                await self._park(job_id, error)
-            except StoreError as refused:
-                _LOGGER.error("The failure of job %s can't be stored: %s", job_id, refused)
-            self._close(job_id)
+                await self._mend_one(job_id, error)
+            except PASSING_ERRORS as passing:
+                _LOGGER.warning("Job %s can't be read for now: %s", job_id, passing)
+                self._faulty[job_id] = error
+                self._wake_within(_MEND_AGAIN_S)
+
+    async def _mend_one(self, job_id: str, error: Exception) -> None:
+        if job_id not in self._epochs:
+            return
+        self._drop(job_id)
+        new = self._unsure.pop(job_id, None)
+        if new is not None and not new.committed.done():
+            if await self._hub.store.read(jobs.get, job_id) is None:
+                self._close(job_id)
+                new.committed.set_exception(error)
+                return
+            new.committed.set_result(None)
+        if self._faults[job_id] < _FAULTS_MAX:
+            await self._continue(job_id)
+            return
+        try:
+            await self._park(job_id, error)
+        except PASSING_ERRORS:
+            raise
+        except StoreError as refused:
+            _LOGGER.error("The failure of job %s can't be stored: %s", job_id, refused)
+        self._close(job_id)
 
     async def _park(self, job_id: str, error: Exception) -> None:
         now = self._hub.clock.time()
@@ -486,10 +501,12 @@ class Dispatcher:
     def _close(self, job_id: str) -> None:
         if self._epochs.pop(job_id, None) is None:
             return
-        self._drop(job_id)
         self._jobs.pop(job_id, None)
         self._faults.pop(job_id, None)
-        self._tell_changed(job_id)
+        try:
+            self._drop(job_id)
+        finally:
+            self._tell_changed(job_id)
 
     def _drop(self, job_id: str) -> None:
         """Forget what is not in the store of a job; each part is forgotten, whatever the others do.
