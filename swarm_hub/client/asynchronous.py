@@ -1,18 +1,22 @@
 """The asyncio client."""
 
 import asyncio
+import io
 import json
+import tarfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import aiohttp
 
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
 from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
 
+# More files are sent as one archive.
+_PARTS_MAX: Final = 100
 _WAIT_S: Final = 30
 _FINISHED: Final = ("completed", "failed", "cancelled")
 # A gateway that restarts is back within seconds; a poll that fails meanwhile doesn't fail the job.
@@ -90,8 +94,12 @@ class SwarmClient:
         wasm = module if isinstance(module, bytes) else _read(Path(module))
         form.add_field("module", wasm, filename="module.wasm")
         wanted = {key: value for key, value in spec.items() if value is not None}
-        for name, body in _files(items, wanted):
-            form.add_field("dataset", body, filename=name.replace('"', "%22"))
+        files = _files(items, wanted)
+        if len(files) > _PARTS_MAX:
+            form.add_field("files", _archive(files), filename="files.tar")
+        else:
+            for name, body in files:
+                form.add_field("dataset", body, filename=name.replace('"', "%22"))
         if script is not None:
             name, text = script if isinstance(script, tuple) else _named(Path(script))
             form.add_field("script", text, filename=name.replace('"', "%22"))
@@ -342,6 +350,18 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
         spec.setdefault("split", "json")
         return [("items.json", json.dumps(list(items)).encode())]
     raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
+
+
+def _archive(files: Sequence[tuple[str, bytes]]) -> BinaryIO:
+    """Return many files as one tar archive, which costs less to send and to read than parts."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, body in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    packed.seek(0)
+    return packed
 
 
 def _named(path: Path) -> tuple[str, bytes]:

@@ -42,9 +42,12 @@ def places() -> Iterator[Place]:
                     yield module, name
                 elif inspect.isclass(value):
                     for method, function in vars(value).items():
-                        if inspect.isfunction(function) and method not in NOT_IN_A_JOB:
-                            if not (method.startswith("__") and method.endswith("__")):
-                                yield value, method
+                        if inspect.isfunction(function) and not is_outside_of_jobs(method):
+                            yield value, method
+
+
+def is_outside_of_jobs(method: str) -> bool:
+    return method in NOT_IN_A_JOB or (method.startswith("__") and method.endswith("__"))
 
 
 PLACES = list(places())

@@ -1,5 +1,6 @@
 """The view that takes jobs in: multipart/form-data, or JSON as the seed's clients send it."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import SubmittedShape
+from swarm_hub.components.gateway.submission import uploaded_archive
 from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
 from swarm_hub.components.gateway.views.jobs import links
 from swarm_hub.core import Hub
@@ -26,7 +28,10 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 _JSON_KEYS: Final = ("wasm_base64", "script", "dataset", "spec")
 _MULTIPART: Final = "multipart/form-data"
 _BODY: Final = RawBody(
-    {_MULTIPART: "module, dataset, spec", "application/json": "wasm_base64, dataset, spec"}
+    {
+        _MULTIPART: "module, dataset or files, spec",
+        "application/json": "wasm_base64, dataset, spec",
+    }
 )
 
 
@@ -90,10 +95,14 @@ class _Form:
                     )
                 dataset.append(await self._read_dataset(part))
                 continue
+            if part.name == "files":
+                packed = await self._read_dataset(part)
+                dataset += await asyncio.to_thread(uploaded_archive.unpack, packed.body)
+                continue
             if part.name not in self._most_bytes:
                 raise MalformedRequest(
                     "bad_multipart",
-                    f"unknown part {shown(part.name)}; known: module, script, dataset, spec",
+                    f"unknown part {shown(part.name)}; known: module, script, dataset, files, spec",
                 )
             if part.name in whole:
                 raise MalformedRequest("bad_multipart", f"the part {part.name} is there twice")
