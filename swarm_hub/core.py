@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Final, Generic, Protocol, TypeVar, cast, overload
 
 from ulid_transform import ulid_now
 
@@ -16,6 +16,7 @@ from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
+from swarm_hub.watchdog import Watchdog
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -74,6 +75,10 @@ class EventBus:
                 listener(event)
             except Exception:
                 _LOGGER.exception("A listener of %s failed", type(event).__name__)
+
+
+# A disk that does not write for this long serves nobody.
+_WRITER_BOUND_S: Final = 30.0
 
 
 class Reloader(Protocol[_C]):
@@ -135,6 +140,8 @@ class Hub:
         self.services = Services()
         self.endpoints = Endpoints()
         self.tasks = TaskSupervisor()
+        self.watchdog = Watchdog(self.tasks, clock)
+        self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)
         # How each component that can do so takes a new configuration, by domain.
         self.reloaders: dict[str, Reloader[Any]] = {}
         self.state = HubState.STARTING
@@ -168,6 +175,7 @@ class Hub:
         self.endpoints.seal()
         for work in (*self._start_steps, *self._open_steps):
             await work()
+        self.watchdog.start()
         self.state = HubState.RUNNING
 
     def ask_to_stop(self, exit_code: int = 0) -> None:

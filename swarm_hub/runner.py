@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
+from swarm_hub.util import systemd
 
 if TYPE_CHECKING:
     from swarm_hub.core import Hub
@@ -87,11 +88,13 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     _settle_memory()
     # The mesh only now imports its library, in its own thread.
     loop.call_later(_MESH_IS_UP_S, _settle_memory)
+    systemd.notify("READY=1")
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
     try:
         await hub.wait_asked_to_stop()
     finally:
         _LOGGER.info("Hub %s is stopping", hub.name)
+        systemd.notify("STOPPING=1")
         await hub.stop()
     return hub.exit_code
 

@@ -18,6 +18,7 @@ class Success(StrEnum):
     CREATED = "created"
     ACCEPTED = "accepted"  # it will be done
     PARTIAL = "partial"  # more will follow
+    NOT_OK = "not_ok"  # it was answered, and what it says is bad news
 
 
 @dataclass(frozen=True, slots=True)

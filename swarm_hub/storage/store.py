@@ -147,6 +147,10 @@ class Store:
         """Whether nothing waits for the disk."""
         return self._writer.idle
 
+    async def sign(self) -> None:
+        """Return when the thread that writes has made a round; raises StoreError."""
+        await self._database.write(lambda _connection: None)
+
     async def disk_bytes(self) -> int:
         """Return how many bytes the store takes: its database, with the log, and blob files."""
         used = (await self._database.disk_use()).used_bytes

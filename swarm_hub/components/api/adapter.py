@@ -28,6 +28,7 @@ _STATUS: Final = {
     Success.CREATED: 201,
     Success.ACCEPTED: 202,
     Success.PARTIAL: 206,
+    Success.NOT_OK: 503,
 }
 _CHUNK_BYTES: Final = 256 * 1024
 _UNMAP_BYTES: Final = 8 * 1024 * 1024

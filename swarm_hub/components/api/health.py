@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 from swarm_hub.const import __version__
 from swarm_hub.core import Hub
-from swarm_hub.endpoints import Json, Request, Scope, View
+from swarm_hub.endpoints import Json, Request, Scope, Success, View
 
 
 class FenceShape(TypedDict):
@@ -18,6 +18,8 @@ class _Health(TypedDict):
     name: str
     version: str
     state: str
+    ok: bool
+    problems: list[str]
     roles: list[str]
     last_seq: int
     disk_full: str | None
@@ -35,15 +37,19 @@ def health_view(hub: Hub) -> View:
     """Return the view."""
 
     async def health(_request: Request) -> Json:
-        """Return the state of the hub and of what it runs."""
+        """Return the state of the hub and of what it runs; 503 if a part of it is stuck."""
+        problems = await hub.watchdog.problems()
         own: HealthShape = {
             "name": hub.name,
             "version": __version__,
             "state": hub.state.value,
+            "ok": not problems,
+            "problems": problems,
             "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
             "disk_full": hub.store.full,
         }
-        return Json({**own, **hub.endpoints.health()})
+        success = Success.NOT_OK if problems else Success.OK
+        return Json({**own, **hub.endpoints.health()}, success)
 
     return View("GET", "/health", health, Scope.READ, HealthShape)

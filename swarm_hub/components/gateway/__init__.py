@@ -32,6 +32,7 @@ from swarm_hub.models.admission import AdmissionPolicy
 __all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
 
 JOBS: Final = HubKey[JobService]("jobs")
+_DISPATCHER_BOUND_S: Final = 45.0
 # Code that can reach nodes registers them here.
 NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
 
@@ -97,6 +98,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     async def start() -> None:
         await lease_keeper.start()
         dispatcher.start()
+        hub.watchdog.watch(
+            "the dispatcher", dispatcher.sign, _DISPATCHER_BOUND_S, dispatcher.restart
+        )
 
     hub.on_start(start)
     hub.on_stop(StopStage.INTAKE, "gateway", fleet.hold_back)

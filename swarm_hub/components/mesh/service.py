@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from swarm_hub.components.mesh.blobs.exchange import (
     TICKET_REFUSED,
@@ -44,6 +44,7 @@ from swarm_hub.components.mesh.transports.base import (
     Session,
     Transport,
     TransportEvents,
+    Watched,
 )
 from swarm_hub.components.mesh.transports.registry import Transports
 from swarm_hub.components.mesh.wire.framing import FrameError, encode_message
@@ -55,6 +56,7 @@ from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
 
+_THREAD_BOUND_S: Final = 45.0
 GossipHandler = Callable[[str, bytes], None]
 
 
@@ -237,6 +239,11 @@ class Mesh:
             if isinstance(transport, Gossip) and self._capabilities.hear_gossip:
                 for topic in self._gossip:
                     await transport.subscribe(topic)
+            if isinstance(transport, Watched):
+                self._hub.watchdog.watch(
+                    "the mesh's thread", transport.sign, _THREAD_BOUND_S,
+                    functools.partial(self.failed, "its thread is stuck"),
+                )  # fmt: skip
         self.bans.apply()
         if self._capabilities.include_own_peer:
             await self._transports.dial_own()

@@ -90,6 +90,9 @@ class Dispatcher:
         self._faulty: dict[str, Exception] = {}
         # New jobs of a commit that failed in a way that does not tell whether they are stored.
         self._unsure: dict[str, NewJob] = {}
+        self._in_hand: PendingCommit | None = None
+        self._storing = False
+        self._round = asyncio.Event()
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
@@ -103,7 +106,24 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to dispatch; recovered jobs should be added first."""
-        self._hub.tasks.supervise(self._run, "dispatcher")
+        self._running = self._hub.tasks.supervise(self._run, "dispatcher")
+
+    async def sign(self) -> None:
+        """Return when the dispatcher has made a round, or waits for the store, which has a sign."""
+        if not self._storing:
+            self._wake.set()
+            await self._round.wait()
+
+    def _give_sign(self) -> None:
+        made, self._round = self._round, asyncio.Event()
+        made.set()
+
+    def restart(self) -> None:
+        """Restart the loop; the jobs that it had in hand are read anew from the store."""
+        self._running.cancel()
+        if self._in_hand is not None:
+            self._read_anew(self._in_hand, TimeoutError("the dispatcher was stuck with it"))
+        self.start()
 
     @property
     def n_jobs(self) -> int:
@@ -373,11 +393,14 @@ class Dispatcher:
             commit, self._pending = self._pending, PendingCommit()
             self._wake.clear()
             if commit:
+                self._in_hand = commit
                 try:
                     await self._store_and_send(commit)
                 except Exception as error:
                     # What of it is in the store is unknown.
                     self._read_anew(commit, error)
+                self._in_hand = None
+            self._give_sign()
             if self._faulty:
                 await self._mend()
 
@@ -435,9 +458,14 @@ class Dispatcher:
         events = rows.events(commit, finishes)
         # A new job belongs to no other gateway yet.
         fence = self._fence(commit.job_ids() - commit.new_jobs.keys())
-        await self._hub.store.commit_when_possible(
-            writes, events, fence, wait_for_space=not commit.new_jobs
-        )
+        self._storing = True
+        self._give_sign()
+        try:
+            await self._hub.store.commit_when_possible(
+                writes, events, fence, wait_for_space=not commit.new_jobs
+            )
+        finally:
+            self._storing = False
         try:
             self._committed(commit, now, finishes, to_fold)
         except Exception as error:

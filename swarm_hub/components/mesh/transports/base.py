@@ -155,6 +155,14 @@ class ProviderRecords(Protocol):
 
 
 @runtime_checkable
+class Watched(Protocol):
+    """Has a thread of its own, which can be asked whether it makes its rounds."""
+
+    async def sign(self) -> None:
+        """Return when the thread has made a round; raises MeshError."""
+
+
+@runtime_checkable
 class Bans(Protocol):
     """Refuses peers and networks at connection; without it the mesh cuts them afterwards."""
 

@@ -66,6 +66,10 @@ class Libp2pSession(FramedSession):
         self._bridge.post(self.carrier.wake_writer)
 
 
+async def _nothing() -> None:
+    """Do nothing, in the thread of libp2p."""
+
+
 class Libp2pTransport:
     """A `Transport` between devices.
 
@@ -131,6 +135,11 @@ class Libp2pTransport:
         self._forget_sessions("the mesh has stopped")
         self._bridge = self._host = None
         self._addresses = ()
+
+    async def sign(self) -> None:
+        """Return when the thread of libp2p has made a round; raises MeshError."""
+        if self._bridge is not None and self._addresses:
+            await self._bridge.call(_nothing)
 
     def addresses(self) -> tuple[str, ...]:
         """The addresses under which others reach this transport."""
