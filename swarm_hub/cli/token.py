@@ -2,14 +2,16 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.exceptions import HubError
-from swarm_hub.helpers.tokens import SCOPES, TokenFile
+from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
 from swarm_hub.util.clock import isoformat
+from swarm_hub.util.units import parse_duration
 
 
 @click.group()
@@ -22,11 +24,25 @@ def token() -> None:
 @json_option
 @click.argument("name")
 @click.option("--scope", type=click.Choice(SCOPES), default="submit", show_default=True)
-def create(config_dir: Path, as_json: bool, name: str, scope: str) -> None:
+@click.option(
+    "--owner",
+    help="Whose jobs it submits and sees (default: NAME); give all your devices the same.",
+)
+@click.option("--expires", help="How long it is valid, such as 90d (default: until it is revoked).")
+def create(
+    config_dir: Path, as_json: bool, name: str, scope: str, owner: str | None, expires: str | None
+) -> None:
     """Create a token; its secret is printed only this once."""
-    made, secret = _tokens(config_dir).create(name, scope, time.time())
+    now = time.time()
+    try:
+        expires_at = None if expires is None else now + parse_duration(expires)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
+    made, secret = _tokens(config_dir).create(
+        name, scope, now, owner=owner, expires_at=expires_at
+    )
     if as_json:
-        print_json({"id": made.id, "name": name, "scope": scope, "token": secret})
+        print_json({**_shape(made), "token": secret})
         return
     note(f"Token {made.id} ({name}, may {scope}); it won't be shown again:")
     click.echo(secret)
@@ -39,10 +55,22 @@ def list_tokens(config_dir: Path, as_json: bool) -> None:
     """List the tokens, without their secrets."""
     found = _tokens(config_dir).all()
     if as_json:
-        print_json([{"id": each.id, "name": each.name, "scope": each.scope} for each in found])
+        print_json([_shape(each) for each in found])
         return
     for each in found:
-        click.echo(f"{each.id}  {each.scope:6}  {isoformat(each.created_at)}  {each.name}")
+        owner = "" if each.owner in (None, each.name) else f"  of {each.owner}"
+        if each.expires_at is not None:
+            over = is_expired(each, time.time())
+            owner += f"  {'expired' if over else 'expires'} {isoformat(each.expires_at)}"
+        click.echo(f"{each.id}  {each.scope:6}  {isoformat(each.created_at)}  {each.name}{owner}")
+
+
+def _shape(token: Token) -> dict[str, Any]:
+    expires_at = None if token.expires_at is None else isoformat(token.expires_at)
+    return {
+        "id": token.id, "name": token.name, "scope": token.scope, "owner": token.owner,
+        "expires_at": expires_at,
+    }  # fmt: skip
 
 
 @token.command()

@@ -1,7 +1,7 @@
 """The registry of a hub's views and commands."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import voluptuous as vol
@@ -25,6 +25,7 @@ class Endpoints:
         self._commands: dict[str, tuple[Command, vol.Schema]] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
         self._explain: Callable[[str], str | None] = lambda _path: None
+        self._owners: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]] | None = None
         self._sealed = False
 
     @property
@@ -77,6 +78,19 @@ class Endpoints:
     def _check_open(self, what: str) -> None:
         if self._sealed:
             raise SetupError(f"{what}: the hub has started; register it in async_setup")
+
+    def judge_events_by(
+        self, owners: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+    ) -> None:
+        """Have events of jobs shown to those alone who may see them; `owners(job_ids)` says whose.
+
+        Without it no event of a job is shown to a caller who does not see everything.
+        """
+        self._owners = owners
+
+    async def owners(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the owners of jobs by id, as far as they are known."""
+        return {} if self._owners is None else await self._owners(job_ids)
 
     def add_health(self, describe: Callable[[], Mapping[str, Any]]) -> None:
         """Add the fields that `describe` returns to the hub's health."""

@@ -32,6 +32,14 @@ class Caller(Protocol):
     def scope(self) -> str:
         """The widest `Scope` of the token."""
 
+    @property
+    def account(self) -> str:
+        """The owner of what the caller makes; tokens of one person's devices may share one."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller sees what belongs to others."""
+
 
 class Part(Protocol):
     """One part of a multipart body (RFC 7578)."""

@@ -16,17 +16,35 @@ from swarm_hub.util.files import write_atomic
 SCOPES: Final = ("read", "submit", "admin")
 _PREFIX: Final = "swh_"
 _SECRET_MAX_CHARS: Final = 200
+NAME_MAX_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is stored; each scope includes those before it in `SCOPES`."""
+    """A token as it is stored; each scope includes those before it in `SCOPES`.
+
+    `owner` is whose jobs it submits and sees; tokens of one person's devices may share one. One
+    from before there were owners has none: it is an owner by itself, and sees every job. Times are
+    seconds since the epoch.
+    """
 
     id: str
     name: str
     scope: str
     sha256: str
     created_at: float
+    owner: str | None = None
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """Who its jobs belong to."""
+        return self.id if self.owner is None else self.owner
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it sees jobs of other owners; one that submits sees only its own."""
+        return self.owner is None or self.scope != "submit"
 
     def allows(self, scope: str) -> bool:
         """Whether this token includes `scope`."""
@@ -41,22 +59,45 @@ class TokenFile:
         self._read_at: tuple[int, int] | None = None
         self._by_hash: dict[str, Token] = {}
 
-    def find(self, secret: str) -> Token | None:
+    def find(self, secret: str, now: float) -> Token | None:
         """Return the token with that secret; looking up its hash leaks nothing through timing."""
         if not is_text(secret, _SECRET_MAX_CHARS):
             return None
         self._refresh()
-        return self._by_hash.get(_hash(secret))
+        token = self._by_hash.get(_hash(secret))
+        return None if token is None or is_expired(token, now) else token
+
+    def current(self, token: Token, now: float) -> bool:
+        """Whether a token that was found before is neither revoked nor expired since."""
+        self._refresh()
+        return self._by_hash.get(token.sha256) == token and not is_expired(token, now)
 
     def all(self) -> list[Token]:
         """Return every token, oldest first."""
         self._refresh()
         return sorted(self._by_hash.values(), key=lambda token: token.id)
 
-    def create(self, name: str, scope: str, now: float) -> tuple[Token, str]:
-        """Add a token; returns it with its secret, which is shown only this once."""
+    def create(
+        self,
+        name: str,
+        scope: str,
+        now: float,
+        *,
+        owner: str | None = None,
+        expires_at: float | None = None,
+    ) -> tuple[Token, str]:
+        """Add a token; returns it with its secret, which is shown only this once.
+
+        Its owner is called like the token unless told otherwise. Raises HubError for a name that
+        is no short text.
+        """
+        for text in (name, owner or name):
+            if not is_text(text, NAME_MAX_CHARS, 1) or not text.isprintable():
+                raise HubError(
+                    f"a token's name and owner have 1 to {NAME_MAX_CHARS} printable characters"
+                )
         secret = _PREFIX + secrets.token_urlsafe(24)
-        token = Token(ulid_now(), name, scope, _hash(secret), now)
+        token = Token(ulid_now(), name, scope, _hash(secret), now, owner or name, expires_at)
         self._write([*self.all(), token])
         return token, secret
 
@@ -90,6 +131,11 @@ class TokenFile:
     def _write(self, tokens: list[Token]) -> None:
         plain = [asdict(token) for token in tokens]
         write_atomic(self._path, json.dumps(plain, indent=1).encode(), mode=0o600)
+
+
+def is_expired(token: Token, now: float) -> bool:
+    """Whether a token's time is over."""
+    return token.expires_at is not None and now >= token.expires_at
 
 
 def _hash(secret: str) -> str:

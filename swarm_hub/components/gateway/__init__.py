@@ -46,6 +46,7 @@ class GatewayConfig:
     admission: str
     dataset_bytes: int
     jobs: int
+    jobs_per_owner: int | None
 
 
 CONFIG_SCHEMA = cv.section(
@@ -55,6 +56,9 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("admission", default="token", reloadable=True): cv.one_of(*AdmissionPolicy),
         cv.Key("dataset", default="256MiB", reloadable=True, field="dataset_bytes"): cv.size,
         cv.Key("jobs", default=1000, reloadable=True): cv.integer(1, 1_000_000),
+        cv.Key("jobs_per_owner", default=None, reloadable=True): cv.optional(
+            cv.integer(1, 1_000_000)
+        ),
     },
     GatewayConfig,
 )
@@ -84,10 +88,13 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         config.dataset_bytes,
         config.redundancy,
         lambda: dispatcher.n_jobs < config.jobs,
+        config.jobs_per_owner,
+        dispatcher.n_jobs_of,
         dispatcher.add,
     )
     service = JobService(hub, receipts, watchers, intake, dispatcher, machine)
     hub.services[JOBS] = service
+    hub.endpoints.judge_events_by(service.owners)
     register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, channel))
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)

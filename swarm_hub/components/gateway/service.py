@@ -4,7 +4,7 @@ import asyncio
 import json
 import mmap
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final, cast
 
@@ -133,9 +133,23 @@ class JobService:
         store = self._hub.store
         return store.shared and await store.read(leases.owner, job_id) is not None
 
-    async def page(self, before: str | None, limit: int) -> list[JobSummary]:
-        """Return a page of jobs, newest first."""
-        found = await self._hub.store.read(jobs.page, before, limit)
+    async def check_owner(self, job_id: str, owner: str) -> None:
+        """Raise NotFound for a job of another owner, as if there were none of that id."""
+        found = (await self.owners((job_id,))).get(job_id)
+        if found is not None and found != owner:
+            raise NotFound("not_found", f"there is no job {job_id}")
+
+    async def owners(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return the owners of jobs by id; those of unknown ones are left out."""
+        known = {job_id: job.owner for job_id in job_ids if (job := self._dispatcher.job(job_id))}
+        rest = [job_id for job_id in job_ids if job_id not in known]
+        if rest:
+            known |= await self._hub.store.read(jobs.owners_of, rest)
+        return known
+
+    async def page(self, before: str | None, limit: int, owner: str | None) -> list[JobSummary]:
+        """Return a page of jobs, newest first; with `owner` only of theirs."""
+        found = await self._hub.store.read(jobs.page, before, limit, owner)
         return [self._summary(job, await self._cutting(job)) for job in found]
 
     async def cancel(self, job_id: str) -> JobStatus:
@@ -245,6 +259,7 @@ class JobService:
         entry = self._machine.job(job_id)
         plain = {
             **self._summary(job, await self._cutting(job)),
+            "owner": job.owner,
             "spec": job.spec.to_json(),
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,

@@ -310,9 +310,19 @@ def by_idempotency_key(connection: Connection, key: str) -> tuple[str, str] | No
     return None if row is None else (row.id, row.idem_sha)
 
 
-def page(connection: Connection, before: str | None, limit: int) -> list[Job]:
-    """Return up to `limit` jobs, newest first, older than the job id `before`."""
+def owners_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return the owners of the jobs that exist, by id."""
+    rows = connection.execute(select(_J.c.id, _J.c.owner).where(_J.c.id.in_(job_ids)))
+    return {row.id: row.owner for row in rows}
+
+
+def page(
+    connection: Connection, before: str | None, limit: int, owner: str | None = None
+) -> list[Job]:
+    """Return up to `limit` jobs, newest first, older than `before`, of one owner if given."""
     query = select(_J).order_by(_J.c.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(_J.c.owner == owner)
     if before is not None:
         query = query.where(_J.c.id < before)
     return [_job(row) for row in connection.execute(query)]

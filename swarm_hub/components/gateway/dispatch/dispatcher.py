@@ -130,6 +130,10 @@ class Dispatcher:
         """How many jobs of this gateway are unfinished."""
         return len(self._jobs)
 
+    def n_jobs_of(self, owner: str) -> int:
+        """Return how many jobs of an owner are unfinished at this gateway."""
+        return sum(job.owner == owner for job in self._jobs.values())
+
     def job(self, job_id: str) -> Job | None:
         """Return an unfinished job of this gateway."""
         return self._jobs.get(job_id)

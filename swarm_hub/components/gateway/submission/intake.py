@@ -61,6 +61,8 @@ class Intake:
         dataset_max_bytes: int,
         redundancy: int | str,
         has_room: Callable[[], bool],
+        jobs_per_owner: int | None,
+        n_jobs_of: Callable[[str], int],
         accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
         self._hub = hub
@@ -69,6 +71,8 @@ class Intake:
         self._dataset_max_bytes = dataset_max_bytes
         self._redundancy = redundancy
         self._has_room = has_room
+        self._jobs_per_owner = jobs_per_owner
+        self._n_jobs_of = n_jobs_of
         self._accept = accept
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
@@ -94,7 +98,12 @@ class Intake:
                 "one to end, or cancel one",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        self._check_quota(submission.owner)
         key = submission.idempotency_key
+        if key is not None:
+            # Owners don't know, and must not be able to use up, each other's keys.
+            key = sha256_hex(f"{submission.owner}\n{key}".encode())
+            submission = dataclasses.replace(submission, idempotency_key=key)
         if key is None:
             return await self._submit(submission, "")
         lock = self._submitting.setdefault(key, asyncio.Lock())
@@ -104,6 +113,16 @@ class Intake:
         finally:
             if not lock.locked():
                 self._submitting.pop(key, None)
+
+    def _check_quota(self, owner: str) -> None:
+        most = self._jobs_per_owner
+        if most is not None and self._n_jobs_of(owner) >= most:
+            raise LimitReached(
+                "too_many_jobs_of_owner",
+                f"{owner} has {most} unfinished jobs here, as many as one owner may have "
+                "(gateway: jobs_per_owner); wait for one to end, or cancel one",
+                retry_after_s=_RETRY_AFTER_S,
+            )
 
     async def _submit_once(self, key: str, submission: Submission) -> Submitted:
         digest = await asyncio.to_thread(_digest, submission)

@@ -11,6 +11,7 @@ from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, text,
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
 # The seed's clients tell from the HTTP status whether a job has ended.
+_HIDDEN: Final = "(hidden)"
 _SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
 
 
@@ -46,10 +47,17 @@ class _JobViews:
     def __init__(self, service: JobService) -> None:
         self._service = service
 
+    async def _visible(self, request: Request) -> str:
+        """Return the id of the job that is asked for; raises NotFound for another owner's."""
+        job_id = request.path["job_id"]
+        if (owner := _owner(request)) is not None:
+            await self._service.check_owner(job_id, owner)
+        return job_id
+
     async def page(self, request: Request) -> Json:
         """List jobs, newest first."""
         limit = request.query["limit"]
-        found = await self._service.page(request.query.get("cursor"), limit)
+        found = await self._service.page(request.query.get("cursor"), limit, _owner(request))
         cursor = found[-1]["job_id"] if len(found) == limit else None
         page: JobPage = {"jobs": found, "cursor": cursor}
         return Json(page)
@@ -57,32 +65,33 @@ class _JobViews:
     async def status(self, request: Request) -> Json:
         """Return a job's status, held for up to `wait` seconds until its state changes."""
         wait_s = request.query.get("wait", 0)
-        status = await self._service.status(request.path["job_id"], wait_s)
-        return Json(_linked(request, status), _SUCCESS.get(status["state"], Success.OK))
+        status = await self._service.status(await self._visible(request), wait_s)
+        return Json(_told(request, status), _SUCCESS.get(status["state"], Success.OK))
 
     async def cancel(self, request: Request) -> Json:
         """Cancel a job; one that has ended stays as it is."""
-        return Json(_linked(request, await self._service.cancel(request.path["job_id"])))
+        status = await self._service.cancel(await self._visible(request))
+        return Json(_told(request, status))
 
     async def result(self, request: Request) -> Blob:
         """Return the result of a completed job in bytes."""
-        media_type, reading = await self._service.result(request.path["job_id"])
+        media_type, reading = await self._service.result(await self._visible(request))
         return Blob(await request.enter(reading), media_type)
 
     async def shards(self, request: Request) -> Json:
         """List a job's shards with every attempt."""
-        shards: Shards = {"shards": await self._service.shards(request.path["job_id"])}
+        shards: Shards = {"shards": await self._service.shards(await self._visible(request))}
         return Json(shards)
 
     async def receipts(self, request: Request) -> Json:
         """List a job's signed receipts with the results that they are of."""
         cursor, limit = request.query.get("cursor"), request.query["limit"]
-        return Json(await self._service.receipts(request.path["job_id"], cursor, limit))
+        return Json(await self._service.receipts(await self._visible(request), cursor, limit))
 
     async def story(self, request: Request) -> Json:
         """List a job's transitions in order."""
         after, limit = request.query.get("after", 0), request.query["limit"]
-        found = await self._service.story(request.path["job_id"], after, limit)
+        found = await self._service.story(await self._visible(request), after, limit)
         story: Story = {"events": [event.shape() for event in found]}
         return Json(story)
 
@@ -94,7 +103,20 @@ def links(request: Request, job_id: str) -> dict[str, str]:
     return {"self": base, **parts}
 
 
-def _linked(request: Request, status: JobStatus) -> JobStatus:
+def _owner(request: Request) -> str | None:
+    """Return whose jobs alone the caller sees, None for one who sees all."""
+    caller = request.caller
+    return None if caller is None or caller.sees_all else caller.account
+
+
+def _told(request: Request, status: JobStatus) -> JobStatus:
+    """Add links; the values of a job's environment are for its owner and for admins."""
+    caller = request.caller
+    assert caller is not None, "the scope asks for a token"
+    is_own = caller.account == status["owner"]
+    if not is_own and caller.scope != Scope.ADMIN:
+        spec = status["spec"]
+        status["spec"] = {**spec, "env": [[name, _HIDDEN] for name, _ in spec["env"]]}
     status["links"] = links(request, status["job_id"])
     if "result_sha" in status:
         # A large result can also be fetched by its hash from another hub.

@@ -46,7 +46,7 @@ def view(hub: Hub, service: JobService) -> View:
                 "invalid_header", "Idempotency-Key: 1 to 200 visible ASCII characters"
             )
         assert request.caller is not None, "the scope asks for a token"
-        owner = request.caller.id
+        owner = request.caller.account
         if request.media_type == _MULTIPART:
             with ExitStack() as spools:
                 form = _Form(hub.store, request, spools, service.module_bytes_max)
