@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -64,8 +65,16 @@ def run(config_dir: Path, started_at: float) -> int:
     early: list[int] = []
     for signum in _STOP_SIGNALS:
         signal.signal(signum, lambda signum, _frame: early.append(signum))
+    _allow_files()
     with locked(config_dir):
         return asyncio.run(_run(config_dir, started_at, early))
+
+
+def _allow_files() -> None:
+    """Raise the limit of open files as far as this user may: connections are files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from swarm_hub.cli.options import note
 from swarm_hub.const import __version__
 from swarm_hub.exceptions import HubError
 
@@ -88,7 +89,7 @@ def run_command(
     except BrokenPipeError:
         code = 0
     except HubError as error:
-        click.echo(f"swarm-hub: {error}", err=True)
+        note(f"swarm-hub: {error}")
         code = _exit_code(error)
     sys.exit(code or 0)
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
-from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.cli.options import config_option, echo, json_option, note, print_json, working_dir
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.exceptions import ConfigError
 
@@ -62,7 +62,7 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
             }
         )
     else:
-        click.echo(made.path)
+        echo(str(made.path))
     return 1 if made.problems else 0
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm_hub.cli.inspect import with_sandbox
+from swarm_hub.cli.options import echo
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm, running_swarm
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.sandbox import Sandbox
@@ -59,18 +60,18 @@ def demo(keep: bool) -> int:
         right = asyncio.run(_demo(folder))
     took_s = time.monotonic() - started
     if right:
-        click.echo(f"\nAll three answers are right. The demo took {took_s:.1f} s.")
+        echo(f"\nAll three answers are right. The demo took {took_s:.1f} s.")
     else:
-        click.echo("\nAn answer was wrong, see above.")
+        echo("\nAn answer was wrong, see above.")
     return 0 if right else 1
 
 
 async def _demo(folder: Path) -> bool:
     modules = await with_sandbox(_assemble)
-    click.echo(f"Starting a gateway and {len(_WORKERS)} workers, each a process of its own …")
+    echo(f"Starting a gateway and {len(_WORKERS)} workers, each a process of its own …")
     async with running_swarm(folder, _WORKERS) as (swarm, client):
         names = {hub.peer_id: hub.name for hub in swarm.hubs}
-        click.echo(f"They have found each other: {', '.join(_WORKERS)}.")
+        echo(f"They have found each other: {', '.join(_WORKERS)}.")
         tally = _Tally()
         right = [
             await _sum_job(client, modules[0], tally),
@@ -83,26 +84,26 @@ async def _demo(folder: Path) -> bool:
 
 async def _sum_job(client: SwarmClient, module: bytes, tally: _Tally) -> bool:
     values = [(number * 7919) % 2_000_003 - 1_000_000 for number in range(10_000)]
-    click.echo("\n1. The seed's job: the sum of 10,000 int32, by the i32-array abi")
+    echo("\n1. The seed's job: the sum of 10,000 int32, by the i32-array abi")
     job_id = await client.submit(module, struct.pack("<10000i", *values), split="i32")
     status = await _finished(client, job_id, tally)
     return _judge(status.get("result"), sum(values))
 
 
 async def _primes_job(client: SwarmClient, module: bytes, tally: _Tally, swarm: LocalSwarm) -> bool:
-    click.echo(f"\n2. Primes below {_PRIMES_BELOW:,}, while a busy worker is killed")
+    echo(f"\n2. Primes below {_PRIMES_BELOW:,}, while a busy worker is killed")
     for _ in range(_KILL_TRIES):
         job_id = await client.submit(module, range(_PRIMES_BELOW), reduce="sum")
         victim = await _busy_worker(client, job_id, swarm)
         if victim is not None:
             victim.kill()
-            click.echo(f"   kill -9 {victim.pid}: {victim.name} was working and is gone")
+            echo(f"   kill -9 {victim.pid}: {victim.name} was working and is gone")
         status = await _finished(client, job_id, tally)
         if not _judge(status.get("result"), _PRIMES):
             return False
         if _print_moved(await client.shards(job_id), swarm):
             return True
-        click.echo("   the kill came too late to hit a shard; trying once more")
+        echo("   the kill came too late to hit a shard; trying once more")
         if victim is not None:
             victim.start()
             await swarm.wait_for_workers(client, len(_WORKERS))
@@ -117,16 +118,16 @@ def _print_moved(shards: list[dict[str, Any]], swarm: LocalSwarm) -> int:
     ]
     for shard in moved[:_MOVED_SHOWN]:
         way = " → ".join(names[attempt["node_id"]] for attempt in shard["attempts"])
-        click.echo(f"   shard {shard['index']} went to another worker: {way}")
+        echo(f"   shard {shard['index']} went to another worker: {way}")
     if len(moved) > _MOVED_SHOWN:
-        click.echo(f"   … and {len(moved) - _MOVED_SHOWN} more")
+        echo(f"   … and {len(moved) - _MOVED_SHOWN} more")
     return len(moved)
 
 
 async def _words_job(client: SwarmClient, module: bytes, tally: _Tally) -> bool:
     files = await asyncio.to_thread(_library_files)
     text = b"".join(body if body.endswith(b"\n") else body + b"\n" for body in files)
-    click.echo(
+    echo(
         f"\n3. Words in Python's standard library: {len(files)} files, "
         f"{len(text) / 1e6:.1f} MB, by the wasi abi"
     )
@@ -137,10 +138,10 @@ async def _words_job(client: SwarmClient, module: bytes, tally: _Tally) -> bool:
     expected = await counted
     if found is not None:
         most = sorted(found.items(), key=lambda item: -item[1])[:4]
-        click.echo("   most frequent: " + ", ".join(f"{word} {count}" for word, count in most))
-        click.echo(f"   {sum(found.values()):,} words, {len(found):,} different")
+        echo("   most frequent: " + ", ".join(f"{word} {count}" for word, count in most))
+        echo(f"   {sum(found.values()):,} words, {len(found):,} different")
     right = found == expected
-    click.echo(f"   {'equal to' if right else 'NOT equal to'} the count in plain Python")
+    echo(f"   {'equal to' if right else 'NOT equal to'} the count in plain Python")
     return right
 
 
@@ -149,12 +150,12 @@ async def _finished(client: SwarmClient, job_id: str, tally: _Tally) -> dict[str
         status = await client.wait(job_id)
     tally.add(status)
     progress = status["progress"]
-    click.echo(
+    echo(
         f"   {status['state']} in {status['duration_s']:.2f} s: {progress['shards']} shards, "
         f"{progress['retries']} retries"
     )
     for failure in status["failures"]:
-        click.echo(f"   failure: {failure}")
+        echo(f"   failure: {failure}")
     return status
 
 
@@ -207,7 +208,7 @@ def _count_words(text: bytes) -> dict[str, int]:
 
 def _judge(found: Any, expected: int) -> bool:
     right = bool(found == expected)
-    click.echo(f"   answer {found}, {'right' if right else f'WRONG: expected {expected}'}")
+    echo(f"   answer {found}, {'right' if right else f'WRONG: expected {expected}'}")
     return right
 
 
@@ -228,7 +229,7 @@ def _print_table(tally: _Tally, names: dict[str, str]) -> None:
 def _folder(keep: bool) -> Iterator[Path]:
     if keep:
         folder = Path(tempfile.mkdtemp(prefix="swarm-hub-demo-"))
-        click.echo(f"Everything stays in {folder}")
+        echo(f"Everything stays in {folder}")
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="swarm-hub-demo-") as name:

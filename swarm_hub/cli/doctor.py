@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from swarm_hub.cli.options import config_option, json_option, print_json
+from swarm_hub.cli.options import config_option, echo, json_option, print_json
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError
 from swarm_hub.util.units import format_size
@@ -41,7 +41,7 @@ def doctor(config_dir: Path, as_json: bool) -> int:
         print_json([{"level": f.level, "subject": f.subject, "text": f.text} for f in findings])
     else:
         for finding in findings:
-            click.echo(f"{finding.level:5} {finding.subject}: {finding.text}")
+            echo(f"{finding.level:5} {finding.subject}: {finding.text}")
     return 1 if any(finding.level == "bad" for finding in findings) else 0
 
 

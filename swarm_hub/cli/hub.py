@@ -14,6 +14,7 @@ from swarm_hub.cli.directory import ROLES, configuration, make_directory
 from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError, HubError
+from swarm_hub.util.printable import PrintableFormatter
 
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
@@ -104,11 +105,9 @@ def init(
 @click.pass_obj
 def run_hub(started_at: float | None, config_dir: Path, verbose: int) -> int:
     """Run the hub until Ctrl-C or SIGTERM."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose > 1 else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, handlers=[handler])
     if verbose < 2:
         for noisy in ("asyncio", "aiohttp", "sqlalchemy"):
             logging.getLogger(noisy).setLevel(logging.WARNING)

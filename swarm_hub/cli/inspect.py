@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm_hub.cli.options import json_option, print_json
+from swarm_hub.cli.options import echo, json_option, print_json
 from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError, not_wasm
 from swarm_hub.exceptions import HubError
 from swarm_hub.tasks import TaskSupervisor
@@ -84,16 +84,16 @@ def _plain(report: ModuleReport) -> dict[str, Any]:
 
 def _print(report: ModuleReport) -> None:
     for abi in report.abis:
-        click.echo(f"abi      {abi}: {', '.join(report.entries(abi))}")
+        echo(f"abi      {abi}: {', '.join(report.entries(abi))}")
     if not report.abis:
-        click.echo("abi      none: no export can be called as a job")
+        echo("abi      none: no export can be called as a job")
     if report.folds:
-        click.echo("reduce   module: it folds the results of abi bytes itself")
+        echo("reduce   module: it folds the results of abi bytes itself")
     for each in report.exports:
-        click.echo(f"export   {each.name} {each.kind} {each.type}")
+        echo(f"export   {each.name} {each.kind} {each.type}")
     for needed in report.imports:
-        click.echo(f"import   {needed.name} {needed.kind} {needed.type}")
+        echo(f"import   {needed.name} {needed.kind} {needed.type}")
     most = "no limit" if report.memory_max_bytes is None else f"{report.memory_max_bytes} bytes"
-    click.echo(f"memory   {report.memory_min_bytes} bytes, at most {most}")
+    echo(f"memory   {report.memory_min_bytes} bytes, at most {most}")
     if report.refused is not None:
-        click.echo(f"refused  {report.refused}")
+        echo(f"refused  {report.refused}")

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from swarm_hub.cli.jobs import call
-from swarm_hub.cli.options import hub_options, json_option, note, print_json, seconds
+from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json, seconds
 
 _QUIET_ZONE: Final = 2
 
@@ -68,7 +68,7 @@ def invite(
         _show_qr(made["link"])
     note(f"This link admits one device until {made['expires_at']}; run on it: swarm-hub join LINK")
     note(f"It leads to {', '.join(each.partition('/p2p/')[0] for each in made['addresses'])}")
-    click.echo(made["link"])
+    echo(made["link"])
 
 
 def _list(options: tuple[Path, str | None, str | None], as_json: bool) -> None:
@@ -78,7 +78,7 @@ def _list(options: tuple[Path, str | None, str | None], as_json: bool) -> None:
         return
     for each in found:
         used = f"by {each['used_by']}" if each["used_by"] else ""
-        click.echo(f"{each['id']}  {each['state']:7}  {each['expires_at']}  {used}".rstrip())
+        echo(f"{each['id']}  {each['state']:7}  {each['expires_at']}  {used}".rstrip())
 
 
 def _show_qr(link: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from swarm_hub.cli.options import hub_options, json_option, note, print_json, seconds, target
+from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json, seconds, target
 from swarm_hub.client import JobFailedError, SwarmClient
 from swarm_hub.exceptions import HubError
 from swarm_hub.models.job import REDUCERS
+from swarm_hub.util.printable import printable
 from swarm_hub.util.units import format_size
 
 _T = TypeVar("_T")
@@ -147,7 +148,7 @@ def submit(
             if as_json:
                 print_json({"job_id": job_id})
             else:
-                click.echo(job_id)
+                echo(job_id)
             return 0
         note(f"Job {job_id}")
         return await _watch(swarm, job_id, as_json)
@@ -182,7 +183,7 @@ def list_jobs(
     for each in found:
         progress = each["progress"]
         done = f"{progress['items_done']}/{progress['items']}"
-        click.echo(f"{each['job_id']}  {each['state']:9}  {done:>22} items  {each['created_at']}")
+        echo(f"{each['job_id']}  {each['state']:9}  {done:>22} items  {each['created_at']}")
 
 
 @job.command()
@@ -197,19 +198,19 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
         return
     for name in _DETAILS:
         if status.get(name) is not None:
-            click.echo(f"{name:12} {status[name]}")
+            echo(f"{name:12} {status[name]}")
     progress = status["progress"]
-    click.echo(
+    echo(
         f"{'progress':12} {progress['items_done']} of {progress['items']} items, "
         f"{progress['shards_done']} of {progress['shards']} shards, {progress['retries']} retries"
     )
     if status.get("waits"):
-        click.echo(f"{'waits':12} {status['waits']}")
+        echo(f"{'waits':12} {status['waits']}")
     for failure in status.get("failures", ()):
-        click.echo(f"{'failure':12} {failure}")
+        echo(f"{'failure':12} {failure}")
     for share in status.get("nodes", ()):
         peak = share["peak_memory_bytes"]
-        click.echo(
+        echo(
             f"{'node':12} {share['node_id']}: {share['shards']} shards, {share['wall_s']:.3f} s, "
             f"{share['cpu_s']:.3f} s of CPU" + (f", {format_size(peak)} at most" if peak else "")
         )
@@ -308,7 +309,7 @@ async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
     told = ""
@@ -318,7 +319,7 @@ async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
         def show_progress(status: dict[str, Any]) -> None:
             nonlocal told
             progress = status["progress"]
-            waits = status.get("waits") or ""
+            waits = printable(status.get("waits") or "")
             if waits and waits != told and not console.is_terminal:
                 # In a file or a pipe the bar is drawn at the end only.
                 note(f"It waits: {waits}")

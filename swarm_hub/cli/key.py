@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.cli.options import config_option, echo, json_option, note, print_json, working_dir
 from swarm_hub.const import IDENTITY_KEY_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.signing_keys import REASON_MAX, KeyFiles
@@ -69,11 +69,11 @@ def show(config_dir: Path, as_json: bool) -> None:
         print_json({**shown, "overlapping": rotated, "revoked": revoked})
         return
     for name, value in shown.items():
-        click.echo(f"{name:11} {value}")
+        echo(f"{name:11} {value}")
     for each in rotated:
-        click.echo(f"{'overlapping':11} {each['kid']} until {each['until']}")
+        echo(f"{'overlapping':11} {each['kid']} until {each['until']}")
     for each in revoked:
-        click.echo(f"{'revoked':11} {each['kid']} {each['revoked_at']} {each['reason']}".rstrip())
+        echo(f"{'revoked':11} {each['kid']} {each['revoked_at']} {each['reason']}".rstrip())
 
 
 @key.command()
@@ -108,7 +108,7 @@ def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
     note(f"Workers that connect until {isoformat(made.until)} follow by themselves; others need")
     note("this key in signer: trust")
     note(f"If the old one was stolen, now run: swarm-hub key revoke {made.old_kid}")
-    click.echo(made.new.hex())
+    echo(made.new.hex())
 
 
 @key.command()

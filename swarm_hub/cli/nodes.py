@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from swarm_hub.cli.jobs import call
-from swarm_hub.cli.options import hub_options, json_option, note, print_json
+from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json
 from swarm_hub.util.units import format_size, parse_duration
 
 
@@ -37,7 +37,7 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
             _ban(each["ban_reason"], each["ban_until"]),
         ]
         text = ", ".join(detail for detail in details if detail)
-        click.echo(f"{each['node_id']}  {each['state']:8}  {each['name']}  {text}")
+        echo(f"{each['node_id']}  {each['state']:8}  {each['name']}  {text}")
 
 
 @node.command()
@@ -57,7 +57,7 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, no
         for name, value in each.items():
             for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
                 if text not in (None, [], {}):
-                    click.echo(f"{f'{name} {inner}'.strip():34}{text}")
+                    echo(f"{f'{name} {inner}'.strip():34}{text}")
 
 
 @node.command()
@@ -123,9 +123,9 @@ def bans(config_dir: Path, url: str | None, token: str | None, as_json: bool) ->
         note("No node or network is banned")
     for each in nodes:
         text = _ban(each["ban_reason"], each["ban_until"])
-        click.echo(f"{each['node_id']}  {each['name']}  {text}")
+        echo(f"{each['node_id']}  {each['name']}  {text}")
     for each in networks:
-        click.echo(f"{each['network']}  {_ban(each['reason'], each['until'])}")
+        echo(f"{each['network']}  {_ban(each['reason'], each['until'])}")
 
 
 @node.command()

@@ -18,6 +18,7 @@ from swarm_hub.const import (
     STORAGE_DIR,
 )
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.printable import printable
 from swarm_hub.util.units import parse_duration
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -69,12 +70,17 @@ def target(config_dir: Path, url: str | None, token: str | None) -> tuple[str, s
 
 def print_json(content: Any) -> None:
     """Print JSON on stdout."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def echo(text: str = "") -> None:
+    """Print a line on stdout; whatever a stranger put into it, it can't act on the terminal."""
+    click.echo(printable(text))
 
 
 def note(text: str) -> None:
     """Print a message for people on stderr."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def working_dir(config_dir: Path) -> Path:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import click
-
-from swarm_hub.cli.options import note, print_json
+from swarm_hub.cli.options import echo, note, print_json
 from swarm_hub.client import SwarmClient
 from swarm_hub.models.receipt import Claim, Receipt, objection
 
@@ -72,11 +70,11 @@ def _print(
     results: list[dict[str, Any]], receipts: Mapping[str, Mapping[str, Any]], *, with_head: bool
 ) -> None:
     if with_head:
-        click.echo(f"{'shard':>7}  {'node':24}  {'result':12}  {'signed by':16}  verdict")
+        echo(f"{'shard':>7}  {'node':24}  {'result':12}  {'signed by':16}  verdict")
     for each in results:
         node = each["node"] or each["node_id"]
         kid = receipts.get(each["receipt"], {}).get("kid", "-")
-        click.echo(
+        echo(
             f"{each['index']:>7}  {node[:24]:24}  {each['result_sha'][:12]}  {kid:16}  "
             f"{each['verdict']}"
         )

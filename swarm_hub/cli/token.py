@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
+from swarm_hub.cli.options import config_option, echo, json_option, note, print_json, working_dir
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
@@ -38,14 +38,12 @@ def create(
         expires_at = None if expires is None else now + parse_duration(expires)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
-    made, secret = _tokens(config_dir).create(
-        name, scope, now, owner=owner, expires_at=expires_at
-    )
+    made, secret = _tokens(config_dir).create(name, scope, now, owner=owner, expires_at=expires_at)
     if as_json:
         print_json({**_shape(made), "token": secret})
         return
     note(f"Token {made.id} ({name}, may {scope}); it won't be shown again:")
-    click.echo(secret)
+    echo(secret)
 
 
 @token.command("list")
@@ -62,7 +60,7 @@ def list_tokens(config_dir: Path, as_json: bool) -> None:
         if each.expires_at is not None:
             over = is_expired(each, time.time())
             owner += f"  {'expired' if over else 'expires'} {isoformat(each.expires_at)}"
-        click.echo(f"{each.id}  {each.scope:6}  {isoformat(each.created_at)}  {each.name}{owner}")
+        echo(f"{each.id}  {each.scope:6}  {isoformat(each.created_at)}  {each.name}{owner}")
 
 
 def _shape(token: Token) -> dict[str, Any]:

@@ -1,23 +1,41 @@
 """Who may call what: a bearer token with the view's scope, and no requests by foreign web pages."""
 
+import ipaddress
+import socket
+from collections.abc import Sequence
+
 from aiohttp import web
 
+from swarm_hub.components.api.logins import Logins
 from swarm_hub.endpoints import Scope
 from swarm_hub.exceptions import Forbidden, Unauthorized
 from swarm_hub.helpers.tokens import Token, TokenFile
+from swarm_hub.util.bounds import shown
+from swarm_hub.util.clock import Clock
 
 
 class Access:
     """Checks tokens and the headers that keep foreign web pages out."""
 
-    def __init__(self, tokens: TokenFile) -> None:
+    def __init__(
+        self, tokens: TokenFile, clock: Clock, logins: Logins, allowed_hosts: Sequence[str]
+    ) -> None:
         self._tokens = tokens
+        self._clock = clock
+        self._logins = logins
+        self._allowed_hosts = frozenset(
+            {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
+        )
 
-    def admit(self, request: web.Request, scope: Scope) -> Token | None:
+    async def admit(self, request: web.Request, scope: Scope) -> Token | None:
         """Let a request pass and return its token; raises Unauthorized or Forbidden."""
-        self.check_origin(request)
+        self.check_source(request)
         scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        token = self._tokens.find(secret.strip()) if scheme.lower() == "bearer" else None
+        token = self.find(secret.strip()) if scheme.lower() == "bearer" else None
+        if token is not None:
+            self._logins.succeeded(request)
+        elif scheme:
+            await self.failed(request)
         if scope is not Scope.PUBLIC:
             if token is None:
                 raise Unauthorized(
@@ -28,16 +46,43 @@ class Access:
             check_scope(token, scope)
         return token
 
-    def check_origin(self, request: web.Request) -> None:
-        """Raise Forbidden for a request that a page of another site made a browser send."""
+    def check_source(self, request: web.Request) -> None:
+        """Raise Forbidden for a banned address, and for what another site's page had sent."""
+        self._logins.check(request)
+        if not self._is_own_name(request.host):
+            # A page whose name was made to lead here (DNS rebinding) has that name as its host.
+            raise Forbidden(
+                "foreign_host",
+                f"this hub is not called {shown(request.host)}; if it is, add the name to api: "
+                "allowed_hosts",
+            )
         # Such a page can't remove its Origin.
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
-            raise Forbidden("foreign_origin", f"requests from {origin} are not allowed")
+            raise Forbidden("foreign_origin", f"requests from {shown(origin)} are not allowed")
 
     def find(self, secret: str) -> Token | None:
-        """Return the token that has this secret."""
-        return self._tokens.find(secret)
+        """Return the token that has this secret, unless it has expired."""
+        return self._tokens.find(secret, self._clock.time())
+
+    def is_current(self, token: Token) -> bool:
+        """Whether a token is neither revoked nor expired since it was found."""
+        return self._tokens.current(token, self._clock.time())
+
+    async def failed(self, request: web.Request) -> None:
+        """Note that a token was refused; this takes a moment, longer each time."""
+        await self._logins.failed(request)
+
+    def _is_own_name(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        name = name.strip("[]").lower().rstrip(".")
+        if name in self._allowed_hosts or name.endswith(".localhost"):
+            return True
+        try:
+            ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            return False
+        return True
 
 
 def check_scope(token: Token, scope: Scope) -> None:

@@ -43,7 +43,7 @@ def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
     assert scope is not None, "the registry takes no view without a scope"
 
     async def handle(raw: web.Request) -> web.StreamResponse:
-        caller = access.admit(raw, scope)
+        caller = await access.admit(raw, scope)
         async with _Request(raw, caller, max_bytes) as request:
             _check_path(raw)
             if query is not None:

@@ -36,6 +36,10 @@ _STATUS: Final[dict[type[BaseException], int]] = {
     exceptions.StorageFull: 507,
 }
 _RETRY_AFTER_S: Final = 2
+# What concerns the hub's own disk and database is for its log, not for clients.
+_DISK_FULL: Final = "the hub's disk is full; try again when there is space"
+_BUSY: Final = "the store can't take this at the moment; try again"
+_FAILED: Final = "the store refused this; see the hub's log"
 
 
 def status_of(error: RequestError) -> int:
@@ -49,9 +53,12 @@ def as_request_error(error: BaseException) -> RequestError | None:
         case RequestError():
             return error
         case exceptions.StoreFullError():
-            return exceptions.StorageFull("disk_full", str(error))
+            return exceptions.StorageFull("disk_full", _DISK_FULL)
         case exceptions.StoreBusyError() | exceptions.StoreUnavailableError():
-            return exceptions.Busy("busy", str(error), retry_after_s=_RETRY_AFTER_S)
+            return exceptions.Busy("busy", _BUSY, retry_after_s=_RETRY_AFTER_S)
+        case exceptions.StoreError() | exceptions.ConfigError() | exceptions.SetupError():
+            # Their words name files, and quote the database.
+            return RequestError("failed", _FAILED)
         case exceptions.HubError():
             return RequestError("failed", str(error))
         case _:

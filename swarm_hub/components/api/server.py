@@ -1,5 +1,6 @@
 """The HTTP server: what is registered as a view is served, and all errors have one shape."""
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from swarm_hub.components.api import adapter, websocket
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
 from swarm_hub.components.api.errors import MethodNotAllowed, as_request_error, error_response
 from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.core import Hub
@@ -22,23 +24,31 @@ from swarm_hub.exceptions import (
     TooLarge,
     Unavailable,
 )
-from swarm_hub.helpers.tokens import TokenFile
 
 _LOGGER = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SHUTDOWN_S: Final = 2.0
+_BACKLOG: Final = 512
 # How long the rest of a refused body is read, so that a client which is still sending sees why.
-_LINGER_S: Final = 2.0
+LINGER_S: Final = 2.0
 
 
 class ApiServer:
     """Serves the API of one hub."""
 
-    def __init__(self, hub: Hub, tokens: TokenFile, request_max_bytes: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        access: Access,
+        connections: Connections,
+        request_max_bytes: int,
+    ) -> None:
         self._hub = hub
-        self._access = Access(tokens)
+        self._access = access
         self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections = connections
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
         self._live = websocket.LiveClients(hub, self._access)
@@ -47,7 +57,7 @@ class ApiServer:
         """Bind the port; raises SetupError with one clear line when it is in use."""
         try:
             bound = socket.create_server(
-                (host, port), family=_family(host), backlog=512, reuse_port=False
+                (host, port), family=_family(host), backlog=_BACKLOG, reuse_port=False
             )
         except OSError as error:
             raise SetupError(
@@ -67,17 +77,24 @@ class ApiServer:
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
-        self._runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=_SHUTDOWN_S, lingering_time=_LINGER_S
-        )
+        application.on_response_prepare.append(_without_version)
+        self._runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._connections.serve_by(self._runner.server)
+        loop = asyncio.get_running_loop()
         for bound in self._sockets:
-            await web.SockSite(self._runner, bound).start()
+            self._servers.append(
+                await loop.create_server(self._connections, sock=bound, backlog=_BACKLOG)
+            )
             host, port = bound.getsockname()[:2]
             _LOGGER.info("API on http://%s:%d", host, port)
 
     async def stop(self) -> None:
         """Close every connection."""
+        for server in self._servers:
+            server.close()
+        self._connections.close()
         await self._live.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -86,10 +103,19 @@ class ApiServer:
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.begin(request)
+        try:
+            return await self._answered(request, handler)
+        finally:
+            connection.end()
+
+    async def _answered(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             if request.match_info.http_exception is not None:
                 # A client without a token does not even learn which paths exist.
-                self._access.admit(request, Scope.READ)
+                await self._access.admit(request, Scope.READ)
             return await handler(request)
         except web.HTTPException as error:
             return self._answer_http(request, error)
@@ -134,6 +160,10 @@ class ApiServer:
             f"{path} needs {domain}:, which does not run on this hub; ask a hub that has it, or "
             f"add {domain}: here",
         )
+
+
+async def _without_version(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER_NAME
 
 
 def _family(host: str) -> socket.AddressFamily:

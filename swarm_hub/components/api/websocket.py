@@ -24,7 +24,7 @@ from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.models.event import DurableEvent, EphemeralEvent
 from swarm_hub.storage.queries import events
-from swarm_hub.util.bounds import INT64_MAX, is_int, shown
+from swarm_hub.util.bounds import INT64_MAX, INT64_MIN, is_int, shown
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.strict_json import parse_json
 
@@ -32,7 +32,11 @@ _LOGGER = logging.getLogger(__name__)
 
 _AUTH_TIMEOUT_S: Final = 10.0
 _CLOSE_TIMEOUT_S: Final = 1.0
+_WATCH_EVERY_S: Final = 0.5
 _PENDING_MAX: Final = 4096
+_SHARED_MAX: Final = 500
+# More than any client keeps; one who then lacks some sees it by `seq`, and can ask for them.
+_OWNED_MAX: Final = 16_384
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _REPLAY_PAGE: Final = 1000
 
@@ -44,20 +48,26 @@ class LiveClients:
         self._hub = hub
         self._access = access
         self._clients: set[_Client] = set()
+        self._watching: asyncio.Task[None] | None = None
+        # Events for clients who see only their own jobs.
+        self._owned: deque[tuple[int | None, str | None, str]] = deque(maxlen=_OWNED_MAX)
+        self._sharing: asyncio.Task[None] | None = None
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one websocket until it closes; raises Forbidden for one from a foreign page."""
-        self._access.check_origin(request)
+        self._access.check_source(request)
         socket = web.WebSocketResponse(
             timeout=_CLOSE_TIMEOUT_S, heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES
         )
         await socket.prepare(request)
-        token = await self._authenticate(socket)
+        token = await self._authenticate(request, socket)
         if token is not None:
             client = _Client(self._hub, socket, token)
             self._clients.add(client)
+            if self._watching is None or self._watching.done():
+                self._watching = self._hub.tasks.supervise(self._watch_tokens, "websocket tokens")
             try:
                 await client.serve()
             finally:
@@ -73,7 +83,18 @@ class LiveClients:
             )
         )
 
-    async def _authenticate(self, socket: web.WebSocketResponse) -> Token | None:
+    async def _watch_tokens(self) -> None:
+        """Close the websockets of tokens that are revoked or expire, while there are websockets."""
+        while self._clients:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            for client in tuple(self._clients):
+                if not self._access.is_current(client.caller):
+                    message = b"the token was revoked or has expired"
+                    await client.socket.close(code=1008, message=message)
+
+    async def _authenticate(
+        self, request: web.Request, socket: web.WebSocketResponse
+    ) -> Token | None:
         await socket.send_json({"type": "auth_required"})
         try:
             message = await socket.receive(timeout=_AUTH_TIMEOUT_S)
@@ -83,6 +104,7 @@ class LiveClients:
         secret = content.get("access_token") if isinstance(content, dict) else None
         token = self._access.find(secret) if isinstance(secret, str) else None
         if token is None:
+            await self._access.failed(request)
             await socket.send_json({"type": "auth_invalid", "message": "a valid token is needed"})
             await socket.close()
             return None
@@ -91,7 +113,8 @@ class LiveClients:
 
     def _on_durable(self, event: DurableEvent) -> None:
         if self._clients:
-            self._offer(event.seq, json.dumps(event.shape(), separators=(",", ":")))
+            text = json.dumps(event.shape(), separators=(",", ":"))
+            self._offer(event.seq, event.job_id, text)
 
     def _on_ephemeral(self, event: EphemeralEvent) -> None:
         if self._clients:
@@ -100,11 +123,31 @@ class LiveClients:
                 "time_fired": isoformat(self._hub.clock.time()),
                 "data": event.data,
             }
-            self._offer(None, json.dumps(content, separators=(",", ":")))
+            text = json.dumps(content, separators=(",", ":"))
+            self._offer(None, event.data.get("job_id"), text)
 
-    def _offer(self, seq: int | None, text: str) -> None:
+    def _offer(self, seq: int | None, job_id: str | None, text: str) -> None:
+        """Offer an event to all; those who may not see every job's get it when its owner is known.
+
+        Whatever comes for these waits in one queue, so that the order stays.
+        """
+        if any(not client.caller.sees_all for client in self._clients):
+            self._owned.append((seq, job_id, text))
+            if self._sharing is None or self._sharing.done():
+                self._sharing = self._hub.tasks.spawn(self._share(), "events for owners")
         for client in tuple(self._clients):
-            client.offer(seq, text)
+            if client.caller.sees_all:
+                client.offer(seq, text)
+
+    async def _share(self) -> None:
+        while self._owned:
+            batch = [self._owned.popleft() for _ in range(min(len(self._owned), _SHARED_MAX))]
+            job_ids = {job_id for _, job_id, _ in batch if job_id is not None}
+            owners = await self._hub.endpoints.owners(sorted(job_ids)) if job_ids else {}
+            for seq, job_id, text in batch:
+                for client in tuple(self._clients):
+                    if not client.caller.sees_all and client.may_see(job_id, owners):
+                        client.offer(seq, text)
 
 
 def _raw(data: object) -> bytes:
@@ -167,6 +210,12 @@ class _Client:
             _LOGGER.exception("Ending the subscription %d of a command failed", call_id)
         return True
 
+    def may_see(self, job_id: str | None, owners: Mapping[str, str]) -> bool:
+        """Whether its owner may see an event of that job."""
+        if job_id is None or self.caller.sees_all:
+            return True
+        return owners.get(job_id) == self.caller.account
+
     def offer(self, seq: int | None, text: str) -> None:
         """Queue an event for each subscription."""
         for subscription, sent in self._subscriptions.items():
@@ -218,7 +267,7 @@ class _Client:
             self._fail(self._last_id, "invalid_format", str(error))
             return
         number = content.get("id") if isinstance(content, dict) else None
-        if not isinstance(number, int) or not is_int(number, 0, INT64_MAX):
+        if not isinstance(number, int) or not is_int(number, INT64_MIN, INT64_MAX):
             self._fail(self._last_id, "invalid_format", "a command needs a whole number as id")
             return
         if number <= self._last_id:
@@ -291,9 +340,14 @@ class _Client:
         sent = 0 if since > newest else since
         while True:
             page = await self._hub.store.read(events.since, sent, _REPLAY_PAGE)
+            owners: Mapping[str, str] = {}
+            if not self.caller.sees_all:
+                job_ids = {event.job_id for event in page if event.job_id is not None}
+                owners = await self._hub.endpoints.owners(sorted(job_ids))
             for event in page:
-                text = json.dumps(event.shape(), separators=(",", ":"))
-                self._queue_event(number, text)
+                if self.may_see(event.job_id, owners):
+                    text = json.dumps(event.shape(), separators=(",", ":"))
+                    self._queue_event(number, text)
                 sent = event.seq
             # Between this check and the end of the method nothing else runs. The newest event
             # is never pruned, so a page that came too early is followed by one that has it.

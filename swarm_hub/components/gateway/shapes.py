@@ -62,6 +62,7 @@ class JobStatus(JobSummary, SeedFields):
     `result_text` if it is text; `result_sha` if the result is large.
     """
 
+    owner: str
     spec: dict[str, Any]
     module_sha: str
     dataset_sha: str | None
