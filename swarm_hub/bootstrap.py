@@ -14,6 +14,7 @@ from swarm_hub.plan import Plan, plan
 from swarm_hub.setup import SetupFailure
 from swarm_hub.storage import Store
 from swarm_hub.storage.backup.restore import finish_restore
+from swarm_hub.storage.queries import events
 from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
 
 async def _started(store: Store, configuration: Configuration, planned: Plan, clock: Clock) -> Hub:
     hub = Hub(configuration.directory, configuration.hub.name, store, clock)
+    if (newest := await store.read(events.newest_time)) is not None:
+        clock.has_seen(newest)
     try:
         failures = await setup.set_up(hub, planned)
         if any(failed.essential for failed in failures):

@@ -152,16 +152,24 @@ class MovableClock(Clock):
     """A clock whose wall time tests move; monotonic time stays real unless moved too."""
 
     def __init__(self) -> None:
+        # Time that passes: the device ran, or slept.
         self.offset_s = 0.0
+        # The clock was set anew, and no time passed.
+        self.jump_s = 0.0
         self.monotonic_offset_s = 0.0
-        self._stopped_at: float | None = None
+        self._stopped_at: tuple[float, float] | None = None
+        super().__init__()
 
     def stop(self) -> None:
         """From now on let wall time move only when the test moves it."""
-        self._stopped_at = super().time()
+        self._stopped_at = super().wall(), super().boottime()
 
-    def time(self) -> float:
-        now = super().time() if self._stopped_at is None else self._stopped_at
+    def wall(self) -> float:
+        now = super().wall() if self._stopped_at is None else self._stopped_at[0]
+        return now + self.offset_s + self.jump_s
+
+    def boottime(self) -> float:
+        now = super().boottime() if self._stopped_at is None else self._stopped_at[1]
         return now + self.offset_s
 
     def monotonic(self) -> float:

@@ -23,6 +23,7 @@ class FastClock(Clock):
     """A clock that tests move."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 1000.0
 
     def monotonic(self) -> float:

@@ -38,18 +38,20 @@ def health_view(hub: Hub) -> View:
 
     async def health(_request: Request) -> Json:
         """Return the state of the hub and of what it runs; 503 if a part of it is stuck."""
-        problems = await hub.watchdog.problems()
+        stuck = await hub.watchdog.problems()
+        clock = hub.clock.problem()
+        problems = [*stuck, *([] if clock is None else [clock])]
         own: HealthShape = {
             "name": hub.name,
             "version": __version__,
             "state": hub.state.value,
-            "ok": not problems,
+            "ok": not stuck,
             "problems": problems,
             "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
             "disk_full": hub.store.full,
         }
-        success = Success.NOT_OK if problems else Success.OK
+        success = Success.NOT_OK if stuck else Success.OK
         return Json({**own, **hub.endpoints.health()}, success)
 
     return View("GET", "/health", health, Scope.READ, HealthShape)

@@ -86,7 +86,13 @@ class Collector:
         self._policy = self._prepared
 
     async def collect(self) -> None:
-        """Do one round: remove as long as there is something to remove and the hub runs."""
+        """Do one round: remove as long as there is something to remove and the hub runs.
+
+        After the clock jumped nothing is removed: what looks old may not be.
+        """
+        self._hub.clock.time()
+        if not self._hub.clock.is_settled:
+            return
         try:
             if await self._hub.store.read(pruning.collects, self._gateway):
                 await self._collect_jobs()

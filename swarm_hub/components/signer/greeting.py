@@ -1,6 +1,5 @@
 """The signed `hello`: binds a signing key to a peer id and tells the other side's clock."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -16,6 +15,8 @@ from swarm_hub.models.rotation import read_rotations
 from swarm_hub.storage.queries import nodes
 
 _NAME_MAX: Final = 64
+# In the year 5138; NaN is above it, too.
+_TIME_MAX: Final = 1e11
 _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id", "db_id")
 
 
@@ -44,8 +45,12 @@ class SignedGreeter:
         self._own = own
 
     def time_of(self, peer_id: str) -> float:
-        """Return what that peer's clock shows now, according to its last trusted hello."""
-        return self._hub.clock.time() + self._offsets_s.get(peer_id, 0.0)
+        """Return that peer's steady time, according to its last trusted hello.
+
+        It is the time of that hello and what has passed since: no clock that is set anew on either
+        side moves it.
+        """
+        return self._hub.clock.steady() + self._offsets_s.get(peer_id, 0.0)
 
     def compose(self, peer_id: str) -> dict[str, Any]:
         """Return the fields of our hello to that peer."""
@@ -54,7 +59,7 @@ class SignedGreeter:
             "iss": self._mesh.peer_id,
             "aud": peer_id,
             "key": self._own.public_key,
-            "time": now,
+            "time": self._hub.clock.steady(),
             "name": self._hub.name,
             "capabilities": self._mesh.capabilities,
             "boot_id": self._hub.boot_id,
@@ -108,7 +113,7 @@ class SignedGreeter:
         self._book.pin(peer_id, public_key)
         now = self._hub.clock.time()
         if self._book.trusts(kid):
-            self._offsets_s[peer_id] = float(fields["time"]) - now
+            self._offsets_s[peer_id] = float(fields["time"]) - self._hub.clock.steady()
         self._hub.store.note([nodes.see(peer_id, hello.name, kid, public_key, now)])
         return hello
 
@@ -139,7 +144,7 @@ def _checked(fields: Mapping[str, Any], peer_id: str, me: str) -> bytes:
         or not isinstance(public_key, bytes)
         or not isinstance(signature, bytes)
         or not isinstance(signed["time"], float)
-        or not math.isfinite(signed["time"])
+        or not 0 <= signed["time"] <= _TIME_MAX
     ):
         raise SignatureRefusedError("malformed", "its hello has fields of the wrong kind")
     if signed["iss"] != peer_id or signed["aud"] != me:

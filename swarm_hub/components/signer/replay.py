@@ -39,6 +39,9 @@ class ReplayCache:
     async def forget_expired(self) -> None:
         """Drop ids that the expiry check refuses anyway."""
         now = self._hub.clock.time()
+        if not self._hub.clock.is_settled:
+            # After a jump they may look older than they are.
+            return
         expired = [jti for jti, (_, _, until) in self._known.items() if until < now]
         for jti in expired:
             del self._known[jti]

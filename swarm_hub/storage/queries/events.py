@@ -26,6 +26,12 @@ def first_seq(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.min(_T.c.seq), 0))).scalar_one())
 
 
+def newest_time(connection: Connection) -> float | None:
+    """Return when the newest event was fired, None if there is none."""
+    query = select(_T.c.time_fired).order_by(_T.c.seq.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def since(connection: Connection, seq: int, limit: int) -> list[DurableEvent]:
     """Return up to `limit` events after `seq`, in order."""
     rows = connection.execute(_COLUMNS.where(_T.c.seq > seq).order_by(_T.c.seq).limit(limit))

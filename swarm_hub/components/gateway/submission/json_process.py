@@ -72,16 +72,17 @@ async def _pump(
             return
 
     async def read() -> None:
-        while chunk := await stdout.read(_CHUNK_BYTES):
-            await spool.write(chunk)
+        try:
+            while chunk := await stdout.read(_CHUNK_BYTES):
+                await spool.write(chunk)
+        except Exception:
+            # Nobody reads what it says any more, so it would never read the rest.
+            process.kill()
+            raise
 
-    tasks = [asyncio.ensure_future(each) for each in (write(), read())]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    for error in await asyncio.gather(write(), read(), return_exceptions=True):
+        if error is not None:
+            raise error
     return await stderr.read(_WORDS_BYTES_MAX)
 
 

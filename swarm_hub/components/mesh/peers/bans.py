@@ -134,7 +134,9 @@ class BanList:
         return dict(bans)
 
     def _is_over(self, ban: Ban) -> bool:
-        return ban.until is not None and ban.until <= self._hub.clock.time()
+        clock = self._hub.clock
+        # A clock that jumped forward lifts no ban.
+        return ban.until is not None and ban.until <= clock.time() and clock.is_settled
 
     def _on_event(self, event: DurableEvent) -> None:
         """Follow the bans of other hubs on a shared store."""
