@@ -64,12 +64,18 @@ class Bench:
         return self.assembled[wat]
 
     async def run(
-        self, module: str | bytes, abi: str, data: bytes = b"", **changed: Any
+        self,
+        module: str | bytes,
+        abi: str,
+        data: bytes = b"",
+        *,
+        scope: str | None = "",
+        **changed: Any,
     ) -> CallResult:
         """Run WAT text or module bytes; keywords are fields of the call or of its limits."""
         wasm = await self.wasm(module) if isinstance(module, str) else module
         call = make_call(wasm, abi, **changed)
-        return await self.sandbox.run(call, data, self.loader(wasm))
+        return await self.sandbox.run(call, data, self.loader(wasm), scope=scope)
 
     def loader(self, wasm: bytes) -> Callable[[], Awaitable[bytes]]:
         async def load() -> bytes:

@@ -1,9 +1,13 @@
-"""Getting a module's native code into a child: from the cache, or compiled once for all of them."""
+"""Getting a module's native code into a child: from the cache, or compiled once for all of them.
+
+All owners share the cache, so what goes there is made by a child that has run nothing yet: one that
+a module took over would give the code of its choice for another module.
+"""
 
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +42,16 @@ class CompileLimits:
 class NativeCode:
     """Installs modules in children; each module is compiled by one child only."""
 
-    def __init__(self, cache: ModuleCache, limits: CompileLimits, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        cache: ModuleCache,
+        limits: CompileLimits,
+        spawn: Spawn,
+        clean: Callable[[Request], Awaitable[Answer]],
+    ) -> None:
         self.compiled = 0
+        # Has a request done by a child that has run nothing.
+        self._clean = clean
         self._cache = cache
         self._limits = limits
         self._spawn = spawn
@@ -85,19 +97,21 @@ class NativeCode:
                 native = None
                 await self._cache.drop(source.key)
             wasm = await source.load_wasm()
-            answer = await self._check(wasm, source) or await self._compile(child, source, wasm)
+            request = self._request(child, source, wasm)
+            answer = await self._check(wasm, source) or await self._compile(child, request)
             if answer.code != OK:
                 self._remember(source.key, answer, child.loop.time())
                 return answer
             native = answer.body
-            child.note_loaded(source.key)
+            if request.child is child:
+                child.note_loaded(source.key)
             self.compiled += 1
             keeping = self._spawn(
                 self._cache.put(source.key, native), "sandbox: keep a compiled module"
             )
             self._keeping.add(keeping)
             keeping.add_done_callback(self._keeping.discard)
-            return None
+            return None if request.child is child else await self._load(child, source, native)
         finally:
             del self._flights[source.key]
             flight.set_result(native)
@@ -117,25 +131,29 @@ class NativeCode:
                 problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
         return None if problem is None else Answer(BAD_MODULE, problem)
 
-    async def _compile(self, child: ChildLink, source: ModuleSource, wasm: bytes) -> Answer:
-        return await child.ask(
-            Request(
-                "compile",
-                encode_header(
-                    {
-                        "op": "compile",
-                        "key": source.key,
-                        "variant": source.variant,
-                        "memory": self._limits.memory_bytes,
-                        "time": self._limits.time_s,
-                    }
-                ),
-                wasm,
-                NATIVE_BYTES_MAX,
-                self._limits.time_s,
-                child.loop.create_future(),
-            )
+    def _request(self, child: ChildLink, source: ModuleSource, wasm: bytes) -> Request:
+        return Request(
+            "compile",
+            encode_header(
+                {
+                    "op": "compile",
+                    "key": source.key,
+                    "variant": source.variant,
+                    # One that compiles for another child has no use for it.
+                    "keep": not child.ran,
+                    "memory": self._limits.memory_bytes,
+                    "time": self._limits.time_s,
+                }
+            ),
+            wasm,
+            NATIVE_BYTES_MAX,
+            self._limits.time_s,
+            child.loop.create_future(),
         )
+
+    async def _compile(self, child: ChildLink, request: Request) -> Answer:
+        """Compile in this child, which may then run it, unless it has run anything before."""
+        return await (self._clean(request) if child.ran else child.ask(request))
 
     async def _load(self, child: ChildLink, source: ModuleSource, native: bytes) -> Answer | None:
         answer = await child.ask(
