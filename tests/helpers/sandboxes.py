@@ -64,18 +64,12 @@ class Bench:
         return self.assembled[wat]
 
     async def run(
-        self,
-        module: str | bytes,
-        abi: str,
-        data: bytes = b"",
-        *,
-        scope: str | None = "",
-        **changed: Any,
+        self, module: str | bytes, abi: str, data: bytes = b"", **changed: Any
     ) -> CallResult:
         """Run WAT text or module bytes; keywords are fields of the call or of its limits."""
         wasm = await self.wasm(module) if isinstance(module, str) else module
         call = make_call(wasm, abi, **changed)
-        return await self.sandbox.run(call, data, self.loader(wasm), scope=scope)
+        return await self.sandbox.run(call, data, self.loader(wasm))
 
     def loader(self, wasm: bytes) -> Callable[[], Awaitable[bytes]]:
         async def load() -> bytes:
@@ -87,7 +81,11 @@ class Bench:
 
 def make_call(wasm: bytes, abi: str, **changed: Any) -> Call:
     """Build a call; unknown keywords go to the limits."""
-    own = {name: changed.pop(name) for name in ("args", "env", "deterministic") if name in changed}
+    own = {
+        name: changed.pop(name)
+        for name in ("args", "env", "deterministic", "scope")
+        if name in changed
+    }
     entry = changed.pop("entry", None)
     return Call(hashlib.sha256(wasm).hexdigest(), abi, entry, limits(**changed), **own)
 

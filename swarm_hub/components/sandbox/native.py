@@ -1,7 +1,8 @@
 """Getting a module's native code into a child: from the cache, or compiled once for all of them.
 
 All owners share the cache, so what goes there is made by a child that has run nothing yet: one that
-a module took over would give the code of its choice for another module.
+a module took over would give the code of its choice for another module. What such a child compiles,
+it may run itself, but nobody else does.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ _REFUSED_S = 600.0
 _LOAD_S = 20.0
 _FINISH_S = 1.0
 _LARGE_BYTES = 256 * 1024
+# A module up to this size compiles in less time than a child takes to start.
+_QUICK_BYTES = 64 * 1024
+_ALONE_MAX = 1024
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
@@ -58,6 +62,8 @@ class NativeCode:
         self._keeping: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
         self._refused: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
+        # What a child compiled for itself alone; whoever wants it next has it put into the cache.
+        self._alone: OrderedDict[str, None] = OrderedDict()
 
     async def install(self, child: ChildLink, source: ModuleSource) -> Answer | None:
         """Load a module into a child; returns the failure, or None if loaded or child lost."""
@@ -97,8 +103,14 @@ class NativeCode:
                 native = None
                 await self._cache.drop(source.key)
             wasm = await source.load_wasm()
-            request = self._request(child, source, wasm)
-            answer = await self._check(wasm, source) or await self._compile(child, request)
+            problem = await self._check(wasm, source)
+            if problem is not None:
+                self._remember(source.key, problem, child.loop.time())
+                return problem
+            if child.ran and len(wasm) <= _QUICK_BYTES and source.key not in self._alone:
+                return await self._compile_alone(child, source, wasm)
+            request = self._request(source, wasm, keep=not child.ran)
+            answer = await (self._clean(request) if child.ran else child.ask(request))
             if answer.code != OK:
                 self._remember(source.key, answer, child.loop.time())
                 return answer
@@ -131,7 +143,21 @@ class NativeCode:
                 problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
         return None if problem is None else Answer(BAD_MODULE, problem)
 
-    def _request(self, child: ChildLink, source: ModuleSource, wasm: bytes) -> Request:
+    async def _compile_alone(
+        self, child: ChildLink, source: ModuleSource, wasm: bytes
+    ) -> Answer | None:
+        """Compile in a child that ran something, for its own use; what it says is kept nowhere."""
+        self._alone[source.key] = None
+        if len(self._alone) > _ALONE_MAX:
+            self._alone.popitem(last=False)
+        answer = await child.ask(self._request(source, wasm, keep=True))
+        if answer.code != OK:
+            return answer
+        child.note_loaded(source.key)
+        self.compiled += 1
+        return None
+
+    def _request(self, source: ModuleSource, wasm: bytes, *, keep: bool) -> Request:
         return Request(
             "compile",
             encode_header(
@@ -140,7 +166,7 @@ class NativeCode:
                     "key": source.key,
                     "variant": source.variant,
                     # One that compiles for another child has no use for it.
-                    "keep": not child.ran,
+                    "keep": keep,
                     "memory": self._limits.memory_bytes,
                     "time": self._limits.time_s,
                 }
@@ -148,12 +174,8 @@ class NativeCode:
             wasm,
             NATIVE_BYTES_MAX,
             self._limits.time_s,
-            child.loop.create_future(),
+            asyncio.get_running_loop().create_future(),
         )
-
-    async def _compile(self, child: ChildLink, request: Request) -> Answer:
-        """Compile in this child, which may then run it, unless it has run anything before."""
-        return await (self._clean(request) if child.ran else child.ask(request))
 
     async def _load(self, child: ChildLink, source: ModuleSource, native: bytes) -> Answer | None:
         answer = await child.ask(

@@ -130,26 +130,24 @@ class Sandbox:
         data: bytes | bytearray,
         load_wasm: Callable[[], Awaitable[bytes]],
         tag: str = "",
-        scope: str | None = "",
     ) -> CallResult:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
         `load_wasm` is awaited only if the module is in neither a child nor the cache.
-        `begun` names the shard by its `tag`. Only shards of one `scope` share a child; None is a
-        scope that no other shard is in.
+        `begun` names the shard by its `tag`.
         Cancelling the caller takes the shard back, killing the child if it has begun.
         """
         problem, key, header = _prepare(call)
         if problem is not None:
             return Answer(BAD_INPUT, problem).outcome
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
-        shared = scope is not None
+        scope = call.scope
         if scope is None:
             self._lone += 1
             scope = f"\0{self._lone}"
         for _ in range(_ATTEMPTS_MAX):
             answer = await self._run_once(call, header, data, source, tag, scope)
-            if not shared:
+            if call.scope is None:
                 self._replace(scope)
             # A module that the child forgot is loaded again; the shard itself has not begun.
             if answer.code != "not_loaded":

@@ -9,7 +9,7 @@ import pytest
 
 from swarm_hub.components.sandbox.pool import Sandbox
 from tests.helpers import modules
-from tests.helpers.sandboxes import Bench, is_alive, until
+from tests.helpers.sandboxes import Bench, until
 
 NewSandbox = Callable[..., Awaitable[Sandbox]]
 
@@ -34,7 +34,7 @@ class _TakesOver:
         found = getattr(sys, "trace", b"nothing")
         sys.trace = body
         honest = engine.Library.compile
-        own = bytes.fromhex("0061736d01000000")
+        own = b"no module" if body == b"liar" else bytes.fromhex("0061736d01000000")
         engine.Library.compile = lambda library, wasm, variant: honest(library, own, variant)
         return found
 
@@ -132,20 +132,54 @@ async def test_a_long_shard_of_one_scope_does_not_delay_another_while_a_slot_is_
     await asyncio.wait([slow])
 
 
-async def test_a_child_that_ran_something_compiles_nothing_for_the_cache(
+FIVE = struct.pack("<i", 5)
+
+
+async def test_what_a_child_compiled_that_ran_something_is_nobody_elses(
     new_bench: NewBench,
 ) -> None:
     bench = await new_bench()
     wasm = await bench.wasm(modules.SUM)
     assert await take_over(bench, b"alice", "a") == b"nothing"
-    # The same owner's, so the child that was taken over runs it; another one compiles it.
-    number = struct.pack("<i", 5)
-    assert (await bench.run(wasm, "i32-array", number, scope="a")).output == b"5"
-    (pid,) = (child.pid for child in bench.sandbox._children if child.ran)
-    assert is_alive(pid)
-    assert (await bench.run(wasm, "i32-array", number, scope="b")).output == b"5"
-    assert bench.loads == 2
-    assert bench.sandbox.stats().compiled == 2
+    # It has what it wanted, and harms its own owner alone.
+    assert (await bench.run(wasm, "i32-array", FIVE, scope="a")).code == "bad_export"
+    assert (await bench.run(wasm, "i32-array", FIVE, scope="b")).output == b"5"
+    await bench.sandbox.stop()
+    again = await new_bench()
+    assert (await again.run(wasm, "i32-array", FIVE, scope="c")).output == b"5"
+    assert (again.loads, again.sandbox.stats().compiled) == (0, 0)
+
+
+async def test_what_a_child_says_of_a_module_that_ran_something_is_not_remembered(
+    new_bench: NewBench,
+) -> None:
+    bench = await new_bench()
+    wasm = await bench.wasm(modules.SUM)
+    await take_over(bench, b"liar", "a")
+    assert (await bench.run(wasm, "i32-array", FIVE, scope="a")).code == "bad_module"
+    assert (await bench.run(wasm, "i32-array", FIVE, scope="b")).output == b"5"
+
+
+@pytest.mark.parametrize("padding", [0, 100_000])
+async def test_what_is_wanted_twice_or_is_large_is_compiled_by_a_child_that_ran_nothing(
+    new_bench: NewBench, padding: int
+) -> None:
+    bench = await new_bench()
+    # A custom section, which says nothing.
+    size = padding.to_bytes(3, "little")
+    leb = bytes([size[0] & 127 | 128, padding >> 7 & 127 | 128, padding >> 14])
+    wasm = await bench.wasm(modules.SUM)
+    if padding:
+        wasm += b"\0" + leb + b"\1x" + bytes(padding - 2)
+    await take_over(bench, b"alice", "a")
+    if not padding:
+        # The child forgets it, or another one of the same owner wants it.
+        await bench.run(wasm, "i32-array", FIVE, scope="a")
+        (child,) = (child for child in bench.sandbox._children if child.ran)
+        child.loaded.clear()
+    outcome = await bench.run(wasm, "i32-array", FIVE, scope="a")
+    assert (outcome.code, outcome.output) == ("ok", b"5")
+    assert sum(not child.ran for child in bench.sandbox._children) == 1
 
 
 async def test_a_child_that_ran_something_inspects_and_assembles_nothing(
