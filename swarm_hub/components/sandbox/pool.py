@@ -403,6 +403,8 @@ class Sandbox:
                 child.flush()
         finally:
             child.reserved = False
+            if not child.ran:
+                child.scope = None
             self._dispatch()
 
     def _has_free_slot(self, scope: str | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import Call, CallResult, SandboxService
+from swarm_hub.components.sandbox import Call, CallResult, Reuse, SandboxService
 from swarm_hub.components.worker.turns import TurnQueue
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
@@ -167,9 +167,7 @@ class Executor:
 
     async def _call(self, entry: InboxEntry) -> tuple[Call, int]:
         """Return how to call the module, with the script it interprets, and the module's size."""
-        call, script, module_bytes = self._parsed(
-            entry.call, self._gateway_of(entry), job_of(entry.assignment_id)
-        )
+        call, script, module_bytes = self._parsed(*self._named(entry))
         if script is not None:
             body = await self._script(self._gateway_of(entry), script)
             call = dataclasses.replace(call, script=(script.name, body))
@@ -190,13 +188,19 @@ class Executor:
 
     def _scope(self, entry: InboxEntry) -> str:
         """Return whose turn a shard is run in."""
-        gateway, job_id = self._gateway_of(entry), job_of(entry.assignment_id)
+        gateway = self._gateway_of(entry)
         try:
-            call, *_ = self._parsed(entry.call, gateway, job_id)
+            call, *_ = self._parsed(*self._named(entry))
         except (HubError, LookupError, TypeError, ValueError):
             # Whoever runs it will find out too, and give it back.
             return gateway
         return gateway if call.scope is None else call.scope
+
+    def _named(self, entry: InboxEntry) -> tuple[str, str, str]:
+        """Return what `_parse` needs of a shard; the same for as many as can share it."""
+        by_job = self._service.reuse is Reuse.JOB
+        job_id = job_of(entry.assignment_id) if by_job else ""
+        return entry.call, self._gateway_of(entry), job_id
 
     def _parse(self, text: str, gateway: str, job_id: str) -> tuple[Call, Script | None, int]:
         """Return a stored call within this worker's limits, its script, the module's size.

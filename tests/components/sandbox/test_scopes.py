@@ -9,7 +9,7 @@ import pytest
 
 from swarm_hub.components.sandbox.pool import Sandbox
 from tests.helpers import modules
-from tests.helpers.sandboxes import Bench, until
+from tests.helpers.sandboxes import Bench, make_call, until
 
 NewSandbox = Callable[..., Awaitable[Sandbox]]
 
@@ -130,6 +130,20 @@ async def test_a_long_shard_of_one_scope_does_not_delay_another_while_a_slot_is_
     assert outcome.output == b"7"
     slow.cancel()
     await asyncio.wait([slow])
+
+
+async def test_a_child_whose_shard_never_began_is_anybodys(new_bench: NewBench) -> None:
+    bench = await new_bench()
+
+    async def gone() -> bytes:
+        raise FileNotFoundError("the blob is gone")
+
+    for scope in ("a", "b", None):
+        call = make_call(NOTHING, "takes-over", scope=scope, entry="anything")
+        with pytest.raises(FileNotFoundError):
+            await bench.sandbox.run(call, b"", gone)
+    assert await take_over(bench, b"carol", "c") == b"nothing"
+    assert bench.sandbox.stats().children == 1
 
 
 FIVE = struct.pack("<i", 5)
