@@ -12,9 +12,11 @@ from typing import Any
 from figures import Figures, percentile, start, tree_cpu_s
 
 from swarm_hub.cli.inspect import with_sandbox
-from swarm_hub.cli.swarm import LocalSwarm
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.sandbox import Call, Limits, Sandbox
+from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
+from swarm_hub.helpers.tokens import TokenFile
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _WORKERS = 4
@@ -38,7 +40,13 @@ async def main() -> None:
                 await swarm.wait_for_workers(client, _WORKERS)
                 pids = [hub.pid for hub in swarm.hubs]
                 await _latency(client, figures, modules["sum_i32/sum"], arguments.quick)
-                await _tiny_shards(client, figures, modules["echo/echo"], pids, arguments.quick)
+                rate = await _tiny_shards(
+                    client, figures, modules["echo/echo"], pids, arguments.quick
+                )
+                for owners in (2, 3):
+                    await _owners(
+                        gateway, figures, modules["echo/echo"], owners, rate, arguments.quick
+                    )
                 await _lines(client, figures, modules["wordcount/wordcount"], arguments.quick)
                 await _bulk(client, figures, modules["bytesum/bytesum"], arguments.quick)
                 await _compute(client, figures, modules["primes/primes"], pids)
@@ -71,7 +79,7 @@ async def _latency(client: SwarmClient, figures: Figures, module: bytes, quick: 
 
 async def _tiny_shards(
     client: SwarmClient, figures: Figures, module: bytes, pids: list[int], quick: bool
-) -> None:
+) -> float:
     count = 1000 if quick else _TINY_SHARDS
     data = os.urandom(1024 * count)
     for warm in (True, False):
@@ -85,6 +93,37 @@ async def _tiny_shards(
         if not warm:
             figures.add("shards_per_s", count / took, "shards/s", better="higher", target=2000)
             figures.add("cpu_ms_per_shard", cpu / count * 1000, "ms", target=0.8, shards=count)
+    return count / took
+
+
+async def _owners(
+    gateway: LocalHub, figures: Figures, module: bytes, owners: int, alone: float, quick: bool
+) -> None:
+    """Run a job of each of several owners at once, whose shards never share a process."""
+    count = 1000 if quick else _TINY_SHARDS
+    data = os.urandom(1024 * count)
+    tokens = TokenFile(gateway.folder / STORAGE_DIR / TOKENS_FILE)
+    secrets = [tokens.create(f"owner-{n}", "submit", time.time())[1] for n in range(owners)]
+
+    async def run(secret: str) -> None:
+        async with SwarmClient(gateway.url, secret) as client:
+            job_id = await client.submit(
+                module, data, abi="bytes", split="records:1024", shard_size=1, reduce="concat"
+            )
+            await client.wait(job_id)
+            _expect(_sha(await client.result(job_id)), _sha(data))
+
+    rates = []
+    for _ in range(4):
+        started = time.perf_counter()
+        await asyncio.gather(*map(run, secrets))
+        rates.append(owners * count / (time.perf_counter() - started))
+    # In the first round children are started for the owners that are new.
+    rate = percentile(rates[1:], 0.5)
+    figures.add(
+        f"shards_per_s_{owners}_owners", rate, "shards/s", better="higher",
+        target=round(alone / 2) if owners == 2 else None, of_one=f"{rate / alone:.0%}",
+    )  # fmt: skip
 
 
 async def _lines(client: SwarmClient, figures: Figures, module: bytes, quick: bool) -> None:

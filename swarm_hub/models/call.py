@@ -13,6 +13,8 @@ from swarm_hub.util.plain import shallow
 SCRIPT_BYTES_MAX: Final = 256 * 1024
 # Of an abi, an entry or a file.
 NAME_MAX_CHARS: Final = 1024
+# Of the opaque name of an owner.
+OWNER_MAX_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Script:
 class ModuleCall:
     """The job's part of a call; a limit of None leaves the worker's own.
 
-    `needs` names the features that a worker must know to obey it.
+    `needs` names the features that a worker must know to obey it. `owner` tells apart whose jobs
+    may share a process, and says nothing else of them.
     """
 
     module_sha: str
@@ -54,6 +57,7 @@ class ModuleCall:
     deterministic: bool = False
     script: Script | None = None
     needs: tuple[str, ...] = ()
+    owner: str = ""
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
@@ -65,6 +69,8 @@ class ModuleCall:
             plain["script"] = shallow(self.script)
         if not self.needs:
             del plain["needs"]
+        if not self.owner:
+            del plain["owner"]
         return plain
 
     @classmethod
@@ -99,6 +105,7 @@ class ModuleCall:
             _is_set(plain.get("deterministic", False)),
             None if script is None else Script.from_plain(script),
             read_needs(plain.get("needs", [])),
+            shape.text(plain.get("owner", ""), "owner", OWNER_MAX_CHARS),
         )
 
 

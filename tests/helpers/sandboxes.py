@@ -81,7 +81,11 @@ class Bench:
 
 def make_call(wasm: bytes, abi: str, **changed: Any) -> Call:
     """Build a call; unknown keywords go to the limits."""
-    own = {name: changed.pop(name) for name in ("args", "env", "deterministic") if name in changed}
+    own = {
+        name: changed.pop(name)
+        for name in ("args", "env", "deterministic", "scope")
+        if name in changed
+    }
     entry = changed.pop("entry", None)
     return Call(hashlib.sha256(wasm).hexdigest(), abi, entry, limits(**changed), **own)
 

@@ -18,6 +18,7 @@ from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService, JobWatchers
 from swarm_hub.components.gateway.submission.intake import Intake
+from swarm_hub.components.gateway.submission.module_call import owner_key
 from swarm_hub.components.gateway.views import register
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
@@ -25,9 +26,11 @@ from swarm_hub.components.scheduler import STRATEGY, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
 from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.admission import AdmissionPolicy
+from swarm_hub.util.files import load_or_create_key
 
 __all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
 
@@ -77,8 +80,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
-    result_cache = ResultCache(hub, ModuleReducer(hub, sandbox))
-    dispatcher = Dispatcher(hub, mesh.peer_id, machine, result_cache, trust, watchers.job_changed)
+    key = owner_key(load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity"))
+    result_cache = ResultCache(hub, ModuleReducer(hub, sandbox, mesh.peer_id, key))
+    dispatcher = Dispatcher(
+        hub, mesh.peer_id, machine, result_cache, trust, watchers.job_changed, key
+    )
     drains = await Drains.load(hub, dispatcher.links)
     fleet = Fleet(hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
     intake = Intake(

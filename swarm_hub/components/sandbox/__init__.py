@@ -9,6 +9,7 @@ from swarm_hub.components.sandbox.call import (
     Call,
     CallResult,
     Limits,
+    Reuse,
     SandboxError,
     SandboxStats,
     not_wasm,
@@ -31,6 +32,7 @@ __all__ = [
     "Fence",
     "Limits",
     "ModuleReport",
+    "Reuse",
     "Sandbox",
     "SandboxError",
     "SandboxService",
@@ -52,6 +54,7 @@ class SandboxConfig:
     compile_time_s: float
     compile_memory_bytes: int
     cache_bytes: int
+    reuse: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,10 @@ class SandboxService:
     sandbox: Sandbox
     limits: Limits
     module_bytes_max: int
+    reuse: Reuse = Reuse.OWNER
 
-    def bounded(self, requested: ModuleCall) -> Call:
-        """Return a job's call within this device's own limits."""
+    def bounded(self, requested: ModuleCall, gateway: str, job_id: str) -> Call:
+        """Return a job's call within this device's own limits, and within its owner's children."""
         own = self.limits
         limits = Limits(
             memory_bytes=min(requested.memory_bytes or own.memory_bytes, own.memory_bytes),
@@ -74,7 +78,18 @@ class SandboxService:
         return Call(
             requested.module_sha, requested.abi, requested.entry, limits, requested.args,
             requested.env, requested.deterministic,
+            scope=self._scope(gateway, requested.owner, job_id),
         )  # fmt: skip
+
+    def _scope(self, gateway: str, owner: str, job_id: str) -> str | None:
+        # An older gateway names no owners; then all of its jobs are one's.
+        match self.reuse:
+            case Reuse.OWNER:
+                return f"{gateway}/{owner}"
+            case Reuse.JOB:
+                return f"{gateway}/{job_id}"
+            case Reuse.NEVER:
+                return None
 
 
 SANDBOX: Final = HubKey[SandboxService]("sandbox")
@@ -92,6 +107,7 @@ CONFIG_SCHEMA = cv.section(
             "compile_memory", default="768MiB", reloadable=True, field="compile_memory_bytes"
         ): cv.size,
         cv.Key("cache", default="256MiB", reloadable=True, field="cache_bytes"): cv.size,
+        cv.Key("reuse", default="owner", reloadable=True): cv.one_of(*Reuse),
     },
     SandboxConfig,
 )
@@ -117,6 +133,7 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         sandbox,
         Limits(config.memory_bytes, config.wall_time_s, config.output_bytes),
         config.module_bytes,
+        Reuse(config.reuse),
     )
     hub.endpoints.add_health(lambda: {"sandbox": _fence_shape(sandbox.stats().fence)})
     hub.on_start(sandbox.start)

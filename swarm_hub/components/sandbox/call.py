@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from swarm_hub.exceptions import HubError
 
@@ -21,6 +22,14 @@ CHILD_DIED = "child_died"
 
 # With the JSON escapes this stays within a frame's header.
 _TEXT_CHARS_MAX = 32 * 1024
+
+
+class Reuse(StrEnum):
+    """Whose shards may run in a child one after the other."""
+
+    OWNER = "owner"
+    JOB = "job"
+    NEVER = "never"
 
 
 class SandboxError(HubError):
@@ -54,6 +63,8 @@ class Call:
     deterministic: bool = False
     # Name and bytes of a file that the module finds under /script.
     script: tuple[str, bytes] | None = None
+    # Only calls of one scope share a child; None is a scope that no other call is in.
+    scope: str | None = ""
 
     @property
     def variant(self) -> str:

@@ -21,6 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _STOP_S = 2.0
 _SPARE_IDLE_S = 60.0
+_TICK_S = 0.001
 # A child that ends before it is ready is started again after a growing pause, and after a few in a
 # row those who wait for one are told.
 _FAILURES_MAX = 3
@@ -56,6 +57,8 @@ class ChildPool:
         self._give_up = give_up
         self._spare_idle_s = spare_idle_s
         self._dying: set[ChildLink] = set()
+        # The surplus children whose rest is being watched.
+        self._watched: set[ChildLink] = set()
         self._failures = 0
         self._not_before_s = 0.0
 
@@ -88,6 +91,9 @@ class ChildPool:
             return None
         child = ChildLink(self._owner, launched, loop, spare=spare)
         self.children.append(child)
+        for each in self.children:
+            # Those at rest may have become too many.
+            self.resting(each)
         return self._spawn(self._connect(child), f"sandbox: start child {child.pid}")
 
     def lost(self, child: ChildLink) -> None:
@@ -98,9 +104,15 @@ class ChildPool:
         self._spawn(self._bury(child), f"sandbox: bury child {child.pid}")
 
     def resting(self, child: ChildLink) -> None:
-        """Stop a surplus child if it is still idle after a while."""
-        if child.idle and self._is_surplus(child):
-            child.loop.call_later(self._spare_idle_s, self._retire, child, child.idle_since_s)
+        """Stop a surplus child once it has been idle for a while."""
+        if child.idle and self._is_surplus(child) and child not in self._watched:
+            self._watched.add(child)
+            child.loop.call_at(child.idle_since_s + self._spare_idle_s, self._rested, child)
+
+    def retire(self, child: ChildLink) -> None:
+        """End a child that has nothing to do."""
+        child.spare = True
+        child.kill(Answer(CHILD_DIED, "The sandbox process was no longer needed"))
 
     async def stop(self) -> None:
         """Kill all children and wait for their end, at most 2 s."""
@@ -150,10 +162,15 @@ class ChildPool:
     def _is_surplus(self, child: ChildLink) -> bool:
         return child.spare or len(self.children) > self._slots
 
-    def _retire(self, child: ChildLink, since_s: float) -> None:
-        if child.idle and child.idle_since_s == since_s and self._is_surplus(child):
-            child.spare = True
-            child.kill(Answer(CHILD_DIED, "The sandbox process was no longer needed"))
+    def _rested(self, child: ChildLink) -> None:
+        self._watched.discard(child)
+        if not (child.idle and self._is_surplus(child)):
+            return
+        # Timers may fire early by the clock's resolution.
+        if child.loop.time() - child.idle_since_s >= self._spare_idle_s - _TICK_S:
+            self.retire(child)
+        else:
+            self.resting(child)
 
 
 def _make_empty(directory: Path) -> None:

@@ -1,9 +1,14 @@
-"""Getting a module's native code into a child: from the cache, or compiled once for all of them."""
+"""Getting a module's native code into a child: from the cache, or compiled once for all of them.
+
+All owners share the cache, so what goes there is made by a child that has run nothing yet: one that
+a module took over would give the code of its choice for another module. What such a child compiles,
+it may run itself, but nobody else does.
+"""
 
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +27,9 @@ _REFUSED_S = 600.0
 _LOAD_S = 20.0
 _FINISH_S = 1.0
 _LARGE_BYTES = 256 * 1024
+# A module up to this size compiles in less time than a child takes to start.
+_QUICK_BYTES = 64 * 1024
+_ALONE_MAX = 1024
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
@@ -38,14 +46,24 @@ class CompileLimits:
 class NativeCode:
     """Installs modules in children; each module is compiled by one child only."""
 
-    def __init__(self, cache: ModuleCache, limits: CompileLimits, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        cache: ModuleCache,
+        limits: CompileLimits,
+        spawn: Spawn,
+        clean: Callable[[Request], Awaitable[Answer]],
+    ) -> None:
         self.compiled = 0
+        # Has a request done by a child that has run nothing.
+        self._clean = clean
         self._cache = cache
         self._limits = limits
         self._spawn = spawn
         self._keeping: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
         self._refused: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
+        # What a child compiled for itself alone; whoever wants it next has it put into the cache.
+        self._alone: OrderedDict[str, None] = OrderedDict()
 
     async def install(self, child: ChildLink, source: ModuleSource) -> Answer | None:
         """Load a module into a child; returns the failure, or None if loaded or child lost."""
@@ -85,19 +103,27 @@ class NativeCode:
                 native = None
                 await self._cache.drop(source.key)
             wasm = await source.load_wasm()
-            answer = await self._check(wasm, source) or await self._compile(child, source, wasm)
+            problem = await self._check(wasm, source)
+            if problem is not None:
+                self._remember(source.key, problem, child.loop.time())
+                return problem
+            if child.ran and len(wasm) <= _QUICK_BYTES and source.key not in self._alone:
+                return await self._compile_alone(child, source, wasm)
+            request = self._request(source, wasm, keep=not child.ran)
+            answer = await (self._clean(request) if child.ran else child.ask(request))
             if answer.code != OK:
                 self._remember(source.key, answer, child.loop.time())
                 return answer
             native = answer.body
-            child.note_loaded(source.key)
+            if request.child is child:
+                child.note_loaded(source.key)
             self.compiled += 1
             keeping = self._spawn(
                 self._cache.put(source.key, native), "sandbox: keep a compiled module"
             )
             self._keeping.add(keeping)
             keeping.add_done_callback(self._keeping.discard)
-            return None
+            return None if request.child is child else await self._load(child, source, native)
         finally:
             del self._flights[source.key]
             flight.set_result(native)
@@ -117,24 +143,38 @@ class NativeCode:
                 problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
         return None if problem is None else Answer(BAD_MODULE, problem)
 
-    async def _compile(self, child: ChildLink, source: ModuleSource, wasm: bytes) -> Answer:
-        return await child.ask(
-            Request(
-                "compile",
-                encode_header(
-                    {
-                        "op": "compile",
-                        "key": source.key,
-                        "variant": source.variant,
-                        "memory": self._limits.memory_bytes,
-                        "time": self._limits.time_s,
-                    }
-                ),
-                wasm,
-                NATIVE_BYTES_MAX,
-                self._limits.time_s,
-                child.loop.create_future(),
-            )
+    async def _compile_alone(
+        self, child: ChildLink, source: ModuleSource, wasm: bytes
+    ) -> Answer | None:
+        """Compile in a child that ran something, for its own use; what it says is kept nowhere."""
+        self._alone[source.key] = None
+        if len(self._alone) > _ALONE_MAX:
+            self._alone.popitem(last=False)
+        answer = await child.ask(self._request(source, wasm, keep=True))
+        if answer.code != OK:
+            return answer
+        child.note_loaded(source.key)
+        self.compiled += 1
+        return None
+
+    def _request(self, source: ModuleSource, wasm: bytes, *, keep: bool) -> Request:
+        return Request(
+            "compile",
+            encode_header(
+                {
+                    "op": "compile",
+                    "key": source.key,
+                    "variant": source.variant,
+                    # One that compiles for another child has no use for it.
+                    "keep": keep,
+                    "memory": self._limits.memory_bytes,
+                    "time": self._limits.time_s,
+                }
+            ),
+            wasm,
+            NATIVE_BYTES_MAX,
+            self._limits.time_s,
+            asyncio.get_running_loop().create_future(),
         )
 
     async def _load(self, child: ChildLink, source: ModuleSource, native: bytes) -> Answer | None:

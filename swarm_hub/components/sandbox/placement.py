@@ -40,6 +40,11 @@ class Lane(Protocol):
         """Whether it may get a shard behind another one: it is neither reserved nor held up."""
         ...
 
+    @property
+    def scope(self) -> str | None:
+        """Whose shards it runs; None before its first one."""
+        ...
+
     def has(self, key: str) -> bool:
         """Whether a module is loaded in it."""
         ...
@@ -48,23 +53,40 @@ class Lane(Protocol):
 L = TypeVar("L", bound=Lane)
 
 
-def choose(lanes: Iterable[L], key: str, body_bytes: int, slots: int) -> L | None:
-    """Return the child for a shard: idle with the module, idle, or fast and loaded."""
-    running = 0
+def choose(
+    lanes: Iterable[L], key: str, body_bytes: int, slots: int, scope: str | None = None
+) -> L | None:
+    """Return the child for a shard: idle with the module, idle, or fast and loaded.
+
+    A child that ran shards of another scope is none.
+    """
+    running = best = 0
     idle: L | None = None
-    idle_has = False
     behind: L | None = None
     for lane in lanes:
         if lane.idle:
-            if not idle_has and (idle is None or lane.has(key)):
-                idle, idle_has = lane, lane.has(key)
+            suits = _suits(lane, key, scope)
+            if suits > best:
+                idle, best = lane, suits
         elif lane.takes_runs:
             running += 1
-            if _accepts(lane, key) and (behind is None or lane.queued < behind.queued):
+            if (
+                lane.scope == scope
+                and _accepts(lane, key)
+                and (behind is None or lane.queued < behind.queued)
+            ):
                 behind = lane
     if idle is not None and running < slots:
         return idle
     return behind if body_bytes <= SMALL_BYTES else None
+
+
+def _suits(lane: Lane, key: str, scope: str | None) -> int:
+    """Return how well an idle child suits a shard; 0 for not at all."""
+    if lane.scope not in (None, scope):
+        return 0
+    # One that has run nothing is left to others, and to compilations.
+    return 1 + lane.has(key) + 2 * (lane.scope is not None)
 
 
 def _accepts(lane: Lane, key: str) -> bool:

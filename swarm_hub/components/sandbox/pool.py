@@ -54,7 +54,7 @@ class Sandbox:
         self._spawn = spawn
         self._cache = ModuleCache(cache_dir, size_bytes_max=cache_bytes_max)
         self._compile = CompileLimits(module_bytes_max, compile_time_s, compile_memory_bytes)
-        self._native = NativeCode(self._cache, self._compile, spawn)
+        self._native = NativeCode(self._cache, self._compile, spawn, self._in_a_clean_child)
         self._runs: deque[Request] = deque()
         self._asides: deque[Request] = deque()
         self._child_pool = ChildPool(
@@ -67,6 +67,8 @@ class Sandbox:
         )
         self._children = self._child_pool.children
         self._hurry: asyncio.TimerHandle | None = None
+        # How many shards had a scope of their own.
+        self._lone = 0
         self._stopped = True
 
     def resize(self, slots: int) -> None:
@@ -139,8 +141,14 @@ class Sandbox:
         if problem is not None:
             return Answer(BAD_INPUT, problem).outcome
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
+        scope = call.scope
+        if scope is None:
+            self._lone += 1
+            scope = f"\0{self._lone}"
         for _ in range(_ATTEMPTS_MAX):
-            answer = await self._run_once(call, header, data, source, tag)
+            answer = await self._run_once(call, header, data, source, tag, scope)
+            if call.scope is None:
+                self._replace(scope)
             # A module that the child forgot is loaded again; the shard itself has not begun.
             if answer.code != "not_loaded":
                 return answer.outcome
@@ -175,7 +183,7 @@ class Sandbox:
 
     def child_held_up(self, child: ChildLink) -> None:
         """Move the shards behind a long one elsewhere, if there is a free slot."""
-        if self._has_free_slot():
+        if self._has_free_slot(child.scope):
             self._take_back(child)
             self._dispatch()
         else:
@@ -197,7 +205,13 @@ class Sandbox:
     # Placing
 
     async def _run_once(
-        self, call: Call, header: bytes, data: bytes | bytearray, source: ModuleSource, tag: str
+        self,
+        call: Call,
+        header: bytes,
+        data: bytes | bytearray,
+        source: ModuleSource,
+        tag: str,
+        scope: str,
     ) -> Answer:
         request = Request(
             "run",
@@ -208,6 +222,7 @@ class Sandbox:
             self._future(),
             source,
             tag=tag,
+            scope=scope,
         )
         self._runs.append(request)
         self._dispatch()
@@ -233,6 +248,11 @@ class Sandbox:
         if answer.code != OK:
             raise SandboxError(answer.code, answer.text)
         return answer.body
+
+    async def _in_a_clean_child(self, request: Request) -> Answer:
+        self._asides.append(request)
+        self._dispatch()
+        return await request.future
 
     async def _wait(self, request: Request) -> Answer:
         try:
@@ -262,23 +282,34 @@ class Sandbox:
         if not self._runs:
             # A slot became free: shards that wait behind a long one can go there.
             for child in self._children:
-                if child.held_up and self._has_free_slot():
+                if child.held_up and self._has_free_slot(child.scope):
                     self._take_back(child)
             self._place_runs()
 
     def _place_runs(self) -> None:
         written: set[ChildLink] = set()
+        # Those whose scope has no child yet let others pass, as a start takes a while.
+        passed: list[Request] = []
+        childless: set[str] = set()
         while self._runs:
             request = self._runs[0]
             assert request.module is not None
             if request.future.done():
                 self._runs.popleft()
                 continue
-            child = choose(self._children, request.module.key, len(request.body), self._slots)
+            if request.scope in childless:
+                passed.append(self._runs.popleft())
+                continue
+            child = choose(
+                self._children, request.module.key, len(request.body), self._slots, request.scope
+            )
             if child is None:
-                break
+                if not self._lacks_child():
+                    break
+                childless.add(request.scope)
+                continue
             self._runs.popleft()
-            child.spare = False
+            child.spare, child.scope = False, request.scope
             if child.has(request.module.key):
                 child.post(request)
                 written.add(child)
@@ -288,14 +319,37 @@ class Sandbox:
                     self._install(child, request, request.module),
                     f"sandbox: load a module into child {child.pid}",
                 )
+        self._runs.extendleft(reversed(passed))
         for child in written:
             child.flush()
         self._start_for_runs(len(self._runs))
 
+    def _lacks_child(self) -> bool:
+        """Whether a slot is free, so that a shard waits for a child alone."""
+        return sum(child.takes_runs for child in self._children) < self._slots
+
     def _start_for_runs(self, wanted: int) -> None:
-        """Start children for slots that have none yet."""
-        busy = sum(child.takes_runs or not child.ready for child in self._children)
-        for _ in range(min(wanted, self._slots - busy)):
+        """Start children for slots that have none yet, or none of that scope."""
+        while wanted > 0:
+            busy = sum(child.takes_runs or not child.ready for child in self._children)
+            if busy >= self._slots or self._start_child(spare=False) is None:
+                return
+            wanted -= 1
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """End the child that rested longest when other scopes keep more than one each slot."""
+        used = [child for child in self._children if not child.spare]
+        resting = [child for child in used if child.idle and child.scope is not None]
+        if resting and len(used) > 2 * self._slots:
+            self._child_pool.retire(min(resting, key=lambda child: child.idle_since_s))
+
+    def _replace(self, scope: str) -> None:
+        """End the child of a scope that never comes again, and have another one ready."""
+        for child in tuple(self._children):
+            if child.scope == scope and child.idle:
+                self._child_pool.retire(child)
+        if not self._stopped and len(self._children) < self._slots:
             self._start_child(spare=False)
 
     def _take_back(self, child: ChildLink) -> None:
@@ -307,7 +361,7 @@ class Sandbox:
             if request.future.done():
                 self._asides.popleft()
                 continue
-            child = next((child for child in self._children if child.idle), None)
+            child = next((child for child in self._children if child.idle and not child.ran), None)
             if child is None:
                 break
             self._asides.popleft()
@@ -349,11 +403,14 @@ class Sandbox:
                 child.flush()
         finally:
             child.reserved = False
+            if not child.ran:
+                child.scope = None
             self._dispatch()
 
-    def _has_free_slot(self) -> bool:
-        running = sum(child.takes_runs for child in self._children)
-        return running < self._slots and any(child.idle for child in self._children)
+    def _has_free_slot(self, scope: str | None) -> bool:
+        return self._lacks_child() and any(
+            child.idle and child.scope in (None, scope) for child in self._children
+        )
 
     def _start_child(self, *, spare: bool) -> asyncio.Task[None] | None:
         if self._stopped:

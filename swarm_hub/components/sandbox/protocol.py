@@ -74,6 +74,10 @@ class ChildLink(asyncio.BufferedProtocol):
     loop: asyncio.AbstractEventLoop
     # Started for an inspection; stopped when it has nothing to do for a while.
     spare: bool = False
+    # Whose shards it runs, chosen with the first of them: it never runs another's.
+    scope: str | None = None
+    # Whether it was given any shard: what it says of other modules counts no more.
+    ran: bool = False
     # Being loaded with a module for a shard; nothing else may be placed here.
     reserved: bool = False
     ready: bool = False
@@ -163,6 +167,7 @@ class ChildLink(asyncio.BufferedProtocol):
         self._number += 1
         request.child = self
         if request.module is not None:
+            self.ran = True
             self.note_loaded(request.module.key)
         head = encode_head(self._number, request.header, len(request.body))
         if len(request.body) <= _JOIN_BYTES_MAX:

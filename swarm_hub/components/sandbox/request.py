@@ -56,6 +56,8 @@ class Request:
     child: "ChildLink | None" = None
     # The name by which the caller of a `run` knows it.
     tag: str = ""
+    # Whose shard a `run` is.
+    scope: str = ""
 
 
 def too_late(request: Request) -> Answer:

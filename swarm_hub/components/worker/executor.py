@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import Call, CallResult, SandboxService
+from swarm_hub.components.sandbox import Call, CallResult, Reuse, SandboxService
+from swarm_hub.components.worker.turns import TurnQueue
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models import features
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
+from swarm_hub.models.shard import job_of
 from swarm_hub.storage.queries.inbox import InboxEntry
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ _GivenUp = Callable[[InboxEntry, str], None]
 
 
 class Executor:
-    """Runs shards in the order they came.
+    """Runs shards in turns of their owners, each owner's in the order they came.
 
     `finished` gets each outcome, `given_up` each shard that can't be run here and why; `gateway_of`
     says whom to ask for an input or a module.
@@ -52,7 +54,7 @@ class Executor:
         self._parsed = functools.lru_cache(maxsize=64)(self._parse)
         self._scripts: dict[str, bytes] = {}
         self._fetching = asyncio.Lock()
-        self._queue: asyncio.Queue[InboxEntry] = asyncio.Queue()
+        self._queue = TurnQueue(self._scope, hub.clock.monotonic)
         self._running: dict[str, asyncio.Task[Any]] = {}
         # Those whose outcome is known; they only have to be stored.
         self._computed: set[str] = set()
@@ -165,7 +167,7 @@ class Executor:
 
     async def _call(self, entry: InboxEntry) -> tuple[Call, int]:
         """Return how to call the module, with the script it interprets, and the module's size."""
-        call, script, module_bytes = self._parsed(entry.call)
+        call, script, module_bytes = self._parsed(*self._named(entry))
         if script is not None:
             body = await self._script(self._gateway_of(entry), script)
             call = dataclasses.replace(call, script=(script.name, body))
@@ -184,7 +186,23 @@ class Executor:
                     del self._scripts[next(iter(self._scripts))]
         return body
 
-    def _parse(self, text: str) -> tuple[Call, Script | None, int]:
+    def _scope(self, entry: InboxEntry) -> str:
+        """Return whose turn a shard is run in."""
+        gateway = self._gateway_of(entry)
+        try:
+            call, *_ = self._parsed(*self._named(entry))
+        except (HubError, LookupError, TypeError, ValueError):
+            # Whoever runs it will find out too, and give it back.
+            return gateway
+        return gateway if call.scope is None else call.scope
+
+    def _named(self, entry: InboxEntry) -> tuple[str, str, str]:
+        """Return what `_parse` needs of a shard; the same for as many as can share it."""
+        by_job = self._service.reuse is Reuse.JOB
+        job_id = job_of(entry.assignment_id) if by_job else ""
+        return entry.call, self._gateway_of(entry), job_id
+
+    def _parse(self, text: str, gateway: str, job_id: str) -> tuple[Call, Script | None, int]:
         """Return a stored call within this worker's limits, its script, the module's size.
 
         Raises HubError for one that needs what this worker lacks.
@@ -194,7 +212,7 @@ class Executor:
         if unknown := features.unknown(asked.needs):
             # A newer version accepted it before this one was installed.
             raise HubError(features.why_not(unknown))
-        return self._service.bounded(asked), asked.script, plain["module_bytes"]
+        return self._service.bounded(asked, gateway, job_id), asked.script, plain["module_bytes"]
 
     async def _module(self, gateway: str, sha: str, size_bytes: int) -> bytes:
         """Return a module's bytes."""

@@ -70,4 +70,6 @@ async def test_health_tells_what_the_kernel_holds_the_sandbox_to(swarm: Swarm) -
     await sandbox.warm()
     found = (await call(gateway, "GET", "/health"))[1]["sandbox"]
     assert "no_new_privs" in found["in_force"]
-    assert {*found["in_force"], *found["absent"]} == {"no_new_privs", "landlock", "seccomp"}
+    assert {*found["in_force"], *found["absent"]} == {
+        "no_new_privs", "capabilities", "landlock", "seccomp",
+    }  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.sandbox import launch as launching
-from swarm_hub.components.sandbox.child import fence, landlock, seccomp
+from swarm_hub.components.sandbox.child import capabilities, fence, landlock, seccomp
 from swarm_hub.components.sandbox.fence import Fence, parse_fence
 from swarm_hub.components.sandbox.pool import Sandbox
 from tests.helpers import modules
@@ -110,6 +110,32 @@ CALLS: list[tuple[str, tuple[int, ...], int | None, int | None, int]] = [
     ("limits of another", (1, 7), 302, 261, EPERM),
     ("ioctl: is it a terminal", (1, 0x5401), 16, 29, ALLOW),
     ("ioctl: type into a terminal", (1, 0x5412), 16, 29, EPERM),
+    ("ioctl: FIOSETOWN", (1, 0x8901), 16, 29, EPERM),
+    ("ioctl: SIOCSPGRP", (1, 0x8902), 16, 29, EPERM),
+    ("fcntl: F_DUPFD_CLOEXEC", (1, 1030), 72, 25, ALLOW),
+    ("fcntl: F_SETFL", (1, 4), 72, 25, ALLOW),
+    ("fcntl: F_SETOWN", (1, 8), 72, 25, EPERM),
+    ("fcntl: F_SETOWN, high half set", (1, 2**32 | 8), 72, 25, EPERM),
+    ("fcntl: F_SETOWN_EX", (1, 15), 72, 25, EPERM),
+    ("fcntl: F_SETSIG", (1, 10), 72, 25, EPERM),
+    ("fcntl: F_SETLEASE", (1, 1024), 72, 25, EPERM),
+    ("fcntl: F_NOTIFY", (1, 1026), 72, 25, EPERM),
+    ("fcntl: F_SETDELEG", (1, 1040), 72, 25, EPERM),
+    ("sendto an address below 4 GiB", (1, 1, 1, 0, 0x1000), 44, 206, EPERM),
+    ("sendto an address", (1, 1, 1, 0, 0x7F << 32), 44, 206, EPERM),
+    ("socketpair", (), 53, 199, EPERM),
+    ("utime", (), 132, None, EPERM),
+    ("utimes", (), 235, None, EPERM),
+    ("futimesat", (), 261, None, EPERM),
+    ("utimensat", (), 280, 88, EPERM),
+    ("sync", (), 162, 81, EPERM),
+    ("syncfs", (), 306, 267, EPERM),
+    ("mlock", (), 149, 228, EPERM),
+    ("mlock2", (), 325, 284, EPERM),
+    ("mlockall", (), 151, 230, EPERM),
+    ("statfs", (), 137, 43, EPERM),
+    ("fstatfs", (), 138, 44, EPERM),
+    ("openat2", (), 437, 437, ENOSYS),
 ]
 
 
@@ -133,7 +159,7 @@ def test_a_call_by_another_machines_numbers_is_deadly() -> None:
 
 
 def kernel_offers() -> set[str]:
-    offered = {"no_new_privs"}
+    offered = {"no_new_privs", "capabilities"}
     if ctypes.CDLL(None).syscall(444, None, 0, 1) > 0:
         offered.add("landlock")
     status = Path("/proc/self/status").read_text()
@@ -225,7 +251,9 @@ def try_all(
 def test_what_no_shard_needs_is_refused_by_the_kernel(tmp_path: Path) -> None:
     in_force, absent, said, _ = try_all(tmp_path, "nothing")
     assert set(in_force) == kernel_offers()
-    assert set(absent) == {"no_new_privs", "landlock", "seccomp"} - set(in_force)
+    assert set(absent) == {
+        "no_new_privs", "capabilities", "landlock", "seccomp",
+    } - set(in_force)  # fmt: skip
     assert all(absent.values())
     # Nothing of what scratch files and the runtime need is lost, whatever is in force.
     for name in ("own file", "own directory", "rename", "remove", "memfd by name", "signal itself"):
@@ -261,7 +289,9 @@ def test_with_other_threads_the_fence_says_that_it_would_not_hold_them() -> None
         [sys.executable, "-I", "-S", "-c", program, HERE], capture_output=True, check=True
     )
     said = "other threads run already: 1"
-    assert done.stdout.decode().strip() == str({"landlock": said, "seccomp": said})
+    assert done.stdout.decode().strip() == str(
+        {"capabilities": said, "landlock": said, "seccomp": said}
+    )
 
 
 class Refusing:
@@ -276,7 +306,7 @@ class Refusing:
         ctypes.set_errno(self._number)
         return -1
 
-    prctl = syscall
+    prctl = capset = syscall
 
 
 @pytest.mark.parametrize(
@@ -289,19 +319,25 @@ def test_a_kernel_that_refuses_is_reported_and_no_failure(
     libc = Refusing(number)
     monkeypatch.setattr(fence, "LIBC", libc)
     monkeypatch.setattr(landlock, "LIBC", libc)
+    monkeypatch.setattr(capabilities, "LIBC", libc)
+    monkeypatch.setattr(capabilities, "_any_held", lambda: True)
     monkeypatch.setattr(fence, "_other_threads", lambda: 0)
     report = fence.apply(None)
     assert report.in_force == {}
     assert report.absent == dict.fromkeys(
-        ("no_new_privs", "landlock", "seccomp"), f"the kernel says: {reason}"
+        ("no_new_privs", "capabilities", "landlock", "seccomp"), f"the kernel says: {reason}"
     )
-    assert libc.asked == [38, 444, 22]
+    assert libc.asked[:3] == [38, 47, 24]
+    assert libc.asked[-2:] == [444, 22]
 
 
 def test_android_is_not_asked_for_what_it_kills_for(monkeypatch: pytest.MonkeyPatch) -> None:
     libc = Refusing(errno.EINVAL)
     monkeypatch.setattr(fence, "LIBC", libc)
     monkeypatch.setattr(landlock, "LIBC", libc)
+    # An app holds none, and is not made to ask for what the system's own filter may kill for.
+    monkeypatch.setattr(capabilities, "LIBC", libc)
+    monkeypatch.setattr(capabilities, "_any_held", lambda: False)
     monkeypatch.setattr(fence, "_other_threads", lambda: 0)
     monkeypatch.setattr(sys, "getandroidapilevel", lambda: 24, raising=False)
     assert fence.apply(None).absent["landlock"] == "Android ends an app that asks for it"
@@ -312,6 +348,7 @@ def test_a_machine_without_a_table_has_no_filter(monkeypatch: pytest.MonkeyPatch
     real = os.uname()
     monkeypatch.setattr(fence, "LIBC", Refusing(errno.EINVAL))
     monkeypatch.setattr(landlock, "LIBC", Refusing(errno.EINVAL))
+    monkeypatch.setattr(capabilities, "LIBC", Refusing(errno.EINVAL))
     monkeypatch.setattr(fence, "_other_threads", lambda: 0)
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:4], "riscv64")))
     assert (

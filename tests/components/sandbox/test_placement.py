@@ -16,13 +16,14 @@ class Lane:
     mean_s: float | None = None
     pipelining: bool = True
     loaded: bool = True
+    scope: str | None = "own"
 
     def has(self, key: str) -> bool:
         return self.loaded
 
 
-def idle(name: str, *, loaded: bool = True) -> Lane:
-    return Lane(name, idle=True, loaded=loaded)
+def idle(name: str, *, loaded: bool = True, scope: str | None = "own") -> Lane:
+    return Lane(name, idle=True, loaded=loaded, scope=scope)
 
 
 def fast(name: str, queued: int = 1, **changed: object) -> Lane:
@@ -45,24 +46,29 @@ def fast(name: str, queued: int = 1, **changed: object) -> Lane:
         ([fast("a", DEPTH_MAX), fast("b", DEPTH_MAX)], None),
         ([fast("a", mean_s=0.01), fast("b", mean_s=None)], None),
         ([fast("a", loaded=False), fast("b", pipelining=False)], None),
+        ([idle("a", scope="another")], None),
+        ([idle("a", scope="another"), idle("b", scope=None)], "b"),
+        ([idle("a", scope=None), idle("b", loaded=False)], "b"),
+        ([fast("a", scope="another"), fast("b", 5)], "b"),
+        ([fast("a", scope="another"), fast("b", scope=None)], None),
     ],
 )
 def test_two_slots(lanes: list[Lane], expected: str | None) -> None:
-    chosen = choose(lanes, "key", 10, 2)
+    chosen = choose(lanes, "key", 10, 2, "own")
     assert (chosen.name if chosen else None) == expected
 
 
 def test_an_idle_child_beyond_the_slots_is_not_used() -> None:
     lanes = [fast("a", mean_s=1.0), fast("b", mean_s=1.0), idle("spare")]
-    assert choose(lanes, "key", 10, 2) is None
+    assert choose(lanes, "key", 10, 2, "own") is None
 
 
 def test_an_inspection_takes_no_slot() -> None:
     inspecting = Lane("a", queued=1)
-    chosen = choose([inspecting, idle("b")], "key", 10, 1)
+    chosen = choose([inspecting, idle("b")], "key", 10, 1, "own")
     assert chosen is not None
     assert chosen.name == "b"
 
 
 def test_a_large_input_is_not_queued_behind_another_shard() -> None:
-    assert choose([fast("a")], "key", SMALL_BYTES + 1, 1) is None
+    assert choose([fast("a")], "key", SMALL_BYTES + 1, 1, "own") is None

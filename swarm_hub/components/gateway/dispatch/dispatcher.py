@@ -76,6 +76,7 @@ class Dispatcher:
         result_cache: ResultCache,
         trust: Trust,
         changed: Callable[[str], None],
+        owner_key: bytes,
     ) -> None:
         self._hub = hub
         self._machine = machine
@@ -97,7 +98,7 @@ class Dispatcher:
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs)
         self.links = NodeLinks(self.inputs.serve)
-        self._sender = Sender(self.links, self.inputs)
+        self._sender = Sender(self.links, self.inputs, owner_key)
         self.result_cache = result_cache
         self._reductions = Reductions(hub, result_cache, self._close)
         self._trust = trust

@@ -19,9 +19,10 @@ _ASSIGN_BYTES_MAX: Final = 384 * 1024
 class Sender:
     """Sends assignments, withdrawals and acknowledgements."""
 
-    def __init__(self, links: NodeLinks, inputs: Inputs) -> None:
+    def __init__(self, links: NodeLinks, inputs: Inputs, owner_key: bytes) -> None:
         self._links = links
         self._inputs = inputs
+        self._owner_key = owner_key
 
     def acknowledge(self, results: Mapping[str, list[str]]) -> None:
         """Tell each node which of its results are on our disk."""
@@ -43,7 +44,7 @@ class Sender:
         by_node: dict[str, list[Send]] = defaultdict(list)
         for each in sends:
             by_node[each.node_id].append(each)
-        call = module_call(job)
+        call = module_call(job, self._owner_key)
         for node_id, group in by_node.items():
             shards: list[OfferedShard] = []
             along_bytes = 0

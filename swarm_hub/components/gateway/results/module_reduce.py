@@ -36,17 +36,23 @@ class ModuleReducer:
     memory are only those that are being folded, which the module needs whole.
     """
 
-    def __init__(self, hub: Hub, service: SandboxService) -> None:
+    def __init__(
+        self, hub: Hub, service: SandboxService, gateway_id: str, owner_key: bytes
+    ) -> None:
         self._hub = hub
         self._service = service
+        self._gateway_id = gateway_id
+        self._owner_key = owner_key
 
     async def fold(self, job: Job, results: AsyncIterator[Readable], whole: GrowingBlob) -> None:
         """Write the job's result into `whole`; a result is read before the next one is asked for.
 
         Raises ReduceError when the module fails, SandboxError when the hub is stopping.
         """
-        requested = dataclasses.replace(module_call(job), abi="fold", entry="reduce")
-        call = self._service.bounded(requested)
+        mapped = module_call(job, self._owner_key)
+        requested = dataclasses.replace(mapped, abi="fold", entry="reduce")
+        # As the worker of this hub has it, so that both use the same children.
+        call = self._service.bounded(requested, self._gateway_id, job.id)
         blobs = self._hub.store.blobs
         with ExitStack() as left:
             level = left.enter_context(_Level(blobs))

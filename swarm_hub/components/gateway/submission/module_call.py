@@ -1,12 +1,27 @@
 """How the module of a job is called; pure."""
 
+import hashlib
+import hmac
+from typing import Final
+
 from swarm_hub.models import features
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.job import Job, JobSpec
 
+_OWNER_CHARS: Final = 32
 
-def module_call(job: Job) -> ModuleCall:
-    """Return how a job's module is called."""
+
+def owner_key(identity: bytes) -> bytes:
+    """Return the key by which a gateway of this secret identity names the owners of its jobs."""
+    return hmac.digest(identity, b"swarm-hub/v2/call-owner", hashlib.sha256)
+
+
+def module_call(job: Job, key: bytes) -> ModuleCall:
+    """Return how a job's module is called.
+
+    Workers can tell its owner from others, but not who that is, nor whether an owner of another
+    gateway is the same.
+    """
     spec, limits = job.spec, job.spec.limits
     return ModuleCall(
         module_sha=job.module_sha,
@@ -21,6 +36,7 @@ def module_call(job: Job) -> ModuleCall:
         deterministic=spec.deterministic,
         script=spec.script,
         needs=needs_of(spec),
+        owner=hmac.digest(key, job.owner.encode(), hashlib.sha256).hex()[:_OWNER_CHARS],
     )
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import landlock, seccomp
+from . import capabilities, landlock, seccomp
 from .libc import LIBC, check
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -44,6 +44,7 @@ def apply(private: str | None) -> Report:
     others = _other_threads()
     parts: tuple[tuple[str, Callable[[], str]], ...] = (
         ("no_new_privs", _no_new_privileges),
+        ("capabilities", lambda: _capabilities(others)),
         ("landlock", lambda: _landlock(private, others)),
         ("seccomp", lambda: _seccomp(others)),
     )
@@ -69,6 +70,11 @@ def is_android() -> bool:
 def _no_new_privileges() -> str:
     check(LIBC.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))))
     return "set"
+
+
+def _capabilities(other_threads: int) -> str:
+    _refuse_threads(other_threads)
+    return capabilities.drop()
 
 
 def _landlock(private: str | None, other_threads: int) -> str:

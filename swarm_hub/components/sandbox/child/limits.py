@@ -35,6 +35,8 @@ def confine(parent_pid: int) -> None:
         os.nice(_NICE)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
+    # The fence refuses the calls that lock memory, but not mmap, which can too.
+    _lower(resource.RLIMIT_MEMLOCK, 0)
     bound_files(0)
 
 

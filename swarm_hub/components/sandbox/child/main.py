@@ -136,7 +136,8 @@ class _Server:
                 try:
                     compiled = self._library.compile(body, request["variant"])
                     module = self._library.link(compiled, request["variant"])
-                    self._library.keep(request["key"], module)
+                    if request["keep"]:
+                        self._library.keep(request["key"], module)
                     return bytes(compiled.serialize())
                 finally:
                     give_back_memory()

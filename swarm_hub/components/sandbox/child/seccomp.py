@@ -18,7 +18,8 @@ kexec_load 246 104, kexec_file_load 320 294, reboot 169 142"""
 _REFUSED = """
 fork 57 -, vfork 58 -,
 socket 41 198, connect 42 203, bind 49 200, listen 50 201, accept 43 202, accept4 288 242,
-setsockopt 54 208, sendmsg 46 211, sendmmsg 307 269, recvmsg 47 212, recvmmsg 299 243,
+setsockopt 54 208, socketpair 53 199, sendmsg 46 211, sendmmsg 307 269, recvmsg 47 212,
+recvmmsg 299 243,
 mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, setns 308 268, unshare 272 97,
 swapon 167 224, swapoff 168 225, sethostname 170 161, setdomainname 171 162, quotactl 179 60,
 acct 163 89,
@@ -27,7 +28,9 @@ fanotify_mark 301 263, inotify_init 253 -, inotify_init1 294 26, inotify_add_wat
 mknod 133 -, mknodat 259 33, symlink 88 -, symlinkat 266 36, chmod 90 -, fchmod 91 52,
 fchmodat 268 53, chown 92 -, lchown 94 -, fchown 93 55, fchownat 260 54,
 setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7, removexattr 197 14, lremovexattr 198 15,
-fremovexattr 199 16,
+fremovexattr 199 16, utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88,
+statfs 137 43, fstatfs 138 44, sync 162 81, syncfs 306 267,
+mlock 149 228, mlock2 325 284, mlockall 151 230,
 setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143, setresuid 117 147,
 setresgid 119 149, setfsuid 122 151, setfsgid 123 152, setgroups 116 159, capset 126 91,
 setpgid 109 154, setsid 112 157,
@@ -47,17 +50,18 @@ io_pgetevents 333 292, splice 275 76, tee 276 77, vmsplice 278 75,
 modify_ldt 154 -, iopl 172 -, ioperm 173 -, uselib 134 -, ustat 136 -, sysfs 139 -,
 _sysctl 156 -, create_module 174 -, get_kernel_syms 177 -, query_module 178 -"""
 
-# Judged by their first or second argument, see _judged.
+# Judged by an argument, see _judged.
 _JUDGED = """
 clone 56 220, kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138,
-rt_tgsigqueueinfo 297 240, prctl 157 167, prlimit64 302 261, ioctl 16 29"""
+rt_tgsigqueueinfo 297 240, prctl 157 167, prlimit64 302 261, ioctl 16 29,
+fcntl 72 25, sendto 44 206"""
 
 # From here on the numbers are the same on every machine, and only these calls are open. clone3
-# isn't: its flags lie where a filter can't look, and glibc and musl fall back to clone.
+# isn't, nor is openat2: what they are asked lies where a filter can't look, and whoever makes them
+# falls back to clone and openat.
 _UNIFIED_FROM = 424
 _UNIFIED_OPEN = {
     "close_range": 436,
-    "openat2": 437,
     "faccessat2": 439,
     "epoll_pwait2": 441,
     "futex_waitv": 449,
@@ -81,7 +85,7 @@ _EPERM = 0x0005_0000 | errno.EPERM
 _ENOSYS = 0x0005_0000 | errno.ENOSYS
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-# Offsets in struct seccomp_data; only the low half of an argument counts, as in these calls.
+# Offsets in struct seccomp_data; of an argument that is no pointer only the low half counts.
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
 
 _CLONE_THREAD = 0x0001_0000 | 0x0000_0800 | 0x0000_0100  # THREAD | SIGHAND | VM
@@ -89,7 +93,10 @@ _CLONE_NEW = 0x7E02_0000
 # What a child must not undo or open up: PDEATHSIG, DUMPABLE, KEEPCAPS, SECUREBITS, MM,
 # CHILD_SUBREAPER, CAP_AMBIENT, PTRACER.
 _PRCTL_REFUSED = (1, 4, 8, 28, 35, 36, 47, 0x5961_6D61)
-_IOCTL_REFUSED = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_IOCTL_REFUSED = (0x5412, 0x541C, 0x8901, 0x8902)  # TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP
+# By these the kernel itself sends a signal to whoever is named, where nothing else checks it, or
+# holds up who opens a file: SETOWN, SETSIG, SETOWN_EX, SETLEASE, NOTIFY, SETDELEG.
+_FCNTL_REFUSED = (8, 10, 15, 1024, 1026, 1040)
 
 _Instruction = tuple[int, int, int, int]
 
@@ -146,6 +153,18 @@ def _judged(name: str, pid: int) -> list[_Instruction]:
             return _none_of(0, _PRCTL_REFUSED)
         case "ioctl":
             return _none_of(1, _IOCTL_REFUSED)
+        case "fcntl":
+            return _none_of(1, _FCNTL_REFUSED)
+        case "sendto":
+            # Without an address, which is a pointer, so both of its halves count.
+            return [
+                *_argument(4),
+                (_EQUAL, 0, 3, 0),
+                (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * 4 + 4),
+                (_EQUAL, 0, 1, 0),
+                (_RETURN, 0, 0, _ALLOW),
+                (_RETURN, 0, 0, _EPERM),
+            ]
         case "prlimit64":
             return _one_of(0, (0, pid))
         case _:
