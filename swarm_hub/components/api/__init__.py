@@ -10,6 +10,7 @@ from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.logins import IPNetwork, Logins
+from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.server import LINGER_S, ApiServer
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
@@ -27,6 +28,8 @@ class ApiConfig:
     request_bytes: int
     connections: int
     connections_per_ip: int
+    requests_per_owner: int | None
+    upload_per_owner_bytes: int | None
     login_attempts: int
     ip_ban_s: float | None
     trusted_proxies: tuple[IPNetwork, ...]
@@ -49,6 +52,12 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("request", default="384MiB", reloadable=True, field="request_bytes"): cv.size,
         cv.Key("connections", default=1000, reloadable=True): cv.integer(8, 1_000_000),
         cv.Key("connections_per_ip", default=256, reloadable=True): cv.integer(1, 1_000_000),
+        cv.Key("requests_per_owner", default=None, reloadable=True): cv.optional(
+            cv.integer(1, 1_000_000)
+        ),
+        cv.Key(
+            "upload_per_owner", default=None, reloadable=True, field="upload_per_owner_bytes"
+        ): cv.optional(cv.size),
         cv.Key("login_attempts", default=20, reloadable=True): cv.integer(1, 1_000_000),
         cv.Key("ip_ban", default="1h", reloadable=True, field="ip_ban_s"): vol.Any(
             vol.All(False, lambda _off: None), cv.positive_duration
@@ -69,8 +78,9 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         config.connections, config.connections_per_ip, logins.is_proxy,
         keepalive_timeout=KEEP_ALIVE_S, lingering_time=LINGER_S, access_log=None,
     )  # fmt: skip
+    quotas = Quotas(hub.clock, config.requests_per_owner, config.upload_per_owner_bytes)
     access = Access(tokens, hub.clock, logins, [config.host, *config.allowed_hosts])
-    server = ApiServer(hub, access, connections, config.request_bytes)
+    server = ApiServer(hub, access, connections, quotas, config.request_bytes)
     server.bind(config.host, config.port)
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)

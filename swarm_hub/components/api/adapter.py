@@ -12,6 +12,7 @@ from swarm_hub.components.api import bodies
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import RangeNotSatisfiable
+from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
 from swarm_hub.endpoints import Answer, Blob, Json, RawBody, Success, Unchanged, View
 from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, UnsupportedMedia
@@ -36,7 +37,7 @@ _NAME_MAX_CHARS: Final = 200
 _QUERY_MAX_CHARS: Final = 4096
 
 
-def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
+def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.RouteDef:
     """Return the route that serves a view."""
     scope, body = view.scope, view.body
     query = vol.Schema(dict(view.query), extra=vol.REMOVE_EXTRA) if view.query else None
@@ -44,14 +45,18 @@ def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
 
     async def handle(raw: web.Request) -> web.StreamResponse:
         caller = await access.admit(raw, scope)
-        async with _Request(raw, caller, max_bytes) as request:
+        if caller is not None:
+            quotas.request(caller.account)
+        async with _Request(raw, caller, max_bytes, quotas) as request:
             _check_path(raw)
             if query is not None:
                 request.query = _read_query(raw, query)
             if isinstance(body, RawBody):
                 _check_media_type(request.media_type, body)
             elif body is not None:
-                request.body = _read_json(await bodies.read_whole(raw, JSON_MAX_BYTES), body)
+                request.body = _read_json(
+                    await bodies.read_whole(raw, JSON_MAX_BYTES, request.count), body
+                )
             return await _send(raw, await view.handler(request))
 
     return web.route(view.method, view.path if view.outside else API_ROOT + view.path, handle)
@@ -60,8 +65,11 @@ def route(view: View, access: Access, max_bytes: int) -> web.RouteDef:
 class _Request:
     """An aiohttp request as handlers see it; see `endpoints.Request`."""
 
-    def __init__(self, raw: web.Request, caller: Token | None, max_bytes: int) -> None:
+    def __init__(
+        self, raw: web.Request, caller: Token | None, max_bytes: int, quotas: Quotas
+    ) -> None:
         self._raw = raw
+        self._quotas = quotas
         self._entered: AsyncExitStack | None = None
         self.caller = caller
         self.max_bytes = max_bytes
@@ -91,10 +99,14 @@ class _Request:
         return any(tag.value in (etag, "*") for tag in self._raw.if_none_match or ())
 
     async def read(self) -> bytes:
-        return await bodies.read_whole(self._raw, min(self.max_bytes, JSON_MAX_BYTES))
+        return await bodies.read_whole(self._raw, min(self.max_bytes, JSON_MAX_BYTES), self.count)
 
     def parts(self) -> bodies.FormReader:
-        return bodies.FormReader(self._raw)
+        return bodies.FormReader(self._raw, self.count)
+
+    def count(self, n_bytes: int) -> None:
+        if self.caller is not None:
+            self._quotas.upload(self.caller.account, n_bytes)
 
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         if self._entered is None:

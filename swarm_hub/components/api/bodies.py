@@ -1,7 +1,7 @@
 """Request bodies, bounded while they are read: whole, or in the parts of a form (RFC 7578)."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Self
 
 from aiohttp import web
@@ -29,14 +29,16 @@ _BOUNDARY: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _END: Final = object()
+# Called with the size of each chunk; may raise LimitReached.
+Count = Callable[[int], None]
 
 
-async def read_whole(raw: web.Request, most_bytes: int) -> bytes:
+async def read_whole(raw: web.Request, most_bytes: int, count: Count) -> bytes:
     """Return a body; raises TooLarge as soon as it is longer, MalformedRequest if it is broken."""
     if (raw.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
     body = bytearray()
-    async for chunk in _chunks(raw):
+    async for chunk in _chunks(raw, count):
         body += chunk
         if len(body) > most_bytes:
             raise _too_large(most_bytes)
@@ -49,9 +51,9 @@ class FormReader:
     Raises MalformedRequest for what is no form, TooLarge for one with too many parts.
     """
 
-    def __init__(self, raw: web.Request) -> None:
+    def __init__(self, raw: web.Request, count: Count) -> None:
         self._parser = PushMultipartParser(_boundary(raw), max_segment_count=PARTS_MAX)
-        self._chunks = _chunks(raw)
+        self._chunks = _chunks(raw, count)
         self._events: Iterator[object] = iter(())
 
     def __aiter__(self) -> Self:
@@ -101,7 +103,7 @@ class FormPart:
         return b""
 
 
-async def _chunks(raw: web.Request) -> AsyncIterator[bytes]:
+async def _chunks(raw: web.Request, count: Count) -> AsyncIterator[bytes]:
     content = raw.content
     try:
         async for chunk in content.iter_any():
@@ -116,6 +118,7 @@ async def _chunks(raw: web.Request) -> AsyncIterator[bytes]:
                     f"the compressed body unpacks to more than {_RATIO_MAX} times its size; send "
                     "it uncompressed",
                 )
+            count(len(chunk))
             yield chunk
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise MalformedRequest("bad_body", f"the body can't be read: {error}") from None

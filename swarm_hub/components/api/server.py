@@ -14,6 +14,7 @@ from swarm_hub.components.api import adapter, websocket
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
 from swarm_hub.components.api.errors import MethodNotAllowed, as_request_error, error_response
+from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Scope
@@ -42,6 +43,7 @@ class ApiServer:
         hub: Hub,
         access: Access,
         connections: Connections,
+        quotas: Quotas,
         request_max_bytes: int,
     ) -> None:
         self._hub = hub
@@ -49,6 +51,7 @@ class ApiServer:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._connections = connections
+        self._quotas = quotas
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
         self._live = websocket.LiveClients(hub, self._access)
@@ -73,7 +76,7 @@ class ApiServer:
             middlewares=[self._answer_errors], client_max_size=self._request_max_bytes
         )
         application.add_routes(
-            adapter.route(view, self._access, self._request_max_bytes)
+            adapter.route(view, self._access, self._quotas, self._request_max_bytes)
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])

@@ -103,6 +103,27 @@ async def test_an_owner_has_at_most_so_many_unfinished_jobs(swarm: Swarm, module
     assert (await submit(gateway, modules["primes"], b"0:10", token=bob))[0] == 202
 
 
+async def test_an_owner_may_send_so_many_requests_and_bytes(swarm: Swarm, modules: Modules) -> None:
+    from swarm_hub.cli.swarm import free_port
+
+    port = free_port()
+    yaml = f"gateway:\napi: {{port: {port}, requests_per_owner: 5, upload_per_owner: 20KiB}}\n"
+    gateway = await swarm.start("gateway", yaml, port)
+    ada, bob = token(gateway, "ada"), token(gateway, "bob")
+    codes = [(await call(gateway, "GET", "/jobs", token=ada))[0] for _ in range(8)]
+    # A little comes back while they are sent, which lets one more pass.
+    assert codes in ([200] * 5 + [429] * 3, [200] * 6 + [429] * 2)
+    code, body = await call(gateway, "GET", "/jobs", token=ada)
+    assert (code, body["code"]) == (429, "quota")
+    assert "api: requests_per_owner" in body["message"]
+    code, body = await submit(gateway, modules["primes"], bytes(30_000), token=bob)
+    assert (code, body["code"]) == (429, "quota")
+    assert "api: upload_per_owner" in body["message"]
+    gateway.clock.monotonic_offset_s += 3600
+    assert (await call(gateway, "GET", "/jobs", token=ada))[0] == 200
+    assert (await submit(gateway, modules["primes"], b"0:10", token=bob))[0] == 202
+
+
 async def restarted(swarm: Swarm, text: str, gateway: str) -> RunningHub:
     """Start the gateway again with another section."""
     from swarm_hub.cli.swarm import free_port
