@@ -91,6 +91,12 @@ def run_command(
     except HubError as error:
         note(f"swarm-hub: {error}")
         code = _exit_code(error)
+    except PermissionError as error:
+        note(
+            f"swarm-hub: {error.filename}: this user may not use it; run the command as the owner "
+            "of the directory, or choose another with -c"
+        )
+        code = 1
     sys.exit(code or 0)
 
 

@@ -245,8 +245,9 @@ class SwarmClient:
         await self._json("DELETE", f"/invites/{invite_id}")
 
     async def health(self) -> dict[str, Any]:
-        """Return the hub's health."""
-        answer: dict[str, Any] = await self._json("GET", "/health")
+        """Return the hub's health; of a hub that is not well it says so in `problems`."""
+        async with self._request("GET", "/health", also=(503,)) as response:
+            answer: dict[str, Any] = await response.json()
         return answer
 
     async def events(self, since: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
@@ -285,15 +286,18 @@ class SwarmClient:
         async with self._request(method, path, params=query, **options) as response:
             return await response.json()
 
-    def _request(self, method: str, path: str, **options: Any) -> "_Checked":
+    def _request(
+        self, method: str, path: str, *, also: Sequence[int] = (), **options: Any
+    ) -> "_Checked":
         url = f"{self._url}{API_ROOT}{path}"
-        return _Checked(self._url, self._live.request(method, url, **options))
+        return _Checked(self._url, self._live.request(method, url, **options), also)
 
 
 class _Checked:
-    """A request whose failure is one of the client's errors."""
+    """A request whose failure is one of the client's errors; `also` are statuses that are none."""
 
-    def __init__(self, url: str, request: Any) -> None:
+    def __init__(self, url: str, request: Any, also: Sequence[int]) -> None:
+        self._also = also
         self._url = url
         self._request = request
 
@@ -304,7 +308,7 @@ class _Checked:
             raise ClientError(f"{self._url} is not the address of a hub: {error}") from error
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise _unreachable(self._url) from error
-        if response.status < 400:
+        if response.status < 400 or response.status in self._also:
             return response
         try:
             content = await response.json()

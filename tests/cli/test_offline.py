@@ -1,12 +1,16 @@
 """Commands on a configuration directory, without a hub."""
 
 import json
+import logging
 from pathlib import Path
 
+import click
 import pytest
 
 from swarm_hub import bootstrap
 from swarm_hub.cli import main as main_group
+from swarm_hub.cli import options, run_command
+from swarm_hub.util.printable import PrintableFormatter
 from tests.conftest import EXAMPLES
 from tests.helpers.command_line import Run
 
@@ -230,3 +234,30 @@ def test_doctor_finds_a_healthy_and_a_broken_directory(run: Run, tmp_path: Path)
     assert done.code == 1
     (bad,) = [each for each in json.loads(done.out) if each["level"] == "bad"]
     assert bad["subject"] == "configuration"
+
+
+def test_a_directory_of_another_user_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> None:
+        raise PermissionError(13, "Permission denied", "/home/ada/hub/.storage/restore.json")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(click.Command("run", callback=refused), prog_name="swarm-hub")
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "restore.json: this user may not use it" in said
+
+
+def test_nothing_that_a_stranger_wrote_acts_on_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options.echo("a\x1b[2J\x07\u202eb\x9b31m")
+    options.note("c\x1b]0;x\x07")
+    said = capsys.readouterr()
+    assert said.out == "a\\x1b[2J\\x07\\u202eb\\x9b31m\n"
+    assert said.err == "c\\x1b]0;x\\x07\n"
+    record = logging.LogRecord(
+        "x", logging.INFO, "", 0, "%s said", ("\x1b[2J\nERROR forged",), None
+    )
+    line = PrintableFormatter("%(levelname)s %(message)s").format(record)
+    assert line == "INFO \\x1b[2J\\nERROR forged said"
