@@ -12,7 +12,7 @@ from swarm_hub.util.plain import shallow
 LABELS_MAX: Final = 32
 LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
-_LOAD_MAX: Final = 1e6
+_LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
 
 

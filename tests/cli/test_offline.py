@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -236,7 +237,11 @@ def test_doctor_finds_a_healthy_and_a_broken_directory(run: Run, tmp_path: Path)
     assert bad["subject"] == "configuration"
 
 
-def test_a_directory_of_another_user_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_of_another_user_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["swarm-hub"])
+
     def refused() -> None:
         raise PermissionError(13, "Permission denied", "/home/ada/hub/.storage/restore.json")
 
