@@ -168,17 +168,15 @@ def _storage_url(value: Any) -> str:
 
 
 def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
-    name = vol.All(str, vol.Length(min=1, max=64))
-    return cv.section({cv.Key("name", default=default_name, reloadable=False): name}, HubConfig)
+    name = cv.Key("name", default=default_name, reloadable=False)
+    return cv.section({name: cv.text(64, 1)}, HubConfig)
 
 
 _BACKUP_SCHEMA: Final = cv.section(
     {
         cv.Key("every", default="24h", reloadable=True, field="every_s"): cv.positive_duration,
         cv.Key("keep", default=7, reloadable=True): cv.integer(1, 10_000),
-        cv.Key("directory", default="backups", reloadable=True): vol.All(
-            str, vol.Length(min=1, max=1024)
-        ),
+        cv.Key("directory", default="backups", reloadable=True): cv.text(1024, 1),
     },
     BackupConfig,
 )

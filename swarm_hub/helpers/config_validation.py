@@ -178,12 +178,14 @@ def text(most_chars: int = TEXT_MAX_CHARS, least_chars: int = 0) -> Callable[[An
     """Return a validator for a text without NUL and of so many characters."""
 
     def validate(value: Any) -> str:
+        if not isinstance(value, str):
+            raise vol.Invalid("expected text")
         if not is_text(value, most_chars, least_chars):
             raise vol.Invalid(
                 f"expected text of {least_chars} to {most_chars} characters without NUL, "
                 f"got {shown(value)}"
             )
-        return str(value)
+        return value
 
     return validate
 

@@ -14,6 +14,7 @@ import yaml
 
 from swarm_hub.const import SECRETS_FILE
 from swarm_hub.exceptions import ConfigError, ConfigProblem
+from swarm_hub.util.bounds import shown
 
 _FILE_MAX_BYTES: Final = 1024 * 1024
 _NODES_MAX: Final = 20_000
@@ -185,7 +186,7 @@ def _scalar(node: yaml.Node, place: Place) -> Any:
     try:
         return _Scalars().construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
-        raise _problem(place, f"{node.value!r} can't be read: {error}") from None
+        raise _problem(place, f"{shown(node.value)} can't be read: {error}") from None
 
 
 def _problem(place: Place, message: str) -> ConfigError:

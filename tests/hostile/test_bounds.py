@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.gateway.submission import spec as spec_module
@@ -20,10 +20,10 @@ from swarm_hub.models.job import JobSpec
 from swarm_hub.models.messages import read_assign, read_result
 from swarm_hub.models.node import Telemetry, WorkerOffer
 from tests.conftest import RunningHub, Swarm
+from tests.helpers.hostile_values import HOSTILE, HUGE, VALUES
 from tests.helpers.rest import call, finished, form, live, submit
 
 Modules = dict[str, bytes]
-HUGE = 10**400
 
 # What cost a gateway its life, or the client an answer that says nothing.
 SPECS: list[dict[str, Any]] = [
@@ -276,28 +276,6 @@ async def test_websocket_commands_out_of_range_are_answered(swarm: Swarm) -> Non
 
 # From the schemas: every key of a spec, with hostile values and fair ones.
 KEYS = tuple(str(key) for key in spec_module._SCHEMA.schema.schema)  # type: ignore[attr-defined]
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=50),
-    st.sampled_from(
-        [HUGE, -HUGE, 2**63, -(2**63) - 1, 2**64, 1e308, float("inf"), float("nan"), "\0", "\ud800",
-         "1" * 5000, "1e999", "9" * 400 + "GiB", "128MiB", 1, 0, "lines", "sum", "adaptive"]
-    ),
-)  # fmt: skip
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=5),
-        st.dictionaries(
-            st.one_of(st.sampled_from(("memory", "fuel", "first_item", "n_items")), st.text()),
-            inner, max_size=5,
-        ),
-    ),
-    max_leaves=10,
-)  # fmt: skip
-HOSTILE = settings(
-    max_examples=300, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
 
 
 @HOSTILE
