@@ -9,9 +9,9 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
+_ACCEPT_ERRORS_EVERY_S: Final = 60.0
 _MESH_IS_UP_S: Final = 5.0
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _INTERRUPTED: Final = 130
@@ -82,6 +83,7 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     from swarm_hub.bootstrap import start_hub
 
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_without_repeating())
     starting = loop.create_task(start_hub(config_dir), name="start")
     for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, _ask_to_stop, starting)
@@ -106,6 +108,25 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
         systemd.notify("STOPPING=1")
         await hub.stop()
     return hub.exit_code
+
+
+def _without_repeating() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return a handler of the loop's errors that logs those of `accept` once a minute.
+
+    When there are no files left, asyncio reports that every second for each listening socket, with
+    a traceback.
+    """
+    logged_at = float("-inf")
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal logged_at
+        if "socket.accept()" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+        elif loop.time() - logged_at >= _ACCEPT_ERRORS_EVERY_S:
+            logged_at = loop.time()
+            _LOGGER.error("Can't accept connections for now: %s", context.get("exception"))
+
+    return handle
 
 
 def _ask_to_stop(starting: "asyncio.Task[Hub]") -> None:

@@ -1,5 +1,6 @@
 """One process and one directory: whatever keeps a hub from running is one clear line, exit 1."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm_hub import runner
 from swarm_hub.const import IDENTITY_KEY_FILE, LOCK_FILE, SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.runner import locked
@@ -215,3 +217,18 @@ def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
 def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
     extra = "mesh: {listen: [/ip4/192.0.2.1/tcp/4001], mdns: false}\n"
     assert "can't listen on /ip4/192.0.2.1/tcp/4001" in the_line(run(hub_dir(tmp_path, extra)))
+
+
+async def test_errors_of_accept_are_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    handle = runner._without_repeating()
+    others = []
+    monkeypatch.setattr(loop, "default_exception_handler", others.append)
+    context = {"message": "socket.accept() out of system resource", "exception": OSError(24, "x")}
+    for _ in range(100):
+        handle(loop, context)
+    assert sum("Can't accept connections" in line for line in caplog.messages) == 1
+    handle(loop, {"message": "Task was destroyed but it is pending!"})
+    assert len(others) == 1

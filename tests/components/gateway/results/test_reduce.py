@@ -1,6 +1,7 @@
 """Folding: in item order, exact for integers, and an error instead of a wrong number."""
 
 import json
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -180,3 +181,19 @@ def test_a_fold_gives_what_is_certain_as_it_goes(reducer: str) -> None:
         if reducer == "concat"
         else json.dumps([list(body)] * 4, separators=(",", ":")).encode()
     )
+
+
+def test_a_list_of_large_results_that_are_no_text_takes_little_memory() -> None:
+    body = bytes(range(256)) * 4096
+    result = ShardResult("j.0.1", "j", 0, 0, 1, "node", "sha", len(body), body, 0.1, 0.1)
+    fold = start_fold("list")
+    written = 0
+    tracemalloc.start()
+    for _ in range(24):
+        for chunk in fold.add(result, body):
+            written += len(chunk)
+    written += len(fold.end())
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert written > 24 * 3 * len(body)
+    assert peak_bytes < 8 * len(body)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.mesh import MESH
+from swarm_hub.components.mesh import MESH, encode_message, join_messages
 from swarm_hub.components.mesh.peers.floods import BANNED_FOR_S
 from swarm_hub.components.signer import SIGNER
 from tests.conftest import RunningHub, Swarm, until
@@ -62,6 +62,29 @@ async def test_a_stranger_that_says_anything_but_hello_is_let_go(
     told = [line for line in caplog.messages if "sent heartbeat before it was" in line]
     assert len(told) == 5, "the log is not filled by one peer"
     await stranger.transport.stop()
+
+
+async def test_a_peer_that_goes_on_sending_what_is_wrong_is_banned(swarm: Swarm) -> None:
+    """Bodies of envelopes that can't be read, from a worker whose signatures are right."""
+    gateway, worker = await swarm.gateway(), await swarm.worker("worker")
+    mesh, theirs = gateway.hub.services[MESH], worker.hub.services[MESH]
+    channel, peer_id = worker.hub.services[SIGNER], theirs.peer_id
+
+    async def up() -> bool:
+        return mesh.peer_id in theirs.peers()
+
+    async def down() -> bool:
+        return mesh.peer_id not in theirs.peers()
+
+    for _ in range(3):
+        await until(up, bool)
+        for number in range(220):
+            # Whole messages in which nothing fits, and bytes that are no messages at all.
+            body = b"\xff" if number % 2 else join_messages([encode_message("ack", {"ids": 1})])
+            channel._send(mesh.peer_id, body)
+        await until(down, bool)
+    reason = await until(lambda: reason_of_ban(gateway, peer_id), bool)
+    assert "200 wrong messages" in str(reason)
 
 
 async def test_envelopes_beyond_the_rate_are_not_looked_at_and_end_the_session(
