@@ -17,7 +17,7 @@ from swarm_hub.util.clock import isoformat
 from swarm_hub.util.files import load_or_create_key
 from swarm_hub.util.units import parse_duration
 
-_KID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_KID: Final = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?", re.ASCII)
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -37,7 +37,7 @@ def _kid(_ctx: object, _argument: object, text: str) -> str:
         return key_id(bytes.fromhex(text))
     if not _KID.fullmatch(text):
         raise click.BadParameter(
-            f"{text!r}: expected a kid (16 hex digits) or a public key (64), as `swarm-hub key "
+            f"{text!r}: expected a kid (32 hex digits) or a public key (64), as `swarm-hub key "
             "show` prints them on that hub or `swarm-hub node list --json` on the gateway"
         )
     return text
@@ -121,7 +121,7 @@ def revoke(config_dir: Path, kid: str, reason: str) -> None:
     KID is the key's id or the key itself. This can't be undone.
     """
     files, _ = _files(config_dir)
-    if files.own(time.time()).kid == kid:
+    if files.own(time.time()).kid.startswith(kid):
         raise HubError(
             f"{kid} is what this hub signs with, even the revocation itself; first make another: "
             f"swarm-hub key rotate --overlap 0, then: swarm-hub key revoke {kid}"

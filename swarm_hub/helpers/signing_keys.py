@@ -16,8 +16,10 @@ from swarm_hub.models.rotation import (
     CHAIN_MAX,
     Revocation,
     Rotation,
+    accept,
     chain_to,
     make_rotation,
+    read_kept,
     read_rotation,
 )
 from swarm_hub.util.files import exclusive, file_stamp, load_or_create_key, write_atomic
@@ -62,12 +64,10 @@ class KeyFiles:
     def own(self, now: float) -> OwnKey:
         """Return the key, created at first use, and the rotations that are still valid."""
         key = SigningKey(load_or_create_key(self._key, "signer's key"))
-        known = [
-            read_rotation(bytes.fromhex(statement), bytes.fromhex(signature))
-            for statement, signature in _read(self._rotations)
-        ]
-        # A rotation that a crash cut short leads to a key that was never stored.
-        chain = chain_to(bytes(key.verify_key), known)
+        known = [_kept(*map(bytes.fromhex, parts), key=key) for parts in _read(self._rotations)]
+        # A rotation that a crash cut short leads to a key that was never stored; of those that
+        # version 2 made, the earlier ones can't be signed by their new keys any more.
+        chain = chain_to(bytes(key.verify_key), [each for each in known if each.accepted])
         return OwnKey(key, tuple(each for each in chain if each.overlaps(now)))
 
     def rotate(self, peer_id: str, overlap_s: int, now: float) -> Rotation:
@@ -81,16 +81,13 @@ class KeyFiles:
                 )
             seed = os.urandom(32)
             made = make_rotation(
-                before.key, bytes(SigningKey(seed).verify_key),
+                before.key, SigningKey(seed),
                 peer_id=peer_id, at=int(now), overlap_s=overlap_s,
             )  # fmt: skip
             # The rotation comes first: a key that no rotation leads to would be refused everywhere.
             _write(
                 self._rotations,
-                [
-                    [each.statement.hex(), each.signature.hex()]
-                    for each in (*before.rotations, made)
-                ],
+                [[part.hex() for part in each.to_wire()] for each in (*before.rotations, made)],
             )
             write_atomic(self._key, seed, mode=0o600)
         return made
@@ -110,6 +107,15 @@ class KeyFiles:
             made = Revocation(kid, now, reason[:REASON_MAX])
             _write(self._revoked, [asdict(each) for each in (*known, made)])
         return True
+
+
+def _kept(
+    statement: bytes, signature: bytes, accepted: bytes = b"", *, key: SigningKey
+) -> Rotation:
+    if accepted:
+        return read_rotation(statement, signature, accepted)
+    made = read_kept(statement, signature)
+    return accept(made, key) if made.new == bytes(key.verify_key) else made
 
 
 def _read(path: Path) -> Iterable[Any]:

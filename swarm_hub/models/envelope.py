@@ -1,12 +1,12 @@
 """The signed wrapper around a batch of messages that take effect.
 
 Header: deterministic CBOR `{v, typ, kid, iss, aud, iat, exp, jti, body_hash, body_len}`; the
-Ed25519 signature covers `b"swarm-hub/v2/" + typ + NUL + header`. The body travels raw beside the
+Ed25519 signature covers `b"swarm-hub/v3/" + typ + NUL + header`. The body travels raw beside the
 header.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +16,16 @@ from nacl.signing import SigningKey, VerifyKey
 
 from swarm_hub.exceptions import SignatureRefusedError
 
-VERSION: Final = 2
+VERSION: Final = 3
+# Records that version 2 signed, receipts and rotations, can still be checked.
+VERSION_2: Final = 2
 TYPE_BATCH: Final = "batch"
 TYPE_HELLO: Final = "hello"
 TTL_MAX_S: Final = 300
 SKEW_S: Final = 120
 _HEADER_MAX_BYTES: Final = 1024
-_DOMAIN: Final = b"swarm-hub/v2/"
+# Digits of a key's id, of the 64 of its hash; version 2 compared half as many.
+_KID_DIGITS: Final = {VERSION_2: 16, VERSION: 32}
 _FIELDS: Final = {
     "v": int, "typ": str, "kid": str, "iss": str, "aud": str,
     "iat": int, "exp": int, "jti": bytes, "body_hash": bytes, "body_len": int,
@@ -51,19 +54,34 @@ class Header:
 
 
 def key_id(public_key: bytes) -> str:
-    """Return the `kid`: the first 16 hex digits of the SHA-256 of the public key."""
-    return hashlib.sha256(public_key).hexdigest()[:16]
+    """Return the `kid`: the first 32 hex digits of the SHA-256 of the public key.
+
+    It names a key to people and on the wire; what decides about trust compares whole keys.
+    """
+    return hashlib.sha256(public_key).hexdigest()[: _KID_DIGITS[VERSION]]
+
+
+def short_id(kid: str) -> str:
+    """Return the id that version 2 had for the key with this one."""
+    return kid[: _KID_DIGITS[VERSION_2]]
+
+
+def is_kid(text: str) -> bool:
+    """Whether this is a key's id: 32 hex digits, or the 16 of version 2."""
+    return len(text) in _KID_DIGITS.values() and set(text) <= set("0123456789abcdef")
 
 
 def sign(key: SigningKey, typ: str, canonical: bytes) -> bytes:
     """Return the 64-byte Ed25519 signature of canonical CBOR under its type."""
-    return key.sign(_DOMAIN + typ.encode() + b"\0" + canonical).signature
+    return key.sign(_domain(typ) + canonical).signature
 
 
-def verify(public_key: bytes, typ: str, canonical: bytes, signature: bytes) -> bool:
+def verify(
+    public_key: bytes, typ: str, canonical: bytes, signature: bytes, version: int = VERSION
+) -> bool:
     """Return whether that key made the signature for these bytes under that type."""
     try:
-        VerifyKey(public_key).verify(_DOMAIN + typ.encode() + b"\0" + canonical, signature)
+        VerifyKey(public_key).verify(_domain(typ, version) + canonical, signature)
     except (BadSignatureError, ValueError, TypeError):
         return False
     return True
@@ -104,7 +122,7 @@ def unseal(
     `sender_time` is the sender's clock as far as we know it. Raises SignatureRefusedError with
     the code of the check that failed; no part of the body may be used before this has returned.
     """
-    fields = _decode_header(envelope.header)
+    fields = _decode_header(envelope.header, (VERSION,))
     if fields["iss"] != sender:
         raise SignatureRefusedError(
             "relayed", f"an envelope issued by {fields['iss']} was delivered by {sender}"
@@ -126,8 +144,8 @@ def attest(envelope: Envelope, public_key: bytes) -> Header:
     Only for records of what was said; what is to take effect goes through `unseal`. Raises
     SignatureRefusedError.
     """
-    fields = _decode_header(envelope.header)
-    if fields["kid"] != key_id(public_key):
+    fields = _decode_header(envelope.header, (VERSION, VERSION_2))
+    if fields["kid"] != key_id(public_key)[: _KID_DIGITS[fields["v"]]]:
         raise SignatureRefusedError("unknown_key", f"the key is not {fields['kid']}, which signed")
     _check_signature(envelope, fields, public_key)
     _check_body(envelope, fields)
@@ -139,7 +157,11 @@ def canonical(fields: dict[str, Any]) -> bytes:
     return cbor2.dumps(fields, canonical=True)
 
 
-def _decode_header(raw: bytes) -> dict[str, Any]:
+def _domain(typ: str, version: int = VERSION) -> bytes:
+    return f"swarm-hub/v{version}/{typ}".encode() + b"\0"
+
+
+def _decode_header(raw: bytes, versions: Collection[int]) -> dict[str, Any]:
     if len(raw) > _HEADER_MAX_BYTES:
         raise SignatureRefusedError("malformed", "the envelope's header is too long")
     try:
@@ -155,14 +177,16 @@ def _decode_header(raw: bytes) -> dict[str, Any]:
         or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
     ):
         raise SignatureRefusedError("malformed", "the header is not canonical or has other fields")
-    if fields["v"] != VERSION or fields["typ"] != TYPE_BATCH or len(fields["jti"]) != 16:
+    if fields["v"] not in versions or fields["typ"] != TYPE_BATCH or len(fields["jti"]) != 16:
         raise SignatureRefusedError("malformed", "the header has an unknown version or type")
     checked: dict[str, Any] = fields
     return checked
 
 
 def _check_signature(envelope: Envelope, fields: dict[str, Any], public_key: bytes) -> None:
-    if not verify(public_key, fields["typ"], envelope.header, envelope.signature):
+    if not verify(
+        public_key, fields["typ"], envelope.header, envelope.signature, version=fields["v"]
+    ):
         raise SignatureRefusedError("bad_signature", "the signature is not of this envelope")
 
 

@@ -1,16 +1,17 @@
 """How a signing key is replaced, and how one is revoked: the signed statements, checked."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cbor2
 from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
-from swarm_hub.models.envelope import SKEW_S, canonical, key_id, sign, verify
+from swarm_hub.models.envelope import SKEW_S, VERSION, VERSION_2, canonical, key_id, sign, verify
 
 TYPE_ROTATION: Final = "rotation"
+TYPE_SUCCESSOR: Final = "successor"
 OVERLAP_MAX_S: Final = 90 * 86_400
 # How many rotations may overlap at one time; they travel in every hello.
 CHAIN_MAX: Final = 8
@@ -21,7 +22,11 @@ _FIELDS: Final = {"peer": str, "old": bytes, "new": bytes, "at": int, "until": i
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The old key's statement that the new one takes its place; until `until` both are valid."""
+    """The old key's statement that the new one takes its place; until `until` both are valid.
+
+    Both sign it: nobody can name a key as its own successor that is somebody else's. `accepted` is
+    the new key's signature, empty in one that version 2 of the protocol made.
+    """
 
     peer_id: str
     old: bytes
@@ -30,6 +35,7 @@ class Rotation:
     until: int
     statement: bytes
     signature: bytes
+    accepted: bytes
 
     @property
     def old_kid(self) -> str:
@@ -47,7 +53,7 @@ class Rotation:
 
     def to_wire(self) -> list[bytes]:
         """Return the fields that `read_rotation` reads."""
-        return [self.statement, self.signature]
+        return [self.statement, self.signature, self.accepted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +66,38 @@ class Revocation:
 
 
 def make_rotation(
-    old: SigningKey, new: bytes, *, peer_id: str, at: int, overlap_s: int
+    old: SigningKey, new: SigningKey, *, peer_id: str, at: int, overlap_s: int
 ) -> Rotation:
-    """Return the statement, signed by `old`, that `new` takes its place on the hub `peer_id`."""
-    public_key = bytes(old.verify_key)
-    statement = canonical(
-        {"peer": peer_id, "old": public_key, "new": new, "at": at, "until": at + overlap_s}
-    )
+    """Return the statement, signed by both, that `new` takes `old`'s place on the hub `peer_id`."""
+    before, after, until = bytes(old.verify_key), bytes(new.verify_key), at + overlap_s
+    statement = canonical({"peer": peer_id, "old": before, "new": after, "at": at, "until": until})
     signature = sign(old, TYPE_ROTATION, statement)
-    return Rotation(peer_id, public_key, new, at, at + overlap_s, statement, signature)
+    accepted = sign(new, TYPE_SUCCESSOR, statement)
+    return Rotation(peer_id, before, after, at, until, statement, signature, accepted)
 
 
-def read_rotation(statement: object, signature: object) -> Rotation:
-    """Check a rotation's shape, bounds and signature; raises SignatureRefusedError."""
+def accept(rotation: Rotation, new: SigningKey) -> Rotation:
+    """Return a rotation of version 2, to this hub's own key, signed by that key as well."""
+    return replace(rotation, accepted=sign(new, TYPE_SUCCESSOR, rotation.statement))
+
+
+def read_rotation(statement: object, signature: object, accepted: object) -> Rotation:
+    """Check a rotation's shape, bounds and both signatures; raises SignatureRefusedError."""
+    rotation = read_kept(statement, signature)
+    if not isinstance(accepted, bytes) or not verify(
+        rotation.new, TYPE_SUCCESSOR, rotation.statement, accepted
+    ):
+        raise SignatureRefusedError(
+            "bad_rotation", "a key rotation is not signed by the key that it names"
+        )
+    return replace(rotation, accepted=accepted)
+
+
+def read_kept(statement: object, signature: object) -> Rotation:
+    """Check a rotation that this hub itself made or followed; raises SignatureRefusedError.
+
+    Those of version 2 have one signature. What a peer shows goes through `read_rotation`.
+    """
     if (
         not isinstance(statement, bytes)
         or not isinstance(signature, bytes)
@@ -93,13 +118,16 @@ def read_rotation(statement: object, signature: object) -> Rotation:
         or len(fields["new"]) != len(fields["old"])
     ):
         raise SignatureRefusedError("malformed", "a key rotation has other fields than it should")
-    if not verify(fields["old"], TYPE_ROTATION, statement, signature):
+    if not any(
+        verify(fields["old"], TYPE_ROTATION, statement, signature, version)
+        for version in (VERSION, VERSION_2)
+    ):
         raise SignatureRefusedError(
             "bad_rotation", "a key rotation is not signed by the key that it replaces"
         )
     return Rotation(
         fields["peer"], fields["old"], fields["new"], fields["at"], fields["until"],
-        statement, signature,
+        statement, signature, b"",
     )  # fmt: skip
 
 
@@ -107,8 +135,8 @@ def read_rotations(wire: object) -> list[Rotation]:
     """Check the rotations of a hello or a message; raises SignatureRefusedError."""
     if not isinstance(wire, list) or len(wire) > CHAIN_MAX:
         raise SignatureRefusedError("malformed", f"expected at most {CHAIN_MAX} key rotations")
-    if not all(isinstance(each, list) and len(each) == 2 for each in wire):
-        raise SignatureRefusedError("malformed", "a key rotation is not two short byte strings")
+    if not all(isinstance(each, list) and len(each) == 3 for each in wire):
+        raise SignatureRefusedError("malformed", "a key rotation is not three short byte strings")
     return [read_rotation(*each) for each in wire]
 
 

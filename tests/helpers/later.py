@@ -76,7 +76,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 def _hello(fields: Mapping[str, Any], key: SigningKey) -> dict[str, Any]:
     roles = {role: {**properties, **ADDED} for role, properties in fields["capabilities"].items()}
     signed = {name: fields[name] for name in _SIGNED} | {"capabilities": {**roles, "later": ADDED}}
-    versions = [*fields["versions"], 3]
+    versions = [*fields["versions"], 4]
     return {
         **fields,
         **signed,

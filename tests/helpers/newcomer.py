@@ -1,7 +1,8 @@
 """A peer made by hand, which greets a gateway as a worker would and then says what it likes."""
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nacl.signing import SigningKey
@@ -10,8 +11,8 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
-from swarm_hub.components.mesh.wire.framing import encode_message
-from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
+from swarm_hub.components.mesh.wire.framing import encode_message, join_messages
+from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
 from tests.conftest import RunningHub, until
 
 
@@ -56,7 +57,7 @@ class Newcomer:
             "db_id": "db",
         }
         signature = sign(self.key, TYPE_HELLO, canonical(fields))
-        return {"versions": [2], **fields, "sig": signature, **changes}
+        return {"versions": [3], **fields, "sig": signature, **changes}
 
     async def dial(self) -> None:
         """Connect, and say nothing yet."""
@@ -66,6 +67,35 @@ class Newcomer:
     def say(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Send a bare message."""
         self._session.send(encode_message(kind, fields))
+
+    async def admitted(self, hub: RunningHub, **changes: Any) -> None:
+        """Connect, greet and wait until the hub has admitted this peer."""
+        await self.dial()
+        self.say("hello", self.hello(**changes))
+
+        async def peers() -> Collection[str]:
+            return hub.hub.services[MESH].peers()
+
+        await until(peers, lambda found: self.peer_id in found)
+
+    async def leave(self, hub: RunningHub) -> None:
+        """Disconnect, and wait until the hub has noticed."""
+        await self.transport.stop()
+
+        async def peers() -> Collection[str]:
+            return hub.hub.services[MESH].peers()
+
+        await until(peers, lambda found: self.peer_id not in found)
+
+    def sign(self, kind: str, fields: Mapping[str, Any], key: SigningKey | None = None) -> None:
+        """Send a message in an envelope, signed by this or another key."""
+        key = key or self.key
+        sealed = seal(
+            key, kid=key_id(bytes(key.verify_key)), iss=self.peer_id, aud=self._gateway,
+            now=int(time.time()), ttl_s=60, jti=os.urandom(16),
+            body=join_messages([encode_message(kind, fields)]),
+        )  # fmt: skip
+        self.say("envelope", {"h": sealed.header, "s": sealed.signature, "b": sealed.body})
 
     async def refused(self, **changes: Any) -> str:
         """Greet, and return why the gateway parts."""

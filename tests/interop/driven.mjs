@@ -141,7 +141,7 @@ const COMMANDS = {
     })
     const body = toCbor([['ack', { ids: ['a.0.1'] }]])
     const header = toCbor({
-      v: 2, typ: 'batch', kid: keyId(publicKey), iss, aud, iat: 1700000000, exp: 1700000060,
+      v: 3, typ: 'batch', kid: keyId(publicKey), iss, aud, iat: 1700000000, exp: 1700000060,
       jti: Buffer.from([...Array(16).keys()]), body_hash: sha256(body), body_len: body.length
     })
     const open = toFrame(['open', { boot: of(7, 16), seen: 0, seen_boot: Buffer.alloc(0) }])

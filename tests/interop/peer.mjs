@@ -22,7 +22,7 @@ import { download, upload } from './bulk.mjs'
 import { run } from './module.mjs'
 import { check, Float, fromCbor, hex, isSignedBy, keyId, privateKey, readFrames, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
-export const PROTOCOL = '/swarm-hub/2'
+export const PROTOCOL = '/swarm-hub/3'
 export const TELEMETRY = 'swarm-hub/telemetry'
 const CHUNK = 63 * 1024
 const CREDIT_STEP = 32 * 1024
@@ -95,7 +95,7 @@ class Session {
   }
 
   onHello (fields) {
-    check(fields.versions.includes(2), 'no common version')
+    check(fields.versions.includes(3), 'no common version')
     const signed = Object.fromEntries(SIGNED_IN_HELLO.map((name) => [name, fields[name]]))
     check(signed.iss === this.peerId && signed.aud === this.peer.id, 'a hello from or for somebody else')
     signed.time = new Float(fields.time)
@@ -170,7 +170,7 @@ class Session {
     const body = toCbor(messages.map(([kind, fields]) => this.peer.message(kind, fields)))
     const now = Math.floor(Date.now() / 1000 + this.clockAhead)
     const header = toCbor({
-      v: 2, typ: 'batch', kid: keyId(this.peer.publicKey), iss: this.peer.id, aud: this.peerId,
+      v: 3, typ: 'batch', kid: keyId(this.peer.publicKey), iss: this.peer.id, aud: this.peerId,
       iat: now, exp: now + 60, jti: randomBytes(16), body_hash: sha256(body), body_len: body.length
     })
     this.send('envelope', { h: header, s: this.peer.sign('batch', header), b: body })
@@ -181,7 +181,7 @@ class Session {
     const names = Object.keys(header)
     check(Buffer.compare(toCbor(header), h) === 0, 'a header that is not canonical')
     check(names.length === HEADER.length && HEADER.every((name) => names.includes(name)), 'a header with other fields')
-    check(header.v === 2 && header.typ === 'batch', 'another version or type')
+    check(header.v === 3 && header.typ === 'batch', 'another version or type')
     check(header.iss === this.peerId, 'a relayed envelope')
     check(header.kid === keyId(this.gateway.key), 'an unknown key')
     check(isSignedBy(this.gateway.key, 'batch', h, s), 'a bad signature')
@@ -337,7 +337,7 @@ export class Peer {
       boot_id: hex(this.boot),
       db_id: hex(this.boot)
     }
-    return { versions: [2], ...signed, sig: this.sign('hello', toCbor(signed)) }
+    return { versions: [3], ...signed, sig: this.sign('hello', toCbor(signed)) }
   }
 
   onGateway (session) {

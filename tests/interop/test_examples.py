@@ -55,7 +55,7 @@ def ours() -> dict[str, str]:
         "frame of credit {taken: 32768}, 23 bytes": encode_frame(
             [encode_message("credit", {"taken": 32768})]
         ),
-        "hello at 1700000000.0, what is signed behind swarm-hub/v2/hello and NUL": hello,
+        "hello at 1700000000.0, what is signed behind swarm-hub/v3/hello and NUL": hello,
         "its sig": sign(key, TYPE_HELLO, hello),
         "body of an envelope, one ack": body,
         "h": envelope.header,

@@ -74,7 +74,7 @@ async def test_it_identifies_us(ours: Side, start_js: StartJs) -> None:
     await js.do("dial", address=ours.address)
     found = await js.do("identify", peer_id=ours.peer_id)
     assert found["id"] == ours.peer_id
-    protocols = {"/swarm-hub/2", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/meshsub/1.2.0"}
+    protocols = {"/swarm-hub/3", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/meshsub/1.2.0"}
     assert protocols <= set(found["protocols"])
 
 

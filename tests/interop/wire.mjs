@@ -52,8 +52,8 @@ export async function * readFrames (stream) {
 
 export const sha256 = (bytes) => createHash('sha256').update(bytes).digest()
 export const hex = (bytes) => Buffer.from(bytes).toString('hex')
-export const keyId = (publicKey) => hex(sha256(publicKey)).slice(0, 16)
-export const signedBytes = (type, bytes) => Buffer.concat([Buffer.from(`swarm-hub/v2/${type}\0`), bytes])
+export const keyId = (publicKey) => hex(sha256(publicKey)).slice(0, 32)
+export const signedBytes = (type, bytes) => Buffer.concat([Buffer.from(`swarm-hub/v3/${type}\0`), bytes])
 
 export function privateKey (seed) {
   const prefix = Buffer.from('302e020100300506032b657004220420', 'hex')

@@ -13,6 +13,7 @@ from swarm_hub.models.envelope import canonical, sign
 from swarm_hub.models.rotation import (
     CHAIN_MAX,
     TYPE_ROTATION,
+    TYPE_SUCCESSOR,
     Rotation,
     chain_to,
     make_rotation,
@@ -24,7 +25,7 @@ PUBLIC = [bytes(key.verify_key) for key in KEYS]
 
 
 def link(old: int, new: int) -> Rotation:
-    return make_rotation(KEYS[old], PUBLIC[new], peer_id="12D3Koo", at=1000, overlap_s=60)
+    return make_rotation(KEYS[old], KEYS[new], peer_id="12D3Koo", at=1000, overlap_s=60)
 
 
 WORD = link(0, 1).to_wire()
@@ -33,7 +34,11 @@ WORD = link(0, 1).to_wire()
 def signed(**changes: Any) -> list[bytes]:
     fields = {"peer": "x", "old": PUBLIC[0], "new": PUBLIC[1], "at": 10, "until": 20, **changes}
     statement = canonical(fields)
-    return [statement, sign(KEYS[0], TYPE_ROTATION, statement)]
+    return [
+        statement,
+        sign(KEYS[0], TYPE_ROTATION, statement),
+        sign(KEYS[1], TYPE_SUCCESSOR, statement),
+    ]
 
 
 def test_a_rotation_is_read_as_it_was_made() -> None:
@@ -46,17 +51,23 @@ def test_a_rotation_is_read_as_it_was_made() -> None:
     [
         None,
         {},
-        [WORD[0], WORD[1]],
+        [WORD[0], WORD[1], WORD[2]],
         [[WORD[0]]],
+        [WORD[:2]],
+        [[WORD[0], WORD[1], None]],
+        [[WORD[0], WORD[1], b""]],
+        # Signed by the old key in the new one's place, and by another key.
+        [[WORD[0], WORD[1], WORD[1]]],
+        [[WORD[0], WORD[1], sign(KEYS[2], TYPE_SUCCESSOR, WORD[0])]],
         [[*WORD, b"later"]],
-        [[1, 2]],
-        [[WORD[0], bytes(64)]],
-        [[WORD[0], b""]],
-        [[WORD[0][:-1], WORD[1]]],
-        [[WORD[0] + b"\x00", WORD[1]]],
-        [[b"\xa0", WORD[1]]],
-        [[b"\x81" * 400, WORD[1]]],
-        [[bytes(513), WORD[1]]],
+        [[1, 2, 3]],
+        [[WORD[0], bytes(64), WORD[2]]],
+        [[WORD[0], b"", WORD[2]]],
+        [[WORD[0][:-1], *WORD[1:]]],
+        [[WORD[0] + b"\x00", *WORD[1:]]],
+        [[b"\xa0", *WORD[1:]]],
+        [[b"\x81" * 400, *WORD[1:]]],
+        [[bytes(513), *WORD[1:]]],
         [WORD] * (CHAIN_MAX + 1),
         [signed(at=20, until=10)],
         [signed(at=-5)],
@@ -76,7 +87,7 @@ def test_anything_else_is_refused(wire: Any) -> None:
 @given(st.binary(max_size=600), st.binary(max_size=70))
 def test_any_bytes_are_refused(statement: bytes, signature: bytes) -> None:
     with pytest.raises(SignatureRefusedError):
-        read_rotations([[statement, signature]])
+        read_rotations([[statement, signature, signature]])
 
 
 @given(st.integers(0, len(WORD[0]) - 1), st.integers(1, 255))
@@ -84,7 +95,7 @@ def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
     damaged = bytearray(WORD[0])
     damaged[place] ^= change
     with pytest.raises(SignatureRefusedError):
-        read_rotations([[bytes(damaged), WORD[1]]])
+        read_rotations([[bytes(damaged), *WORD[1:]]])
 
 
 def test_the_statement_is_deterministic_cbor() -> None:

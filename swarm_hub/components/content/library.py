@@ -33,7 +33,8 @@ class Library:
         return "content" in hello.capabilities and self._trusts(hello)
 
     def _trusts(self, hello: Hello | None) -> bool:
-        return hello is not None and hello.kid is not None and self._channel.trusts(hello.kid)
+        key = None if hello is None else hello.public_key
+        return key is not None and self._channel.trusts(key)
 
     def _on_have(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         ask, sha = fields["ask"], fields["sha"]

@@ -281,11 +281,11 @@ class Mesh:
                 self._presence.stayed(peer_id, peer.hello.name)
         self.bans.apply()
 
-    def rekey(self, peer_id: str, kid: str) -> None:
-        """Note that an admitted peer signs with another key now."""
+    def rekey(self, peer_id: str, public_key: bytes) -> None:
+        """Note that an admitted peer signs with another key now, as it has proven."""
         peer = self._peers.get(peer_id)
-        if peer is not None and peer.hello is not None:
-            peer.hello = dataclasses.replace(peer.hello, kid=kid)
+        if peer is not None and peer.hello is not None and peer.hello.public_key != public_key:
+            peer.hello = dataclasses.replace(peer.hello, public_key=public_key)
 
     def connected(self, session: Session) -> None:
         """Greet on a new session, which from now on carries what is sent."""

@@ -17,7 +17,7 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.join_tokens import read_join_tokens
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
-from swarm_hub.models.rotation import read_rotation
+from swarm_hub.models.rotation import read_kept
 from swarm_hub.storage.queries import admission, keys, nodes
 
 __all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "EnvelopeChannel", "token_sha"]
@@ -75,7 +75,7 @@ async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations
         for node in await hub.store.read(nodes.all_nodes)
         if node.public_key is not None and node.admission != admission.PENDING
     }
-    followed = [read_rotation(*each) for each in await hub.store.read(keys.rotations)]
+    followed = [read_kept(*each) for each in await hub.store.read(keys.rotations)]
     return KeyBook(trust, pinned, followed, revocations, hub.clock.time)
 
 

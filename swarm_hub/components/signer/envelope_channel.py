@@ -116,9 +116,9 @@ class EnvelopeChannel:
         """The key that workers name in `signer: trust` to obey this hub."""
         return self._own.public_key
 
-    def trusts(self, kid: str) -> bool:
+    def trusts(self, public_key: bytes) -> bool:
         """Whether this hub obeys the owner of that key."""
-        return self._book.trusts(kid)
+        return self._book.trusts(public_key)
 
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
         """Hand every checked envelope with a message of these kinds to `handler`, once."""
@@ -154,14 +154,20 @@ class EnvelopeChannel:
         """Announce the new key to every peer, signed by the old one, and use it from then on.
 
         Envelopes arrive in the order they were sent, so each peer knows the key before it meets
-        it. Returns the peers that could not be told; they have to greet again.
+        it. They are told once more by the new key, as only that proves to them who has it. Returns
+        the peers that could not be told; they have to greet again.
         """
-        fields = {"rotations": [each.to_wire() for each in own.rotations]}
-        for peer_id in self._mesh.peers():
+        fields, peers = (
+            {"rotations": [each.to_wire() for each in own.rotations]},
+            self._mesh.peers(),
+        )
+        for peer_id in peers:
             self.send(peer_id, ROTATED, fields)
         untold = [peer_id for peer_id in tuple(self._waiting) if not self._flush_peer(peer_id)]
         self._own = own
         self._greeter.use(own)
+        for peer_id in peers:
+            self.send(peer_id, ROTATED, fields)
         return untold
 
     def _flush_peer(self, peer_id: str) -> bool:
@@ -221,7 +227,10 @@ class EnvelopeChannel:
         receipt = Receipt(
             peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time()
         )
-        trusted = self._book.trusts(checked.kid)
+        if checked.public_key == self._book.pinned(peer_id):
+            # Only now is it certain that a peer has the key that it announced.
+            self._mesh.rekey(peer_id, checked.public_key)
+        trusted = self._book.trusts(checked.public_key)
         fault = functools.partial(self._mesh.fault, peer_id)
         batch = Batch(peer_id, trusted, replayed, messages, writes, receipt, fault)
         heard: set[Callable[[Batch], None]] = set()

@@ -91,7 +91,7 @@ class SignedGreeter:
         return Hello(
             fields["name"][:_NAME_MAX],
             capabilities,
-            key_id(public_key),
+            public_key,
             fields["boot_id"],
             fields["db_id"],
         )
@@ -101,20 +101,21 @@ class SignedGreeter:
 
         A gateway that this hub obeys is admitted as a gateway even if it may not be a node of ours.
         """
-        public_key, kid = fields["key"], key_id(fields["key"])
+        public_key = fields["key"]
         if self._is_applicant(peer_id, hello):
             try:
                 await self._admission.admit(peer_id, hello, public_key, fields.get("token"))
             except SignatureRefusedError:
                 others = {k: v for k, v in hello.capabilities.items() if k != "worker"}
                 hello = replace(hello, capabilities=others)
-                if not (self._mesh.wants(hello) and self._book.trusts(kid)):
+                if not (self._mesh.wants(hello) and self._book.trusts(public_key)):
                     raise
-        self._book.pin(peer_id, public_key)
+        # In an overlap it may have shown the old key, which a thief may have as well.
+        pinned = self._book.pin(peer_id, public_key)
         now = self._hub.clock.time()
-        if self._book.trusts(kid):
+        if self._book.trusts(public_key):
             self._offsets_s[peer_id] = float(fields["time"]) - self._hub.clock.steady()
-        self._hub.store.note([nodes.see(peer_id, hello.name, kid, public_key, now)])
+        self._hub.store.note([nodes.see(peer_id, hello.name, key_id(pinned), pinned, now)])
         return hello
 
     def _is_applicant(self, peer_id: str, hello: Hello) -> bool:

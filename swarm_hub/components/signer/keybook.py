@@ -19,7 +19,8 @@ class KeyBook:
     """The keys of others, as this hub believes them.
 
     A key is trusted if it is in `signer: trust`, or if a trusted key named it as its successor
-    while it was still valid. A revoked key is never trusted or obeyed.
+    while it was still valid. A revoked key is never trusted or obeyed. Keys are compared whole;
+    their ids are only how they are spoken of.
     """
 
     def __init__(
@@ -30,9 +31,9 @@ class KeyBook:
         revocations: Revocations,
         now: Callable[[], float],
     ) -> None:
-        self._roots = {key_id(public) for public in trust}
+        self._roots = set(trust)
         self._pinned = pinned
-        self._followed = {each.old_kid: each for each in followed}
+        self._followed = {each.old: each for each in followed}
         self._revocations = revocations
         self._now = now
         # The rotation that led to a peer's pinned key, for as long as the old and new keys overlap.
@@ -53,17 +54,17 @@ class KeyBook:
             return recent.old
         return None
 
-    def trusts(self, kid: str) -> bool:
+    def trusts(self, public_key: bytes) -> bool:
         """Whether this hub obeys the owner of that key as a worker obeys its gateway."""
-        if kid not in self._reached or self._revocations.of(kid) is not None:
+        if public_key not in self._reached or self._revocations.of(key_id(public_key)) is not None:
             return False
-        successor = self._followed.get(kid)
+        successor = self._followed.get(public_key)
         return successor is None or successor.overlaps(self._now())
 
     def replace_root(self, old: bytes, new: bytes) -> None:
         """Trust this hub's own new key in place of its old one."""
-        self._roots.discard(key_id(old))
-        self._roots.add(key_id(new))
+        self._roots.discard(old)
+        self._roots.add(new)
         self._reached = self._reach()
 
     def check(self, peer_id: str, public_key: bytes, rotations: Sequence[Rotation]) -> list[Write]:
@@ -71,30 +72,29 @@ class KeyBook:
 
         Raises SignatureRefusedError for a revoked key, or one to which no known key leads.
         """
-        kid = key_id(public_key)
-        self._revocations.check(kid)
+        self._revocations.check(key_id(public_key))
         chain = self._valid_end(chain_to(public_key, rotations), peer_id)
         writes = self._follow(chain)
         pinned = self._pinned.get(peer_id)
         if pinned is None or pinned == public_key:
             return writes
-        if self.key_of(peer_id, kid) == public_key:
+        if self.key_of(peer_id, key_id(public_key)) == public_key:
             # Both keys are valid in the overlap; the pin stays with the newer one.
             return writes
-        if chain_from(pinned, chain) or self.trusts(kid):
+        if chain_from(pinned, chain) or self.trusts(public_key):
             self._pinned[peer_id] = public_key
             if chain:
                 self._recent[peer_id] = chain[-1]
             return writes
         raise SignatureRefusedError("key_changed", self._why_not(pinned, rotations))
 
-    def pin(self, peer_id: str, public_key: bytes) -> None:
-        """Bind a key to a peer that was just admitted, from now on."""
-        self._pinned.setdefault(peer_id, public_key)
+    def pin(self, peer_id: str, public_key: bytes) -> bytes:
+        """Bind a key to an admitted peer unless it has one; returns the one that it has."""
+        return self._pinned.setdefault(peer_id, public_key)
 
-    def is_pinned(self, peer_id: str, public_key: bytes) -> bool:
-        """Whether this is the key of a peer."""
-        return self._pinned.get(peer_id) == public_key
+    def pinned(self, peer_id: str) -> bytes | None:
+        """Return the key of a peer, the newer one in an overlap."""
+        return self._pinned.get(peer_id)
 
     def forget_pin(self, peer_id: str) -> None:
         """Let the peer's next hello pin a key anew."""
@@ -118,11 +118,11 @@ class KeyBook:
         """Extend trust along a chain, from the first key in it that is trusted."""
         followed: list[Rotation] = []
         for link in chain:
-            if not followed and not self.trusts(link.old_kid):
+            if not followed and not self.trusts(link.old):
                 continue
-            known = self._followed.get(link.old_kid)
+            known = self._followed.get(link.old)
             if known is None and len(self._followed) < _FOLLOWED_MAX:
-                self._followed[link.old_kid] = link
+                self._followed[link.old] = link
                 followed.append(link)
             elif known is None or known.new != link.new:
                 # Of two successors one was named by a thief; the one that was known first stays.
@@ -132,13 +132,13 @@ class KeyBook:
         self._reached = self._reach()
         return [keys.rotate(followed)]
 
-    def _reach(self) -> set[str]:
+    def _reach(self) -> set[bytes]:
         reached, open_ends = set(self._roots), list(self._roots)
         while open_ends:
             link = self._followed.get(open_ends.pop())
-            if link is not None and link.new_kid not in reached:
-                reached.add(link.new_kid)
-                open_ends.append(link.new_kid)
+            if link is not None and link.new not in reached:
+                reached.add(link.new)
+                open_ends.append(link.new)
         return reached
 
     def _why_not(self, pinned: bytes, rotations: Sequence[Rotation]) -> str:

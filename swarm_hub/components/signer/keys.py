@@ -15,7 +15,7 @@ from swarm_hub.helpers.signing_keys import KeyFiles, OwnKey
 from swarm_hub.models.messages import REVOKED, ROTATED
 from swarm_hub.models.rotation import Revocation, chain_from, read_rotations
 from swarm_hub.storage import Write
-from swarm_hub.storage.queries import keys
+from swarm_hub.storage.queries import keys, nodes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -97,16 +97,16 @@ class KeyWatch:
                 rotations = read_rotations(wire)
                 if not rotations:
                     continue
-                newest = rotations[-1]
+                newest, before = rotations[-1], self._book.pinned(batch.peer_id)
                 writes = self._book.check(batch.peer_id, newest.new, rotations)
             except SignatureRefusedError as error:
                 _LOGGER.warning("Refused a key rotation of %s: %s", batch.peer_id, error)
                 self._disconnect(batch.peer_id, str(error))
                 continue
-            self._keep([*batch.writes, *writes])
-            if self._book.is_pinned(batch.peer_id, newest.new):
-                self._mesh.rekey(batch.peer_id, newest.new_kid)
+            if newest.new == self._book.pinned(batch.peer_id) != before:
+                writes.append(nodes.pin(batch.peer_id, newest.new_kid, newest.new))
                 _LOGGER.info("%s signs with key %s from now on", batch.peer_id, newest.new_kid)
+            self._keep([*batch.writes, *writes])
 
     def _on_list(self, batch: Batch) -> None:
         if not batch.trusted:
@@ -118,15 +118,14 @@ class KeyWatch:
         self._revocations.add(new)
 
     def _on_revoked(self, new: list[Revocation]) -> None:
-        revoked = {each.kid for each in new}
-        if self._own.kid in revoked:
+        if self._revocations.of(self._own.kid) is not None:
             _LOGGER.error(
                 "The signing key of this hub, %s, is revoked: nobody heeds it any more. Make "
                 "another: stop the hub, delete its signer.key, start it, and let the others know",
                 self._own.kid,
             )
         for peer_id, hello in self._mesh.peers().items():
-            if hello.kid in revoked:
+            if hello.kid is not None and self._revocations.of(hello.kid) is not None:
                 self._disconnect(peer_id, f"its signing key {hello.kid} is revoked")
             else:
                 self._tell(peer_id, new)

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.helpers.signing_keys import REASON_MAX
+from swarm_hub.models.envelope import is_kid, short_id
 from swarm_hub.models.rotation import Revocation
 from swarm_hub.storage.queries import keys
 
@@ -16,7 +17,6 @@ _LOGGER = logging.getLogger(__name__)
 # For all gateways together; none is forgotten to make room, or old keys would become valid again.
 KNOWN_MAX: Final = 4096
 PER_MESSAGE: Final = 512
-_KID_LENGTH: Final = 16
 # An entry has exactly these fields: a revocation might depend on a field that a later version adds.
 _FIELDS: Final = 3
 
@@ -35,11 +35,12 @@ class Revocations:
 
     def of(self, kid: str) -> Revocation | None:
         """Return the revocation of a key, None while the key is valid."""
-        return self._known.get(kid)
+        # Those of version 2 name half of an id.
+        return self._known.get(kid) or self._known.get(short_id(kid))
 
     def check(self, kid: str) -> None:
         """Raise SignatureRefusedError for a revoked key."""
-        if (found := self._known.get(kid)) is not None:
+        if (found := self.of(kid)) is not None:
             why = f": {found.reason}" if found.reason else ""
             raise SignatureRefusedError("revoked", f"its signing key {kid} is revoked{why}")
 
@@ -96,8 +97,3 @@ def from_wire(fields: Mapping[str, Any]) -> list[Revocation]:
         shown = "".join(filter(str.isprintable, reason))[:REASON_MAX]
         found.append(Revocation(kid, revoked_at, shown))
     return found
-
-
-def is_kid(text: str) -> bool:
-    """Whether this is a key's id: 16 hex digits, as `key show` prints them."""
-    return len(text) == _KID_LENGTH and set(text) <= set("0123456789abcdef")

@@ -143,8 +143,8 @@ class Delivery:
             if peer_id != entry.gateway
             and entry.store_id
             and hello.db_id == entry.store_id
-            and hello.kid is not None
-            and self._channel.trusts(hello.kid)
+            and hello.public_key is not None
+            and self._channel.trusts(hello.public_key)
         ]
         return [entry.gateway, *others] if entry.gateway in peers else others
 

@@ -124,7 +124,7 @@ class Drain:
         return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
 
     def _refusal_for(self, gateway: Hello) -> str | None:
-        trusted = gateway.kid is not None and self._channel.trusts(gateway.kid)
+        trusted = gateway.public_key is not None and self._channel.trusts(gateway.public_key)
         return self._refusal if trusted else UNTRUSTED
 
     def _on_peer_up(self, up: PeerUp) -> None:

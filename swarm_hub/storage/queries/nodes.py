@@ -32,6 +32,11 @@ _BAN: Final = (
     )
 )
 
+_PIN: Final = (
+    update(_T)
+    .where(_T.c.peer_id == bindparam("b_peer_id"))
+    .values(kid=bindparam("b_kid"), public_key=bindparam("b_public_key"))
+)
 _DRAIN: Final = (
     update(_T)
     .where(_T.c.peer_id == bindparam("b_peer_id"))
@@ -64,6 +69,11 @@ def see(peer_id: str, name: str, kid: str | None, public_key: bytes | None, now:
             }
         ],
     )
+
+
+def pin(peer_id: str, kid: str, public_key: bytes) -> Write:
+    """Return the write that binds another key to a node that is known."""
+    return Write(_PIN, [{"b_peer_id": peer_id, "b_kid": kid, "b_public_key": public_key}])
 
 
 def ban(peer_id: str, reason: str, now: float, until: float | None) -> list[Write]:

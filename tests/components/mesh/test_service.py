@@ -48,15 +48,15 @@ def serve(hub: RunningHub, body: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("hello", "said"),
     [
-        ({"versions": [1]}, "no common protocol version, we speak (2,)"),
+        ({"versions": [1]}, "no common protocol version, we speak 3, the other side 1: update"),
         ({"versions": []}, "no common protocol version"),
         ({}, "no common protocol version"),
-        ({"versions": [2]}, "its hello lacks"),
-        ({"versions": [2], "iss": 1, "aud": 2, "key": b"", "time": 0.0, "name": "x",
+        ({"versions": [3]}, "its hello lacks"),
+        ({"versions": [3], "iss": 1, "aud": 2, "key": b"", "time": 0.0, "name": "x",
           "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "fields of the wrong kind"),
-        ({"versions": [2], "iss": "a", "aud": "b", "key": b"", "time": 0.0, "name": "x",
+        ({"versions": [3], "iss": "a", "aud": "b", "key": b"", "time": 0.0, "name": "x",
           "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "for somebody else"),
-        ({"versions": [2], "iss": "a", "aud": "b", "key": b"", "time": math.nan, "name": "x",
+        ({"versions": [3], "iss": "a", "aud": "b", "key": b"", "time": math.nan, "name": "x",
           "capabilities": {}, "boot_id": "", "db_id": "", "sig": b""}, "fields of the wrong kind"),
     ],
 )  # fmt: skip

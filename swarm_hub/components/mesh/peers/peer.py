@@ -8,8 +8,9 @@ from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.exceptions import MeshError, SignatureRefusedError
+from swarm_hub.models.envelope import key_id
 
-PROTOCOL_VERSIONS: Final = (2,)
+PROTOCOL_VERSIONS: Final = (3,)
 _EARLY_MAX: Final = 64
 _EARLY_MAX_BYTES: Final = 4 * MIB
 
@@ -24,9 +25,14 @@ class Hello:
 
     name: str
     capabilities: Mapping[str, Mapping[str, Any]]
-    kid: str | None
+    public_key: bytes | None
     boot_id: str
     db_id: str
+
+    @property
+    def kid(self) -> str | None:
+        """The id of its signing key, None without signatures."""
+        return None if self.public_key is None else key_id(self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +135,21 @@ async def admit_hello(
     Raises SignatureRefusedError for a peer that is not in order or not admitted, NoWorkInCommon for
     one without use.
     """
-    if not set(PROTOCOL_VERSIONS).intersection(fields.get("versions", ())):
-        raise SignatureRefusedError(
-            "no_common_version", f"no common protocol version, we speak {PROTOCOL_VERSIONS}"
-        )
+    theirs = fields.get("versions", ())
+    if not set(PROTOCOL_VERSIONS).intersection(theirs):
+        raise SignatureRefusedError("no_common_version", _what_to_update(theirs))
     hello = (
         Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
     )
     if not is_of_use(hello):
         raise NoWorkInCommon("no work in common")
     return hello if greeter is None else await greeter.admit(peer_id, fields, hello)
+
+
+def _what_to_update(theirs: object) -> str:
+    """Say which version is too old: the words go to the owners of both hubs."""
+    spoken = [each for each in theirs if type(each) is int] if isinstance(theirs, list) else []
+    return (
+        f"no common protocol version, we speak {PROTOCOL_VERSIONS[-1]}, the other side "
+        f"{max(spoken, default='none')}: update swarm-hub on the hub with the lower one"
+    )

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-PROTOCOL_ID = TProtocol("/swarm-hub/2")
+PROTOCOL_ID = TProtocol("/swarm-hub/3")
+# Their streams and frames are the same; its `hello` is refused with the advice to update.
+_OLDER_ID = TProtocol("/swarm-hub/2")
 _HANDSHAKE_TIMEOUT_S = 5.0
 _REUSE_TIMEOUT_S = 2.0
 _MDNS_STOP_TIMEOUT_S = 2.0
@@ -133,7 +135,8 @@ class Libp2pHost:
         self._live_changed = trio.Event()
         self._dialling: dict[str, trio.Lock] = {}
         self.content = None if content is None else content(host, self)
-        host.set_stream_handler(PROTOCOL_ID, self._accept)
+        for each in (PROTOCOL_ID, _OLDER_ID):
+            host.set_stream_handler(each, self._accept)
 
     async def run(self, ready: Callable[[tuple[str, ...]], None], stopping: trio.Event) -> None:
         """Listen and serve until `stopping` is set, then disconnect every peer."""
@@ -277,13 +280,13 @@ class Libp2pHost:
     async def _negotiated(self, connection: SwarmConn) -> INetStream:
         stream = await connection.new_stream()
         try:
-            await self._host.multiselect_client.select_one_of(
-                [PROTOCOL_ID], MultiselectCommunicator(stream), int(_HANDSHAKE_TIMEOUT_S)
+            selected = await self._host.multiselect_client.select_one_of(
+                [PROTOCOL_ID, _OLDER_ID], MultiselectCommunicator(stream), int(_HANDSHAKE_TIMEOUT_S)
             )
         except BaseException:
             await reset(stream)
             raise
-        stream.set_protocol(PROTOCOL_ID)
+        stream.set_protocol(selected)
         metered: INetStream = self._meters.metered(
             stream, str(stream.muxed_conn.peer_id), FrameCounter()
         )

@@ -1,0 +1,166 @@
+"""Nobody wears the key of another: what a peer must prove of a key before it counts as its own."""
+
+from dataclasses import replace
+
+import pytest
+from nacl.signing import SigningKey
+
+from swarm_hub.components.mesh import MESH
+from swarm_hub.components.signer import SIGNER
+from swarm_hub.models import messages
+from swarm_hub.models.envelope import key_id, sign
+from swarm_hub.models.rotation import TYPE_SUCCESSOR, Rotation, make_rotation
+from swarm_hub.storage.queries import nodes
+from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.envelopes import key_of, pair, peer_id
+from tests.helpers.newcomer import Newcomer
+
+pytestmark = pytest.mark.slow
+
+DAY_S = 86_400
+
+
+def successor(peer: Newcomer, new: SigningKey, hub: RunningHub, overlap_s: int = 3600) -> Rotation:
+    at = int(hub.clock.time())
+    return make_rotation(peer.key, new, peer_id=peer.peer_id, at=at, overlap_s=overlap_s)
+
+
+def shown_key(hub: RunningHub, peer: str) -> bytes | None:
+    hello = hub.hub.services[MESH].peers().get(peer)
+    return None if hello is None else hello.public_key
+
+
+async def stored_key(hub: RunningHub, peer: str) -> bytes | None:
+    node = await hub.hub.store.read(nodes.get, peer)
+    return None if node is None else node.public_key
+
+
+async def came_to_show(hub: RunningHub, peer: str, key: SigningKey) -> None:
+    async def shown() -> bytes | None:
+        return shown_key(hub, peer)
+
+    await until(shown, lambda found: found == bytes(key.verify_key))
+
+
+@pytest.mark.parametrize("accepted_by", ["nobody", "the stranger", "version 2"])
+async def test_a_stranger_does_not_name_a_trusted_key_its_own(
+    swarm: Swarm, accepted_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the kid of the gateway it would get results of the worker, and their blobs."""
+    gateway, worker = await pair(swarm)
+    trusted = bytes(key_of(gateway).verify_key)
+    stranger = Newcomer(worker, 7)
+    stranger.capabilities = {"gateway": {}}
+    await stranger.admitted(worker)
+    claimed = successor(stranger, key_of(gateway), worker)
+    wire = {
+        "nobody": replace(claimed, accepted=b"").to_wire(),
+        "the stranger": replace(
+            claimed, accepted=sign(stranger.key, TYPE_SUCCESSOR, claimed.statement)
+        ).to_wire(),
+        "version 2": claimed.to_wire()[:2],
+    }[accepted_by]
+    stranger.sign(messages.ROTATED, {"rotations": [wire]})
+
+    async def ended() -> list[str]:
+        return stranger.ended
+
+    assert "key rotation" in (await until(ended, bool))[0]
+    assert "Refused a key rotation" in caplog.text
+    assert shown_key(worker, stranger.peer_id) != trusted
+    assert await stored_key(worker, stranger.peer_id) == bytes(stranger.key.verify_key)
+    assert worker.hub.services[SIGNER].trusts(trusted)
+    await stranger.transport.stop()
+
+
+async def test_a_new_key_is_a_peers_once_it_has_signed_an_envelope(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    await peer.admitted(gateway)
+    wire = successor(peer, new, gateway).to_wire()
+    peer.sign(messages.ROTATED, {"rotations": [wire]})
+
+    async def stored() -> bytes | None:
+        return await stored_key(gateway, peer.peer_id)
+
+    await until(stored, lambda found: found == bytes(new.verify_key))
+    assert shown_key(gateway, peer.peer_id) == bytes(peer.key.verify_key)
+    peer.sign(messages.ROTATED, {"rotations": [wire]}, new)
+    await came_to_show(gateway, peer.peer_id, new)
+    await peer.transport.stop()
+
+
+async def test_a_rotation_in_a_live_session_outlives_the_gateway_and_the_overlap(
+    swarm: Swarm,
+) -> None:
+    gateway = await swarm.gateway()
+    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    await peer.admitted(gateway)
+    for key in (peer.key, new):
+        wire = successor(peer, new, gateway).to_wire()
+        peer.sign(messages.ROTATED, {"rotations": [wire]}, key)
+    await came_to_show(gateway, peer.peer_id, new)
+    await peer.leave(gateway)
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    gateway.clock.offset_s += DAY_S
+    thief = Newcomer(gateway, 7, peer.key)
+    assert "is not the one it had before" in await thief.refused()
+    owner = Newcomer(gateway, 7, new)
+    await owner.admitted(gateway)
+    await owner.transport.stop()
+
+
+async def test_the_old_key_shown_in_the_overlap_does_not_come_back(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    await peer.admitted(gateway)
+    wire = successor(peer, new, gateway).to_wire()
+    await peer.leave(gateway)
+    owner = Newcomer(gateway, 7, new)
+    await owner.admitted(gateway, rotations=[wire])
+    await owner.leave(gateway)
+    # Both keys count in the overlap, but which one is the newer does not change any more.
+    thief = Newcomer(gateway, 7, peer.key)
+    thief.capabilities = {"worker": {"slots": 1}}
+    await thief.admitted(gateway)
+    await thief.leave(gateway)
+    assert await stored_key(gateway, peer.peer_id) == bytes(new.verify_key)
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    gateway.clock.offset_s += DAY_S
+    assert "is not the one it had before" in await Newcomer(gateway, 7, peer.key).refused()
+    owner = Newcomer(gateway, 7, new)
+    await owner.admitted(gateway)
+    await owner.transport.stop()
+
+
+async def test_trust_is_in_the_whole_key_and_not_in_its_id(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if somebody had found another key with the same id."""
+    gateway, worker = await pair(swarm)
+    trusted, other = bytes(key_of(gateway).verify_key), SigningKey(b"o" * 32)
+    same = key_id(trusted)
+    for module in ("keybook", "greeting"):
+        monkeypatch.setattr(f"swarm_hub.components.signer.{module}.key_id", lambda _: same)
+    channel = worker.hub.services[SIGNER]
+    assert channel.trusts(trusted)
+    assert not channel.trusts(bytes(other.verify_key))
+    stranger = Newcomer(worker, 7, other)
+    stranger.capabilities = {"gateway": {}}
+    await stranger.admitted(worker)
+    assert shown_key(worker, stranger.peer_id) == bytes(other.verify_key)
+    assert peer_id(gateway) != stranger.peer_id
+    await stranger.transport.stop()
+
+
+def test_an_id_has_128_bits() -> None:
+    assert len(key_id(bytes(32))) == 32
+
+
+async def test_a_hub_of_version_2_is_told_to_update(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    reason = await Newcomer(gateway, 7).refused(versions=[2])
+    assert "we speak 3, the other side 2" in reason
+    assert "update swarm-hub" in reason
