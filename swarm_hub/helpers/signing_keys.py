@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +105,11 @@ class KeyFiles:
             if len(known) >= REVOKED_MAX:
                 raise HubError(f"{self._revoked}: has {REVOKED_MAX} keys already; no more fit")
             made = Revocation(kid, now, reason[:REASON_MAX])
-            _write(self._revoked, [asdict(each) for each in (*known, made)])
+            plain = [
+                {"kid": each.kid, "revoked_at": each.revoked_at, "reason": each.reason}
+                for each in (*known, made)
+            ]
+            _write(self._revoked, plain)
         return True
 
 

@@ -58,11 +58,15 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A signing key that is no longer valid, whatever it signs."""
+    """A signing key that is no longer valid, whatever it signs.
+
+    `issuer` is the key (hex) whose owner ordered it elsewhere, None if it was ordered here.
+    """
 
     kid: str
     revoked_at: float
     reason: str
+    issuer: str | None = None
 
 
 def make_rotation(

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -163,6 +163,8 @@ receipts: Final = _table(
     Column("signature", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("received_at", _DOUBLE, nullable=False),
+    # The node's identity says that the key is its own; NULL if it has not said so.
+    Column("certificate", LargeBinary),
 )
 
 blobs: Final = _table(
@@ -242,6 +244,8 @@ revoked_keys: Final = _table(
     Column("kid", Text, primary_key=True),
     Column("revoked_at", _DOUBLE, nullable=False),
     Column("reason", Text, nullable=False),
+    # The key whose owner ordered it elsewhere, NULL if it was ordered here.
+    Column("issuer", Text),
     rowid=False,
 )
 
@@ -261,7 +265,17 @@ seen: Final = _table(
     Column("iss", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
     Column("exp", _DOUBLE, nullable=False),
+    # When the envelope itself expires, by its issuer's clock.
+    Column("valid_until", _DOUBLE),
     Index("seen_expiry", "exp"),
+    rowid=False,
+)
+
+# Where ids of an issuer were too many to keep: its envelopes that expire by then are all refused.
+replay_floors: Final = _table(
+    "replay_floors",
+    Column("iss", Text, primary_key=True),
+    Column("valid_until", _DOUBLE, nullable=False),
     rowid=False,
 )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.exceptions import SignatureRefusedError
-from swarm_hub.models.envelope import key_id
+from swarm_hub.models.envelope import key_id, short_id
 from swarm_hub.models.rotation import Rotation, chain_from, chain_to
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import keys
@@ -60,6 +60,19 @@ class KeyBook:
             return False
         successor = self._followed.get(public_key)
         return successor is None or successor.overlaps(self._now())
+
+    def root_of(self, public_key: bytes) -> bytes:
+        """Return the key of `signer: trust` that trust in this one comes from.
+
+        A successor is the same owner, and has no more rights than the key that it replaces.
+        """
+        return self._reached.get(public_key, public_key)
+
+    def ids(self) -> set[str]:
+        """Return the ids of all keys that are trusted or pinned, also as version 2 had them."""
+        recent = (each.old for each in self._recent.values())
+        found = {key_id(each) for each in (*self._reached, *self._pinned.values(), *recent)}
+        return found | {short_id(each) for each in found}
 
     def replace_root(self, old: bytes, new: bytes) -> None:
         """Trust this hub's own new key in place of its old one."""
@@ -132,12 +145,14 @@ class KeyBook:
         self._reached = self._reach()
         return [keys.rotate(followed)]
 
-    def _reach(self) -> set[bytes]:
-        reached, open_ends = set(self._roots), list(self._roots)
+    def _reach(self) -> dict[bytes, bytes]:
+        """Return every key that trust reaches, and from which of `signer: trust`."""
+        reached, open_ends = {each: each for each in self._roots}, list(self._roots)
         while open_ends:
-            link = self._followed.get(open_ends.pop())
+            key = open_ends.pop()
+            link = self._followed.get(key)
             if link is not None and link.new not in reached:
-                reached.add(link.new)
+                reached[link.new] = reached[key]
                 open_ends.append(link.new)
         return reached
 

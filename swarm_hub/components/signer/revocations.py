@@ -2,20 +2,24 @@
 
 import logging
 import math
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.helpers.signing_keys import REASON_MAX
-from swarm_hub.models.envelope import is_kid, short_id
+from swarm_hub.models.envelope import is_kid, key_id, short_id
 from swarm_hub.models.rotation import Revocation
 from swarm_hub.storage.queries import keys
 
 _LOGGER = logging.getLogger(__name__)
 
-# For all gateways together; none is forgotten to make room, or old keys would become valid again.
-KNOWN_MAX: Final = 4096
+# Of one trusted key; none is forgotten to make room, or old keys would become valid again. As each
+# has its own room, none can crowd out what another orders.
+PER_ISSUER_MAX: Final = 4096
 PER_MESSAGE: Final = 512
 # An entry has exactly these fields: a revocation might depend on a field that a later version adds.
 _FIELDS: Final = 3
@@ -26,6 +30,8 @@ class Revocations:
 
     def __init__(self, known: Iterable[Revocation]) -> None:
         self._known = {each.kid: each for each in known}
+        self._heard = Counter(each.issuer for each in self._known.values())
+        self._crowded: set[str] = set()
         self._listeners: list[Callable[[list[Revocation]], None]] = []
 
     @classmethod
@@ -45,26 +51,47 @@ class Revocations:
             raise SignatureRefusedError("revoked", f"its signing key {kid} is revoked{why}")
 
     def all(self) -> list[Revocation]:
-        """Return every known revocation, oldest first."""
-        return sorted(self._known.values(), key=lambda each: each.revoked_at)
+        """Return every known revocation: those ordered here, then the others, oldest first."""
+        order = operator.attrgetter("revoked_at")
+        return sorted(self._known.values(), key=lambda each: (each.issuer is not None, order(each)))
 
     def on_new(self, listener: Callable[[list[Revocation]], None]) -> None:
         """Have `listener` called with revocations that were not known before."""
         self._listeners.append(listener)
 
     def unknown(self, revocations: Iterable[Revocation]) -> list[Revocation]:
-        """Return those that are not known yet and that there is room for."""
+        """Return those that are not known yet."""
         new = {each.kid: each for each in revocations if each.kid not in self._known}
-        room = KNOWN_MAX - len(self._known)
-        if len(new) > room:
-            _LOGGER.error("%d revoked keys are known, the others are not kept", KNOWN_MAX)
-        return list(new.values())[:room]
+        return list(new.values())
+
+    def unknown_of(
+        self, issuer: bytes, revocations: Iterable[Revocation], in_use: Callable[[], set[str]]
+    ) -> list[Revocation]:
+        """Return those that are not known yet, of a trusted key that orders them elsewhere.
+
+        There is room for so many of each such key, and always for ids that are `in_use`.
+        """
+        name = issuer.hex()
+        new = [replace(each, issuer=name) for each in self.unknown(revocations)]
+        room = max(0, PER_ISSUER_MAX - self._heard[name])
+        if len(new) <= room:
+            return new
+        if name not in self._crowded:
+            self._crowded.add(name)
+            _LOGGER.error(
+                "%d revoked keys of %s are known; of others only those that are in use here count",
+                PER_ISSUER_MAX,
+                key_id(issuer),
+            )
+        used = in_use()
+        return new[:room] + [each for each in new[room:] if each.kid in used]
 
     def add(self, new: list[Revocation]) -> None:
         """Treat these keys as revoked from now on."""
         if not new:
             return
         self._known.update((each.kid, each) for each in new)
+        self._heard.update(each.issuer for each in new)
         for each in new:
             _LOGGER.warning("Key %s is revoked: %s", each.kid, each.reason or "no reason given")
         for listener in self._listeners:

@@ -22,7 +22,12 @@ def revoke(revocations: Sequence[Revocation]) -> Write:
     return Write(
         _REVOKE,
         [
-            {"kid": each.kid, "revoked_at": each.revoked_at, "reason": each.reason}
+            {
+                "kid": each.kid,
+                "revoked_at": each.revoked_at,
+                "reason": each.reason,
+                "issuer": each.issuer,
+            }
             for each in revocations
         ],
     )

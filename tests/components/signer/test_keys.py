@@ -505,17 +505,14 @@ async def test_a_list_only_grows_and_is_bounded(
     swarm: Swarm, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway, worker = await pair(swarm)
-    post = gateway.hub.services[SIGNER].send
-    gone = "f" * 32
+    post, gone = gateway.hub.services[SIGNER].send, "f" * 32
     post(peer_id(worker), messages.REVOKED, {"keys": [[gone, 1.0, ""]]})
-    for start in range(0, 4608, 512):
-        many = [[f"{number:016x}", 1.0, ""] for number in range(start, start + 512)]
-        post(peer_id(worker), messages.REVOKED, {"keys": many})
+    crowd(gateway, worker)
     # An older and shorter list takes nothing back.
     post(peer_id(worker), messages.REVOKED, {"keys": []})
 
     async def said() -> bool:
-        return "4096 revoked keys are known" in caplog.text
+        return "4096 revoked keys" in caplog.text
 
     await until(said, bool)
     assert len(worker.hub.services[SIGNER]._revocations.all()) == 4096
@@ -523,6 +520,73 @@ async def test_a_list_only_grows_and_is_bounded(
     await swarm.stop(worker)
     worker = await restarted_worker(swarm, worker)
     assert len(worker.hub.services[SIGNER]._revocations.all()) == 4096
+
+
+def crowd(gateway: RunningHub, worker: RunningHub) -> None:
+    """Revoke more keys that do not exist than are kept of one gateway."""
+    for start in range(0, 4608, 512):
+        many = [[f"{number:032x}", 1.0, ""] for number in range(start, start + 512)]
+        gateway.hub.services[SIGNER].send(peer_id(worker), messages.REVOKED, {"keys": many})
+
+
+async def crowded(worker: RunningHub) -> None:
+    async def known() -> int:
+        return len(worker.hub.services[SIGNER]._revocations.all())
+
+    await until(known, lambda count: count == 4096)
+
+
+async def test_no_gateway_crowds_out_what_another_revokes(swarm: Swarm) -> None:
+    first, second, worker = await two_gateways(swarm)
+    crowd(first, worker)
+    await crowded(worker)
+    await swarm.stop(worker)
+    worker = await restarted_worker(swarm, worker)
+    await met(worker, peer_id(second))
+    await command(second, "revoke", "ab" * 16)
+
+    async def revoked() -> bool:
+        return worker.hub.services[SIGNER]._revocations.of("ab" * 16) is not None
+
+    await until(revoked, bool, timeout_s=10)
+
+
+async def test_there_is_always_room_to_revoke_a_key_that_is_in_use(swarm: Swarm) -> None:
+    first, second, worker = await two_gateways(swarm)
+    crowd(first, worker)
+    await crowded(worker)
+    await command(first, "revoke", kid_of(second))
+    await parted(worker, peer_id(second), within_s=10)
+    assert not worker.hub.services[SIGNER].trusts(public_key_of(second))
+
+
+async def test_a_successor_has_the_room_of_the_key_that_it_replaces(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    crowd(gateway, worker)
+    await crowded(worker)
+    await signs_with(gateway, (await command(gateway, "rotate")).strip())
+    entry = ["ab" * 16, 1.0, ""]
+    gateway.hub.services[SIGNER].send(peer_id(worker), messages.REVOKED, {"keys": [entry]})
+    await comes_to_trust(worker, public_key_of(gateway))
+    await signs_with(gateway, (await command(gateway, "rotate")).strip())
+    await comes_to_trust(worker, public_key_of(gateway))
+    assert worker.hub.services[SIGNER]._revocations.of("ab" * 16) is None
+
+
+async def test_what_is_revoked_here_counts_whatever_others_revoked(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    crowd(gateway, worker)
+    await crowded(worker)
+    await command(worker, "revoke", kid_of(gateway))
+    await parted(worker, peer_id(gateway), within_s=10)
+
+
+async def test_a_key_that_version_2_revoked_stays_revoked(swarm: Swarm) -> None:
+    gateway, worker = await pair(swarm)
+    await command(gateway, "revoke", kid_of(worker)[:16], "--reason", "long ago")
+    await parted(gateway, peer_id(worker), within_s=10)
+    reason = await Newcomer(gateway, 1, key_of(worker)).refused()
+    assert reason.endswith("is revoked: long ago")
 
 
 async def test_a_key_revoked_while_the_hub_is_stopped_counts_no_more_from_its_start(

@@ -115,7 +115,10 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
 
     new = await described()
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
-        for table in ("invites", "banned_networks", "revoked_keys", "key_rotations", "receipts"):
+        for table in (
+            "invites", "banned_networks", "revoked_keys", "key_rotations", "receipts",
+            "replay_floors",
+        ):  # fmt: skip
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
@@ -127,6 +130,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             "DROP COLUMN stderr, DROP COLUMN counted, DROP COLUMN receipt"
         )
         connection.execute("ALTER TABLE jobs DROP COLUMN script_sha")
+        connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
             "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"
