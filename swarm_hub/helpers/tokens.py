@@ -3,6 +3,8 @@
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,7 @@ from ulid_transform import ulid_now
 
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.bounds import is_text
-from swarm_hub.util.files import write_atomic
+from swarm_hub.util.files import exclusive, write_atomic
 
 SCOPES: Final = ("read", "submit", "admin")
 _PREFIX: Final = "swh_"
@@ -98,16 +100,26 @@ class TokenFile:
                 )
         secret = _PREFIX + secrets.token_urlsafe(24)
         token = Token(ulid_now(), name, scope, _hash(secret), now, owner or name, expires_at)
-        self._write([*self.all(), token])
+        with self._alone():
+            self._write([*self.all(), token])
         return token, secret
 
     def revoke(self, token_id: str) -> bool:
         """Remove a token; returns whether there was one with that id."""
-        kept = [token for token in self.all() if token.id != token_id]
-        if len(kept) == len(self._by_hash):
-            return False
-        self._write(kept)
+        with self._alone():
+            kept = [token for token in self.all() if token.id != token_id]
+            if len(kept) == len(self._by_hash):
+                return False
+            self._write(kept)
         return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Read and write as one step: a token read before its revocation must not be written."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with exclusive(self._path.with_suffix(".lock")):
+            self._read_at = None
+            yield
 
     def _refresh(self) -> None:
         try:
