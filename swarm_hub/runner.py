@@ -61,6 +61,8 @@ def locked(config_dir: Path) -> Iterator[None]:
 
 def run(config_dir: Path, started_at: float) -> int:
     """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
+    # Databases, blobs and whatever else it writes is for its owner alone.
+    os.umask(0o077)
     # Signals are kept until there is a loop to handle them: one that interrupted the making of the
     # loop would leave it half made. A hub also heeds signals that its parent process ignores.
     early: list[int] = []

@@ -5,11 +5,12 @@ import os
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,24 @@ async def test_errors_of_accept_are_logged_once_a_minute(
     assert sum("Can't accept connections" in line for line in caplog.messages) == 1
     handle(loop, {"message": "Task was destroyed but it is pending!"})
     assert len(others) == 1
+
+
+def test_what_a_hub_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = hub_dir(tmp_path)
+    # Left by an earlier version, and read by whoever has an account here.
+    (folder / "blobs").mkdir(mode=0o755)
+    with closing(sqlite3.connect(folder / "swarm_hub.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    (folder / "swarm_hub.db").chmod(0o644)
+    before = os.umask(0o022)
+    try:
+        with running(folder):
+            found = {
+                path.relative_to(folder).as_posix(): stat.S_IMODE(path.lstat().st_mode)
+                for path in folder.rglob("*")
+                if path.name != "configuration.yaml"
+            }
+    finally:
+        os.umask(before)
+    assert {"swarm_hub.db", "swarm_hub.db-wal", "blobs", STORAGE_DIR} <= found.keys()
+    assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}

@@ -84,7 +84,8 @@ def make_directory(config_dir: Path, text: str) -> None:
     """Write a new configuration, an admin token and keys; raises HubError."""
     storage = config_dir / STORAGE_DIR
     try:
-        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (config_dir, storage):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(config_dir / CONFIG_FILE, text.encode())
         _first_token(storage)
     except OSError as error:

@@ -45,7 +45,7 @@ def join(config_dir: Path, link: str, name: str | None) -> None:
     from swarm_hub.storage.backup.restore import finish_restore
 
     try:
-        config_dir.mkdir(parents=True, exist_ok=True)
+        config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(config_dir, error) from error
     with locked(config_dir):

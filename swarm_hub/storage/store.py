@@ -98,6 +98,7 @@ class Store:
         """Open the database and start the writer; raises StoreError with what to do."""
         try:
             await self._database.open()
+            self.blobs.open()
             self.db_id = await self._database.write(meta.database_id)
             await self._feed.open()
         except BaseException:

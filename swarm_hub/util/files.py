@@ -11,13 +11,13 @@ from pathlib import Path
 from swarm_hub.exceptions import HubError
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Write `data` to `path` so that a reader or a crash sees the old file or the new one.
 
     With `durable` the bytes and the directory entry are on disk when this returns
     (temp file, fsync, rename, fsync of the directory).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Two threads may write the same blob at the same time.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
@@ -44,6 +44,14 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def keep_private(path: Path) -> None:
+    """Take what others may do with a file or directory of ours away from them, if it is there."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            path.chmod(mode & ~0o077)
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:

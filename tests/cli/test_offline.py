@@ -41,7 +41,14 @@ def test_init_makes_a_directory_that_checks(run: Run, tmp_path: Path, role: str)
     assert configuration.hub.name == name
     domains = {each.manifest.domain for each in planned.components}
     assert ("gateway" in domains, "worker" in domains) == (role != "worker", role != "gateway")
-    for private in (".storage/identity.key", ".storage/signer.key", ".storage/admin.token"):
+    for private in (
+        ".",
+        "configuration.yaml",
+        ".storage",
+        ".storage/identity.key",
+        ".storage/signer.key",
+        ".storage/admin.token",
+    ):
         assert (folder / private).stat().st_mode & 0o077 == 0
     assert run("check", "-c", folder).code == 0
 

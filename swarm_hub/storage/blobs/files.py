@@ -16,7 +16,7 @@ from typing import Final
 
 from swarm_hub.exceptions import StoreError, StoreFullError, StoreUnavailableError
 from swarm_hub.storage.backup.lock import files_removable
-from swarm_hub.util.files import sync_directory, sync_file, write_atomic
+from swarm_hub.util.files import keep_private, sync_directory, sync_file, write_atomic
 
 # A file put this recently is not deleted, whatever the rows say.
 _TOUCHED_FOR_S: Final = 120.0
@@ -48,6 +48,10 @@ class BlobFiles:
         self._touched: dict[str, float] = {}
         self._named: set[Path] = set()
 
+    def open(self) -> None:
+        """Close the directory to others, which an earlier version left open."""
+        keep_private(self._directory)
+
     def path(self, sha: str) -> Path:
         """Return the path of a blob's file."""
         return self._directory / sha[:2] / sha
@@ -70,7 +74,7 @@ class BlobFiles:
             self._touched[sha] = time.monotonic()
             known = target.is_file() and target.stat().st_size == path.stat().st_size
         if not known:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if durable:
                 sync_file(path)
             path.replace(target)
@@ -84,7 +88,7 @@ class BlobFiles:
         target = self.path(sha)
         with self._lock:
             self._touched[sha] = time.monotonic()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.replace(target)
 
     def get(self, sha: str) -> bytes | None:

@@ -35,7 +35,7 @@ class SpoolFolder:
         path = self._directory / str(number)
         try:
             if number == 1:
-                self._directory.mkdir(parents=True, exist_ok=True)
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for left in self._directory.iterdir():
                     left.unlink(missing_ok=True)
             spool = Spool(path)

@@ -42,6 +42,10 @@ class BlobStore:
         self._spools = SpoolFolder(directory / SPOOL_DIR)
         self._database = database
 
+    def open(self) -> None:
+        """Make sure that only the owner of the hub can read what is there."""
+        self._files.open()
+
     async def put(self, data: bytes, now: float, *, durable: bool = True) -> tuple[str, Write]:
         """Store `data` on disk; returns its hash and the row to commit with whatever refers to it.
 

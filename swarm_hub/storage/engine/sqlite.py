@@ -26,7 +26,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.storage import migrations
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.database import Chunk, DiskUse
-from swarm_hub.util.files import sync_directory
+from swarm_hub.util.files import keep_private, sync_directory
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -174,7 +174,8 @@ class SqliteDatabase:
             if self._was_made and _size(self._path) == 0:
                 # To SQLite it would be a new database, and a log beside it worthless.
                 raise StoreDamagedError(str(self._path), _GONE)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._keep_private()
             unclean = _size(wal_of(self._path)) > 0
             with self._translated():
                 self._write_connection = self._connect(_WRITER_PRAGMAS, "BEGIN IMMEDIATE")
@@ -191,6 +192,7 @@ class SqliteDatabase:
                     migrations.bring_to_head(
                         self._write_connection, str(self._path), self._copy_before_upgrade
                     )
+            self._keep_private()
         except (StoreUnavailableError, StoreFullError) as error:
             raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
         except OSError as error:
@@ -202,6 +204,11 @@ class SqliteDatabase:
                 "write while the hub runs",
                 sqlite3.sqlite_version,
             )
+
+    def _keep_private(self) -> None:
+        # Earlier versions left it readable by all; a log gets the mode of its database.
+        for suffix in ("", "-wal", "-shm"):
+            keep_private(self._path.with_name(self._path.name + suffix))
 
     def _cannot_open(self, why: str) -> StoreError:
         return StoreError(
