@@ -36,8 +36,16 @@ async function opened (host, ticket) {
   connection.on('timeout', () => connection.destroy(new Error('timed out')))
   await once(connection, 'connect')
   // The offset at which to begin is 0 here: this peer keeps no part of a broken transfer.
-  connection.write(Buffer.concat([Buffer.from('SHB2'), ticket.id, Buffer.alloc(8)]))
+  connection.write(opening(ticket))
   return connection
+}
+
+// Only who has the ticket's key can make the tag at the end; no chunk has its nonce.
+export function opening (ticket) {
+  const head = Buffer.concat([Buffer.from('SHB3'), ticket.id, Buffer.alloc(8)])
+  const cipher = createCipheriv('aes-256-gcm', ticket.key, Buffer.alloc(12, 0xff)).setAAD(head)
+  cipher.final()
+  return Buffer.concat([head, cipher.getAuthTag()])
 }
 
 function reader (connection) {

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import { seal } from './bulk.mjs'
+import { opening, seal } from './bulk.mjs'
 import { Peer } from './peer.mjs'
 import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
@@ -147,9 +147,10 @@ const COMMANDS = {
     const open = toFrame(['open', { boot: of(7, 16), seen: 0, seen_boot: Buffer.alloc(0) }])
     const credit = toFrame(['credit', { taken: 32768 }])
     const chunk = seal({ key: of(4, 32), id: of(5, 16) }, 256 * 1024, Buffer.from('swarm'))
+    const ticket = { key: of(4, 32), id: of(5, 16) }
     const shown = [
       iss, aud, publicKey, keyId(publicKey), open, credit, hello, signature('hello', hello),
-      body, header, signature('batch', header), chunk
+      body, header, signature('batch', header), opening(ticket), chunk
     ]
     return shown.map((each) => typeof each === 'string' ? each : hex(each))
   },

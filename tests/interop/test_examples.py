@@ -29,6 +29,11 @@ def on_the_page() -> dict[str, str]:
     return found
 
 
+def opening_bytes(key: bytes, ticket_id: bytes) -> bytes:
+    head = b"SHB3" + ticket_id + bytes(8)
+    return head + AESGCM(key).encrypt(b"\xff" * 12, b"", head)
+
+
 def ours() -> dict[str, str]:
     author, reader = (peer_id_from_seed(bytes([number]) * 32) for number in (1, 2))
     key = SigningKey(bytes([3]) * 32)
@@ -60,6 +65,9 @@ def ours() -> dict[str, str]:
         "body of an envelope, one ack": body,
         "h": envelope.header,
         "s": envelope.signature,
+        "first bytes of a bulk connection, ticket key 04…, id 05…, from offset 0": opening_bytes(
+            ticket_key, ticket_id
+        ),
         "second chunk of a blob that ends with `swarm`, ticket key 04…, id 05…": AESGCM(
             ticket_key
         ).encrypt((1).to_bytes(12, "big"), b"swarm", ticket_id),

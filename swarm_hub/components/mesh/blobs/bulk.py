@@ -2,14 +2,16 @@
 
 One stream of libp2p in Python carries 20 to 30 MB/s; this carries several hundred. One side
 listens, the other connects (phones sit behind NAT), and either may be the one that sends. The
-ticket names a transfer and its one-time key. The client begins with 28 bytes: `SHB2`, the
-ticket's id and, if it receives, the offset at which it wants to continue (8 bytes, big-endian, a
-multiple of the chunk). If it sends, the server answers with that offset. Then come the chunks of
-256 KiB, each sealed with AES-256-GCM (NIST SP 800-38D): the nonce is the number of the chunk, so
-none repeats under a key, and the ticket's id is authenticated along with it.
+ticket names a transfer and its one-time key. The client begins with 44 bytes: `SHB3`, the ticket's
+id, if it receives the offset at which it wants to continue (8 bytes, big-endian, a multiple of the
+chunk), and a tag that proves that it has the key. Before that a ticket is not used up, and only a
+few connections of an address are listened to. If it sends, the server answers with that offset.
+Then come the chunks of 256 KiB, each sealed with AES-256-GCM (NIST SP 800-38D): the nonce is the
+number of the chunk, so none repeats under a key, and the ticket's id is authenticated with it.
 """
 
 import asyncio
+import hmac
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -26,14 +28,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 CHUNK_BYTES: Final = 256 * 1024
-_MAGIC: Final = b"SHB2"
+_MAGIC: Final = b"SHB3"
 _ID_BYTES: Final = 16
 _KEY_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 _HEAD_BYTES: Final = len(_MAGIC) + _ID_BYTES + 8
+# No chunk has this number.
+_PROOF_NONCE: Final = b"\xff" * 12
 _OPENING_TIMEOUT_S: Final = 5.0
 _CHUNK_TIMEOUT_S: Final = 30.0
 _CONNECTIONS_MAX: Final = 256
+# Connections of one address that have proven nothing yet: so many are read from, so many more wait.
+_UNPROVEN_PER_IP: Final = 8
+_WAITING_PER_IP: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,29 @@ class Ticket:
 class Deal:
     """A transfer that the server waits for; exactly one of `data` and `incoming` is set."""
 
+    peer_id: str
     ticket: Ticket
     data: Readable | None = None
     incoming: Incoming | None = None
     # Set when a peer has connected with the ticket.
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: "asyncio.Task[Any] | None" = None
+
+    def end(self) -> None:
+        """Serve it no more, and close its connection if there is one."""
+        self.begun.set()
+        self.ended.set()
+        if self.serving is not None:
+            self.serving.cancel()
+
+
+@dataclass(slots=True)
+class _Unproven:
+    """The connections of one address that have not shown a ticket yet."""
+
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_UNPROVEN_PER_IP))
+    count: int = 0
 
 
 class BulkServer:
@@ -82,6 +106,7 @@ class BulkServer:
         self._listener: socket.socket | None = None
         self._port = 0
         self._open = 0
+        self._unproven: dict[str, _Unproven] = {}
 
     @property
     def is_listening(self) -> bool:
@@ -107,50 +132,83 @@ class BulkServer:
         assert self._listener is not None
         while True:
             connection, peer = await asyncio.get_running_loop().sock_accept(self._listener)
-            if self._open < _CONNECTIONS_MAX and not self._refuses_ip(str(peer[0])):
-                tasks.spawn(self._serve(connection), "bulk connection")
+            ip = str(peer[0])
+            if self._takes(ip):
+                tasks.spawn(self._serve(connection, ip), "bulk connection")
             else:
                 connection.close()
 
+    def _takes(self, ip: str) -> bool:
+        unproven = self._unproven.get(ip)
+        return (
+            self._open < _CONNECTIONS_MAX
+            and (unproven is None or unproven.count < _UNPROVEN_PER_IP + _WAITING_PER_IP)
+            and not self._refuses_ip(ip)
+        )
+
     @contextmanager
     def offering(
-        self, *, data: Readable | None = None, incoming: Incoming | None = None
+        self, peer_id: str, *, data: Readable | None = None, incoming: Incoming | None = None
     ) -> Iterator[Deal]:
-        """Give a ticket for sending `data`, or for receiving `incoming`, until the block ends."""
+        """Give a peer a ticket for fetching `data`, or for bringing `incoming`, in the block."""
         ticket = Ticket(os.urandom(_ID_BYTES), os.urandom(_KEY_BYTES), self._port)
-        deal = self._deals[ticket.id] = Deal(ticket, data, incoming)
+        deal = self._deals[ticket.id] = Deal(peer_id, ticket, data, incoming)
         try:
             yield deal
         finally:
             del self._deals[ticket.id]
+            deal.end()
 
-    def refused(self, ticket_id: object) -> None:
+    def end_all_of(self, peer_id: str) -> None:
+        """End the transfers of a peer whose session has ended."""
+        for deal in self._deals.values():
+            if deal.peer_id == peer_id:
+                deal.end()
+
+    def refused(self, peer_id: str, ticket_id: object) -> None:
         """Note that the peer can't use its ticket."""
         deal = self._deals.get(ticket_id) if isinstance(ticket_id, bytes) else None
-        if deal is not None and not deal.begun.is_set():
-            deal.begun.set()
-            deal.ended.set()
+        if deal is not None and deal.peer_id == peer_id and not deal.begun.is_set():
+            deal.end()
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, ip: str) -> None:
         self._open += 1
         try:
             with connection:
-                await self._talk(connection)
+                await self._talk(connection, ip)
         finally:
             self._open -= 1
 
-    async def _talk(self, connection: socket.socket) -> None:
+    async def _opened(self, connection: socket.socket, ip: str) -> tuple[Deal, int] | None:
+        """Return what a connection is for, and from which offset on; None without a ticket."""
+        unproven = self._unproven.setdefault(ip, _Unproven())
+        unproven.count += 1
+        try:
+            async with asyncio.timeout(2 * _OPENING_TIMEOUT_S), unproven.reading:
+                async with asyncio.timeout(_OPENING_TIMEOUT_S):
+                    head = bytes(await _read(connection, _HEAD_BYTES + _TAG_BYTES))
+        finally:
+            unproven.count -= 1
+            if unproven.count == 0:
+                del self._unproven[ip]
+        head, proof = head[:_HEAD_BYTES], head[_HEAD_BYTES:]
+        deal = self._deals.get(head[4:20]) if head.startswith(_MAGIC) else None
+        if deal is None or deal.begun.is_set():
+            return None
+        if not hmac.compare_digest(_proof(deal.ticket, head), proof):
+            return None
+        return deal, int.from_bytes(head[20:], "big")
+
+    async def _talk(self, connection: socket.socket, ip: str) -> None:
         deal = None
         try:
-            async with asyncio.timeout(_OPENING_TIMEOUT_S):
-                head = bytes(await _read(connection, _HEAD_BYTES))
-            found = self._deals.get(head[4:20]) if head.startswith(_MAGIC) else None
-            if found is None or found.begun.is_set():
+            opened = await self._opened(connection, ip)
+            if opened is None:
                 return
-            deal = found
+            deal, offset = opened
+            deal.serving = asyncio.current_task()
             deal.begun.set()
             if deal.data is not None:
-                offset = int.from_bytes(head[20:], "big")
                 await _send(connection, deal.ticket, deal.data, offset)
             elif deal.incoming is not None:
                 await _write(connection, deal.incoming.offset.to_bytes(8, "big"))
@@ -160,6 +218,7 @@ class BulkServer:
             return
         finally:
             if deal is not None:
+                deal.serving = None
                 deal.ended.set()
 
 
@@ -184,7 +243,8 @@ async def _as_client(
         try:
             async with asyncio.timeout(_OPENING_TIMEOUT_S):
                 await asyncio.get_running_loop().sock_connect(connection, (host, ticket.port))
-                await _write(connection, _MAGIC + ticket.id + offset.to_bytes(8, "big"))
+                head = _MAGIC + ticket.id + offset.to_bytes(8, "big")
+                await _write(connection, head + _proof(ticket, head))
             await work(connection)
         except (OSError, TimeoutError) as error:
             raise MeshError(
@@ -211,11 +271,16 @@ async def _send(connection: socket.socket, ticket: Ticket, data: Readable, offse
 
     # The next chunk is sealed in a thread while this one is on its way.
     sealing = loop.run_in_executor(None, seal, offset) if offset < len(data) else None
-    while sealing is not None:
-        sealed = await sealing
-        offset += CHUNK_BYTES
-        sealing = loop.run_in_executor(None, seal, offset) if offset < len(data) else None
-        await _write(connection, sealed)
+    try:
+        while sealing is not None:
+            sealed = await asyncio.shield(sealing)
+            offset += CHUNK_BYTES
+            sealing = loop.run_in_executor(None, seal, offset) if offset < len(data) else None
+            await _write(connection, sealed)
+    finally:
+        # Whoever lent the data may close it afterwards.
+        if sealing is not None and not sealing.done():
+            await asyncio.wait([sealing])
 
 
 async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming) -> None:
@@ -229,6 +294,8 @@ async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming
     taking: asyncio.Future[None] | None = None
     try:
         while offset < incoming.size_bytes:
+            if incoming.failure is not None:
+                raise MeshError(incoming.failure)
             size = min(CHUNK_BYTES, incoming.size_bytes - offset) + _TAG_BYTES
             try:
                 async with asyncio.timeout(_CHUNK_TIMEOUT_S):
@@ -252,6 +319,11 @@ def _cipher(ticket: Ticket) -> "AESGCM":
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(ticket.key)
+
+
+def _proof(ticket: Ticket, head: bytes) -> bytes:
+    """Return the tag over the first bytes of a connection, which only a ticket's holder knows."""
+    return _cipher(ticket).encrypt(_PROOF_NONCE, b"", head)
 
 
 def _nonce(offset: int) -> bytes:

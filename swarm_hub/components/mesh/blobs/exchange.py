@@ -88,6 +88,7 @@ class BlobExchange:
         self._serving: dict[str, asyncio.Semaphore] = {}
         self._fetching: dict[str, asyncio.Semaphore] = {}
         self._no_bulk_until: dict[str, float] = {}
+        self._uploads: dict[str, set[asyncio.Task[None]]] = {}
         self.bulk = BulkServer(refuses_ip)
         self._bulk_running: asyncio.Task[None] | None = None
         # Without it there are no tickets and thus no bulk plane.
@@ -165,7 +166,10 @@ class BlobExchange:
                     fetch.incoming.close()
 
     def peer_gone(self, peer_id: str) -> None:
-        """Fail the transfers from a peer that left."""
+        """End all transfers with a peer whose session ended, however that came: also by a ban."""
+        self.bulk.end_all_of(peer_id)
+        for uploading in self._uploads.pop(peer_id, ()):
+            uploading.cancel()
         self._serving.pop(peer_id, None)
         self._fetching.pop(peer_id, None)
         self._no_bulk_until.pop(peer_id, None)
@@ -206,7 +210,10 @@ class BlobExchange:
         """Use a ticket: for what we asked for, or for what the peer wants from us."""
         ticket, sha = Ticket.from_wire(fields), fields["sha"]
         if fields.get("wanted") is True:
-            self._tasks.spawn(self._upload(peer_id, str(sha), ticket), "upload blob")
+            uploads = self._uploads.setdefault(peer_id, set())
+            uploading = self._tasks.spawn(self._upload(peer_id, str(sha), ticket), "upload blob")
+            uploads.add(uploading)
+            uploading.add_done_callback(uploads.discard)
             return
         fetch = self._fetches.get(sha)
         if fetch is not None and fetch.peer_id == peer_id:
@@ -216,7 +223,7 @@ class BlobExchange:
     def on_ticket_refused(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         """Do without the bulk plane for a peer that can't reach it."""
         self._no_bulk(peer_id)
-        self.bulk.refused(fields["id"])
+        self.bulk.refused(peer_id, fields["id"])
 
     # Fetching
 
@@ -299,7 +306,7 @@ class BlobExchange:
     async def _by_upload(self, peer_id: str, incoming: Incoming) -> None:
         """Have a peer bring the blob over the bulk plane; returns early if it does not."""
         assert self._send_signed is not None
-        with self.bulk.offering(incoming=incoming) as deal:
+        with self.bulk.offering(peer_id, incoming=incoming) as deal:
             fields = {**deal.ticket.to_wire(), "sha": incoming.sha, "wanted": True}
             self._send_signed(peer_id, TICKET, fields)
             if not await self._has_begun(deal):
@@ -355,7 +362,7 @@ class BlobExchange:
     async def _by_ticket(self, peer_id: str, sha: str, data: Readable) -> None:
         """Give out a ticket and hold the blob until it was fetched or clearly won't be."""
         assert self._send_signed is not None
-        with self.bulk.offering(data=data) as deal:
+        with self.bulk.offering(peer_id, data=data) as deal:
             self._send_signed(peer_id, TICKET, {**deal.ticket.to_wire(), "sha": sha})
             if await self._has_begun(deal):
                 # The blob is on its way; each chunk has its own time limit.

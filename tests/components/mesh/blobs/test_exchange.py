@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from swarm_hub.components.mesh.blobs import exchange as exchange_module
 from swarm_hub.components.mesh.blobs.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
@@ -319,7 +320,7 @@ class Breaking:
     def _run(self) -> None:
         client, _ = self._server.accept()
         with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            server.sendall(client.recv(28))
+            server.sendall(client.recv(44))
             passed = 0
             while passed < self._limit:
                 part = bytearray(server.recv(min(65536, self._limit - passed)))
@@ -367,7 +368,7 @@ async def test_only_who_has_the_ticket_is_served_and_only_once(sides: Sides) -> 
     gateway, _ = sides
     server = gateway.exchange.bulk
     incoming = Incoming(sha256_hex(LARGE), len(LARGE))
-    with server.offering(data=LARGE) as deal:
+    with server.offering("worker", data=LARGE) as deal:
         ticket = deal.ticket
         for guess in (
             Ticket(bytes(16), ticket.key, ticket.port),
@@ -379,21 +380,121 @@ async def test_only_who_has_the_ticket_is_served_and_only_once(sides: Sides) -> 
         assert await incoming.verified() == LARGE
         with pytest.raises(MeshError):
             await download("127.0.0.1", ticket, Incoming(incoming.sha, len(LARGE)))
-    with server.offering(data=LARGE) as deal:
+    with server.offering("worker", data=LARGE) as deal:
         wrong_key = Ticket(deal.ticket.id, bytes(32), deal.ticket.port)
-        with pytest.raises(MeshError, match="not sealed with its key"):
+        with pytest.raises(MeshError):
             await download("127.0.0.1", wrong_key, Incoming(incoming.sha, len(LARGE)))
+        # Who only knows the id does not use it up.
+        again = Incoming(incoming.sha, len(LARGE))
+        await download("127.0.0.1", deal.ticket, again)
+        assert await again.verified() == LARGE
+
+
+async def taken_in_part(ticket: Ticket) -> socket.socket:
+    """Connect with a ticket and read a little, as a slow peer does."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, ("127.0.0.1", ticket.port))
+    head = b"SHB3" + ticket.id + bytes(8)
+    proof = AESGCM(ticket.key).encrypt(b"\xff" * 12, b"", head)
+    await loop.sock_sendall(connection, head + proof)
+    assert await loop.sock_recv(connection, 1)
+    return connection
+
+
+async def rest_of(connection: socket.socket) -> int:
+    """Read until the other side closes; returns how many bytes came."""
+    loop, count = asyncio.get_running_loop(), 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := await loop.sock_recv(connection, 65536):
+            count += len(part)
+    return count
+
+
+async def test_a_transfer_ends_with_the_session_of_its_peer(sides: Sides) -> None:
+    """Be it that the peer left, was banned or has a revoked key."""
+    gateway, _ = sides
+    data = bytes(64 * 1024 * 1024)
+    with gateway.exchange.bulk.offering("worker", data=data) as deal:
+        connection = await taken_in_part(deal.ticket)
+        gateway.exchange.peer_gone("somebody else")
+        await asyncio.sleep(0)
+        assert not deal.ended.is_set()
+        gateway.exchange.peer_gone("worker")
+        async with asyncio.timeout(5):
+            await deal.ended.wait()
+            assert await rest_of(connection) < len(data) // 2
+        connection.close()
+
+        async def opened() -> int:
+            return gateway.exchange.bulk._open
+
+        await until(opened, lambda count: count == 0)
+        # And a ticket that was not used yet leads nowhere any more.
+        with pytest.raises(MeshError):
+            await download("127.0.0.1", deal.ticket, Incoming(sha256_hex(data), len(data)))
+
+
+async def test_what_a_peer_brings_ends_with_its_session(sides: Sides) -> None:
+    gateway, worker = sides
+    incoming = Incoming(sha256_hex(LARGE), len(LARGE))
+    worker.has(LARGE)
+    with gateway.exchange.bulk.offering("worker", incoming=incoming) as deal:
+        fields = {**deal.ticket.to_wire(), "sha": incoming.sha, "wanted": True}
+        worker.exchange.on_ticket("gateway", fields)
+        (uploading,) = worker.exchange._uploads["gateway"]
+        worker.exchange.peer_gone("gateway")
+        await asyncio.wait([uploading], timeout=5)
+        assert uploading.cancelled()
+        assert not incoming.is_complete
+
+
+async def test_only_its_peer_refuses_a_ticket(sides: Sides) -> None:
+    gateway, _ = sides
+    incoming = Incoming(sha256_hex(LARGE), len(LARGE))
+    with gateway.exchange.bulk.offering("worker", data=LARGE) as deal:
+        gateway.exchange.on_ticket_refused("somebody else", {"id": deal.ticket.id})
+        await download("127.0.0.1", deal.ticket, incoming)
+        assert await incoming.verified() == LARGE
+
+
+async def test_no_address_takes_all_connections(sides: Sides) -> None:
+    gateway, worker = sides
+    gateway.has(LARGE)
+    server = gateway.exchange.bulk
+    strangers = []
+    try:
+        for _ in range(300):
+            strangers.append(
+                socket.create_connection(
+                    ("127.0.0.1", server._port), source_address=("127.0.0.2", 0)
+                )
+            )
+            await asyncio.sleep(0)
+
+        async def opened() -> int:
+            return server._open
+
+        await until(opened, lambda count: count > 0)
+        assert await worker.fetch(LARGE) == LARGE
+        assert worker.kinds() == {TICKET}
+        assert server._open <= 72
+    finally:
+        for stranger in strangers:
+            stranger.close()
 
 
 async def test_a_sender_of_other_bytes_or_of_too_many_is_found_out(sides: Sides) -> None:
     gateway, _ = sides
     incoming = Incoming(sha256_hex(LARGE), len(LARGE))
-    with gateway.exchange.bulk.offering(incoming=incoming) as deal:
+    with gateway.exchange.bulk.offering("worker", incoming=incoming) as deal:
         await upload("127.0.0.1", deal.ticket, LARGE[:-1] + b"?")
         await deal.ended.wait()
     with pytest.raises(MeshError, match="are not"):
         await incoming.verified()
-    with gateway.exchange.bulk.offering(incoming=incoming) as deal:
+    with gateway.exchange.bulk.offering("worker", incoming=incoming) as deal:
         with contextlib.suppress(MeshError):
             await upload("127.0.0.1", deal.ticket, LARGE + b"more")
         await deal.ended.wait()
@@ -404,7 +505,7 @@ async def test_strangers_that_connect_and_say_nothing_do_no_harm(sides: Sides) -
     gateway, worker = sides
     gateway.has(LARGE)
     port = gateway.exchange.bulk._port
-    strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
     strangers[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n    ")
     try:
         assert await worker.fetch(LARGE) == LARGE
