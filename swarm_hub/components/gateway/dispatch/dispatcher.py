@@ -96,7 +96,7 @@ class Dispatcher:
         self._round = asyncio.Event()
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
-        self.inputs = Inputs(hub, self._jobs)
+        self.inputs = Inputs(hub, self._jobs, self._held)
         self.links = NodeLinks(self.inputs.serve)
         self._sender = Sender(self.links, self.inputs, owner_key)
         self.result_cache = result_cache
@@ -276,6 +276,11 @@ class Dispatcher:
         else:
             self._gather(self._handle(JobCancelled(job_id), job_id))
         return True
+
+    def _held(self, node_id: str) -> list[str]:
+        """Return the ids of the assignments that a connected node holds."""
+        node = self._machine.node(node_id)
+        return [] if node is None else [each.id for each in node.load]
 
     async def prepare_input(self, assignment_id: str) -> None:
         """Make `inputs` know the hash of an assignment's input; raises StoreError, OSError."""

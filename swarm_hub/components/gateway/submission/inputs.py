@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +13,7 @@ from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job import Job
+from swarm_hub.models.shard import job_of
 from swarm_hub.util.hashing import sha256_hex
 
 # Inputs up to this size travel inside the envelope; larger ones are asked for by their hash.
@@ -60,11 +61,17 @@ class _Open:
 
 
 class Inputs:
-    """Reads shards of the datasets of unfinished jobs; `jobs` are these jobs, by id."""
+    """Reads shards of the datasets of unfinished jobs; `jobs` are these jobs, by id.
 
-    def __init__(self, hub: Hub, jobs: Mapping[str, Job]) -> None:
+    `held(node id)` gives the assignments that a node holds: it gets what they name, nothing else.
+    """
+
+    def __init__(
+        self, hub: Hub, jobs: Mapping[str, Job], held: Callable[[str], Collection[str]]
+    ) -> None:
         self._hub = hub
         self._jobs = jobs
+        self._held = held
         self._open: dict[str, _Open] = {}
         self._opening = asyncio.Lock()
         self._expected: dict[str, str] = {}
@@ -96,17 +103,23 @@ class Inputs:
             self._open[job.id] = _Open(Dataset(job, body), contextlib.ExitStack())
 
     @contextlib.asynccontextmanager
-    async def serve(self, _peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
-        """Give a worker a shard's input, a module or a script, of an unfinished job by its hash."""
-        if (place := self._served.get(sha)) is not None:
+    async def serve(self, node_id: str, sha: str) -> AsyncIterator[Readable | None]:
+        """Give a node the input, the module or the script of an assignment of its, by the hash."""
+        held = self._held(node_id)
+        place = self._served.get(sha)
+        if place is not None and any(self._expected.get(each) == sha for each in held):
             job_id, first_item, n_items = place
             with self._open[job_id].reading() as dataset:
                 yield dataset.part(first_item, n_items)
-        elif any(sha in (job.module_sha, job.script_sha) for job in self._jobs.values()):
+        elif any(self._is_code(sha, job_of(each)) for each in held):
             async with self._hub.store.blobs.reading(sha) as blob:
                 yield blob
         else:
             yield None
+
+    def _is_code(self, sha: str, job_id: str) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and sha in (job.module_sha, job.script_sha)
 
     def sha(self, assignment_id: str) -> str | None:
         """Return the input hash of an assignment sent since the hub started."""

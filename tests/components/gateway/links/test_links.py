@@ -117,3 +117,32 @@ async def test_it_is_told_of_what_is_no_longer_wanted(
     assert status[1]["state"] == "cancelled"
     await asyncio.wait_for(node.told.wait(), 10)
     assert node.cancelled == [shard.assignment_id]
+
+
+async def test_a_node_gets_what_its_assignments_name_and_no_other_node_does(
+    swarm: Swarm, modules: dict[str, bytes]
+) -> None:
+    gateway = await swarm.gateway()
+    node = node_of(gateway)
+    links = gateway.hub.services[NODE_LINKS]
+    idle = UpperCase(links)
+    idle.node_id = "idle"
+    dataset = b"a" * LARGE + b"\n"
+    _, body = await submit(gateway, modules["cat"], dataset, {"split": "lines", "reduce": "concat"})
+    shard = await node.offered.get()
+    # It was never admitted, or has nothing to do: that it knows a hash is not enough.
+    module_sha = sha256_hex(modules["cat"])
+    for stranger in ("never seen", idle.node_id):
+        links.connected(idle, "idle", WorkerOffer.from_wire({"slots": 2}))
+        for sha in (shard.input_sha, module_sha):
+            async with links.serve(stranger, sha) as found:
+                assert found is None
+    for sha, expected in ((shard.input_sha, dataset), (module_sha, modules["cat"])):
+        async with links.serve(node.node_id, sha) as found:
+            assert found is not None
+            assert bytes(found[:]) == expected
+    node.offered.put_nowait(shard)
+    await node.answer()
+    assert (await finished(gateway, body["job_id"]))["state"] == "completed"
+    async with links.serve(node.node_id, module_sha) as found:
+        assert found is None
