@@ -11,12 +11,18 @@ import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } f
 
 const ADDED = { later: { deep: [1, ['2'], { 3: null }] }, later_too: 7 }
 
-// A peer whose signatures of one type can be made wrong, and that can speak as a later version.
+// A peer whose signatures of one type can be made wrong, that can speak as a later version, and that
+// can hold what it is given without a beginning.
 class Flawed extends Peer {
   sign (type, bytes) {
     const signature = super.sign(type, bytes)
     if (type === this.flaw) signature[0] ^= 1
     return signature
+  }
+
+  work (session, assign, shard) {
+    if (!Flawed.isIdle) return super.work(session, assign, shard)
+    this.held.set(shard[0], null)
   }
 
   message (kind, fields) {
@@ -39,8 +45,8 @@ const peerIdOf = async (seed) => peerIdFromPrivateKey(await generateKeyPairFromS
 const connection = (peerId) => peer.node.getConnections().find((one) => one.remotePeer.toString() === peerId)
 
 const COMMANDS = {
-  async start ({ seed, signer, flaw, later = false, promises, heartbeat_ms: heartbeatMs, ...options }) {
-    Object.assign(Flawed, { isLater: later, promises })
+  async start ({ seed, signer, flaw, later = false, idle = false, promises, heartbeat_ms: heartbeatMs, ...options }) {
+    Object.assign(Flawed, { isLater: later, isIdle: idle, promises })
     peer = await Flawed.start({ ...options, heartbeatMs, seed: unhex(seed), signer: unhex(signer) })
     peer.flaw = flaw
     peer.node.services.pubsub.addEventListener('message', ({ detail }) => {

@@ -28,7 +28,7 @@ class JsPeer:
 
     @classmethod
     async def start(cls, *, seed: bytes | None = None, **options: Any) -> Self:
-        """Start it; `options` are those of `Peer.start`, `flaw`, `later` and `promises`."""
+        """Start it; `options` are those of `Peer.start`, `flaw`, `later`, `idle` and `promises`."""
         node = shutil.which("node")
         assert node is not None, "node is missing: run script/setup --test"
         assert (FOLDER / "node_modules").is_dir(), "run script/setup --test"

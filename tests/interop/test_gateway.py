@@ -178,21 +178,24 @@ async def carried_both_ways(
 async def test_it_goes_on_with_a_blob_where_it_stopped(
     gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
 ) -> None:
-    js = await start_js()
+    js, other = await start_js(trust=[gateway.public_key], idle=True), await start_js()
     module = modules["primes"]
     async with a_client_of(gateway) as client:
-        found = await joined(js, gateway, client)
-        found = await until(lambda: node(client, js, "up"), lambda each: each["refuses"])
+        await joined(other, gateway, client)
+        found = await until(lambda: node(client, other, "up"), lambda each: each["refuses"])
         assert found["refuses"] == "this key is not trusted here"
-        # Nobody takes the job, so its module stays there to be fetched.
+        await joined(js, gateway, client)
+        # It does not begin, so the module stays there to be fetched, by this node alone.
         await client.submit(module, range(1000))
+        await until(lambda: js.state(gateway.peer_id), lambda state: state["held"])
         asked = {"peer_id": gateway.peer_id, "sha": sha256_hex(module), "size": len(module)}
         for offset in (0, 100):
             rest = module[offset:]
             expected = {"size": len(rest), "sha": sha256_hex(rest)}
             assert await js.do("fetch", **asked, offset=offset) == expected
-        with pytest.raises(RuntimeError, match="does not have"):
-            await js.do("fetch", **{**asked, "sha": "0" * 64}, offset=0)
+        for peer, sha in ((js, "0" * 64), (other, asked["sha"])):
+            with pytest.raises(RuntimeError, match="does not have"):
+                await peer.do("fetch", **{**asked, "sha": sha}, offset=0)
 
 
 async def test_a_wrong_signature_of_its_hello_is_refused_and_does_not_ban(
