@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from swarm_hub.cli.options import echo, note, print_json
 from swarm_hub.client import SwarmClient
-from swarm_hub.models.receipt import Claim, Receipt, objection
+from swarm_hub.models.call import call_sha
+from swarm_hub.models.receipt import Claim, Receipt, objection, shortcomings
 
 _INVALID: Final = "INVALID"
 _WRONG_SHAPE: Final = (KeyError, TypeError, ValueError)
@@ -17,7 +18,7 @@ async def check_receipts(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
     verdicts: list[str] = []
     async for page in swarm.receipts(job_id):
         receipts = {each["sha"]: each for each in page["receipts"]}
-        checked = judged(job_id, page["results"], receipts)
+        checked = judged(job_id, page, receipts)
         verdicts += [each["verdict"] for each in checked]
         if as_json:
             gathered["receipts"] += page["receipts"]
@@ -30,51 +31,60 @@ async def check_receipts(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
     if as_json:
         print_json(gathered)
     elif verdicts:
-        counted = verdicts.count("counted")
+        counted = sum(each.startswith("counted") for each in verdicts)
         note(f"{len(verdicts)} results, {counted} counted, {n_invalid} with an invalid receipt")
     return 1 if n_invalid else 0
 
 
 def judged(
-    job_id: str, results: list[dict[str, Any]], receipts: Mapping[str, Mapping[str, Any]]
+    job_id: str, page: Mapping[str, Any], receipts: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return results, each with its `verdict`: `counted`, `not counted` or `INVALID: why`.
 
-    Whether a proven result counts is only the gateway's word.
+    Whether a proven result counts is only the gateway's word; what else is, stands behind it.
     """
+    call = page["call"]
+    common = frozenset(page["gateways"]), call_sha(call["module_sha"], call["rest_sha"])
     read: dict[str, Receipt | str] = {}
     for sha, plain in receipts.items():
         try:
             read[sha] = Receipt.from_json(plain)
         except _WRONG_SHAPE as error:
             read[sha] = f"its receipt can't be read: {error}"
-    return [{**each, "verdict": _verdict(job_id, each, read)} for each in results]
+    return [{**each, "verdict": _verdict(job_id, each, read, *common)} for each in page["results"]]
 
 
-def _verdict(job_id: str, result: Mapping[str, Any], receipts: Mapping[str, Receipt | str]) -> str:
+def _verdict(
+    job_id: str,
+    result: Mapping[str, Any],
+    receipts: Mapping[str, Receipt | str],
+    gateways: frozenset[str],
+    call: str,
+) -> str:
     receipt = receipts.get(result["receipt"], "its receipt was not given")
     if isinstance(receipt, Receipt):
         claim = Claim(
             job_id, result["index"], str(result["assignment_id"]), result["node_id"],
-            result["result_sha"], result["input_sha"],
+            result["result_sha"], result["input_sha"], gateways, call,
         )  # fmt: skip
         why = objection(receipt, claim)
     else:
         why = receipt
-    if why is not None:
+    if why is not None or not isinstance(receipt, Receipt):
         return f"{_INVALID}: {why}"
-    return "counted" if result["counted"] else "not counted"
+    counted = "counted" if result["counted"] else "not counted"
+    return ", ".join([counted, *shortcomings(receipt, claim)])
 
 
 def _print(
     results: list[dict[str, Any]], receipts: Mapping[str, Mapping[str, Any]], *, with_head: bool
 ) -> None:
     if with_head:
-        echo(f"{'shard':>7}  {'node':24}  {'result':12}  {'signed by':16}  verdict")
+        echo(f"{'shard':>7}  {'node':24}  {'result':12}  {'signed by':32}  verdict")
     for each in results:
         node = each["node"] or each["node_id"]
         kid = receipts.get(each["receipt"], {}).get("kid", "-")
         echo(
-            f"{each['index']:>7}  {node[:24]:24}  {each['result_sha'][:12]}  {kid:16}  "
+            f"{each['index']:>7}  {node[:24]:24}  {each['result_sha'][:12]}  {kid:32}  "
             f"{each['verdict']}"
         )

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+import cbor2
+
 from swarm_hub.models.features import read_needs
 from swarm_hub.util import shape
 from swarm_hub.util.bounds import LIST_MAX, shown
+from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.plain import shallow
 
 # Larger programs belong in a module of their own.
@@ -73,6 +76,20 @@ class ModuleCall:
             del plain["owner"]
         return plain
 
+    @property
+    def rest_sha(self) -> str:
+        """The SHA-256 of all of the call but its module, as deterministic CBOR."""
+        rest = self.to_plain()
+        del rest["module_sha"]
+        if self.wall_time_s is not None:
+            rest["wall_time_s"] = float(self.wall_time_s)
+        return sha256_hex(cbor2.dumps(rest, canonical=True))
+
+    @property
+    def sha(self) -> str:
+        """What a node signs of the call that a result is of."""
+        return call_sha(self.module_sha, self.rest_sha)
+
     @classmethod
     def from_plain(cls, plain: object) -> Self:
         """Rebuild a call, ignoring unknown keys; ValueError names what is missing or wrong.
@@ -107,6 +124,11 @@ class ModuleCall:
             read_needs(plain.get("needs", [])),
             shape.text(plain.get("owner", ""), "owner", OWNER_MAX_CHARS),
         )
+
+
+def call_sha(module_sha: str, rest_sha: str) -> str:
+    """Return what a node signs of a call: the hash of the module's hash and that of the rest."""
+    return sha256_hex(bytes.fromhex(module_sha) + bytes.fromhex(rest_sha))
 
 
 def _optional(

@@ -51,6 +51,7 @@ class Header:
     exp: int
     body_hash: bytes
     public_key: bytes
+    aud: str
 
 
 def key_id(public_key: bytes) -> str:
@@ -200,7 +201,13 @@ def _check_body(envelope: Envelope, fields: dict[str, Any]) -> None:
 
 def _header(fields: dict[str, Any], public_key: bytes) -> Header:
     return Header(
-        fields["kid"], fields["iss"], fields["jti"], fields["exp"], fields["body_hash"], public_key
+        fields["kid"],
+        fields["iss"],
+        fields["jti"],
+        fields["exp"],
+        fields["body_hash"],
+        public_key,
+        fields["aud"],
     )
 
 

@@ -114,6 +114,8 @@ class Result:
     # None if it was not measured; fuel is only counted if the job asked for it.
     peak_memory_bytes: int | None = None
     fuel: int | None = None
+    # Which module was called and how; None in what version 2 left undelivered.
+    call_sha: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of the message."""
@@ -129,6 +131,7 @@ class Result:
             "cpu_s": self.cpu_s,
             "peak": self.peak_memory_bytes,
             "fuel": self.fuel,
+            "call_sha": self.call_sha,
         }
 
     @classmethod
@@ -149,6 +152,7 @@ class Result:
             seconds(fields["cpu_s"], "cpu_s"),
             _measured(fields.get("peak"), "peak"),
             _measured(fields.get("fuel"), "fuel"),
+            None if fields.get("call_sha") is None else sha256(fields["call_sha"], "call_sha"),
         )
 
 

@@ -1,8 +1,9 @@
 """The signed envelope that a result came in, kept as its receipt, and what it proves.
 
-A receipt proves that the holder of the key signed this statement: for this input of this assignment
-the result has this hash. It does not prove that the result is right, nor whose key it is, nor when
-it signed: for the key's owner and the time of arrival there is only the gateway's word.
+A receipt proves that the node signed this statement for this gateway: for this input of this
+assignment, called so, this module's result has this hash. It does not prove that the result is
+right, nor when it was signed. Where the identity of the node has not certified the key, there is
+only the gateway's word for whose key it is: it could have made one up.
 """
 
 import base64
@@ -17,6 +18,7 @@ from typing import Any, Final, Self
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import Envelope, attest
 from swarm_hub.models.messages import RESULT, Result, read_result
+from swarm_hub.models.peer_id import is_certified
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_cbor import parse_cbor
@@ -30,6 +32,7 @@ class Testimony:
 
     results: Mapping[str, Sequence[Result]]
     fault: str | None = None
+    aud: str = ""
 
 
 # Without slots, so that the parsed testimony can be cached: an envelope may have a thousand
@@ -43,6 +46,8 @@ class Receipt:
     public_key: bytes
     envelope: Envelope
     received_at: float
+    # The node's identity has signed that the key is its own; None if it has not.
+    certificate: bytes | None = None
 
     @cached_property
     def sha(self) -> str:
@@ -68,7 +73,7 @@ class Receipt:
         if self.node_id != header.iss:
             return Testimony({}, f"it is of the node {header.iss}")
         try:
-            return Testimony(_results_in(self.envelope.body))
+            return Testimony(_results_in(self.envelope.body), aud=header.aud)
         except (KeyError, TypeError, ValueError) as error:
             return Testimony({}, f"the body can't be read: {error}")
 
@@ -82,6 +87,7 @@ class Receipt:
             "header": base64.b64encode(self.envelope.header).decode(),
             "signature": base64.b64encode(self.envelope.signature).decode(),
             "body": base64.b64encode(self.envelope.body).decode(),
+            "certificate": None if self.certificate is None else self.certificate.hex(),
         }
 
     @classmethod
@@ -97,12 +103,16 @@ class Receipt:
             Envelope(header, signature, body),
             # Hubs write UTC; a time far off without a zone would overflow.
             datetime.fromisoformat(plain["received_at"]).replace(tzinfo=UTC).timestamp(),
+            None if plain.get("certificate") is None else bytes.fromhex(plain["certificate"]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a gateway says a node answered: the hash of its result, and for which input."""
+    """What a gateway says a node answered: the hash of its result, and for which input.
+
+    `gateways` are those of its store; `call_sha` says which module was called and how.
+    """
 
     job_id: str
     index: int
@@ -110,6 +120,8 @@ class Claim:
     node_id: str
     sha: str
     input_sha: str
+    gateways: frozenset[str] | None = None
+    call_sha: str | None = None
 
 
 def objection(receipt: Receipt, claim: Claim) -> str | None:
@@ -119,6 +131,13 @@ def objection(receipt: Receipt, claim: Claim) -> str | None:
         return testimony.fault
     if receipt.node_id != claim.node_id:
         return f"it is of the node {receipt.node_id}"
+    if claim.gateways is not None and testimony.aud not in claim.gateways:
+        return f"it was signed for another gateway, {testimony.aud}"
+    certificate = receipt.certificate
+    if certificate is not None and not is_certified(
+        receipt.node_id, receipt.public_key, certificate
+    ):
+        return "its certificate is not of this node and key"
     if not claim.assignment_id.startswith(f"{claim.job_id}.{claim.index}."):
         return f"the assignment {claim.assignment_id} is not of this shard"
     named = testimony.results.get(claim.assignment_id)
@@ -132,7 +151,17 @@ def objection(receipt: Receipt, claim: Claim) -> str | None:
         return "the result is of another input"
     if any(each.body is not None and sha256_hex(each.body) != each.sha for each in same):
         return "the result in it has another hash than it says"
+    if all(each.call_sha not in (None, claim.call_sha) for each in same):
+        return "the result is of another module or another call of it"
     return None
+
+
+def shortcomings(receipt: Receipt, claim: Claim) -> list[str]:
+    """Return what a receipt without an objection leaves to the gateway's word."""
+    named = receipt.testimony.results.get(claim.assignment_id, ())
+    signed = any(each.call_sha == claim.call_sha is not None for each in named)
+    found = [] if receipt.certificate is not None else ["key not certified"]
+    return found if signed else [*found, "module not signed"]
 
 
 def _results_in(body: bytes) -> dict[str, list[Result]]:

@@ -310,4 +310,6 @@ outbox: Final = _table(
     Column("store_id", Text, nullable=False, server_default=text("''")),
     Column("peak_memory_bytes", _BIGINT),
     Column("fuel", _BIGINT),
+    # The module and the call that the result is of.
+    Column("call_sha", Text),
 )

@@ -126,6 +126,22 @@ def leave_out_a_receipt(page: Page) -> None:
     page["receipts"] = page["receipts"][1:]
 
 
+def show_another_module(page: Page) -> None:
+    page["call"]["module_sha"] = sha256_hex(b"another module")
+
+
+def show_another_call(page: Page) -> None:
+    page["call"]["rest_sha"] = sha256_hex(b"other arguments")
+
+
+def of_another_gateway(page: Page) -> None:
+    page["gateways"] = ["12D3KooWanother"]
+
+
+def make_up_a_certificate(page: Page) -> None:
+    page["receipts"][0]["certificate"] = bytes(64).hex()
+
+
 def garble_a_receipt(page: Page) -> None:
     page["receipts"][0]["header"] = "?"
 
@@ -138,6 +154,10 @@ LIES = {
     rename_input: "the result is of another input",
     move_to_another_shard: "is not of this shard",
     give_to_another_node: "it is of the node 12D3KooW",
+    show_another_module: "of another module",
+    show_another_call: "another call of it",
+    of_another_gateway: "signed for another gateway",
+    make_up_a_certificate: "not of this node and key",
     leave_out_a_receipt: "its receipt was not given",
     garble_a_receipt: "its receipt can't be read",
 }
@@ -164,3 +184,26 @@ async def test_whatever_a_hub_changes_is_told_as_invalid_and_is_exit_code_1(
         assert (done.code, "Traceback" in done.err) == (1, False), lie
         verdicts = [line.partition("INVALID: ")[2] for line in done.out.splitlines()]
         assert any(why in verdict for verdict in verdicts), (lie, done.out)
+
+
+async def test_a_key_that_no_identity_has_certified_is_told(
+    gateway: RunningHub,
+    run_beside: Beside,
+    modules: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gateway can make up a key and sign with it; it can't make up the node's identity."""
+    job = await ran(gateway, modules["count"], 2)
+    service: Any = gateway.hub.services[JOBS]
+    honest = service.receipts
+
+    async def without(*asked: Any) -> Page:
+        page: Page = await honest(*asked)
+        for each in page["receipts"]:
+            each["certificate"] = None
+        return page
+
+    monkeypatch.setattr(service, "receipts", without)
+    done = await run_beside("job", "receipts", job, "-c", gateway.folder)
+    assert done.code == 0
+    assert done.out.count("counted, key not certified") == 4

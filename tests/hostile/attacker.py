@@ -49,7 +49,7 @@ class Attacker:
             "boot_id": "boot",
             "db_id": "store",
         }
-        hello = {"versions": [2], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
+        hello = {"versions": [3], **fields, "sig": sign(key, TYPE_HELLO, canonical(fields))}
         session.send(encode_message("hello", hello))
         # What comes behind the hello is answered once the peer is admitted.
         session.send(encode_message("heartbeat", {"t": time.monotonic()}))

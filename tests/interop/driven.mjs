@@ -6,7 +6,7 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { opening, seal } from './bulk.mjs'
-import { Peer } from './peer.mjs'
+import { callSha, Peer } from './peer.mjs'
 import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
 const ADDED = { later: { deep: [1, ['2'], { 3: null }] }, later_too: 7 }
@@ -153,10 +153,15 @@ const COMMANDS = {
     const open = toFrame(['open', { boot: of(7, 16), seen: 0, seen_boot: Buffer.alloc(0) }])
     const credit = toFrame(['credit', { taken: 32768 }])
     const chunk = seal({ key: of(4, 32), id: of(5, 16) }, 256 * 1024, Buffer.from('swarm'))
+    const cert = sign(null, signedBytes('key', toCbor({ peer: iss, key: publicKey })), privateKey(of(1, 32)))
+    const call = {
+      module_sha: '06'.repeat(32), abi: 'bytes', entry: 'run', fuel: null, memory_bytes: null, wall_time_s: 30,
+      output_bytes: null, args: [], env: [], deterministic: false
+    }
     const ticket = { key: of(4, 32), id: of(5, 16) }
     const shown = [
       iss, aud, publicKey, keyId(publicKey), open, credit, hello, signature('hello', hello),
-      body, header, signature('batch', header), opening(ticket), chunk
+      cert, callSha(call), body, header, signature('batch', header), opening(ticket), chunk
     ]
     return shown.map((each) => typeof each === 'string' ? each : hex(each))
   },

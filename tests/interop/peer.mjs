@@ -34,6 +34,7 @@ const SIGNED_IN_HELLO = ['iss', 'aud', 'key', 'time', 'name', 'capabilities', 'b
 // Of what a call may need by name this peer knows nothing: it takes fuel, fixed clocks and scripts for
 // what they are not, so it says that it lacks them.
 const FEATURES = []
+const CALL = ['abi', 'entry', 'fuel', 'memory_bytes', 'wall_time_s', 'output_bytes', 'args', 'env', 'deterministic', 'script', 'needs']
 const HEADER = ['v', 'typ', 'kid', 'iss', 'aud', 'iat', 'exp', 'jti', 'body_hash', 'body_len']
 
 // One session with one peer: the agreed stream, its credit, its blobs.
@@ -210,11 +211,11 @@ export class Peer {
       streamMuxers: [yamux()],
       services: { identify: identify(), ping: ping(), pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign' }) }
     })
-    return new this(node, signer, { trust, name, bulk, heartbeatMs })
+    return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, heartbeatMs })
   }
 
-  constructor (node, signer, { trust, name, bulk, heartbeatMs }) {
-    Object.assign(this, { node, name, bulk, heartbeatMs })
+  constructor (node, signer, { identity, trust, name, bulk, heartbeatMs }) {
+    Object.assign(this, { node, identity, name, bulk, heartbeatMs })
     this.id = node.peerId.toString()
     this.key = privateKey(signer)
     this.publicKey = createPublicKey(this.key).export({ format: 'der', type: 'spki' }).subarray(-32)
@@ -337,7 +338,8 @@ export class Peer {
       boot_id: hex(this.boot),
       db_id: hex(this.boot)
     }
-    return { versions: [3], ...signed, sig: this.sign('hello', toCbor(signed)) }
+    const cert = sign(null, signedBytes('key', toCbor({ peer: this.id, key: this.publicKey })), this.identity)
+    return { versions: [3], ...signed, sig: this.sign('hello', toCbor(signed)), cert }
   }
 
   onGateway (session) {
@@ -389,7 +391,7 @@ export class Peer {
     const isLarge = output.length > INLINE_MAX
     if (isLarge) this.blobs.set(sha, output)
     const spent = new Float((performance.now() - began) / 1000)
-    this.held.set(id, { id, code, text, input_sha: inputSha, sha, size: output.length, body: isLarge ? null : output, wall_s: spent, cpu_s: spent })
+    this.held.set(id, { id, code, text, input_sha: inputSha, sha, size: output.length, call_sha: callSha(call), body: isLarge ? null : output, wall_s: spent, cpu_s: spent })
     this.deliver(session.peerId, id)
   }
 
@@ -414,4 +416,14 @@ export class Peer {
 // What a call needs and must not ignore.
 function lacking ({ needs = [] }) {
   return needs.filter((name) => !FEATURES.includes(name))
+}
+
+// What a result says of the call that it is of: its module, and how that was called. A field that
+// is not known is of a later version, and not part of it.
+export function callSha ({ module_sha: moduleSha, ...call }) {
+  const rest = Object.fromEntries(CALL.filter((name) => name in call).map((name) => [name, call[name]]))
+  if (rest.wall_time_s !== null) rest.wall_time_s = new Float(rest.wall_time_s)
+  if (rest.script !== undefined) rest.script = { name: rest.script.name, sha: rest.script.sha, size_bytes: rest.script.size_bytes }
+  rest.env = rest.env.map(([name, text]) => [name, text])
+  return hex(sha256(Buffer.concat([Buffer.from(moduleSha, 'hex'), sha256(toCbor(rest))])))
 }

@@ -9,7 +9,9 @@ from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message, join_messages
+from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
+from swarm_hub.models.peer_id import certify
 from tests.interop.javascript import StartJs
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -62,6 +64,10 @@ def ours() -> dict[str, str]:
         ),
         "hello at 1700000000.0, what is signed behind swarm-hub/v3/hello and NUL": hello,
         "its sig": sign(key, TYPE_HELLO, hello),
+        "its cert, by the identity 01…": certify(SigningKey(bytes([1]) * 32), public_key),
+        "call_sha of the module 06…, called as `run` of abi `bytes` for at most 30.0 s": ModuleCall(
+            "06" * 32, "bytes", "run", wall_time_s=30.0
+        ).sha,
         "body of an envelope, one ack": body,
         "h": envelope.header,
         "s": envelope.signature,

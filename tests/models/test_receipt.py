@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from swarm_hub.models.envelope import Envelope, key_id, seal
+from swarm_hub.models.call import ModuleCall
+from swarm_hub.models.envelope import Envelope, canonical, key_id, seal, sign
 from swarm_hub.models.messages import Result
-from swarm_hub.models.receipt import Claim, Receipt, objection
+from swarm_hub.models.peer_id import certify, peer_id_from_public_key
+from swarm_hub.models.receipt import Claim, Receipt, objection, shortcomings
 from swarm_hub.util.hashing import sha256_hex
 
 KEY, OTHER = SigningKey(b"k" * 32), SigningKey(b"o" * 32)
@@ -135,6 +137,8 @@ def test_a_node_that_says_two_things_in_one_envelope_has_signed_either() -> None
 def test_a_receipt_is_the_same_after_a_way_through_json() -> None:
     plain = json.loads(json.dumps(receipt().to_json()))
     assert Receipt.from_json(plain) == receipt()
+    certified = receipt(certificate=b"c" * 64)
+    assert Receipt.from_json(json.loads(json.dumps(certified.to_json()))) == certified
 
 
 @pytest.mark.parametrize(
@@ -153,3 +157,69 @@ def test_a_receipt_of_a_wrong_shape_is_refused_by_one_of_three_errors(
 
 def test_a_time_that_no_clock_shows_is_no_crash() -> None:
     assert Receipt.from_json({**receipt().to_json(), "received_at": "0001-01-01"}).received_at < 0
+
+
+IDENTITY = SigningKey(b"i" * 32)
+NODE = peer_id_from_public_key(bytes(IDENTITY.verify_key))
+CALL_SHA = ModuleCall(sha256_hex(b"module"), "bytes", "run").sha
+
+
+def of_a_real_node(certificate: bytes | None, call_sha: str | None = CALL_SHA) -> Receipt:
+    envelope = seal(
+        KEY, kid=key_id(PUBLIC), iss=NODE, aud="gateway", now=LONG_AGO, ttl_s=60, jti=b"j" * 16,
+        body=cbor2.dumps([["result", answer(call_sha=call_sha).to_wire()]]),
+    )  # fmt: skip
+    return receipt(envelope, node_id=NODE, certificate=certificate)
+
+
+def of_its_call(**changed: Any) -> Claim:
+    known = {"node_id": NODE, "gateways": frozenset({"gateway"}), "call_sha": CALL_SHA, **changed}
+    return claim(**known)
+
+
+def test_a_certified_key_leaves_nothing_to_the_gateways_word() -> None:
+    whole = of_a_real_node(certify(IDENTITY, PUBLIC))
+    assert objection(whole, of_its_call()) is None
+    assert shortcomings(whole, of_its_call()) == []
+
+
+def test_a_key_that_a_gateway_made_up_is_not_certified() -> None:
+    made_up = of_a_real_node(None)
+    assert objection(made_up, of_its_call()) is None
+    assert shortcomings(made_up, of_its_call()) == ["key not certified"]
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        b"", bytes(64), certify(OTHER, PUBLIC), certify(IDENTITY, OTHER_PUBLIC),
+        sign(IDENTITY, "batch", canonical({"peer": NODE, "key": PUBLIC})),
+    ],
+)  # fmt: skip
+def test_a_certificate_of_another_identity_or_key_is_told(certificate: bytes) -> None:
+    assert objection(of_a_real_node(certificate), of_its_call()) == (
+        "its certificate is not of this node and key"
+    )
+
+
+def test_a_result_is_of_the_module_and_the_call_that_were_signed() -> None:
+    proven = of_a_real_node(certify(IDENTITY, PUBLIC))
+    other = ModuleCall(sha256_hex(b"another"), "bytes", "run").sha
+    told = objection(proven, of_its_call(call_sha=other))
+    assert told == "the result is of another module or another call of it"
+    silent = of_a_real_node(certify(IDENTITY, PUBLIC), call_sha=None)
+    assert objection(silent, of_its_call()) is None
+    assert shortcomings(silent, of_its_call()) == ["module not signed"]
+
+
+def test_what_was_signed_for_another_gateway_proves_nothing_here() -> None:
+    proven = of_a_real_node(certify(IDENTITY, PUBLIC))
+    told = objection(proven, of_its_call(gateways=frozenset({"another"})))
+    assert told == "it was signed for another gateway, gateway"
+
+
+def test_a_call_is_hashed_alike_on_both_sides() -> None:
+    call = ModuleCall("0" * 64, "wasi", "_start", 5, 1, 30, 2, ("a",), (("N", "v"),), True)
+    assert ModuleCall.from_plain(json.loads(json.dumps(call.to_plain()))).sha == call.sha
+    assert ModuleCall.from_plain(cbor2.loads(cbor2.dumps(call.to_plain()))).sha == call.sha
+    assert dataclasses.replace(call, args=("b",)).sha != call.sha

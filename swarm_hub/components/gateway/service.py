@@ -28,6 +28,7 @@ from swarm_hub.components.gateway.shapes import (
     ShardDetails,
 )
 from swarm_hub.components.gateway.submission.intake import Intake
+from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import Conflict, Gone, Lost, MalformedRequest, NotFound, RequestError
@@ -226,7 +227,9 @@ class JobService:
             )
         none_at_all = not found.results and after is None
         why = why_none(self._receipts, job) if none_at_all else None
-        return await asyncio.to_thread(described, found, why)
+        others = await self._hub.store.read(leases.gateways)
+        gateways = sorted({self._dispatcher.gateway_id, *others})
+        return await asyncio.to_thread(described, found, why, gateways, module_call(job))
 
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""

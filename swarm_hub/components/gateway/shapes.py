@@ -122,6 +122,7 @@ class ReceiptShape(TypedDict):
     header: str
     signature: str
     body: str
+    certificate: str | None
 
 
 class ReceiptResult(TypedDict):
@@ -139,13 +140,25 @@ class ReceiptResult(TypedDict):
     receipt: str
 
 
+class SignedCall(TypedDict):
+    """What nodes sign of a job's call: its module, and the hash of how that is called."""
+
+    module_sha: str
+    rest_sha: str
+
+
 class Receipts(TypedDict):
-    """A page of receipts and their results; `why_none` says why a job has none at all."""
+    """A page of receipts and their results; `why_none` says why a job has none at all.
+
+    `gateways` are the peer ids of those that may have heard the results.
+    """
 
     receipts: list[ReceiptShape]
     results: list[ReceiptResult]
     cursor: str | None
     why_none: str | None
+    gateways: list[str]
+    call: SignedCall
 
 
 class Story(TypedDict):

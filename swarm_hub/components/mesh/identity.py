@@ -5,15 +5,31 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-import base58
 from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import MeshError
+from swarm_hub.models.peer_id import (
+    is_peer_id,
+    peer_id_from_public_key,
+    public_key_from_peer_id,
+)
 
-# The identity multihash of a libp2p public key: multihash code 0, 36 bytes, then the protobuf
-# (type 1 = Ed25519, 32 bytes of key).
-_ED25519_PREFIX = b"\x00\x24\x08\x01\x12\x20"
-_PEER_ID_BYTES = len(_ED25519_PREFIX) + 32
+__all__ = [
+    "IpNetwork",
+    "PeerAddress",
+    "expand_wildcard",
+    "hearsay_address",
+    "ip_of",
+    "is_peer_id",
+    "parse_dial_address",
+    "parse_listen_address",
+    "parse_networks",
+    "peer_id_from_public_key",
+    "peer_id_from_seed",
+    "public_key_from_peer_id",
+    "without_loopback",
+]
+
 _MAX_ADDRESS_LENGTH = 512
 _HOST_KINDS = ("ip4", "ip6", "dns", "dns4", "dns6")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -50,27 +66,6 @@ def peer_id_from_seed(seed: bytes) -> str:
     if len(seed) != 32:
         raise MeshError(f"an identity seed has exactly 32 bytes, this one has {len(seed)}")
     return peer_id_from_public_key(bytes(SigningKey(seed).verify_key))
-
-
-def peer_id_from_public_key(public_key: bytes) -> str:
-    """The peer id of a raw Ed25519 public key."""
-    return base58.b58encode(_ED25519_PREFIX + public_key).decode("ascii")
-
-
-def public_key_from_peer_id(peer_id: str) -> bytes:
-    """The raw Ed25519 public key that a peer id is made of."""
-    if not is_peer_id(peer_id):
-        raise MeshError(f"{peer_id[:100]!r} is no peer id; it is in swarm-hub key show there")
-    return base58.b58decode(peer_id).removeprefix(_ED25519_PREFIX)
-
-
-def is_peer_id(text: str) -> bool:
-    """Whether this is the peer id of an Ed25519 key, the only kind the mesh speaks to."""
-    try:
-        raw = base58.b58decode(text)
-    except ValueError:
-        return False
-    return len(raw) == _PEER_ID_BYTES and raw.startswith(_ED25519_PREFIX)
 
 
 def parse_dial_address(address: str) -> PeerAddress:

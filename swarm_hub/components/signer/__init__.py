@@ -1,7 +1,10 @@
 """The signer: proves who says what to whom, until when, and that it is heard only once."""
 
+import functools
 from dataclasses import dataclass
 from typing import Final
+
+from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
@@ -11,14 +14,16 @@ from swarm_hub.components.signer.keybook import KeyBook
 from swarm_hub.components.signer.keys import LOOK_EVERY_S, KeyWatch
 from swarm_hub.components.signer.replay import ReplayCache
 from swarm_hub.components.signer.revocations import Revocations
-from swarm_hub.const import JOIN_TOKENS_FILE
+from swarm_hub.const import IDENTITY_KEY_FILE, JOIN_TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.join_tokens import read_join_tokens
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
+from swarm_hub.models.peer_id import certify
 from swarm_hub.models.rotation import read_kept
 from swarm_hub.storage.queries import admission, keys, nodes
+from swarm_hub.util.files import load_or_create_key
 
 __all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "EnvelopeChannel", "token_sha"]
 
@@ -54,7 +59,9 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     book = await _key_book(hub, trust, revocations)
     admits = await Admission.load(hub)
     tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
-    greeter = SignedGreeter(hub, mesh, own, book, admits, tokens)
+    seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
+    certify_ours = functools.partial(certify, SigningKey(seed))
+    greeter = SignedGreeter(hub, mesh, own, book, admits, tokens, certify_ours)
     channel = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
     watch = KeyWatch(hub, mesh, channel, book, revocations, files, own)
     # A key revoked while this hub was stopped is refused from the first hello on.

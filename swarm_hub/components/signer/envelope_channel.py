@@ -157,10 +157,9 @@ class EnvelopeChannel:
         it. They are told once more by the new key, as only that proves to them who has it. Returns
         the peers that could not be told; they have to greet again.
         """
-        fields, peers = (
-            {"rotations": [each.to_wire() for each in own.rotations]},
-            self._mesh.peers(),
-        )
+        rotations = [each.to_wire() for each in own.rotations]
+        fields = {"rotations": rotations, "cert": self._greeter.certificate_of(own)}
+        peers = self._mesh.peers()
         for peer_id in peers:
             self.send(peer_id, ROTATED, fields)
         untold = [peer_id for peer_id in tuple(self._waiting) if not self._flush_peer(peer_id)]
@@ -225,8 +224,9 @@ class EnvelopeChannel:
         except MeshError as error:
             raise ValueError(f"its body is {error}") from None
         receipt = Receipt(
-            peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time()
-        )
+            peer_id, checked.kid, checked.public_key, envelope, self._hub.clock.time(),
+            self._book.certificate(peer_id, checked.public_key),
+        )  # fmt: skip
         if checked.public_key == self._book.pinned(peer_id):
             # Only now is it certain that a peer has the key that it announced.
             self._mesh.rekey(peer_id, checked.public_key)
@@ -248,6 +248,7 @@ class EnvelopeChannel:
 
     def _on_peer_down(self, down: PeerDown) -> None:
         del self._logged[down.peer_id]
+        self._book.forget_certificates(down.peer_id)
 
     def _refuse(self, peer_id: str, error: SignatureRefusedError) -> None:
         self.refused[error.code] += 1

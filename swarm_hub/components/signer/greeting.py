@@ -1,6 +1,6 @@
 """The signed `hello`: binds a signing key to a peer id and tells the other side's clock."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class SignedGreeter:
         book: KeyBook,
         admission: Admission,
         tokens: Mapping[str, bytes],
+        certify: Callable[[bytes], bytes],
     ) -> None:
         self._hub = hub
         self._mesh = mesh
@@ -38,11 +39,16 @@ class SignedGreeter:
         self._book = book
         self._admission = admission
         self._tokens = tokens
+        self._certify = certify
         self._offsets_s: dict[str, float] = {}
 
     def use(self, own: OwnKey) -> None:
         """Sign with another key from now on."""
         self._own = own
+
+    def certificate_of(self, own: OwnKey) -> bytes:
+        """Return this hub's identity's word that a signing key is its own."""
+        return self._certify(own.public_key)
 
     def time_of(self, peer_id: str) -> float:
         """Return that peer's steady time, according to its last trusted hello.
@@ -65,7 +71,11 @@ class SignedGreeter:
             "boot_id": self._hub.boot_id,
             "db_id": self._hub.store.db_id,
         }
-        fields = {**signed, "sig": sign(self._own.key, TYPE_HELLO, canonical(signed))}
+        fields = {
+            **signed,
+            "sig": sign(self._own.key, TYPE_HELLO, canonical(signed)),
+            "cert": self._certify(self._own.public_key),
+        }
         # Not signed: the token is a secret between two peers that the connection has proven, and
         # a rotation is signed by the key that it replaces.
         if (token := self._tokens.get(peer_id)) is not None:
@@ -88,6 +98,7 @@ class SignedGreeter:
                 error.code, f"{error}; {self._way_out(peer_id, capabilities, public_key)}"
             ) from None
         self._hub.store.note(writes)
+        self._book.certify(peer_id, public_key, fields.get("cert"), anew=True)
         return Hello(
             fields["name"][:_NAME_MAX],
             capabilities,

@@ -6,13 +6,16 @@ from typing import Final
 from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import key_id, short_id
-from swarm_hub.models.rotation import Rotation, chain_from, chain_to
+from swarm_hub.models.peer_id import is_certified
+from swarm_hub.models.rotation import CHAIN_MAX, Rotation, chain_from, chain_to
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import keys
 from swarm_hub.util.clock import isoformat
 
 # Rotations of trusted keys are kept forever; no owner makes more than this.
 _FOLLOWED_MAX: Final = 1024
+# Of one peer: a key and those in their overlap.
+_CERTIFICATES_MAX: Final = CHAIN_MAX + 1
 
 
 class KeyBook:
@@ -43,6 +46,8 @@ class KeyBook:
             if pinned.get(each.peer_id) == each.new
         }
         self._reached = self._reach()
+        # peer → key → what the peer's identity says of it
+        self._certificates: dict[str, dict[bytes, bytes]] = {}
 
     def key_of(self, peer_id: str, kid: str) -> bytes | None:
         """Return the peer's key that has this id: its own, or in the overlap the previous one."""
@@ -100,6 +105,31 @@ class KeyBook:
                 self._recent[peer_id] = chain[-1]
             return writes
         raise SignatureRefusedError("key_changed", self._why_not(pinned, rotations))
+
+    def certify(
+        self, peer_id: str, public_key: bytes, certificate: object, *, anew: bool = False
+    ) -> None:
+        """Keep a peer's word that a key is its own, for receipts; with `anew` that word alone.
+
+        None is no word; raises SignatureRefusedError for a wrong one.
+        """
+        if certificate is None:
+            return
+        if not isinstance(certificate, bytes) or not is_certified(peer_id, public_key, certificate):
+            raise SignatureRefusedError(
+                "bad_certificate", "its identity has not signed its signing key"
+            )
+        known = {} if anew else self._certificates.get(peer_id, {})
+        newest = list({**known, public_key: certificate}.items())[-_CERTIFICATES_MAX:]
+        self._certificates[peer_id] = dict(newest)
+
+    def certificate(self, peer_id: str, public_key: bytes) -> bytes | None:
+        """Return a peer's word that a key is its own, None if it has not given it."""
+        return self._certificates.get(peer_id, {}).get(public_key)
+
+    def forget_certificates(self, peer_id: str) -> None:
+        """Forget the words of a peer that left; its next hello has them again."""
+        self._certificates.pop(peer_id, None)
 
     def pin(self, peer_id: str, public_key: bytes) -> bytes:
         """Bind a key to an admitted peer unless it has one; returns the one that it has."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import operator
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh, PeerUp
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
@@ -92,12 +92,13 @@ class KeyWatch:
             self._disconnect(peer_id, "the signing key was rotated: greet again")
 
     def _on_rotated(self, batch: Batch) -> None:
-        for wire in batch.read(ROTATED, operator.itemgetter("rotations")):
+        for wire, certificate in batch.read(ROTATED, _rotated):
             try:
                 rotations = read_rotations(wire)
                 if not rotations:
                     continue
                 newest, before = rotations[-1], self._book.pinned(batch.peer_id)
+                self._book.certify(batch.peer_id, newest.new, certificate)
                 writes = self._book.check(batch.peer_id, newest.new, rotations)
             except SignatureRefusedError as error:
                 _LOGGER.warning("Refused a key rotation of %s: %s", batch.peer_id, error)
@@ -160,3 +161,7 @@ class KeyWatch:
         if text != self._complaint:
             self._complaint = text
             _LOGGER.error("%s", text)
+
+
+def _rotated(fields: Mapping[str, Any]) -> tuple[object, object]:
+    return fields["rotations"], fields.get("cert")

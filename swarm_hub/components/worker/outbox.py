@@ -1,6 +1,8 @@
 """From inbox to outbox: what is finished is on disk before it is delivered."""
 
 import asyncio
+import functools
+import json
 from typing import Final
 
 from swarm_hub.components.sandbox import OK, CallResult
@@ -8,6 +10,7 @@ from swarm_hub.components.worker.assignments import Assignments
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
+from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.messages import Result
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import inbox
@@ -15,6 +18,12 @@ from swarm_hub.storage.queries.inbox import InboxEntry, OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
 _WRITE_WITHIN_S: Final = 0.1
+
+
+# The shards of a message share one text.
+@functools.lru_cache(maxsize=64)
+def _call_sha(text: str) -> str:
+    return ModuleCall.from_plain(json.loads(text)["call"]).sha
 
 
 class Outbox:
@@ -59,6 +68,7 @@ class Outbox:
             cpu_s=outcome.cpu_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
             fuel=outcome.fuel,
+            call_sha=_call_sha(entry.call),
         )
         self._finished.append(
             OutboxEntry(result, entry.gateway, self._hub.clock.time(), entry.store_id)

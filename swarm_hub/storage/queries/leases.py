@@ -159,6 +159,11 @@ def ask_to_cancel(job_id: str) -> Write:
     return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
 
 
+def gateways(connection: Connection) -> list[str]:
+    """Return the peer ids of all gateways that this store has ever had."""
+    return list(connection.execute(select(schema.gateways.c.name)).scalars())
+
+
 def owner(connection: Connection, job_id: str) -> str | None:
     """Return which gateway an unfinished job belongs to, None when it has ended or is unknown."""
     query = select(_J.c.gateway).where(_J.c.id == job_id, _J.c.finished_at.is_(None))

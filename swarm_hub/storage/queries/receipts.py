@@ -86,6 +86,7 @@ def keep(receipts: Iterable[tuple[str, Receipt]]) -> Write:
                 "signature": receipt.envelope.signature,
                 "body": receipt.envelope.body,
                 "received_at": receipt.received_at,
+                "certificate": receipt.certificate,
             }
             for job_id, receipt in receipts
         ],
@@ -136,4 +137,4 @@ def _fitting(rows: Sequence[Any]) -> Sequence[Any]:
 
 def _receipt(row: Row[Any]) -> Receipt:
     envelope = Envelope(row.header, row.signature, row.body)
-    return Receipt(row.node_id, row.kid, row.public_key, envelope, row.received_at)
+    return Receipt(row.node_id, row.kid, row.public_key, envelope, row.received_at, row.certificate)

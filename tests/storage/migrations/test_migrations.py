@@ -124,7 +124,10 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
             "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner"
         )
-        connection.execute("ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel")
+        connection.execute(
+            "ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
+            "DROP COLUMN call_sha"
+        )
         connection.execute(
             "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
             "DROP COLUMN stderr, DROP COLUMN counted, DROP COLUMN receipt"

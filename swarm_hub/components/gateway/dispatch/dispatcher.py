@@ -81,7 +81,7 @@ class Dispatcher:
         self._hub = hub
         self._machine = machine
         self._changed = changed
-        self._gateway_id = gateway_id
+        self.gateway_id = gateway_id
         self._jobs: dict[str, Job] = {}
         # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
@@ -159,7 +159,7 @@ class Dispatcher:
 
     async def adopt(self, *, starting: bool) -> int:
         """Continue jobs from before a restart and those of dead gateways; returns how many."""
-        epochs = await self._hub.store.change(leases.adopt, self._gateway_id, starting=starting)
+        epochs = await self._hub.store.change(leases.adopt, self.gateway_id, starting=starting)
         for job_id, epoch in epochs.items():
             self._epochs[job_id] = epoch
             await self._continue(job_id)
@@ -515,7 +515,7 @@ class Dispatcher:
             _LOGGER.exception("Who waits for job %s can't be told that it changed", job_id)
 
     def _fence(self, job_ids: set[str]) -> Fence:
-        return Fence(self._gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
+        return Fence(self.gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
 
     def _give_up(self, job_id: str, commit: PendingCommit, error: Exception) -> None:
         """Refuse a new job that can't be stored, and fail one that was stored before."""

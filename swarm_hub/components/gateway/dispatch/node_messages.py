@@ -22,6 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _OK = "ok"
 _OTHER_INPUT = "the result is of another input"
+_OTHER_CALL = "the result is of another module or another call of it"
 
 
 class NodeMessages:
@@ -157,6 +158,8 @@ class NodeMessages:
         if self._inputs.sha(assignment_id) != result.input_sha:
             _LOGGER.warning("%s answered %s for another input; not counted", peer_id, assignment_id)
             self._dispatcher.failed(assignment_id, _OTHER_INPUT)
+        elif not self._is_of_its_call(result):
+            self._dispatcher.failed(assignment_id, _OTHER_CALL)
         elif result.code != _OK:
             self._dispatcher.failed(assignment_id, f"{result.code}: {result.text}")
         elif result.body is not None and sha256_hex(result.body) != result.sha:
@@ -165,6 +168,14 @@ class NodeMessages:
             self._dispatcher.finished(peer_id, result, row, receipt)
         self._inputs.drop(assignment_id)
         self._dispatcher.acknowledge(peer_id, assignment_id)
+
+    def _is_of_its_call(self, result: Result) -> bool:
+        job = self._dispatcher.job(job_of(result.assignment_id))
+        return (
+            result.call_sha is None
+            or job is None
+            or (result.call_sha == self._inputs.call_sha(job))
+        )
 
     def _may_be_anothers(self, assignment_id: str) -> bool:
         """Whether another gateway of a shared store may wait for this assignment."""

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import cast
 
 from swarm_hub.components.gateway.shapes import Receipts, ReceiptShape
+from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.job import Job
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage.queries.receipts import ReceiptPage
@@ -32,7 +33,9 @@ def why_none(policy: ReceiptPolicy, job: Job) -> str:
     return "none of its results has come since receipts are kept"
 
 
-def described(page: ReceiptPage, why: str | None) -> Receipts:
+def described(
+    page: ReceiptPage, why: str | None, gateways: list[str], call: ModuleCall
+) -> Receipts:
     """Return receipts, and the results they belong to, as clients see them."""
     return {
         "receipts": [_receipt(sha, each) for sha, each in page.receipts.items()],
@@ -53,6 +56,8 @@ def described(page: ReceiptPage, why: str | None) -> Receipts:
         ],
         "cursor": page.results[-1].assignment_id if page.more else None,
         "why_none": why,
+        "gateways": gateways,
+        "call": {"module_sha": call.module_sha, "rest_sha": call.rest_sha},
     }
 
 

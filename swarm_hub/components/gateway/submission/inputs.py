@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_hub.components.gateway.submission.dataset import Bytes, Dataset
+from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.mesh import Readable
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
@@ -76,6 +77,7 @@ class Inputs:
         self._opening = asyncio.Lock()
         self._expected: dict[str, str] = {}
         self._served: dict[str, tuple[str, int, int]] = {}
+        self._calls: dict[str, str] = {}
 
     async def prepare(
         self, job: Job, assignment_id: str, first_item: int, n_items: int
@@ -125,12 +127,19 @@ class Inputs:
         """Return the input hash of an assignment sent since the hub started."""
         return self._expected.get(assignment_id)
 
+    def call_sha(self, job: Job) -> str:
+        """Return what nodes sign of the call that a job's results are of."""
+        if job.id not in self._calls:
+            self._calls[job.id] = module_call(job).sha
+        return self._calls[job.id]
+
     def drop(self, assignment_id: str) -> None:
         """Forget an assignment that was answered."""
         self._expected.pop(assignment_id, None)
 
     def close(self, job_id: str) -> None:
         """Forget an ended job."""
+        self._calls.pop(job_id, None)
         if (opened := self._open.pop(job_id, None)) is None:
             return
         opened.end()

@@ -1,4 +1,4 @@
-"""Who ordered a revocation, until when envelopes of an issuer are all refused, whose a key is."""
+"""Who ordered a revocation, which envelopes are all refused, whose a key is, what was called."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.add_column("revoked_keys", sa.Column("issuer", sa.Text()))
     op.add_column("seen", sa.Column("valid_until", _DOUBLE))
     op.add_column("receipts", sa.Column("certificate", sa.LargeBinary()))
+    op.add_column("outbox", sa.Column("call_sha", sa.Text()))
     op.create_table(
         "replay_floors",
         sa.Column("iss", sa.Text(), primary_key=True),

@@ -93,6 +93,7 @@ async def test_nobody_speaks_for_an_assignment_of_another_node(
     [
         {"sha": "1" * 64},
         {"input_sha": "2" * 64},
+        {"input_sha": sha256_hex(b"0 800\n"), "call_sha": "3" * 64},
     ],
 )
 async def test_a_result_that_is_not_what_was_asked_or_signed_does_not_count(

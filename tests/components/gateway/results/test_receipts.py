@@ -9,8 +9,9 @@ import pytest
 
 from swarm_hub.components.gateway.dispatch.pending_commit import PendingCommit
 from swarm_hub.components.signer import SIGNER
+from swarm_hub.models.call import call_sha
 from swarm_hub.models.envelope import key_id
-from swarm_hub.models.receipt import Claim, Receipt, objection
+from swarm_hub.models.receipt import Claim, Receipt, objection, shortcomings
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage.queries import receipts
 from swarm_hub.util.hashing import sha256_hex
@@ -46,16 +47,21 @@ async def receipts_at(gateway: RunningHub, job_id: str, query: str = "") -> Any:
 def objections(job_id: str, found: Any) -> list[str | None]:
     """Check each result by its receipt, as anybody can who has nothing but the answer."""
     kept = {each["sha"]: Receipt.from_json(each) for each in found["receipts"]}
-    return [
-        objection(
-            kept[each["receipt"]],
-            Claim(
-                job_id, each["index"], each["assignment_id"], each["node_id"], each["result_sha"],
-                each["input_sha"],
-            ),
+    call = call_sha(found["call"]["module_sha"], found["call"]["rest_sha"])
+    claims = [
+        Claim(
+            job_id, each["index"], each["assignment_id"], each["node_id"], each["result_sha"],
+            each["input_sha"], frozenset(found["gateways"]), call,
         )
         for each in found["results"]
     ]  # fmt: skip
+    told: list[str | None] = []
+    for result, made in zip(found["results"], claims, strict=True):
+        receipt = kept[result["receipt"]]
+        told.append(objection(receipt, made))
+        # Every node of this version has its key certified, and signs the call.
+        assert told[-1] is not None or shortcomings(receipt, made) == []
+    return told
 
 
 async def test_each_result_of_a_redundant_job_has_a_receipt_that_proves_it(
@@ -65,7 +71,7 @@ async def test_each_result_of_a_redundant_job_has_a_receipt_that_proves_it(
     workers = {swarm.keys(name)[0]: await swarm.worker(name) for name in ("kitchen", "cellar")}
     job_id = await ran(gateway, modules["count"], TWICE)
     found = await receipts_at(gateway, job_id)
-    assert set(found) == {"receipts", "results", "cursor", "why_none"}
+    assert set(found) == {"receipts", "results", "cursor", "why_none", "gateways", "call"}
     assert (found["cursor"], found["why_none"]) == (None, None)
     assert objections(job_id, found) == [None] * 8
     by_shard = [[each for each in found["results"] if each["index"] == n] for n in range(4)]
