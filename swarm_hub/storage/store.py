@@ -5,6 +5,7 @@ nowhere else.
 """
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["Fence", "Store", "StoreSpace", "Write"]
 _LOGGER = logging.getLogger(__name__)
 
 _RETRY_EVERY_S: Final = 0.5
+_SHOWN_ID_DIGITS: Final = 32
 
 SQLITE_URL: Final = "sqlite:///"
 POSTGRES_URL: Final = "postgresql://"
@@ -56,6 +58,7 @@ class Store:
         self._tell_damage: Callable[[StoreDamagedError], None] = lambda _error: None
         database.on_damage(self._found_damage)
         self.db_id = ""
+        self._secret = b""
         self._writer_task: asyncio.Task[None] | None = None
         self.blobs = BlobStore(blob_directory, database)
 
@@ -100,6 +103,7 @@ class Store:
             await self._database.open()
             self.blobs.open()
             self.db_id = await self._database.write(meta.database_id)
+            self._secret = await self._database.write(meta.secret)
             await self._feed.open()
         except BaseException:
             # A damaged file is moved aside by the caller: we must not hold it open.
@@ -109,6 +113,13 @@ class Store:
         self._writer_task = asyncio.get_running_loop().create_task(
             self._writer.run(), name="store writer"
         )
+
+    def shown_id(self, peer_id: str) -> str:
+        """Return what this store is called to one peer.
+
+        Only hubs on the same store can say it: a name that all know could be anybody's claim.
+        """
+        return hmac.new(self._secret, peer_id.encode(), "sha256").hexdigest()[:_SHOWN_ID_DIGITS]
 
     def on_committed(self, publish: Callable[[DurableEvent], None]) -> None:
         """Have durable events handed to `publish` once they are on disk, in order."""

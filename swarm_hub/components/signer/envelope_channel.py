@@ -28,6 +28,7 @@ from swarm_hub.models.envelope import Envelope, seal, unseal
 from swarm_hub.models.messages import ROTATED
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage import Write
+from swarm_hub.storage.queries import nodes
 from swarm_hub.util.shape import told
 
 _T = TypeVar("_T")
@@ -146,8 +147,9 @@ class EnvelopeChannel:
         for peer_id in tuple(self._waiting):
             self._flush_peer(peer_id)
 
-    def forget_pin(self, peer_id: str) -> None:
-        """Let a peer come back with another signing key."""
+    async def forget_pin(self, peer_id: str) -> None:
+        """Let a peer come back with another signing key; this is on disk when it returns."""
+        await self._hub.store.commit([nodes.unpin(peer_id)])
         self._book.forget_pin(peer_id)
 
     def change_key(self, own: OwnKey) -> list[str]:

@@ -69,7 +69,7 @@ class SignedGreeter:
             "name": self._hub.name,
             "capabilities": self._mesh.capabilities,
             "boot_id": self._hub.boot_id,
-            "db_id": self._hub.store.db_id,
+            "db_id": self._hub.store.shown_id(peer_id),
         }
         fields = {
             **signed,
@@ -84,10 +84,13 @@ class SignedGreeter:
             fields["rotations"] = rotations
         return fields
 
-    def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+    async def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
         """Return who a peer is according to its hello; raises SignatureRefusedError."""
         public_key = _checked(fields, peer_id, self._mesh.peer_id)
         capabilities = _capabilities(fields["capabilities"])
+        if self._hub.store.shared:
+            # Another gateway may have met this peer first, followed it, or lifted its pin.
+            self._book.repin(peer_id, await self._hub.store.read(nodes.pinned, peer_id))
         try:
             rotations = read_rotations(fields.get("rotations", []))
             writes = self._book.check(peer_id, public_key, rotations)
@@ -126,7 +129,12 @@ class SignedGreeter:
         now = self._hub.clock.time()
         if self._book.trusts(public_key):
             self._offsets_s[peer_id] = float(fields["time"]) - self._hub.clock.steady()
-        self._hub.store.note([nodes.see(peer_id, hello.name, key_id(pinned), pinned, now)])
+        seen = nodes.see(peer_id, hello.name, key_id(pinned), pinned, now)
+        if self._hub.store.shared:
+            # Before anything else, so that the next gateway which it greets knows its newest key.
+            await self._hub.store.commit([seen])
+        else:
+            self._hub.store.note([seen])
         return hello
 
     def _is_applicant(self, peer_id: str, hello: Hello) -> bool:

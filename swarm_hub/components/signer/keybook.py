@@ -135,6 +135,14 @@ class KeyBook:
         """Bind a key to an admitted peer unless it has one; returns the one that it has."""
         return self._pinned.setdefault(peer_id, public_key)
 
+    def repin(self, peer_id: str, public_key: bytes | None) -> None:
+        """Take over what a shared store says is the key of a peer."""
+        if public_key is None:
+            self.forget_pin(peer_id)
+        elif self._pinned.get(peer_id) != public_key:
+            self._pinned[peer_id] = public_key
+            self._recent.pop(peer_id, None)
+
     def pinned(self, peer_id: str) -> bytes | None:
         """Return the key of a peer, the newer one in an overlap."""
         return self._pinned.get(peer_id)

@@ -76,6 +76,20 @@ def pin(peer_id: str, kid: str, public_key: bytes) -> Write:
     return Write(_PIN, [{"b_peer_id": peer_id, "b_kid": kid, "b_public_key": public_key}])
 
 
+def unpin(peer_id: str) -> Write:
+    """Return the write by which a node's next hello binds a key anew."""
+    return Write(_PIN, [{"b_peer_id": peer_id, "b_kid": None, "b_public_key": None}])
+
+
+def pinned(connection: Connection, peer_id: str) -> bytes | None:
+    """Return the key of a node that was admitted; one that waits for approval has none yet."""
+    found = connection.execute(
+        select(_T.c.public_key, _T.c.admission).where(_T.c.peer_id == peer_id)
+    )
+    row = found.one_or_none()
+    return None if row is None or row.admission == "pending" else row.public_key
+
+
 def ban(peer_id: str, reason: str, now: float, until: float | None) -> list[Write]:
     """Return the writes that ban a node, also one that was never admitted."""
     known = {"peer_id": peer_id, "name": "", "first_seen": now, "last_seen": now}

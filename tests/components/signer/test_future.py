@@ -315,15 +315,15 @@ async def test_a_hello_that_signs_more_than_it_should_is_refused(swarm: Swarm) -
     fields = greeter.compose(peer_id(gateway))
     theirs = gateway.hub.services[MESH]._greeter
     assert theirs is not None
-    assert theirs.check(peer_id(worker), {**fields, **ADDED}).name == "worker"
+    assert (await theirs.check(peer_id(worker), {**fields, **ADDED})).name == "worker"
     signed = {name: fields[name] for name in fields if name not in ("sig", "rotations")}
     forged = sign(key_of(worker), TYPE_HELLO, canonical({**signed, **ADDED}))
     with pytest.raises(SignatureRefusedError, match="signature of its hello is wrong"):
-        theirs.check(peer_id(worker), {**fields, **ADDED, "sig": forged})
+        await theirs.check(peer_id(worker), {**fields, **ADDED, "sig": forged})
     for name in ("name", "sig", "capabilities"):
         without = {each: fields[each] for each in fields if each != name}
         with pytest.raises(SignatureRefusedError, match=f"its hello lacks '{name}'"):
-            theirs.check(peer_id(worker), without)
+            await theirs.check(peer_id(worker), without)
 
 
 # Bare messages, and kinds that nobody knows

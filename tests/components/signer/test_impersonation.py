@@ -12,8 +12,9 @@ from swarm_hub.models.envelope import key_id, sign
 from swarm_hub.models.rotation import TYPE_SUCCESSOR, Rotation, make_rotation
 from swarm_hub.storage.queries import nodes
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.envelopes import key_of, pair, peer_id
+from tests.helpers.envelopes import key_of, met, pair, peer_id
 from tests.helpers.newcomer import Newcomer
+from tests.helpers.rest import call
 
 pytestmark = pytest.mark.slow
 
@@ -164,3 +165,63 @@ async def test_a_hub_of_version_2_is_told_to_update(swarm: Swarm) -> None:
     reason = await Newcomer(gateway, 7).refused(versions=[2])
     assert "we speak 3, the other side 2" in reason
     assert "update swarm-hub" in reason
+
+
+async def shared(swarm: Swarm, url: str) -> tuple[RunningHub, RunningHub]:
+    extra = f"storage: {{url: '{url}'}}\n"
+    return await swarm.gateway("first", extra), await swarm.gateway("second", extra)
+
+
+async def test_gateways_of_one_store_hold_a_peer_to_one_key(
+    swarm: Swarm, postgres_url: str
+) -> None:
+    first, second = await shared(swarm, postgres_url)
+    owner = Newcomer(first, 7)
+    await owner.admitted(first)
+    await owner.leave(first)
+    stranger = SigningKey.generate()
+    assert "is not the one it had before" in await Newcomer(second, 7, stranger).refused()
+    # What the peer rotated at one, the other knows as well; and where a pin was lifted.
+    new = SigningKey.generate()
+    again = Newcomer(first, 7)
+    rotated = successor(again, new, first).to_wire()
+    renewed = Newcomer(first, 7, new)
+    await renewed.admitted(first, rotations=[rotated])
+    await renewed.leave(first)
+    there = Newcomer(second, 7, new)
+    await there.admitted(second)
+    await there.leave(second)
+    assert (await call(first, "POST", f"/nodes/{owner.peer_id}/unban"))[0] == 200
+    replaced = Newcomer(second, 7, stranger)
+    await replaced.admitted(second)
+    await replaced.transport.stop()
+
+
+async def test_a_lifted_pin_stays_lifted_after_a_restart(swarm: Swarm) -> None:
+    gateway = await swarm.gateway()
+    owner = Newcomer(gateway, 7)
+    await owner.admitted(gateway)
+    await owner.leave(gateway)
+    assert (await call(gateway, "POST", f"/nodes/{owner.peer_id}/unban"))[0] == 200
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    replaced = Newcomer(gateway, 7, SigningKey.generate())
+    await replaced.admitted(gateway)
+    await replaced.transport.stop()
+
+
+async def test_only_gateways_of_a_store_can_say_its_name(swarm: Swarm, postgres_url: str) -> None:
+    """A worker gives what one of them waits for to another of them."""
+    first, second = await shared(swarm, postgres_url)
+    other = await swarm.gateway("other")
+    worker = await swarm.worker("worker", "first", "second", "other")
+    names = {}
+    for gateway in (first, second, other):
+        await met(worker, peer_id(gateway))
+        names[peer_id(gateway)] = worker.hub.services[MESH].store_of(peer_id(gateway))
+    assert names[peer_id(first)] == names[peer_id(second)] != names[peer_id(other)]
+    # Nobody learns from what he is told how the store is called to others.
+    stores = [hub.hub.store for hub in (first, second)]
+    assert {store.shown_id("a") for store in stores}.isdisjoint(
+        {*(store.shown_id("b") for store in stores), *(store.db_id for store in stores)}
+    )

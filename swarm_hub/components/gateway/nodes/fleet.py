@@ -74,7 +74,7 @@ class Fleet:
     async def unban(self, node_id: str) -> None:
         """Lift a ban and let the node come back, also with a new signing key."""
         await self._known(node_id)
-        self._channel.forget_pin(node_id)
+        await self._channel.forget_pin(node_id)
         await self._mesh.unban(node_id)
 
     async def drain(self, node_id: str, reason: str) -> NodeDetails:

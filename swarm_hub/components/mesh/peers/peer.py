@@ -58,7 +58,7 @@ class Greeter(Protocol):
     def compose(self, peer_id: str) -> dict[str, Any]:
         """Return the fields of our hello to that peer."""
 
-    def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
+    async def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
         """Return who they say they are; raises SignatureRefusedError if the hello is not valid."""
 
     async def admit(self, peer_id: str, fields: Mapping[str, Any], hello: Hello) -> Hello:
@@ -139,7 +139,9 @@ async def admit_hello(
     if not set(PROTOCOL_VERSIONS).intersection(theirs):
         raise SignatureRefusedError("no_common_version", _what_to_update(theirs))
     hello = (
-        Hello(peer_id[-8:], {}, None, "", "") if greeter is None else greeter.check(peer_id, fields)
+        Hello(peer_id[-8:], {}, None, "", "")
+        if greeter is None
+        else await greeter.check(peer_id, fields)
     )
     if not is_of_use(hello):
         raise NoWorkInCommon("no work in common")
