@@ -4,8 +4,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from swarm_hub.storage.backup.archive import BackupManifest, Progress
 
 _DEFAULT_FOLDER: Final = "backups"
+_PASSPHRASE: Final = "SWARM_HUB_PASSPHRASE"
 # What may follow `?` in a PostgreSQL address without giving a secret away.
 _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
 
@@ -31,10 +32,14 @@ _HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
     metavar="FILE_OR_DIR",
     help="A new file or a directory; by default backups/ in the configuration directory.",
 )
+@click.option(
+    "--passphrase", is_flag=True, help=f"Seal the file; asked for, or taken from {_PASSPHRASE}."
+)
 @json_option
-def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
+def backup(config_dir: Path, to: str | None, as_json: bool, passphrase: bool) -> int:
     """Save a hub to one file, even while it runs; exit 1 if something could not be saved."""
-    from swarm_hub.storage.backup.backup import make_backup, new_file
+    from swarm_hub.storage.backup.backup import make_backup, make_sealed_backup, new_file
+    from swarm_hub.storage.backup.sealed import SUFFIX
     from swarm_hub.store_care import backup_source
 
     configuration = _configuration(working_dir(config_dir))
@@ -42,8 +47,14 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
     target = Path(to) if to else config_dir / _DEFAULT_FOLDER
     if to is None or to.endswith(os.sep) or target.is_dir():
         target = new_file(target, source.hub, now)
+        if passphrase:
+            target = target.with_name(f"{target.name}{SUFFIX}")
+    secret = _passphrase(confirm=True) if passphrase else None
     with _progress_bar() as progress:
-        made = make_backup(source, target, now, progress)
+        if secret is None:
+            made = make_backup(source, target, now, progress)
+        else:
+            made = make_sealed_backup(source, target, now, secret, progress)
     for problem in made.problems:
         note(problem)
     if configuration.storage.shared:
@@ -73,15 +84,18 @@ def backup(config_dir: Path, to: str | None, as_json: bool) -> int:
 @config_option
 @json_option
 @click.option("--yes", is_flag=True, help="Replace an existing hub without asking.")
+@click.option("--tokens", is_flag=True, help="Let API tokens that were revoked since count again.")
 @click.option("--empty", is_flag=True, help="Without FILE: give up all jobs and start with none.")
-def restore(file: Path | None, config_dir: Path, as_json: bool, yes: bool, empty: bool) -> None:
+def restore(
+    file: Path | None, config_dir: Path, as_json: bool, yes: bool, empty: bool, tokens: bool
+) -> None:
     """Restore a configuration directory from FILE; what is there now is moved aside."""
     if empty == (file is not None):
         raise click.UsageError("name the FILE of a backup, or add --empty to start without one")
     if file is None:
         _start_empty(working_dir(config_dir), yes)
     else:
-        _restore_file(file, config_dir, as_json, yes)
+        _restore_file(file, config_dir, as_json, yes, tokens)
 
 
 def _start_empty(config_dir: Path, yes: bool) -> None:
@@ -103,22 +117,43 @@ def _start_empty(config_dir: Path, yes: bool) -> None:
         note(f"{config_dir} has no database; the next start makes one")
 
 
-def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool) -> None:
+def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool, tokens: bool) -> None:
     from swarm_hub.runner import locked
     from swarm_hub.storage.backup import restore as restoring
     from swarm_hub.storage.backup.hub_files import holds_hub
+    from swarm_hub.storage.backup.sealed import is_sealed
 
-    manifest = restoring.read_manifest(file)
+    sealed = is_sealed(file)
+    secret = _passphrase(confirm=False) if sealed else ""
+    if not sealed:
+        # What can't be restored is told before anything is made.
+        restoring.read_manifest(file)
     restoring.check_place(config_dir, file)
     config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(config_dir):
+    with locked(config_dir), ExitStack() as plain:
         restoring.finish_restore(config_dir)
+        if sealed:
+            file = plain.enter_context(restoring.unsealed(file, config_dir, secret))
+        manifest = restoring.read_manifest(file)
         if holds_hub(config_dir) and not yes:
             _ask(config_dir, manifest)
-        with _progress_bar() as progress:
+        with ExitStack() as stack:
+            progress = stack.enter_context(_progress_bar())
+
+            def may_return(names: Sequence[str]) -> bool:
+                # The bar would be drawn over the question.
+                stack.close()
+                return tokens or _may_return(names)
+
             done = restoring.restore(
-                file, config_dir, database=_database(config_dir), progress=progress
+                file,
+                config_dir,
+                database=_database(config_dir),
+                may_return=may_return,
+                progress=progress,
             )
+    for each in done.notes:
+        note(each)
     if done.replaced is not None:
         note(f"The files that were there are in {done.replaced}")
     for missing in done.manifest.missing:
@@ -154,6 +189,30 @@ def _ask(config_dir: Path, manifest: "BackupManifest") -> None:
         f"as of {manifest.time}?",
         f"{config_dir} holds a hub",
     )
+
+
+def _passphrase(*, confirm: bool) -> str:
+    """Return the passphrase of a sealed backup: from the environment, or asked for."""
+    from swarm_hub.storage.backup.sealed import PASSPHRASE_MIN_CHARS
+
+    text = os.environ.get(_PASSPHRASE)
+    if text is None:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"the passphrase can't be asked for; set {_PASSPHRASE}")
+        text = str(
+            click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        )
+    if confirm and len(text) < PASSPHRASE_MIN_CHARS:
+        raise click.UsageError(f"a passphrase has at least {PASSPHRASE_MIN_CHARS} characters")
+    return text
+
+
+def _may_return(names: Sequence[str]) -> bool:
+    """Ask whether revoked tokens count again; they don't where nobody can be asked."""
+    if not sys.stdin.isatty():
+        return False
+    listed = ", ".join(names)[:500]
+    return click.confirm(f"Let tokens that were revoked since count again ({listed})?", err=True)
 
 
 def _confirm(question: str, what: str) -> None:

@@ -222,3 +222,37 @@ def test_for_another_database_the_way_to_save_it_is_told_without_its_password(
     manifest = restoring.read_manifest(Path(done.out.strip()))
     assert manifest.database is None
     assert "storage/signer.key" in [each.name for each in manifest.members]
+
+
+def test_a_backup_is_sealed_with_a_passphrase_and_restored_with_it(
+    run: Run, made: Path, tmp_path: Path
+) -> None:
+    to = ("--passphrase", "--to", f"{tmp_path / 'files'}/", "-c", made)
+    unasked = run("backup", *to)
+    assert (unasked.code, "set SWARM_HUB_PASSPHRASE" in unasked.err) == (2, True)
+    assert "at least 8 characters" in run("backup", *to, SWARM_HUB_PASSPHRASE="short").err
+    done = run("backup", *to, SWARM_HUB_PASSPHRASE="long enough")
+    assert done.code == 0, done.err
+    file = Path(done.out.strip())
+    assert file.suffix == ".sealed"
+    key = (made / ".storage" / "signer.key").read_bytes()
+    assert key not in file.read_bytes()
+    wrong = run("restore", file, "-c", tmp_path / "wrong", SWARM_HUB_PASSPHRASE="another one")
+    assert (wrong.code, "the passphrase is another one" in wrong.err) == (1, True)
+    other = tmp_path / "other"
+    assert run("restore", file, "-c", other, SWARM_HUB_PASSPHRASE="long enough").code == 0
+    assert (other / ".storage" / "signer.key").read_bytes() == key
+
+
+def test_tokens_that_were_revoked_since_come_back_only_on_demand(
+    run: Run, made: Path, tmp_path: Path
+) -> None:
+    there = ("-c", made)
+    token = json.loads(run("token", "create", "phone", *there, "--json").out)
+    file = Path(run("backup", "--to", tmp_path / "saved.tar", *there).out.strip())
+    assert run("token", "revoke", token["id"], *there).code == 0
+    done = run("restore", file, "--yes", *there)
+    assert "Tokens that were revoked since stay so: phone" in done.err
+    assert token["id"] not in run("token", "list", *there).out
+    assert run("restore", file, "--yes", "--tokens", *there).code == 0
+    assert token["id"] in run("token", "list", *there).out

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Final
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR, __version__
 from swarm_hub.exceptions import BackupError, RequestError
 from swarm_hub.storage.backup.hub_files import TOKEN_FILES, YAML_SUFFIXES
+from swarm_hub.storage.backup.sealed import is_sealed
 from swarm_hub.util.files import sync_directory
 from swarm_hub.util.hashing import SHA256_HEX, sha256_hex
 from swarm_hub.util.strict_json import dump_json, parse_json
@@ -238,6 +239,11 @@ def opened(path: Path) -> Iterator[ArchiveReader]:
         file = path.open("rb")
     except OSError as error:
         raise BackupError(f"{path}: the backup can't be read ({error.strerror})") from error
+    if is_sealed(path):
+        file.close()
+        raise BackupError(
+            f"{path}: the backup is sealed; swarm-hub restore asks for its passphrase"
+        )
     with file:
         yield ArchiveReader(file, path)
 

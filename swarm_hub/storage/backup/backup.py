@@ -7,10 +7,11 @@ the copy start over; the snapshot's own rows say which blobs belong to it.
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -37,9 +38,10 @@ from swarm_hub.storage.backup.archive import (
 )
 from swarm_hub.storage.backup.hub_files import BLOBS_DIR, configuration_files, private_files
 from swarm_hub.storage.backup.lock import files_kept
+from swarm_hub.storage.backup.sealed import seal
 from swarm_hub.storage.backup.snapshot import Snapshot, take_snapshot
 from swarm_hub.util.clock import isoformat
-from swarm_hub.util.files import sync_directory
+from swarm_hub.util.files import exclusive, sync_directory
 
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 _FILE_NAME: Final = re.compile(
@@ -47,6 +49,8 @@ _FILE_NAME: Final = re.compile(
     re.ASCII,
 )
 _PARTIAL_NAME: Final = re.compile(r"\.swarm-hub-[0-9A-Z]{26}\.partial", re.ASCII)
+# The folder in `.storage` where a backup is made that is sealed afterwards.
+_SEALING: Final = "sealing"
 _UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -120,6 +124,44 @@ def make_backup(
         ) from error
     except sqlite3.Error as error:
         raise BackupError(f"{source.database}: the database can't be read ({error})") from error
+
+
+def make_sealed_backup(
+    source: Source,
+    target: Path,
+    now: float,
+    passphrase: str,
+    progress: Progress = ignore_progress,
+) -> Backup:
+    """Save a hub to the new file `target`, sealed; see `make_backup`.
+
+    What is not sealed yet stays beside the keys that are in it, and never reaches another disk.
+    """
+    if os.path.lexists(target):
+        raise BackupError(f"{target} exists already; name another file with --to")
+    folder = source.config_dir / STORAGE_DIR / _SEALING
+    storage = source.config_dir / STORAGE_DIR
+    with exclusive(storage / f"{_SEALING}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            made = make_backup(source, folder / "backup.tar", now, progress)
+            _make_folder(target.parent)
+            remove_leftovers(target.parent)
+            with _partial_file(target.parent) as (file, partial):
+                seal(made.path, file, passphrase)
+                file.flush()
+                os.fsync(file.fileno())
+                size_bytes = os.fstat(file.fileno()).st_size
+                partial.rename(target)
+            sync_directory(target.parent)
+            return replace(made, path=target, size_bytes=size_bytes)
+        except OSError as error:
+            raise BackupError(
+                f"{target}: the backup can't be written ({error.strerror}); check that its "
+                "directory is writable and has free space"
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_file(directory: Path, hub: str, now: float, *, scheduled: bool = False) -> Path:

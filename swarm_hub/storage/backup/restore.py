@@ -11,8 +11,8 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,11 @@ from swarm_hub.storage.backup.archive import (
     opened,
     relative_problem,
 )
+from swarm_hub.storage.backup.carried_over import (
+    carry_over_files,
+    carry_over_rows,
+    returning_tokens,
+)
 from swarm_hub.storage.backup.hub_files import (
     BLOBS_DIR,
     REPLACED_PREFIX,
@@ -48,6 +53,7 @@ from swarm_hub.storage.backup.hub_files import (
     holds_hub,
     in_the_way,
 )
+from swarm_hub.storage.backup.sealed import unseal
 from swarm_hub.storage.backup.snapshot import (
     database_id_of,
     open_snapshot,
@@ -64,15 +70,20 @@ _SCHEMA: Final = int(HEAD)
 _DEFAULT_DATABASE: Final = "swarm_hub.db"
 _STAGING_NAME: Final = re.compile(r"restore\.[0-9A-Z]{26}", re.ASCII)
 # Extra room, besides the unpacked files, for directories and the database's first start.
+_UNSEALED: Final = "unsealed.tar"
 _SPARE_BYTES: Final = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A finished restore; `replaced` has the earlier files, None if there were none."""
+    """A finished restore; `replaced` has the earlier files, None if there were none.
+
+    `notes` say what of the present state was kept.
+    """
 
     manifest: BackupManifest
     replaced: Path | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,7 @@ def restore(
     *,
     database: Path | None = None,
     only_store: bool = False,
+    may_return: Callable[[Sequence[str]], bool] = lambda _names: False,
     clock: Clock | None = None,
     progress: Progress = ignore_progress,
 ) -> Restored:
@@ -98,6 +110,9 @@ def restore(
 
     With `only_store` this restores the database and its blobs, but not the configuration, keys and
     tokens.
+
+    Keys that were revoked since, bans, used invitations and the newest pinned keys stay. Tokens
+    that were revoked since come back if `may_return(their names)` says so, which may ask the user.
 
     `database` is where the present configuration has its database. If the backup's database lay
     outside its directory, it is restored to that place. Raises BackupError, with nothing changed,
@@ -119,6 +134,9 @@ def restore(
             archive.unpack(staging, progress)
         if archive.manifest.database is not None:
             _check_database(staging / DATABASE_MEMBER, archive.manifest, file)
+        carried = _carry_over(
+            staging, config_dir, targets, database, only_store=only_store, may_return=may_return
+        )
         databases = {_DEFAULT_DATABASE, targets.get(DATABASE_MEMBER, _DEFAULT_DATABASE)}
         if database is not None and database.is_relative_to(config_dir):
             databases.add(database.relative_to(config_dir).as_posix())
@@ -136,7 +154,31 @@ def restore(
         if not (config_dir / RESTORE_FILE).exists():
             shutil.rmtree(staging, ignore_errors=True)
     finish_restore(config_dir)
-    return Restored(archive.manifest, config_dir / plan.replaced if plan.aside else None)
+    replaced = config_dir / plan.replaced if plan.aside else None
+    return Restored(archive.manifest, replaced, carried)
+
+
+def _carry_over(
+    staging: Path,
+    config_dir: Path,
+    targets: dict[str, str],
+    database: Path | None,
+    *,
+    only_store: bool,
+    may_return: Callable[[Sequence[str]], bool],
+) -> tuple[str, ...]:
+    """Add what must not be taken back to the staged files; returns notes for people."""
+    notes: list[str] = []
+    if DATABASE_MEMBER in targets:
+        present = config_dir / _DEFAULT_DATABASE if database is None else database
+        notes += carry_over_rows(staging / DATABASE_MEMBER, present).notes
+    if not only_store:
+        staged, present = staging / STORAGE_PREFIX, config_dir / STORAGE_DIR
+        names = returning_tokens(staged, present)
+        done = carry_over_files(staged, present, keep_tokens=bool(names) and may_return(names))
+        targets.update({f"{STORAGE_PREFIX}{name}": f"{STORAGE_DIR}/{name}" for name in done.files})
+        notes += done.notes
+    return tuple(notes)
 
 
 def finish_restore(config_dir: Path) -> bool:
@@ -165,6 +207,22 @@ def finish_restore(config_dir: Path) -> bool:
         if _STAGING_NAME.fullmatch(leftover.name) and leftover.is_dir():
             shutil.rmtree(leftover)
     return interrupted
+
+
+@contextmanager
+def unsealed(file: Path, config_dir: Path, passphrase: str) -> Iterator[Path]:
+    """Give a sealed backup as a plain one, beside the keys that are in it; raises BackupError."""
+    plain = config_dir / STORAGE_DIR / _UNSEALED
+    plain.parent.mkdir(mode=0o700, exist_ok=True)
+    # Left by one that was killed.
+    plain.unlink(missing_ok=True)
+    try:
+        unseal(file, plain, passphrase)
+        yield plain
+    except OSError as error:
+        raise BackupError(f"{file}: can't be read or unpacked ({error.strerror})") from error
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def check_place(config_dir: Path, file: Path) -> None:
