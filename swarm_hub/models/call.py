@@ -78,9 +78,13 @@ class ModuleCall:
 
     @property
     def rest_sha(self) -> str:
-        """The SHA-256 of all of the call but its module, as deterministic CBOR."""
+        """The SHA-256 of all that a result depends on but the module, as deterministic CBOR.
+
+        Whose job it is changes no result, and gateways of one store name owners differently.
+        """
         rest = self.to_plain()
         del rest["module_sha"]
+        rest.pop("owner", None)
         if self.wall_time_s is not None:
             rest["wall_time_s"] = float(self.wall_time_s)
         return sha256_hex(cbor2.dumps(rest, canonical=True))

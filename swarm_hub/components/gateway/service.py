@@ -229,7 +229,7 @@ class JobService:
         why = why_none(self._receipts, job) if none_at_all else None
         others = await self._hub.store.read(leases.gateways)
         gateways = sorted({self._dispatcher.gateway_id, *others})
-        return await asyncio.to_thread(described, found, why, gateways, module_call(job))
+        return await asyncio.to_thread(described, found, why, gateways, module_call(job, None))
 
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""

@@ -130,7 +130,7 @@ class Inputs:
     def call_sha(self, job: Job) -> str:
         """Return what nodes sign of the call that a job's results are of."""
         if job.id not in self._calls:
-            self._calls[job.id] = module_call(job).sha
+            self._calls[job.id] = module_call(job, None).sha
         return self._calls[job.id]
 
     def drop(self, assignment_id: str) -> None:

@@ -16,12 +16,13 @@ def owner_key(identity: bytes) -> bytes:
     return hmac.digest(identity, b"swarm-hub/v2/call-owner", hashlib.sha256)
 
 
-def module_call(job: Job, key: bytes) -> ModuleCall:
-    """Return how a job's module is called.
+def module_call(job: Job, key: bytes | None) -> ModuleCall:
+    """Return how a job's module is called; without `key` it names no owner.
 
     Workers can tell its owner from others, but not who that is, nor whether an owner of another
     gateway is the same.
     """
+    owner = "" if key is None else hmac.digest(key, job.owner.encode(), hashlib.sha256).hex()
     spec, limits = job.spec, job.spec.limits
     return ModuleCall(
         module_sha=job.module_sha,
@@ -36,7 +37,7 @@ def module_call(job: Job, key: bytes) -> ModuleCall:
         deterministic=spec.deterministic,
         script=spec.script,
         needs=needs_of(spec),
-        owner=hmac.digest(key, job.owner.encode(), hashlib.sha256).hex()[:_OWNER_CHARS],
+        owner=owner[:_OWNER_CHARS],
     )
 
 
