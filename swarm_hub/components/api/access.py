@@ -38,10 +38,13 @@ class Access:
             await self.failed(request)
         if scope is not Scope.PUBLIC:
             if token is None:
+                problem = (
+                    "this token is not known here; it may be revoked or have expired"
+                    if scheme
+                    else "a token is needed: Authorization: Bearer …"
+                )
                 raise Unauthorized(
-                    "unauthorized",
-                    "a token is needed: Authorization: Bearer …; make one with: "
-                    "swarm-hub token create",
+                    "unauthorized", f"{problem}; make one with: swarm-hub token create"
                 )
             check_scope(token, scope)
         return token
