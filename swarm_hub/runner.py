@@ -63,6 +63,8 @@ def run(config_dir: Path, started_at: float) -> int:
     """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
     # Databases, blobs and whatever else it writes is for its owner alone.
     os.umask(0o077)
+    # Its memory has the keys and what others compute here.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Signals are kept until there is a loop to handle them: one that interrupted the making of the
     # loop would leave it half made. A hub also heeds signals that its parent process ignores.
     early: list[int] = []

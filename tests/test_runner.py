@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -244,7 +245,8 @@ def test_what_a_hub_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
     (folder / "swarm_hub.db").chmod(0o644)
     before = os.umask(0o022)
     try:
-        with running(folder):
+        with running(folder) as process:
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
             found = {
                 path.relative_to(folder).as_posix(): stat.S_IMODE(path.lstat().st_mode)
                 for path in folder.rglob("*")
@@ -252,5 +254,7 @@ def test_what_a_hub_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
             }
     finally:
         os.umask(before)
+    # Nor does its memory get into a file that whoever finds it can read.
+    assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
     assert {"swarm_hub.db", "swarm_hub.db-wal", "blobs", STORAGE_DIR} <= found.keys()
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}

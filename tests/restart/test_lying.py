@@ -72,9 +72,7 @@ async def test_a_liars_receipts_show_what_it_signed_and_that_it_did_not_count(
         run = await lying.run(checked)
         shown = []
         async for page in lying.client.receipts(run.status["job_id"]):
-            shown += judged(
-                run.status["job_id"], page["results"], {r["sha"]: r for r in page["receipts"]}
-            )
+            shown += judged(run.status["job_id"], page, {r["sha"]: r for r in page["receipts"]})
     truth = {each["index"]: each["result_sha"] for each in shown if each["verdict"] == "counted"}
     assert set(truth) == {0, 1, 2, 3}
     for each in shown:
