@@ -22,7 +22,7 @@ import { download, upload } from './bulk.mjs'
 import { run } from './module.mjs'
 import { check, Float, fromCbor, hex, isSignedBy, keyId, privateKey, readFrames, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
-export const PROTOCOL = '/swarm-hub/3'
+export const VERSION = 3
 export const TELEMETRY = 'swarm-hub/telemetry'
 const CHUNK = 63 * 1024
 const CREDIT_STEP = 32 * 1024
@@ -202,7 +202,7 @@ class Session {
 // The peer: its keys, its sessions, and the work that it holds.
 
 export class Peer {
-  static async start ({ seed = randomBytes(32), signer = randomBytes(32), trust = [], name = 'js', listen = '/ip4/127.0.0.1/tcp/0', bulk = true, heartbeatMs = 5000 } = {}) {
+  static async start ({ seed = randomBytes(32), signer = randomBytes(32), trust = [], name = 'js', listen = '/ip4/127.0.0.1/tcp/0', bulk = true, heartbeatMs = 5000, version = VERSION } = {}) {
     const node = await createLibp2p({
       privateKey: await generateKeyPairFromSeed('Ed25519', seed),
       addresses: { listen: [listen] },
@@ -211,11 +211,11 @@ export class Peer {
       streamMuxers: [yamux()],
       services: { identify: identify(), ping: ping(), pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign' }) }
     })
-    return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, heartbeatMs })
+    return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, heartbeatMs, version })
   }
 
-  constructor (node, signer, { identity, trust, name, bulk, heartbeatMs }) {
-    Object.assign(this, { node, identity, name, bulk, heartbeatMs })
+  constructor (node, signer, { identity, trust, name, bulk, heartbeatMs, version }) {
+    Object.assign(this, { node, identity, name, bulk, heartbeatMs, version, protocol: `/swarm-hub/${version}` })
     this.id = node.peerId.toString()
     this.key = privateKey(signer)
     this.publicKey = createPublicKey(this.key).export({ format: 'der', type: 'spki' }).subarray(-32)
@@ -230,7 +230,7 @@ export class Peer {
     this.modules = new Map()
     this.byBulk = [] // hashes of what went over the bulk plane
     this.log = []
-    node.handle(PROTOCOL, (stream, connection) => {
+    node.handle(this.protocol, (stream, connection) => {
       // A stream that does not become the session may be reset at any time.
       this.settle(stream, connection, false).catch((error) => this.log.push(error.message))
     })
@@ -243,7 +243,7 @@ export class Peer {
 
   async dial (address) {
     const connection = await this.node.dial(multiaddr(address))
-    return this.settle(await connection.newStream(PROTOCOL), connection, true)
+    return this.settle(await connection.newStream(this.protocol), connection, true)
   }
 
   // Which stream counts
@@ -339,7 +339,7 @@ export class Peer {
       db_id: hex(this.boot)
     }
     const cert = sign(null, signedBytes('key', toCbor({ peer: this.id, key: this.publicKey })), this.identity)
-    return { versions: [3], ...signed, sig: this.sign('hello', toCbor(signed)), cert }
+    return { versions: [this.version], ...signed, sig: this.sign('hello', toCbor(signed)), cert }
   }
 
   onGateway (session) {

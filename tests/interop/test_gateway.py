@@ -198,6 +198,18 @@ async def test_it_goes_on_with_a_blob_where_it_stopped(
                 await peer.do("fetch", **{**asked, "sha": sha}, offset=0)
 
 
+async def test_a_peer_of_version_2_is_heard_as_far_as_it_is_told_to_update(
+    gateway: LocalHub, start_js: StartJs
+) -> None:
+    js = await start_js(trust=[gateway.public_key], version=2)
+    async with a_client_of(gateway) as client:
+        await until(lambda: dialled(js, gateway), bool, 60)
+        state = await until(lambda: js.state(gateway.peer_id), lambda state: not state["live"])
+        (bye,) = [line for line in state["log"] if line.startswith("bye: ")]
+        assert "we speak 3, the other side 2: update swarm-hub" in bye
+        assert js.id not in {each["node_id"] for each in await client.nodes()}
+
+
 async def test_a_wrong_signature_of_its_hello_is_refused_and_does_not_ban(
     gateway: LocalHub, start_js: StartJs
 ) -> None:

@@ -1,5 +1,7 @@
 """Envelopes: what is accepted, and every way to be refused."""
 
+import hashlib
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
-from swarm_hub.models.envelope import Envelope, Header, canonical, key_id, seal, sign, unseal
+from swarm_hub.models.envelope import (
+    Envelope,
+    Header,
+    attest,
+    canonical,
+    key_id,
+    seal,
+    sign,
+    unseal,
+)
 
 KEY = SigningKey(b"k" * 32)
 PUBLIC = bytes(KEY.verify_key)
@@ -98,3 +109,18 @@ def test_a_header_with_another_spelling_is_refused_though_it_is_signed() -> None
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_not_raised(header: bytes) -> None:
     assert refusal(Envelope(header, b"s" * 64, b"")) == "malformed"
+
+
+def test_what_version_2_signed_is_still_a_record_and_takes_effect_no_more() -> None:
+    fields = {
+        "v": 2, "typ": "batch", "kid": key_id(PUBLIC)[:16], "iss": "A", "aud": "B", "iat": NOW,
+        "exp": NOW + 60, "jti": bytes(16), "body_hash": hashlib.sha256(b"body").digest(),
+        "body_len": 4,
+    }  # fmt: skip
+    header = canonical(fields)
+    signature = KEY.sign(b"swarm-hub/v2/batch\0" + header).signature
+    old = Envelope(header, signature, b"body")
+    assert attest(old, PUBLIC).iss == "A"
+    assert refusal(old) == "malformed"
+    with pytest.raises(SignatureRefusedError, match="signature"):
+        attest(Envelope(header, sign(KEY, "batch", header), b"body"), PUBLIC)

@@ -1,5 +1,7 @@
 """The signed words by which a key becomes another: what is read, and what is refused."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -9,14 +11,17 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import canonical, sign
 from swarm_hub.models.rotation import (
     CHAIN_MAX,
     TYPE_ROTATION,
     TYPE_SUCCESSOR,
     Rotation,
+    accept,
     chain_to,
     make_rotation,
+    read_kept,
     read_rotations,
 )
 
@@ -111,3 +116,31 @@ def test_a_chain_is_found_in_any_order(links: list[Rotation]) -> None:
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
     assert len(chain_to(PUBLIC[0], [link(0, 1), link(1, 0)])) == 2
+
+
+def test_a_rotation_of_version_2_is_shown_once_its_new_key_has_signed_it() -> None:
+    statement = link(0, 1).statement
+    old = KEYS[0].sign(b"swarm-hub/v2/rotation\0" + statement).signature
+    kept = read_kept(statement, old)
+    with pytest.raises(SignatureRefusedError):
+        read_rotations([kept.to_wire()])
+    assert read_rotations([accept(kept, KEYS[1]).to_wire()])[0].new == PUBLIC[1]
+    with pytest.raises(SignatureRefusedError, match="by the key that it names"):
+        read_rotations([accept(kept, KEYS[2]).to_wire()])
+
+
+def test_what_version_2_left_in_the_files_of_a_hub_is_shown_as_far_as_it_can_be(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "signer.key").write_bytes(bytes(KEYS[2]))
+    (tmp_path / "signer.key").chmod(0o600)
+    made = []
+    for rotation in (link(0, 1), link(1, 2)):
+        key = KEYS[PUBLIC.index(rotation.old)]
+        old = key.sign(b"swarm-hub/v2/rotation\0" + rotation.statement).signature
+        made.append([rotation.statement.hex(), old.hex()])
+    (tmp_path / "signer.rotations.json").write_text(json.dumps(made))
+    shown = KeyFiles(tmp_path).own(1000).rotations
+    # The key in the middle is gone, so nobody can sign for it.
+    assert [each.old for each in shown] == [PUBLIC[1]]
+    assert read_rotations([each.to_wire() for each in shown]) == list(shown)
