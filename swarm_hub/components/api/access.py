@@ -23,9 +23,10 @@ class Access:
         self._tokens = tokens
         self._clock = clock
         self._logins = logins
-        self._allowed_hosts = frozenset(
-            {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
-        )
+        own = socket.gethostname().lower()
+        named = (host.lower() for host in allowed_hosts)
+        # `.local` names are given by mDNS, which no foreign page can make lead elsewhere.
+        self._allowed_hosts = frozenset({"localhost", own, f"{own}.local", *named})
 
     async def admit(self, request: web.Request, scope: Scope) -> Token | None:
         """Let a request pass and return its token; raises Unauthorized or Forbidden."""
