@@ -13,8 +13,11 @@ from swarm_hub.helpers.signing_keys import OwnKey
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, sign, verify
 from swarm_hub.models.rotation import read_rotations
 from swarm_hub.storage.queries import nodes
+from swarm_hub.util.bounds import is_text
+from swarm_hub.util.shape import storable
 
 _NAME_MAX: Final = 64
+_ID_MAX_CHARS: Final = 200
 # In the year 5138; NaN is above it, too.
 _TIME_MAX: Final = 1e11
 _SIGNED: Final = ("iss", "aud", "key", "time", "name", "capabilities", "boot_id", "db_id")
@@ -103,7 +106,7 @@ class SignedGreeter:
         self._hub.store.note(writes)
         self._book.certify(peer_id, public_key, fields.get("cert"), anew=True)
         return Hello(
-            fields["name"][:_NAME_MAX],
+            storable(fields["name"], "name", _NAME_MAX),
             capabilities,
             public_key,
             fields["boot_id"],
@@ -158,9 +161,10 @@ def _checked(fields: Mapping[str, Any], peer_id: str, me: str) -> bytes:
         public_key, signature = fields["key"], fields["sig"]
     except KeyError as error:
         raise SignatureRefusedError("malformed", f"its hello lacks {error}") from None
-    texts = (signed["iss"], signed["aud"], signed["name"], signed["boot_id"], signed["db_id"])
+    texts = (signed["iss"], signed["aud"], signed["boot_id"], signed["db_id"])
     if (
-        not all(isinstance(text, str) for text in texts)
+        not all(is_text(text, _ID_MAX_CHARS) for text in texts)
+        or not isinstance(signed["name"], str)
         or not isinstance(public_key, bytes)
         or not isinstance(signature, bytes)
         or not isinstance(signed["time"], float)

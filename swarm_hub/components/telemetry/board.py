@@ -12,6 +12,7 @@ from swarm_hub.components.telemetry.probe import measure
 from swarm_hub.core import Hub
 from swarm_hub.models.event import EphemeralEvent
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util.strict_cbor import parse_cbor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ class TelemetryBoard:
         if peer_id not in self._mesh.peers() or len(payload) > _PAYLOAD_MAX_BYTES:
             return
         try:
-            telemetry = Telemetry.from_wire(cbor2.loads(payload))
-        except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
+            telemetry = Telemetry.from_wire(parse_cbor(payload))
+        except ValueError as error:
             if peer_id not in self._logged:
                 self._logged.add(peer_id)
                 _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
