@@ -23,6 +23,7 @@ import voluptuous as vol
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.bounds import shown
 
 _T = TypeVar("_T")
 
@@ -77,7 +78,7 @@ class PlatformSchema:
         known = (*_all_built_in(self._package), *custom)
         hint = cv.did_you_mean(str(name), known)
         raise vol.Invalid(
-            f"expected one of {', '.join(known)}, got {name!r}{hint}", path=["platform"]
+            f"expected one of {', '.join(known)}, got {shown(name)}{hint}", path=["platform"]
         )
 
     def _custom(self) -> dict[str, Path]:

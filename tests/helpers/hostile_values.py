@@ -24,6 +24,6 @@ VALUES = st.recursive(
     max_leaves=10,
 )  # fmt: skip
 HOSTILE = settings(
-    max_examples=150, deadline=None, derandomize=True,
+    max_examples=60, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip

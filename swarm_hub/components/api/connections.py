@@ -187,8 +187,8 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer was begun already")
         level = logging.DEBUG if status < 500 else logging.ERROR
         _LOGGER.log(level, "A request from %s can't be served", self._ip, exc_info=exc)
-        self.force_close()
         words = "the request is not valid HTTP" if status < 500 else "an unexpected error"
         response = error_response(RequestError("bad_http", words), status)
         response.headers["Server"] = SERVER_NAME
+        response.force_close()
         return response

@@ -10,6 +10,7 @@ from swarm_hub.components.gc.policy import EVENTS_KEPT_S, YOUNG_S
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.storage.queries import pruning
+from swarm_hub.util.bounds import shown
 
 _DISK_MIN_BYTES: Final = 1024 * 1024
 # Measuring reads the tables of jobs and blobs, so it is done rarely and takes 2 % of a core at
@@ -24,7 +25,7 @@ _SETTLED_AFTER_S: Final = 180.0
 def _disk(value: Any) -> int:
     size_bytes = cv.size(value)
     if size_bytes < _DISK_MIN_BYTES:
-        raise vol.Invalid(f"expected at least 1MiB, got {value!r}")
+        raise vol.Invalid(f"expected at least 1MiB, got {shown(value)}")
     return size_bytes
 
 

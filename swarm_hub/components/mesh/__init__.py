@@ -46,6 +46,7 @@ from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.blob import Readable
+from swarm_hub.util.bounds import shown
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
@@ -99,7 +100,7 @@ def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
     def validate(value: Any) -> str:
         if not isinstance(value, str):
             raise vol.Invalid(
-                f"expected an address such as /ip4/192.168.1.10/tcp/4001, got {value!r}"
+                f"expected an address such as /ip4/192.168.1.10/tcp/4001, got {shown(value)}"
             )
         if scheme_of(value) is not None and not value.startswith(IP_PREFIXES):
             return value
