@@ -18,6 +18,7 @@ from swarm_hub.util.clock import Clock
 _LOGGER = logging.getLogger(__name__)
 
 _LOOK_AT_SPACE_EVERY_S: Final = 2.0
+_TIDY_EVERY_S: Final = 3600.0
 _DEFAULT_BACKUPS: Final = "backups"
 
 
@@ -57,6 +58,14 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     store = hub.store
     store.on_space(hub.bus.fire)
     hub.tasks.every(_LOOK_AT_SPACE_EVERY_S, store.look_at_space, "free space")
+
+    async def tidy() -> None:
+        if removed := await store.blobs.tidy_spools():
+            _LOGGER.info("Removed %d files of interrupted uploads", removed)
+
+    # Beside the work, as deleting large files takes a while.
+    hub.tasks.spawn(tidy(), "interrupted uploads")
+    hub.tasks.every(_TIDY_EVERY_S, tidy, "interrupted uploads")
     if configuration.storage.shared:
         return
     database = configuration.storage.path(configuration.directory)

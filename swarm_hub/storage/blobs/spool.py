@@ -1,7 +1,7 @@
 """Large uploads on their way to becoming blobs: hashed and written as they come, never in memory.
 
 A spool is a file beside the blobs; it becomes one by being renamed, or is deleted at the end of the
-block. What a kill leaves behind is deleted when the restarted hub makes its first spool.
+block. What a kill leaves behind is deleted once the next hub has started.
 """
 
 import asyncio
@@ -9,6 +9,9 @@ import hashlib
 import itertools
 import mmap
 import os
+import secrets
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,31 +24,60 @@ from swarm_hub.storage.blobs.files import store_error
 _GATHER_BYTES: Final = 1024 * 1024
 
 
+# A file that nobody owns and that could not be deleted at once is tried again when it is this old.
+_LEFT_AFTER_S: Final = 3600.0
+
+
 class SpoolFolder:
     """Where the spools of one store are."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._numbers = itertools.count(1)
+        # The hub that has the directory's lock is the only one that spools here, so a file with
+        # another beginning is of an earlier life.
+        self._life = f"{secrets.token_hex(8)}-"
+        self._lock = threading.Lock()
+        self._owned: set[str] = set()
 
     @contextmanager
     def spool(self) -> Iterator["Spool"]:
         """Give a new spool, whose file is deleted after the block unless adopted; StoreError."""
-        number = next(self._numbers)
-        path = self._directory / str(number)
+        path = self._directory / f"{self._life}{next(self._numbers)}"
+        with self._lock:
+            self._owned.add(path.name)
         try:
-            if number == 1:
+            try:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                for left in self._directory.iterdir():
-                    left.unlink(missing_ok=True)
-            spool = Spool(path)
-        except OSError as error:
-            raise store_error(path, error) from error
-        try:
-            yield spool
+                spool = Spool(path)
+            except OSError as error:
+                raise store_error(path, error) from error
+            try:
+                yield spool
+            finally:
+                spool.close()
+                path.unlink(missing_ok=True)
         finally:
-            spool.close()
-            path.unlink(missing_ok=True)
+            with self._lock:
+                self._owned.discard(path.name)
+
+    def tidy(self) -> int:
+        """Delete what an earlier life left, and what is old and nobody's; returns how many files.
+
+        One that can't be deleted is left for the next time.
+        """
+        removed = 0
+        oldest = time.time() - _LEFT_AFTER_S
+        for path in self._directory.iterdir() if self._directory.is_dir() else ():
+            with self._lock:
+                owned = path.name in self._owned
+            with suppress(OSError):
+                ours = path.name.startswith(self._life)
+                if owned or (ours and path.stat().st_mtime >= oldest):
+                    continue
+                path.unlink()
+                removed += 1
+        return removed
 
 
 class Spool:

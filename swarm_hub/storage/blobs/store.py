@@ -70,6 +70,10 @@ class BlobStore:
         """Give a file for writing a large upload as it comes; `adopt` keeps it; StoreError."""
         return self._spools.spool()
 
+    async def tidy_spools(self) -> int:
+        """Delete the files of uploads that a kill interrupted; returns how many."""
+        return await asyncio.to_thread(self._spools.tidy)
+
     async def adopt(self, spooled: SpooledBlob, now: float) -> Write:
         """Make a finished spool a blob on disk; returns the row to commit."""
         sha, path = spooled.sha, spooled.path

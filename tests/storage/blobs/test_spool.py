@@ -1,6 +1,7 @@
 """Large uploads become blobs without ever being in memory whole, or leave nothing behind."""
 
 import errno
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,8 +14,8 @@ from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.exceptions import StoreFullError
 from swarm_hub.storage import Store
 from swarm_hub.storage.blobs.store import SPOOL_DIR
-from swarm_hub.util.clock import Clock
 from swarm_hub.util.hashing import sha256_hex
+from tests.conftest import Swarm, until
 
 Start = Callable[[int], Awaitable[SwarmClient]]
 Modules = Mapping[str, bytes]
@@ -57,15 +58,36 @@ async def test_what_is_not_adopted_is_gone(store: Store) -> None:
     assert await store.blobs.get(sha256_hex(BODY)) is None
 
 
-async def test_what_a_kill_left_goes_with_the_next_lifes_first_upload(tmp_path: Path) -> None:
-    store = Store.on_file(tmp_path / "swarm_hub.db", Clock())
-    await store.open()
-    left = store.blobs.path("ab").parents[1] / SPOOL_DIR / "17"
-    left.parent.mkdir(parents=True)
+async def test_what_a_kill_left_goes_with_the_next_start(swarm: Swarm) -> None:
+    before = await swarm.gateway()
+    await swarm.stop(before)
+    folder = before.folder / "blobs" / SPOOL_DIR
+    folder.mkdir(parents=True, exist_ok=True)
+    left = folder / "17"
     left.write_bytes(b"half")
-    with store.blobs.spool():
-        assert not left.exists()
-    await store.close()
+    # Without an upload.
+    await swarm.gateway()
+
+    async def there() -> bool:
+        return left.exists()
+
+    await until(there, lambda is_there: not is_there)
+
+
+async def test_a_living_spool_stays_and_what_is_old_and_nobodys_goes(store: Store) -> None:
+    with store.blobs.spool() as spool:
+        await spool.write(BODY)
+        await spool.finish()
+        (living,) = spools(store)
+        # A slow upload may be older than the file that nobody could delete.
+        os.utime(living, (0, 0))
+        nobodys = living.with_name(living.name + "0")
+        nobodys.write_bytes(b"half")
+        assert await store.blobs.tidy_spools() == 0
+        os.utime(nobodys, (0, 0))
+        assert await store.blobs.tidy_spools() == 1
+        assert spools(store) == [living]
+    assert spools(store) == []
 
 
 async def test_a_full_disk_is_named_and_leaves_nothing(

@@ -15,6 +15,7 @@ from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.submission import intake, json_process
 from swarm_hub.components.gateway.submission.uploaded_archive import unpack
 from swarm_hub.exceptions import RequestError
+from swarm_hub.storage.blobs.store import SPOOL_DIR
 from tests.conftest import Swarm
 from tests.helpers.rest import call, finished, submit
 
@@ -143,7 +144,7 @@ async def test_a_large_json_dataset_that_is_none_is_refused(
     status, body = await submit(gateway, modules["echo"], dataset, {"split": "json"})
     assert 400 <= status < 500
     assert body["code"] == code
-    assert not list((gateway.folder / "blobs").rglob("spool/*"))
+    assert not list((gateway.folder / "blobs" / SPOOL_DIR).iterdir())
 
 
 async def test_the_hub_answers_while_a_large_json_dataset_is_parsed(
