@@ -206,6 +206,11 @@ def read_drain(fields: Mapping[str, Any]) -> tuple[object, str | None]:
     return fields.get("node"), reason
 
 
+def read_finishing(fields: Mapping[str, Any]) -> bool:
+    """Read whether a worker that takes no new work still takes that of jobs its reader has."""
+    return fields.get("node") is None and fields.get("finishing") is True
+
+
 def checked_id(value: object) -> str:
     """Return an assignment id of a plausible shape; raises ValueError."""
     if not _is_id(value):

@@ -135,6 +135,11 @@ class Store:
         """Why nothing new should be taken for lack of space; None if there is enough."""
         return None if self._space is None else self._space.full
 
+    @property
+    def spent(self) -> bool:
+        """Whether there is no room even for what was taken before the disk became full."""
+        return self._space is not None and self._space.spent
+
     def on_space(self, changed: Callable[[StoreSpace], None]) -> None:
         """Have `changed` called when the disk becomes full and when it has space again."""
         if self._space is not None:

@@ -25,7 +25,11 @@ MIN_FREE_BYTES = 4 * 1024 * 1024
 PLENTY_BYTES = MIN_FREE_BYTES + RESERVE_BYTES + 64 * 1024 * 1024
 FLOOR = f"storage: {{min_free: {MIN_FREE_BYTES}}}\n"
 NO_FLOOR = "storage: {min_free: 0}\n"
+# More than the reserves of three hubs, which each gives back to all.
+FLOOR_OF_ALL_BYTES = 5 * RESERVE_BYTES
 N_ITEMS = 600
+# Of each of four jobs, so that they last longer than the workers take to notice.
+MANY_ITEMS = 2500
 SPEC: dict[str, Any] = {"shard_size": 20, "reduce": "sum"}
 NOBODY = 65534
 
@@ -34,20 +38,23 @@ class Disk:
     """A swarm in which one hub has a disk of its own."""
 
     def __init__(self, folder: Path, faultfs: FaultFs) -> None:
-        self.swarm = LocalSwarm(folder)
-        self._folder = folder
+        self._folder = folder / "hubs"
+        self._folder.mkdir()
+        self._control = folder / "control"
+        self.swarm = LocalSwarm(self._folder)
         self._faultfs = faultfs
-        self.space = Space.make(folder / "control", 1 << 30, PLENTY_BYTES)
+        self.space = Space.make(self._control, 1 << 30, PLENTY_BYTES)
 
     @contextmanager
     def below(self, name: str) -> Iterator[None]:
-        """Let hubs that are started meanwhile, and live in the directory `name`, have the disk."""
+        """Let hubs that are started meanwhile, and live in the directory `name`, have the disk.
+
+        With `.` it is the directory of all.
+        """
         before = dict(os.environ)
         # `realpath` of the library needs the directory; LocalSwarm makes what is in it.
-        (self._folder / name).mkdir()
-        os.environ.update(
-            self._faultfs.environment(self._folder / name, control=self._folder / "control")
-        )
+        (self._folder / name).mkdir(exist_ok=True)
+        os.environ.update(self._faultfs.environment(self._folder / name, control=self._control))
         yield
         os.environ.clear()
         os.environ.update(before)
@@ -154,6 +161,35 @@ async def test_a_gateway_below_its_floor_takes_no_job_and_goes_on_with_the_other
         assert gateway.process is not None
         assert gateway.process.poll() is None
     assert_nothing_broken(gateway, worker, {second: 20})
+
+
+@pytest.mark.parametrize("free_bytes", [RESERVE_BYTES, 0], ids=["floor", "end"])
+async def test_accepted_jobs_finish_on_a_disk_that_is_full_for_all_hubs(
+    disk: Disk, modules: dict[str, bytes], free_bytes: int
+) -> None:
+    # The reserves of three hubs, and some.
+    disk.space.free_bytes = FLOOR_OF_ALL_BYTES + 4 * RESERVE_BYTES
+    floor = f"storage: {{min_free: {FLOOR_OF_ALL_BYTES}}}\n"
+    with disk.below("."):
+        gateway = disk.swarm.start_gateway(extra=floor)
+        workers = [disk.swarm.start_worker(f"w{n}", gateway, extra=floor) for n in range(2)]
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        await disk.swarm.wait_for_workers(client, 2)
+        for hub in (gateway, *workers):
+            assert reserve_of(hub).exists()
+        jobs = [await client.submit(modules["spin"], range(MANY_ITEMS), **SPEC) for _ in range(4)]
+        await until(lambda: shards_done(client, jobs[0]), lambda done: done >= 1)
+        disk.space.free_bytes = free_bytes
+        for job_id in jobs:
+            await assert_completed(client, job_id, MANY_ITEMS)
+        await until(lambda: disk_full(client), bool)
+        await refused(client, modules["spin"])
+        await until(client.nodes, lambda nodes: all(node["refuses"] for node in nodes))
+
+        disk.space.free_bytes = PLENTY_BYTES
+        await until(lambda: disk_full(client), lambda full: full is None)
+    for worker in workers:
+        assert_nothing_broken(gateway, worker, dict.fromkeys(jobs, MANY_ITEMS))
 
 
 async def test_a_gateway_that_runs_into_the_end_of_its_disk_waits_and_loses_nothing(

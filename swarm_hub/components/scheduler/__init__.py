@@ -17,7 +17,7 @@ from swarm_hub.components.scheduler.events import (
     TimePassed,
 )
 from swarm_hub.components.scheduler.moves import ImpossibleTransitionError
-from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
+from swarm_hub.components.scheduler.nodes import JobLimits, NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import (
     AssignmentChanged,
     AssignmentOffered,
@@ -51,6 +51,7 @@ __all__ = [
     "JobCancelled",
     "JobEnded",
     "JobEntry",
+    "JobLimits",
     "JobPlan",
     "JobStarted",
     "JobView",

@@ -16,6 +16,9 @@ def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
     """
     if node.faults and (faults := node.quarantined(plan.program, now)) is not None:
         return f"failed this module too often ({faults.text})"
+    limits = node.change.limits
+    if limits is not None and plan.job_id not in limits.job_ids:
+        return limits.reason
     if plan.needs and (missing := node.lacking(plan.needs)):
         return f"without the feature {', '.join(sorted(missing))}"
     if plan.constraints is None:

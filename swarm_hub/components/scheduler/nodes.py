@@ -31,13 +31,22 @@ _LYING_QUARANTINE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
+class JobLimits:
+    """The only jobs of which a node takes work, and why."""
+
+    job_ids: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeChange:
     """Event: a node connected, or the newest facts about it; `refuses` says why it takes no work.
 
     `owner` names whoever votes with it (its own key if nothing else is known), `agreements` how
     many of its latest results in a row others confirmed, `contradictions` how many in total they
     contradicted, `memory_bytes` the most memory it gives a module, `rtt_s` the round trip to it in
-    seconds, `features` the features of calls that it says it knows.
+    seconds, `features` the features of calls that it says it knows, `limits` the jobs it finishes
+    if it takes no others.
     """
 
     node_id: str
@@ -51,6 +60,7 @@ class NodeChange:
     memory_bytes: int | None = None
     rtt_s: float | None = None
     features: frozenset[str] = BASELINE
+    limits: JobLimits | None = None
 
 
 @dataclass(slots=True)

@@ -87,6 +87,10 @@ class StateMachine:
         """Return what is remembered of an unfinished job; for reading only."""
         return self._book.jobs.get(job_id)
 
+    def job_ids(self) -> frozenset[str]:
+        """Return the ids of the unfinished jobs."""
+        return frozenset(self._book.jobs)
+
     def node(self, node_id: str) -> NodeEntry | None:
         """Return what is remembered of a connected node; for reading only."""
         return self._book.nodes.by_id.get(node_id)

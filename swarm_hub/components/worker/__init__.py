@@ -104,7 +104,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             config.charging_only, config.min_battery_percent, config.max_temperature_c
         ),
     )
-    hub.bus.listen(StoreSpace, lambda space: drain.refuse("disk", space.full))
+    hub.bus.listen(
+        StoreSpace, lambda space: drain.refuse("disk", space.full, finishing=not space.spent)
+    )
 
     async def start() -> None:
         # What the last life left: the inbox is run again, the outbox delivered.
@@ -119,7 +121,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         delivery.start()
         # The first shard should not wait for a child to start.
         hub.tasks.spawn(service.sandbox.warm(), "sandbox warm-up")
-        drain.refuse("disk", hub.store.full)
+        drain.refuse("disk", hub.store.full, finishing=not hub.store.spent)
         watch.start()
 
     async def stop() -> None:

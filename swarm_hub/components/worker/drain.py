@@ -50,6 +50,8 @@ class Drain:
         self.stopping = False
         # source → why it keeps this worker from taking work
         self._refusing: dict[str, str] = {}
+        # Of those, who minds new jobs only.
+        self._finishing: set[str] = set()
         # gateway → why it drains this node
         self._drained: dict[str, str] = {}
         hub.bus.listen(PeerUp, self._on_peer_up)
@@ -67,25 +69,34 @@ class Drain:
         self.hand_back(self._executor.unfinished(), "it did not finish before the hub stopped")
         await within(_DELIVER_WITHIN_S, self._until_delivered())
 
-    def refuse(self, source: str, reason: str | None) -> None:
-        """Take no new work and say why; with None `source` no longer minds."""
-        if reason == self._refusing.get(source) or self.stopping:
+    def refuse(self, source: str, reason: str | None, *, finishing: bool = False) -> None:
+        """Take no new work and say why; with None `source` no longer minds.
+
+        With `finishing` more shards of jobs that the gateways have already are taken.
+        """
+        if self.stopping:
             return
-        before = self._refusal
+        before = self._refusal, self._is_finishing
+        self._finishing.discard(source)
         if reason is None:
             self._refusing.pop(source, None)
         else:
             self._refusing[source] = reason
-        if (now := self._refusal) == before:
+            if finishing:
+                self._finishing.add(source)
+        now = self._refusal
+        if (now, self._is_finishing) == before:
             return
-        _LOGGER.info("Taking work again" if now is None else f"Taking no work: {now}")
+        work = "work of new jobs" if self._is_finishing else "work"
+        _LOGGER.info("Taking work again" if now is None else f"Taking no {work}: {now}")
         for peer_id, hello in self._mesh.peers().items():
             if "gateway" in hello.capabilities:
-                self._channel.send(peer_id, messages.DRAIN, {"reason": self._refusal_for(hello)})
+                self._tell(peer_id, self._refusal_for(hello))
 
     def refusal(self, gateway: str) -> str | None:
-        """Return why nothing new is taken from a gateway."""
-        return self._refusal or self._drained.get(gateway)
+        """Return why nothing at all is taken from a gateway any more."""
+        refusal = None if self._is_finishing else self._refusal
+        return refusal or self._drained.get(gateway)
 
     def leaving(self, gateway: str) -> str | None:
         """Return why what a gateway gave out goes back to it, even if it was accepted."""
@@ -123,6 +134,15 @@ class Drain:
     def _refusal(self) -> str | None:
         return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
 
+    @property
+    def _is_finishing(self) -> bool:
+        return bool(self._refusing) and self._refusing.keys() == self._finishing
+
+    def _tell(self, peer_id: str, reason: str | None) -> None:
+        finishing = self._is_finishing and reason not in (None, UNTRUSTED)
+        extra = {"finishing": True} if finishing else {}
+        self._channel.send(peer_id, messages.DRAIN, {"reason": reason, **extra})
+
     def _refusal_for(self, gateway: Hello) -> str | None:
         trusted = gateway.public_key is not None and self._channel.trusts(gateway.public_key)
         return self._refusal if trusted else UNTRUSTED
@@ -133,7 +153,7 @@ class Drain:
         # One that still drains this node says so again.
         self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
-            self._channel.send(up.peer_id, messages.DRAIN, {"reason": reason})
+            self._tell(up.peer_id, reason)
 
     async def _until_delivered(self) -> None:
         """Return when no gateway that is here still waits for a result, or we for its word."""

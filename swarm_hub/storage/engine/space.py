@@ -1,7 +1,8 @@
 """Free space on the store's disk: below a floor nothing new is taken; above it work resumes.
 
 At the floor a preallocated reserve file is deleted. Deleting rows and checkpointing need space
-too, and on a full disk they would fail like any other write.
+too, and on a full disk they would fail like any other write. What is free below the floor is for
+what was taken before; only when nearly all of it is used as well is the space spent.
 """
 
 import asyncio
@@ -15,13 +16,19 @@ from typing import Final
 _LOGGER = logging.getLogger(__name__)
 
 RESERVE_BYTES: Final = 8 * 1024 * 1024
+# What the log, which grows to 4 MiB, and deleting may need at the very end.
+_SPENT_BELOW_BYTES: Final = RESERVE_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSpace:
-    """Bus event: the store's disk became full, or has space again (`full` is None)."""
+    """Bus event: the store's disk became full, or has space again (`full` is None).
+
+    Until it is `spent` there is room for what was taken before.
+    """
 
     full: str | None
+    spent: bool = True
 
 
 class SpaceGuard:
@@ -33,6 +40,7 @@ class SpaceGuard:
         self._min_free_bytes = min_free_bytes
         self._changed: Callable[[StoreSpace], None] = lambda _change: None
         self.full: str | None = None
+        self.spent = False
 
     def on_change(self, changed: Callable[[StoreSpace], None]) -> None:
         """Have `changed` called when the disk becomes full and when it has space again."""
@@ -45,38 +53,54 @@ class SpaceGuard:
         """
         free = await asyncio.to_thread(self._free_bytes)
         if free < self._min_free_bytes:
+            given_up = self._give_up_reserve()
+            left = await asyncio.to_thread(self._free_bytes) if given_up else free
             self._become_full(
+                left < _SPENT_BELOW_BYTES,
                 f"only {free // 1024} KiB are free where the store is, less than storage: "
-                f"min_free ({self._min_free_bytes // 1024} KiB); free some space"
+                f"min_free ({self._min_free_bytes // 1024} KiB); free some space",
             )
         elif not self._reserve.exists():
             # Without room for the reserve there would be no way out of the next shortage.
             room = free >= self._min_free_bytes + RESERVE_BYTES
             if room and await asyncio.to_thread(self._make_reserve):
                 self._become_ready()
+            elif self.full is not None:
+                self._become_full(free < _SPENT_BELOW_BYTES, self.full)
         else:
             self._become_ready()
 
     def trip(self, error: Exception) -> None:
         """Note that the disk reported itself full, whatever the numbers say."""
-        self._become_full(f"{error}; free some space")
+        self._give_up_reserve()
+        self._become_full(True, f"{error}; free some space")
 
-    def _become_full(self, why: str) -> None:
+    def _give_up_reserve(self) -> bool:
         try:
-            self._reserve.unlink(missing_ok=True)
+            self._reserve.unlink()
+        except FileNotFoundError:
+            return False
         except OSError as error:
             # A disk in such a state may be read-only by now; the caller that wrote gets the error.
             _LOGGER.debug("The reserve could not be given up: %s", error)
+            return False
+        return True
+
+    def _become_full(self, spent: bool, why: str) -> None:
         if self.full is None:
             self.full = why
             _LOGGER.error("Taking nothing new: %s", why)
-            self._changed(StoreSpace(why))
+        elif self.spent is spent:
+            return
+        self.spent = spent
+        self._changed(StoreSpace(self.full, spent))
 
     def _become_ready(self) -> None:
         if self.full is not None:
             self.full = None
+            self.spent = False
             _LOGGER.info("There is space on the disk again")
-            self._changed(StoreSpace(None))
+            self._changed(StoreSpace(None, False))
 
     def _make_reserve(self) -> bool:
         unfinished = self._reserve.with_name(f"{self._reserve.name}.tmp")

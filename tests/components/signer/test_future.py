@@ -99,7 +99,7 @@ async def every_message_is_said(gateway: RunningHub, worker: RunningHub, modules
     await until(node, lambda each: each["telemetry"]["load_1m"] is not None)
     worker.hub.bus.fire(StoreSpace(full="its disk is full"))
     await until(node, lambda each: each["refuses"] == "its disk is full")
-    worker.hub.bus.fire(StoreSpace(full=None))
+    worker.hub.bus.fire(StoreSpace(full=None, spent=False))
     await until(node, lambda each: each["refuses"] is None)
     gateway.hub.services[SIGNER].send(node_id, messages.REVOKED, {"keys": [["0" * 16, 1.0, ""]]})
     for is_drained in (False, True):

@@ -51,7 +51,8 @@ class NodeWords:
 
     `writes` must commit together with the effect of the rest. `receipt` proves what was said; it is
     None over a link without signatures. `refusals` are reasons for taking no work; None means that
-    it takes work again. `fault` notes what is wrong with the message.
+    it takes work again, and `finishing` that it still takes that of jobs this gateway has. `fault`
+    notes what is wrong with the message.
     """
 
     node_id: str
@@ -59,6 +60,7 @@ class NodeWords:
     returned: Sequence[Nack] = ()
     results: Sequence[Result | Unreadable] = ()
     refusals: Sequence[str | None] = ()
+    finishing: bool = False
     writes: list[Write] = field(default_factory=list)
     receipt: Receipt | None = None
     fault: Callable[[str], None] = lambda _what: None

@@ -9,7 +9,7 @@ from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp, Readable
 from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.core import Hub
 from swarm_hub.models import messages
-from swarm_hub.models.messages import Assign, Nack, read_drain, read_result
+from swarm_hub.models.messages import Assign, Nack, read_drain, read_finishing, read_result
 from swarm_hub.models.node import WorkerOffer
 
 # Workers only clean up on it, so it may wait for the next assignments.
@@ -72,6 +72,7 @@ def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLink
                 batch.read(messages.NACK, Nack.from_wire),
                 batch.read(messages.RESULT, read_result),
                 [reason for node, reason in drains if node is None],
+                batch.read(messages.DRAIN, read_finishing)[-1:] == [True],
                 batch.writes,
                 batch.receipt,
                 batch.fault,

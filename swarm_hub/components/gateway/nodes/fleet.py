@@ -8,7 +8,13 @@ from swarm_hub.components.gateway.links.base import NodeLink, NodeWords
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.shapes import NodeDetails, Quarantine
 from swarm_hub.components.mesh import Mesh, is_peer_id
-from swarm_hub.components.scheduler import NodeChange, NodeEntry, StateMachine, is_trusted
+from swarm_hub.components.scheduler import (
+    JobLimits,
+    NodeChange,
+    NodeEntry,
+    StateMachine,
+    is_trusted,
+)
 from swarm_hub.components.signer import ADMISSION, EnvelopeChannel
 from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
@@ -45,6 +51,9 @@ class Fleet:
         # What each connected worker said about itself when it connected.
         self._offers: dict[str, WorkerOffer] = {}
         self._refusals: dict[str, str] = {}
+        # Of nodes that refuse: the jobs that were here before, and which of the nodes finish them.
+        self._before: dict[str, frozenset[str]] = {}
+        self._finishing: set[str] = set()
         self._drains = drains
         self._trust = trust
         # Why no node gets work any more, once this gateway is stopping.
@@ -186,7 +195,7 @@ class Fleet:
         if self._held_back is not None:
             # At a stop it is this gateway that leaves; the nodes keep what they have.
             return
-        self._refusals.pop(node_id, None)
+        self._takes_work_again(node_id)
         self._dispatcher.event(
             NewEvent(EventType.NODE_DOWN, {"node_id": node_id, "reason": reason})
         )
@@ -197,11 +206,20 @@ class Fleet:
             return
         for reason in words.refusals:
             if reason is None:
-                self._refusals.pop(words.node_id, None)
+                self._takes_work_again(words.node_id)
             else:
                 self._refusals[words.node_id] = reason
+                self._before.setdefault(words.node_id, self._machine.job_ids())
+        self._finishing.discard(words.node_id)
+        if words.finishing and words.node_id in self._refusals:
+            self._finishing.add(words.node_id)
         self._dispatcher.keep(words.writes)
         self._changed(words.node_id)
+
+    def _takes_work_again(self, node_id: str) -> None:
+        self._refusals.pop(node_id, None)
+        self._before.pop(node_id, None)
+        self._finishing.discard(node_id)
 
     def _on_telemetry(self, news: NodeTelemetry) -> None:
         self._changed(news.peer_id)
@@ -215,7 +233,13 @@ class Fleet:
         if offer is None:
             return
         standing = self._trust.of(node_id)
-        refuses = self._held_back or self._drains.reason(node_id) or self._refusals.get(node_id)
+        refusal = self._refusals.get(node_id)
+        refuses = self._held_back or self._drains.reason(node_id)
+        limits = None
+        if refuses is None and refusal is not None and node_id in self._finishing:
+            limits = JobLimits(self._before[node_id], refusal)
+        else:
+            refuses = refuses or refusal
         self._dispatcher.node_changed(
             NodeChange(
                 node_id,
@@ -229,6 +253,7 @@ class Fleet:
                 memory_bytes=offer.memory_bytes,
                 rtt_s=self._rtt_s(node_id),
                 features=offer.features,
+                limits=limits,
             )
         )
 
