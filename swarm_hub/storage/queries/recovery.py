@@ -1,11 +1,12 @@
 """What a gateway needs to continue a job: its progress, and its open shards."""
 
+from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, func, select, text
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, text
 
 from swarm_hub.models.job import Job
-from swarm_hub.models.shard import Assignment, Cutting, Shard, ShardState
+from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState
 from swarm_hub.storage import schema
 from swarm_hub.storage.queries.jobs import SHARD_COLUMNS, as_assignment, as_shards, get
 
@@ -23,6 +24,27 @@ _CUTTING: Final = select(
     func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
     func.coalesce(func.sum(_S.c.attempts - 1), 0),
 ).where(_S.c.job_id == bindparam("b_id"))
+# An attempt beside an open one is a copy, and one after a result confirms it: neither is a retry.
+# What is on its way to the disk together has the same time.
+_BEFORE: Final = _A.alias("before")
+_RETRIES: Final = (
+    select(func.count())
+    .select_from(_A)
+    .where(
+        _A.c.job_id == bindparam("b_id"),
+        _A.c.attempt > 1,
+        ~exists().where(
+            _BEFORE.c.job_id == _A.c.job_id,
+            _BEFORE.c.idx == _A.c.idx,
+            _BEFORE.c.attempt < _A.c.attempt,
+            or_(
+                _BEFORE.c.ended_at.is_(None),
+                _BEFORE.c.ended_at > _A.c.offered_at,
+                and_(_BEFORE.c.state == AssignmentState.FINISHED.value, _BEFORE.c.reason.is_(None)),
+            ),
+        ),
+    )
+)
 # SQLite's planner would take the primary key and walk through every shard of the job.
 _BY_OPEN: Final = "INDEXED BY shards_open"
 _OPEN_SHARDS: Final = (
@@ -62,7 +84,12 @@ def unfinished(
 
 def cutting_of(connection: Connection, job_id: str) -> Cutting:
     """Return how far a job has been cut and done."""
-    return Cutting(*(int(each) for each in connection.execute(_CUTTING, {"b_id": job_id}).one()))
+    given = {"b_id": job_id}
+    cut = Cutting(*(int(each) for each in connection.execute(_CUTTING, given).one()))
+    # Few jobs have any, and to count them every attempt is looked at.
+    if not cut.n_retries:
+        return cut
+    return replace(cut, n_retries=int(connection.execute(_RETRIES, given).scalar_one()))
 
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:

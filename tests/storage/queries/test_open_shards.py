@@ -45,3 +45,36 @@ async def test_only_open_shards_and_their_attempts_are_read(store: Store) -> Non
     assert await store.read(recovery.open_shards_of, "job") == shards[1:3]
     found = await store.read(recovery.open_assignments_of, "job")
     assert [each for each, _ in found] == attempts[2:6]
+
+
+async def test_only_attempts_with_nothing_open_or_answered_before_them_are_retries(
+    store: Store,
+) -> None:
+    """Copies and confirmations are attempts, too."""
+    expired, finished = AssignmentState.EXPIRED, AssignmentState.FINISHED
+    # Of each shard: when each attempt began and ended, and how.
+    told: list[list[tuple[int, int | None, AssignmentState, str | None]]] = [
+        [(1, 5, expired, "lost"), (5, 9, finished, None)],
+        [(1, 5, finished, "trap"), (7, 8, expired, "late"), (8, None, finished, None)],
+        # A copy of a straggler, which came first.
+        [(1, 9, AssignmentState.SUPERSEDED, "another"), (5, 9, finished, None)],
+        # Two at once, and a third that decides.
+        [(1, 3, finished, None), (1, 4, finished, None), (4, 9, finished, None)],
+        [(1, None, finished, None)],
+    ]
+    await store.commit(
+        [
+            jobs.put_shards(
+                (Shard("job", index, ShardState.DONE, index, 1, len(attempts)), None)
+                for index, attempts in enumerate(told)
+            )
+        ]
+    )
+    for index, attempts in enumerate(told):
+        for attempt, (began, ended, state, reason) in enumerate(attempts, 1):
+            key = assignment_id("job", index, attempt)
+            one = Assignment(key, "job", index, attempt, "node", state)
+            await store.commit([jobs.offer([one], began)])
+            if ended is not None:
+                await store.commit([jobs.end_assignments([(one, reason)], ended)])
+    assert (await store.read(recovery.cutting_of, "job")).n_retries == 3
