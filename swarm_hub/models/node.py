@@ -94,6 +94,16 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Until when a node gets no work of a program and why; `count` is how often it was so."""
+
+    program: str
+    until: float
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """What the store keeps about a node; times are seconds since the epoch."""
 

@@ -8,7 +8,7 @@ from typing import Final
 from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.features import BASELINE
-from swarm_hub.models.node import Telemetry
+from swarm_hub.models.node import Quarantine, Telemetry
 from swarm_hub.util.back_off import back_off_s
 
 # What is queued beyond a node's slots: this much work by measured time, so that small shards keep
@@ -46,7 +46,7 @@ class NodeChange:
     many of its latest results in a row others confirmed, `contradictions` how many in total they
     contradicted, `memory_bytes` the most memory it gives a module, `rtt_s` the round trip to it in
     seconds, `features` the features of calls that it says it knows, `limits` the jobs it finishes
-    if it takes no others.
+    if it takes no others, `quarantines` what it was kept from when it was last here.
     """
 
     node_id: str
@@ -61,6 +61,7 @@ class NodeChange:
     rtt_s: float | None = None
     features: frozenset[str] = BASELINE
     limits: JobLimits | None = None
+    quarantines: tuple[Quarantine, ...] = ()
 
 
 @dataclass(slots=True)
@@ -136,6 +137,14 @@ class NodeEntry:
         faults = self.faults.get(program)
         return faults if faults is not None and now < faults.until else None
 
+    def quarantines(self, now: float) -> list[Quarantine]:
+        """Return what is kept from the node."""
+        return [
+            Quarantine(program, faults.until, faults.quarantines, faults.text)
+            for program, faults in self.faults.items()
+            if now < faults.until
+        ]
+
 
 @dataclass(slots=True)
 class Speed:
@@ -165,6 +174,10 @@ class Nodes:
             node = NodeEntry(
                 change, agreements=change.agreements, contradictions=change.contradictions
             )
+            for each in change.quarantines:
+                faults = _faults(node, each.program)
+                faults.until, faults.quarantines = each.until, each.count
+                faults.text = each.reason
             self.by_id[change.node_id] = node
             self.wary |= change.contradictions > 0
         else:

@@ -169,6 +169,8 @@ class StateMachine:
     def _node_changed(self, event: NodeChange, now: float, outcome: Outcome) -> None:
         node, is_new = self._book.nodes.change(event)
         if is_new:
+            for quarantine in event.quarantines:
+                self._book.rest(node, quarantine.until)
             for assignment in self._book.awaited(event.node_id):
                 try:
                     outcome.instructions.append(self._book.send_again(node, assignment, now))

@@ -1,17 +1,26 @@
-"""Facts about the database itself."""
+"""Facts under a key: about the database itself, and what is small and known of few nodes."""
 
+import json
 import secrets
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from ulid_transform import ulid_now
 
 from swarm_hub.storage import schema
+from swarm_hub.storage.write import Write
 
 _T = schema.meta
 _DB_ID: Final = "db_id"
 _SECRET: Final = "secret"
+_QUARANTINES: Final = "quarantines/"
+_INSERT = insert(_T)
+_PUT: Final = _INSERT.on_conflict_do_update(
+    index_elements=["key"], set_={"value": _INSERT.excluded.value}
+)
+_DROP: Final = delete(_T).where(_T.c.key == bindparam("b_key"))
 
 
 def database_id(connection: Connection) -> str:
@@ -31,3 +40,17 @@ def _made_once(connection: Connection, key: str, fresh: str) -> str:
     # Two gateways may meet a new database at the same time; the first one names it.
     connection.execute(insert(_T).on_conflict_do_nothing(), {"key": key, "value": fresh})
     return str(connection.execute(known).scalar_one())
+
+
+def put_quarantines(peer_id: str, quarantines: Sequence[Mapping[str, Any]]) -> Write:
+    """Return the write that replaces what a node is kept from; none is no row."""
+    key = f"{_QUARANTINES}{peer_id}"
+    if not quarantines:
+        return Write(_DROP, [{"b_key": key}])
+    return Write(_PUT, [{"key": key, "value": json.dumps(quarantines)}])
+
+
+def quarantines(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return what each node is kept from, by peer id."""
+    rows = connection.execute(select(_T).where(_T.c.key.startswith(_QUARANTINES)))
+    return {row.key.removeprefix(_QUARANTINES): json.loads(row.value) for row in rows}

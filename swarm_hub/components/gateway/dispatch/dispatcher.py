@@ -243,6 +243,7 @@ class Dispatcher:
         if ended or self._machine.has_work():
             self._gather(outcome)
         else:
+            self._keep_quarantines(outcome)
             # Nobody waits for this result; it may share a commit with the next ones.
             self._pending.outcome.add(outcome)
             self._wake_within(_RESULT_WITHIN_S)
@@ -381,8 +382,7 @@ class Dispatcher:
     def _gather(self, outcome: Outcome) -> None:
         if outcome.strategy_fault is not None:
             _LOGGER.error("The strategy failed, adaptive took over: %s", outcome.strategy_fault)
-        for node_id, program in outcome.quarantined:
-            _LOGGER.warning("%s gets no work of module %s for a while", node_id, program[:12])
+        self._keep_quarantines(outcome)
         for job_id, error in outcome.faults:
             self._fault(job_id, error)
         # What the faults of this outcome left of it.
@@ -391,6 +391,13 @@ class Dispatcher:
             outcome.of(lambda job_id: job_id not in faulty) if faulty else outcome
         )
         self._wake.set()
+
+    def _keep_quarantines(self, outcome: Outcome) -> None:
+        for node_id, program in outcome.quarantined:
+            _LOGGER.warning("%s gets no work of module %s for a while", node_id, program[:12])
+            if (node := self._machine.node(node_id)) is not None:
+                kept = node.quarantines(self._hub.clock.monotonic())
+                self._pending.writes.append(self._trust.quarantined(node_id, kept))
 
     def _wake_within(self, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self._wake.set)

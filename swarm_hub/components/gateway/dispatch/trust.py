@@ -1,12 +1,21 @@
-"""How far nodes may be trusted: who owns them, and how often others confirmed their results."""
+"""How far nodes may be trusted: who owns them, how often others confirmed their results.
 
+And of which programs they get no work for a while.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 from swarm_hub.core import Hub
-from swarm_hub.models.node import NodeRecord
+from swarm_hub.models.node import NodeRecord, Quarantine
 from swarm_hub.storage import Write
-from swarm_hub.storage.queries import nodes
+from swarm_hub.storage.queries import meta, nodes
+from swarm_hub.util.plain import shallow
+
+# None is longer; a clock that was set back between two lives makes none so.
+_QUARANTINE_MAX_S: Final = 3600.0
+_REASON_MAX_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,8 @@ class Trust:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._standings: dict[str, Standing] = {}
+        # By node; their times are those of the hub's steady clock.
+        self._quarantines: dict[str, tuple[Quarantine, ...]] = {}
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -31,6 +42,12 @@ class Trust:
         trust = cls(hub)
         for record in await hub.store.read(nodes.all_nodes):
             trust._standings[record.peer_id] = _standing(record)
+        over = []
+        for node_id, found in (await hub.store.read(meta.quarantines)).items():
+            trust._quarantines[node_id] = tuple(Quarantine(**each) for each in found)
+            if not trust.quarantines(node_id):
+                over.append(meta.put_quarantines(node_id, []))
+        hub.store.note(over)
         return trust
 
     def of(self, node_id: str) -> Standing:
@@ -51,6 +68,31 @@ class Trust:
         if record is not None:
             known = self._standings.get(node_id, _standing(record))
             self._standings[node_id] = replace(known, owner=record.owner or "")
+
+    def quarantines(self, node_id: str) -> tuple[Quarantine, ...]:
+        """Return of which programs a node gets no work; their times are monotonic ones."""
+        clock = self._hub.clock
+        left = [
+            (each, min(each.until - clock.steady(), _QUARANTINE_MAX_S))
+            for each in self._quarantines.get(node_id, ())
+        ]
+        return tuple(
+            replace(each, until=clock.monotonic() + left_s) for each, left_s in left if left_s > 0
+        )
+
+    def quarantined(self, node_id: str, quarantines: Sequence[Quarantine]) -> Write:
+        """Remember of which programs a node gets no work; returns the row to store."""
+        clock = self._hub.clock
+        kept = tuple(
+            replace(
+                each,
+                until=clock.steady() + each.until - clock.monotonic(),
+                reason=each.reason[:_REASON_MAX_CHARS],
+            )
+            for each in quarantines
+        )
+        self._quarantines[node_id] = kept
+        return meta.put_quarantines(node_id, [shallow(each) for each in kept])
 
     async def refresh(self) -> list[str]:
         """Read what other gateways on a shared store judged; returns the nodes that changed.

@@ -254,6 +254,7 @@ class Fleet:
                 rtt_s=self._rtt_s(node_id),
                 features=offer.features,
                 limits=limits,
+                quarantines=self._trust.quarantines(node_id),
             )
         )
 
