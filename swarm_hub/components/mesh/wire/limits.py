@@ -45,3 +45,5 @@ class TransportLimits:
     # Two connections to one peer are left after simultaneous dials; the one without the session
     # is closed when both sides have surely settled.
     spare_connection_s: float = 3.0
+    # Nothing of a hub's goes over a connection to a peer without a session, the DHT included.
+    session_within_s: float = 10.0

@@ -55,6 +55,8 @@ _HANDSHAKE_TIMEOUT_S = 5.0
 _REUSE_TIMEOUT_S = 2.0
 _MDNS_STOP_TIMEOUT_S = 2.0
 _MAX_GOSSIP_BYTES = 4 * MIB
+# How often within that time connections are looked at that have no session.
+_LOOKS = 5
 
 
 class HostEvents(Protocol):
@@ -147,6 +149,7 @@ class Libp2pHost:
                     if address.location not in self._swarm.listeners:
                         raise libp2p_policy.why_not_listening(address)
                 async with self._gossip.running():
+                    self._bridge.start_soon(self._close_sessionless, stopping)
                     ready(tuple(str(address) for address in self._host.get_transport_addrs()))
                     await stopping.wait()
                     await self._disconnect_all("the hub is stopping")
@@ -361,6 +364,31 @@ class Libp2pHost:
             used = connection_of(session.stream)
             spares = [one for one in self._connections(session.peer_id) if one is not used]
             await self._close_connections(spares)
+
+    async def _close_sessionless(self, stopping: trio.Event) -> None:
+        """Close connections whose peer has no session for too long: it is no hub of this protocol.
+
+        The DHT and blobs are for peers with a session, so nothing that is wanted goes over these.
+        """
+        since: dict[SwarmConn, float] = {}
+        while not stopping.is_set():
+            now = trio.current_time()
+            without = [
+                one
+                for peer, connections in self._swarm.get_connections_map().items()
+                if str(peer) not in self._sessions
+                for one in connections
+                if isinstance(one, SwarmConn) and not one.is_closed
+            ]
+            since = {one: since.get(one, now) for one in without}
+            late = [one for one in without if now - since[one] >= self._limits.session_within_s]
+            for one in late:
+                _LOGGER.info(
+                    "Closed a connection of %s: no session was opened", one.muxed_conn.peer_id
+                )
+            await self._close_connections(late)
+            with trio.move_on_after(self._limits.session_within_s / _LOOKS):
+                await stopping.wait()
 
     def _deliver(self, session: StreamSession, messages: Sequence[Message], size: int) -> None:
         self._bridge.to_loop(self._events.messages_received, session, messages, size)
