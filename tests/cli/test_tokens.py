@@ -28,6 +28,6 @@ def test_a_revoked_token_does_not_come_back_with_one_that_is_made_meanwhile(
         made = created.result()
         revoked.result()
     found = TokenFile(path)
-    assert [found.find(secret) for _, secret in old] == [None] * count
-    assert None not in [found.find(secret) for secret in made]
+    assert [found.find(secret, 0.0) for _, secret in old] == [None] * count
+    assert None not in [found.find(secret, 0.0) for secret in made]
     assert len(found.all()) == count

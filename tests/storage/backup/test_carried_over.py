@@ -118,7 +118,7 @@ def test_a_revoked_token_comes_back_only_if_its_owner_says_so(hub: Path, may_ret
     tokens.revoke(gone.id)
     done = restored(file, hub, may_return=may_return)
     again = TokenFile(hub / ".storage" / "tokens.json")
-    assert (again.find(secret) is not None) is may_return
+    assert (again.find(secret, 0.0) is not None) is may_return
     assert stays.id in {each.id for each in again.all()}
     assert any("gone" in note for note in done.notes) is not may_return
 
@@ -143,7 +143,7 @@ def test_on_a_new_machine_everything_comes_back(hub: Path, tmp_path: Path) -> No
     other = tmp_path / "other"
     other.mkdir()
     restored(file, other)
-    assert TokenFile(other / ".storage" / "tokens.json").find(secret) is not None
+    assert TokenFile(other / ".storage" / "tokens.json").find(secret, 0.0) is not None
     assert len(rows(other, "SELECT token_sha FROM invites")) == 3
 
 

@@ -96,7 +96,7 @@ class Dispatcher:
         self._round = asyncio.Event()
         self._wake = asyncio.Event()
         self._progress = Progress(hub)
-        self.inputs = Inputs(hub, self._jobs, self._held)
+        self.inputs = Inputs(hub, self._jobs, self._assignments_on)
         self.links = NodeLinks(self.inputs.serve)
         self._sender = Sender(self.links, self.inputs, owner_key)
         self.result_cache = result_cache
@@ -278,7 +278,7 @@ class Dispatcher:
             self._gather(self._handle(JobCancelled(job_id), job_id))
         return True
 
-    def _held(self, node_id: str) -> list[str]:
+    def _assignments_on(self, node_id: str) -> list[str]:
         """Return the ids of the assignments that a connected node holds."""
         node = self._machine.node(node_id)
         return [] if node is None else [each.id for each in node.load]

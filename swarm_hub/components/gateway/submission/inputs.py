@@ -64,15 +64,16 @@ class _Open:
 class Inputs:
     """Reads shards of the datasets of unfinished jobs; `jobs` are these jobs, by id.
 
-    `held(node id)` gives the assignments that a node holds: it gets what they name, nothing else.
+    `assignments_on(node id)` gives the assignments that a node holds: it gets what they name, and
+    nothing else.
     """
 
     def __init__(
-        self, hub: Hub, jobs: Mapping[str, Job], held: Callable[[str], Collection[str]]
+        self, hub: Hub, jobs: Mapping[str, Job], assignments_on: Callable[[str], Collection[str]]
     ) -> None:
         self._hub = hub
         self._jobs = jobs
-        self._held = held
+        self._assignments_on = assignments_on
         self._open: dict[str, _Open] = {}
         self._opening = asyncio.Lock()
         self._expected: dict[str, str] = {}
@@ -107,13 +108,13 @@ class Inputs:
     @contextlib.asynccontextmanager
     async def serve(self, node_id: str, sha: str) -> AsyncIterator[Readable | None]:
         """Give a node the input, the module or the script of an assignment of its, by the hash."""
-        held = self._held(node_id)
+        own = self._assignments_on(node_id)
         place = self._served.get(sha)
-        if place is not None and any(self._expected.get(each) == sha for each in held):
+        if place is not None and any(self._expected.get(each) == sha for each in own):
             job_id, first_item, n_items = place
             with self._open[job_id].reading() as dataset:
                 yield dataset.part(first_item, n_items)
-        elif any(self._is_code(sha, job_of(each)) for each in held):
+        elif any(self._is_code(sha, job_of(each)) for each in own):
             async with self._hub.store.blobs.reading(sha) as blob:
                 yield blob
         else:
