@@ -13,6 +13,7 @@ from swarm_hub.components.scheduler import (
     JobAdded,
     JobCancelled,
     JobEnded,
+    JobLimits,
     JobPlan,
     JobView,
     NodeChange,
@@ -409,3 +410,16 @@ def test_a_node_that_lacks_what_nobody_asked_for_rests_as_any_that_gives_work_ba
     assert sent(scheduler.plan(0.5)) == []
     scheduler.handle(TimePassed(), 1.5)
     assert sent(scheduler.plan(1.5)) != []
+
+
+def test_a_node_that_only_finishes_what_was_accepted_gets_no_shard_of_another_job() -> None:
+    scheduler = machine()
+    for job_id in ("J", "K"):
+        scheduler.handle(JobAdded(JobPlan(job_id, "m" * 64, 100, 1, 10**9)), 0.0)
+    limits = JobLimits(frozenset("J"), "its disk is nearly full")
+    scheduler.handle(node("a", slots=4, limits=limits), 0.0)
+    given = {index.partition(".")[0] for _, index in sent(scheduler.plan(0.0))}
+    assert given == {"J"}
+    assert scheduler.why_waiting("K", 0.0) == "1 node: 1 its disk is nearly full"
+    scheduler.handle(node("a", slots=4), 0.0)
+    assert scheduler.why_waiting("K", 0.0) != "1 node: 1 its disk is nearly full"

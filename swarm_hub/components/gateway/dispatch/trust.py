@@ -47,7 +47,8 @@ class Trust:
             trust._quarantines[node_id] = tuple(Quarantine(**each) for each in found)
             if not trust.quarantines(node_id):
                 over.append(meta.put_quarantines(node_id, []))
-        hub.store.note(over)
+        if over:
+            hub.store.note(over)
         return trust
 
     def of(self, node_id: str) -> Standing:
