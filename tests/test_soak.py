@@ -47,6 +47,23 @@ async def test_a_whole_store_is_right(database: Path) -> None:
     assert quick_check(database) is None
 
 
+async def test_a_result_that_others_outvoted_is_not_double(database: Path) -> None:
+    change(
+        database,
+        "INSERT INTO results SELECT 'a.1.2', job_id, idx, first_item, n_items, node_id, sha,"
+        " size_bytes, body, wall_s, cpu_s, NULL, NULL, '', 0, NULL FROM results WHERE idx = 1",
+    )
+    change(
+        database,
+        "INSERT INTO nodes (peer_id, name, first_seen, last_seen, contradictions)"
+        " VALUES ('liar', '', 0, 0, 3)",
+    )
+    with sqlite_rows(database) as rows:
+        verdict = judge(rows, SUBMITTED)
+    assert (verdict.shards, verdict.lost, verdict.double, verdict.problems) == (2, 0, 0, [])
+    assert verdict.lies == 3
+
+
 @pytest.mark.parametrize(
     ("statement", "lost", "double", "found"),
     [

@@ -107,13 +107,13 @@ async def swarm_with_liars(
 
 
 def start_liar(
-    swarm: LocalSwarm, folder: Path, name: str, *gateways: LocalHub, lie: Lie
+    swarm: LocalSwarm, folder: Path, name: str, *gateways: LocalHub, lie: Lie, extra: str = ""
 ) -> LocalHub:
-    """Start a worker that lies; `folder` is the swarm's."""
+    """Start a worker that lies; `folder` is the swarm's, `extra` more of its configuration."""
     home = folder / name / "custom_components" / "liar"
     home.mkdir(parents=True)
     (home / "manifest.json").write_text(json.dumps(_MANIFEST))
     shutil.copy(_COMPONENT, home / "__init__.py")
     # What JSON writes, YAML reads.
     keys = json.dumps(dataclasses.asdict(lie))
-    return swarm.start_worker(name, *gateways, extra=f"liar: {keys}\n")
+    return swarm.start_worker(name, *gateways, extra=f"{extra}liar: {keys}\n")

@@ -14,6 +14,11 @@ What duplicates what, and what does not:
 - The bytes of an envelope are never repeated on the wire: the connection is encrypted and ordered,
   so that a proxy can't; tests/components/signer replay envelopes inside.
 
+Beside these a poisoner sends what must be refused, one more worker of each part lies about half of
+what it is asked, and the clocks of hubs jump by up to a day. Jobs of which the liar may take part
+have redundancy 3; the others are for the honest ones. The hubs' own clocks jump, by a component of
+the tests; the system's clock stays, which only `faketime` could change for one process.
+
 The seed fixes what is chosen in what order, not who asks when: a second run is alike, not the same.
 Exit code 0 only if nothing was lost or counted twice and nothing is left over.
 """
@@ -41,6 +46,7 @@ from tests.helpers.postgres import PostgresServer, running_server
 from tests.soak.faults import Faults
 from tests.soak.load import Load, assemble
 from tests.soak.part import Part
+from tests.soak.poison import poison
 from tests.soak.stores import Rows, quick_check, sqlite_rows
 from tests.soak.verdict import Verdict, judge
 
@@ -51,7 +57,8 @@ _SETTLE_S = 60.0
 _PR_SET_CHILD_SUBREAPER = 36
 _COLUMNS = (
     "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
-    "freezes", "cuts", "delays", "backend_kills", "crashes", "lost", "double",
+    "freezes", "cuts", "delays", "backend_kills", "crashes", "poison", "voted", "lies", "jumps",
+    "lost", "double",
 )  # fmt: skip
 
 
@@ -66,6 +73,10 @@ def main() -> int:
     _adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="swarm-hub-soak-"))
     print(f"soak: seed {seed}, {arguments.minutes:g} minutes", file=sys.stderr, flush=True)
+    print(
+        "soak: NOT with faketime; clocks jump inside the hubs only (tests/helpers/moved_clock.py)",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
     parts = asyncio.run(_soak(folder, arguments.minutes * 60, seed))
     left = _left_over()
     failed = bool(left)
@@ -92,7 +103,9 @@ async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, 
     with ExitStack() as servers:
         server = await asyncio.to_thread(servers.enter_context, running_server())
         url = await asyncio.to_thread(server.new_database)
-        parts = [Part(name, LocalSwarm(folder / name)) for name in ("sqlite", "postgres")]
+        parts = [
+            Part(name, LocalSwarm(folder / name), folder / name) for name in ("sqlite", "postgres")
+        ]
         loads = [Load(part, modules, random.Random(f"{seed} load {part.name}")) for part in parts]
         async with AsyncExitStack() as stack:
             try:
@@ -101,7 +114,7 @@ async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, 
                     rng = random.Random(f"{seed} wire {part.name}")
                     await part.start(count, kept, rng, stack)
                 database = url.rpartition("/")[2]
-                await _strike(parts, loads, duration_s, seed, server, database)
+                await _strike(parts, loads, modules, duration_s, seed, server, database)
             finally:
                 await asyncio.gather(*(part.stop() for part in parts))
         return [
@@ -113,6 +126,7 @@ async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, 
 async def _strike(
     parts: list[Part],
     loads: list[Load],
+    modules: dict[str, bytes],
     duration_s: float,
     seed: int,
     server: PostgresServer,
@@ -131,6 +145,12 @@ async def _strike(
                 server if part.name == "postgres" else None,
                 database,
             ).run()
+        )
+        for part in parts
+    ]
+    faults += [
+        asyncio.create_task(
+            poison(part, modules, random.Random(f"{seed} poison {part.name}"), over)
         )
         for part in parts
     ]
@@ -226,6 +246,7 @@ def _print(
         found |= {
             "shards": verdict.shards,
             "again": verdict.again,
+            "lies": verdict.lies,
             "lost": verdict.lost,
             "double": verdict.double,
         }

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from swarm_hub.cli.swarm import LocalHub
+from tests.helpers.moved_clock import move_clock
 from tests.helpers.postgres import PostgresServer
 from tests.soak.part import Part
 
@@ -21,6 +22,9 @@ _DOWN_LONG_S = (11.0, 16.0)
 _LONG_SHARE = 0.2
 _DELAYED_S = (2.0, 15.0)
 _DELAY_UP_TO_S = (0.02, 1.5)
+# Before NTP, after a long sleep, a wrong day; all within what a store keeps of finished jobs.
+_JUMPS_S = (-86_400, -600, -90, 90, 600, 86_400)
+_JUMPED_S = (3.0, 20.0)
 _BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'swarm_hub' AND datname = %s"
 
 
@@ -48,6 +52,7 @@ class Faults:
             (6, self._cut),
             (6, self._cut_after_words),
             (4, self._delay),
+            (4, self._jump),
         ]
         if server is not None:
             self._kinds += [(6, self._kill_backend), (1, self._crash)]
@@ -108,6 +113,13 @@ class Faults:
         self._part.counts["delays"] += 1
         await self._wait(_DELAYED_S)
         link.delay(0)
+
+    async def _jump(self) -> None:
+        hub = self._rng.choice(self._part.hubs)
+        move_clock(hub.folder, self._rng.choice(_JUMPS_S))
+        self._part.counts["jumps"] += 1
+        await self._wait(_JUMPED_S)
+        move_clock(hub.folder, 0)
 
     async def _kill_backend(self) -> None:
         if await asyncio.to_thread(self._kill_any_backend):

@@ -15,13 +15,17 @@ from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.components.sandbox import Sandbox
 from tests.helpers.modules import SPIN
-from tests.soak.part import Part
+from tests.soak.part import HONEST_LABEL, Part
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _NAMES = ("sum_i32/sum", "primes/primes", "wordcount/wordcount", "echo/echo", "bytesum/bytesum")
 _FINISHED = ("completed", "failed", "cancelled")
 _CANCELLED_SHARE = 0.12
 _TWICE_SHARE = 0.25
+# Of these jobs the results are compared, and the node that lies takes part.
+_VOTED_SHARE = 0.3
+_VOTED = {"redundancy": 3}
+_HONEST = {"constraints": {"node_labels": HONEST_LABEL}}
 _RECORD_BYTES = 1024
 _SLOW_S = 90.0
 
@@ -82,6 +86,9 @@ class Load:
         rng = self._rng
         make: Callable[[random.Random], tuple[str, Any, dict[str, Any], Any]] = rng.choice(_SHAPES)
         module, items, spec, result = make(rng)
+        voted = rng.random() < _VOTED_SHARE
+        self._part.counts["voted"] += voted
+        spec = {**spec, **(_VOTED if voted else _HONEST)}
         key = f"{self._part.name}-{len(self.jobs)}-{rng.randrange(10**9)}"
         return Wanted(module, items, spec, result, key, rng.random() < _CANCELLED_SHARE)
 

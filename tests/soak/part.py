@@ -10,21 +10,29 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
+from tests.helpers.lying import Lie, start_liar
+from tests.helpers.moved_clock import give_moved_clock
 from tests.soak.stores import kept
 from tests.soak.wire import Link
 
 _T = TypeVar("_T")
 
-WORKERS = 3
+HONEST = 3
+# One more, which lies about half of what it is asked.
+WORKERS = HONEST + 1
+_LIE = Lie(share=0.5)
+# Jobs without redundancy ask for it: nothing but another node can tell a lie.
+HONEST_LABEL = {"honest": "yes"}
 # Nothing is pruned, so that the end finds every row that was ever counted.
 _GATEWAY = "gc: {platform: ttl, completed_after: 7d, unread_after: 7d}\n"
-_WORKER = "worker: {slots: 2, charging_only: false, min_battery: 0}\n"
+_WORKER = "worker: {slots: 2, charging_only: false, min_battery: 0%s}\n"
 # A frozen gateway takes the connection and says nothing; a client then asks the next one.
 _ASK_S = 12.0
 _ASK_AGAIN_S = 0.3
@@ -36,6 +44,7 @@ class Part:
 
     name: str
     swarm: LocalSwarm
+    folder: Path
     gateways: list[LocalHub] = field(default_factory=list)
     workers: list[LocalHub] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
@@ -55,7 +64,9 @@ class Part:
     ) -> None:
         """Start the hubs; returns when every worker is at every gateway."""
         for number in range(n_gateways):
-            hub = self.swarm.start_gateway(f"gateway-{number}", f"{storage}{_GATEWAY}")
+            name = f"gateway-{number}"
+            clock = give_moved_clock(self.folder / name)
+            hub = self.swarm.start_gateway(name, f"{storage}{_GATEWAY}{clock}")
             self.gateways.append(hub)
             client = SwarmClient(hub.url, hub.token)
             self.clients.append(await stack.enter_async_context(client))
@@ -67,7 +78,16 @@ class Part:
                 stack.push_async_callback(link.close)
                 self.links.append(link)
                 dialled.append(dataclasses.replace(gateway, mesh_port=link.port))
-            worker = self.swarm.start_worker(f"worker-{number}", *dialled, extra=_WORKER)
+            name = f"worker-{number}"
+            clock = give_moved_clock(self.folder / name)
+            if number < HONEST:
+                extra = _WORKER % ", node_labels: {honest: 'yes'}" + clock
+                worker = self.swarm.start_worker(name, *dialled, extra=extra)
+            else:
+                worker = start_liar(
+                    self.swarm, self.folder, name, *dialled,
+                    lie=_LIE, extra=_WORKER % "" + clock,
+                )  # fmt: skip
             self.workers.append(worker)
         for client in self.clients:
             await self.swarm.wait_for_workers(client, WORKERS)

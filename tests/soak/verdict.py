@@ -25,6 +25,8 @@ class Verdict:
     lost: int
     double: int
     problems: list[str]
+    # Results that others contradicted.
+    lies: int = 0
 
 
 def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
@@ -64,13 +66,17 @@ def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
     bans = sum(counts.total() for (_, kind), counts in told.items() if kind == "node_banned")
     problems += [f"{bans} × node_banned"] if bans else []
     ((again,),) = rows("SELECT count(*) FROM assignments WHERE attempt > 1")
-    return Verdict(sum(map(len, results.values())), int(again), lost, double, problems)
+    ((lies,),) = rows("SELECT coalesce(sum(contradictions), 0) FROM nodes")
+    n_shards_done = sum(map(len, results.values()))
+    return Verdict(n_shards_done, int(again), lost, double, problems, int(lies))
 
 
 def _results(rows: Rows) -> tuple["_Counters", Counter[str]]:
     found = _Counters()
     items: Counter[str] = Counter()
-    for job_id, index, n_items in rows("SELECT job_id, idx, n_items FROM results"):
+    for job_id, index, n_items in rows(
+        "SELECT job_id, idx, n_items FROM results WHERE counted = 1"
+    ):
         found[job_id][index] += 1
         items[job_id] += n_items
     return found, items
