@@ -122,8 +122,9 @@ class Dispatcher:
     def restart(self) -> None:
         """Restart the loop; the jobs that it had in hand are read anew from the store."""
         self._running.cancel()
-        if self._in_hand is not None:
-            self._read_anew(self._in_hand, TimeoutError("the dispatcher was stuck with it"))
+        stuck_with, self._in_hand = self._in_hand, None
+        if stuck_with is not None:
+            self._read_anew(stuck_with, TimeoutError("the dispatcher was stuck with it"))
         self.start()
 
     @property
