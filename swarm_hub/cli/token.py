@@ -6,12 +6,19 @@ from typing import Any
 
 import click
 
-from swarm_hub.cli.options import config_option, echo, json_option, note, print_json, working_dir
+from swarm_hub.cli.options import (
+    config_option,
+    echo,
+    json_option,
+    note,
+    print_json,
+    seconds,
+    working_dir,
+)
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
 from swarm_hub.util.clock import isoformat
-from swarm_hub.util.units import parse_duration
 
 
 @click.group()
@@ -28,16 +35,17 @@ def token() -> None:
     "--owner",
     help="Whose jobs it submits and sees (default: NAME); give all your devices the same.",
 )
-@click.option("--expires", help="How long it is valid, such as 90d (default: until it is revoked).")
+@click.option(
+    "--expires",
+    callback=seconds,
+    help="How long it is valid, such as 90d (default: until it is revoked).",
+)
 def create(
-    config_dir: Path, as_json: bool, name: str, scope: str, owner: str | None, expires: str | None
+    config_dir: Path, as_json: bool, name: str, scope: str, owner: str | None, expires: float | None
 ) -> None:
     """Create a token; its secret is printed only this once."""
     now = time.time()
-    try:
-        expires_at = None if expires is None else now + parse_duration(expires)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--expires") from None
+    expires_at = None if expires is None else now + expires
     made, secret = _tokens(config_dir).create(name, scope, now, owner=owner, expires_at=expires_at)
     if as_json:
         print_json({**_shape(made), "token": secret})

@@ -5,7 +5,6 @@ import contextlib
 import gzip
 import json
 import sqlite3
-import zlib
 from typing import Any
 
 import aiohttp
@@ -150,7 +149,6 @@ async def test_compressed_bodies_are_bounded(swarm: Swarm, modules: Modules) -> 
     headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Encoding": "gzip"}
     code, body = await call(gateway, "POST", "/jobs", data=fine, headers=headers)
     assert code == 202, body
-    assert zlib.crc32(fine)
 
 
 def form_bytes(module: bytes, dataset: bytes) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 
 import swarm_hub.components.gateway.dispatch
 import swarm_hub.components.gateway.results
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.state import SchedulerState
 from tests.conftest import RunningHub, Swarm
@@ -26,8 +27,6 @@ WINGS = (swarm_hub.components.gateway.dispatch, swarm_hub.components.gateway.res
 ENDED = ("completed", "failed", "cancelled")
 # Called once, while the hub is set up or stopped.
 NOT_IN_A_JOB = {"__init__", "load", "start", "_resign", "hold_back"}
-# Fails for ever rather than once: then a job must end, however that may be.
-ALWAYS = {"plan", "handle"}
 
 
 def places() -> Iterator[Place]:
@@ -214,3 +213,25 @@ async def test_a_poisoned_job_of_an_older_version_is_parked_after_a_restart(
     status = await ends(again, body["job_id"])
     assert status["state"] == "failed"
     assert status["failures"][0].startswith("internal: ")
+
+
+async def test_a_result_whose_handling_failed_is_acknowledged_only_once_it_is_stored(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("one")
+    acknowledged = []
+    acknowledge = Dispatcher.acknowledge
+
+    def noted(self: Dispatcher, node_id: str, assignment_id: str) -> None:
+        acknowledged.append(assignment_id)
+        acknowledge(self, node_id, assignment_id)
+
+    monkeypatch.setattr(Dispatcher, "acknowledge", noted)
+    with Fault((SchedulerState, "release"), 1) as fault:
+        _, body = await submit(gateway, modules["primes"], b"0:400", {"shard_size": 400})
+        status = await ends(gateway, body["job_id"])
+    assert fault.hits == 1
+    assert status["state"] == "completed"
+    # Its first coming was not: the node still had it, and gave it again.
+    assert acknowledged == [f"{body['job_id']}.0.1"]

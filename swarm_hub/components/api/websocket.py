@@ -35,7 +35,6 @@ _CLOSE_TIMEOUT_S: Final = 1.0
 _WATCH_EVERY_S: Final = 0.5
 _PENDING_MAX: Final = 4096
 _SHARED_MAX: Final = 500
-# More than any client keeps; one who then lacks some sees it by `seq`, and can ask for them.
 _OWNED_MAX: Final = 16_384
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
 _REPLAY_PAGE: Final = 1000
@@ -50,7 +49,7 @@ class LiveClients:
         self._clients: set[_Client] = set()
         self._watching: asyncio.Task[None] | None = None
         # Events for clients who see only their own jobs.
-        self._owned: deque[tuple[int | None, str | None, str]] = deque(maxlen=_OWNED_MAX)
+        self._owned: deque[tuple[int | None, str | None, str]] = deque()
         self._sharing: asyncio.Task[None] | None = None
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
@@ -82,6 +81,13 @@ class LiveClients:
                 for client in self._clients
             )
         )
+
+    def _let_go_of_owners(self) -> None:
+        """Disconnect who would miss events without a gap in `seq` to tell it; they can resume."""
+        self._owned.clear()
+        for client in self._clients:
+            if not client.caller.sees_all:
+                client.let_go()
 
     async def _watch_tokens(self) -> None:
         """Close the websockets of tokens that are revoked or expire, while there are websockets."""
@@ -132,6 +138,8 @@ class LiveClients:
         Whatever comes for these waits in one queue, so that the order stays.
         """
         if any(not client.caller.sees_all for client in self._clients):
+            if len(self._owned) >= _OWNED_MAX:
+                self._let_go_of_owners()
             self._owned.append((seq, job_id, text))
             if self._sharing is None or self._sharing.done():
                 self._sharing = self._hub.tasks.spawn(self._share(), "events for owners")
@@ -143,7 +151,12 @@ class LiveClients:
         while self._owned:
             batch = [self._owned.popleft() for _ in range(min(len(self._owned), _SHARED_MAX))]
             job_ids = {job_id for _, job_id, _ in batch if job_id is not None}
-            owners = await self._hub.endpoints.owners(sorted(job_ids)) if job_ids else {}
+            try:
+                owners = await self._hub.endpoints.owners(sorted(job_ids)) if job_ids else {}
+            except Exception as error:
+                _LOGGER.warning("Can't tell whose jobs %d events are of: %s", len(batch), error)
+                self._let_go_of_owners()
+                return
             for seq, job_id, text in batch:
                 for client in tuple(self._clients):
                     if not client.caller.sees_all and client.may_see(job_id, owners):
@@ -228,12 +241,17 @@ class _Client:
     def _queue_event(self, subscription: int, text: str) -> None:
         self._queue(f'{{"id":{subscription},"type":"event","event":{text}}}')
 
+    def let_go(self) -> None:
+        """Disconnect the client, who can resume after the last event that it was sent."""
+        self._too_slow = True
+        self._wake.set()
+
     def _queue(self, text: str) -> None:
         if len(self._pending) >= _PENDING_MAX:
-            self._too_slow = True
-        else:
-            self._pending.append(text)
-            self._sent_all.clear()
+            self.let_go()
+            return
+        self._pending.append(text)
+        self._sent_all.clear()
         self._wake.set()
 
     async def _send_loop(self) -> None:
@@ -248,7 +266,7 @@ class _Client:
             await self._wake.wait()
             self._wake.clear()
             if self._too_slow:
-                reason = f"more than {_PENDING_MAX} messages waiting; read faster or resume"
+                reason = f"more than {_PENDING_MAX} messages are waiting; read faster, or resume"
                 await self.socket.close(code=1008, message=reason.encode())
                 return
             while self._pending:

@@ -52,6 +52,7 @@ from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models.blob import Readable
+from swarm_hub.util.apart import apart
 from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
@@ -349,12 +350,8 @@ class Mesh:
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """Hand gossip to the handler of its topic."""
-        if (handler := self._gossip.get(topic)) is None:
-            return
-        try:
-            handler(peer_id, payload)
-        except Exception:
-            _LOGGER.exception("Gossip of %s on %s can't be handled", peer_id, topic)
+        if (handler := self._gossip.get(topic)) is not None:
+            apart(_LOGGER, f"Handling gossip of {peer_id} on {topic}", handler, peer_id, payload)
 
     def discovered(self, transport: Transport, peer_id: str, addresses: Sequence[str]) -> None:
         """Dial a hub that a transport saw, unless it turned out to be of no use."""

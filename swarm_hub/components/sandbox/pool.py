@@ -1,4 +1,8 @@
-"""The sandbox: shards and inspections placed over a few child processes."""
+"""The sandbox: shards and inspections placed over a few child processes.
+
+It is long because one queue decides about all of them: which child may still run whose module, and
+which has to be started or ended for that, is one question.
+"""
 
 import asyncio
 from base64 import b64encode

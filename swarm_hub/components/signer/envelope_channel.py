@@ -29,6 +29,7 @@ from swarm_hub.models.messages import ROTATED
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import nodes
+from swarm_hub.util.apart import apart
 from swarm_hub.util.shape import told
 
 _T = TypeVar("_T")
@@ -242,11 +243,7 @@ class EnvelopeChannel:
             else:
                 heard.update(handlers)
         for handler in heard:
-            try:
-                handler(batch)
-            except Exception:
-                # What other handlers do with the batch does not depend on this one.
-                _LOGGER.exception("A batch of %s can't be handled", peer_id)
+            apart(_LOGGER, f"Handling a batch of {peer_id}", handler, batch)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         del self._logged[down.peer_id]

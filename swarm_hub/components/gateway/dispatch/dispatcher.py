@@ -2,6 +2,9 @@
 
 Events change the state machine at once; what follows from them gathers while the last commit
 is on its way to the disk, so that many shards share one transaction and one envelope.
+
+It is long because every way in which handling a job can fail ends here: what raises is noted for
+the job (`_fault`), which is read anew from the store between two commits (`_mend`).
 """
 
 import asyncio
@@ -52,6 +55,7 @@ from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Fence, Write
 from swarm_hub.storage.queries import jobs, leases, recovery
 from swarm_hub.storage.queries.jobs import Finish
+from swarm_hub.util.apart import apart
 from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
@@ -92,6 +96,8 @@ class Dispatcher:
         # New jobs of a commit that failed in a way that does not tell whether they are stored.
         self._unsure: dict[str, NewJob] = {}
         self._in_hand: PendingCommit | None = None
+        # The job whose assignments are being sent.
+        self._sending: str | None = None
         self._storing = False
         self._round = asyncio.Event()
         self._wake = asyncio.Event()
@@ -140,6 +146,10 @@ class Dispatcher:
         """Return an unfinished job of this gateway."""
         return self._jobs.get(job_id)
 
+    def is_read_anew(self, job_id: str) -> bool:
+        """Whether a job is about to be read from the store; until then nothing is known of it."""
+        return job_id in self._epochs and self._machine.job(job_id) is None
+
     async def add(
         self, job: Job, dataset: bytes | None, writes: list[Write], queued: NewEvent
     ) -> None:
@@ -161,9 +171,15 @@ class Dispatcher:
     async def adopt(self, *, starting: bool) -> int:
         """Continue jobs from before a restart and those of dead gateways; returns how many."""
         epochs = await self._hub.store.change(leases.adopt, self.gateway_id, starting=starting)
-        for job_id, epoch in epochs.items():
-            self._epochs[job_id] = epoch
-            await self._continue(job_id)
+        self._epochs.update(epochs)
+        for job_id in epochs:
+            try:
+                await self._continue(job_id)
+            except PASSING_ERRORS as error:
+                if starting:
+                    raise
+                # They are this gateway's now, so nobody else continues them.
+                self._mend_later(job_id, error)
         return len(epochs)
 
     async def _continue(self, job_id: str) -> None:
@@ -221,8 +237,8 @@ class Dispatcher:
 
     def finished(
         self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None
-    ) -> None:
-        """Count a result, or compare it with others.
+    ) -> bool:
+        """Count a result, or compare it with others; returns whether it is stored with a commit.
 
         `row` names its blob if it is large; a `receipt` is stored in the same commit.
         """
@@ -230,7 +246,7 @@ class Dispatcher:
         outcome = self._handle(event, job_of(result.assignment_id))
         shard = outcome.counted or outcome.awaiting
         if shard is None:
-            return
+            return False
         counted = outcome.counted is not None
         given = rows.given(shard, node_id, result, receipt, counted=counted)
         self._pending.add_result(given, receipt)
@@ -248,6 +264,7 @@ class Dispatcher:
             # Nobody waits for this result; it may share a commit with the next ones.
             self._pending.outcome.add(outcome)
             self._wake_within(_RESULT_WITHIN_S)
+        return True
 
     def acknowledge(self, node_id: str, assignment_id: str) -> None:
         """Tell a node that its result is on disk, or unwanted, once that is committed."""
@@ -309,10 +326,11 @@ class Dispatcher:
             self._fault(job_id, error)
             return Outcome()
 
-    def _fault(self, job_id: str | None, error: Exception) -> None:
+    def _fault(self, job_id: str | None, error: Exception, *, counts: bool = True) -> None:
         """Take a job off the scheduler that made it fail; it is read anew from the store.
 
-        At the second time it is failed for good, so that no job ever stops the others.
+        At the second fault that `counts` it is failed for good, so that no job ever stops the
+        others.
         """
         _LOGGER.error(
             "Handling %s failed", f"job {job_id}" if job_id else "an event", exc_info=error
@@ -324,16 +342,21 @@ class Dispatcher:
             if not new.committed.done():
                 new.committed.set_exception(error)
             return
-        self._faults[job_id] += 1
+        self._faults[job_id] += counts
         self._faulty[job_id] = error
         self._wake.set()
         self._drop(job_id)
 
     def _read_anew(self, commit: PendingCommit, error: Exception) -> None:
-        """Have each job of a commit that was not carried out to its end read from the store."""
+        """Have each job of a commit that was not carried out to its end read from the store.
+
+        It counts against the one that was at work, or that was alone.
+        """
         self._unsure.update(commit.new_jobs)
-        for job_id in commit.job_ids():
-            self._fault(job_id, error)
+        job_ids, at_work = commit.job_ids(), self._sending
+        self._sending = None
+        for job_id in job_ids:
+            self._fault(job_id, error, counts=job_id == at_work or len(job_ids) == 1)
 
     async def _mend(self) -> None:
         """Continue the jobs that made the scheduler fail from the store, or fail them for good.
@@ -346,8 +369,15 @@ class Dispatcher:
                 await self._mend_one(job_id, error)
             except PASSING_ERRORS as passing:
                 _LOGGER.warning("Job %s can't be read for now: %s", job_id, passing)
-                self._faulty[job_id] = error
-                self._wake_within(_MEND_AGAIN_S)
+                self._mend_later(job_id, error)
+            except Exception:
+                # Neither can it be failed: the next start finds it as it is in the store.
+                _LOGGER.exception("Job %s is left alone", job_id)
+                self._close(job_id)
+
+    def _mend_later(self, job_id: str, error: Exception) -> None:
+        self._faulty[job_id] = error
+        self._wake_within(_MEND_AGAIN_S)
 
     async def _mend_one(self, job_id: str, error: Exception) -> None:
         if job_id not in self._epochs:
@@ -363,12 +393,7 @@ class Dispatcher:
         if self._faults[job_id] < _FAULTS_MAX:
             await self._continue(job_id)
             return
-        try:
-            await self._park(job_id, error)
-        except PASSING_ERRORS:
-            raise
-        except StoreError as refused:
-            _LOGGER.error("The failure of job %s can't be stored: %s", job_id, refused)
+        await self._park(job_id, error)
         self._close(job_id)
 
     async def _park(self, job_id: str, error: Exception) -> None:
@@ -407,7 +432,7 @@ class Dispatcher:
         while True:
             await self._wait()
             self._gather(self._handle(TimePassed(), None))
-            self._gather(self._machine.plan(self._hub.clock.monotonic()))
+            apart(_LOGGER, "Giving out work", self._give_out)
             commit, self._pending = self._pending, PendingCommit()
             self._wake.clear()
             if commit:
@@ -421,6 +446,9 @@ class Dispatcher:
             self._give_sign()
             if self._faulty:
                 await self._mend()
+
+    def _give_out(self) -> None:
+        self._gather(self._machine.plan(self._hub.clock.monotonic()))
 
     async def _wait(self) -> None:
         deadline = self._machine.next_deadline()
@@ -506,7 +534,7 @@ class Dispatcher:
                 self._jobs[job_id] = dataclasses.replace(
                     job, state=JobState.RUNNING, started_at=now
                 )
-                self._tell_changed(job_id)
+                apart(_LOGGER, f"Telling who waits for job {job_id}", self._changed, job_id)
         for finish in finishes:
             self._close(finish.job_id)
         for job, base in to_fold:
@@ -515,12 +543,6 @@ class Dispatcher:
                 self._reductions.start(job, base, self._fence({job.id}))
             except Exception as error:
                 self._fault(job.id, error)
-
-    def _tell_changed(self, job_id: str) -> None:
-        try:
-            self._changed(job_id)
-        except Exception:
-            _LOGGER.exception("Who waits for job %s can't be told that it changed", job_id)
 
     def _fence(self, job_ids: set[str]) -> Fence:
         return Fence(self.gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})
@@ -549,10 +571,8 @@ class Dispatcher:
             return
         self._jobs.pop(job_id, None)
         self._faults.pop(job_id, None)
-        try:
-            self._drop(job_id)
-        finally:
-            self._tell_changed(job_id)
+        apart(_LOGGER, f"Dropping job {job_id}", self._drop, job_id)
+        apart(_LOGGER, f"Telling who waits for job {job_id}", self._changed, job_id)
 
     def _drop(self, job_id: str) -> None:
         """Forget what is not in the store of a job; each part is forgotten, whatever the others do.
@@ -564,22 +584,16 @@ class Dispatcher:
             self._progress.forget, self._machine.forget, self.result_cache.close,
             self._reductions.forget, self.inputs.close,
         ):  # fmt: skip
-            try:
-                forget(job_id)
-            except Exception:
-                _LOGGER.exception("Job %s can't be forgotten", job_id)
+            apart(_LOGGER, f"Forgetting job {job_id}", forget, job_id)
 
     async def _carry_out(self, commit: PendingCommit) -> None:
-        try:
-            self._sender.acknowledge(commit.acks)
-            self._sender.withdraw(
-                each for each in commit.outcome.instructions if isinstance(each, Withdraw)
-            )
-        except Exception:
-            # A node that was not told sends its result, or an ACK, again.
-            _LOGGER.exception("Nodes can't be told what was committed")
+        withdrawn = [each for each in commit.outcome.instructions if isinstance(each, Withdraw)]
+        # A node that is not told sends its result, or an ACK, again.
+        apart(_LOGGER, "Acknowledging results", self._sender.acknowledge, commit.acks)
+        apart(_LOGGER, "Withdrawing assignments", self._sender.withdraw, withdrawn)
         for job_id, group in sends_by_job(commit.outcome.instructions).items():
             if (job := self._jobs.get(job_id)) is not None:
+                self._sending = job_id
                 try:
                     await self._sender.send(job, group)
                 except PASSING_ERRORS as error:
@@ -591,8 +605,7 @@ class Dispatcher:
                     self._gather(self._handle(JobAborted(job_id, reason), job_id))
                 except Exception as error:
                     self._fault(job_id, error)
+        self._sending = None
         for job_id in {result.job_id for result in commit.results}:
-            try:
-                self._progress.tell(self._machine.job(job_id))
-            except Exception:
-                _LOGGER.exception("The progress of job %s can't be told", job_id)
+            told = self._machine.job(job_id)
+            apart(_LOGGER, f"Telling the progress of job {job_id}", self._progress.tell, told)

@@ -1,8 +1,7 @@
 """What workers say about their assignments: each message is checked, fenced and made an event."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.links.base import NodeWords
@@ -16,6 +15,7 @@ from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import leases
+from swarm_hub.util.apart import apart
 from swarm_hub.util.hashing import sha256_hex
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,31 +48,24 @@ class NodeMessages:
         if not (words.accepted or words.returned or words.results):
             return
         self._dispatcher.add_to_next_commit(words.writes)
+        node_id, what = words.node_id, f"Handling a message of {words.node_id}"
         if words.accepted:
-            self._apart(self._on_ack, words.node_id, words.accepted)
+            apart(_LOGGER, what, self._on_ack, node_id, words.accepted)
         for nack in words.returned:
-            self._apart(self._on_nack, words.node_id, nack)
+            apart(_LOGGER, what, self._on_nack, node_id, nack)
         for result in words.results:
             if isinstance(result, Result):
-                self._apart(self._on_result, words.node_id, result, words.receipt)
+                apart(_LOGGER, what, self._on_result, node_id, result, words.receipt)
             else:
                 words.fault(f"a malformed {result.reason}")
-                self._apart(self._on_unreadable, words.node_id, result)
-
-    def _apart(self, work: Callable[..., None], node_id: str, *args: Any) -> None:
-        """Handle one message of several; if that fails the others are still handled."""
-        try:
-            work(node_id, *args)
-        except Exception:
-            # The node sends it again, or its assignments run into their deadlines.
-            _LOGGER.exception("A message of %s can't be handled", node_id)
+                apart(_LOGGER, what, self._on_unreadable, node_id, result)
 
     def _on_ack(self, peer_id: str, acked: Sequence[str]) -> None:
         unwanted = []
         for assignment_id in acked:
             if self._is_assignee(peer_id, assignment_id):
                 self._dispatcher.accepted(assignment_id)
-            elif not self._may_be_anothers(assignment_id):
+            elif not self._may_be_wanted(assignment_id):
                 # The node still holds what was withdrawn while it was away.
                 unwanted.append(assignment_id)
         if unwanted and (link := self._links.get(peer_id)) is not None:
@@ -95,13 +88,16 @@ class NodeMessages:
             if self._is_assignee(peer_id, assignment_id):
                 self._dispatcher.failed(assignment_id, result.reason)
                 self._inputs.drop(assignment_id)
-            elif self._may_be_anothers(assignment_id):
+            elif self._may_be_wanted(assignment_id):
                 continue
             self._dispatcher.acknowledge(peer_id, assignment_id)
 
     def _on_result(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
         assignment_id = result.assignment_id
         if not self._is_assignee(peer_id, assignment_id):
+            if self._dispatcher.is_read_anew(job_of(assignment_id)):
+                # The node offers it again.
+                return
             if self._may_be_anothers(assignment_id):
                 self._hub.tasks.spawn(
                     self._leave_to_owner(peer_id, assignment_id), "result of another"
@@ -164,8 +160,9 @@ class NodeMessages:
             self._dispatcher.failed(assignment_id, f"{result.code}: {result.text}")
         elif result.body is not None and sha256_hex(result.body) != result.sha:
             self._dispatcher.failed(assignment_id, "the result is not what was signed")
-        else:
-            self._dispatcher.finished(peer_id, result, row, receipt)
+        elif not self._dispatcher.finished(peer_id, result, row, receipt):
+            # It is not in the store; the node offers it again.
+            return
         self._inputs.drop(assignment_id)
         self._dispatcher.acknowledge(peer_id, assignment_id)
 
@@ -176,6 +173,11 @@ class NodeMessages:
             or job is None
             or (result.call_sha == self._inputs.call_sha(job))
         )
+
+    def _may_be_wanted(self, assignment_id: str) -> bool:
+        """Whether an assignment that is not known here may still be waited for."""
+        job_id = job_of(assignment_id)
+        return self._dispatcher.is_read_anew(job_id) or self._may_be_anothers(assignment_id)
 
     def _may_be_anothers(self, assignment_id: str) -> bool:
         """Whether another gateway of a shared store may wait for this assignment."""

@@ -1,4 +1,8 @@
-"""The libp2p host inside the trio thread: connections, sessions, gossip and discovery."""
+"""The libp2p host inside the trio thread: connections, sessions, gossip and discovery.
+
+It is long because what the library has no hooks for (limits, arbitration, what is closed when) is
+wired to it in this one place.
+"""
 
 import logging
 from collections.abc import Callable, Collection, Sequence

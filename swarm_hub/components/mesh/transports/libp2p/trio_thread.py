@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from swarm_hub.exceptions import MeshError
+from swarm_hub.util.apart import apart
 from swarm_hub.util.within import within
 
 if TYPE_CHECKING:
@@ -111,11 +112,8 @@ class TrioThread:
         self._inbound_scheduled = False
         for _ in range(len(self._inbound)):
             function, args = self._inbound.popleft()
-            try:
-                function(*args)
-            except Exception:
-                # It concerns one peer; what the others sent is behind it.
-                _LOGGER.exception("Something that came in over libp2p can't be handled")
+            # It concerns one peer; what the others sent is behind it.
+            apart(_LOGGER, "Handling what came over libp2p", function, *args)
 
     def _exited(self, error: BaseException | None) -> None:
         self._finished.set()
@@ -153,10 +151,7 @@ class TrioThread:
     def _drain_outbound(self) -> None:
         while self._outbound:
             function, args = self._outbound.popleft()
-            try:
-                function(*args)
-            except Exception:
-                _LOGGER.exception("Something for libp2p can't be handled")
+            apart(_LOGGER, "A call into libp2p's thread", function, *args)
 
     def _request_stop(self) -> None:
         if self.stopping is not None:
