@@ -72,8 +72,11 @@ class SpaceGuard:
 
     def trip(self, error: Exception) -> None:
         """Note that the disk reported itself full, whatever the numbers say."""
+        if self.full is None:
+            # Which file it was is for the log; the reason is told to clients.
+            _LOGGER.error("%s", error)
         self._give_up_reserve()
-        self._become_full(True, f"{error}; free some space")
+        self._become_full(True, "no space left on the disk; free some space")
 
     def _give_up_reserve(self) -> bool:
         try:

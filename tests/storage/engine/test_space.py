@@ -31,7 +31,7 @@ async def test_room_for_the_reserve_ends_the_shortage(tmp_path: Path) -> None:
     told: list[str | None] = []
     guard = SpaceGuard(tmp_path / "swarm_hub.db", 0)
     guard.on_change(lambda space: told.append(space.full))
-    guard.trip(StoreFullError("no space left on the disk"))
+    guard.trip(StoreFullError("/home/ada/hub/swarm_hub.db: no space left on the disk"))
     await guard.look()
     assert told == ["no space left on the disk; free some space", None]
     assert (tmp_path / "swarm_hub.db.reserve").exists()
