@@ -18,13 +18,14 @@ from swarm_hub.components.sandbox.child import archive
 from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
-from swarm_hub.components.sandbox.request import STOPPED
+from swarm_hub.components.sandbox.request import PREEMPTED, STOPPED
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import ModuleCall
 
 __all__ = [
     "OK",
+    "PREEMPTED",
     "SANDBOX",
     "STOPPED",
     "Call",
@@ -128,6 +129,7 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         compile_time_s=config.compile_time_s,
         compile_memory_bytes=config.compile_memory_bytes,
         cache_bytes_max=config.cache_bytes,
+        memory_bytes=config.memory_bytes,
     )
     hub.services[SANDBOX] = SandboxService(
         sandbox,

@@ -33,7 +33,10 @@ class Reuse(StrEnum):
 
 
 class SandboxError(HubError):
-    """The sandbox can't do what was asked; `code` is a failure code or `stopped`, `no_child`."""
+    """The sandbox can't do what was asked.
+
+    `code` is a failure code, or one of `stopped`, `preempted` and `no_child`.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -125,6 +128,8 @@ class SandboxStats:
     compiled: int
     cache_bytes: int
     pids: tuple[int, ...]
+    # Children whose shards gave way; they occupy no slot.
+    suspended: int = 0
     # None until the first child has started.
     fence: Fence | None = None
 

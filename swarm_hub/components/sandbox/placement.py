@@ -22,7 +22,7 @@ class Lane(Protocol):
 
     @property
     def takes_runs(self) -> bool:
-        """Whether it occupies a slot: it runs shards, or is reserved for one."""
+        """Whether it occupies a slot: it runs shards, not suspended, or is reserved for one."""
         ...
 
     @property
@@ -37,7 +37,7 @@ class Lane(Protocol):
 
     @property
     def pipelining(self) -> bool:
-        """Whether it may get a shard behind another one: it is neither reserved nor held up."""
+        """Whether it may get a shard behind another one, which does not hold that up."""
         ...
 
     @property

@@ -1,7 +1,7 @@
 """The sandbox: shards and inspections placed over a few child processes.
 
 It is long because one queue decides about all of them: which child may still run whose module, and
-which has to be started or ended for that, is one question.
+which has to be started, suspended or ended for that, is one question.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
+
+from swarm_hub.util.memory import available_memory_bytes
 
 from .cache import ModuleCache, cache_key
 from .call import (
@@ -30,7 +32,7 @@ from .native import CompileLimits, NativeCode, Spawn
 from .placement import DEPTH_MAX, choose
 from .protocol import ChildLink
 from .report import ModuleReport, parse_report
-from .request import STOPPED, Answer, Request
+from .request import PREEMPTED, STOPPED, Answer, Request
 
 _MIB = 1024 * 1024
 _SPARES_MAX = 2
@@ -53,11 +55,16 @@ class Sandbox:
         compile_time_s: float = 60.0,
         compile_memory_bytes: int = 768 * _MIB,
         cache_bytes_max: int = 256 * _MIB,
+        memory_bytes: int = 128 * _MIB,
+        available_memory: Callable[[], int | None] = available_memory_bytes,
     ) -> None:
         self._slots = slots
         self._spawn = spawn
         self._cache = ModuleCache(cache_dir, size_bytes_max=cache_bytes_max)
         self._compile = CompileLimits(module_bytes_max, compile_time_s, compile_memory_bytes)
+        # What a shard may need, and what there is for one more beside those that are suspended.
+        self._memory_bytes = memory_bytes
+        self._available_memory = available_memory
         self._native = NativeCode(self._cache, self._compile, spawn, self._in_a_clean_child)
         self._runs: deque[Request] = deque()
         self._asides: deque[Request] = deque()
@@ -70,6 +77,8 @@ class Sandbox:
             give_up=self._give_up,
         )
         self._children = self._child_pool.children
+        # The children on shards that give way to others, in the order in which they were told.
+        self._background: list[ChildLink] = []
         self._hurry: asyncio.TimerHandle | None = None
         # How many shards had a scope of their own.
         self._lone = 0
@@ -140,6 +149,7 @@ class Sandbox:
         `load_wasm` is awaited only if the module is in neither a child nor the cache.
         `begun` names the shard by its `tag`.
         Cancelling the caller takes the shard back, killing the child if it has begun.
+        Raises SandboxError `preempted` when it had to give way and could not be suspended.
         """
         problem, key, header = _prepare(call)
         if problem is not None:
@@ -162,11 +172,26 @@ class Sandbox:
         """Return the tags of the shards that run now; the others wait for a child."""
         return {child.running for child in self._children} - {""}
 
+    def preempt(self, tag: str) -> None:
+        """Have a shard that has begun give way, from now on, to those that wait for its slot.
+
+        It is suspended while one waits, if there is memory for another child and no more than one
+        for each slot is; else its child is killed.
+        """
+        child = next((child for child in self._children if child.running == tag), None)
+        if child is None or child.background:
+            return
+        child.background = True
+        self._background.append(child)
+        self._take_back(child)
+        self._dispatch()
+
     def stats(self) -> SandboxStats:
         """Return counters for diagnostics."""
         return SandboxStats(
             children=len(self._children),
             running=sum(child.takes_runs for child in self._children),
+            suspended=self._suspended(),
             queued=len(self._runs) + len(self._asides),
             restarts=self._child_pool.restarts,
             loaded=sum(len(child.loaded) for child in self._children),
@@ -187,7 +212,7 @@ class Sandbox:
 
     def child_held_up(self, child: ChildLink) -> None:
         """Move the shards behind a long one elsewhere, if there is a free slot."""
-        if self._has_free_slot(child.scope):
+        if self._has_free_slot(child.scope) or self._can_make_way():
             self._take_back(child)
             self._dispatch()
         else:
@@ -202,7 +227,7 @@ class Sandbox:
             self._runs.appendleft(request)
         if was_used and not self._stopped:
             self._child_pool.restarts += 1
-            if child.started and len(self._children) < self._slots:
+            if child.started and self._lacks_warm_child():
                 self._start_child(spare=False)
         self._dispatch()
 
@@ -264,8 +289,11 @@ class Sandbox:
         except asyncio.CancelledError:
             if request.child is not None:
                 request.child.withdraw(request)
+            elif self._background:
+                # One that gave way to it can go on.
+                self._dispatch()
             raise
-        if answer.code in (STOPPED, "no_child"):
+        if answer.code in (STOPPED, PREEMPTED, "no_child"):
             raise SandboxError(answer.code, answer.text)
         return answer
 
@@ -286,11 +314,19 @@ class Sandbox:
         if not self._runs:
             # A slot became free: shards that wait behind a long one can go there.
             for child in self._children:
-                if child.held_up and self._has_free_slot(child.scope):
+                if child.held_up and (self._has_free_slot(child.scope) or self._can_make_way()):
                     self._take_back(child)
             self._place_runs()
+        if self._background:
+            self._resume_suspended()
 
     def _place_runs(self) -> None:
+        self._place_waiting()
+        if self._runs and self._make_way():
+            self._place_waiting()
+        self._start_for_runs(len(self._runs))
+
+    def _place_waiting(self) -> None:
         written: set[ChildLink] = set()
         # Those whose scope has no child yet let others pass, as a start takes a while.
         passed: list[Request] = []
@@ -326,7 +362,6 @@ class Sandbox:
         self._runs.extendleft(reversed(passed))
         for child in written:
             child.flush()
-        self._start_for_runs(len(self._runs))
 
     def _lacks_child(self) -> bool:
         """Whether a slot is free, so that a shard waits for a child alone."""
@@ -343,7 +378,7 @@ class Sandbox:
 
     def _make_room(self) -> None:
         """End the child that rested longest when other scopes keep more than one each slot."""
-        used = [child for child in self._children if not child.spare]
+        used = [child for child in self._children if not child.spare and not child.suspended]
         resting = [child for child in used if child.idle and child.scope is not None]
         if resting and len(used) > 2 * self._slots:
             self._child_pool.retire(min(resting, key=lambda child: child.idle_since_s))
@@ -353,11 +388,63 @@ class Sandbox:
         for child in tuple(self._children):
             if child.scope == scope and child.idle:
                 self._child_pool.retire(child)
-        if not self._stopped and len(self._children) < self._slots:
+        if not self._stopped and self._lacks_warm_child():
             self._start_child(spare=False)
 
     def _take_back(self, child: ChildLink) -> None:
         self._runs.extendleft(reversed(child.withdraw_followers()))
+
+    # Giving way
+
+    def _can_make_way(self) -> bool:
+        return any(not child.suspended for child in self._background)
+
+    def _make_way(self) -> bool:
+        """Suspend shards in the background for those that wait; returns whether any gave way."""
+        made_way = False
+        for child in tuple(self._background):
+            if child.suspended or not child.background or child.lost:
+                continue
+            waiting = sum(not request.future.done() for request in self._runs)
+            running = sum(child.takes_runs for child in self._children)
+            if waiting <= self._slots - running:
+                break
+            self._suspend(child)
+            made_way = True
+        return made_way
+
+    def _suspend(self, child: ChildLink) -> None:
+        why_not = self._why_not_suspended()
+        if why_not is None and not child.suspend():
+            why_not = "the system does not allow to suspend it"
+        if why_not is not None:
+            child.kill(Answer(PREEMPTED, why_not))
+
+    def _why_not_suspended(self) -> str | None:
+        if self._suspended() >= self._slots:
+            return "there is a suspended shard for each slot"
+        available_bytes = self._available_memory()
+        if available_bytes is not None and available_bytes < self._memory_bytes:
+            return f"only {available_bytes // _MIB} MiB of memory are available for another one"
+        return None
+
+    def _resume_suspended(self) -> None:
+        """Let suspended shards go on while slots are free, those that waited longest first."""
+        self._background = [
+            child for child in self._background if child.background and not child.lost
+        ]
+        if any(not request.future.done() for request in self._runs):
+            return
+        for child in sorted(self._background, key=lambda child: child.suspended_since_s or 0.0):
+            if child.suspended and self._lacks_child():
+                child.resume()
+
+    def _suspended(self) -> int:
+        return sum(child.suspended for child in self._children)
+
+    def _lacks_warm_child(self) -> bool:
+        """Whether there are fewer children than slots, without those that only wait to go on."""
+        return len(self._children) - self._suspended() < self._slots
 
     def _place_asides(self) -> None:
         while self._asides:
@@ -373,7 +460,10 @@ class Sandbox:
             child.flush()
         if not self._asides:
             return
-        if all((child.ready and not child.queued) or child.takes_runs for child in self._children):
+        if all(
+            (child.ready and not child.queued) or child.takes_runs or child.suspended
+            for child in self._children
+        ):
             self._start_spare()
         elif self._hurry is None:
             # Most inspections take milliseconds, so waiting for one is cheaper than a child.

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import os
+import signal
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .call import CHILD_DIED
@@ -85,6 +86,10 @@ class ChildLink(asyncio.BufferedProtocol):
     started: bool = False
     lost: bool = False
     held_up: bool = False
+    # The shard it is on gives way to others.
+    background: bool = False
+    # Since when its process is stopped; None while it runs.
+    suspended_since_s: float | None = None
     mean_s: float | None = None
     idle_since_s: float = 0.0
     loaded: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -97,6 +102,8 @@ class ChildLink(asyncio.BufferedProtocol):
     _head_since_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
     _timer_at_s: float = 0.0
+    # How long the shard it is on was suspended before.
+    _suspended_s: float = 0.0
     # The task that removes its directory once it ended.
     _removal: asyncio.Future[None] | None = None
     # The loop has the socket, and closes it.
@@ -114,8 +121,17 @@ class ChildLink(asyncio.BufferedProtocol):
 
     @property
     def takes_runs(self) -> bool:
-        """Whether it occupies a slot: it runs shards, or is reserved for one."""
-        return self.reserved or (bool(self._sent) and self._sent[-1].request.operation == "run")
+        """Whether it occupies a slot: it runs shards, not suspended, or is reserved for one."""
+        return self.reserved or (
+            bool(self._sent)
+            and self._sent[-1].request.operation == "run"
+            and self.suspended_since_s is None
+        )
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its process is stopped until others have run."""
+        return self.suspended_since_s is not None
 
     @property
     def queued(self) -> int:
@@ -125,12 +141,12 @@ class ChildLink(asyncio.BufferedProtocol):
     @property
     def running(self) -> str:
         """The tag of the shard it has begun, empty when it runs none."""
-        return self._sent[0].request.tag if self._sent else ""
+        return self._sent[0].request.tag if self._sent and not self._sent[0].withdrawn else ""
 
     @property
     def pipelining(self) -> bool:
-        """Whether it may get a shard behind another one: it is neither reserved nor held up."""
-        return not (self.reserved or self.held_up or self.lost)
+        """Whether it may get a shard behind another one, which does not hold that up."""
+        return not (self.reserved or self.held_up or self.background or self.lost)
 
     def has(self, key: str) -> bool:
         """Whether a module is loaded in it."""
@@ -206,6 +222,29 @@ class ChildLink(asyncio.BufferedProtocol):
         self._skip(followers)
         return [sent.request for sent in followers]
 
+    def suspend(self) -> bool:
+        """Stop its process and the time of the shard it is on; False if the system forbids it."""
+        try:
+            self.launched.process.send_signal(signal.SIGSTOP)
+        except PermissionError:
+            return False
+        self.suspended_since_s = self.loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return True
+
+    def resume(self) -> None:
+        """Let its process go on where it was stopped."""
+        if self.suspended_since_s is None:
+            return
+        self.launched.process.send_signal(signal.SIGCONT)
+        suspended_s = self.loop.time() - self.suspended_since_s
+        self.suspended_since_s = None
+        self._suspended_s += suspended_s
+        self._head_since_s += suspended_s
+        self._watch()
+
     def kill(self, verdict: Answer) -> None:
         """End the child now; its first request gets the verdict, the others go elsewhere."""
         if self.lost:
@@ -279,12 +318,24 @@ class ChildLink(asyncio.BufferedProtocol):
         sent = self._sent[0]
         answer = parse_answer(frame, sent.number)
         self._sent.popleft()
+        if self.background:
+            answer = self._end_background(answer)
         self._head_since_s = self.idle_since_s = self.loop.time()
         self.held_up = False
         if sent.request.operation == "run" and answer.code != "dropped":
             mean_s = answer.wall_s if self.mean_s is None else self.mean_s
             self.mean_s = mean_s + _MEAN_WEIGHT * (answer.wall_s - mean_s)
         _settle(sent, answer)
+
+    def _end_background(self, answer: Answer) -> Answer:
+        """Return the answer to a shard that gave way, without the time it was suspended."""
+        # It may have been stopped just after it had answered.
+        self.resume()
+        # The child's clock runs on while it is stopped; what it was stopped for before it began to
+        # measure is not in its figure, which can't be less than its CPU time.
+        wall_s = max(answer.wall_s - self._suspended_s, answer.cpu_s)
+        self.background, self._suspended_s = False, 0.0
+        return replace(answer, wall_s=wall_s)
 
     def _push(self, request: Request) -> None:
         if not self._sent:
@@ -303,7 +354,7 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Arm the timer for what is due next; a timer that is due earlier is left to fire."""
-        if not self._sent:
+        if not self._sent or self.suspended_since_s is not None:
             return
         due_s = self._head_since_s + self._sent[0].time_s
         if len(self._sent) > 1 and not self.held_up:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .protocol import ChildLink
 
 STOPPED = "stopped"
+PREEMPTED = "preempted"
 
 _TEXT_CHARS_MAX = 8_192
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import psutil
 
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util.memory import available_memory_bytes
 
 _T = TypeVar("_T")
 
@@ -31,7 +32,7 @@ def measure() -> Telemetry:
     battery = _known(lambda: psutil.sensors_battery())
     return Telemetry(
         cpu_percent=_known(lambda: psutil.cpu_percent(interval=_CPU_WINDOW_S)),
-        available_memory_bytes=_known(lambda: int(psutil.virtual_memory().available)),
+        available_memory_bytes=available_memory_bytes(),
         load_1m=_known(lambda: psutil.getloadavg()[0]),
         has_battery=_has_battery(battery is not None),
         battery_percent=None if battery is None else float(battery.percent),
