@@ -16,9 +16,13 @@ NACK: Final = "nack"
 RESULT: Final = "result"
 RESULT_ACK: Final = "result_ack"
 CANCEL: Final = "cancel"
+PREEMPT: Final = "preempt"
 DRAIN: Final = "drain"
 ROTATED: Final = "rotated"
 REVOKED: Final = "revoked"
+
+# How the reason of a NACK begins that answers a `preempt`: nothing failed.
+GAVE_WAY: Final = "gave way to other work"
 
 _ID_MAX: Final = 80
 _CODE_MAX: Final = 64
@@ -191,7 +195,7 @@ class Nack:
 
 
 def ids(fields: Mapping[str, Any]) -> list[str]:
-    """Read the assignment ids of an ack, nack, cancel or result_ack; raises KeyError, ValueError.
+    """Read the assignment ids of a message that has a list of them; raises KeyError, ValueError.
 
     What can't be an id is dropped, as no assignment known here has it.
     """

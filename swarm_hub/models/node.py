@@ -14,6 +14,7 @@ LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
 _LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
+_WALL_TIMES_S: Final = (0.001, 1e8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,16 @@ def _number(value: object, low: float, high: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker says about itself on connecting; `memory_bytes` is what it gives a module."""
+    """What a worker says about itself on connecting.
+
+    `memory_bytes` and `wall_time_s` are the most it gives a shard; None means unknown.
+    """
 
     slots: int = 1
     memory_bytes: int | None = None
     labels: frozenset[tuple[str, str]] = frozenset()
     features: frozenset[str] = BASELINE
+    wall_time_s: float | None = None
 
     @classmethod
     def from_wire(cls, plain: Mapping[str, object]) -> Self:
@@ -86,6 +91,7 @@ class WorkerOffer:
                 if is_text(name, LABEL_MAX_CHARS) and is_text(text, LABEL_MAX_CHARS)
             ),
             read_features(plain["features"]) if "features" in plain else BASELINE,
+            _number(plain.get("wall_time_s"), *_WALL_TIMES_S),
         )
 
 

@@ -280,7 +280,8 @@ def test_a_generated_spec_is_refused_or_can_be_stored(spec: dict[str, Any]) -> N
         st.sampled_from(
             ("id", "code", "text", "input_sha", "sha", "size", "body", "wall_s", "cpu_s", "peak",
              "fuel", "shards", "call", "module_bytes", "reason", "ids", "slots", "memory_bytes",
-             "labels", "features", "cpu_percent", "available_memory_bytes", "temperature_c")
+             "labels", "features", "wall_time_s", "cpu_percent", "available_memory_bytes",
+             "temperature_c")
         ),
         st.one_of(VALUES, st.binary(max_size=40), st.just("ab" * 32), st.just("j.0.1")),
     )

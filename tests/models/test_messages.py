@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swarm_hub.models import features, messages
 from swarm_hub.models.call import ModuleCall, Script
-from swarm_hub.models.features import BASELINE, FEATURES, FEATURES_MAX
+from swarm_hub.models.features import BASELINE, FEATURES, FEATURES_MAX, PREEMPT
 from swarm_hub.models.messages import (
     Assign,
     Nack,
@@ -68,7 +68,8 @@ def test_what_a_later_version_adds_to_the_other_messages_makes_no_difference(
     assert messages.read_drain({"reason": "hot", "node": "me", **added}) == ("me", "hot")
     telemetry = Telemetry(cpu_percent=1.5, metered=True)
     assert Telemetry.from_wire({**telemetry.to_wire(), **added}) == telemetry
-    offer = {"slots": 2, "memory_bytes": 5, "labels": {"a": "b"}, "features": ["script"]}
+    offer = {"slots": 2, "memory_bytes": 5, "labels": {"a": "b"}, "features": ["script"],
+             "wall_time_s": 60}  # fmt: skip
     assert WorkerOffer.from_wire({**offer, **added}) == WorkerOffer.from_wire(offer)
 
 
@@ -235,3 +236,16 @@ def test_a_worker_that_says_nothing_of_features_has_those_of_the_beginning() -> 
     assert BASELINE <= FEATURES
     # They are in workers that exist: this set is never another.
     assert {"deterministic", "fuel", "script"} == BASELINE
+    assert PREEMPT in FEATURES
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [(60, 60.0), (0.5, 0.5), (0, None), (-1, None), (1e9, None), (float("nan"), None),
+     (10**400, None), ("60", None), (True, None), (None, None)],
+)  # fmt: skip
+def test_the_wall_time_that_a_worker_offers_is_within_bounds_or_unknown(
+    said: Any, read: float | None
+) -> None:
+    assert WorkerOffer.from_wire({"wall_time_s": said}).wall_time_s == read
+    assert WorkerOffer.from_wire({}).wall_time_s is None

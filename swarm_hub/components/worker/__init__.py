@@ -81,6 +81,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "memory_bytes": service.limits.memory_bytes,
         "labels": config.node_labels,
         "features": sorted(FEATURES),
+        "wall_time_s": service.limits.wall_time_s,
     }
     mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
     telemetry = hub.services[TELEMETRY]

@@ -9,11 +9,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from swarm_hub.components.mesh import Mesh
-from swarm_hub.components.sandbox import Call, CallResult, Reuse, SandboxService
+from swarm_hub.components.sandbox import (
+    PREEMPTED,
+    Call,
+    CallResult,
+    Reuse,
+    SandboxError,
+    SandboxService,
+)
 from swarm_hub.components.worker.turns import TurnQueue
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
-from swarm_hub.models import features
+from swarm_hub.models import features, messages
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
 from swarm_hub.models.shard import job_of
 from swarm_hub.storage.queries.inbox import InboxEntry
@@ -95,6 +102,11 @@ class Executor:
             self._taken.add(assignment_id)
             self._running[assignment_id].cancel()
 
+    def preempt(self, assignment_ids: Iterable[str]) -> None:
+        """Have assignments that a child has begun give way to others."""
+        for assignment_id in assignment_ids:
+            self._service.sandbox.preempt(assignment_id)
+
     async def until_idle(self) -> None:
         """Return when nothing runs."""
         await self._idle.wait()
@@ -161,8 +173,11 @@ class Executor:
             )
             self._computed.add(entry.assignment_id)
             await self._finished(entry, outcome)
+        except SandboxError as error:
+            why = messages.GAVE_WAY if error.code == PREEMPTED else "it could not be run"
+            self._given_up(entry, f"{why}: {error}")
         except (HubError, OSError) as error:
-            # The module can't be fetched or read, the sandbox is stopping, the disk is full.
+            # The module can't be fetched or read, or the disk is full.
             self._given_up(entry, f"it could not be run: {error}")
 
     async def _call(self, entry: InboxEntry) -> tuple[Call, int]:

@@ -49,7 +49,11 @@ class Intake:
         self._delivery = delivery
         self._outbox = outbox
         self._drain = drain
-        kinds = (messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK, messages.DRAIN)
+        # Those on their way to the disk.
+        self._arriving: set[str] = set()
+        kinds = (
+            messages.ASSIGN, messages.CANCEL, messages.PREEMPT, messages.RESULT_ACK, messages.DRAIN,
+        )  # fmt: skip
         channel.on(kinds, self._on_batch)
         hub.bus.listen(PeerUp, self._on_peer_up)
 
@@ -66,6 +70,8 @@ class Intake:
             self._on_delivered(delivered)
         for cancelled in batch.read(messages.CANCEL, messages.ids):
             self._on_cancel(batch.peer_id, cancelled)
+        for preempted in batch.read(messages.PREEMPT, messages.ids):
+            self._on_preempt(batch.peer_id, preempted)
         for node, reason in batch.read(messages.DRAIN, messages.read_drain):
             # Without a node it is the word of a worker, for the gateway that this hub may be too.
             if node == self._mesh.peer_id:
@@ -108,6 +114,7 @@ class Intake:
             self._assignments.nack(gateway, new, refusal)
             offered, fresh, new = known, [], []
         self._assignments.put(new, origin)
+        self._arriving.update(new)
         try:
             await self._hub.store.commit([*batch.writes, inbox.accept(fresh)])
         except StoreError as error:
@@ -115,10 +122,14 @@ class Intake:
             _LOGGER.warning("Can't keep %d assignments: %s", len(fresh), error)
             self._assignments.nack(gateway, new, f"its store failed: {error}")
             return
+        finally:
+            self._arriving.difference_update(new)
         if (leaving := self._drain.leaving(gateway)) is not None:
             # It was told so while these were on their way to the disk.
             self._drain.hand_back(new, leaving)
-            offered = [assignment_id for assignment_id in offered if self._is_known(assignment_id)]
+        # Some may have been withdrawn or given back meanwhile.
+        gone = {each for each in (*known, *new) if not self._is_known(each)}
+        offered = [assignment_id for assignment_id in offered if assignment_id not in gone]
         if not self._drain.stopping:
             self._executor.put(entry for entry in fresh if entry.assignment_id in self._assignments)
         self._take_over(known, origin)
@@ -160,6 +171,22 @@ class Intake:
         self._assignments.forget(dropped)
         self._executor.take_off(dropped)
         self._hub.store.note(inbox.drop(dropped))
+
+    def _on_preempt(self, peer_id: str, assignment_ids: list[str]) -> None:
+        origin = Origin(peer_id, self._mesh.store_of(peer_id))
+        theirs = {
+            assignment_id
+            for assignment_id in assignment_ids
+            if assignment_id in self._assignments and self._is_of(assignment_id, origin)
+        }
+        if not theirs:
+            return
+        # Whoever may speak for them is to hear of those that are given back.
+        self._take_over(list(theirs), origin)
+        # One at a time would begin the second in the slot that the first one left.
+        waiting = theirs & self._arriving.union(self._executor.not_begun())
+        self._drain.hand_back(waiting, messages.GAVE_WAY)
+        self._executor.preempt(theirs - waiting)
 
     def _on_peer_up(self, up: PeerUp) -> None:
         if "gateway" not in up.hello.capabilities:

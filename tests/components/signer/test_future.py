@@ -65,7 +65,16 @@ async def test_hubs_of_this_version_and_of_a_later_one_work_together(
     await state_is(gateway, node_id, "down")
     assert not [fault for fault in FAULTS if fault in caplog.text], caplog.text
     theirs = {
-        "gateway": {"assign", "result_ack", "cancel", "revoked", "need", "blob", "drain"},
+        "gateway": {
+            "assign",
+            "result_ack",
+            "cancel",
+            "preempt",
+            "revoked",
+            "need",
+            "blob",
+            "drain",
+        },
         "worker": {"ack", "nack", "result", "need", "blob", "drain", "gossip"},
     }
     both = {"hello", "heartbeat", "credit", "envelope", "have", "reply"}
@@ -102,6 +111,7 @@ async def every_message_is_said(gateway: RunningHub, worker: RunningHub, modules
     worker.hub.bus.fire(StoreSpace(full=None, spent=False))
     await until(node, lambda each: each["refuses"] is None)
     gateway.hub.services[SIGNER].send(node_id, messages.REVOKED, {"keys": [["0" * 16, 1.0, ""]]})
+    gateway.hub.services[SIGNER].send(node_id, messages.PREEMPT, {"ids": ["nobody's"]})
     for is_drained in (False, True):
         # What does not fit the slots waits on the node.
         _, body = await submit(gateway, modules["spin"], b"0:100000", {"shard_size": 5000})

@@ -201,7 +201,9 @@ async def test_garbage_for_an_envelope_stops_nothing(
     assert (await finished(gateway, body["job_id"]))["result"] == 25
 
 
-@pytest.mark.parametrize("kind", [messages.ASSIGN, messages.CANCEL, messages.RESULT_ACK])
+@pytest.mark.parametrize(
+    "kind", [messages.ASSIGN, messages.CANCEL, messages.PREEMPT, messages.RESULT_ACK]
+)
 @pytest.mark.parametrize("fields", [{}, {"ids": 5}, {"ids": [None]}, {"shards": [[1]], "call": 0}])
 async def test_malformed_orders_in_a_good_envelope_stop_nothing(
     swarm: Swarm, modules: Modules, kind: str, fields: dict[str, Any]

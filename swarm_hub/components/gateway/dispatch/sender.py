@@ -17,7 +17,7 @@ _ASSIGN_BYTES_MAX: Final = 384 * 1024
 
 
 class Sender:
-    """Sends assignments, withdrawals and acknowledgements."""
+    """Sends assignments, preemptions, withdrawals and acknowledgements."""
 
     def __init__(self, links: NodeLinks, inputs: Inputs, owner_key: bytes) -> None:
         self._links = links
@@ -29,6 +29,12 @@ class Sender:
         for node_id, assignment_ids in results.items():
             if (link := self._links.get(node_id)) is not None:
                 link.acknowledge(assignment_ids)
+
+    def preempt(self, assignments: Mapping[str, list[str]]) -> None:
+        """Tell each node which of its assignments give way to others."""
+        for node_id, assignment_ids in assignments.items():
+            if (link := self._links.get(node_id)) is not None:
+                link.preempt(assignment_ids)
 
     def withdraw(self, instructions: Iterable[Withdraw]) -> None:
         """Tell nodes which assignments are no longer wanted."""

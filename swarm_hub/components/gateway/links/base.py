@@ -35,6 +35,9 @@ class NodeLink(Protocol):
     def cancel(self, assignment_ids: Sequence[str]) -> None:
         """Say that assignments are no longer wanted."""
 
+    def preempt(self, assignment_ids: Sequence[str]) -> None:
+        """Have assignments give way to others; only for a node with the feature `preempt`."""
+
     def acknowledge(self, assignment_ids: Sequence[str]) -> None:
         """Say that results are on this gateway's disk; may wait to share another message."""
 

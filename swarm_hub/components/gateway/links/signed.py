@@ -34,6 +34,9 @@ class _SignedLink:
     def cancel(self, assignment_ids: Sequence[str]) -> None:
         self._channel.send(self.node_id, messages.CANCEL, {"ids": list(assignment_ids)})
 
+    def preempt(self, assignment_ids: Sequence[str]) -> None:
+        self._channel.send(self.node_id, messages.PREEMPT, {"ids": list(assignment_ids)})
+
     def acknowledge(self, assignment_ids: Sequence[str]) -> None:
         self._channel.send(
             self.node_id,

@@ -25,6 +25,7 @@ class UpperCase:
         self._links = links
         self.acknowledged: list[str] = []
         self.cancelled: list[str] = []
+        self.preempted: list[str] = []
         self.offered: asyncio.Queue[OfferedShard] = asyncio.Queue()
         self.told = asyncio.Event()
         self._blobs: dict[str, bytes] = {}
@@ -36,6 +37,9 @@ class UpperCase:
     def cancel(self, assignment_ids: Sequence[str]) -> None:
         self.cancelled += assignment_ids
         self.told.set()
+
+    def preempt(self, assignment_ids: Sequence[str]) -> None:
+        self.preempted += assignment_ids
 
     def acknowledge(self, assignment_ids: Sequence[str]) -> None:
         self.acknowledged += assignment_ids
