@@ -127,3 +127,5 @@ class NodeRecord:
     agreements: int = 0
     contradictions: int = 0
     owner: str | None = None
+    # How fast it has run each program, as JSON.
+    speeds: str | None = None

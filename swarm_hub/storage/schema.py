@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -70,6 +70,10 @@ jobs: Final = _table(
     # Set by a gateway that does not own the job, and acted upon by the one that does.
     Column("cancel_asked", Integer, nullable=False, server_default=text("0")),
     Column("script_sha", Text),
+    # Of a job that has ended: what counts in it, and what its owner let it leave out.
+    Column("n_done_items", _BIGINT, nullable=False, server_default=text("0")),
+    Column("n_done_shards", Integer, nullable=False, server_default=text("0")),
+    Column("n_failed_items", _BIGINT, nullable=False, server_default=text("0")),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
@@ -96,7 +100,10 @@ tombstones: Final = _table(
     Column("job_id", Text, primary_key=True),
     Column("pruned_at", _DOUBLE, nullable=False),
     Column("rows_left", Integer, nullable=False, server_default=text("0")),
+    # 1 until none of its events is left; the last, `job_pruned`, outlives its other rows.
+    Column("events_left", Integer, nullable=False, server_default=text("0")),
     _partial("tombstones_unswept", "job_id", where="rows_left = 1"),
+    _partial("tombstones_with_events", "pruned_at", where="events_left = 1"),
     Index("tombstones_age", "pruned_at"),
     rowid=False,
 )
@@ -193,6 +200,7 @@ events: Final = _table(
     Column("time_fired", _DOUBLE, nullable=False),
     Column("data", Text, nullable=False),
     _partial("events_by_job", "job_id", "seq", where="job_id IS NOT NULL"),
+    _partial("events_of_no_job", "seq", where="job_id IS NULL"),
 )
 
 nodes: Final = _table(
@@ -215,6 +223,8 @@ nodes: Final = _table(
     Column("contradictions", Integer, nullable=False, server_default=text("0")),
     # The owner of the device, who has one vote on a shard; NULL: the node stands for itself.
     Column("owner", Text),
+    # How fast the node has run each program, as JSON; NULL until it was measured.
+    Column("speeds", Text),
 )
 
 # One-time tokens with which a new node is admitted, under their hash.

@@ -100,6 +100,39 @@ async def test_nodes_that_were_met_before_there_was_admission_stay_admitted(
     await store.close()
 
 
+async def test_jobs_that_had_ended_know_what_they_got_done(tmp_path: Path) -> None:
+    path = old_database(tmp_path, "0007")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO shards VALUES (?, 1, 'dead', 60, 5, 3, NULL)", [FINISHED_JOB])
+        database.execute("INSERT INTO shards VALUES (?, 1, 'done', 60, 5, 1, NULL)", [RUNNING_JOB])
+        database.commit()
+    store = await opened(path)
+    await store.close()
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute(
+            "SELECT id, n_done_items, n_done_shards, n_failed_items FROM jobs ORDER BY id"
+        )
+        assert rows.fetchall() == [(FINISHED_JOB, 60, 1, 0), (RUNNING_JOB, 0, 0, 0)]
+        assert database.execute("SELECT DISTINCT speeds FROM nodes").fetchall() in ([], [(None,)])
+
+
+async def test_events_that_a_pruned_job_left_before_the_upgrade_are_still_removed_later(
+    tmp_path: Path,
+) -> None:
+    path = old_database(tmp_path, "0007")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO tombstones VALUES ('01KAGONE', 1763000000.0, 0)")
+        database.execute(
+            "INSERT INTO events VALUES (99, 'job_pruned', '01KAGONE', 1763000000.0, '{}')"
+        )
+        database.commit()
+    store = await opened(path)
+    await store.close()
+    with closing(sqlite3.connect(path)) as database:
+        left = database.execute("SELECT job_id, events_left FROM tombstones ORDER BY job_id")
+        assert left.fetchall() == [("01KAGONE", 1), ("01KAOLD", 0)]
+
+
 async def test_a_postgresql_of_schema_0002_is_upgraded_too(
     tmp_path: Path, postgres_url: str
 ) -> None:
@@ -122,7 +155,8 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
-            "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner"
+            "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner, "
+            "DROP COLUMN speeds"
         )
         connection.execute(
             "ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
@@ -132,17 +166,41 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             "ALTER TABLE results DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
             "DROP COLUMN stderr, DROP COLUMN counted, DROP COLUMN receipt"
         )
-        connection.execute("ALTER TABLE jobs DROP COLUMN script_sha")
+        connection.execute(
+            "ALTER TABLE jobs DROP COLUMN script_sha, DROP COLUMN n_done_items, "
+            "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items"
+        )
+        connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
+        connection.execute("DROP INDEX events_of_no_job")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
             "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"
         )
+        for number, state in enumerate(("failed", "running")):
+            job_id, ended_at = f"01KA{number}", 9.0 if state == "failed" else None
+            connection.execute(
+                "INSERT INTO jobs (id, state, gateway, epoch, owner, spec, module_sha, "
+                "module_bytes, dataset_sha, dataset_bytes, n_items, range_start, created_at, "
+                "finished_at, n_shards, n_retries) "
+                "VALUES (%s, %s, 'g', 1, 'o', '{}', 'm', 1, 'd', 1, 100, 0, 1, %s, 3, 0)",
+                (job_id, state, ended_at),
+            )
+            for index, shard_state in enumerate(("done", "dead", "done")):
+                connection.execute(
+                    "INSERT INTO shards (job_id, idx, state, first_item, n_items, attempts) "
+                    "VALUES (%s, %s, %s, %s, 20, 1)",
+                    (job_id, index, shard_state, 20 * index),
+                )
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     assert await described() == new
     with closing(psycopg.connect(postgres_url)) as connection:
         rows = connection.execute("SELECT name, admission FROM nodes").fetchall()
         assert rows == [("tablet", "approved")]
+        progress = connection.execute(
+            "SELECT state, n_done_items, n_done_shards, n_failed_items FROM jobs ORDER BY id"
+        ).fetchall()
+        assert progress == [("failed", 40, 2, 0), ("running", 0, 0, 0)]
         stored = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         assert stored == [(schema.HEAD,)]
 
