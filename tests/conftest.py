@@ -128,6 +128,11 @@ _TEST_MODULES = {
     "spin": SPIN,
     "cat": CAT,
     "trap": range_module("unreachable"),
+    # Its number 7 fails wherever it runs.
+    "unlucky": range_module(
+        "(if (i64.eq (local.get 0) (i64.const 7)) (then unreachable))"
+        "(i64.sub (local.get 1) (local.get 0))"
+    ),
     "count": range_module("(i64.sub (local.get 1) (local.get 0))"),
     "highest": range_module("(i64.const 9223372036854775807)"),
     "two_maps": range_module(

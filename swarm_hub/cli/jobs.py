@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 # `--on unmetered`; labels have a `=`.
 _UNMETERED: Final = "unmetered"
 _WATCH_EVERY_S: Final = 1.0
+_BAR_CHARS: Final = 40
 _DETAILS: Final = ("job_id", "state", "reduce", "created_at", "finished_at", "duration_s")
 
 
@@ -302,19 +303,25 @@ def _bad_range(bounds: str) -> Any:
     raise click.UsageError(f"--range: expected LO:HI, such as 0:1000000, got {bounds!r}")
 
 
+def progress_bar(done: int, of: int | None) -> str:
+    """Return a bar that tells what is done by its characters: colours get lost in a log."""
+    full = 0 if not of else _BAR_CHARS * done // of
+    return "━" * full + "·" * (_BAR_CHARS - full)
+
+
 async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
     """Wait for a job with its progress on stderr; returns its last status."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description}"), TextColumn("{task.fields[bar]}"), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
     told = ""
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("items", total=None, note="")
+        task = bar.add_task("items", total=None, note="", bar=progress_bar(0, None))
 
         def show_progress(status: dict[str, Any]) -> None:
             nonlocal told
@@ -330,6 +337,7 @@ async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
                 description=status["state"],
                 completed=progress["items_done"],
                 total=progress["items"],
+                bar=progress_bar(progress["items_done"], progress["items"]),
                 note=waits or retries,
             )
 

@@ -149,7 +149,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the store keeps it; times are seconds since the epoch."""
+    """A job as the store keeps it; times are seconds since the epoch.
+
+    The numbers at the end are known once it has ended.
+    """
 
     id: str
     state: JobState
@@ -171,6 +174,9 @@ class Job:
     result_inline: bytes | None = None
     n_shards: int = 0
     n_retries: int = 0
+    n_done_items: int = 0
+    n_done_shards: int = 0
+    n_failed_items: int = 0
 
     @property
     def script_sha(self) -> str | None:

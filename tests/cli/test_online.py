@@ -159,8 +159,26 @@ async def test_a_job_is_cancelled(gateway: RunningHub, run_beside: Beside) -> No
     assert "is cancelled" in done.err
     watched = await run_beside("job", "watch", job, "-c", gateway.folder)
     assert (watched.code, watched.out) == (1, "")
+    assert re.search(rf"cancelled {'·' * 40} +0/100 ", watched.err)
     unknown = await run_beside("job", "cancel", "01NONE", "-c", gateway.folder)
     assert (unknown.code, "there is no job 01NONE" in unknown.err) == (1, True)
+
+
+async def test_a_failed_job_is_shown_with_what_was_done(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path,
+    modules: dict[str, bytes],
+) -> None:  # fmt: skip
+    here = ("-c", gateway.folder)
+    await swarm.worker("worker")
+    (tmp_path / "unlucky.wasm").write_bytes(modules["unlucky"])
+    ranged = ("--range", "0:8", "--shard-size", "1")
+    job = await job_id(run_beside, gateway, tmp_path / "unlucky.wasm", *ranged)
+    watched = await run_beside("job", "watch", job, *here)
+    assert watched.code == 1
+    assert re.search(rf"failed {'━' * 35}{'·' * 5} +7/8 ", watched.err)
+    assert "7/8 items" in (await run_beside("job", "list", *here)).out
+    shown = await run_beside("job", "show", job, *here)
+    assert "7 of 8 items, 7 of 8 shards" in shown.out
 
 
 async def test_nodes_are_listed_banned_and_unbanned(

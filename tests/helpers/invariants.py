@@ -57,6 +57,12 @@ _GATEWAY: Final = {
         "SELECT id FROM jobs WHERE finished_at IS NOT NULL AND id NOT IN (SELECT job_id FROM "
         "events WHERE event_type = 'job_' || jobs.state)"
     ),
+    "an ended job has another number of items done than its shards": (
+        "SELECT id, n_done_items, n_done_shards, count(idx), coalesce(sum(s.n_items), 0) FROM jobs "
+        "LEFT JOIN shards s ON s.job_id = id AND s.state = 'done' WHERE finished_at IS NOT NULL "
+        "GROUP BY id HAVING n_done_items <> coalesce(sum(s.n_items), 0) "
+        "OR n_done_shards <> count(idx)"
+    ),
     "a number of events is missing": (
         "SELECT count(*), min(seq), max(seq) FROM events HAVING count(*) <> max(seq) - min(seq) + 1"
     ),

@@ -106,7 +106,10 @@ async def put_job(
             ]
         )
     if ended_at is not None:
-        end = Finish(job_id, JobState.COMPLETED, ended_at, (), "sha", 2, b"42", n_shards, 0)
+        end = Finish(
+            job_id, JobState.COMPLETED, ended_at, (), "sha", 2, b"42",
+            n_shards, 0, n_shards, n_shards,
+        )  # fmt: skip
         await store.commit([jobs.finish([end])])
     if read_at is not None:
         await store.commit([jobs.mark_read(job_id, read_at)])

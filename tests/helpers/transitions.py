@@ -151,7 +151,7 @@ async def _take_result(
     if last:
         end = jobs.Finish(
             job.id, JobState.COMPLETED, _NOW, (), result.sha, result.size_bytes, result.body,
-            N_SHARDS, attempt - 1,
+            N_SHARDS, attempt - 1, job.n_items, N_SHARDS,
         )  # fmt: skip
         writes.append(jobs.finish([end]))
         told.append(NewEvent(EventType.JOB_COMPLETED, {"job_id": job.id}, job.id))

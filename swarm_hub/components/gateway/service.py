@@ -308,8 +308,9 @@ class JobService:
             )  # fmt: skip
         if not job.state.finished and self._hub.store.shared:
             return await self._hub.store.read(recovery.cutting_of, job.id)
-        done = (job.n_shards, job.n_items) if job.state is JobState.COMPLETED else (0, 0)
-        return Cutting(job.n_shards, job.n_items, *done, job.n_retries)
+        return Cutting(
+            job.n_shards, job.n_items, job.n_done_shards, job.n_done_items, job.n_retries
+        )
 
     def _summary(self, job: Job, cutting: Cutting) -> JobSummary:
         return {

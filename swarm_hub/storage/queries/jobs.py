@@ -71,6 +71,9 @@ _FINISH_JOB: Final = (
         result_inline=bindparam("b_inline"),
         n_shards=bindparam("b_shards"),
         n_retries=bindparam("b_retries"),
+        n_done_items=bindparam("b_done_items"),
+        n_done_shards=bindparam("b_done_shards"),
+        n_failed_items=bindparam("b_failed_items"),
     )
 )
 _READ_JOB: Final = (
@@ -116,7 +119,10 @@ _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a job ended; the result is inline or, with `result_inline` None, a blob."""
+    """How a job ended; the result is inline or, with `result_inline` None, a blob.
+
+    `n_done_items` are those whose results count, `n_failed_items` those that were left out.
+    """
 
     job_id: str
     state: JobState
@@ -127,6 +133,9 @@ class Finish:
     result_inline: bytes | None
     n_shards: int
     n_retries: int
+    n_done_items: int
+    n_done_shards: int
+    n_failed_items: int = 0
 
 
 def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: str) -> Write:
@@ -181,6 +190,9 @@ def finish(ends: Iterable[Finish]) -> Write:
                 "b_inline": end.result_inline,
                 "b_shards": end.n_shards,
                 "b_retries": end.n_retries,
+                "b_done_items": end.n_done_items,
+                "b_done_shards": end.n_done_shards,
+                "b_failed_items": end.n_failed_items,
             }
             for end in ends
         ],
@@ -420,4 +432,7 @@ def _job(row: Row[Any]) -> Job:
         result_inline=row.result_inline,
         n_shards=row.n_shards,
         n_retries=row.n_retries,
+        n_done_items=row.n_done_items,
+        n_done_shards=row.n_done_shards,
+        n_failed_items=row.n_failed_items,
     )

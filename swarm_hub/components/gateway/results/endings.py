@@ -33,8 +33,9 @@ def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
     """Return how a job ended, without its result."""
     assert entry is not None
     return Finish(
-        end.job_id, end.state, now, end.failures, None, None, None, entry.n_cut, entry.n_retries
-    )
+        end.job_id, end.state, now, end.failures, None, None, None,
+        entry.n_cut, entry.n_retries, entry.n_done_items, entry.n_done_shards,
+    )  # fmt: skip
 
 
 def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Finish:
@@ -42,7 +43,7 @@ def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Fin
     failure = f"internal: {type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
     return Finish(
         job_id, JobState.FAILED, now, (failure,), None, None, None,
-        cutting.n_shards, cutting.n_retries,
+        cutting.n_shards, cutting.n_retries, cutting.n_done_items, cutting.n_done_shards,
     )  # fmt: skip
 
 
