@@ -240,11 +240,31 @@ def cancel(config_dir: Path, url: str | None, token: str | None, job_id: str) ->
 @hub_options
 @click.argument("job_id")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file.")
+@click.option(
+    "--partial", is_flag=True, help="Of a failed or cancelled job, the result of what was done."
+)
 def result(
-    config_dir: Path, url: str | None, token: str | None, job_id: str, output: Path | None
+    config_dir: Path,
+    url: str | None,
+    token: str | None,
+    job_id: str,
+    output: Path | None,
+    partial: bool,
 ) -> None:
     """Print or save the result of a completed job."""
-    _give(call((config_dir, url, token), lambda swarm: swarm.result(job_id)), output)
+
+    async def work(swarm: SwarmClient) -> bytes:
+        body = await swarm.result(job_id, partial=partial)
+        status = await swarm.status(job_id)
+        if status["state"] != "completed":
+            progress = status["progress"]
+            note(
+                f"Job {job_id} is {status['state']}: this is the result of "
+                f"{progress['items_done']} of {progress['items']} items"
+            )
+        return body
+
+    _give(call((config_dir, url, token), work), output)
 
 
 @job.command()

@@ -137,9 +137,14 @@ class SwarmClient:
             if status["state"] in _FINISHED:
                 return status
 
-    async def result(self, job_id: str) -> bytes:
-        """Return the bytes of a completed job's result."""
-        async with self._request("GET", f"/jobs/{job_id}/result") as response:
+    async def result(self, job_id: str, *, partial: bool = False) -> bytes:
+        """Return the bytes of a completed job's result.
+
+        With `partial` those of what was done of a job that failed or was cancelled; the status has
+        how much that is.
+        """
+        query = {"partial": "true"} if partial else {}
+        async with self._request("GET", f"/jobs/{job_id}/result", params=query) as response:
             return await response.read()
 
     async def data(self, sha: str) -> bytes:

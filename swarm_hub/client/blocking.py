@@ -56,9 +56,9 @@ class BlockingSwarmClient:
         """Wait for a job and return its final status."""
         return self._run(self._client.wait(job_id, progress=progress, **options))
 
-    def result(self, job_id: str) -> bytes:
-        """Return the bytes of a completed job's result."""
-        return self._run(self._client.result(job_id))
+    def result(self, job_id: str, *, partial: bool = False) -> bytes:
+        """Return the bytes of a completed job's result, or of a `partial` one."""
+        return self._run(self._client.result(job_id, partial=partial))
 
     def data(self, sha: str) -> bytes:
         """Return the bytes with that SHA-256."""

@@ -4,7 +4,7 @@ A component registers them in `hub.endpoints` while it is set up; `api` serves w
 """
 
 from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connection
-from swarm_hub.endpoints.fields import text, whole_number
+from swarm_hub.endpoints.fields import flag, text, whole_number
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
 from swarm_hub.endpoints.view import Answer, Blob, Json, RawBody, Success, Unchanged, View
@@ -26,6 +26,7 @@ __all__ = [
     "Success",
     "Unchanged",
     "View",
+    "flag",
     "text",
     "whole_number",
 ]

@@ -26,6 +26,13 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
     return validate
 
 
+def flag(value: Any) -> bool:
+    """Validate `true` or `false` in a query."""
+    if value not in ("true", "false"):
+        raise vol.Invalid("expected true or false")
+    return bool(value == "true")
+
+
 def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Callable[[Any], str]:
     """Return a validator for a text with a bounded number of characters."""
 

@@ -37,12 +37,14 @@ class Json:
 class Blob:
     """An answer in bytes, whole or only the requested range.
 
-    With `etag` the bytes may be cached forever: what it names never changes.
+    With `etag` the bytes may be cached forever: what it names never changes. `told` is what else is
+    to be known of them, by the names of headers.
     """
 
     body: bytes | mmap.mmap
     media_type: str = "application/octet-stream"
     etag: str | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

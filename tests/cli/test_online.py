@@ -179,6 +179,12 @@ async def test_a_failed_job_is_shown_with_what_was_done(
     assert "7/8 items" in (await run_beside("job", "list", *here)).out
     shown = await run_beside("job", "show", job, *here)
     assert "7 of 8 items, 7 of 8 shards" in shown.out
+    refused = await run_beside("job", "result", job, *here)
+    assert (refused.code, refused.out) == (1, "")
+    assert "--partial (?partial=true) gives that of the 7 of 8 items" in refused.err
+    done = await run_beside("job", "result", job, "--partial", *here)
+    assert (done.code, done.out) == (0, "7")
+    assert "is failed: this is the result of 7 of 8 items" in done.err
 
 
 async def test_nodes_are_listed_banned_and_unbanned(

@@ -75,10 +75,10 @@ def bytes_module(result: str, alloc: str = "(i32.const 64)") -> str:
   (func (export "map") (param $at i32) (param $n i32) (result i64) {result}))"""
 
 
-def joins(before: str = "") -> str:
+def joins(before: str = "", before_map: str = "") -> str:
     """A module of abi bytes that gives its shard back, and whose `reduce` joins with a comma.
 
-    `before` is what `reduce` does first.
+    `before` is what `reduce` does first, `before_map` what `map` does.
     """
     return f"""(module (memory (export "memory") 2)
   (global $top (mut i32) (i32.const 64))
@@ -89,6 +89,7 @@ def joins(before: str = "") -> str:
     (i64.or (i64.shl (i64.extend_i32_u (local.get $at)) (i64.const 32))
             (i64.extend_i32_u (local.get $n))))
   (func (export "map") (param i32 i32) (result i64)
+    {before_map}
     (call $packed (local.get 0) (local.get 1)))
   (func (export "reduce") (param $a i32) (param $n i32) (param $b i32) (param $m i32) (result i64)
     (local $out i32) (local $left i64)
@@ -102,6 +103,11 @@ def joins(before: str = "") -> str:
     (call $packed
       (local.get $out) (i32.add (i32.add (local.get $n) (local.get $m)) (i32.const 1)))))"""
 
+
+# Traps on a shard that begins with an X.
+JOINS_BUT_X = joins(
+    before_map="(if (i32.eq (i32.load8_u (local.get 0)) (i32.const 88)) (then unreachable))"
+)
 
 # About half a second.
 _SLOWLY = """(local.set $left (i64.const 500000000))

@@ -186,7 +186,8 @@ def _cached(etag: str) -> dict[str, str]:
 async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
     """Send bytes, or the one range of them that was asked for (RFC 9110, section 14)."""
     size_bytes = len(blob.body)
-    headers = {"Accept-Ranges": "bytes", **({} if blob.etag is None else _cached(blob.etag))}
+    cached = {} if blob.etag is None else _cached(blob.etag)
+    headers = {"Accept-Ranges": "bytes", **cached, **blob.told}
     try:
         wanted = raw.http_range
     except ValueError:

@@ -14,6 +14,7 @@ from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
+from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService, JobWatchers
@@ -98,7 +99,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         dispatcher.n_jobs_of,
         dispatcher.add,
     )
-    service = JobService(hub, receipts, watchers, intake, dispatcher, machine)
+    partial_results = PartialResults(hub, result_cache)
+    service = JobService(hub, receipts, watchers, intake, dispatcher, machine, partial_results)
     hub.services[JOBS] = service
     hub.endpoints.judge_events_by(service.owners)
     register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, channel))

@@ -6,9 +6,11 @@ import mmap
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
 from swarm_hub.components.gateway.results.reduce import (
     ReduceError,
@@ -31,7 +33,15 @@ from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import Conflict, Gone, Lost, MalformedRequest, NotFound, RequestError
+from swarm_hub.exceptions import (
+    Conflict,
+    Gone,
+    Lost,
+    MalformedRequest,
+    NotFound,
+    RequestError,
+    StoreError,
+)
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
@@ -81,6 +91,16 @@ class JobWatchers:
                 del self._watchers[job_id]
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The bytes of a result, to be entered, and of how many of the job's items they are."""
+
+    media_type: str
+    reading: AbstractAsyncContextManager[bytes | mmap.mmap]
+    n_done_items: int
+    n_items: int
+
+
 class JobService:
     """Answers questions about jobs, whether unfinished, finished or pruned."""
 
@@ -92,6 +112,7 @@ class JobService:
         intake: Intake,
         dispatcher: Dispatcher,
         machine: StateMachine,
+        partial_results: PartialResults,
     ) -> None:
         self._hub = hub
         self._receipts = receipts
@@ -99,6 +120,7 @@ class JobService:
         self._intake = intake
         self._dispatcher = dispatcher
         self._machine = machine
+        self._partial_results = partial_results
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
 
@@ -165,21 +187,32 @@ class JobService:
                 await within(1, changed.wait())
         return await self._described(job_id)
 
-    async def result(
-        self, job_id: str
-    ) -> tuple[str, AbstractAsyncContextManager[bytes | mmap.mmap]]:
-        """Return the media type and bytes of a completed job's result, and mark it as read.
+    async def result(self, job_id: str, *, partial: bool = False) -> Result:
+        """Return a job's result, and mark it as read.
 
-        Raises NotFound, Gone, or Conflict for a job that is not completed.
+        With `partial` also what was done of a job that failed or was cancelled. Raises NotFound,
+        Gone, or Conflict for a job that has neither.
         """
         job = await self._job(job_id)
-        if job.state is not JobState.COMPLETED:
-            raise Conflict(
-                "no_result",
-                f"job {job_id} is {job.state.value}; only a completed job has a result",
-            )
-        self._mark_read(job)
-        return media_type(job.spec.reduce), self._reading(job)
+        if (why_not := _why_no_result(job, partial)) is not None:
+            raise Conflict("no_result", f"job {job_id} is {job.state.value}; {why_not}")
+        if job.state is JobState.COMPLETED:
+            self._mark_read(job)
+            reading = self._reading(job)
+        else:
+            reading = self._reading_partial(job)
+        return Result(media_type(job.spec.reduce), reading, job.n_done_items, job.n_items)
+
+    @asynccontextmanager
+    async def _reading_partial(self, job: Job) -> AsyncIterator[bytes | mmap.mmap]:
+        try:
+            async with self._partial_results.folded(job) as body:
+                self._mark_read(job)
+                yield body
+        except StoreError:
+            # Its rows may have been removed while they were read.
+            await self._job(job.id)
+            raise
 
     @asynccontextmanager
     async def _reading(self, job: Job) -> AsyncIterator[bytes | mmap.mmap]:
@@ -344,6 +377,24 @@ class JobService:
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
             self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
+
+
+def _why_no_result(job: Job, partial: bool) -> str | None:
+    """Return why there is nothing to give of a job, None if there is."""
+    if job.state is JobState.COMPLETED:
+        return None
+    if not job.state.finished:
+        if partial:
+            return "a partial result is there once it has failed or was cancelled"
+        return "only a completed job has a result"
+    if not job.n_done_items:
+        return f"only a completed job has a result, and none of its {job.n_items} items was done"
+    if partial:
+        return None
+    return (
+        "only a completed job has a result; --partial (?partial=true) gives that of the "
+        f"{job.n_done_items} of {job.n_items} items that were done"
+    )
 
 
 def _lost(job: Job) -> Lost:

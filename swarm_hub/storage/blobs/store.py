@@ -222,6 +222,13 @@ class GrowingBlob:
         spooled = await self._spool.finish()
         return spooled.sha, spooled.size_bytes, None, [await self._blobs.adopt(spooled, now)]
 
+    async def finish_apart(self) -> bytes | mmap.mmap:
+        """Return the bytes to read until the block ends; they become no blob of the store."""
+        if self._spool is None:
+            return bytes(self._start)
+        await self._spool.finish()
+        return self._spool.mapped()
+
 
 def _put_file(connection: Connection, sha: str, path: Path) -> None:
     with map_file(path) as view:

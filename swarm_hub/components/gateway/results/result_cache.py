@@ -85,24 +85,41 @@ class ResultCache:
 
     async def _fold_stored(self, job: Job, base: Finish) -> tuple[Finish, list[Write]]:
         with GrowingBlob(self._hub.store.blobs) as whole:
-            if job.spec.reduce == REDUCE_MODULE:
-                async with aclosing(self._pages(job.id)) as pages:
-                    bodies = (body async for page in pages for _, body in page)
-                    await self._by_module.fold(job, bodies, whole)
-            else:
-                fold = start_fold(job.spec.reduce)
-                async for page in self._pages(job.id):
-                    chunks = (each for result, body in page for each in fold.add(result, body))
-                    # With a hundred thousand results this takes a while, and the hub must keep
-                    # answering.
-                    while taken := await asyncio.to_thread(_take, chunks):
-                        await whole.write(taken)
-                await whole.write(await asyncio.to_thread(fold.end))
+            await self.fold_into(job, whole)
             sha, size_bytes, inline, rows = await whole.finish(self._hub.clock.time())
         finish = dataclasses.replace(
             base, result_sha=sha, result_bytes=size_bytes, result_inline=inline
         )
         return finish, rows
+
+    async def fold_into(self, job: Job, whole: GrowingBlob) -> int:
+        """Write the fold of a job's results in the store; returns of how many items they are.
+
+        Raises ReduceError, and SandboxError when the hub stops while the job's module folds.
+        """
+        n_items = 0
+        async with aclosing(self._pages(job.id)) as pages:
+            if job.spec.reduce == REDUCE_MODULE:
+
+                async def bodies() -> AsyncGenerator[Readable]:
+                    nonlocal n_items
+                    async for page in pages:
+                        for result, body in page:
+                            n_items += result.n_items
+                            yield body
+
+                await self._by_module.fold(job, bodies(), whole)
+                return n_items
+            fold = start_fold(job.spec.reduce)
+            async for page in pages:
+                n_items += sum(result.n_items for result, _ in page)
+                chunks = (each for result, body in page for each in fold.add(result, body))
+                # With a hundred thousand results this takes a while, and the hub must keep
+                # answering.
+                while taken := await asyncio.to_thread(_take, chunks):
+                    await whole.write(taken)
+            await whole.write(await asyncio.to_thread(fold.end))
+        return n_items
 
     async def _pages(self, job_id: str) -> AsyncGenerator[list[tuple[ShardResult, Readable]]]:
         """Yield a job's results in item order, a few MiB at a time, with their bodies to read.

@@ -6,7 +6,7 @@ import voluptuous as vol
 
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import JobPage, JobStatus, Receipts, Shards, Story
-from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, text, whole_number
+from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, flag, text, whole_number
 
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
@@ -33,7 +33,7 @@ def views(service: JobService) -> list[View]:
         View("GET", "/jobs", own.page, read, JobPage, page_of(50, 500)),
         View("GET", job, own.status, read, JobStatus, {"wait": whole_number(0, _WAIT_MAX_S)}),
         View("DELETE", job, own.cancel, submit, JobStatus),
-        View("GET", f"{job}/result", own.result, read, bytes),
+        View("GET", f"{job}/result", own.result, read, bytes, {"partial": flag}),
         View("GET", f"{job}/shards", own.shards, read, Shards),
         View("GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500)),
         View(
@@ -74,9 +74,12 @@ class _JobViews:
         return Json(_told(request, status))
 
     async def result(self, request: Request) -> Blob:
-        """Return the result of a completed job in bytes."""
-        media_type, reading = await self._service.result(await self._visible(request))
-        return Blob(await request.enter(reading), media_type)
+        """Return a job's result in bytes; with `partial` what was done of one that has none."""
+        job_id, partial = await self._visible(request), request.query.get("partial", False)
+        found = await self._service.result(job_id, partial=partial)
+        # Of a partial result this shows how much it is of.
+        told = {"Swarm-Items-Done": str(found.n_done_items), "Swarm-Items": str(found.n_items)}
+        return Blob(await request.enter(found.reading), found.media_type, told=told)
 
     async def shards(self, request: Request) -> Json:
         """List a job's shards with every attempt."""
