@@ -207,6 +207,8 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
     )
     if status.get("waits"):
         echo(f"{'waits':12} {status['waits']}")
+    if status.get("note"):
+        echo(f"{'note':12} {status['note']}")
     for failure in status.get("failures", ()):
         echo(f"{'failure':12} {failure}")
     for share in status.get("nodes", ()):
@@ -262,6 +264,7 @@ def result(
                 f"Job {job_id} is {status['state']}: this is the result of "
                 f"{progress['items_done']} of {progress['items']} items"
             )
+        note_of_result(status)
         return body
 
     _give(call((config_dir, url, token), work), output)
@@ -329,6 +332,12 @@ def progress_bar(done: int, of: int | None) -> str:
     return "━" * full + "·" * (_BAR_CHARS - full)
 
 
+def note_of_result(status: dict[str, Any]) -> None:
+    """Print what the hub has to say of a job's result, if anything."""
+    if status.get("note"):
+        note(f"Note: {status['note']}")
+
+
 async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
     """Wait for a job with its progress on stderr; returns its last status."""
     from rich.console import Console
@@ -366,6 +375,7 @@ async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
 
 async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
     status = await follow(swarm, job_id)
+    note_of_result(status)
     if as_json:
         print_json(status)
         return 0 if status["state"] == "completed" else 1

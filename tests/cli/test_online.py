@@ -187,6 +187,25 @@ async def test_a_failed_job_is_shown_with_what_was_done(
     assert "is failed: this is the result of 7 of 8 items" in done.err
 
 
+async def test_a_job_that_wrote_no_file_is_noted_beside_its_result(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path,
+    modules: dict[str, bytes],
+) -> None:  # fmt: skip
+    here = ("-c", gateway.folder)
+    await swarm.worker("worker")
+    (tmp_path / "talks.wasm").write_bytes(modules["talks"])
+    arguments = ("submit", tmp_path / "talks.wasm", PRIMES, "--abi", "wasi-files", "--watch")
+    said = "0 files were written to /out: a module of abi wasi-files writes there"
+    done = await run_beside(*arguments, *here)
+    assert (done.code, done.out) == (0, "\0" * 1024)
+    assert f"Note: {said}" in done.err
+    (listed,) = json.loads((await run_beside("job", "list", "--json", *here)).out)
+    shown = await run_beside("job", "show", listed["job_id"], *here)
+    assert re.search(rf"^note +{said}$", shown.out, re.MULTILINE)
+    result = await run_beside("job", "result", listed["job_id"], *here)
+    assert (result.out, result.err) == ("\0" * 1024, f"Note: {said}\n")
+
+
 async def test_nodes_are_listed_banned_and_unbanned(
     swarm: Swarm, gateway: RunningHub, run_beside: Beside
 ) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.results.notes import note
 from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
 from swarm_hub.components.gateway.results.reduce import (
@@ -300,6 +301,7 @@ class JobService:
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
             "failures": list(job.failures),
+            "note": None,
             "waits": self._machine.why_waiting(job_id, self._hub.clock.monotonic()),
             "missing_shards": []
             if entry is None
@@ -322,14 +324,21 @@ class JobService:
                 }
                 for share in shares
             ]
-        small = (job.result_bytes or 0) <= _SHOWN_MAX_BYTES
-        if job.state is JobState.COMPLETED and gives_json(job.spec.reduce) and small:
+        if job.state is JobState.COMPLETED:
+            await self._describe_result(job, described)
+        return described
+
+    async def _describe_result(self, job: Job, described: JobStatus) -> None:
+        """Add a completed job's result, if it is small JSON, and what there is to say of it."""
+        value = None
+        size_bytes = job.result_bytes or 0
+        if gives_json(job.spec.reduce) and size_bytes <= _SHOWN_MAX_BYTES:
             value = json.loads(await self._result_body(job))
             described["result"] = value
             if (text := spelled_out(value)) is not None:
                 described["result_text"] = text
             self._mark_read(job)
-        return described
+        described["note"] = note(job.spec.reduce, size_bytes, value)
 
     async def _cutting(self, job: Job) -> Cutting:
         """Return how far along a job is; of an unfinished one, what its gateway knows."""

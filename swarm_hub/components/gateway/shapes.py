@@ -58,6 +58,7 @@ class SeedFields(TypedDict):
 class JobStatus(JobSummary, SeedFields):
     """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
 
+    `note` says what is odd about the result of a completed job, such as that it is empty.
     `result` is there once the job is complete, if its result is small and not raw bytes;
     `result_text` if it is text; `result_sha` if the result is large.
     """
@@ -67,6 +68,7 @@ class JobStatus(JobSummary, SeedFields):
     module_sha: str
     dataset_sha: str | None
     failures: list[Any]
+    note: str | None
     waits: Any
     missing_shards: list[int]
     result_sha: NotRequired[str]
