@@ -99,7 +99,7 @@ class SimulatedGateway:
             f"it waits because: {self._machine.why_waiting(JOB_ID, now)}",
         ]
         for shard in list(job.shards.values())[:5]:
-            assignment_id = ", ".join(f"{a.id} {a.state} placed={a.placed}" for a in shard.live)
+            assignment_id = ", ".join(f"{a.id} {a.state} place={a.place.name}" for a in shard.live)
             lines.append(f"{shard.state}, live: {assignment_id or 'none'}; {shard.told()[-600:]}")
         return "\n  ".join(lines)
 

@@ -34,7 +34,7 @@ def config_keys(domain: str) -> set[str]:
         return keys_of(_CORE[domain].schema.schema)
     if not has_platforms(domain):
         return keys_of(component(domain).CONFIG_SCHEMA.schema.schema)
-    found = {"platform"}
+    found = {"platform", *keys_of(component(domain).CONFIG_SCHEMA.keys)}
     for module in platforms(domain).values():
         found |= keys_of(module.PLATFORM_SCHEMA)
     return found

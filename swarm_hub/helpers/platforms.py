@@ -12,8 +12,8 @@ import importlib.util
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -32,10 +32,11 @@ _ATTRIBUTES: Final = ("PLATFORM_SCHEMA", "create")
 
 @dataclass(frozen=True, slots=True)
 class Platform(Generic[_T]):
-    """A chosen platform with its validated keys."""
+    """A chosen platform with its validated keys, and those that all platforms share."""
 
     name: str
     create: Callable[[], _T]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class PlatformSchema:
     default: str
     # Where the built-in ones are, inside the component; if empty, in the component itself.
     folder: str = ""
+    # The component's own, whatever its platform.
+    keys: Mapping[Any, Any] = field(default_factory=dict)
     config_dir: Path | None = None
 
     def looking_in(self, config_dir: Path) -> Self:
@@ -60,10 +63,12 @@ class PlatformSchema:
         name = keys.get("platform", self.default)
         module = self._platform(name)
         check: Callable[[Any], dict[str, Any]] = cv.section(
-            {**module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
+            {**self.keys, **module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
         )
         options = check({key: given for key, given in keys.items() if key != "platform"})
-        return Platform(name, functools.partial(_created, module, options))
+        names = {getattr(key, "field", str(key)) for key in self.keys}
+        shared = {name: options.pop(name) for name in names}
+        return Platform(name, functools.partial(_created, module, options), shared)
 
     def _platform(self, name: object) -> ModuleType:
         module = _built_in(self._package, name)
@@ -93,9 +98,11 @@ class PlatformSchema:
         return f"swarm_hub.components.{self.domain}.{self.folder}".rstrip(".")
 
 
-def platform_schema(domain: str, default: str, folder: str = "") -> PlatformSchema:
-    """Return the CONFIG_SCHEMA of a component that consists only of its platform."""
-    return PlatformSchema(domain, default, folder)
+def platform_schema(
+    domain: str, default: str, folder: str = "", keys: Mapping[Any, Any] | None = None
+) -> PlatformSchema:
+    """Return the CONFIG_SCHEMA of a component that consists of its platform, and `keys` beside."""
+    return PlatformSchema(domain, default, folder, keys or {})
 
 
 def _built_in(package: str, name: object) -> ModuleType | None:

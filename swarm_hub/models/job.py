@@ -44,9 +44,17 @@ REDUCE_MODULE: Final = "module"
 REDUCERS: Final = ("sum", "min", "max", "count", "concat", "json", "list", "files", REDUCE_MODULE)
 
 
+# What becomes of items on which the module fails: the job fails, or they are left out.
+ON_ERROR_FAIL: Final = "fail"
+ON_ERROR_SKIP: Final = "skip"
+
+
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What a job asks for within the worker's own limits; None keeps the worker's limit."""
+    """What a job asks for within the worker's own limits; None keeps the worker's limit.
+
+    The gateway fixes `wall_time`, in seconds, of every new job.
+    """
 
     fuel: int | None = None
     memory: int | None = None
@@ -108,6 +116,11 @@ class JobSpec:
     script: Script | None = None
     # In item order, without overlaps.
     known_answers: tuple[KnownAnswer, ...] = ()
+    # Whether a shard that fails is split until the items that fail are found, what becomes of
+    # these, and how many of them may be left out; None is any number.
+    isolate: bool = False
+    on_error: str = ON_ERROR_FAIL
+    max_failures: int | None = None
 
     @property
     def compares(self) -> bool:

@@ -110,6 +110,15 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramSpeed:
+    """How fast a node runs a program: items a second on one slot, and the seconds of a shard."""
+
+    program: str
+    rate: float
+    shard_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """What the store keeps about a node; times are seconds since the epoch."""
 

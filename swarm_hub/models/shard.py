@@ -5,11 +5,17 @@ from enum import StrEnum
 
 
 class ShardState(StrEnum):
-    """queued → assigned → done; assigned → queued when returned; dead and cancelled end it."""
+    """queued → assigned → done; assigned → queued when returned; the others end it.
+
+    A shard that was split has its items in two later ones; the items of one that was skipped are
+    left out of the job's result.
+    """
 
     QUEUED = "queued"
     ASSIGNED = "assigned"
     DONE = "done"
+    SPLIT = "split"
+    SKIPPED = "skipped"
     DEAD = "dead"
     CANCELLED = "cancelled"
 
@@ -59,13 +65,21 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """How far a job has been cut and done; `n_items` counts from the first item."""
+    """How far a job has been cut and done; `n_items` counts from the first item.
+
+    `splits` are the ranges (first item, number of items) of the shards that were split, and
+    `n_isolating` the attempts that failed on parts of them, which took `isolating_s` seconds.
+    """
 
     n_shards: int = 0
     n_items: int = 0
     n_done_shards: int = 0
     n_done_items: int = 0
     n_retries: int = 0
+    n_failed_items: int = 0
+    splits: tuple[tuple[int, int], ...] = ()
+    n_isolating: int = 0
+    isolating_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from swarm_hub.components.gateway.submission.module_call import owner_key
 from swarm_hub.components.gateway.views import register
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
-from swarm_hub.components.scheduler import STRATEGY, StateMachine
+from swarm_hub.components.scheduler import STRATEGY, UNPROVEN, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
 from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
@@ -51,6 +51,7 @@ class GatewayConfig:
     dataset_bytes: int
     jobs: int
     jobs_per_owner: int | None
+    wall_time_s: float | None
 
 
 CONFIG_SCHEMA = cv.section(
@@ -62,6 +63,9 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("jobs", default=1000, reloadable=True): cv.integer(1, 1_000_000),
         cv.Key("jobs_per_owner", default=None, reloadable=True): cv.optional(
             cv.integer(1, 1_000_000)
+        ),
+        cv.Key("wall_time", default=None, reloadable=True, field="wall_time_s"): cv.optional(
+            cv.positive_duration
         ),
     },
     GatewayConfig,
@@ -78,7 +82,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[ADMISSION].decide_by(AdmissionPolicy(config.admission))
     receipts = ReceiptPolicy(config.receipts)
     watchers = JobWatchers()
-    machine = StateMachine(hub.services[STRATEGY], hub.services[SLA])
+    services = hub.services
+    machine = StateMachine(services[STRATEGY], services[SLA], services[UNPROVEN])
     sandbox = hub.services[SANDBOX]
     trust = await Trust.load(hub)
     key = owner_key(load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity"))
@@ -96,6 +101,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         config.redundancy,
         lambda: dispatcher.n_jobs < config.jobs,
         config.jobs_per_owner,
+        config.wall_time_s or sandbox.limits.wall_time_s,
         dispatcher.n_jobs_of,
         dispatcher.add,
     )

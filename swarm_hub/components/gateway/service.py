@@ -346,13 +346,14 @@ class JobService:
         if entry is not None:
             return Cutting(
                 entry.n_cut, entry.first_uncut, entry.n_done_shards, entry.n_done_items,
-                entry.n_retries,
+                entry.n_retries, entry.n_failed_items,
             )  # fmt: skip
         if not job.state.finished and self._hub.store.shared:
             return await self._hub.store.read(recovery.cutting_of, job.id)
         return Cutting(
-            job.n_shards, job.n_items, job.n_done_shards, job.n_done_items, job.n_retries
-        )
+            job.n_shards, job.n_items, job.n_done_shards, job.n_done_items, job.n_retries,
+            job.n_failed_items,
+        )  # fmt: skip
 
     def _summary(self, job: Job, cutting: Cutting) -> JobSummary:
         return {
@@ -363,6 +364,7 @@ class JobService:
             "progress": {
                 "items": job.n_items,
                 "items_done": cutting.n_done_items,
+                "items_failed": cutting.n_failed_items,
                 "shards": cutting.n_shards,
                 "shards_done": cutting.n_done_shards,
                 "retries": cutting.n_retries,

@@ -10,6 +10,7 @@ class ProgressShape(TypedDict):
 
     items: int | None
     items_done: int
+    items_failed: int
     shards: int | None
     shards_done: int
     retries: int

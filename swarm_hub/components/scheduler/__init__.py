@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from swarm_hub.components.scheduler.entries import JobEntry, JobPlan
+from swarm_hub.components.scheduler.claims import UNPROVEN_SHARE
+from swarm_hub.components.scheduler.entries import WALL_TIME_S, JobEntry, JobPlan
 from swarm_hub.components.scheduler.events import (
     Accepted,
     Event,
@@ -21,9 +22,11 @@ from swarm_hub.components.scheduler.nodes import JobLimits, NodeChange, NodeEntr
 from swarm_hub.components.scheduler.outcome import (
     AssignmentChanged,
     AssignmentOffered,
+    ItemsFailed,
     JobEnded,
     JobStarted,
     Outcome,
+    Preempt,
     Send,
     ShardChanged,
     Withdraw,
@@ -33,11 +36,14 @@ from swarm_hub.components.scheduler.strategies.base import Cut, JobView, NodeVie
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote, is_trusted
 from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
 from swarm_hub.core import Hub, HubKey
+from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.platforms import Platform, platform_schema
 
 __all__ = [
     "SINGLE",
     "STRATEGY",
+    "UNPROVEN",
+    "WALL_TIME_S",
     "Accepted",
     "AssignmentChanged",
     "AssignmentOffered",
@@ -46,6 +52,7 @@ __all__ = [
     "Failed",
     "Finished",
     "ImpossibleTransitionError",
+    "ItemsFailed",
     "JobAborted",
     "JobAdded",
     "JobCancelled",
@@ -60,6 +67,7 @@ __all__ = [
     "NodeLost",
     "NodeView",
     "Outcome",
+    "Preempt",
     "Redundancy",
     "Rejected",
     "Send",
@@ -75,11 +83,19 @@ __all__ = [
 ]
 
 STRATEGY: Final = HubKey[Strategy]("scheduler")
+# The share of all slots that modules without a result get at most while others wait.
+UNPROVEN: Final = HubKey[float]("unproven_share")
 
-CONFIG_SCHEMA = platform_schema("scheduler", default="adaptive", folder="strategies")
+CONFIG_SCHEMA = platform_schema(
+    "scheduler",
+    default="adaptive",
+    folder="strategies",
+    keys={cv.Key("unproven_share", default=UNPROVEN_SHARE, reloadable=True): cv.number(0, 1)},
+)
 
 
 async def async_setup(hub: Hub, config: Platform[Strategy]) -> bool:
     """Offer the chosen strategy to the gateway."""
     hub.services[STRATEGY] = config.create()
+    hub.services[UNPROVEN] = config.options["unproven_share"]
     return True

@@ -21,6 +21,9 @@ def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
         return limits.reason
     if plan.needs and (missing := node.lacking(plan.needs)):
         return f"without the feature {', '.join(sorted(missing))}"
+    most_s = node.change.wall_time_s
+    if most_s is not None and most_s < plan.wall_s:
+        return f"lets no shard run for {plan.wall_s:g} s (sandbox: wall_time)"
     if plan.constraints is None:
         return None
     return _lacks(node, plan.constraints)
@@ -46,7 +49,7 @@ def _reason(node: NodeEntry, plan: JobPlan, now: float) -> str:
         return lacking
     if now < node.paused_until:
         return "gave work back a moment ago"
-    return "busy" if not node.room(now) else "free"
+    return "free" if node.room(plan.program, now) else "busy"
 
 
 def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final, Self
 
 from swarm_hub.components.scheduler import votes
@@ -17,6 +18,7 @@ from swarm_hub.components.scheduler.moves import (
 )
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
 from swarm_hub.models.job import Constraints, JobState, KnownAnswer
+from swarm_hub.models.messages import GAVE_WAY
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
@@ -27,6 +29,15 @@ from swarm_hub.models.shard import (
 )
 
 _STORY_MAX: Final = 20
+# What a shard's attempt may take if the job, which is of an older version, does not say.
+WALL_TIME_S: Final = 60.0
+# What it may cost a job to find the items that fail: attempts, and their wall times altogether.
+_ISOLATING_MAX: Final = 64
+_ISOLATING_WALL_TIMES: Final = 4.0
+# How the text of a failure begins that the limit of its time was the reason of.
+_TIMED_OUT: Final = "wall_time:"
+# What a shard of a program that was not measured on its node is taken to need.
+UNMEASURED_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,9 @@ class JobPlan:
     `assignments` are the attempts at `shards` with the reasons of their ends, `votes` those of
     their results that have no quorum yet, `voters` the owners of the nodes that voted. `known`
     lists known answers in item order, each a shard of its own. `needs` names the features that a
-    node must know.
+    node must know. An attempt may take `wall_s` seconds. With `isolates` a shard that failed is
+    split until the items that fail are found; with `skips` these are left out, if they are no more
+    than `failed_items_max`.
     """
 
     job_id: str
@@ -58,6 +71,10 @@ class JobPlan:
     voters: Mapping[str, str] = field(default_factory=dict)
     known: tuple[KnownAnswer, ...] = ()
     needs: frozenset[str] = frozenset()
+    wall_s: float = WALL_TIME_S
+    isolates: bool = False
+    skips: bool = False
+    failed_items_max: int | None = None
 
     def next_known(self, first_item: int) -> KnownAnswer | None:
         """Return the first known answer for items from `first_item` on."""
@@ -72,6 +89,17 @@ class JobPlan:
         return known.sha if known is not None and known.first_item == shard.first_item else None
 
 
+class Place(Enum):
+    """Where an attempt is on its node: among what has or waits for a slot, or what gave way.
+
+    It is nowhere once the node went away or never got it, though its result may still come.
+    """
+
+    NOWHERE = 0
+    LOAD = 1
+    BACKGROUND = 2
+
+
 @dataclass(slots=True, eq=False)
 class AssignmentEntry:
     """An attempt whose result could still count; times are in monotonic seconds."""
@@ -82,18 +110,29 @@ class AssignmentEntry:
     node_id: str
     owner: str = ""
     state: AssignmentState = AssignmentState.OFFERED
-    offered_at: float = 0.0
+    # Since when it occupies a slot, as far as the gateway knows; until then when it was offered.
+    begun_at: float = 0.0
+    # How long it should run on its node; None if its program was not measured there.
+    run_s: float | None = None
     # Whether its node's results need no confirmation.
     trusted: bool = False
-    # Whether it holds a place on its node: not once the node went away or never got it, though
-    # its result may still come.
-    placed: bool = False
+    place: Place = Place.NOWHERE
     deadline: Alarm | None = None
 
     @property
     def job_id(self) -> str:
         """The job it belongs to."""
         return self.shard.job_id
+
+    @property
+    def load_s(self) -> float:
+        """How long it is taken to need on its node, in seconds."""
+        return UNMEASURED_S if self.run_s is None else self.run_s
+
+    @property
+    def is_background(self) -> bool:
+        """Whether it gave way: it runs only while nothing else does on its node."""
+        return self.place is Place.BACKGROUND
 
     def move(self, state: AssignmentState) -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
@@ -109,6 +148,40 @@ class AssignmentEntry:
         return Assignment(
             self.id, shard.job_id, shard.index, self.attempt, self.node_id, self.state
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure of the module on a shard: where, on whose node, and the reason."""
+
+    node_id: str
+    owner: str
+    text: str
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the attempt took all of its wall time."""
+        return self.text.startswith(_TIMED_OUT)
+
+
+@dataclass(slots=True)
+class Setbacks:
+    """What went wrong with a shard; most have none."""
+
+    failures: tuple[Failure, ...] = ()
+    # The nodes of attempts that are over.
+    tried: tuple[str, ...] = ()
+    # How many attempts passed their deadline, and how many gave way.
+    expiries: int = 0
+    withdrawals: int = 0
+    # Whether the last attempt ended for a reason that makes the next one no retry.
+    excused: bool = False
+    # Whether it is a part of a shard that failed: its first failure splits it again.
+    isolating: bool = False
+
+
+# Shared by all that had none; for reading only.
+_NO_SETBACKS: Final = Setbacks()
 
 
 @dataclass(slots=True)
@@ -129,10 +202,20 @@ class ShardEntry:
     # more, and there are two shards per node.
     live: tuple[AssignmentEntry, ...] = ()
     votes: tuple[Vote, ...] = ()
-    tried: tuple[str, ...] = ()
-    failures: tuple[tuple[str, str], ...] = ()
+    had: Setbacks = field(default_factory=lambda: _NO_SETBACKS)
     # The id of each attempt as it was offered, and between them what became of the shard.
     story: tuple[str, ...] = ()
+
+    @property
+    def tried(self) -> set[str]:
+        """The nodes that have or had it."""
+        return {*self.had.tried, *(attempt.node_id for attempt in self.live)}
+
+    def setbacks(self) -> Setbacks:
+        """Return what went wrong with it, to add to that."""
+        if self.had is _NO_SETBACKS:
+            self.had = Setbacks()
+        return self.had
 
     def move(self, state: ShardState, why: str) -> None:
         """Change the state; raises ImpossibleTransitionError outside the table."""
@@ -144,7 +227,7 @@ class ShardEntry:
 
     def told(self) -> str:
         """Return the shard's history for an error message."""
-        told = "; ".join((*self.story, f"tried {', '.join(self.tried) or 'nowhere'}"))
+        told = "; ".join((*self.story, f"tried {', '.join(sorted(self.tried)) or 'nowhere'}"))
         return f"shard {self.index} of {self.job_id}: {told}"
 
     def open(self) -> list[AssignmentEntry]:
@@ -187,7 +270,20 @@ class JobEntry:
     last_turn: int = 0
     n_done_shards: int = 0
     n_done_items: int = 0
+    n_failed_items: int = 0
     n_retries: int = 0
+    # Failed attempts at parts of shards that were split, and how long these took.
+    n_isolating: int = 0
+    isolating_s: float = 0.0
+    # The last failure, and the shard that it was on.
+    last_failure: tuple[Shard, Failure] | None = None
+    # Whether an attempt passed its deadline before there was any result, and the nodes on which
+    # attempts took all of their wall time before.
+    is_suspect: bool = False
+    timed_out_on: tuple[str, ...] = ()
+    # Since when it waits for a slot, and when to look next for one that it has a better right to.
+    waits_since: float | None = None
+    claim_at: float = 0.0
     # When to look next for shards that a second node would finish sooner.
     look_at: float = 0.0
     deadline: Alarm | None = None
@@ -203,7 +299,10 @@ class JobEntry:
             cut.n_shards,
             n_done_shards=cut.n_done_shards,
             n_done_items=cut.n_done_items,
+            n_failed_items=cut.n_failed_items,
             n_retries=cut.n_retries,
+            n_isolating=cut.n_isolating,
+            isolating_s=cut.isolating_s,
         )
         for shard in plan.shards:
             job.shards[shard.index] = job._entry(shard)
@@ -213,6 +312,10 @@ class JobEntry:
             job.shards[index_of(vote.assignment_id)].votes += (vote,)
         for entry in job.shards.values():
             job.note_wanting(entry)
+            if not job.n_done_shards:
+                job.timed_out_on += tuple(
+                    failure.node_id for failure in entry.had.failures if failure.timed_out
+                )
         return job
 
     @property
@@ -229,6 +332,11 @@ class JobEntry:
     def order(self) -> tuple[int, str]:
         """Sort key: the most urgent first, then the oldest (ids count up with time)."""
         return (-self.plan.priority, self.plan.job_id)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each item has a result or is left out."""
+        return self.n_done_items + self.n_failed_items == self.plan.n_items
 
     @property
     def pool_items(self) -> int:
@@ -269,11 +377,47 @@ class JobEntry:
         """Count a shard that is done, and forget it."""
         self.n_done_shards += 1
         self.n_done_items += shard.n_items
+        self._forget(shard)
+
+    def skipped(self, shard: ShardEntry) -> None:
+        """Count a shard whose items are left out, and forget it."""
+        self.n_failed_items += shard.n_items
+        self._forget(shard)
+
+    def may_split(self, shard: ShardEntry) -> bool:
+        """Whether a shard that failed may be split: what that costs a job is limited."""
+        return (
+            self.plan.isolates
+            and shard.n_items > 1
+            and self.n_isolating < _ISOLATING_MAX
+            and self.isolating_s < _ISOLATING_WALL_TIMES * self.plan.wall_s
+        )
+
+    def halves(self, shard: ShardEntry) -> tuple[ShardEntry, ShardEntry]:
+        """Replace a shard by two new ones with its items."""
+        self._forget(shard)
+        n_first = shard.n_items // 2
+        first = self._part(shard.first_item, n_first)
+        return first, self._part(shard.first_item + n_first, shard.n_items - n_first)
+
+    def _part(self, first_item: int, n_items: int) -> ShardEntry:
+        part = ShardEntry(self.plan.job_id, self.n_cut, first_item, n_items)
+        part.setbacks().isolating = True
+        part.checked = self._is_checked(part.index)
+        self.shards[part.index] = part
+        self.n_cut += 1
+        return part
+
+    def _forget(self, shard: ShardEntry) -> None:
         self.wanting.pop(shard.index, None)
         del self.shards[shard.index]
 
     def _entry(self, shard: Shard) -> ShardEntry:
-        return ShardEntry(
+        isolating = any(
+            first <= shard.first_item < first + n_items
+            for first, n_items in self.plan.cut.splits
+        )  # fmt: skip
+        entry = ShardEntry(
             shard.job_id,
             shard.index,
             shard.first_item,
@@ -282,6 +426,9 @@ class JobEntry:
             shard.attempts,
             checked=self._is_checked(shard.index),
         )
+        if isolating:
+            entry.setbacks().isolating = True
+        return entry
 
     def _is_checked(self, index: int) -> bool:
         redundancy = self.plan.redundancy
@@ -289,16 +436,24 @@ class JobEntry:
 
     def _remember(self, assignment: Assignment, reason: str | None) -> None:
         shard = self.shards[assignment.index]
-        shard.tried += (assignment.node_id,)
+        owner = self.plan.voters.get(assignment.node_id, assignment.node_id)
         if assignment.state is AssignmentState.FINISHED and reason is not None:
-            shard.failures += ((assignment.node_id, reason),)
+            shard.setbacks().failures += (Failure(assignment.node_id, owner, reason),)
+        # The attempts come in their order.
+        if reason is not None and reason.startswith(GAVE_WAY):
+            shard.setbacks().withdrawals += 1
+            shard.setbacks().excused = True
+        elif shard.had.excused:
+            shard.setbacks().excused = False
         if assignment.state in LIVE and shard.state in (ShardState.QUEUED, ShardState.ASSIGNED):
             entry = AssignmentEntry(
                 assignment.id,
                 shard,
                 assignment.attempt,
                 assignment.node_id,
-                self.plan.voters.get(assignment.node_id, assignment.node_id),
+                owner,
                 assignment.state,
             )
             shard.live += (entry,)
+        else:
+            shard.setbacks().tried += (assignment.node_id,)

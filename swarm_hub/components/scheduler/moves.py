@@ -24,10 +24,14 @@ JOB_MOVES: Final = frozenset(
 SHARD_MOVES: Final = frozenset(
     {
         (ShardState.QUEUED, ShardState.ASSIGNED),
+        (ShardState.QUEUED, ShardState.SPLIT),
+        (ShardState.QUEUED, ShardState.SKIPPED),
         (ShardState.QUEUED, ShardState.DEAD),
         (ShardState.QUEUED, ShardState.CANCELLED),
         (ShardState.ASSIGNED, ShardState.QUEUED),
         (ShardState.ASSIGNED, ShardState.DONE),
+        (ShardState.ASSIGNED, ShardState.SPLIT),
+        (ShardState.ASSIGNED, ShardState.SKIPPED),
         (ShardState.ASSIGNED, ShardState.DEAD),
         (ShardState.ASSIGNED, ShardState.CANCELLED),
     }
@@ -43,6 +47,7 @@ ASSIGNMENT_MOVES: Final = frozenset(
         (AssignmentState.OFFERED, AssignmentState.ACCEPTED),
         (AssignmentState.OFFERED, AssignmentState.REJECTED),
         (AssignmentState.ACCEPTED, AssignmentState.REJECTED),
+        (AssignmentState.EXPIRED, AssignmentState.REJECTED),
         (AssignmentState.OFFERED, AssignmentState.EXPIRED),
         (AssignmentState.ACCEPTED, AssignmentState.EXPIRED),
         *((live, AssignmentState.FINISHED) for live in LIVE),

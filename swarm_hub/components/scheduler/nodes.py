@@ -8,7 +8,7 @@ from typing import Final
 from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.features import BASELINE
-from swarm_hub.models.node import Quarantine, Telemetry
+from swarm_hub.models.node import ProgramSpeed, Quarantine, Telemetry
 from swarm_hub.util.back_off import back_off_s
 
 # What is queued beyond a node's slots: this much work by measured time, so that small shards keep
@@ -20,7 +20,7 @@ _AHEAD_UNMEASURED: Final = 1
 _EWMA_ALPHA: Final = 0.5
 # For this many programs, the last ones used, a node's speed is remembered, and for as many its
 # faults.
-_PROGRAMS_MAX: Final = 16
+PROGRAMS_MAX: Final = 16
 # A node on which a program fails this often in a row, while it works elsewhere, gets no more of it
 # for a while; each further time that lasts twice as long.
 _FAULTS_MAX: Final = 3
@@ -46,7 +46,8 @@ class NodeChange:
     many of its latest results in a row others confirmed, `contradictions` how many in total they
     contradicted, `memory_bytes` the most memory it gives a module, `rtt_s` the round trip to it in
     seconds, `features` the features of calls that it says it knows, `limits` the jobs it finishes
-    if it takes no others, `quarantines` what it was kept from when it was last here.
+    if it takes no others, `quarantines` what it was kept from when it was last here, `wall_time_s`
+    the longest that it lets a shard run, `speeds` what was measured when it was last here.
     """
 
     node_id: str
@@ -62,6 +63,8 @@ class NodeChange:
     features: frozenset[str] = BASELINE
     limits: JobLimits | None = None
     quarantines: tuple[Quarantine, ...] = ()
+    wall_time_s: float | None = None
+    speeds: tuple[ProgramSpeed, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class Faults:
 
 
 # Shared by all nodes that have nothing: an empty dict of its own would cost each of them 64 bytes.
-_NO_RATES: Final[Mapping[str, float]] = MappingProxyType({})
+_NO_SPEEDS: Final[Mapping[str, ProgramSpeed]] = MappingProxyType({})
 _NO_FAULTS: Final[Mapping[str, Faults]] = MappingProxyType({})
 
 
@@ -84,11 +87,13 @@ class NodeEntry:
     """A connected node."""
 
     change: NodeChange
-    # What it is to run, in the order in which it was given out.
+    # What it is to run, in the order in which it was given out, and for how long altogether.
     load: list[AssignmentEntry] = field(default_factory=list)
-    shard_s: float | None = None
+    load_s: float = 0.0
+    # What gave way: it runs only while nothing else does, and holds no slot.
+    background: tuple[AssignmentEntry, ...] = ()
     # By program; the one measured last is at the end.
-    rates: Mapping[str, float] = field(default_factory=lambda: _NO_RATES)
+    speeds: Mapping[str, ProgramSpeed] = field(default_factory=lambda: _NO_SPEEDS)
     last_result_at: float = 0.0
     # By program; only programs that failed here.
     faults: Mapping[str, Faults] = field(default_factory=lambda: _NO_FAULTS)
@@ -109,24 +114,86 @@ class NodeEntry:
         """Who votes with it: at most once on a shard."""
         return self.change.owner or self.change.node_id
 
-    def room(self, now: float) -> int:
-        """Return how many more shards the node may hold now."""
+    def has_room(self, now: float) -> bool:
+        """Whether the node may hold more shards of any program now."""
         if self.change.refuses or now < self.paused_until:
-            return 0
-        slots = self.change.slots
-        if self.shard_s is None:
-            ahead = _AHEAD_UNMEASURED * slots
-        else:
-            ahead = int(min(_AHEAD_S / max(self.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX) * slots)
-        return max(0, slots + ahead - len(self.load))
+            return False
+        slots, n_held = self.change.slots, len(self.load)
+        if n_held < slots:
+            return True
+        if self.load_s < _AHEAD_S * slots:
+            # A shard that is itself long may be queued too, behind a moment's work.
+            return n_held < (1 + _AHEAD_PER_SLOT_MAX) * slots
+        return not self.speeds and n_held < (1 + _AHEAD_UNMEASURED) * slots
 
-    def expected_s(self, program: str, n_items: int) -> float | None:
-        """Return when a new shard should be done, in seconds from now; None if unmeasured."""
-        rate = self.rates.get(program)
-        if rate is None:
-            return None
-        waiting_s = len(self.load) * (self.shard_s or 0.0) / self.change.slots
-        return waiting_s + n_items / rate
+    def room(self, program: str, now: float) -> int:
+        """Return how many more shards of a program the node may hold now."""
+        if not self.has_room(now):
+            return 0
+        slots, n_held = self.change.slots, len(self.load)
+        free = max(0, slots - n_held)
+        spare_s = _AHEAD_S * slots - self.load_s
+        if (speed := self.speeds.get(program)) is None:
+            if spare_s > 0 or not self.speeds:
+                # Behind many short ones it has its turn too.
+                return max((1 + _AHEAD_UNMEASURED) * slots - n_held, int(spare_s > 0))
+            return free
+        if spare_s <= 0:
+            return free
+        ahead = int(min(spare_s / max(speed.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX * slots))
+        return max(ahead, 1) if not free else max(ahead, free)
+
+    def rate(self, program: str) -> float | None:
+        """Return the items of a program a second on one slot; None if unmeasured."""
+        speed = self.speeds.get(program)
+        return None if speed is None else speed.rate
+
+    def run_s(self, program: str, n_items: int) -> float | None:
+        """Return how long a shard should run here, in seconds; None if unmeasured."""
+        speed = self.speeds.get(program)
+        return None if speed is None else n_items / speed.rate
+
+    def wait_s(self) -> float:
+        """Return when a new shard should begin, in seconds from now."""
+        return self.load_s / self.change.slots
+
+    def place(self, assignment: AssignmentEntry, now: float) -> None:
+        """Take an assignment into the load."""
+        if len(self.load) < self.change.slots:
+            assignment.begun_at = now
+        self.load.append(assignment)
+        self.load_s += assignment.load_s
+
+    def unplace(self, assignment: AssignmentEntry, now: float) -> None:
+        """Take an assignment off the load, or off what gave way."""
+        if assignment.is_background:
+            self._forget_background(assignment)
+            return
+        load, slots = self.load, self.change.slots
+        at = load.index(assignment)
+        del load[at]
+        if at < slots <= len(load):
+            # The next one has its turn.
+            load[slots - 1].begun_at = now
+        # Rounding errors must not add up.
+        self.load_s = max(0.0, self.load_s - assignment.load_s) if load else 0.0
+
+    def drop(self, assignment: AssignmentEntry) -> None:
+        """Take an assignment off wherever it is, if it is here."""
+        self._forget_background(assignment)
+        self.load[:] = [each for each in self.load if each is not assignment]
+        self.load_s = sum(each.load_s for each in self.load)
+
+    def _forget_background(self, assignment: AssignmentEntry) -> None:
+        self.background = tuple(each for each in self.background if each is not assignment)
+
+    def held(self) -> list[AssignmentEntry]:
+        """Return everything that the node has, also what gave way."""
+        return [*self.load, *self.background]
+
+    def running(self) -> list[AssignmentEntry]:
+        """Return what occupies the slots, as far as the gateway knows."""
+        return self.load[: self.change.slots]
 
     def lacking(self, needs: frozenset[str]) -> frozenset[str]:
         """Return those of these features that the node does not know."""
@@ -162,6 +229,8 @@ class Nodes:
         # Contains every node with room; one without is removed when it is next looked at.
         self.roomy: dict[str, NodeEntry] = {}
         self.slots = 0
+        # Those with anything that gave way; one without is removed when it is next looked at.
+        self.suspending: dict[str, NodeEntry] = {}
         # Whether any node was ever contradicted.
         self.wary = False
         self._speeds: dict[str, Speed] = {}
@@ -178,6 +247,9 @@ class Nodes:
                 faults = _faults(node, each.program)
                 faults.until, faults.quarantines = each.until, each.count
                 faults.text = each.reason
+            for known in change.speeds[-PROGRAMS_MAX:]:
+                # Counted below with its slots.
+                node.speeds = {**node.speeds, known.program: known}
             self.by_id[change.node_id] = node
             self.wary |= change.contradictions > 0
         else:
@@ -203,6 +275,7 @@ class Nodes:
         if node is not None:
             self._count(node, -1)
             self.roomy.pop(node_id, None)
+            self.suspending.pop(node_id, None)
         return node
 
     def freed(self, node: NodeEntry) -> None:
@@ -212,8 +285,8 @@ class Nodes:
             self.roomy[node.node_id] = node
 
     def with_room(self, now: float) -> list[NodeEntry]:
-        """Return the nodes that may hold more shards now."""
-        found = [node for node in self.roomy.values() if node.room(now)]
+        """Return the nodes that may hold more shards now, of some programs at least."""
+        found = [node for node in self.roomy.values() if node.has_room(now)]
         if len(found) < len(self.roomy):
             self.roomy = {node.node_id: node for node in found}
         return found
@@ -223,15 +296,24 @@ class Nodes:
     ) -> None:
         """Add the time of a finished shard to the moving averages."""
         node.last_result_at = now
-        node.shard_s = _ewma(node.shard_s, wall_s)
+        rate = n_items / max(wall_s, 1e-6)
+        old = node.speeds.get(program)
+        if old is None:
+            speed = ProgramSpeed(program, rate, wall_s)
+        else:
+            speed = ProgramSpeed(program, _ewma(old.rate, rate), _ewma(old.shard_s, wall_s))
+        self._note_speed(node, speed)
+
+    def _note_speed(self, node: NodeEntry, speed: ProgramSpeed) -> None:
+        """Make a speed the newest of a node; of too many programs the oldest is forgotten."""
+        program = speed.program
         self._count(node, -1, program)
-        rate = _ewma(node.rates.get(program), n_items / max(wall_s, 1e-6))
-        others = {each: node.rates[each] for each in node.rates if each != program}
-        if len(others) >= _PROGRAMS_MAX:
+        others = {each: node.speeds[each] for each in node.speeds if each != program}
+        if len(others) >= PROGRAMS_MAX:
             oldest = next(iter(others))
             self._count(node, -1, oldest)
             del others[oldest]
-        node.rates = {**others, program: rate}
+        node.speeds = {**others, program: speed}
         self._count(node, 1, program)
 
     def speed(self, program: str) -> Speed:
@@ -246,7 +328,7 @@ class Nodes:
         faults = _faults(node, program)
         faults.in_a_row += 1
         faults.text = text
-        others = self.speed(program).slots > (node.change.slots if program in node.rates else 0)
+        others = self.speed(program).slots > (node.change.slots if program in node.speeds else 0)
         if faults.in_a_row < _FAULTS_MAX or not others:
             return None
         return _quarantine(faults, _QUARANTINE_S, now)
@@ -291,11 +373,11 @@ class Nodes:
         slots = node.change.slots
         if program is None:
             self.slots += sign * slots
-            for each in node.rates:
+            for each in node.speeds:
                 self._count(node, sign, each)
-        elif (rate := node.rates.get(program)) is not None:
+        elif (measured := node.speeds.get(program)) is not None:
             speed = self._speeds.setdefault(program, Speed())
-            speed.rate += sign * rate * slots
+            speed.rate += sign * measured.rate * slots
             speed.slots += sign * slots
             if speed.slots <= 0:
                 # So that rounding errors do not add up, and nothing is kept for old programs.
@@ -308,7 +390,7 @@ _NO_SPEED: Final = Speed()
 def _faults(node: NodeEntry, program: str) -> Faults:
     if (faults := node.faults.get(program)) is None:
         faults = Faults()
-        last = list(node.faults.items())[1 - _PROGRAMS_MAX :]
+        last = list(node.faults.items())[1 - PROGRAMS_MAX :]
         node.faults = {**dict(last), program: faults}
     return faults
 
@@ -320,5 +402,5 @@ def _quarantine(faults: Faults, base_s: float, now: float) -> float:
     return faults.until
 
 
-def _ewma(average: float | None, value: float) -> float:
-    return value if average is None else average + _EWMA_ALPHA * (value - average)
+def _ewma(average: float, value: float) -> float:
+    return average + _EWMA_ALPHA * (value - average)

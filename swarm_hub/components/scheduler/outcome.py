@@ -15,12 +15,22 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsFailed:
+    """Items on which the module failed with the same text on some nodes."""
+
+    first_item: int
+    n_items: int
+    text: str
+    node_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """Transition to a final state; a completed job still has to be folded."""
 
     job_id: str
     state: JobState
-    failures: tuple[str, ...]
+    failures: tuple[ItemsFailed | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,19 @@ class Withdraw:
         return job_of(self.assignment_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Preempt:
+    """Instruction: have a node run an assignment only while nothing else waits for its slot."""
+
+    node_id: str
+    assignment_id: str
+
+    @property
+    def job_id(self) -> str:
+        """The job it belongs to."""
+        return job_of(self.assignment_id)
+
+
 @dataclass(slots=True)
 class Outcome:
     """The answer to one or several events; `shards` holds the newest state of each shard."""
@@ -93,7 +116,7 @@ class Outcome:
         default_factory=list
     )
     shards: dict[tuple[str, int], ShardChanged] = field(default_factory=dict)
-    instructions: list[Send | Withdraw] = field(default_factory=list)
+    instructions: list[Send | Withdraw | Preempt] = field(default_factory=list)
     # For the event stream: (shard, reason) returned, (shard, node, text) failed.
     returned: list[tuple[Shard, str]] = field(default_factory=list)
     failures: list[tuple[Shard, str, str]] = field(default_factory=list)

@@ -1,10 +1,10 @@
 """Where a shard that needs another attempt goes, and when it is given up; pure."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from swarm_hub.components.scheduler.eligibility import unfit
-from swarm_hub.components.scheduler.entries import JobPlan, ShardEntry
+from swarm_hub.components.scheduler.entries import JobPlan, Place, ShardEntry
 from swarm_hub.components.scheduler.nodes import NodeEntry
 from swarm_hub.util.back_off import back_off_s
 
@@ -12,6 +12,10 @@ from swarm_hub.util.back_off import back_off_s
 _FAILURES_MAX: Final = 3
 # A shard on which the module failed waits this long, then twice as long each time.
 _BACK_OFF_S: Final = 0.1
+# One that took all of its wall time waits this long, or this share of the wall time, for a node on
+# which it has not done so; then any will do, as a job that does not end has to be found out.
+_OTHER_NODE_S: Final = 5.0
+_OTHER_NODE_SHARE: Final = 0.25
 
 
 def retry_node(
@@ -29,7 +33,7 @@ def retry_node(
     shard waits for a busy node that has not failed. If both have room, a trusted node's result is
     compared with that of an untrusted one.
     """
-    running_on = {attempt.node_id for attempt in shard.live if attempt.placed}
+    running_on = {attempt.node_id for attempt in shard.live if attempt.place is not Place.NOWHERE}
     voted = set()
     partner_trusted = None
     if plan.redundancy.copies > 1 or plan.known_sha(shard) is not None:
@@ -44,17 +48,24 @@ def retry_node(
             and unfit(node, plan, now) is None
         )
 
-    failed_on = {node_id for node_id, _ in shard.failures}
+    failed_on = {failure.node_id for failure in shard.had.failures}
+    failed_for = {failure.owner for failure in shard.had.failures}
+    tried = shard.tried
     found = [node for node in with_room if able(node)]
-    if failed_on and any(able(node) and node.node_id not in failed_on for node in everyone):
+    if (
+        failed_on
+        and not _has_waited(shard, plan, now)
+        and any(able(node) and node.node_id not in failed_on for node in everyone)
+    ):
         found = [node for node in found if node.node_id not in failed_on]
     return min(
         found,
         key=lambda node: (
-            node.node_id in shard.tried,
+            node.node_id in tried,
+            node.owner in failed_for,
             partner_trusted is not None and trusts(node) is not partner_trusted,
             len(node.load) / node.change.slots,
-            -node.rates.get(plan.program, 0.0),
+            -(node.rate(plan.program) or 0.0),
             node.node_id,
         ),
         default=None,
@@ -75,13 +86,44 @@ def _needs_trusted(shard: ShardEntry) -> bool:
 
 def pause_s(shard: ShardEntry) -> float:
     """Return how long a shard waits after its last failure."""
-    return back_off_s(_BACK_OFF_S, len(shard.failures) - 1)
+    return back_off_s(_BACK_OFF_S, len(shard.had.failures) - 1)
 
 
-def is_hopeless(shard: ShardEntry, connected: Collection[str]) -> bool:
-    """Whether a shard's failures fail its job."""
-    failed_on = {node_id for node_id, _ in shard.failures}
+def is_hopeless(shard: ShardEntry, able: Collection[str]) -> bool:
+    """Whether a shard has failed often enough to blame its items.
+
+    Three failures do: on different nodes, on all nodes that are `able` to run it, or each at the
+    wall time.
+    """
+    failed_on = {failure.node_id for failure in shard.had.failures}
     if len(failed_on) >= _FAILURES_MAX:
         return True
-    # In a small fleet there may never be three nodes; three tries must do.
-    return len(shard.failures) >= _FAILURES_MAX and failed_on.issuperset(connected)
+    if len(shard.had.failures) < _FAILURES_MAX:
+        return False
+    if sum(failure.timed_out for failure in shard.had.failures) >= _FAILURES_MAX:
+        return True
+    return failed_on.issuperset(able)
+
+
+def never_ends(timed_out_on: Sequence[str], able: Collection[str]) -> bool:
+    """Whether a module without a result took all of its wall time often enough to give it up."""
+    nodes = set(timed_out_on)
+    if len(timed_out_on) < _FAILURES_MAX:
+        return False
+    return len(nodes) >= _FAILURES_MAX or nodes.issuperset(able)
+
+
+def may_be_skipped(shard: ShardEntry, owners: Collection[str]) -> bool:
+    """Whether a shard's items may be left out: it takes the word of two owners.
+
+    Where the nodes that may run it have only one of the `owners`, that one's word is enough.
+    """
+    failed_for = {failure.owner for failure in shard.had.failures}
+    return len(failed_for) > 1 or failed_for.issuperset(owners)
+
+
+def _has_waited(shard: ShardEntry, plan: JobPlan, now: float) -> bool:
+    """Whether a shard has waited long enough for a node on which it did not take too long."""
+    patience_s = min(_OTHER_NODE_S, plan.wall_s * _OTHER_NODE_SHARE)
+    timed_out = all(failure.timed_out for failure in shard.had.failures)
+    return timed_out and now >= shard.not_before + patience_s

@@ -49,11 +49,11 @@ def copies(
 ) -> list[tuple[ShardEntry, NodeEntry]]:
     """Return which idle node copies which shard; the fastest take those that would finish last."""
     program = job.plan.program
-    fastest = sorted(idle, key=lambda node: (-node.rates.get(program, 0.0), node.node_id))
+    fastest = sorted(idle, key=lambda node: (-(node.rate(program) or 0.0), node.node_id))
     found = []
     rest = iter(late)
     for node in fastest:
-        rate = node.rates.get(program)
+        rate = node.rate(program)
         straggler = next((each for each in rest if _may_copy(node, each.shard, job)), None)
         if rate is None or straggler is None:
             break
@@ -73,7 +73,7 @@ def next_look(
     job: JobEntry, late: list[Straggler], idle: Iterable[NodeEntry], now: float
 ) -> float | None:
     """Return when a copy begins to pay off if nothing happens until then; None if never."""
-    rate = max((node.rates.get(job.plan.program, 0.0) for node in idle), default=0.0)
+    rate = max((node.rate(job.plan.program) or 0.0 for node in idle), default=0.0)
     if rate <= 0:
         return None
     # A little later, so that it pays off then however the sums are rounded.
@@ -104,8 +104,7 @@ def _late_at(
     speed it is assumed to need as long again as it has already taken, so that a stuck one is copied
     in the end.
     """
-    rate = None if node is None else node.rates.get(job.plan.program)
-    if node is None or rate is None:
-        return attempt.offered_at
-    begun_at = max(attempt.offered_at, node.last_result_at)
-    return begun_at + shard.n_items / rate
+    run_s = None if node is None else node.run_s(job.plan.program, shard.n_items)
+    if node is None or run_s is None:
+        return attempt.begun_at
+    return max(attempt.begun_at, node.last_result_at) + run_s

@@ -8,8 +8,9 @@ only then carries out the instructions. `book` has the steps, `planner` the choi
 from collections.abc import Callable
 from typing import Any, Final
 
-from swarm_hub.components.scheduler.eligibility import why
-from swarm_hub.components.scheduler.entries import AssignmentEntry, JobEntry, ShardEntry
+from swarm_hub.components.scheduler.claims import UNPROVEN_SHARE
+from swarm_hub.components.scheduler.eligibility import unfit, why
+from swarm_hub.components.scheduler.entries import AssignmentEntry, Failure, JobEntry, ShardEntry
 from swarm_hub.components.scheduler.events import (
     Accepted,
     Event,
@@ -27,12 +28,18 @@ from swarm_hub.components.scheduler.moves import OPEN
 from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
-from swarm_hub.components.scheduler.retry import is_hopeless, pause_s
+from swarm_hub.components.scheduler.retry import (
+    is_hopeless,
+    may_be_skipped,
+    never_ends,
+    pause_s,
+)
 from swarm_hub.components.scheduler.state import DeadlineRule, SchedulerState
 from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.scheduler.strategies.base import Strategy
 from swarm_hub.components.scheduler.votes import Vote, is_refuted, is_undecidable, winner
 from swarm_hub.models.job import JobState
+from swarm_hub.models.messages import GAVE_WAY
 from swarm_hub.models.shard import AssignmentState, ShardState
 
 # A node that rejected a shard is asked again after this time.
@@ -42,9 +49,11 @@ _PAUSE_S: Final = 1.0
 class StateMachine:
     """Every unfinished job and every connected node of one gateway."""
 
-    def __init__(self, strategy: Strategy, deadline_s: DeadlineRule) -> None:
+    def __init__(
+        self, strategy: Strategy, deadline_s: DeadlineRule, unproven_share: float = UNPROVEN_SHARE
+    ) -> None:
         self._book = SchedulerState(deadline_s)
-        self._planner = Planner(self._book, strategy, fallback=adaptive.create())
+        self._planner = Planner(self._book, strategy, adaptive.create(), unproven_share)
         # The most frequent first.
         self._handlers: dict[type, Callable[[Any, float, Outcome], None]] = {
             Finished: self._finished,
@@ -66,12 +75,14 @@ class StateMachine:
         An event about an assignment, node or job that is no longer known changes nothing.
         """
         outcome = Outcome()
+        self._book.now = now
         self._handlers[type(event)](event, now, outcome)
         return outcome
 
     def plan(self, now: float) -> Outcome:
         """Give out as much work as the nodes have room for, the most urgent job first."""
         outcome = Outcome()
+        self._book.now = now
         self._planner.plan(now, outcome)
         return outcome
 
@@ -144,8 +155,8 @@ class StateMachine:
                     book.await_node(assignment)
                 else:
                     outcome.instructions.append(book.send_again(node, assignment, now))
-        if job.n_done_items == plan.n_items:
-            book.complete(job, outcome)
+        if job.is_done:
+            self._complete(job, outcome)
 
     def _cancelled(self, event: JobCancelled, _now: float, outcome: Outcome) -> None:
         if (job := self._book.jobs.get(event.job_id)) is not None and not job.ended:
@@ -194,13 +205,17 @@ class StateMachine:
         """Take back a shard that a node refuses; the node gets a moment's rest.
 
         A node that lacks what the job needs gets no more of that job, and needs no rest from
-        others.
+        others. Neither does one that made way for other work.
         """
         book = self._book
         assignment = book.assignments.get(event.assignment_id)
-        if assignment is None or assignment.state not in OPEN:
+        if assignment is None:
             return
         shard = assignment.shard
+        gave_way = event.reason.startswith(GAVE_WAY)
+        shard.setbacks().tried += (assignment.node_id,)
+        if gave_way:
+            shard.setbacks().excused = True
         book.move(assignment, AssignmentState.REJECTED, event.reason, outcome)
         book.release(assignment)
         book.give_back(shard, event.reason, outcome)
@@ -208,11 +223,14 @@ class StateMachine:
             return
         if lacking := event.lacks & book.jobs[assignment.job_id].plan.needs:
             node.lacks |= lacking
-        else:
+        elif not gave_way:
             book.pause(node, now + _PAUSE_S)
 
     def _failed(self, event: Failed, now: float, outcome: Outcome) -> None:
-        """Count a failure of the module; on three different nodes it fails the job."""
+        """Count a failure of the module; on three different nodes it is the fault of the items.
+
+        Then the shard is split, or its items are left out, or the job fails.
+        """
         book = self._book
         assignment = book.assignments.get(event.assignment_id)
         if assignment is None:
@@ -220,17 +238,65 @@ class StateMachine:
         job, shard = book.jobs[assignment.job_id], assignment.shard
         book.move(assignment, AssignmentState.FINISHED, event.text, outcome)
         book.release(assignment)
-        shard.failures += ((assignment.node_id, event.text),)
-        outcome.failures.append((shard.snapshot(), assignment.node_id, event.text))
-        if (node := book.nodes.by_id.get(assignment.node_id)) is not None:
+        node = book.nodes.by_id.get(assignment.node_id)
+        owner = assignment.owner if node is None else node.owner
+        failure = Failure(assignment.node_id, owner, event.text)
+        setbacks = shard.setbacks()
+        setbacks.failures += (failure,)
+        setbacks.tried += (failure.node_id,)
+        job.last_failure = shard.snapshot(), failure
+        outcome.failures.append((shard.snapshot(), failure.node_id, failure.text))
+        if setbacks.isolating:
+            job.n_isolating += 1
+            job.isolating_s += now - assignment.begun_at
+        if node is not None:
             until = book.nodes.failed(node, job.plan.program, event.text, now)
             self._quarantine(node, job, until, outcome)
-        if is_hopeless(shard, book.nodes.by_id.keys()):
-            book.end(job, JobState.FAILED, outcome)
+        able = {
+            each.node_id: each.owner
+            for each in book.nodes.by_id.values()
+            if not each.change.refuses and unfit(each, job.plan, now) is None
+        }
+        if failure.timed_out and not job.n_done_shards:
+            job.timed_out_on += (failure.node_id,)
+        if not job.n_done_shards and never_ends(job.timed_out_on, able):
+            reason = (
+                f"it does not end: {len(job.timed_out_on)} attempts took all of their wall time of "
+                f"{job.plan.wall_s:g} s, and none gave a result"
+            )
+            book.end(job, JobState.FAILED, outcome, reason)
+        elif job.may_split(shard) and (setbacks.isolating or is_hopeless(shard, able)):
+            book.split(job, shard, outcome)
+        elif not is_hopeless(shard, able):
+            self._try_again(shard, now, outcome)
+        elif not job.plan.skips:
+            book.end(job, JobState.FAILED, outcome, culprit=shard)
+        elif may_be_skipped(shard, set(able.values())):
+            self._skip(job, shard, outcome)
         else:
-            shard.not_before = now + pause_s(shard)
-            book.wake(shard.not_before)
-            book.give_back(shard, event.text, outcome)
+            self._try_again(shard, now, outcome)
+
+    def _try_again(self, shard: ShardEntry, now: float, outcome: Outcome) -> None:
+        shard.not_before = now + pause_s(shard)
+        self._book.wake(shard.not_before)
+        self._book.give_back(shard, shard.had.failures[-1].text, outcome)
+
+    def _skip(self, job: JobEntry, shard: ShardEntry, outcome: Outcome) -> None:
+        self._book.skip(job, shard, outcome)
+        most = job.plan.failed_items_max
+        if most is not None and job.n_failed_items > most:
+            reason = f"{job.n_failed_items} items failed, more than max_failures: {most}"
+            self._book.end(job, JobState.FAILED, outcome, reason, shard)
+        elif job.is_done:
+            self._complete(job, outcome, shard)
+
+    def _complete(self, job: JobEntry, outcome: Outcome, culprit: ShardEntry | None = None) -> None:
+        """End a job whose items are all done, or left out; without any result it has failed."""
+        if job.n_done_items or not job.n_failed_items:
+            self._book.complete(job, outcome)
+        else:
+            reason = f"all {job.plan.n_items} items failed"
+            self._book.end(job, JobState.FAILED, outcome, reason, culprit)
 
     def _finished(self, event: Finished, now: float, outcome: Outcome) -> None:
         """Count a result, or keep it until others confirm it.
@@ -342,8 +408,9 @@ class StateMachine:
         ended = AssignmentState.SUPERSEDED
         self._book.close_others(shard, ended, "another result came first", outcome)
         job.done(shard)
-        if job.n_done_items == job.plan.n_items:
-            self._book.complete(job, outcome)
+        job.is_suspect, job.timed_out_on = False, ()
+        if job.is_done:
+            self._complete(job, outcome)
 
     def _quarantine(
         self, node: NodeEntry, job: JobEntry, until: float | None, outcome: Outcome

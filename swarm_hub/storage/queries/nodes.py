@@ -1,14 +1,16 @@
 """Queries on nodes and their bans."""
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Integer, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from swarm_hub.models.node import NodeRecord
+from swarm_hub.models.node import NodeRecord, ProgramSpeed
 from swarm_hub.storage import schema
 from swarm_hub.storage.write import Write
+from swarm_hub.util.plain import shallow
 
 _T = schema.nodes
 _INSERT = insert(_T)
@@ -51,6 +53,10 @@ _JUDGE: Final = (
         + bindparam("b_agreed", type_=Integer),
         contradictions=_T.c.contradictions + bindparam("b_contradicted", type_=Integer),
     )
+)
+
+_MEASURED: Final = (
+    update(_T).where(_T.c.peer_id == bindparam("b_peer_id")).values(speeds=bindparam("b_speeds"))
 )
 
 
@@ -116,6 +122,12 @@ def judge(judged: Sequence[tuple[str, bool]]) -> Write:
             for peer_id, agreed in judged
         ],
     )
+
+
+def measured(peer_id: str, speeds: Sequence[ProgramSpeed]) -> Write:
+    """Return the write that notes how fast a node runs each program."""
+    text = json.dumps([shallow(each) for each in speeds], separators=(",", ":"))
+    return Write(_MEASURED, [{"b_peer_id": peer_id, "b_speeds": text}])
 
 
 def get(connection: Connection, peer_id: str) -> NodeRecord | None:

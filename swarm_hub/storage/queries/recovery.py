@@ -6,7 +6,14 @@ from typing import Final
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, text
 
 from swarm_hub.models.job import Job
-from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState
+from swarm_hub.models.messages import GAVE_WAY
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Cutting,
+    Shard,
+    ShardState,
+)
 from swarm_hub.storage import schema
 from swarm_hub.storage.queries.jobs import SHARD_COLUMNS, as_assignment, as_shards, get
 
@@ -17,15 +24,37 @@ _S = schema.shards
 # The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
 _IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
 _IS_DONE: Final = _S.c.state == ShardState.DONE.value
+_IS_SKIPPED: Final = _S.c.state == ShardState.SKIPPED.value
+_IS_SPLIT: Final = _S.c.state == ShardState.SPLIT.value
+_SPLITS: Final = (
+    select(_S.c.idx, _S.c.first_item, _S.c.n_items)
+    .where(_S.c.job_id == bindparam("b_id"), _IS_SPLIT)
+    .order_by(_S.c.idx)
+)
+# The parts of the first shard that was split, and of all after it, have higher indexes.
+_FAILED_LATER: Final = (
+    select(_S.c.first_item, _A.c.offered_at, _A.c.ended_at)
+    .join_from(_A, _S, and_(_S.c.job_id == _A.c.job_id, _S.c.idx == _A.c.idx))
+    .where(
+        _A.c.job_id == bindparam("b_id"),
+        _A.c.idx > bindparam("b_idx"),
+        _A.c.state == AssignmentState.FINISHED.value,
+        _A.c.reason.is_not(None),
+    )
+)
 _CUTTING: Final = select(
     func.count(),
     func.coalesce(func.max(_S.c.first_item + _S.c.n_items), 0),
     func.coalesce(func.sum(case((_IS_DONE, 1), else_=0)), 0),
     func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
-    func.coalesce(func.sum(_S.c.attempts - 1), 0),
+    # A part of a shard that was split may have none yet.
+    func.coalesce(func.sum(case((_S.c.attempts > 1, _S.c.attempts - 1), else_=0)), 0),
+    func.coalesce(func.sum(case((_IS_SKIPPED, _S.c.n_items), else_=0)), 0),
+    func.coalesce(func.sum(case((_IS_SPLIT, 1), else_=0)), 0),
 ).where(_S.c.job_id == bindparam("b_id"))
-# An attempt beside an open one is a copy, and one after a result confirms it: neither is a retry.
-# What is on its way to the disk together has the same time.
+# An attempt beside an open one is a copy, and one after a result confirms it: neither is a retry,
+# nor is one after an attempt that gave way. What is on its way to the disk together has the same
+# time.
 _BEFORE: Final = _A.alias("before")
 _RETRIES: Final = (
     select(func.count())
@@ -41,6 +70,10 @@ _RETRIES: Final = (
                 _BEFORE.c.ended_at.is_(None),
                 _BEFORE.c.ended_at > _A.c.offered_at,
                 and_(_BEFORE.c.state == AssignmentState.FINISHED.value, _BEFORE.c.reason.is_(None)),
+                and_(
+                    _BEFORE.c.attempt == _A.c.attempt - 1,
+                    _BEFORE.c.reason.startswith(GAVE_WAY),
+                ),
             ),
         ),
     )
@@ -85,11 +118,24 @@ def unfinished(
 def cutting_of(connection: Connection, job_id: str) -> Cutting:
     """Return how far a job has been cut and done."""
     given = {"b_id": job_id}
-    cut = Cutting(*(int(each) for each in connection.execute(_CUTTING, given).one()))
+    numbers = [int(each) for each in connection.execute(_CUTTING, given).one()]
+    n_splits = numbers.pop()
+    cut = Cutting(*numbers)  # type: ignore[arg-type]
     # Few jobs have any, and to count them every attempt is looked at.
-    if not cut.n_retries:
-        return cut
-    return replace(cut, n_retries=int(connection.execute(_RETRIES, given).scalar_one()))
+    if cut.n_retries:
+        cut = replace(cut, n_retries=int(connection.execute(_RETRIES, given).scalar_one()))
+    return _with_splits(connection, job_id, cut) if n_splits else cut
+
+
+def _with_splits(connection: Connection, job_id: str, cut: Cutting) -> Cutting:
+    rows = connection.execute(_SPLITS, {"b_id": job_id}).all()
+    splits = tuple((row.first_item, row.n_items) for row in rows)
+    failed = [
+        row.ended_at - row.offered_at
+        for row in connection.execute(_FAILED_LATER, {"b_id": job_id, "b_idx": rows[0].idx})
+        if any(first <= row.first_item < first + n_items for first, n_items in splits)
+    ]
+    return replace(cut, splits=splits, n_isolating=len(failed), isolating_s=sum(failed))
 
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:

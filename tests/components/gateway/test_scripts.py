@@ -8,7 +8,7 @@ import pytest
 
 from swarm_hub.client import ApiError, JobFailedError, SwarmClient
 from swarm_hub.components.mesh import MESH
-from tests.conftest import Swarm, until
+from tests.conftest import Swarm
 from tests.helpers.rest import call, finished
 
 Modules = dict[str, bytes]
@@ -94,16 +94,12 @@ async def test_a_script_job_survives_the_restart_of_both_sides(
 
 async def test_an_endless_script_ends_at_the_wall(swarm: Swarm, modules: Modules) -> None:
     gateway = await swarm.gateway()
-    await swarm.worker("one", extra="sandbox: {wall_time: 0.3}\n")
+    await swarm.worker("one")
     async with SwarmClient(gateway.url, gateway.token) as client:
-        job_id = await client.submit(modules["brainfuck"], b"a\n", script=ENDLESS)
-
-    async def reasons() -> list[str]:
-        _, story = await call(gateway, "GET", f"/jobs/{job_id}/story")
-        return [str(each["data"]) for each in story["events"] if "message" in each["data"]]
-
-    found = await until(reasons, bool)
-    assert "wall_time" in found[0]
+        with pytest.raises(JobFailedError, match="it does not end: 3 attempts took all of"):
+            await client.map(
+                modules["brainfuck"], b"a\n", script=ENDLESS, limits={"wall_time": 0.3}
+            )
 
 
 async def test_the_json_form_takes_a_script_too(swarm: Swarm, modules: Modules) -> None:

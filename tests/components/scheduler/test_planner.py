@@ -29,10 +29,12 @@ from swarm_hub.components.scheduler import (
 from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
 from swarm_hub.models.job import Constraints, JobState
-from swarm_hub.models.node import Telemetry
+from swarm_hub.models.node import ProgramSpeed, Telemetry
 
 RULE = expected.create(factor=2.0, initial_s=15)
 MIB = 1024 * 1024
+# A slot is kept busy by one more shard of a quarter of a second.
+MEASURED = (ProgramSpeed("m" * 64, rate=8.0, shard_s=0.125),)
 
 
 def machine(strategy: Any = None) -> StateMachine:
@@ -80,7 +82,7 @@ def test_a_large_job_leaves_half_of_the_room_to_another_owners_small_one() -> No
     scheduler = machine()
     scheduler.handle(JobAdded(job("large", 1000, owner="a")), 0.0)
     scheduler.handle(JobAdded(job("small", 1000, owner="b")), 0.0)
-    scheduler.handle(node("n", slots=4), 0.0)
+    scheduler.handle(node("n", slots=4, speeds=MEASURED), 0.0)
     assert by_job(scheduler.plan(0.0)) == {"large": 4, "small": 4}
 
 
@@ -89,7 +91,7 @@ def test_an_owner_with_many_jobs_gets_no_more_than_one_with_one() -> None:
     for number in range(3):
         scheduler.handle(JobAdded(job(f"many{number}", owner="a")), 0.0)
     scheduler.handle(JobAdded(job("one", owner="b")), 0.0)
-    scheduler.handle(node("n", slots=6), 0.0)
+    scheduler.handle(node("n", slots=6, speeds=MEASURED), 0.0)
     assert by_job(scheduler.plan(0.0)) == {"many0": 2, "many1": 2, "many2": 2, "one": 6}
 
 
@@ -116,7 +118,7 @@ def test_what_one_owner_can_not_use_the_other_gets() -> None:
     scheduler = machine()
     scheduler.handle(JobAdded(job("small", 1, owner="a")), 0.0)
     scheduler.handle(JobAdded(job("large", 1000, owner="b")), 0.0)
-    scheduler.handle(node("n", slots=4), 0.0)
+    scheduler.handle(node("n", slots=4, speeds=MEASURED), 0.0)
     assert by_job(scheduler.plan(0.0)) == {"small": 1, "large": 7}
 
 

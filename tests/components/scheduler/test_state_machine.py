@@ -17,6 +17,7 @@ from swarm_hub.components.scheduler import (
     Failed,
     Finished,
     ImpossibleTransitionError,
+    ItemsFailed,
     JobAdded,
     JobCancelled,
     JobEnded,
@@ -167,7 +168,9 @@ def test_failures_on_three_nodes_fail_the_job_with_the_text_of_each() -> None:
         assert [where for where, _ in given] == [name]
         end = ends(scheduler.handle(Failed(given[0][1], f"trap: on {name}"), now))
     assert end[0].state is JobState.FAILED
-    assert end[0].failures == ("a: trap: on a", "b: trap: on b", "c: trap: on c")
+    assert end[0].failures == tuple(
+        ItemsFailed(0, 1, f"trap: on {name}", (name,)) for name in ("a", "b", "c")
+    )
 
 
 def test_on_a_single_node_three_failures_fail_the_job() -> None:
@@ -252,7 +255,7 @@ def test_after_a_restart_open_assignments_are_sent_again_and_late_results_count(
 
 def test_an_impossible_transition_tells_the_shards_story() -> None:
     shard = ShardEntry("J", 7, 0, 1)
-    shard.tried += ("a",)
+    shard.setbacks().tried += ("a",)
     shard.move(ShardState.ASSIGNED, "J.7.1")
     shard.move(ShardState.DONE, "finished")
     with pytest.raises(ImpossibleTransitionError, match=r"shard 7 of J: J.7.1; finished; tried a"):
@@ -407,9 +410,12 @@ class EverythingThatCanHappen(RuleBasedStateMachine):
         shards = before.shards.values()
         live = [(attempt.snapshot(), None) for shard in shards for attempt in shard.live]
         failed = [
-            (Assignment("x", "J", shard.index, 0, name, AssignmentState.FINISHED), text)
+            (
+                Assignment("x", "J", shard.index, 0, each.node_id, AssignmentState.FINISHED),
+                each.text,
+            )
             for shard in shards
-            for name, text in shard.failures
+            for each in shard.had.failures
         ]
         cut = Cutting(
             before.n_cut, before.first_uncut, before.n_done_shards, before.n_done_items,

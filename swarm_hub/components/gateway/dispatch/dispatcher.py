@@ -39,6 +39,7 @@ from swarm_hub.components.scheduler import (
     NodeChange,
     NodeLost,
     Outcome,
+    Preempt,
     Rejected,
     StandingChanged,
     StateMachine,
@@ -64,6 +65,7 @@ _LOGGER = logging.getLogger(__name__)
 _RECONNECT_S: Final = 15.0
 _RESULT_WITHIN_S: Final = 0.004
 _KEEP_WITHIN_S: Final = 0.5
+_KEEP_SPEEDS_EVERY_S: Final = 30.0
 _FIRST_EPOCH: Final = 1
 _FAULTS_MAX: Final = 2
 _MEND_AGAIN_S: Final = 1.0
@@ -96,6 +98,8 @@ class Dispatcher:
         # New jobs of a commit that failed in a way that does not tell whether they are stored.
         self._unsure: dict[str, NewJob] = {}
         self._in_hand: PendingCommit | None = None
+        # When to note the speeds of each node again.
+        self._keep_at: dict[str, float] = {}
         # The job whose assignments are being sent.
         self._sending: str | None = None
         self._storing = False
@@ -215,6 +219,7 @@ class Dispatcher:
 
     def node_lost(self, node_id: str, reason: str) -> None:
         """Give a disconnected node's work to others."""
+        self._keep_speeds(node_id)
         self._gather(self._handle(NodeLost(node_id, f"the node was lost: {reason}"), None))
 
     def standing_changed(self, node_id: str, standing: Standing) -> None:
@@ -244,6 +249,8 @@ class Dispatcher:
         """
         event = Finished(result.assignment_id, result.wall_s, result.sha)
         outcome = self._handle(event, job_of(result.assignment_id))
+        if self._hub.clock.monotonic() >= self._keep_at.get(node_id, 0.0):
+            self._keep_speeds(node_id)
         shard = outcome.counted or outcome.awaiting
         if shard is None:
             return False
@@ -299,7 +306,7 @@ class Dispatcher:
     def _assignments_on(self, node_id: str) -> list[str]:
         """Return the ids of the assignments that a connected node holds."""
         node = self._machine.node(node_id)
-        return [] if node is None else [each.id for each in node.load]
+        return [] if node is None else [each.id for each in node.held()]
 
     async def prepare_input(self, assignment_id: str) -> None:
         """Make `inputs` know the hash of an assignment's input; raises StoreError, OSError."""
@@ -425,6 +432,12 @@ class Dispatcher:
                 kept = node.quarantines(self._hub.clock.monotonic())
                 self._pending.writes.append(self._trust.quarantined(node_id, kept))
 
+    def _keep_speeds(self, node_id: str) -> None:
+        """Have the speeds of a node survive its absence, and this gateway's."""
+        if (node := self._machine.node(node_id)) is not None and node.speeds:
+            self._keep_at[node_id] = self._hub.clock.monotonic() + _KEEP_SPEEDS_EVERY_S
+            self._pending.writes.append(self._trust.measured(node_id, node.speeds.values()))
+
     def _wake_within(self, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self._wake.set)
 
@@ -496,7 +509,7 @@ class Dispatcher:
             base = endings.unfolded(end, self._machine.job(job.id), now)
             if end.state is not JobState.COMPLETED:
                 finishes.append(base)
-            elif self.result_cache.is_whole(job.id, base.n_shards):
+            elif self.result_cache.is_whole(job.id, base.n_done_shards):
                 finishes.append(self.result_cache.fold(job, base))
             else:
                 to_fold.append((job, base))
@@ -587,11 +600,14 @@ class Dispatcher:
             apart(_LOGGER, f"Forgetting job {job_id}", forget, job_id)
 
     async def _carry_out(self, commit: PendingCommit) -> None:
-        withdrawn = [each for each in commit.outcome.instructions if isinstance(each, Withdraw)]
+        instructions = commit.outcome.instructions
+        withdrawn = [each for each in instructions if isinstance(each, Withdraw)]
+        preempted = [each for each in instructions if isinstance(each, Preempt)]
         # A node that is not told sends its result, or an ACK, again.
         apart(_LOGGER, "Acknowledging results", self._sender.acknowledge, commit.acks)
         apart(_LOGGER, "Withdrawing assignments", self._sender.withdraw, withdrawn)
-        for job_id, group in sends_by_job(commit.outcome.instructions).items():
+        apart(_LOGGER, "Having assignments give way", self._sender.preempt, preempted)
+        for job_id, group in sends_by_job(instructions).items():
             if (job := self._jobs.get(job_id)) is not None:
                 self._sending = job_id
                 try:

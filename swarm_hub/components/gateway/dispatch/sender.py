@@ -7,7 +7,7 @@ from typing import Final
 from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.components.gateway.submission.module_call import module_call
-from swarm_hub.components.scheduler import Send, Withdraw
+from swarm_hub.components.scheduler import Preempt, Send, Withdraw
 from swarm_hub.models.job import Job
 from swarm_hub.models.messages import Assign, OfferedShard
 
@@ -30,18 +30,15 @@ class Sender:
             if (link := self._links.get(node_id)) is not None:
                 link.acknowledge(assignment_ids)
 
-    def preempt(self, assignments: Mapping[str, list[str]]) -> None:
-        """Tell each node which of its assignments give way to others."""
-        for node_id, assignment_ids in assignments.items():
+    def preempt(self, instructions: Iterable[Preempt]) -> None:
+        """Tell nodes which of their assignments give way to others."""
+        for node_id, assignment_ids in _by_node(instructions).items():
             if (link := self._links.get(node_id)) is not None:
                 link.preempt(assignment_ids)
 
     def withdraw(self, instructions: Iterable[Withdraw]) -> None:
         """Tell nodes which assignments are no longer wanted."""
-        withdrawn: dict[str, list[str]] = defaultdict(list)
-        for each in instructions:
-            withdrawn[each.node_id].append(each.assignment_id)
-        for node_id, assignment_ids in withdrawn.items():
+        for node_id, assignment_ids in _by_node(instructions).items():
             if (link := self._links.get(node_id)) is not None:
                 link.cancel(assignment_ids)
 
@@ -74,7 +71,15 @@ class Sender:
         return OfferedShard(assignment_id, prepared.sha, prepared.size_bytes, prepared.inline)
 
 
-def sends_by_job(instructions: Iterable[Send | Withdraw]) -> dict[str, list[Send]]:
+def _by_node(instructions: Iterable[Preempt | Withdraw]) -> dict[str, list[str]]:
+    """Return the ids of the assignments that instructions are about, by node."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in instructions:
+        found[each.node_id].append(each.assignment_id)
+    return found
+
+
+def sends_by_job(instructions: Iterable[Send | Withdraw | Preempt]) -> dict[str, list[Send]]:
     """Return the assignments to send, grouped by the jobs whose data they need."""
     sends: dict[str, list[Send]] = defaultdict(list)
     for instruction in instructions:

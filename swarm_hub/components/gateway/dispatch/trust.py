@@ -1,14 +1,15 @@
 """How far nodes may be trusted: who owns them, how often others confirmed their results.
 
-And of which programs they get no work for a while.
+And of which programs they get no work for a while, and how fast they run them.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from swarm_hub.core import Hub
-from swarm_hub.models.node import NodeRecord, Quarantine
+from swarm_hub.models.node import NodeRecord, ProgramSpeed, Quarantine
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import meta, nodes
 from swarm_hub.util.plain import shallow
@@ -35,6 +36,7 @@ class Trust:
         self._standings: dict[str, Standing] = {}
         # By node; their times are those of the hub's steady clock.
         self._quarantines: dict[str, tuple[Quarantine, ...]] = {}
+        self._speeds: dict[str, tuple[ProgramSpeed, ...]] = {}
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -42,6 +44,9 @@ class Trust:
         trust = cls(hub)
         for record in await hub.store.read(nodes.all_nodes):
             trust._standings[record.peer_id] = _standing(record)
+            if record.speeds is not None:
+                speeds = tuple(ProgramSpeed(**each) for each in json.loads(record.speeds))
+                trust._speeds[record.peer_id] = speeds
         over = []
         for node_id, found in (await hub.store.read(meta.quarantines)).items():
             trust._quarantines[node_id] = tuple(Quarantine(**each) for each in found)
@@ -94,6 +99,15 @@ class Trust:
         )
         self._quarantines[node_id] = kept
         return meta.put_quarantines(node_id, [shallow(each) for each in kept])
+
+    def speeds(self, node_id: str) -> tuple[ProgramSpeed, ...]:
+        """Return how fast a node ran each program when that was last noted."""
+        return self._speeds.get(node_id, ())
+
+    def measured(self, node_id: str, speeds: Iterable[ProgramSpeed]) -> Write:
+        """Remember how fast a node runs each program; returns the row to store."""
+        self._speeds[node_id] = tuple(speeds)
+        return nodes.measured(node_id, self._speeds[node_id])
 
     async def refresh(self) -> list[str]:
         """Read what other gateways on a shared store judged; returns the nodes that changed.

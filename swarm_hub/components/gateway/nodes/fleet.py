@@ -140,14 +140,14 @@ class Fleet:
         elif drain_reason is None:
             state = "up"
         else:
-            state = "draining" if entry.load else "drained"
+            state = "draining" if entry.held() else "drained"
         return {
             "node_id": node_id,
             "name": record.name,
             "state": state,
             "slots": None if offer is None else offer.slots,
             "labels": {} if offer is None else dict(sorted(offer.labels)),
-            "assignments": 0 if entry is None else len(entry.load),
+            "assignments": 0 if entry is None else len(entry.held()),
             "refuses": self._refusals.get(node_id),
             "rtt_ms": _milliseconds(self._rtt_s(node_id)),
             "kid": record.kid,
@@ -255,6 +255,8 @@ class Fleet:
                 features=offer.features,
                 limits=limits,
                 quarantines=self._trust.quarantines(node_id),
+                wall_time_s=offer.wall_time_s,
+                speeds=self._trust.speeds(node_id),
             )
         )
 

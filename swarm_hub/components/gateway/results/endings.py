@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Final
 
-from swarm_hub.components.scheduler import JobEnded, JobEntry
+from swarm_hub.components.scheduler import ItemsFailed, JobEnded, JobEntry
 from swarm_hub.exceptions import HubError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import JobState
@@ -33,9 +33,19 @@ def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
     """Return how a job ended, without its result."""
     assert entry is not None
     return Finish(
-        end.job_id, end.state, now, end.failures, None, None, None,
+        end.job_id, end.state, now, tuple(map(_told, end.failures)), None, None, None,
         entry.n_cut, entry.n_retries, entry.n_done_items, entry.n_done_shards,
+        entry.n_failed_items,
     )  # fmt: skip
+
+
+def _told(failure: ItemsFailed | str) -> str:
+    if isinstance(failure, str):
+        return failure
+    items = f"item {failure.first_item}"
+    if failure.n_items > 1:
+        items = f"items {failure.first_item} to {failure.first_item + failure.n_items - 1}"
+    return f"{items}: {failure.text}; on {', '.join(failure.node_ids)}"
 
 
 def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Finish:

@@ -17,6 +17,8 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     check_fit,
     choose_abi,
     choose_entry,
+    choose_isolate,
+    choose_max_failures,
     choose_reduce,
     default_split,
     place_script,
@@ -62,6 +64,7 @@ class Intake:
         redundancy: int | str,
         has_room: Callable[[], bool],
         jobs_per_owner: int | None,
+        wall_time_s: float,
         n_jobs_of: Callable[[str], int],
         accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
     ) -> None:
@@ -72,6 +75,7 @@ class Intake:
         self._redundancy = redundancy
         self._has_room = has_room
         self._jobs_per_owner = jobs_per_owner
+        self._wall_time_s = wall_time_s
         self._n_jobs_of = n_jobs_of
         self._accept = accept
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
@@ -174,7 +178,9 @@ class Intake:
             shard_size=requested.shard_size,
             redundancy=requested.redundancy or self._redundancy,
             deterministic=requested.deterministic,
-            limits=requested.limits,
+            limits=dataclasses.replace(
+                requested.limits, wall_time=requested.limits.wall_time or self._wall_time_s
+            ),
             args=args,
             env=requested.env,
             priority=requested.priority,
@@ -183,6 +189,9 @@ class Intake:
             labels=requested.labels,
             script=script,
             known_answers=requested.known_answers,
+            isolate=choose_isolate(requested, reducer),
+            on_error=requested.on_error,
+            max_failures=choose_max_failures(requested, measured.n_items),
         )
         now = self._hub.clock.time()
         store = self._hub.store

@@ -5,8 +5,14 @@ from collections.abc import Callable, Iterable
 
 from swarm_hub.components.gateway.submission.dataset import SHARD_MAX_BYTES
 from swarm_hub.components.gateway.submission.module_call import needs_of
-from swarm_hub.components.scheduler import JobPlan, Redundancy, Vote, adaptive_redundancy
-from swarm_hub.models.job import ADAPTIVE, Constraints, Job, JobSpec
+from swarm_hub.components.scheduler import (
+    WALL_TIME_S,
+    JobPlan,
+    Redundancy,
+    Vote,
+    adaptive_redundancy,
+)
+from swarm_hub.models.job import ADAPTIVE, ON_ERROR_SKIP, Constraints, Job, JobSpec
 
 
 def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
@@ -27,6 +33,10 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
         _redundancy(spec, secret),
         known=spec.known_answers,
         needs=frozenset(needs_of(spec)),
+        wall_s=WALL_TIME_S if spec.limits.wall_time is None else spec.limits.wall_time,
+        isolates=spec.isolate,
+        skips=spec.on_error == ON_ERROR_SKIP,
+        failed_items_max=spec.max_failures,
         deadline_in_s=None if spec.deadline_s is None else job.created_at + spec.deadline_s - now,
     )
 

@@ -12,7 +12,7 @@ from swarm_hub.components.sandbox import ModuleReport, archive
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, Script
-from swarm_hub.models.job import REDUCE_MODULE, Split
+from swarm_hub.models.job import ON_ERROR_SKIP, REDUCE_MODULE, Split
 from swarm_hub.models.submission import Submission
 from swarm_hub.util.hashing import sha256_hex
 
@@ -146,6 +146,30 @@ def place_script(
     except UnicodeDecodeError:
         values = {_SCRIPT_PATH: path}
     return script, tuple(values.get(arg, arg) for arg in requested.args)
+
+
+def choose_isolate(requested: RequestedSpec, reducer: str) -> bool:
+    """Return whether shards that fail are split, by default wherever no cuts are promised."""
+    if requested.isolate is None:
+        cuts = requested.shard_size is not None or reducer == "list"
+        return not cuts and not requested.known_answers
+    if requested.isolate and requested.known_answers:
+        raise InvalidSpec(
+            "no_isolation",
+            "known_answers are for shards of exactly their items, which isolate would split; leave "
+            "one of them out",
+        )
+    return requested.isolate
+
+
+def choose_max_failures(requested: RequestedSpec, n_items: int) -> int | None:
+    """Return how many items may be left out; None is any number."""
+    most = requested.max_failures
+    if most is not None and requested.on_error != ON_ERROR_SKIP:
+        raise InvalidSpec(
+            "no_max_failures", "max_failures says how many items on_error: skip may leave out"
+        )
+    return int(most * n_items) if isinstance(most, float) else most
 
 
 def check_fit(requested: RequestedSpec, abi: str, measured: Measured) -> None:

@@ -10,8 +10,16 @@ import voluptuous as vol
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import NAME_MAX_CHARS
-from swarm_hub.models.job import REDUCERS, Constraints, JobLimits, KnownAnswer, Split
-from swarm_hub.util.bounds import ITEMS_MAX, LIST_MAX, shown
+from swarm_hub.models.job import (
+    ON_ERROR_FAIL,
+    ON_ERROR_SKIP,
+    REDUCERS,
+    Constraints,
+    JobLimits,
+    KnownAnswer,
+    Split,
+)
+from swarm_hub.util.bounds import ITEMS_MAX, LIST_MAX, is_int, is_number, shown
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_json import parse_json
 
@@ -48,6 +56,20 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict) or len(value) > LIST_MAX:
         raise vol.Invalid(f"expected at most {LIST_MAX} names, each with a text")
     return tuple(sorted((_text(name), _text(text)) for name, text in value.items()))
+
+
+def _max_failures(value: Any) -> int | float:
+    """Return a number of items, or the share that a text such as `5%` stands for."""
+    if isinstance(value, str) and value.endswith("%"):
+        try:
+            percent = float(value[:-1])
+        except ValueError:
+            percent = -1.0
+        if is_number(percent, 0, 100):
+            return percent / 100
+    elif is_int(value, 0, ITEMS_MAX):
+        return int(value)
+    raise vol.Invalid("expected a number of items, or a share of them such as 5%")
 
 
 _LIMITS: Final = {
@@ -129,6 +151,10 @@ class RequestedSpec:
     constraints: Constraints | None
     labels: tuple[tuple[str, str], ...]
     known_answers: tuple[KnownAnswer, ...]
+    isolate: bool | None
+    on_error: str
+    # A float is a share of all items.
+    max_failures: int | float | None
 
 
 _SCHEMA: Final = cv.section(
@@ -148,6 +174,9 @@ _SCHEMA: Final = cv.section(
         vol.Optional("constraints", default=None): _optional(cv.section(_CONSTRAINTS, Constraints)),
         vol.Optional("labels", default=dict): _pairs,
         vol.Optional("known_answers", default=list): _known_answers,
+        vol.Optional("isolate", default=None): _optional(cv.boolean),
+        vol.Optional("on_error", default=ON_ERROR_FAIL): cv.one_of(ON_ERROR_FAIL, ON_ERROR_SKIP),
+        vol.Optional("max_failures", default=None): _optional(_max_failures),
     },
     RequestedSpec,
 )

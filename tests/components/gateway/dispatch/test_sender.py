@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from swarm_hub.components.gateway.dispatch.sender import Sender
 from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks
+from swarm_hub.components.scheduler import Preempt
 from swarm_hub.models.node import WorkerOffer
 
 
@@ -23,5 +24,7 @@ def test_nodes_are_told_what_gives_way_if_they_are_connected() -> None:
     links = NodeLinks(cast(Any, None))
     node = Node()
     links.connected(cast(NodeLink, node), "here", WorkerOffer())
-    Sender(links, cast(Any, None), b"").preempt({"gone": ["j.0.1"], "here": ["j.1.1", "j.2.1"]})
+    Sender(links, cast(Any, None), b"").preempt(
+        [Preempt("gone", "j.0.1"), Preempt("here", "j.1.1"), Preempt("here", "j.2.1")]
+    )
     assert node.preempted == ["j.1.1", "j.2.1"]
