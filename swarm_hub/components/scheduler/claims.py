@@ -34,11 +34,11 @@ _AHEAD_MAX_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A running shard that may have to give way, and whether it can just be suspended."""
+    """A running shard that may have to give way, and whether it should be suspended for that."""
 
     node: NodeEntry
     assignment: AssignmentEntry
-    is_unproven: bool
+    can_wait: bool
 
 
 class Claims:
@@ -63,8 +63,8 @@ class Claims:
         for node in nodes:
             for assignment in node.running():
                 if self.may_take(job, node, assignment):
-                    unproven = not self._is_proven(assignment)
-                    found.append(Victim(node, assignment, unproven))
+                    can_wait = not self._is_proven(assignment) and not self._is_spare(assignment)
+                    found.append(Victim(node, assignment, can_wait))
         found.sort(key=self._loss)
         return found
 
@@ -72,8 +72,7 @@ class Claims:
         """Whether a job has a better right to a slot than the shard that occupies it."""
         holder = self._book.jobs[assignment.job_id]
         proven = self._is_proven(assignment)
-        if assignment.state not in OPEN and proven:
-            # It is only kept because it may still win.
+        if self._is_spare(assignment):
             return True
         if holder is job or self._is_about_to_end(job, node, assignment):
             return False
@@ -120,6 +119,11 @@ class Claims:
     def _is_proven(self, assignment: AssignmentEntry) -> bool:
         return is_proven(self._book, self._book.jobs[assignment.job_id], assignment.shard)
 
+    def _is_spare(self, assignment: AssignmentEntry) -> bool:
+        """Whether an attempt was given up, and goes on only because it may still be the first."""
+        job = self._book.jobs[assignment.job_id]
+        return assignment.state not in OPEN and self._book.is_proven(job)
+
     def _waits_proven(self, job: JobEntry) -> bool:
         """Whether what waits of a job is proven: not only shards that took too long before."""
         return self._book.is_proven(job) and (
@@ -137,13 +141,13 @@ class Claims:
         return -left_s < assignment.run_s + _WAIT_MARGIN_S and waited_s < _WAIT_S - _WAIT_MARGIN_S
 
     def _loss(self, victim: Victim) -> tuple[bool, bool, bool, float, str]:
-        """Sort what is only kept in case first, then what can be suspended, then the youngest."""
+        """Sort what was given up first, then what can be suspended, then the youngest."""
         assignment = victim.assignment
-        can_wait = len(victim.node.background) < victim.node.change.slots
+        has_place = len(victim.node.background) < victim.node.change.slots
         return (
-            assignment.state in OPEN,
-            not victim.is_unproven,
-            not can_wait,
+            not self._is_spare(assignment),
+            not victim.can_wait,
+            not has_place,
             -assignment.begun_at,
             assignment.id,
         )

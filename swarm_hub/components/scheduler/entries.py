@@ -272,7 +272,8 @@ class JobEntry:
     n_done_items: int = 0
     n_failed_items: int = 0
     n_retries: int = 0
-    # Failed attempts at parts of shards that were split, and how long these took.
+    # Whether any shard was split; failed attempts at its parts, and how long these took.
+    is_split: bool = False
     n_isolating: int = 0
     isolating_s: float = 0.0
     # The last failure, and the shard that it was on.
@@ -301,6 +302,7 @@ class JobEntry:
             n_done_items=cut.n_done_items,
             n_failed_items=cut.n_failed_items,
             n_retries=cut.n_retries,
+            is_split=bool(cut.splits),
             n_isolating=cut.n_isolating,
             isolating_s=cut.isolating_s,
         )
@@ -396,6 +398,7 @@ class JobEntry:
     def halves(self, shard: ShardEntry) -> tuple[ShardEntry, ShardEntry]:
         """Replace a shard by two new ones with its items."""
         self._forget(shard)
+        self.is_split = True
         n_first = shard.n_items // 2
         first = self._part(shard.first_item, n_first)
         return first, self._part(shard.first_item + n_first, shard.n_items - n_first)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from swarm_hub.components.scheduler.entries import AssignmentEntry
+from swarm_hub.components.scheduler.entries import AssignmentEntry, JobPlan
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.features import BASELINE
 from swarm_hub.models.node import ProgramSpeed, Quarantine, Telemetry
@@ -75,6 +75,8 @@ class Faults:
     quarantines: int = 0
     until: float = 0.0
     text: str = ""
+    # Whether failures are why, and not wrong results.
+    failed: bool = False
 
 
 # Shared by all nodes that have nothing: an empty dict of its own would cost each of them 64 bytes.
@@ -126,16 +128,16 @@ class NodeEntry:
             return n_held < (1 + _AHEAD_PER_SLOT_MAX) * slots
         return not self.speeds and n_held < (1 + _AHEAD_UNMEASURED) * slots
 
-    def room(self, program: str, now: float) -> int:
-        """Return how many more shards of a program the node may hold now."""
+    def room(self, plan: JobPlan, now: float) -> int:
+        """Return how many more shards of a job the node may hold now."""
         if not self.has_room(now):
             return 0
         slots, n_held = self.change.slots, len(self.load)
         free = max(0, slots - n_held)
         spare_s = _AHEAD_S * slots - self.load_s
-        if (speed := self.speeds.get(program)) is None:
-            if spare_s > 0 or not self.speeds:
-                # Behind many short ones it has its turn too.
+        if (speed := self.speeds.get(plan.program)) is None:
+            # Not behind what may take long, unless that is its own.
+            if spare_s > 0 or all(each.job_id == plan.job_id for each in self.load):
                 return max((1 + _AHEAD_UNMEASURED) * slots - n_held, int(spare_s > 0))
             return free
         if spare_s <= 0:
@@ -327,11 +329,22 @@ class Nodes:
         """
         faults = _faults(node, program)
         faults.in_a_row += 1
-        faults.text = text
+        faults.text, faults.failed = text, True
         others = self.speed(program).slots > (node.change.slots if program in node.speeds else 0)
         if faults.in_a_row < _FAULTS_MAX or not others:
             return None
         return _quarantine(faults, _QUARANTINE_S, now)
+
+    def forgive(self, node: NodeEntry, program: str, now: float) -> None:
+        """Take back a failure, since another node failed on the same shard too."""
+        if (faults := node.faults.get(program)) is None:
+            return
+        if faults.failed and now < faults.until:
+            faults.until = now
+            faults.quarantines -= 1
+            faults.in_a_row = _FAULTS_MAX
+            self.freed(node)
+        faults.in_a_row = max(0, faults.in_a_row - 1)
 
     def agreed(self, node: NodeEntry, program: str) -> None:
         """Count a result that others confirm; only a trusted node's failures are forgotten."""
@@ -346,7 +359,7 @@ class Nodes:
         self.wary = True
         faults = _faults(node, program)
         faults.in_a_row += 1
-        faults.text = "other nodes contradicted its results"
+        faults.text, faults.failed = "other nodes contradicted its results", False
         if faults.in_a_row < _FAULTS_MAX:
             return None
         return _quarantine(faults, _LYING_QUARANTINE_S, now)
@@ -358,7 +371,7 @@ class Nodes:
         are.
         """
         faults = _faults(node, program)
-        faults.text = "it contradicted a known answer"
+        faults.text, faults.failed = "it contradicted a known answer", False
         return _quarantine(faults, _LYING_QUARANTINE_S, now)
 
     def succeeded(self, node: NodeEntry, program: str) -> None:

@@ -96,7 +96,7 @@ class Planner:
 
         if contended:
             with_room = self._book.nodes.with_room(now)
-            room = max(sum(node.room(job.plan.program, now) for node in with_room) for job in jobs)
+            room = max(sum(node.room(job.plan, now) for node in with_room) for job in jobs)
             for job, limit in share(room, jobs, self._book.in_order()):
                 give(job, limit)
         # What one job could not take, because it needs other nodes, is offered to all.
@@ -155,7 +155,7 @@ class Planner:
         """Suspend a shard of a module that may never end; any other can be done again elsewhere."""
         node, assignment = victim.node, victim.assignment
         may_wait = PREEMPT in node.change.features and len(node.background) < node.change.slots
-        if victim.is_unproven and may_wait:
+        if victim.can_wait and may_wait:
             self._book.suspend(node, assignment, outcome)
         elif assignment.state in OPEN:
             self._book.give_way(assignment, outcome)
@@ -202,10 +202,9 @@ class Planner:
         if any(job_id == job.plan.job_id for job_id, _ in outcome.faults):
             return
         if room is None:
-            program = job.plan.program
 
             def room(node: NodeEntry) -> int:
-                return node.room(program, now)
+                return node.room(job.plan, now)
 
         try:
             self._give_until_full(job, now, limit, outcome, room)
@@ -230,7 +229,8 @@ class Planner:
         if not job.wanting:
             return given
         with_room = [node for node in self._book.nodes.with_room(now) if room(node)]
-        for index in tuple(job.wanting):
+        # Of shards that were split the smallest parts first, which lead to an item soonest.
+        for index in sorted(job.wanting, reverse=True) if job.is_split else tuple(job.wanting):
             if given >= limit or not with_room:
                 break
             shard = job.shards[index]
@@ -312,7 +312,7 @@ def _room_for_one(node: NodeEntry, job: JobEntry, now: float) -> int:
     """Return whether a node has room for its only shard of a job."""
     if any(each.job_id == job.job_id for each in node.held()):
         return 0
-    return min(1, node.room(job.plan.program, now))
+    return min(1, node.room(job.plan, now))
 
 
 def _one_on(wanted: NodeEntry, node: NodeEntry) -> int:

@@ -242,6 +242,7 @@ class StateMachine:
         owner = assignment.owner if node is None else node.owner
         failure = Failure(assignment.node_id, owner, event.text)
         setbacks = shard.setbacks()
+        others = {each.node_id for each in setbacks.failures} - {failure.node_id}
         setbacks.failures += (failure,)
         setbacks.tried += (failure.node_id,)
         job.last_failure = shard.snapshot(), failure
@@ -249,7 +250,12 @@ class StateMachine:
         if setbacks.isolating:
             job.n_isolating += 1
             job.isolating_s += now - assignment.begun_at
-        if node is not None:
+        if others or setbacks.isolating:
+            # The items are to blame, not the nodes.
+            for node_id in others:
+                if (other := book.nodes.by_id.get(node_id)) is not None:
+                    book.nodes.forgive(other, job.plan.program, now)
+        elif node is not None:
             until = book.nodes.failed(node, job.plan.program, event.text, now)
             self._quarantine(node, job, until, outcome)
         able = {

@@ -1,5 +1,7 @@
 """Whose results are compared with whose: owners, trusted nodes and others."""
 
+import dataclasses
+
 from swarm_hub.components.scheduler import (
     SINGLE,
     Failed,
@@ -17,7 +19,7 @@ from swarm_hub.components.scheduler import (
 )
 from swarm_hub.components.scheduler.strategies import adaptive
 from swarm_hub.components.sla import expected
-from swarm_hub.models.node import Telemetry
+from swarm_hub.models.node import ProgramSpeed, Telemetry
 
 RULE = expected.create(factor=2.0, initial_s=15)
 
@@ -84,7 +86,8 @@ def test_a_minority_is_scored_and_failures_never_agree() -> None:
 def test_what_an_untrusted_node_gave_is_confirmed_by_a_trusted_one_even_if_fuller() -> None:
     scheduler = machine()
     scheduler.handle(JobAdded(job("L", SINGLE)), 0.0)
-    scheduler.handle(trusted("trusted"), 0.0)
+    measured = (ProgramSpeed("m" * 64, rate=8.0, shard_s=0.125),)
+    scheduler.handle(dataclasses.replace(trusted("trusted"), speeds=measured), 0.0)
     assert sent(scheduler.plan(0.0)) == [("trusted", "L.0.1")]
     for name in ("new", "other"):
         scheduler.handle(node(name), 0.0)

@@ -1,0 +1,241 @@
+"""Items that fail are found by halves, and left out where the job says so; the rest is kept."""
+
+import pytest
+
+from swarm_hub.components.scheduler import (
+    Failed,
+    Finished,
+    ItemsFailed,
+    JobAdded,
+    JobPlan,
+)
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import AssignmentState, Cutting, ShardState
+from tests.helpers.driven import TIMED_OUT, Driven, node
+
+ALL = 10**9
+
+
+def plan(n_items: int, **more: object) -> JobPlan:
+    """Return a job that isolates its failing items, cut by a strategy into one shard."""
+    return JobPlan("J", "program", n_items, n_items, ALL, **{"isolates": True, **more})  # type: ignore[arg-type]
+
+
+class Swarm(Driven):
+    """Nodes that run a module which fails on some items."""
+
+    def __init__(self, bad: set[int], names: str = "abc", owners: str = "") -> None:
+        nodes = [
+            node(name, owner=owner) for name, owner in zip(names, owners or names, strict=True)
+        ]
+        super().__init__(*nodes)
+        self.bad = bad
+        self.answered: set[str] = set()
+        self.n_failed = 0
+        self.done: list[int] = []
+        self.skipped: list[int] = []
+
+    def run(self, most_s: float = 300.0) -> None:
+        """Have the nodes answer until the job has ended."""
+        while not self.ended and self.now < most_s:
+            for each in [each for each in self.sent if each not in self.answered]:
+                self.answered.add(each)
+                self._answer(each)
+            self.until(self.now + 0.05)
+
+    def _answer(self, assignment_id: str) -> None:
+        assignment = self.machine.assignment(assignment_id)
+        if assignment is None:
+            return
+        shard = assignment.shard
+        items = range(shard.first_item, shard.first_item + shard.n_items)
+        if self.bad.isdisjoint(items):
+            if self.handle(Finished(assignment_id, 0.01)).counted is not None:
+                self.done += items
+        else:
+            self.n_failed += 1
+            first = min(self.bad.intersection(items))
+            outcome = self.handle(Failed(assignment_id, f"exit: bad row {first}"))
+            for change in outcome.shards.values():
+                if change.shard.state is ShardState.SKIPPED:
+                    end = change.shard.first_item + change.shard.n_items
+                    self.skipped += range(change.shard.first_item, end)
+
+
+def test_a_job_fails_with_the_item_that_fails_and_the_nodes_once() -> None:
+    swarm = Swarm({13})
+    swarm.add(plan(20))
+    swarm.run()
+    (end,) = swarm.ended
+    assert end.state is JobState.FAILED
+    (told,) = end.failures
+    assert isinstance(told, ItemsFailed)
+    assert (told.first_item, told.n_items, told.text) == (13, 1, "exit: bad row 13")
+    assert sorted(told.node_ids) == ["a", "b", "c"]
+
+
+def test_halves_that_both_succeed_count() -> None:
+    swarm = Driven(*(node(name) for name in "abc"))
+    swarm.add(plan(20))
+    for number in (1, 2, 3):
+        swarm.until(swarm.now + 1.0)
+        swarm.handle(Failed(f"J.0.{number}", "trap: too much at once"))
+    assert {each.partition(".")[2] for each in swarm.given("J")} >= {"1.1", "2.1"}
+    swarm.handle(Finished("J.1.1", 0.1))
+    swarm.handle(Finished("J.2.1", 0.1))
+    assert [end.state for end in swarm.ended] == [JobState.COMPLETED]
+
+
+@pytest.mark.parametrize("bad", [{0}, {19}, {3, 4}, {0, 7, 13, 19}])
+def test_with_skip_all_but_the_failing_items_are_done(bad: set[int]) -> None:
+    swarm = Swarm(bad)
+    swarm.add(plan(20, skips=True))
+    swarm.run()
+    (end,) = swarm.ended
+    assert end.state is JobState.COMPLETED
+    assert sorted(swarm.skipped) == sorted(bad)
+    assert sorted(swarm.done) == sorted(set(range(20)) - bad)
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    assert (entry.n_failed_items, entry.n_done_items) == (len(bad), 20 - len(bad))
+
+
+def test_more_failing_items_than_allowed_fail_the_job() -> None:
+    swarm = Swarm({1, 5, 9})
+    swarm.add(plan(20, skips=True, failed_items_max=2))
+    swarm.run()
+    (end,) = swarm.ended
+    assert end.state is JobState.FAILED
+    assert end.failures[0] == "3 items failed, more than max_failures: 2"
+
+
+def test_a_job_of_which_every_item_failed_has_failed() -> None:
+    swarm = Swarm(set(range(4)))
+    swarm.add(plan(4, skips=True))
+    swarm.run()
+    (end,) = swarm.ended
+    assert (end.state, end.failures[0]) == (JobState.FAILED, "all 4 items failed")
+
+
+def test_one_owners_word_does_not_leave_items_out_where_there_are_two() -> None:
+    """Three nodes of one liar fail on an item; a fourth one of somebody else does it."""
+    swarm = Driven(*(node(name, owner="liar") for name in "abc"), node("d", owner="honest"))
+    swarm.add(plan(1, skips=True))
+    tried = set()
+    while not swarm.ended and swarm.now < 60:
+        swarm.until(swarm.now + 0.5)
+        for each, where in swarm.given("J").items():
+            if each in tried:
+                continue
+            tried.add(each)
+            swarm.handle(Finished(each, 0.1) if where == "d" else Failed(each, "exit: lie"))
+    assert [end.state for end in swarm.ended] == [JobState.COMPLETED]
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    assert (entry.n_failed_items, entry.n_done_items) == (0, 1)
+
+
+def test_the_search_for_failing_items_is_limited() -> None:
+    """Every second of 4,096 items fails: after 64 further failures whole shards are left out."""
+    swarm = Swarm(set(range(0, 4096, 2)))
+    swarm.add(plan(4096, skips=True))
+    swarm.run(most_s=3600.0)
+    (end,) = swarm.ended
+    assert end.state is JobState.COMPLETED
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    # Few are found; each of the shards that were left then failed three times.
+    assert 64 <= entry.n_isolating <= 64 * 4
+    assert 0 < entry.n_done_items < 2048
+    assert sorted(swarm.done + swarm.skipped) == list(range(4096))
+
+
+def test_an_endless_item_among_others_is_found_within_four_wall_times_of_search() -> None:
+    swarm = Driven(*(node(name) for name in "abc"))
+    swarm.add(JobPlan("J", "program", 24, 8, ALL, isolates=True, skips=True, wall_s=10.0))
+    answered: set[str] = set()
+    while not swarm.ended and swarm.now < 600:
+        for each, (_, at) in tuple(swarm.sent.items()):
+            assignment = swarm.machine.assignment(each)
+            if each in answered or assignment is None:
+                continue
+            shard = assignment.shard
+            if not shard.first_item <= 13 < shard.first_item + shard.n_items:
+                answered.add(each)
+                swarm.handle(Finished(each, 0.1))
+            elif swarm.now >= at + 10.0:
+                answered.add(each)
+                swarm.handle(Failed(each, TIMED_OUT))
+        swarm.until(swarm.now + 0.5)
+    assert [end.state for end in swarm.ended] == [JobState.COMPLETED]
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    assert entry.n_failed_items == 1
+
+
+def test_without_isolation_a_shard_fails_whole() -> None:
+    swarm = Swarm({13})
+    swarm.add(plan(20, isolates=False))
+    swarm.run()
+    (end,) = swarm.ended
+    (told,) = end.failures
+    assert isinstance(told, ItemsFailed)
+    assert (told.first_item, told.n_items) == (0, 20)
+
+
+def test_a_late_result_of_a_shard_that_was_split_does_not_count() -> None:
+    swarm = Driven(*(node(name) for name in "abcd"))
+    swarm.add(plan(20))
+    swarm.until(15.1)  # a copy is out beside the first attempt
+    for each in ("J.0.2",):
+        swarm.handle(Failed(each, "exit: bad"))
+    swarm.until(17.0)
+    swarm.handle(Failed("J.0.3", "exit: bad"))
+    swarm.until(19.0)
+    swarm.handle(Failed("J.0.4", "exit: bad"))
+    assert "J.0.1" in swarm.withdrawn
+    assert swarm.handle(Finished("J.0.1", 19.0)).counted is None
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    assert sorted(entry.shards) == [1, 2]
+    assert not entry.pool_items
+
+
+def test_a_restart_goes_on_with_the_halves_and_what_was_spent_on_them() -> None:
+    swarm = Swarm({13})
+    swarm.add(plan(20, skips=True))
+    while not (entry := swarm.machine.job("J")) or len(entry.shards) != 1 or entry.n_cut < 5:
+        swarm.run(most_s=swarm.now + 0.05)
+    shards = tuple(entry.shards.values())
+    cut = Cutting(
+        entry.n_cut, 20, entry.n_done_shards, entry.n_done_items, splits=((0, 20), (10, 10)),
+        n_isolating=entry.n_isolating, isolating_s=entry.isolating_s,
+    )  # fmt: skip
+    again = Swarm({13})
+    again.done = list(swarm.done)
+    again.handle(
+        JobAdded(
+            plan(
+                20,
+                skips=True,
+                cut=cut,
+                shards=tuple(each.snapshot() for each in shards),
+                assignments=tuple(
+                    (attempt.snapshot(), None)
+                    for each in shards
+                    for attempt in each.live
+                    if attempt.state is not AssignmentState.EXPIRED
+                ),
+            )
+        )
+    )
+    for each in shards:
+        for attempt in each.live:
+            again.sent[attempt.id] = (attempt.node_id, 0.0)
+    again.run()
+    assert [end.state for end in again.ended] == [JobState.COMPLETED]
+    assert sorted(again.done + again.skipped) == list(range(20))
+    assert again.skipped == [13]
+    after = again.machine.job("J")
+    assert after is not None
+    assert after.n_isolating >= entry.n_isolating > 0
