@@ -322,7 +322,7 @@ class Sandbox:
 
     def _place_runs(self) -> None:
         self._place_waiting()
-        if self._runs and self._make_way():
+        if self._runs and self._background and self._make_way():
             self._place_waiting()
         self._start_for_runs(len(self._runs))
 
@@ -393,58 +393,6 @@ class Sandbox:
 
     def _take_back(self, child: ChildLink) -> None:
         self._runs.extendleft(reversed(child.withdraw_followers()))
-
-    # Giving way
-
-    def _can_make_way(self) -> bool:
-        return any(not child.suspended for child in self._background)
-
-    def _make_way(self) -> bool:
-        """Suspend shards in the background for those that wait; returns whether any gave way."""
-        made_way = False
-        for child in tuple(self._background):
-            if child.suspended or not child.background or child.lost:
-                continue
-            waiting = sum(not request.future.done() for request in self._runs)
-            running = sum(child.takes_runs for child in self._children)
-            if waiting <= self._slots - running:
-                break
-            self._suspend(child)
-            made_way = True
-        return made_way
-
-    def _suspend(self, child: ChildLink) -> None:
-        why_not = self._why_not_suspended()
-        if why_not is None and not child.suspend():
-            why_not = "the system does not allow to suspend it"
-        if why_not is not None:
-            child.kill(Answer(PREEMPTED, why_not))
-
-    def _why_not_suspended(self) -> str | None:
-        if self._suspended() >= self._slots:
-            return "there is a suspended shard for each slot"
-        available_bytes = self._available_memory()
-        if available_bytes is not None and available_bytes < self._memory_bytes:
-            return f"only {available_bytes // _MIB} MiB of memory are available for another one"
-        return None
-
-    def _resume_suspended(self) -> None:
-        """Let suspended shards go on while slots are free, those that waited longest first."""
-        self._background = [
-            child for child in self._background if child.background and not child.lost
-        ]
-        if any(not request.future.done() for request in self._runs):
-            return
-        for child in sorted(self._background, key=lambda child: child.suspended_since_s or 0.0):
-            if child.suspended and self._lacks_child():
-                child.resume()
-
-    def _suspended(self) -> int:
-        return sum(child.suspended for child in self._children)
-
-    def _lacks_warm_child(self) -> bool:
-        """Whether there are fewer children than slots, without those that only wait to go on."""
-        return len(self._children) - self._suspended() < self._slots
 
     def _place_asides(self) -> None:
         while self._asides:
@@ -521,6 +469,64 @@ class Sandbox:
                 request.future.set_result(answer)
         self._runs.clear()
         self._asides.clear()
+
+    # Giving way
+
+    def _can_make_way(self) -> bool:
+        return bool(self._background) and bool(self._running_in_background())
+
+    def _make_way(self) -> bool:
+        """Suspend shards in the background for those that wait; returns whether any gave way."""
+        made_way = False
+        while (running := self._running_in_background()) and self._wanted_slots() > 0:
+            self._suspend(running[0])
+            made_way = True
+        return made_way
+
+    def _wanted_slots(self) -> int:
+        """Return how many more shards wait than slots are free."""
+        waiting = sum(not request.future.done() for request in self._runs)
+        return waiting + sum(child.takes_runs for child in self._children) - self._slots
+
+    def _suspend(self, child: ChildLink) -> None:
+        why_not = self._why_not_suspended()
+        if why_not is None and not child.suspend():
+            why_not = "the system does not allow to suspend it"
+        if why_not is not None:
+            child.kill(Answer(PREEMPTED, why_not))
+
+    def _why_not_suspended(self) -> str | None:
+        if self._suspended() >= self._slots:
+            return "there is a suspended shard for each slot"
+        available_bytes = self._available_memory()
+        if available_bytes is not None and available_bytes < self._memory_bytes:
+            return f"only {available_bytes // _MIB} MiB of memory are available for another one"
+        return None
+
+    def _resume_suspended(self) -> None:
+        """Let suspended shards go on while slots are free, those that waited longest first."""
+        self._background = [
+            child for child in self._background if child.background and not child.lost
+        ]
+        if any(not request.future.done() for request in self._runs):
+            return
+        for child in sorted(self._background, key=lambda child: child.suspended_since_s or 0.0):
+            if child.suspended and self._lacks_child():
+                child.resume()
+
+    def _running_in_background(self) -> list[ChildLink]:
+        return [
+            child
+            for child in self._background
+            if child.background and not child.suspended and not child.lost
+        ]
+
+    def _suspended(self) -> int:
+        return sum(child.suspended for child in self._children)
+
+    def _lacks_warm_child(self) -> bool:
+        """Whether there are fewer children than slots, without those that only wait to go on."""
+        return len(self._children) - self._suspended() < self._slots
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """A shard that gives way is suspended while others wait for its slot; that is not its time."""
 
 import asyncio
+import random
 import select
 import signal
 import subprocess
@@ -362,3 +363,38 @@ async def test_one_that_has_answered_when_it_is_stopped_is_heard(bench: Bench) -
     for task in (long, urgent):
         assert (await task).output == b"7"
     assert not is_stopped(psutil.Process(child.pid))
+
+
+async def test_whatever_gives_way_each_shard_gets_its_answer(bench_2: Bench) -> None:
+    chance = random.Random(7)
+    sandbox = bench_2.sandbox
+    answered = 0
+
+    async def insist(number: int) -> None:
+        """Run a shard until it did not have to be ended."""
+        nonlocal answered
+        data = b"0 %d" % chance.randrange(1, 20)
+        while True:
+            try:
+                scope = chance.choice("ab")
+                outcome = await start(bench_2, str(number), data, modules.SPIN, scope=scope)
+            except SandboxError as error:
+                if error.code != "preempted":
+                    raise
+            else:
+                assert outcome.output == data.removeprefix(b"0 ")
+                answered += 1
+                return
+
+    shards = [asyncio.ensure_future(insist(number)) for number in range(150)]
+    while answered < len(shards):
+        running = sorted(sandbox.begun())
+        if running and chance.random() < 0.5:
+            sandbox.preempt(chance.choice(running))
+        assert sandbox.stats().running <= 2
+        assert sandbox.stats().suspended <= 2
+        assert not any(shard.done() and shard.exception() for shard in shards)
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*shards)
+    assert sandbox.stats().suspended == 0
+    assert not any(is_stopped(psutil.Process(pid)) for pid in sandbox.stats().pids)
