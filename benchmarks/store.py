@@ -335,7 +335,9 @@ async def _many_jobs(figures: Figures, folder: Path, quick: bool) -> None:
     module = await with_sandbox(lambda sandbox: sandbox.assemble(_primes()))
     swarm = LocalSwarm(folder)
     try:
-        gateway = swarm.start_gateway(extra="gc: {completed_after: 20, unread_after: 1h}\n")
+        gateway = swarm.start_gateway(
+            extra="gc: {platform: ttl, completed_after: 20, unread_after: 1h}\n"
+        )
         for number in range(2):
             swarm.start_worker(f"worker-{number}", gateway)
         async with SwarmClient(gateway.url, gateway.token) as client:

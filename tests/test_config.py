@@ -92,7 +92,7 @@ def problems(folder: Path, text: str) -> list[str]:
          "configuration.yaml:2: sla → deadlin: unknown key; did you mean deadline?"),
         ("gateway:\nsla:\n  factor: 0.5\n",
          "configuration.yaml:3: sla → factor: expected a number from 1 to 100, got 0.5"),
-        ("gateway:\ngc: {unread_after: soon}\n",
+        ("gateway:\ngc: {platform: ttl, unread_after: soon}\n",
          "configuration.yaml:2: gc → unread_after: expected a duration such as 300 or 24h "
          "(units: ms, s, m, h, d), got 'soon'"),
         ("worker:\n  charging_only: yess\n",

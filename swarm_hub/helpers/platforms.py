@@ -65,10 +65,27 @@ class PlatformSchema:
         check: Callable[[Any], dict[str, Any]] = cv.section(
             {**self.keys, **module.PLATFORM_SCHEMA, vol.Optional("platform"): str}, dict
         )
-        options = check({key: given for key, given in keys.items() if key != "platform"})
+        try:
+            options = check({key: given for key, given in keys.items() if key != "platform"})
+        except vol.MultipleInvalid as error:
+            raise vol.MultipleInvalid(
+                [self._explained(each, name, module) for each in error.errors]
+            ) from None
         names = {getattr(key, "field", str(key)) for key in self.keys}
-        shared = {name: options.pop(name) for name in names}
+        shared = {each: options.pop(each) for each in names}
         return Platform(name, functools.partial(_created, module, options), shared)
+
+    def _explained(self, error: vol.Invalid, name: str, module: ModuleType) -> vol.Invalid:
+        """Return the error, or for a key of another built-in platform whose it is."""
+        key = str(error.path[0]) if error.path else ""
+        if key in map(str, (*self.keys, *module.PLATFORM_SCHEMA)):
+            return error
+        for other in _all_built_in(self._package):
+            found = _built_in(self._package, other)
+            if found is not None and key in map(str, found.PLATFORM_SCHEMA):
+                said = f"a key of platform: {other}, not of {name}; name the platform you want"
+                return vol.Invalid(said, path=error.path)
+        return error
 
     def _platform(self, name: object) -> ModuleType:
         module = _built_in(self._package, name)

@@ -175,6 +175,10 @@ class Store:
             return used  # blob files are a cache there
         return used + await self.read(pruning.blob_files_bytes)
 
+    async def volume_bytes(self) -> int | None:
+        """Return how large the volume is that the store is on, None if a server has it."""
+        return (await self._database.disk_use()).volume_bytes
+
     async def free_share(self) -> tuple[int, float]:
         """Return how many bytes the database could give back, and their share of its size."""
         space = await self._database.disk_use()

@@ -11,6 +11,7 @@ from swarm_hub.components.gc.policy import RetentionPolicy
 from swarm_hub.core import Hub
 from swarm_hub.models.call import Script
 from swarm_hub.models.envelope import Envelope
+from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
@@ -49,7 +50,8 @@ async def put_job(
 ) -> None:
     """Store a job with its shards, an assignment and a result for each, ended or running.
 
-    With `envelope` each result has a receipt of its own with that body.
+    With `envelope` each result has a receipt of its own with that body. Nothing is told of it: see
+    `tell_of_job`.
     """
     module, module_row = await store.blobs.put(b"a module", 0.0)
     data, data_row = await store.blobs.put(dataset or job_id.encode(), 0.0)
@@ -113,6 +115,25 @@ async def put_job(
         await store.commit([jobs.finish([end])])
     if read_at is not None:
         await store.commit([jobs.mark_read(job_id, read_at)])
+
+
+async def tell_of_job(store: Store, job_id: str, n_shards: int = 1) -> None:
+    """Commit the events of a job that completed, as a gateway does; they were fired now."""
+    data = {"job_id": job_id}
+    about_shards = [
+        NewEvent(kind, {**data, "index": index}, job_id)
+        for index in range(n_shards)
+        for kind in (EventType.SHARD_ASSIGNED, EventType.SHARD_DONE)
+    ]
+    begun = [NewEvent(kind, data, job_id) for kind in (EventType.JOB_QUEUED, EventType.JOB_RUNNING)]
+    ended = NewEvent(EventType.JOB_COMPLETED, data, job_id)
+    await store.commit([], [*begun, *about_shards, ended])
+
+
+def events_of(connection: Connection, job_id: str) -> list[str]:
+    """Return the kinds of a job's events, in order."""
+    query = select(schema.events.c.event_type).where(schema.events.c.job_id == job_id)
+    return list(connection.execute(query.order_by(schema.events.c.seq)).scalars())
 
 
 def made_receipt(number: int, body: bytes, node_id: str = "node") -> Receipt:

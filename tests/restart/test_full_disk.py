@@ -117,7 +117,7 @@ def assert_nothing_broken(gateway: LocalHub, worker: LocalHub, jobs: dict[str, i
 async def test_a_gateway_below_its_floor_takes_no_job_and_goes_on_with_the_others(
     disk: Disk, modules: dict[str, bytes]
 ) -> None:
-    gateway = disk.gateway(FLOOR + "gc: {completed_after: 0}\n")
+    gateway = disk.gateway(FLOOR + "gc: {platform: ttl, completed_after: 0}\n")
     worker = disk.swarm.start_worker("worker", gateway)
     async with SwarmClient(gateway.url, gateway.token) as client:
         await disk.swarm.wait_for_workers(client, 1)

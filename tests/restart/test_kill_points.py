@@ -241,7 +241,9 @@ async def test_a_worker_killed_at_a_point_costs_its_job_nothing(
 async def test_gc_killed_between_two_chunks_ends_what_it_began(
     local: LocalSwarm, modules: dict[str, bytes]
 ) -> None:
-    gateway = local.start_gateway(extra="gc: {completed_after: 0}\n", gateway=KEEPS_RECEIPTS)
+    gateway = local.start_gateway(
+        extra="gc: {platform: ttl, completed_after: 0}\n", gateway=KEEPS_RECEIPTS
+    )
     doom(gateway, "between two chunks of gc:2")
     local.start_worker("worker", gateway)
     async with SwarmClient(gateway.url, gateway.token) as client:

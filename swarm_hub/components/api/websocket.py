@@ -352,8 +352,7 @@ class _Client:
             return
         # Entered as catching up at once, so that nothing committed from here on is missed.
         self._subscriptions[number] = None
-        first = await self._hub.store.read(events.first_seq)
-        lost = first > since + 1 or since > newest
+        lost = since < await self._hub.store.read(events.complete_after) or since > newest
         self._succeed(number, {"last_seq": newest, "events_lost": lost})
         sent = 0 if since > newest else since
         while True:

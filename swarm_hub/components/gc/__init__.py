@@ -10,7 +10,7 @@ from swarm_hub.helpers.platforms import Platform, platform_schema
 
 _EVERY_S: Final = 5.0
 
-CONFIG_SCHEMA = platform_schema("gc", default="ttl")
+CONFIG_SCHEMA = platform_schema("gc", default="budget")
 
 
 async def async_setup(hub: Hub, config: Platform[RetentionPolicy]) -> bool:

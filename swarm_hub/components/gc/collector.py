@@ -143,7 +143,10 @@ class Collector:
     async def _sweep(self) -> None:
         store = self._hub.store
         if await store.read(pruning.any_unswept):
-            await self._in_chunks(self._rows, lambda size: store.change(pruning.sweep, size))
+            before = self._hub.clock.time() - self._policy.job_events_kept_s
+            await self._in_chunks(
+                self._rows, lambda size: store.change(pruning.sweep, before, size)
+            )
 
     async def _collect_blobs(self) -> None:
         began = self._hub.clock.monotonic()
@@ -168,6 +171,10 @@ class Collector:
         before = self._hub.clock.time() - self._policy.events_kept_s
         if await store.read(events.any_older, before):
             await self._in_chunks(self._rows, lambda size: store.change(events.prune, before, size))
+        if await store.read(pruning.any_left_events, before):
+            await self._in_chunks(
+                self._rows, lambda size: store.change(pruning.sweep_events, before, size)
+            )
 
     async def _collect_tombstones(self) -> None:
         store = self._hub.store

@@ -20,6 +20,7 @@ class KeepLast:
 
     jobs: int
     events_kept_s: float = EVENTS_KEPT_S
+    job_events_kept_s: float = EVENTS_KEPT_S
 
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
         """Return jobs that are to go now."""

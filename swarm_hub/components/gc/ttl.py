@@ -21,6 +21,11 @@ class Ttl:
     completed_after_s: float
     events_kept_s: float
 
+    @property
+    def job_events_kept_s(self) -> float:
+        """As old as any other, for a job may go within minutes."""
+        return self.events_kept_s
+
     async def choose(self, hub: Hub, limit: int) -> Sequence[str]:
         """Return jobs that are to go now."""
         now = hub.clock.time()

@@ -17,10 +17,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """How much disk space a database takes, and how much of that it could give back."""
+    """How much disk space a database takes, and how much of that it could give back.
+
+    `volume_bytes` is the size of the volume it is on, None if that is a server's.
+    """
 
     used_bytes: int
     free_bytes: int
+    volume_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

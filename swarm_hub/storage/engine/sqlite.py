@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -138,7 +139,7 @@ class SqliteDatabase:
             self._unchecked = False
 
     async def disk_use(self) -> DiskUse:
-        """Return the size of the file and its log; free pages of the file count as free."""
+        """Return the size of the file, its log and its volume; free pages count as free."""
 
         def look(connection: Connection) -> DiskUse:
             pages, free, page_bytes = (
@@ -146,7 +147,9 @@ class SqliteDatabase:
                 for name in ("page_count", "freelist_count", "page_size")
             )
             log_bytes = _size(wal_of(self._path))
-            return DiskUse((pages - free) * page_bytes + log_bytes, free * page_bytes)
+            volume_bytes = shutil.disk_usage(self._path.parent).total
+            used_bytes = (pages - free) * page_bytes + log_bytes
+            return DiskUse(used_bytes, free * page_bytes, volume_bytes)
 
         return await self.read(look)
 

@@ -15,6 +15,7 @@ from swarm_hub.storage.write import Write
 _T = schema.meta
 _DB_ID: Final = "db_id"
 _SECRET: Final = "secret"
+_LAST_REMOVED_EVENT: Final = "last_removed_event"
 _QUARANTINES: Final = "quarantines/"
 _INSERT = insert(_T)
 _PUT: Final = _INSERT.on_conflict_do_update(
@@ -40,6 +41,18 @@ def _made_once(connection: Connection, key: str, fresh: str) -> str:
     # Two gateways may meet a new database at the same time; the first one names it.
     connection.execute(insert(_T).on_conflict_do_nothing(), {"key": key, "value": fresh})
     return str(connection.execute(known).scalar_one())
+
+
+def last_removed_event(connection: Connection) -> int:
+    """Return the highest number of an event that was removed, 0 if none was."""
+    known = select(_T.c.value).where(_T.c.key == _LAST_REMOVED_EVENT)
+    return int(connection.execute(known).scalar_one_or_none() or 0)
+
+
+def note_removed_event(connection: Connection, seq: int) -> None:
+    """Note that an event of this number was removed; call it in the same write."""
+    if seq > last_removed_event(connection):
+        connection.execute(_PUT, {"key": _LAST_REMOVED_EVENT, "value": str(seq)})
 
 
 def put_quarantines(peer_id: str, quarantines: Sequence[Mapping[str, Any]]) -> Write:

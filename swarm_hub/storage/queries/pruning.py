@@ -1,10 +1,12 @@
 """Statements that choose finished jobs for removal, and remove what they leave in chunks.
 
-A job goes in one short transaction, which leaves its tombstone; its shards, assignments, results
-and receipts follow, one chunk per transaction, until the tombstone says that none is left. So
-whatever a kill leaves behind at any time is removed later.
+A job goes in one short transaction, which leaves its tombstone; its results, receipts, assignments,
+shards and old events follow, one chunk per transaction, until the tombstone says that none is left.
+Its other events follow when they are old. So whatever a kill leaves behind at any time is removed
+later.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine.database import Chunk
-from swarm_hub.storage.queries import leases
+from swarm_hub.storage.queries import events, leases
 from swarm_hub.storage.write import Write
 
 _J = schema.jobs
@@ -56,13 +58,32 @@ _DELETE_JOB: Final = delete(_J).where(_J.c.id == bindparam("b_id"), _J.c.finishe
 _ENTOMB: Final = insert(_T).on_conflict_do_nothing()
 # Another gateway may be removing one of them at this moment: take the next.
 _UNSWEPT: Final = (
-    select(_T.c.job_id)
+    select(_T.c.job_id, _T.c.pruned_at)
     .where(_T.c.rows_left == literal_column("1"))
     .order_by(_T.c.job_id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
 _SWEPT: Final = update(_T).where(_T.c.job_id == bindparam("b_id")).values(rows_left=0)
+# The newest event of all stays, and with it the tombstone's note.
+_EVENTS_LEFT: Final = (
+    select(_T.c.job_id)
+    .where(
+        _T.c.events_left == literal_column("1"),
+        _T.c.rows_left == 0,
+        _T.c.pruned_at < bindparam("b_before"),
+        _T.c.job_id.is_distinct_from(
+            select(schema.events.c.job_id)
+            .order_by(schema.events.c.seq.desc())
+            .limit(1)
+            .scalar_subquery()
+        ),
+    )
+    .order_by(_T.c.pruned_at)
+    .limit(1)
+)
+_NEXT_EVENTS_LEFT: Final = _EVENTS_LEFT.with_for_update(skip_locked=True)
+_EVENTS_SWEPT: Final = update(_T).where(_T.c.job_id == bindparam("b_id")).values(events_left=0)
 # The remaining rows with a body, in the order of their removal, and the removal of the first.
 _RESULTS_LEFT: Final = (
     select(_R.c.first_item, case((_R.c.body.is_(None), 0), else_=_R.c.size_bytes))
@@ -97,7 +118,7 @@ _SWEEP: Final = tuple(
 _FORGET: Final = delete(_T).where(
     _T.c.job_id.in_(
         select(_T.c.job_id)
-        .where(_T.c.pruned_at < bindparam("b_before"), _T.c.rows_left == 0)
+        .where(_T.c.pruned_at < bindparam("b_before"), _T.c.rows_left == 0, _T.c.events_left == 0)
         .order_by(_T.c.pruned_at)
         .limit(bindparam("b_limit"))
     )
@@ -115,6 +136,11 @@ _UNUSED: Final = and_(
     _B.c.sha.not_in(select(schema.outbox.c.sha).where(schema.outbox.c.body.is_(None))),
     _B.c.sha.not_in(select(schema.inbox.c.input_sha).where(schema.inbox.c.input.is_(None))),
 )
+
+
+_SIZES: Final = select(
+    _J.c.id, _J.c.dataset_bytes, _J.c.result_bytes, _J.c.n_shards, _J.c.n_retries
+).where(_J.c.finished_at.is_not(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +203,38 @@ def beyond_newest(connection: Connection, count: int, ended_before: float, limit
     return list(rows.scalars())
 
 
+def ended(connection: Connection, ended_before: float, limit: int) -> list[JobSize]:
+    """Return finished jobs that ended before that time, oldest first."""
+    query = _SIZES.where(_J.c.finished_at < ended_before).order_by(_J.c.finished_at).limit(limit)
+    return [_size(row) for row in connection.execute(query)]
+
+
 def oldest(connection: Connection, ended_before: float, limit: int) -> list[JobSize]:
     """Return finished jobs, oldest first; those whose result was read precede all others."""
     found: list[JobSize] = []
     for unread in (_J.c.read_at.is_not(None), _J.c.read_at.is_(None)):
         rows = connection.execute(
-            select(_J.c.id, _J.c.dataset_bytes, _J.c.result_bytes, _J.c.n_shards, _J.c.n_retries)
-            .where(_J.c.finished_at.is_not(None), _J.c.finished_at < ended_before, unread)
+            _SIZES.where(_J.c.finished_at < ended_before, unread)
             .order_by(_J.c.finished_at)
             .limit(limit - len(found))
         )
-        for row in rows:
-            # A shard has its row, one for each attempt at it, and one for its result.
-            n_rows = 1 + 3 * row.n_shards + row.n_retries
-            size_bytes = row.dataset_bytes + (row.result_bytes or 0) + n_rows * _ROW_BYTES
-            found.append(JobSize(row.id, n_rows, size_bytes))
+        found += map(_size, rows)
     return found
+
+
+def _size(row: Any) -> JobSize:
+    n_rows = _n_rows(1, row.n_shards, row.n_retries)
+    size_bytes = row.dataset_bytes + (row.result_bytes or 0) + n_rows * _ROW_BYTES
+    return JobSize(row.id, n_rows, size_bytes)
+
+
+def _n_rows(n_jobs: int, n_shards: int, n_retries: int) -> int:
+    """Return about how many rows jobs have, by what their own rows count.
+
+    A job has its row and three events; a shard its row, one for its result, and for each attempt
+    one with the two events of its begin and its end.
+    """
+    return 4 * n_jobs + 5 * n_shards + 3 * n_retries
 
 
 def rows_of_finished(connection: Connection) -> int:
@@ -202,7 +244,7 @@ def rows_of_finished(connection: Connection) -> int:
             _J.c.finished_at.is_not(None)
         )
     ).one()
-    return int(n_jobs + 3 * (n_shards or 0) + (n_retries or 0))
+    return _n_rows(int(n_jobs), int(n_shards or 0), int(n_retries or 0))
 
 
 def finished(connection: Connection, job_ids: Sequence[str]) -> list[Finished]:
@@ -225,7 +267,7 @@ def finished(connection: Connection, job_ids: Sequence[str]) -> list[Finished]:
 def prune(job_id: str, now: float) -> list[Write]:
     """Return the writes that remove a finished job and leave its tombstone."""
     return [
-        Write(_ENTOMB, [{"job_id": job_id, "pruned_at": now, "rows_left": 1}]),
+        Write(_ENTOMB, [{"job_id": job_id, "pruned_at": now, "rows_left": 1, "events_left": 1}]),
         Write(_DELETE_JOB, [{"b_id": job_id}]),
     ]
 
@@ -236,14 +278,18 @@ def any_unswept(connection: Connection) -> bool:
     return connection.execute(query).first() is not None
 
 
-def sweep(connection: Connection, limit: int) -> Chunk:
-    """Remove up to `limit` rows that pruned jobs left, fewer if large; call it in a write."""
+def sweep(connection: Connection, fired_before: float, limit: int) -> Chunk:
+    """Remove up to `limit` rows that pruned jobs left, fewer if large; call it in a write.
+
+    Of their events those go that were fired before then; `job_pruned` never does.
+    """
     began = time.monotonic()
     left = limit
     while left > 0 and time.monotonic() - began < _CHUNK_S:
-        job_id = connection.execute(_UNSWEPT).scalar_one_or_none()
-        if job_id is None:
+        tombstone = connection.execute(_UNSWEPT).one_or_none()
+        if tombstone is None:
             return Chunk(limit - left, False, began)
+        job_id = tombstone.job_id
         for rows_left, removal in _SWEEP_BODIES:
             if left > 0:
                 left -= _sweep_bodies(connection, rows_left, removal, job_id, left)
@@ -252,7 +298,30 @@ def sweep(connection: Connection, limit: int) -> Chunk:
                 break
             left -= connection.execute(statement, {"b_id": job_id, "b_limit": left}).rowcount
         if left > 0:
+            before = min(fired_before, tombstone.pruned_at)
+            left -= events.prune_of_job(connection, job_id, before, left)
+        if left > 0:
             connection.execute(_SWEPT, {"b_id": job_id})
+    return Chunk(limit - left, True, began)
+
+
+def any_left_events(connection: Connection, pruned_before: float) -> bool:
+    """Return whether a job that was pruned before then has left events."""
+    return connection.execute(_EVENTS_LEFT, {"b_before": pruned_before}).first() is not None
+
+
+def sweep_events(connection: Connection, pruned_before: float, limit: int) -> Chunk:
+    """Remove up to `limit` events of jobs that were pruned before then; call it in a write."""
+    began = time.monotonic()
+    left = limit
+    while left > 0 and time.monotonic() - began < _CHUNK_S:
+        given = {"b_before": pruned_before}
+        job_id = connection.execute(_NEXT_EVENTS_LEFT, given).scalar_one_or_none()
+        if job_id is None:
+            return Chunk(limit - left, False, began)
+        left -= events.prune_of_job(connection, job_id, math.inf, left)
+        if left > 0:
+            connection.execute(_EVENTS_SWEPT, {"b_id": job_id})
     return Chunk(limit - left, True, began)
 
 
@@ -273,7 +342,9 @@ def _sweep_bodies(
 
 def any_tombstone(connection: Connection, pruned_before: float) -> bool:
     """Return whether there is a tombstone of that age."""
-    query = select(_T.c.job_id).where(_T.c.pruned_at < pruned_before, _T.c.rows_left == 0)
+    query = select(_T.c.job_id).where(
+        _T.c.pruned_at < pruned_before, _T.c.rows_left == 0, _T.c.events_left == 0
+    )
     return connection.execute(query.limit(1)).first() is not None
 
 

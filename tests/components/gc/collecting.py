@@ -20,10 +20,10 @@ _sweep = pruning.sweep
 _swept = 0
 
 
-def dying_sweep(connection: Connection, limit: int) -> Chunk:
+def dying_sweep(connection: Connection, fired_before: float, limit: int) -> Chunk:
     """Remove a chunk; the third is removed and not committed."""
     global _swept
-    chunk = _sweep(connection, limit)
+    chunk = _sweep(connection, fired_before, limit)
     _swept += 1
     if _swept == _CHUNKS:
         os.kill(os.getpid(), signal.SIGKILL)

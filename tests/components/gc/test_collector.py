@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.event import listen, remove
 
 from swarm_hub.components.gc import budget, keep_last, ttl
 from swarm_hub.components.gc.collector import Collector, Pace
@@ -24,6 +25,7 @@ from swarm_hub.storage.queries import events, jobs, pruning, replay_cache
 from tests.conftest import MovableClock
 from tests.helpers.stored import (
     collect,
+    events_of,
     hub_on,
     job_ids,
     pruned,
@@ -31,6 +33,7 @@ from tests.helpers.stored import (
     put_jobs,
     receipts_of,
     rows_of,
+    tell_of_job,
     tombstones,
 )
 
@@ -43,7 +46,7 @@ ROOT = Path(__file__).parents[3]
 class Everything:
     """A platform that names every job there is, also those that run."""
 
-    events_kept_s = DAY_S
+    events_kept_s = job_events_kept_s = DAY_S
 
     async def choose(self, hub: Hub, _limit: int) -> Sequence[str]:
         return await hub.store.read(job_ids)
@@ -63,7 +66,12 @@ def policies() -> st.SearchStrategy[RetentionPolicy]:
     return st.one_of(
         st.builds(ttl.create, st.sampled_from([0.0, 1000.0]), st.sampled_from([300.0, 1000.0])),
         st.builds(keep_last.create, st.integers(1, 3)),
-        st.builds(budget.create, st.just(1), st.integers(0, 10)),
+        st.builds(
+            budget.create,
+            st.sampled_from([None, 0.0, 1000.0]),
+            st.sampled_from([1, 2**40]),
+            st.integers(0, 10),
+        ),
         st.builds(Everything),
     )
 
@@ -199,7 +207,12 @@ async def test_a_tombstone_is_kept_for_thirty_days(
     await collect(hub, ttl.create(300, DAY_S))
     assert await store.read(jobs.was_pruned, gone)
     clock.offset_s += 2 * DAY_S
+    # The newest event stays, and the tombstone with it.
     await collect(hub, ttl.create(300, DAY_S))
+    assert await store.read(events_of, gone) == ["job_pruned"]
+    await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {})])
+    await collect(hub, ttl.create(300, DAY_S))
+    assert await store.read(events_of, gone) == []
     assert not await store.read(jobs.was_pruned, gone)
 
 
@@ -211,6 +224,46 @@ async def test_many_old_events_go_in_chunks_and_the_newest_stays(
     clock.offset_s += 2 * DAY_S
     await collect(hub, ttl.create(300, DAY_S))
     assert [event.seq for event in await store.read(events.since, 0, 10)] == [fresh_after]
+
+
+async def test_old_events_of_jobs_stay_while_their_job_does(
+    store: Store, hub: Hub, clock: MovableClock
+) -> None:
+    await put_job(store, "done", ended_at=clock.time() - 60)
+    await tell_of_job(store, "done")
+    await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {"n": n}) for n in range(2)])
+    clock.offset_s += 2 * DAY_S
+    await collect(hub, budget.create(7 * DAY_S, 2**40, 10**6))
+    kinds = [each.event_type for each in await store.read(events.since, 0, 10)]
+    assert kinds[:5] == [
+        "job_queued", "job_running", "shard_assigned", "shard_done", "job_completed",
+    ]  # fmt: skip
+    assert kinds[5:] == ["component_failed"]
+
+
+async def test_removed_events_are_known_to_be_lost_also_between_others(
+    store: Store, hub: Hub, clock: MovableClock
+) -> None:
+    await put_job(store, "kept", ended_at=clock.time())
+    await put_job(store, "old", ended_at=10.0)
+    await tell_of_job(store, "kept")
+    assert await store.read(events.complete_after) == 0
+    await tell_of_job(store, "old")
+    newest_of_old = store.last_seq
+    await collect(hub, budget.create(7 * DAY_S, 2**40, 10**6))
+    assert await store.read(events.complete_after) == newest_of_old
+    # So `job_pruned` itself is not lost to one who had seen all that was before.
+    (pruning_told,) = await store.read(events.since, newest_of_old, 10)
+    assert pruning_told.event_type == "job_pruned"
+
+
+async def test_the_events_of_a_large_job_go_in_chunks(store: Store, hub: Hub) -> None:
+    await put_job(store, "large", ended_at=10.0, n_shards=2000)
+    await tell_of_job(store, "large", 2000)
+    collector = await collect(hub, budget.create(7 * DAY_S, 2**40, 10**6))
+    assert await store.read(events_of, "large") == ["job_pruned"]
+    assert await store.read(tombstones) == {"large": 0}
+    assert collector._rows.longest_s < 1
 
 
 async def test_a_blob_goes_with_the_last_job_that_needs_it(store: Store, hub: Hub) -> None:
@@ -287,12 +340,31 @@ def test_a_pace_falls_at_once_and_rises_with_full_chunks_only() -> None:
     assert pace.size == 187
 
 
-async def test_a_round_with_nothing_to_do_writes_nothing(store: Store, hub: Hub) -> None:
+@pytest.mark.parametrize(
+    "policy",
+    [ttl.create(300, DAY_S), keep_last.create(5), budget.create(7 * DAY_S, 2**40, 10**6)],
+    ids=lambda policy: type(policy).__name__,
+)
+async def test_a_round_with_nothing_to_do_is_a_few_short_queries(
+    store: Store, hub: Hub, policy: RetentionPolicy
+) -> None:
     def changes(connection: Connection) -> int:
         return int(connection.exec_driver_sql("SELECT total_changes()").scalar_one())
 
-    collector = Collector(hub, ttl.create(300, DAY_S), "")
+    await put_job(store, "kept", ended_at=hub.clock.time())
+    await tell_of_job(store, "kept", 1000)
+    collector = Collector(hub, policy, "")
     await collector.collect()
-    before = await store.change(changes)
-    await collector.collect()
+    before, statements = await store.change(changes), []
+
+    def seen(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    listen(Engine, "before_cursor_execute", seen)
+    try:
+        await collector.collect()
+    finally:
+        remove(Engine, "before_cursor_execute", seen)
+    print(len(statements), "statements")
+    assert len(statements) <= 12
     assert await store.change(changes) == before

@@ -11,12 +11,14 @@ from sqlalchemy import Connection, insert
 from swarm_hub.components.gc import budget, keep_last, ttl
 from swarm_hub.components.gc.collector import Collector
 from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Store, schema
 from swarm_hub.storage.queries import events, jobs, leases, pruning
 from tests.conftest import MovableClock
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.stored import (
     collect,
+    events_of,
     hub_on,
     job_ids,
     pruned,
@@ -24,6 +26,7 @@ from tests.helpers.stored import (
     put_jobs,
     receipts_of,
     rows_of,
+    tell_of_job,
     tombstones,
 )
 
@@ -75,12 +78,35 @@ async def test_a_job_goes_with_all_its_rows_and_blobs(
     assert await store.read(rows_of, "running") == (5, 5, 5)
     assert await store.blobs.get(file.dataset_sha) is None
     clock.offset_s += 40 * DAY_S
+    await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {})])
     await collect(hub_on(store, tmp_path, clock), ttl.create(300, DAY_S))
     assert await store.read(tombstones) == {}
     assert len(await store.read(events.since, 0, 10)) == 1
 
 
-@pytest.mark.parametrize("policy", [keep_last.create(2), budget.create(NEVER, 8)])
+async def test_events_go_with_their_job_and_the_last_a_day_later(
+    opened: Callable[[], Awaitable[Store]], tmp_path: Path
+) -> None:
+    store, clock = await opened(), MovableClock()
+    hub = hub_on(store, tmp_path, clock)
+    for job_id, ended_at in (("old", 10.0), ("kept", clock.time())):
+        await put_job(store, job_id, ended_at=ended_at, n_shards=100)
+        await tell_of_job(store, job_id, 100)
+    policy = budget.create(7 * DAY_S, NEVER, NEVER)
+    await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {})] * 2)
+    await collect(hub, policy)
+    assert await store.read(events_of, "old") == ["job_pruned"]
+    assert await store.read(events.complete_after) == 203
+    clock.offset_s += 2 * DAY_S
+    await store.commit([], [NewEvent(EventType.COMPONENT_FAILED, {})])
+    await collect(hub, policy)
+    assert await store.read(events_of, "old") == []
+    assert len(await store.read(events_of, "kept")) == 203
+    assert len(await store.read(events.since, 0, 1000)) == 204
+    assert await store.read(events.complete_after) == store.last_seq - 1
+
+
+@pytest.mark.parametrize("policy", [keep_last.create(2), budget.create(None, NEVER, 18)])
 async def test_the_other_platforms_choose_there_too(
     opened: Callable[[], Awaitable[Store]],
     tmp_path: Path,

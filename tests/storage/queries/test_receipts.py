@@ -114,7 +114,7 @@ async def test_receipts_go_with_their_job_a_bounded_part_at_a_time(any_store: St
     await put_job(any_store, "B", ended_at=1.0, n_shards=2, envelope=b"small")
     await any_store.commit(pruning.prune("A", 2.0))
     left = [await any_store.read(receipts_of, "A")]
-    while (await any_store.change(pruning.sweep, 1000)).more:
+    while (await any_store.change(pruning.sweep, 0.0, 1000)).more:
         left.append(await any_store.read(receipts_of, "A"))
     # 500 KB cost as much as 625 small rows: two go at a time.
     assert all(before - after <= 2 for before, after in itertools.pairwise(left))

@@ -65,7 +65,9 @@ async def test_a_job_goes_through_202_206_200_and_410(swarm: Swarm, modules: Mod
 
 
 async def test_gc_runs_by_itself(swarm: Swarm, modules: Modules) -> None:
-    gateway = await swarm.gateway(extra="gc: {completed_after: 0, unread_after: 0}\n")
+    gateway = await swarm.gateway(
+        extra="gc: {platform: ttl, completed_after: 0, unread_after: 0}\n"
+    )
     await swarm.worker("worker")
     _, body = await submit(gateway, modules["primes"], b"0:100")
 
