@@ -17,10 +17,11 @@ from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
-from swarm_hub.components.gateway.service import JobService, JobWatchers
+from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import owner_key
 from swarm_hub.components.gateway.views import register
+from swarm_hub.components.gateway.watchers import JobWatchers
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, UNPROVEN, StateMachine

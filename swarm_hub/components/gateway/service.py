@@ -4,14 +4,14 @@ import asyncio
 import json
 import mmap
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.notes import note
-from swarm_hub.components.gateway.results.partial import PartialResults
+from swarm_hub.components.gateway.results.partial import PartialResults, why_no_result
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
 from swarm_hub.components.gateway.results.reduce import (
     ReduceError,
@@ -32,6 +32,7 @@ from swarm_hub.components.gateway.shapes import (
 )
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import module_call
+from swarm_hub.components.gateway.watchers import JobWatchers
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
@@ -61,35 +62,6 @@ _STATUS: Final = {
     JobState.QUEUED: "awaiting_telemetry",
     JobState.RUNNING: "partial",
 }
-
-
-class JobWatchers:
-    """Who waits for a job's next change."""
-
-    def __init__(self) -> None:
-        self._watchers: dict[str, set[asyncio.Event]] = {}
-
-    def watched(self, job_id: str) -> bool:
-        """Whether somebody waits for that job."""
-        return job_id in self._watchers
-
-    def job_changed(self, job_id: str) -> None:
-        """Wake whoever waits for that job."""
-        for watcher in self._watchers.pop(job_id, ()):
-            watcher.set()
-
-    @contextmanager
-    def watching(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set when the job next changes."""
-        changed = asyncio.Event()
-        watchers = self._watchers.setdefault(job_id, set())
-        watchers.add(changed)
-        try:
-            yield changed
-        finally:
-            watchers.discard(changed)
-            if not watchers and self._watchers.get(job_id) is watchers:
-                del self._watchers[job_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +167,7 @@ class JobService:
         Gone, or Conflict for a job that has neither.
         """
         job = await self._job(job_id)
-        if (why_not := _why_no_result(job, partial)) is not None:
+        if (why_not := why_no_result(job, partial)) is not None:
             raise Conflict("no_result", f"job {job_id} is {job.state.value}; {why_not}")
         if job.state is JobState.COMPLETED:
             self._mark_read(job)
@@ -388,24 +360,6 @@ class JobService:
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
             self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
-
-
-def _why_no_result(job: Job, partial: bool) -> str | None:
-    """Return why there is nothing to give of a job, None if there is."""
-    if job.state is JobState.COMPLETED:
-        return None
-    if not job.state.finished:
-        if partial:
-            return "a partial result is there once it has failed or was cancelled"
-        return "only a completed job has a result"
-    if not job.n_done_items:
-        return f"only a completed job has a result, and none of its {job.n_items} items was done"
-    if partial:
-        return None
-    return (
-        "only a completed job has a result; --partial (?partial=true) gives that of the "
-        f"{job.n_done_items} of {job.n_items} items that were done"
-    )
 
 
 def _lost(job: Job) -> Lost:

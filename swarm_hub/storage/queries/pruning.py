@@ -42,6 +42,7 @@ _E = schema.receipts
 _T = schema.tombstones
 _B = schema.blobs
 _G = schema.gateways
+_V = schema.events
 
 # Many small jobs share the commit of a chunk, until it has taken this long.
 _CHUNK_S: Final = 0.02
@@ -73,10 +74,7 @@ _EVENTS_LEFT: Final = (
         _T.c.rows_left == 0,
         _T.c.pruned_at < bindparam("b_before"),
         _T.c.job_id.is_distinct_from(
-            select(schema.events.c.job_id)
-            .order_by(schema.events.c.seq.desc())
-            .limit(1)
-            .scalar_subquery()
+            select(_V.c.job_id).order_by(_V.c.seq.desc()).limit(1).scalar_subquery()
         ),
     )
     .order_by(_T.c.pruned_at)
@@ -115,10 +113,11 @@ _SWEEP: Final = tuple(
     )
     for key in ((_A.c.job_id, _A.c.idx, _A.c.attempt), (_S.c.job_id, _S.c.idx))
 )
+_NOTHING_LEFT: Final = (_T.c.rows_left == 0, _T.c.events_left == 0)
 _FORGET: Final = delete(_T).where(
     _T.c.job_id.in_(
         select(_T.c.job_id)
-        .where(_T.c.pruned_at < bindparam("b_before"), _T.c.rows_left == 0, _T.c.events_left == 0)
+        .where(_T.c.pruned_at < bindparam("b_before"), *_NOTHING_LEFT)
         .order_by(_T.c.pruned_at)
         .limit(bindparam("b_limit"))
     )
@@ -342,9 +341,7 @@ def _sweep_bodies(
 
 def any_tombstone(connection: Connection, pruned_before: float) -> bool:
     """Return whether there is a tombstone of that age."""
-    query = select(_T.c.job_id).where(
-        _T.c.pruned_at < pruned_before, _T.c.rows_left == 0, _T.c.events_left == 0
-    )
+    query = select(_T.c.job_id).where(_T.c.pruned_at < pruned_before, *_NOTHING_LEFT)
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -393,7 +390,7 @@ def blob_files_bytes(connection: Connection) -> int:
 
 def is_quiet(connection: Connection, since: float) -> bool:
     """Return whether there is no unfinished work and no durable event since that time."""
-    newest = select(schema.events.c.time_fired).order_by(schema.events.c.seq.desc()).limit(1)
+    newest = select(_V.c.time_fired).order_by(_V.c.seq.desc()).limit(1)
     at_hand = select(schema.inbox.c.assignment_id).where(
         schema.inbox.c.state == literal_column("'accepted'")
     )

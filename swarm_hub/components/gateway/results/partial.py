@@ -11,7 +11,7 @@ from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.sandbox import SandboxError
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import Busy, Conflict, StoreError
-from swarm_hub.models.job import Job
+from swarm_hub.models.job import Job, JobState
 from swarm_hub.storage import GrowingBlob
 
 # Nothing of such a fold is kept, so whoever asks twice has it done twice.
@@ -55,3 +55,21 @@ class PartialResults:
                 await self._turns.acquire()
         except TimeoutError:
             raise Busy("busy", "other partial results are being folded; try again") from None
+
+
+def why_no_result(job: Job, partial: bool) -> str | None:
+    """Return why there is nothing to give of a job, None if there is."""
+    if job.state is JobState.COMPLETED:
+        return None
+    if not job.state.finished:
+        if partial:
+            return "a partial result is there once it has failed or was cancelled"
+        return "only a completed job has a result"
+    if not job.n_done_items:
+        return f"only a completed job has a result, and none of its {job.n_items} items was done"
+    if partial:
+        return None
+    return (
+        "only a completed job has a result; --partial (?partial=true) gives that of the "
+        f"{job.n_done_items} of {job.n_items} items that were done"
+    )
