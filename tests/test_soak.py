@@ -13,7 +13,7 @@ from tests.soak.load import Wanted
 from tests.soak.stores import quick_check, sqlite_rows
 from tests.soak.verdict import judge
 
-JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0, NULL)"  # noqa: E501
+JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0, NULL, 2, 2, 0)"  # noqa: E501
 RESULT = "INSERT INTO results VALUES (?, 'a', ?, ?, 1, 'n', '', 1, x'', 0, 0, 0, 0, '', 1, NULL)"
 EVENT = "INSERT INTO events VALUES (?, ?, 'a', 0, ?)"
 SUBMITTED = [Wanted("spin", None, {}, 2, "key", job_id="a", state="completed")]

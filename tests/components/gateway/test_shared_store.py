@@ -58,6 +58,20 @@ async def test_a_job_is_visible_and_its_result_read_through_the_other(
     assert (await call(second, "GET", f"/jobs/{job_id}/result"))[1] == 2000
 
 
+async def test_what_was_done_of_a_failed_job_is_read_through_the_other(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    await swarm.worker("worker", "first")
+    records = [letter * 70_000 for letter in (b"A", b"X", b"C")]
+    spec = {"split": "records:70000", "reduce": "concat", "shard_size": 1}
+    _, body = await submit(first, modules["joins_but_x"], b"".join(records), spec)
+    status = await finished(second, body["job_id"])
+    assert (status["state"], status["progress"]["items_done"]) == ("failed", 2)
+    code, result = await call(second, "GET", f"/jobs/{body['job_id']}/result?partial=true")
+    assert (code, result == records[0] + records[2]) == (200, True)
+
+
 async def test_a_large_dataset_is_read_by_the_gateway_that_takes_over(
     swarm: Swarm, modules: Modules, postgres_url: str
 ) -> None:
