@@ -43,6 +43,7 @@ from tests.helpers.modules import (
     JOINS_BADLY,
     JOINS_BUT_X,
     JOINS_SLOWLY,
+    MAYBE_ENDLESS,
     SAYS_ARGUMENT,
     SPIN,
     open_command,
@@ -136,6 +137,7 @@ _TEST_MODULES = {
     ),
     "count": range_module("(i64.sub (local.get 1) (local.get 0))"),
     "highest": range_module("(i64.const 9223372036854775807)"),
+    "maybe_endless": MAYBE_ENDLESS,
     "two_maps": range_module(
         "(i64.const 1)",
         '(func (export "other") (param i64 i64) (result i64) (i64.const 2))',

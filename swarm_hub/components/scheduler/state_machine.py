@@ -212,7 +212,8 @@ class StateMachine:
         if assignment is None:
             return
         shard = assignment.shard
-        gave_way = event.reason.startswith(GAVE_WAY)
+        # A worker's word for it is not enough: it could give back everything at once, for ever.
+        gave_way = assignment.is_background and event.reason.startswith(GAVE_WAY)
         shard.setbacks().tried += (assignment.node_id,)
         if gave_way:
             shard.setbacks().excused = True

@@ -165,6 +165,18 @@ def test_a_shard_that_its_worker_could_not_suspend_is_given_out_again() -> None:
     assert told.n_retries == 0
 
 
+def test_a_worker_that_says_that_anything_gave_way_rests_like_any_that_gives_back() -> None:
+    swarm = Driven(node("n"))
+    swarm.add(job("one"))
+    swarm.handle(Rejected("one.0.1", GAVE_WAY))
+    assert "one.0.2" not in swarm.given("one")
+    swarm.until(1.1)
+    assert "one.0.2" in swarm.given("one")
+    told = swarm.machine.job("one")
+    assert told is not None
+    assert told.n_retries == 1
+
+
 def test_a_node_that_leaves_takes_what_it_suspended_along() -> None:
     swarm = Driven(node("n"))
     swarm.add(job("unproven"))
