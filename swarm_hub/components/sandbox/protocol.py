@@ -1,4 +1,7 @@
-"""The hub's end of one child: requests in order, answers in order, a deadline for each."""
+"""The hub's end of one child: requests in order, answers in order, a deadline for each.
+
+It is long because all of it acts on one queue: what was sent to the child and not yet answered.
+"""
 
 import asyncio
 import logging
