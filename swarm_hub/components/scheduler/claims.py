@@ -22,6 +22,8 @@ UNPROVEN_SHARE: Final = 0.5
 # it should take; but who has a better right waits no longer than this altogether.
 _WAIT_S: Final = 5.0
 _WAIT_MARGIN_S: Final = 0.5
+# Who waits gets this long what ends by itself, before anything is run in vain.
+_PATIENCE_S: Final = 1.5
 # A shard of unknown length runs at least this long, and at least that long where others that are
 # unproven wait.
 _UNMEASURED_MIN_S: Final = 0.5
@@ -62,19 +64,22 @@ class Claims:
         found = []
         for node in nodes:
             for assignment in node.running():
-                if self.may_take(job, node, assignment):
+                if self.may_take(job, assignment):
                     can_wait = not self._is_proven(assignment) and not self._is_spare(assignment)
                     found.append(Victim(node, assignment, can_wait))
         found.sort(key=self._loss)
         return found
 
-    def may_take(self, job: JobEntry, node: NodeEntry, assignment: AssignmentEntry) -> bool:
+    def may_take(self, job: JobEntry, assignment: AssignmentEntry) -> bool:
         """Whether a job has a better right to a slot than the shard that occupies it."""
         holder = self._book.jobs[assignment.job_id]
         proven = self._is_proven(assignment)
-        if self._is_spare(assignment):
-            return True
-        if holder is job or self._is_about_to_end(job, node, assignment):
+        if holder is not job and self._is_spare(assignment):
+            is_equal = job.plan.priority >= holder.plan.priority
+            return is_equal and self._waits_proven(job)
+        if holder is job or self._is_about_to_end(job, assignment):
+            return False
+        if proven and self._waited_s(job) < _PATIENCE_S:
             return False
         if job.plan.priority != holder.plan.priority:
             return job.plan.priority > holder.plan.priority
@@ -120,9 +125,13 @@ class Claims:
         return is_proven(self._book, self._book.jobs[assignment.job_id], assignment.shard)
 
     def _is_spare(self, assignment: AssignmentEntry) -> bool:
-        """Whether an attempt was given up, and goes on only because it may still be the first."""
+        """Whether an attempt was given up, and goes on only because it may still be the first.
+
+        One of unknown length runs to its wall time.
+        """
         job = self._book.jobs[assignment.job_id]
-        return assignment.state not in OPEN and self._book.is_proven(job)
+        late = assignment.state not in OPEN and assignment.run_s is not None
+        return late and self._book.is_proven(job)
 
     def _waits_proven(self, job: JobEntry) -> bool:
         """Whether what waits of a job is proven: not only shards that took too long before."""
@@ -130,14 +139,17 @@ class Claims:
             bool(job.pool_items) or any(not job.shards[index].had.expiries for index in job.wanting)
         )
 
-    def _is_about_to_end(self, job: JobEntry, node: NodeEntry, assignment: AssignmentEntry) -> bool:
+    def _waited_s(self, job: JobEntry) -> float:
+        return 0.0 if job.waits_since is None else self._now - job.waits_since
+
+    def _is_about_to_end(self, job: JobEntry, assignment: AssignmentEntry) -> bool:
         ran_s = self._now - assignment.begun_at
         if assignment.run_s is None:
             return ran_s < _UNMEASURED_MIN_S
         left_s = assignment.run_s - ran_s
         if left_s > 0:
             return left_s <= _WAIT_S
-        waited_s = 0.0 if job.waits_since is None else self._now - job.waits_since
+        waited_s = self._waited_s(job)
         return -left_s < assignment.run_s + _WAIT_MARGIN_S and waited_s < _WAIT_S - _WAIT_MARGIN_S
 
     def _loss(self, victim: Victim) -> tuple[bool, bool, bool, float, str]:

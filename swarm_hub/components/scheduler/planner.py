@@ -13,7 +13,7 @@ from typing import Any, Final
 from swarm_hub.components.scheduler import speculation
 from swarm_hub.components.scheduler.claims import Claims, Victim
 from swarm_hub.components.scheduler.eligibility import unfit
-from swarm_hub.components.scheduler.entries import JobEntry
+from swarm_hub.components.scheduler.entries import JobEntry, JobPlan
 from swarm_hub.components.scheduler.fairness import share
 from swarm_hub.components.scheduler.moves import OPEN
 from swarm_hub.components.scheduler.nodes import NodeEntry
@@ -25,6 +25,8 @@ from swarm_hub.models.features import PREEMPT
 from swarm_hub.models.messages import GAVE_WAY
 
 _NO_LIMIT: Final = 2**62
+# A shard should take no more than this share of its wall time, as some items take longer.
+_WALL_SHARE: Final = 0.25
 # How often to look whether who waits has a better right than who runs.
 _CLAIM_EVERY_S: Final = 0.25
 
@@ -141,7 +143,7 @@ class Planner:
             if not self._waits(job, now):
                 break
             # The ones before it may have changed who has which right.
-            if not claims.may_take(job, victim.node, victim.assignment):
+            if not claims.may_take(job, victim.assignment):
                 continue
             if not self._may_place(job, victim.node, now):
                 continue
@@ -258,7 +260,8 @@ class Planner:
             for cut in cuts:
                 node = self._book.nodes.by_id[cut.node_id]
                 if given < limit and job.pool_items and room(node) > 0:
-                    self._book.offer(job, job.cut(cut.n_items), node, now, outcome)
+                    n_items = min(cut.n_items, _items_in_time(node, job.plan))
+                    self._book.offer(job, job.cut(n_items), node, now, outcome)
                     given += 1
             if given == before:
                 break
@@ -306,6 +309,14 @@ class Planner:
             outcome.strategy_fault = f"{type(error).__name__}: {error}"
             self._strategy = self._fallback
         return _checked(self._strategy.cut(job, nodes), job, nodes)
+
+
+def _items_in_time(node: NodeEntry, plan: JobPlan) -> int:
+    """Return how many items surely end within their wall time; a fixed size is the job's own."""
+    rate = node.rate(plan.program)
+    if rate is None or plan.shard_size is not None:
+        return _NO_LIMIT
+    return max(1, int(rate * plan.wall_s * _WALL_SHARE))
 
 
 def _room_for_one(node: NodeEntry, job: JobEntry, now: float) -> int:

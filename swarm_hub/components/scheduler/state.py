@@ -331,9 +331,11 @@ class SchedulerState:
             else:
                 self.resume(node, assignment)
         elif assignment.state in OPEN:
-            assignment.shard.setbacks().expiries += 1
             job = self.jobs[assignment.job_id]
             job.is_suspect |= not job.n_done_shards
+            # Without a measurement the deadline is a guess.
+            if assignment.run_s is not None:
+                assignment.shard.setbacks().expiries += 1
             self.expire(assignment, _LATE, outcome)
             if assignment.place is Place.LOAD:
                 self.overdue[assignment.id] = assignment

@@ -25,6 +25,9 @@ def test_a_higher_priority_gets_a_slot_of_a_long_shard_and_that_is_no_retry() ->
     swarm.add(job("long"))
     swarm.until(1.0)
     swarm.add(job("urgent", priority=1))
+    # What ends by itself meanwhile would cost nothing.
+    assert not swarm.withdrawn
+    swarm.until(3.0)
     assert swarm.withdrawn == ["long.0.1"]
     assert swarm.given("urgent") == {"urgent.0.1": "n"}
     swarm.handle(Finished("urgent.0.1", 1.0))
@@ -38,6 +41,7 @@ def test_a_result_that_was_under_way_counts_though_its_shard_gave_way() -> None:
     swarm = Driven(node("n", speeds=(speed("program of long", 600.0),)))
     swarm.add(job("long"))
     swarm.add(job("urgent", priority=1))
+    swarm.until(2.0)
     assert swarm.withdrawn == ["long.0.1"]
     assert swarm.handle(Finished("long.0.1", 500.0)).counted is not None
     assert [each.job_id for each in swarm.ended] == ["long"]
@@ -71,6 +75,7 @@ def test_an_owner_below_half_of_a_share_gets_a_slot_of_one_who_has_more() -> Non
     swarm = Driven(*(node(name, speeds=speeds) for name in "abcd"))
     swarm.add(job("large", 100, owner="rich"))
     swarm.add(job("small", 100, owner="poor"))
+    swarm.until(2.0)
     assert len(swarm.withdrawn) == 1
     assert len(swarm.given("small")) == 1
     # Half of an equal share of four slots is one.
@@ -94,14 +99,14 @@ def test_after_two_withdrawals_only_a_higher_priority_takes_a_shards_slot() -> N
     swarm.add(job("large", 2, owner="rich"))
     for number in range(6):
         swarm.add(job(f"small{number}", 1, "p", owner=f"poor{number}"))
-        swarm.until(swarm.now + 1.0)
+        swarm.until(swarm.now + 2.0)
         for each in swarm.given(f"small{number}"):
             swarm.handle(Finished(each, 1.0))
     gave_way = Counter(each.rpartition(".")[0] for each in swarm.withdrawn)
     assert max(gave_way.values()) == 2
     before = len(swarm.withdrawn)
     swarm.add(job("urgent", 1, "p", priority=1))
-    swarm.until(swarm.now + 1.0)
+    swarm.until(swarm.now + 2.0)
     assert len(swarm.withdrawn) == before + 1
 
 
@@ -268,7 +273,8 @@ def test_moves_to_expired_say_why() -> None:
     swarm = Driven(node("n", speeds=(speed("program of long", 600.0),)))
     swarm.add(job("long"))
     outcome = swarm.machine.handle(JobAdded(job("urgent", priority=1)), 0.0)
-    outcome.add(swarm.machine.plan(1.0))
+    for now in (1.0, 2.0, 3.0):
+        outcome.add(swarm.machine.plan(now))
     (change,) = [
         each
         for each in outcome.transitions

@@ -334,7 +334,7 @@ def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> N
     sizes: dict[str, list[int]] = {"slow": [], "fast": []}
     rates = {"slow": 100, "fast": 400}
     now = 0.0
-    waiting: list[tuple[float, str, str]] = []
+    waiting: list[tuple[float, str, str, float]] = []
     free_at = {"slow": 0.0, "fast": 0.0}
     while True:
         for each in scheduler.plan(now).instructions:
@@ -342,12 +342,12 @@ def test_a_faster_node_gets_larger_pieces_and_they_shrink_towards_the_end() -> N
                 sizes[each.node_id].append(each.n_items)
                 wall_s = each.n_items / rates[each.node_id]
                 free_at[each.node_id] = max(now, free_at[each.node_id]) + wall_s
-                waiting.append((free_at[each.node_id], each.node_id, each.assignment.id))
+                waiting.append((free_at[each.node_id], each.node_id, each.assignment.id, wall_s))
         if not waiting:
             break
         waiting.sort()
-        now, name, assignment_id = waiting.pop(0)
-        scheduler.handle(Finished(assignment_id, sizes[name][0] / rates[name]), now)
+        now, _, assignment_id, wall_s = waiting.pop(0)
+        scheduler.handle(Finished(assignment_id, wall_s), now)
     assert sum(sizes["slow"]) + sum(sizes["fast"]) >= 100_000
     # The least time is 200 s; no node idles long while the other works.
     assert now < 1.1 * 200

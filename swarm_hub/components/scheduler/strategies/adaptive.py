@@ -1,11 +1,13 @@
 """`adaptive`: nodes pull chunks as they become free, the larger the faster they were.
 
-A node that has not run the module yet gets a probe of 1/100 of a fair share. From then on a
-chunk is rate × min(rest / 4Σrate, 5 % of the whole job's time): factoring, so that chunks shrink
-towards the end, under a cap, so that a lost node costs little (facts: makespan 1.17–1.20 of the
-lower bound with 5 % churn on 10 to 1,000 nodes). Where every result of an untrusted node is
-confirmed, such nodes get smaller chunks: trust is earned by the number of results, whatever their
-size, and each of them is work done twice.
+The first probe of a module is a single item: nothing is known of it, and a shard that takes longer
+than its wall time fails. A node that has not run the module, while others have, gets about a second
+of the mean node's work, at most 1/100 of a fair share. From then on a chunk is
+rate × min(rest / 4Σrate, 5 % of the whole job's time): factoring, so that chunks shrink towards the
+end, under a cap, so that a lost node costs little (facts: makespan 1.17–1.20 of the lower bound
+with 5 % churn on 10 to 1,000 nodes). Where every result of an untrusted node is confirmed, such
+nodes get smaller chunks: trust is earned by the number of results, whatever their size, and each of
+them is work done twice.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from swarm_hub.components.scheduler.strategies.base import Cut, JobView, NodeVie
 
 PLATFORM_SCHEMA: Final[dict[object, object]] = {}
 _PROBES_PER_SLOT: Final = 100
+_PROBE_S: Final = 1.0
 _REST_DIVISOR: Final = 4
 _CAP_SHARE: Final = 0.05
 # The share of that for a node that still has to earn trust.
@@ -51,8 +54,11 @@ class Adaptive:
 
 def _chunk(job: JobView, node: NodeView, rest: int) -> int:
     fleet_rate = job.fleet_rate
-    if node.rate is None or fleet_rate is None:
-        n_items = job.n_items / (_PROBES_PER_SLOT * job.slots)
+    if fleet_rate is None:
+        n_items = 1.0
+    elif node.rate is None:
+        fair = job.n_items / (_PROBES_PER_SLOT * job.slots)
+        n_items = min(fair, _PROBE_S * job.rate / job.measured_slots)
     else:
         rest_s = rest / fleet_rate
         chunk_s = min(rest_s / _REST_DIVISOR, _CAP_SHARE * job.n_items / fleet_rate)
