@@ -7,7 +7,7 @@ attained service: Nuyens and Wierman, "The Foreground-Background queue: a survey
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,23 +52,27 @@ class Claims:
         self._by_owner: Counter[str] = Counter()
         self._by_job: Counter[str] = Counter()
         self._n_unproven = 0
+        # What is not about to end; usually that is little.
+        self._victims: list[Victim] = []
         for node in book.nodes.by_id.values():
             for assignment in node.running():
                 self._count(assignment, 1)
+                if not self._ends_soon(assignment):
+                    can_wait = not self._is_proven(assignment) and not self._is_spare(assignment)
+                    self._victims.append(Victim(node, assignment, can_wait))
+        self._victims.sort(key=self._loss)
         owners = {job.plan.owner for job in book.jobs.values() if not job.ended}
         self._low = book.nodes.slots / max(1, len(owners)) / 2
         self._unproven_max = max(1, int(unproven_share * book.nodes.slots))
 
-    def victims(self, job: JobEntry, nodes: Collection[NodeEntry]) -> list[Victim]:
-        """Return what may give way to a job on nodes that fit it, the least loss first."""
-        found = []
-        for node in nodes:
-            for assignment in node.running():
-                if self.may_take(job, assignment):
-                    can_wait = not self._is_proven(assignment) and not self._is_spare(assignment)
-                    found.append(Victim(node, assignment, can_wait))
-        found.sort(key=self._loss)
-        return found
+    def victims(self, job: JobEntry) -> Iterator[Victim]:
+        """Yield what may give way to a job, the least loss first.
+
+        What is `taken` on the way counts for the next ones.
+        """
+        for victim in tuple(self._victims):
+            if self.may_take(job, victim.assignment):
+                yield victim
 
     def may_take(self, job: JobEntry, assignment: AssignmentEntry) -> bool:
         """Whether a job has a better right to a slot than the shard that occupies it."""
@@ -77,7 +81,7 @@ class Claims:
         if holder is not job and self._is_spare(assignment):
             is_equal = job.plan.priority >= holder.plan.priority
             return is_equal and self._waits_proven(job)
-        if holder is job or self._is_about_to_end(job, assignment):
+        if holder is job or self._is_just_late(job, assignment):
             return False
         if proven and self._waited_s(job) < _PATIENCE_S:
             return False
@@ -110,6 +114,7 @@ class Claims:
 
     def taken(self, victim: Victim, job: JobEntry) -> None:
         """Note that a job got the slot of a victim."""
+        self._victims.remove(victim)
         self._count(victim.assignment, -1)
         self._by_owner[job.plan.owner] += 1
         self._by_job[job.job_id] += 1
@@ -139,18 +144,23 @@ class Claims:
             bool(job.pool_items) or any(not job.shards[index].had.expiries for index in job.wanting)
         )
 
-    def _waited_s(self, job: JobEntry) -> float:
-        return 0.0 if job.waits_since is None else self._now - job.waits_since
-
-    def _is_about_to_end(self, job: JobEntry, assignment: AssignmentEntry) -> bool:
+    def _ends_soon(self, assignment: AssignmentEntry) -> bool:
+        """Whether nobody needs to take a shard's slot, as it should be free soon."""
         ran_s = self._now - assignment.begun_at
         if assignment.run_s is None:
             return ran_s < _UNMEASURED_MIN_S
-        left_s = assignment.run_s - ran_s
-        if left_s > 0:
-            return left_s <= _WAIT_S
-        waited_s = self._waited_s(job)
-        return -left_s < assignment.run_s + _WAIT_MARGIN_S and waited_s < _WAIT_S - _WAIT_MARGIN_S
+        return 0 < assignment.run_s - ran_s <= _WAIT_S
+
+    def _is_just_late(self, job: JobEntry, assignment: AssignmentEntry) -> bool:
+        """Whether a job can still wait for a shard that should have ended a moment ago."""
+        if assignment.run_s is None:
+            return False
+        late_s = self._now - assignment.begun_at - assignment.run_s
+        can_wait = self._waited_s(job) < _WAIT_S - _WAIT_MARGIN_S
+        return 0 <= late_s < assignment.run_s + _WAIT_MARGIN_S and can_wait
+
+    def _waited_s(self, job: JobEntry) -> float:
+        return 0.0 if job.waits_since is None else self._now - job.waits_since
 
     def _loss(self, victim: Victim) -> tuple[bool, bool, bool, float, str]:
         """Sort what was given up first, then what can be suspended, then the youngest."""

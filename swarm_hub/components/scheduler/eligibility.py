@@ -49,7 +49,7 @@ def _reason(node: NodeEntry, plan: JobPlan, now: float) -> str:
         return lacking
     if now < node.paused_until:
         return "gave work back a moment ago"
-    return "free" if node.room(plan, now) else "busy"
+    return "free" if node.room(plan.program, now, alone=False) else "busy"
 
 
 def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:

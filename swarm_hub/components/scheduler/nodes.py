@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from swarm_hub.components.scheduler.entries import AssignmentEntry, JobPlan
+from swarm_hub.components.scheduler.entries import AssignmentEntry
 from swarm_hub.components.scheduler.votes import is_trusted
 from swarm_hub.models.features import BASELINE
 from swarm_hub.models.node import ProgramSpeed, Quarantine, Telemetry
@@ -116,8 +116,8 @@ class NodeEntry:
         """Who votes with it: at most once on a shard."""
         return self.change.owner or self.change.node_id
 
-    def has_room(self, now: float) -> bool:
-        """Whether the node may hold more shards of any program now."""
+    def has_room(self, now: float, *, alone: bool) -> bool:
+        """Whether the node may hold more shards now; `alone` if there is only one job."""
         if self.change.refuses or now < self.paused_until:
             return False
         slots, n_held = self.change.slots, len(self.load)
@@ -126,20 +126,19 @@ class NodeEntry:
         if self.load_s < _AHEAD_S * slots:
             # A shard that is itself long may be queued too, behind a moment's work.
             return n_held < (1 + _AHEAD_PER_SLOT_MAX) * slots
-        return not self.speeds and n_held < (1 + _AHEAD_UNMEASURED) * slots
+        return alone and not self.speeds and n_held < (1 + _AHEAD_UNMEASURED) * slots
 
-    def room(self, plan: JobPlan, now: float) -> int:
-        """Return how many more shards of a job the node may hold now."""
-        if not self.has_room(now):
+    def room(self, program: str, now: float, *, alone: bool) -> int:
+        """Return how many more shards of a program the node may hold now."""
+        if not self.has_room(now, alone=alone):
             return 0
         slots, n_held = self.change.slots, len(self.load)
         free = max(0, slots - n_held)
         spare_s = _AHEAD_S * slots - self.load_s
-        if (speed := self.speeds.get(plan.program)) is None:
-            # Not behind what may take long, unless that is its own.
-            if spare_s > 0 or all(each.job_id == plan.job_id for each in self.load):
-                return max((1 + _AHEAD_UNMEASURED) * slots - n_held, int(spare_s > 0))
-            return free
+        if (speed := self.speeds.get(program)) is None:
+            # Not behind what may take long, unless that is its own job's.
+            ahead = (1 + _AHEAD_UNMEASURED) * slots - n_held
+            return max(ahead if alone else free, int(spare_s > 0))
         if spare_s <= 0:
             return free
         ahead = int(min(spare_s / max(speed.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX * slots))
@@ -233,6 +232,8 @@ class Nodes:
         self.slots = 0
         # Those with anything that gave way; one without is removed when it is next looked at.
         self.suspending: dict[str, NodeEntry] = {}
+        # Whether there is only one job, so that nobody waits behind what is queued.
+        self.alone = True
         # Whether any node was ever contradicted.
         self.wary = False
         self._speeds: dict[str, Speed] = {}
@@ -286,9 +287,20 @@ class Nodes:
         if not node.change.refuses and self.by_id.get(node.node_id) is node:
             self.roomy[node.node_id] = node
 
+    def are_alone(self, alone: bool) -> None:
+        """Note whether there is only one job."""
+        if alone and not self.alone:
+            for node in self.by_id.values():
+                self.freed(node)
+        self.alone = alone
+
+    def room(self, node: NodeEntry, program: str, now: float) -> int:
+        """Return how many more shards of a program a node may hold now."""
+        return node.room(program, now, alone=self.alone)
+
     def with_room(self, now: float) -> list[NodeEntry]:
         """Return the nodes that may hold more shards now, of some programs at least."""
-        found = [node for node in self.roomy.values() if node.has_room(now)]
+        found = [node for node in self.roomy.values() if node.has_room(now, alone=self.alone)]
         if len(found) < len(self.roomy):
             self.roomy = {node.node_id: node for node in found}
         return found

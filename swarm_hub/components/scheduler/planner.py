@@ -29,6 +29,9 @@ _NO_LIMIT: Final = 2**62
 _WALL_SHARE: Final = 0.25
 # How often to look whether who waits has a better right than who runs.
 _CLAIM_EVERY_S: Final = 0.25
+_CLAIMS_MAX: Final = 32
+# Of how many jobs of a priority the room is looked up before it is shared.
+_SAMPLE: Final = 32
 
 _Room = Callable[[NodeEntry], int]
 
@@ -89,28 +92,51 @@ class Planner:
         unproven = [job for job in jobs if not self._book.is_proven(job)] if contended else []
         confined = {job.job_id for job in unproven}
 
+        unproven_room = self._unproven_room() if confined else 0
+
         def give(job: JobEntry, limit: int) -> None:
+            nonlocal unproven_room
             if job.job_id in confined:
-                limit = min(limit, self._unproven_room())
-                self._give(job, now, limit, outcome, lambda node: _room_for_one(node, job, now))
+                limit, before = min(limit, unproven_room), job.n_open
+                self._give(
+                    job, now, limit, outcome, lambda node: self._room_for_one(node, job, now)
+                )
+                unproven_room -= job.n_open - before
             else:
                 self._give(job, now, limit, outcome)
 
         if contended:
             with_room = self._book.nodes.with_room(now)
-            room = max(sum(node.room(job.plan, now) for node in with_room) for job in jobs)
+            # The last ones may have more, which is offered to all below.
+            room = max(
+                sum(self._room(node, job, now) for node in with_room) for job in jobs[:_SAMPLE]
+            )
             for job, limit in share(room, jobs, self._book.in_order()):
                 give(job, limit)
         # What one job could not take, because it needs other nodes, is offered to all.
         for job in jobs:
+            if not self._book.nodes.with_room(now):
+                return
             give(job, _NO_LIMIT)
-        if unproven:
-            # Slots that nobody else wants need not be idle.
-            idle = sum(_idle_slots(node, now) for node in self._book.nodes.with_room(now))
-            for job, limit in share(idle, unproven, self._book.in_order()):
-                self._give(job, now, limit, outcome, lambda node: _idle_slots(node, now))
-            for job in unproven:
-                self._give(job, now, _NO_LIMIT, outcome, lambda node: _idle_slots(node, now))
+        # Slots that nobody else wants need not be idle.
+        idle = sum(map(_idle_slots, self._book.nodes.with_room(now))) if unproven else 0
+        if not idle:
+            return
+        for job, limit in share(idle, unproven, self._book.in_order()):
+            self._give(job, now, limit, outcome, _idle_slots)
+        for job in unproven:
+            if not self._book.nodes.with_room(now):
+                return
+            self._give(job, now, _NO_LIMIT, outcome, _idle_slots)
+
+    def _room(self, node: NodeEntry, job: JobEntry, now: float) -> int:
+        return self._book.nodes.room(node, job.plan.program, now)
+
+    def _room_for_one(self, node: NodeEntry, job: JobEntry, now: float) -> int:
+        """Return whether a node has room for its only shard of a job."""
+        if any(each.job_id == job.job_id for each in node.held()):
+            return 0
+        return min(1, self._room(node, job, now))
 
     def _unproven_room(self) -> int:
         """Return how many more slots modules without a result may have while others wait."""
@@ -122,33 +148,29 @@ class Planner:
         waiting = [job for job in jobs if self._waits(job, now)]
         if not waiting:
             return
-        claims = Claims(self._book, now, self._unproven_share)
         for job in waiting:
             if job.waits_since is None:
                 job.waits_since = now
+        claims = Claims(self._book, now, self._unproven_share)
+        longest_first = sorted(waiting, key=lambda job: (job.waits_since or 0.0, job.job_id))
+        for job in longest_first[:_CLAIMS_MAX]:
             try:
                 self._claim_for(job, claims, now, outcome)
             except Exception as error:
                 outcome.faults.append((job.job_id, error))
 
     def _claim_for(self, job: JobEntry, claims: Claims, now: float, outcome: Outcome) -> None:
-        book = self._book
-        fitting = [
-            node
-            for node in book.nodes.by_id.values()
-            if not node.change.refuses and now >= node.paused_until
-            and unfit(node, job.plan, now) is None and self._may_place(job, node, now)
-        ]  # fmt: skip
-        for victim in claims.victims(job, fitting):
+        for victim in claims.victims(job):
             if not self._waits(job, now):
                 break
-            # The ones before it may have changed who has which right.
-            if not claims.may_take(job, victim.assignment):
+            node = victim.node
+            takes_work = not node.change.refuses and now >= node.paused_until
+            if not takes_work or unfit(node, job.plan, now) is not None:
                 continue
-            if not self._may_place(job, victim.node, now):
+            if not self._may_place(job, node, now):
                 continue
             for each in claims.behind(victim, job):
-                book.give_way(each, outcome)
+                self._book.give_way(each, outcome)
             self._make_way(victim, outcome)
             claims.taken(victim, job)
             self._give(job, now, 1, outcome, functools.partial(_one_on, victim.node))
@@ -206,7 +228,7 @@ class Planner:
         if room is None:
 
             def room(node: NodeEntry) -> int:
-                return node.room(job.plan, now)
+                return self._room(node, job, now)
 
         try:
             self._give_until_full(job, now, limit, outcome, room)
@@ -319,19 +341,12 @@ def _items_in_time(node: NodeEntry, plan: JobPlan) -> int:
     return max(1, int(rate * plan.wall_s * _WALL_SHARE))
 
 
-def _room_for_one(node: NodeEntry, job: JobEntry, now: float) -> int:
-    """Return whether a node has room for its only shard of a job."""
-    if any(each.job_id == job.job_id for each in node.held()):
-        return 0
-    return min(1, node.room(job.plan, now))
-
-
 def _one_on(wanted: NodeEntry, node: NodeEntry) -> int:
     return int(node is wanted)
 
 
-def _idle_slots(node: NodeEntry, now: float) -> int:
-    return max(0, node.change.slots - len(node.load)) if node.has_room(now) else 0
+def _idle_slots(node: NodeEntry) -> int:
+    return max(0, node.change.slots - len(node.load))
 
 
 def _view(node: NodeEntry, job: JobEntry, room: int, *, trusted: bool) -> NodeView:

@@ -66,12 +66,14 @@ class SchedulerState:
         """Take a job."""
         self.jobs[job.plan.job_id] = job
         self._order = None
+        self.nodes.are_alone(len(self.jobs) == 1)
 
     def forget(self, job_id: str) -> None:
         """Drop a job; its results are unknown from now on."""
         if (job := self.jobs.pop(job_id, None)) is None:
             return
         self._order = None
+        self.nodes.are_alone(len(self.jobs) <= 1)
         self.alarms.cancel(job.deadline)
         for assignment in [each for shard in job.shards.values() for each in shard.live]:
             self.alarms.cancel(assignment.deadline)

@@ -11,8 +11,10 @@ from swarm_hub.components.scheduler import (
     Finished,
     JobAdded,
     JobCancelled,
+    NodeEntry,
     NodeLost,
     Rejected,
+    TimePassed,
 )
 from swarm_hub.models.features import BASELINE
 from swarm_hub.models.messages import GAVE_WAY
@@ -281,3 +283,25 @@ def test_moves_to_expired_say_why() -> None:
         if isinstance(each, AssignmentChanged) and each.job_id == "long"
     ]
     assert (change.assignment.state, change.reason) == (AssignmentState.EXPIRED, GAVE_WAY)
+
+
+def test_a_thousand_jobs_that_wait_cost_an_event_little() -> None:
+    """Counted in what is looked at, not in seconds: each event once looked at every node."""
+    swarm = Driven(*(node(f"n{number}", slots=2) for number in range(50)))
+    for number in range(300):
+        swarm.machine.handle(JobAdded(job(f"J{number:03}", 20, owner=f"o{number % 7}")), 0.0)
+    swarm.handle(TimePassed())
+    looked_at = 0
+    has_room = NodeEntry.has_room
+
+    def counting(self: NodeEntry, now: float, *, alone: bool) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return has_room(self, now, alone=alone)
+
+    first = next(iter(swarm.sent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NodeEntry, "has_room", counting)
+        swarm.handle(Finished(first, 0.5))
+    # One node has room, and each of the jobs may look at it a few times.
+    assert looked_at <= 10 * 300
