@@ -38,6 +38,7 @@ from tests.helpers import warm
 from tests.helpers.modules import (
     BRAINFUCK,
     CAT,
+    CAT_BUT_X,
     COPY_FILES,
     JOINS,
     JOINS_BADLY,
@@ -129,6 +130,7 @@ _EXAMPLE_NAMES = (
 _TEST_MODULES = {
     "spin": SPIN,
     "cat": CAT,
+    "cat_but_x": CAT_BUT_X,
     "trap": range_module("unreachable"),
     # Its number 7 fails wherever it runs.
     "unlucky": range_module(

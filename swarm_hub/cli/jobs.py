@@ -1,4 +1,4 @@
-"""Commands on jobs: submit, list, show, watch, cancel, result, receipts."""
+"""Commands on jobs: submit, list, show, watch, cancel, result, failures, receipts."""
 
 import asyncio
 import json
@@ -10,17 +10,15 @@ from typing import Any, Final, TypeVar
 import click
 
 from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json, seconds, target
-from swarm_hub.client import JobFailedError, SwarmClient
+from swarm_hub.cli.watch import note_of_failed_items, note_of_result, print_result, watched
+from swarm_hub.client import SwarmClient
 from swarm_hub.exceptions import HubError
-from swarm_hub.models.job import REDUCERS
-from swarm_hub.util.printable import printable
+from swarm_hub.models.job import ON_ERROR_FAIL, ON_ERROR_SKIP, REDUCERS
 from swarm_hub.util.units import format_size
 
 _T = TypeVar("_T")
 # `--on unmetered`; labels have a `=`.
 _UNMETERED: Final = "unmetered"
-_WATCH_EVERY_S: Final = 1.0
-_BAR_CHARS: Final = 40
 _DETAILS: Final = ("job_id", "state", "reduce", "created_at", "finished_at", "duration_s")
 
 
@@ -37,7 +35,7 @@ def call(
     return asyncio.run(run())
 
 
-def _redundancy(_ctx: object, _option: object, text: str | None) -> int | str | None:
+def _number_or_text(_ctx: object, _option: object, text: str | None) -> int | str | None:
     # The hub itself says what it accepts.
     return int(text) if text is not None and text.isdecimal() else text
 
@@ -76,7 +74,7 @@ def _constraints(wanted: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option(
     "--redundancy",
-    callback=_redundancy,
+    callback=_number_or_text,
     help="How many nodes run each shard, most of which must agree; or adaptive.",
 )
 @click.option("--deadline", "deadline_s", callback=seconds, help="Fail after this time, e.g. 10m.")
@@ -92,6 +90,22 @@ def _constraints(wanted: tuple[str, ...]) -> dict[str, Any]:
     "--known-answers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A JSON file of items whose results are known, to check nodes against.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice((ON_ERROR_FAIL, ON_ERROR_SKIP)),
+    help="What becomes of items on which the module fails: the job fails, or they are left out.",
+)
+@click.option(
+    "--max-failures",
+    callback=_number_or_text,
+    metavar="N|P%",
+    help="With --on-error skip, how many items may be left out.",
+)
+@click.option(
+    "--isolate/--no-isolate",
+    default=None,
+    help="Split a shard that fails until the items that fail are found.",
 )
 @click.option("--arg", "args", multiple=True, help="An argument for the module (repeatable).")
 @click.option(
@@ -152,7 +166,7 @@ def submit(
                 echo(job_id)
             return 0
         note(f"Job {job_id}")
-        return await _watch(swarm, job_id, as_json)
+        return await watched(swarm, job_id, as_json)
 
     return call((config_dir, url, token), work)
 
@@ -205,8 +219,9 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
         f"{'progress':12} {progress['items_done']} of {progress['items']} items, "
         f"{progress['shards_done']} of {progress['shards']} shards, {progress['retries']} retries"
     )
-    if status.get("waits"):
-        echo(f"{'waits':12} {status['waits']}")
+    for name in ("waits", "problem"):
+        if status.get(name):
+            echo(f"{name:12} {status[name]}")
     if status.get("note"):
         echo(f"{'note':12} {status['note']}")
     for failure in status.get("failures", ()):
@@ -217,6 +232,7 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
             f"{'node':12} {share['node_id']}: {share['shards']} shards, {share['wall_s']:.3f} s, "
             f"{share['cpu_s']:.3f} s of CPU" + (f", {format_size(peak)} at most" if peak else "")
         )
+    note_of_failed_items(status)
 
 
 @job.command()
@@ -225,7 +241,7 @@ def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, jo
 @click.argument("job_id")
 def watch(config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str) -> int:
     """Wait for a job, show its progress and print the result."""
-    return call((config_dir, url, token), lambda swarm: _watch(swarm, job_id, as_json))
+    return call((config_dir, url, token), lambda swarm: watched(swarm, job_id, as_json))
 
 
 @job.command()
@@ -265,9 +281,35 @@ def result(
                 f"{progress['items_done']} of {progress['items']} items"
             )
         note_of_result(status)
+        note_of_failed_items(status)
         return body
 
     _give(call((config_dir, url, token), work), output)
+
+
+@job.command()
+@hub_options
+@json_option
+@click.argument("job_id")
+def failures(
+    config_dir: Path, url: str | None, token: str | None, as_json: bool, job_id: str
+) -> None:
+    """List the items of a job on which its module failed: where they are, why and on which nodes.
+
+    They are skipped (left out of the result), failed, cancelled, or retrying.
+    """
+
+    async def work(swarm: SwarmClient) -> None:
+        found = []
+        async for each in swarm.failures(job_id):
+            if as_json:
+                found.append(each)
+            else:
+                echo(f"{each['state']:9}  {each['message']}")
+        if as_json:
+            print_json(found)
+
+    call((config_dir, url, token), work)
 
 
 @job.command()
@@ -324,71 +366,3 @@ def _items(inputs: tuple[Path, ...], bounds: str | None) -> Any:
 
 def _bad_range(bounds: str) -> Any:
     raise click.UsageError(f"--range: expected LO:HI, such as 0:1000000, got {bounds!r}")
-
-
-def progress_bar(done: int, of: int | None) -> str:
-    """Return a bar that tells what is done by its characters: colours get lost in a log."""
-    full = 0 if not of else _BAR_CHARS * done // of
-    return "━" * full + "·" * (_BAR_CHARS - full)
-
-
-def note_of_result(status: dict[str, Any]) -> None:
-    """Print what the hub has to say of a job's result, if anything."""
-    if status.get("note"):
-        note(f"Note: {status['note']}")
-
-
-async def follow(swarm: SwarmClient, job_id: str) -> dict[str, Any]:
-    """Wait for a job with its progress on stderr; returns its last status."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"), TextColumn("{task.fields[bar]}"), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    told = ""
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("items", total=None, note="", bar=progress_bar(0, None))
-
-        def show_progress(status: dict[str, Any]) -> None:
-            nonlocal told
-            progress = status["progress"]
-            waits = printable(status.get("waits") or "")
-            if waits and waits != told and not console.is_terminal:
-                # In a file or a pipe the bar is drawn at the end only.
-                note(f"It waits: {waits}")
-                told = waits
-            retries = f"{progress['retries']} retries" if progress["retries"] else ""
-            bar.update(
-                task,
-                description=status["state"],
-                completed=progress["items_done"],
-                total=progress["items"],
-                bar=progress_bar(progress["items_done"], progress["items"]),
-                note=waits or retries,
-            )
-
-        return await swarm.wait(job_id, progress=show_progress, every_s=_WATCH_EVERY_S)
-
-
-async def _watch(swarm: SwarmClient, job_id: str, as_json: bool) -> int:
-    status = await follow(swarm, job_id)
-    note_of_result(status)
-    if as_json:
-        print_json(status)
-        return 0 if status["state"] == "completed" else 1
-    if status["state"] != "completed":
-        note(str(JobFailedError(status)))
-        return 1
-    print_result(await swarm.result(job_id))
-    return 0
-
-
-def print_result(body: bytes) -> None:
-    """Write a result to stdout unchanged; a terminal also gets a final newline."""
-    sys.stdout.buffer.write(body)
-    if sys.stdout.isatty() and not body.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()

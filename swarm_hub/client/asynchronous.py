@@ -164,6 +164,16 @@ class SwarmClient:
         found: list[dict[str, Any]] = answer["shards"]
         return found
 
+    async def failures(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the items of a job that failed, each range once and in their order."""
+        cursor: str | None = ""
+        while cursor is not None:
+            query = {"cursor": cursor} if cursor else {}
+            page = await self._json("GET", f"/jobs/{job_id}/failures", query=query)
+            for each in page["failures"]:
+                yield each
+            cursor = page["cursor"]
+
     async def receipts(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the results of a job that have receipts, page by page, with those receipts.
 

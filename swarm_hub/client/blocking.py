@@ -72,6 +72,10 @@ class BlockingSwarmClient:
         """Return a job's shards with every attempt."""
         return self._run(self._client.shards(job_id))
 
+    def failures(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a job that failed, each range once and in their order."""
+        return self._each(self._client.failures(job_id))
+
     def receipts(self, job_id: str) -> Iterator[dict[str, Any]]:
         """Yield the results of a job that have receipts, page by page, with those receipts."""
         return self._each(self._client.receipts(job_id))

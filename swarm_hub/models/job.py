@@ -164,7 +164,7 @@ class JobSpec:
 class Job:
     """A job as the store keeps it; times are seconds since the epoch.
 
-    The numbers at the end are known once it has ended.
+    The numbers near the end are known once it has ended.
     """
 
     id: str
@@ -190,6 +190,8 @@ class Job:
     n_done_items: int = 0
     n_done_shards: int = 0
     n_failed_items: int = 0
+    # The hash of the index of the files that the dataset was made of; None if there is none.
+    parts_sha: str | None = None
 
     @property
     def script_sha(self) -> str | None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -74,6 +74,8 @@ jobs: Final = _table(
     Column("n_done_items", _BIGINT, nullable=False, server_default=text("0")),
     Column("n_done_shards", Integer, nullable=False, server_default=text("0")),
     Column("n_failed_items", _BIGINT, nullable=False, server_default=text("0")),
+    # The index of the files that its dataset was made of, a blob.
+    Column("parts_sha", Text),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
@@ -81,6 +83,7 @@ jobs: Final = _table(
     Index("jobs_by_module", "module_sha"),
     _partial("jobs_by_script", "script_sha", where="script_sha IS NOT NULL"),
     Index("jobs_by_dataset", "dataset_sha"),
+    _partial("jobs_by_parts", "parts_sha", where="parts_sha IS NOT NULL"),
     _partial("jobs_by_result", "result_sha", where="result_inline IS NULL"),
 )
 

@@ -48,6 +48,33 @@ CAT = """(module
       (br $next))))"""
 
 
+# The same, but a piece with an X in it makes it say so on stderr and exit.
+CAT_BUT_X = """(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "bad row: price is empty")
+  (func (export "_start") (local $at i32)
+    (loop $next
+      (i32.store (i32.const 0) (i32.const 1024))
+      (i32.store (i32.const 4) (i32.const 4096))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (if (i32.eqz (i32.load (i32.const 8))) (then (return)))
+      (local.set $at (i32.load (i32.const 8)))
+      (loop $byte
+        (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+        (if (i32.eq (i32.load8_u offset=1024 (local.get $at)) (i32.const 88)) (then
+          (i32.store (i32.const 0) (i32.const 100))
+          (i32.store (i32.const 4) (i32.const 23))
+          (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (call $exit (i32.const 3))))
+        (br_if $byte (local.get $at)))
+      (i32.store (i32.const 4) (i32.load (i32.const 8)))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br $next))))"""
+
+
 def says(descriptor: int, text: str, exit_code: int) -> str:
     """A command that writes a text to stdout or stderr and exits."""
     return f"""(module

@@ -56,16 +56,19 @@ async def put_job(
     module, module_row = await store.blobs.put(b"a module", 0.0)
     data, data_row = await store.blobs.put(dataset or job_id.encode(), 0.0)
     script, script_row = await store.blobs.put(b"a script", 0.0)
+    parts, parts_row = await store.blobs.put(b"its files", 0.0)
     size_bytes = len(dataset) or len(job_id)
     spec = dataclasses.replace(_SPEC, script=Script("a.js", script, 8))
     job = Job(
-        job_id, JobState.RUNNING, spec, module, 8, data, n_shards, size_bytes, 0, 0.0, "owner"
-    )
+        job_id, JobState.RUNNING, spec, module, 8, data, n_shards, size_bytes, 0, 0.0, "owner",
+        parts_sha=parts,
+    )  # fmt: skip
     await store.commit(
         [
             module_row,
             script_row,
             data_row,
+            parts_row,
             jobs.submit(job, gateway, 1, None, ""),
             jobs.start([job_id], 0.0),
         ]

@@ -13,6 +13,7 @@ from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
+from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
@@ -89,8 +90,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     trust = await Trust.load(hub)
     key = owner_key(load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity"))
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox, mesh.peer_id, key))
+    failures = Failures(hub)
     dispatcher = Dispatcher(
-        hub, mesh.peer_id, machine, result_cache, trust, watchers.job_changed, key
+        hub, mesh.peer_id, machine, result_cache, failures, trust, watchers.job_changed, key
     )
     drains = await Drains.load(hub, dispatcher.links)
     fleet = Fleet(hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
@@ -107,7 +109,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         dispatcher.add,
     )
     partial_results = PartialResults(hub, result_cache)
-    service = JobService(hub, receipts, watchers, intake, dispatcher, machine, partial_results)
+    service = JobService(
+        hub, receipts, watchers, intake, dispatcher, machine, partial_results, failures
+    )
     hub.services[JOBS] = service
     hub.endpoints.judge_events_by(service.owners)
     register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, channel))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.notes import note
 from swarm_hub.components.gateway.results.partial import PartialResults, why_no_result
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
@@ -24,6 +25,7 @@ from swarm_hub.components.gateway.results.reduce import (
 )
 from swarm_hub.components.gateway.shapes import (
     Attempt,
+    FailureShape,
     JobStatus,
     JobSummary,
     Receipts,
@@ -86,6 +88,7 @@ class JobService:
         dispatcher: Dispatcher,
         machine: StateMachine,
         partial_results: PartialResults,
+        failures: Failures,
     ) -> None:
         self._hub = hub
         self._receipts = receipts
@@ -94,6 +97,7 @@ class JobService:
         self._dispatcher = dispatcher
         self._machine = machine
         self._partial_results = partial_results
+        self._failures = failures
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
 
@@ -223,6 +227,10 @@ class JobService:
             for shard in await self._hub.store.read(jobs.shards_of, job_id)
         ]
 
+    async def failures(self, job_id: str, after: int, limit: int) -> list[FailureShape]:
+        """Return a page of the ranges of a job's items that failed, in item order."""
+        return await self._failures.page(await self._job(job_id), after, limit)
+
     async def receipts(self, job_id: str, after: str | None, limit: int) -> Receipts:
         """Return a page of a job's receipts, with the results they belong to."""
         job = await self._job(job_id)
@@ -266,13 +274,16 @@ class JobService:
         else:
             results, shares = [], []
         entry = self._machine.job(job_id)
+        summary = self._summary(job, await self._cutting(job))
         plain = {
-            **self._summary(job, await self._cutting(job)),
+            **summary,
             "owner": job.owner,
             "spec": job.spec.to_json(),
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
             "failures": list(job.failures),
+            "failed_items": summary["progress"]["items_failed"],
+            "problem": None if entry is None else await self._failures.problem(job, entry),
             "note": None,
             "waits": self._machine.why_waiting(job_id, self._hub.clock.monotonic()),
             "missing_shards": []

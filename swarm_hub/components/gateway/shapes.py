@@ -59,6 +59,8 @@ class SeedFields(TypedDict):
 class JobStatus(JobSummary, SeedFields):
     """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
 
+    `failed_items` counts those that were left out, `problem` is the last failure of a job that is
+    still tried.
     `note` says what is odd about the result of a completed job, such as that it is empty.
     `result` is there once the job is complete, if its result is small and not raw bytes;
     `result_text` if it is text; `result_sha` if the result is large.
@@ -69,6 +71,8 @@ class JobStatus(JobSummary, SeedFields):
     module_sha: str
     dataset_sha: str | None
     failures: list[Any]
+    failed_items: int
+    problem: str | None
     note: str | None
     waits: Any
     missing_shards: list[int]
@@ -112,6 +116,42 @@ class Shards(TypedDict):
     """The shards of a job."""
 
     shards: list[ShardDetails]
+
+
+FailureState = Literal["skipped", "failed", "cancelled", "retrying"]
+
+
+class FailedOn(TypedDict):
+    """A node on which a module failed; `name` is None if it is not known."""
+
+    node_id: str
+    name: str | None
+
+
+class FailureShape(TypedDict):
+    """Items on which the module failed and gave no result since; `message` says all of it.
+
+    `state` is `skipped` if they are left out of the result, `failed` if the job failed before they
+    were done, `cancelled` likewise, and `retrying` while they are tried. `text` is the newest
+    reason, `nodes` are those that gave it, `n_failures` counts every failed attempt.
+    """
+
+    first_item: int
+    n_items: int
+    place: str | None
+    state: FailureState
+    text: str
+    nodes: list[FailedOn]
+    n_failures: int
+    shard: int
+    message: str
+
+
+class FailurePage(TypedDict):
+    """A page of what failed, in item order; `cursor` leads to the next one, None at the end."""
+
+    failures: list[FailureShape]
+    cursor: str | None
 
 
 class ReceiptShape(TypedDict):

@@ -441,7 +441,9 @@ class JobEntry:
         shard = self.shards[assignment.index]
         owner = self.plan.voters.get(assignment.node_id, assignment.node_id)
         if assignment.state is AssignmentState.FINISHED and reason is not None:
-            shard.setbacks().failures += (Failure(assignment.node_id, owner, reason),)
+            failure = Failure(assignment.node_id, owner, reason)
+            shard.setbacks().failures += (failure,)
+            self.last_failure = shard.snapshot(), failure
         # The attempts come in their order.
         if reason is not None and reason.startswith(GAVE_WAY):
             shard.setbacks().withdrawals += 1

@@ -155,6 +155,7 @@ def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: s
                 "module_sha": job.module_sha,
                 "module_bytes": job.module_bytes,
                 "script_sha": job.script_sha,
+                "parts_sha": job.parts_sha,
                 "dataset_sha": job.dataset_sha,
                 "dataset_bytes": job.dataset_bytes,
                 "n_items": job.n_items,
@@ -435,4 +436,5 @@ def _job(row: Row[Any]) -> Job:
         n_done_items=row.n_done_items,
         n_done_shards=row.n_done_shards,
         n_failed_items=row.n_failed_items,
+        parts_sha=row.parts_sha,
     )

@@ -1,7 +1,7 @@
 """Queries on nodes and their bans."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Integer, bindparam, select, update
@@ -134,6 +134,12 @@ def get(connection: Connection, peer_id: str) -> NodeRecord | None:
     """Return a node, None if it was never admitted or banned."""
     row = connection.execute(select(_T).where(_T.c.peer_id == peer_id)).one_or_none()
     return None if row is None else NodeRecord(**row._mapping)
+
+
+def names_of(connection: Connection, peer_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of the nodes that are known, by their ids."""
+    rows = connection.execute(select(_T.c.peer_id, _T.c.name).where(_T.c.peer_id.in_(peer_ids)))
+    return {row.peer_id: row.name for row in rows}
 
 
 def all_nodes(connection: Connection) -> list[NodeRecord]:

@@ -118,6 +118,7 @@ def test_a_job_that_runs_is_never_touched_and_one_that_goes_goes_whole(
             assert await store.blobs.get(job.dataset_sha) == name.encode()
             assert await store.blobs.get(job.module_sha) == b"a module"
             assert await store.blobs.get(str(job.script_sha)) == b"a script"
+            assert await store.blobs.get(str(job.parts_sha)) == b"its files"
         gone = sorted(names.keys() - set(left))
         assert await store.read(tombstones) == dict.fromkeys(gone, 0)
         assert sorted(await store.read(pruned)) == gone
@@ -278,6 +279,7 @@ async def test_a_blob_goes_with_the_last_job_that_needs_it(store: Store, hub: Hu
     assert await store.blobs.get(job.dataset_sha) is None
     assert await store.blobs.get(job.module_sha) is None
     assert await store.blobs.get(str(job.script_sha)) is None
+    assert await store.blobs.get(str(job.parts_sha)) is None
 
 
 async def test_more_blobs_than_one_look_takes(store: Store, hub: Hub) -> None:

@@ -189,9 +189,9 @@ async def test_a_reader_can_not_write(store: Store) -> None:
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with beside(tmp_path) as database:
-        database.execute("PRAGMA user_version=9")
+        database.execute("PRAGMA user_version=10")
     store = Store.on_file(tmp_path / "swarm_hub.db", Clock())
-    with pytest.raises(StoreError, match="has schema 0009, this swarm_hub knows up to 0008"):
+    with pytest.raises(StoreError, match="has schema 0010, this swarm_hub knows up to 0009"):
         await store.open()
     await store.close()
     with beside(tmp_path) as database:

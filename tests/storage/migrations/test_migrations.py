@@ -168,7 +168,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         )
         connection.execute(
             "ALTER TABLE jobs DROP COLUMN script_sha, DROP COLUMN n_done_items, "
-            "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items"
+            "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items, DROP COLUMN parts_sha"
         )
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
         connection.execute("DROP INDEX events_of_no_job")

@@ -22,6 +22,7 @@ from swarm_hub.components.gateway.dispatch.sender import Sender, sends_by_job
 from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
 from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.results import endings
+from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.reductions import Reductions
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.submission.inputs import Inputs
@@ -80,6 +81,7 @@ class Dispatcher:
         gateway_id: str,
         machine: StateMachine,
         result_cache: ResultCache,
+        failures: Failures,
         trust: Trust,
         changed: Callable[[str], None],
         owner_key: bytes,
@@ -111,6 +113,7 @@ class Dispatcher:
         self._sender = Sender(self.links, self.inputs, owner_key)
         self.result_cache = result_cache
         self._reductions = Reductions(hub, result_cache, self._close)
+        self._failures = failures
         self._trust = trust
         # Keeps nodes from knowing which shards of an adaptive job are checked.
         self._secret = secrets.token_bytes(32)
@@ -504,9 +507,14 @@ class Dispatcher:
         now = self._hub.clock.time()
         finishes: list[Finish] = []
         to_fold: list[tuple[Job, Finish]] = []
+        told = {
+            end.job_id: await self._failures.told(self._jobs[end.job_id], end.failures)
+            for end in commit.ends()
+            if end.failures
+        }
         for end in commit.ends():
             job = self._jobs[end.job_id]
-            base = endings.unfolded(end, self._machine.job(job.id), now)
+            base = endings.unfolded(end, told.get(job.id, ()), self._machine.job(job.id), now)
             if end.state is not JobState.COMPLETED:
                 finishes.append(base)
             elif self.result_cache.is_whole(job.id, base.n_done_shards):

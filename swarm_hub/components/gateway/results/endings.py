@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Final
 
-from swarm_hub.components.scheduler import ItemsFailed, JobEnded, JobEntry
+from swarm_hub.components.gateway.results.failure_texts import LINE_MAX_CHARS
+from swarm_hub.components.scheduler import JobEnded, JobEntry
 from swarm_hub.exceptions import HubError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import JobState
@@ -15,7 +16,6 @@ _ENDED: Final = {
     JobState.FAILED: EventType.JOB_FAILED,
     JobState.CANCELLED: EventType.JOB_CANCELLED,
 }
-_FAILURE_MAX_CHARS: Final = 1000
 
 
 def ended(finish: Finish) -> NewEvent:
@@ -29,28 +29,21 @@ def ended(finish: Finish) -> NewEvent:
     return NewEvent(_ENDED[finish.state], data, finish.job_id)
 
 
-def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
-    """Return how a job ended, without its result."""
+def unfolded(
+    end: JobEnded, failures: tuple[str, ...], entry: JobEntry | None, now: float
+) -> Finish:
+    """Return how a job ended, without its result; `failures` are those of its end in words."""
     assert entry is not None
     return Finish(
-        end.job_id, end.state, now, tuple(map(_told, end.failures)), None, None, None,
+        end.job_id, end.state, now, failures, None, None, None,
         entry.n_cut, entry.n_retries, entry.n_done_items, entry.n_done_shards,
         entry.n_failed_items,
     )  # fmt: skip
 
 
-def _told(failure: ItemsFailed | str) -> str:
-    if isinstance(failure, str):
-        return failure
-    items = f"item {failure.first_item}"
-    if failure.n_items > 1:
-        items = f"items {failure.first_item} to {failure.first_item + failure.n_items - 1}"
-    return f"{items}: {failure.text}; on {', '.join(failure.node_ids)}"
-
-
 def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Finish:
     """Return the end of a job that the hub can't handle, which is a fault of the hub."""
-    failure = f"internal: {type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
+    failure = f"internal: {type(error).__name__}: {error}"[:LINE_MAX_CHARS]
     return Finish(
         job_id, JobState.FAILED, now, (failure,), None, None, None,
         cutting.n_shards, cutting.n_retries, cutting.n_done_items, cutting.n_done_shards,

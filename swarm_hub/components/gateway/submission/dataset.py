@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from swarm_hub.components.gateway.submission.places import pack_parts
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import InvalidInput
 from swarm_hub.models.job import Job, Split
@@ -47,13 +48,17 @@ class Bytes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A dataset ready to be stored; `n_items` is never 0."""
+    """A dataset ready to be stored; `n_items` is never 0.
+
+    `parts` is an index of the files that it was made of, empty where items can't be found by it.
+    """
 
     split: Split
     record_bytes: int
     body: bytes | mmap.mmap
     n_items: int
     range_start: int = 0
+    parts: bytes = b""
 
 
 def json_form(
@@ -203,9 +208,12 @@ def _measured_lines(parts: Sequence[DatasetPart], kind: Split) -> Measured:
     # A last line without its newline still ends where the next file begins.
     ended = [body if _is_ended(body) else body[:] + b"\n" for body in bodies[:-1]]
     body = bodies[0] if len(bodies) == 1 else b"".join([*ended, *bodies[-1:]])
-    n_lines = _count_newlines(body) + (len(body) > 0 and not _is_ended(body))
+    named = [(part.name, _count_lines(part.body)) for part in parts]
     _check_lines(body)
-    return Measured(kind, 0, body, n_lines)
+    n_lines = sum(count for _, count in named)
+    # A value of a JSON list is on no line that its owner knows.
+    index = pack_parts(named) if kind is Split.LINES else b""
+    return Measured(kind, 0, body, n_lines, parts=index)
 
 
 def _check_lines(body: bytes | mmap.mmap) -> None:
@@ -231,6 +239,10 @@ def _is_ended(body: bytes | mmap.mmap) -> bool:
     return body[-1:] == b"\n"
 
 
+def _count_lines(body: bytes | mmap.mmap) -> int:
+    return _count_newlines(body) + (len(body) > 0 and not _is_ended(body))
+
+
 def _count_newlines(body: bytes | mmap.mmap) -> int:
     if isinstance(body, bytes):
         return body.count(b"\n")
@@ -244,7 +256,8 @@ def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
         if size > SHARD_MAX_BYTES:
             raise _item_too_large(f"the file {shown(part.name)}")
     index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
-    return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts))
+    named = pack_parts([(part.name, 1) for part in parts])
+    return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts), parts=named)
 
 
 def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:

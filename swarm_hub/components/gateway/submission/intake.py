@@ -201,6 +201,10 @@ class Intake:
         if submission.script is not None:
             _, script_row = await store.blobs.put(submission.script[1], now)
             blob_rows.append(script_row)
+        parts_sha = None
+        if measured.parts:
+            parts_sha, parts_row = await store.blobs.put(measured.parts, now)
+            blob_rows.append(parts_row)
         job = Job(
             id=ulid_now(),
             state=JobState.QUEUED,
@@ -213,6 +217,7 @@ class Intake:
             range_start=measured.range_start,
             created_at=now,
             owner=submission.owner,
+            parts_sha=parts_sha,
         )
         dataset = measured.body if isinstance(measured.body, bytes) else None
         row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)

@@ -5,8 +5,16 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.gateway.service import JobService
-from swarm_hub.components.gateway.shapes import JobPage, JobStatus, Receipts, Shards, Story
+from swarm_hub.components.gateway.shapes import (
+    FailurePage,
+    JobPage,
+    JobStatus,
+    Receipts,
+    Shards,
+    Story,
+)
 from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, flag, text, whole_number
+from swarm_hub.util.bounds import ITEMS_MAX
 
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
@@ -35,6 +43,10 @@ def views(service: JobService) -> list[View]:
         View("DELETE", job, own.cancel, submit, JobStatus),
         View("GET", f"{job}/result", own.result, read, bytes, {"partial": flag}),
         View("GET", f"{job}/shards", own.shards, read, Shards),
+        View(
+            "GET", f"{job}/failures", own.failures, read, FailurePage,
+            {"cursor": whole_number(0, ITEMS_MAX), **limited(100, 500)},
+        ),
         View("GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500)),
         View(
             "GET", f"{job}/story", own.story, read, Story,
@@ -86,6 +98,14 @@ class _JobViews:
         shards: Shards = {"shards": await self._service.shards(await self._visible(request))}
         return Json(shards)
 
+    async def failures(self, request: Request) -> Json:
+        """List the items of a job that failed, each range once, with where they are and why."""
+        cursor, limit = request.query.get("cursor", -1), request.query["limit"]
+        found = await self._service.failures(await self._visible(request), cursor, limit)
+        after = str(found[-1]["first_item"]) if len(found) == limit else None
+        page: FailurePage = {"failures": found, "cursor": after}
+        return Json(page)
+
     async def receipts(self, request: Request) -> Json:
         """List a job's signed receipts with the results that they are of."""
         cursor, limit = request.query.get("cursor"), request.query["limit"]
@@ -102,7 +122,9 @@ class _JobViews:
 def links(request: Request, job_id: str) -> dict[str, str]:
     """Return links to what belongs to a job."""
     base = request.link(f"/jobs/{job_id}")
-    parts = {name: f"{base}/{name}" for name in ("result", "shards", "receipts", "story")}
+    parts = {
+        name: f"{base}/{name}" for name in ("result", "shards", "failures", "receipts", "story")
+    }
     return {"self": base, **parts}
 
 

@@ -209,7 +209,8 @@ async def test_an_accepted_job_is_durable_and_says_where_it_is(
     assert (got, body["status"]) == (202, "pending_scheduler")
     assert body["links"]["self"] == f"/api/v1/jobs/{body['job_id']}"
     after = rows(gateway)
-    assert (after["jobs"], after["blobs"]) == (before["jobs"] + 1, before["blobs"] + 2)
+    # The module, the dataset, and the names of its files.
+    assert (after["jobs"], after["blobs"]) == (before["jobs"] + 1, before["blobs"] + 3)
     assert after["events"] == before["events"] + 1
 
 
