@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.scheduler import state_machine
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import EXAMPLES, RunningHub, Swarm, until
@@ -331,3 +333,71 @@ async def test_a_hub_that_goes_away_while_it_is_watched_is_waited_for(
     await swarm.worker("worker")
     done = await watching
     assert (done.code, done.out) == (0, "25"), done.err
+
+
+async def test_items_that_are_left_out_are_exit_code_1_beside_the_result(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path,
+    modules: dict[str, bytes],
+) -> None:  # fmt: skip
+    await swarm.worker("kitchen")
+    (tmp_path / "cat.wasm").write_bytes(modules["cat_but_x"])
+    (tmp_path / "prices.csv").write_bytes(b"a\nb\nX\nd\n")
+    here = ("-c", gateway.folder)
+    arguments = ("submit", tmp_path / "cat.wasm", tmp_path / "prices.csv", "--on-error", "skip")
+    done = await run_beside(*arguments, "--watch", *here)
+    assert (done.code, done.out) == (1, "a\nb\nd\n")
+    job = re.search(r"^Job (\w+)$", done.err, re.MULTILINE)
+    assert job is not None
+    told = f"1 of 4 items failed; see: swarm-hub job failures {job[1]}\n"
+    assert done.err.endswith(told)
+    assert (await run_beside("job", "show", job[1], *here)).err == told
+    watched = await run_beside("job", "watch", job[1], "--json", *here)
+    assert (watched.code, json.loads(watched.out)["failed_items"]) == (1, 1)
+    assert (await run_beside("job", "result", job[1], *here)).err == told
+    listed = await run_beside("job", "failures", job[1], *here)
+    line = "item 2 (prices.csv:3): exit 3: bad row: price is empty; on kitchen"
+    assert (listed.code, listed.out) == (0, f"skipped    {line}\n")
+    listed = await run_beside("job", "failures", job[1], "--json", *here)
+    assert [each["message"] for each in json.loads(listed.out)] == [line]
+    for most, code in (("0", 1), ("25%", 1), ("1", 1)):
+        done = await run_beside(*arguments, "--max-failures", most, "--watch", "--json", *here)
+        state = json.loads(done.out)["state"]
+        assert (done.code, state) == (code, "failed" if most == "0" else "completed")
+
+
+async def test_a_problem_is_told_while_it_is_tried_again(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, tmp_path: Path,
+    modules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(state_machine, "pause_s", lambda shard: 3600.0)
+    answered: list[str | None] = []
+    status = JobService.status
+
+    async def noted(self: JobService, job_id: str, wait_s: float) -> Any:
+        found = await status(self, job_id, wait_s)
+        answered.append(found["problem"])
+        return found
+
+    monkeypatch.setattr(JobService, "status", noted)
+    await swarm.worker("kitchen")
+    (tmp_path / "cat.wasm").write_bytes(modules["cat_but_x"])
+    (tmp_path / "prices.csv").write_bytes(b"X\n")
+    here = ("-c", gateway.folder)
+    job = await job_id(
+        run_beside, gateway, tmp_path / "cat.wasm", tmp_path / "prices.csv", "--no-isolate"
+    )
+    told = "item 0 (prices.csv:1): exit 3: bad row: price is empty; on kitchen; tried once so far"
+
+    async def shown() -> str:
+        return str((await run_beside("job", "show", job, *here)).out)
+
+    await until(shown, lambda text: f"problem      {told}\n" in text)
+    answered.clear()
+    watching = asyncio.create_task(run_beside("job", "watch", job, *here))
+
+    async def polls() -> int:
+        return answered.count(told)
+
+    await until(polls, lambda count: count >= 3)
+    await call(gateway, "DELETE", f"/jobs/{job}")
+    assert (await watching).err.count(f"Problem: {told}\n") == 1

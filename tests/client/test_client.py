@@ -46,6 +46,21 @@ async def test_a_failed_job_raises_with_every_reason(
     assert caught.value.status["state"] == "failed"
 
 
+async def test_failures_are_given_one_by_one_also_without_asyncio(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+
+    def blocking() -> list[tuple[int, str]]:
+        with BlockingSwarmClient(gateway.url, gateway.token) as client:
+            job_id = client.submit(modules["cat_but_x"], b"a\nX\nX\n", on_error="skip")
+            assert client.wait(job_id)["failed_items"] == 2
+            return [(each["first_item"], each["state"]) for each in client.failures(job_id)]
+
+    assert await asyncio.to_thread(blocking) == [(1, "skipped"), (2, "skipped")]
+
+
 async def test_refusals_carry_status_and_code(
     gateway_with_workers: Start, modules: Modules
 ) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -50,6 +50,18 @@ def form(
         text = spec if isinstance(spec, str) else json.dumps(spec)
         made.add_field("spec", text, content_type="application/json")
     return made
+
+
+async def submit_files(
+    hub: RunningHub, module: bytes, files: Mapping[str, bytes], spec: Any = None
+) -> str:
+    """Submit a job on files with names; returns its id."""
+    made = form(module, None, spec or {})
+    for name, body in files.items():
+        made.add_field("dataset", body, filename=name)
+    code, answer = await call(hub, "POST", "/jobs", data=made)
+    assert code == 202, answer
+    return str(answer["job_id"])
 
 
 async def submit(

@@ -200,3 +200,26 @@ async def test_a_second_hub_on_the_same_directory_is_refused_with_the_pid(
         (line,) = refused.stderr.splitlines()
         assert f"process {gateway.pid}" in line
         assert await up(client)
+
+
+async def test_a_gateway_killed_while_it_looks_for_bad_items_leaves_out_just_those(
+    local: LocalSwarm, modules: dict[str, bytes]
+) -> None:
+    gateway, _, client = await started(local, 3)
+    bad = {7, 150, 151, 399}
+    rows = [b"X\n" if number in bad else b"%d\n" % number for number in range(400)]
+    async with client:
+        job_id = await client.submit(modules["cat_but_x"], b"".join(rows), on_error="skip")
+
+        async def has_split() -> bool:
+            return any(shard["state"] == "split" for shard in await client.shards(job_id))
+
+        await until(has_split, bool)
+        gateway.kill()
+        gateway.start()
+        async with asyncio.timeout(60):
+            status = await client.wait(job_id)
+        assert (status["state"], status["failed_items"]) == ("completed", len(bad)), status
+        assert await client.result(job_id) == b"".join(row for row in rows if row != b"X\n")
+        assert [each["first_item"] async for each in client.failures(job_id)] == sorted(bad)
+        assert max(results_of(gateway, job_id).values()) == 1
