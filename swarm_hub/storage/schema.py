@@ -121,6 +121,12 @@ shards: Final = _table(
     Column("attempts", Integer, nullable=False),
     Column("accepted_assignment", Text),
     _partial("shards_open", "job_id", "idx", where="state IN ('queued', 'assigned')"),
+    _partial(
+        "shards_given_up",
+        "job_id",
+        "first_item",
+        where="state IN ('skipped', 'dead', 'cancelled')",
+    ),
     rowid=False,
 )
 

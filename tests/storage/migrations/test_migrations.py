@@ -171,7 +171,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
             "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items, DROP COLUMN parts_sha"
         )
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
-        connection.execute("DROP INDEX events_of_no_job")
+        connection.execute("DROP INDEX events_of_no_job, shards_given_up")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "

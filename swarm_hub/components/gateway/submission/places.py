@@ -1,5 +1,6 @@
 """Where a user finds an item of a dataset: in which file, on which line; pure."""
 
+import array
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from swarm_hub.models.job import Job, Split
 from swarm_hub.util.shape import storable
 
 _NAME_MAX_CHARS: Final = 255
-_NUMBER: Final = struct.Struct("<Q")
+# As `array` writes it.
+_NUMBER: Final = struct.Struct("=Q")
 
 
 def pack_parts(parts: Sequence[tuple[str, int]]) -> bytes:
@@ -23,9 +25,10 @@ def pack_parts(parts: Sequence[tuple[str, int]]) -> bytes:
     if not any(name for name, _ in parts):
         return b""
     names = [storable(name, "name", _NAME_MAX_CHARS).encode() for name, _ in parts]
-    item_ends = accumulate(n_items for _, n_items in parts)
-    name_ends = accumulate(map(len, names))
-    return b"".join((*map(_NUMBER.pack, (len(parts), *item_ends, *name_ends)), *names))
+    numbers = array.array("Q", [len(parts)])
+    numbers.extend(accumulate(n_items for _, n_items in parts))
+    numbers.extend(accumulate(map(len, names)))
+    return numbers.tobytes() + b"".join(names)
 
 
 class Parts:
