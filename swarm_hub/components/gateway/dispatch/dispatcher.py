@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch import rows
@@ -32,6 +32,7 @@ from swarm_hub.components.scheduler import (
     Event,
     Failed,
     Finished,
+    ItemsFailed,
     JobAborted,
     JobAdded,
     JobCancelled,
@@ -507,24 +508,26 @@ class Dispatcher:
         now = self._hub.clock.time()
         finishes: list[Finish] = []
         to_fold: list[tuple[Job, Finish]] = []
-        told = {
-            end.job_id: await self._failures.told(self._jobs[end.job_id], end.failures)
-            for end in commit.ends()
-            if end.failures
-        }
+        failed: dict[str, tuple[Job, Sequence[ItemsFailed | str]]] = {}
         for end in commit.ends():
             job = self._jobs[end.job_id]
-            base = endings.unfolded(end, told.get(job.id, ()), self._machine.job(job.id), now)
+            base = endings.unfolded(end, self._machine.job(job.id), now)
+            if end.failures:
+                failed[job.id] = job, end.failures
             if end.state is not JobState.COMPLETED:
                 finishes.append(base)
             elif self.result_cache.is_whole(job.id, base.n_done_shards):
                 finishes.append(self.result_cache.fold(job, base))
             else:
                 to_fold.append((job, base))
-        writes = [*rows.writes(commit, now), jobs.finish(finishes)]
-        events = rows.events(commit, finishes)
         # A new job belongs to no other gateway yet.
         fence = self._fence(commit.job_ids() - commit.new_jobs.keys())
+        if failed:
+            # From here on a job may be dropped meanwhile.
+            told = await asyncio.gather(*(self._failures.told(*each) for each in failed.values()))
+            finishes = endings.with_failures(finishes, dict(zip(failed, told, strict=True)))
+        writes = [*rows.writes(commit, now), jobs.finish(finishes)]
+        events = rows.events(commit, finishes)
         self._storing = True
         self._give_sign()
         try:

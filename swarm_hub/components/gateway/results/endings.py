@@ -1,6 +1,7 @@
 """How jobs end: the row and the event of an end; pure."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from swarm_hub.components.gateway.results.failure_texts import LINE_MAX_CHARS
@@ -29,16 +30,22 @@ def ended(finish: Finish) -> NewEvent:
     return NewEvent(_ENDED[finish.state], data, finish.job_id)
 
 
-def unfolded(
-    end: JobEnded, failures: tuple[str, ...], entry: JobEntry | None, now: float
-) -> Finish:
-    """Return how a job ended, without its result; `failures` are those of its end in words."""
+def unfolded(end: JobEnded, entry: JobEntry | None, now: float) -> Finish:
+    """Return how a job ended, without its result and without its failures in words."""
     assert entry is not None
     return Finish(
-        end.job_id, end.state, now, failures, None, None, None,
+        end.job_id, end.state, now, (), None, None, None,
         entry.n_cut, entry.n_retries, entry.n_done_items, entry.n_done_shards,
         entry.n_failed_items,
     )  # fmt: skip
+
+
+def with_failures(finishes: Iterable[Finish], told: Mapping[str, tuple[str, ...]]) -> list[Finish]:
+    """Return how jobs ended, with the failures that were told of some of them, by id."""
+    return [
+        dataclasses.replace(each, failures=told.get(each.job_id, each.failures))
+        for each in finishes
+    ]
 
 
 def internal(job_id: str, error: Exception, cutting: Cutting, now: float) -> Finish:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -88,14 +89,14 @@ class Failures:
             return [_described(job, parts, each, known) for each in found]
 
     async def _told(self, job: Job, found: Sequence[ItemsFailed | str]) -> tuple[str, ...]:
+        found = _merged(found)
         failed = [each for each in found if isinstance(each, ItemsFailed)]
         known = await self._names(node_id for each in failed for node_id in each.node_ids)
         async with self._parts(job) as parts:
-            lines = [
+            return tuple(
                 each[:LINE_MAX_CHARS] if isinstance(each, str) else _line(job, parts, each, known)
                 for each in found
-            ]
-        return tuple(dict.fromkeys(lines))
+            )
 
     async def _names(self, node_ids: Iterable[str]) -> dict[str, str]:
         return await self._hub.store.read(nodes.names_of, sorted(set(node_ids)))
@@ -116,6 +117,21 @@ class Failures:
             yield None if index is None else Parts(index)
 
 
+def _merged(found: Sequence[ItemsFailed | str]) -> list[ItemsFailed | str]:
+    """Return each failure once with all its nodes; texts may differ in what is not told."""
+    merged: dict[object, ItemsFailed | str] = {}
+    for each in found:
+        key: object = each
+        if isinstance(each, ItemsFailed):
+            key = each.first_item, each.n_items, reason(each.text)
+            before = merged.get(key)
+            if isinstance(before, ItemsFailed):
+                node_ids = tuple(dict.fromkeys((*before.node_ids, *each.node_ids)))
+                each = dataclasses.replace(before, node_ids=node_ids)
+        merged[key] = each
+    return list(merged.values())
+
+
 def _last_failure(entry: JobEntry) -> tuple[ItemsFailed, int] | None:
     """Return the last failure of a job, and how often its items were tried.
 
@@ -133,7 +149,9 @@ def _last_failure(entry: JobEntry) -> tuple[ItemsFailed, int] | None:
         return None
     node_ids, n_tries = [failure.node_id], shard.attempts
     if (left := entry.shards.get(shard.index)) is not None:
-        node_ids += [each.node_id for each in left.had.failures if each.text == failure.text]
+        node_ids += [
+            each.node_id for each in left.had.failures if reason(each.text) == reason(failure.text)
+        ]
         n_tries = len(left.had.failures)
     unique = tuple(dict.fromkeys(node_ids))
     return ItemsFailed(shard.first_item, shard.n_items, failure.text, unique), n_tries

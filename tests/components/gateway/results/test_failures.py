@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.sandbox.call import CallResult
-from swarm_hub.components.scheduler import state_machine
+from swarm_hub.components.scheduler import ItemsFailed, state_machine
 from swarm_hub.components.scheduler.entries import ShardEntry
-from tests.conftest import RunningHub, Swarm, until
+from swarm_hub.models.job import Job, JobSpec, JobState, Split
+from swarm_hub.storage import Store
+from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit, submit_files
+from tests.helpers.stored import hub_on
 
 Modules = dict[str, bytes]
 
@@ -200,6 +204,25 @@ async def test_a_job_that_was_submitted_before_names_were_kept_has_its_numbers(
     )
     (found,) = await listed(gateway, job_id)
     assert (found["place"], found["message"]) == (None, f"item 17: {SAYS}; on kitchen")
+
+
+async def test_texts_that_differ_in_what_is_not_told_are_told_once(
+    store: Store, tmp_path: Path
+) -> None:
+    spec = JobSpec("wasi", "_start", Split.LINES, 0, "concat")
+    job = Job("job", JobState.RUNNING, spec, "m", 1, "d", 20, 1, 0, 0.0, "owner")
+    found = (
+        "2 items failed",
+        ItemsFailed(3, 1, "trap: gone\nwasm backtrace:\n at 0x1", ("12D3KooWkitchen",)),
+        ItemsFailed(3, 1, "trap: gone\nwasm backtrace:\n at 0x2", ("12D3KooW1cellar",)),
+        ItemsFailed(3, 1, "exit: 3: no", ("12D3KooW1cellar",)),
+    )
+    told = await Failures(hub_on(store, tmp_path, MovableClock())).told(job, found)
+    assert told == (
+        "2 items failed",
+        "item 3: trap: gone; on Wkitchen and W1cellar",
+        "item 3: exit 3: no; on W1cellar",
+    )
 
 
 async def test_a_fault_in_telling_does_not_keep_a_job_from_its_end(
