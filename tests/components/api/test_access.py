@@ -14,6 +14,7 @@ ROUTES = [
     ("DELETE", "/jobs/x", "submit"),
     ("GET", "/jobs/x/result", "read"),
     ("GET", "/jobs/x/shards", "read"),
+    ("GET", "/jobs/x/failures", "read"),
     ("GET", "/jobs/x/story", "read"),
     ("GET", "/nodes", "read"),
     ("POST", "/nodes/x/ban", "admin"),

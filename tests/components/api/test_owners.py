@@ -27,7 +27,7 @@ def token(hub: RunningHub, name: str, scope: str = "submit", **options: Any) -> 
     return tokens(hub).create(name, scope, time.time(), **options)[1]
 
 
-JOB_PATHS = ("", "/result", "/shards", "/receipts", "/story")
+JOB_PATHS = ("", "/result", "/shards", "/failures", "/receipts", "/story")
 
 
 async def test_a_token_sees_its_owners_jobs_and_nobody_elses(

@@ -59,7 +59,7 @@ async def test_a_job_goes_through_202_206_200_and_410(swarm: Swarm, modules: Mod
     await collected(gateway)
     code, answer = await now()
     assert (code, answer["code"]) == (410, "pruned")
-    for path in ("/result", "/shards", "/receipts", "/story"):
+    for path in ("/result", "/shards", "/failures", "/receipts", "/story"):
         assert (await call(gateway, "GET", job + path))[0] == 410
     assert (await call(gateway, "DELETE", job))[0] == 410
 
@@ -123,7 +123,7 @@ async def test_the_count_to_pruning_starts_with_the_first_reading(
     assert await read_marked(gateway, body["job_id"]) == first
 
 
-@pytest.mark.parametrize("path", ["", "/result", "/shards", "/receipts", "/story"])
+@pytest.mark.parametrize("path", ["", "/result", "/shards", "/failures", "/receipts", "/story"])
 async def test_an_unknown_job_is_404(swarm: Swarm, path: str) -> None:
     gateway = await swarm.gateway()
     code, body = await call(gateway, "GET", f"/jobs/01NOSUCHJOB{path}")
