@@ -337,13 +337,18 @@ class Nodes:
     def failed(self, node: NodeEntry, program: str, text: str, now: float) -> float | None:
         """Count a failure; returns until when the node is kept from the program, if that is new.
 
-        Only counts where other nodes have run it: otherwise the program is to blame.
+        Only counts where another node has run it and may still: otherwise the program is to blame.
         """
         faults = _faults(node, program)
         faults.in_a_row += 1
         faults.text, faults.failed = text, True
-        others = self.speed(program).slots > (node.change.slots if program in node.speeds else 0)
-        if faults.in_a_row < _FAULTS_MAX or not others:
+        if faults.in_a_row < _FAULTS_MAX or node.quarantined(program, now) is not None:
+            return None
+        if not any(
+            each is not node and program in each.speeds and each.quarantined(program, now) is None
+            for each in self.by_id.values()
+            if not each.change.refuses
+        ):
             return None
         return _quarantine(faults, _QUARANTINE_S, now)
 

@@ -78,6 +78,16 @@ def test_bad_items_do_not_keep_the_nodes_that_find_them_from_the_module() -> Non
     assert swarm.quarantined == []
 
 
+def test_however_many_items_are_bad_the_last_node_that_works_is_not_kept_from_the_module() -> None:
+    """Each node is the first to fail on many of them."""
+    bad = set(range(10, 50))
+    swarm = Swarm(bad, owners={"a": "a", "b": "b", "c": "c"})
+    swarm.run(JobPlan("J", PROGRAM, 60, 1, 10**9, skips=True), 50.0)
+    assert swarm.end == JobEnded("J", JobState.COMPLETED, ())
+    assert sorted(swarm.done) == [item for item in range(60) if item not in bad]
+    assert len(set(swarm.quarantined)) == len(swarm.quarantined) == 2
+
+
 def test_the_nodes_of_one_owner_can_not_leave_an_item_out_while_another_could_try_it() -> None:
     swarm = Swarm({1}, owners={"a": "ann", "b": "ann", "c": "ann", "d": "bob"})
     swarm.run(skipping(2, shard_size=1), 600.0)
