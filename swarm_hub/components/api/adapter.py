@@ -11,7 +11,7 @@ from aiohttp import web
 from swarm_hub.components.api import bodies
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
-from swarm_hub.components.api.errors import RangeNotSatisfiable
+from swarm_hub.components.api.errors import ClientGone, RangeNotSatisfiable
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
 from swarm_hub.endpoints import Answer, Blob, Json, RawBody, Success, Unchanged, View
@@ -206,13 +206,19 @@ async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_type = blob.media_type
     response.content_length = stop - start
-    await response.prepare(raw)
-    if raw.method != "HEAD":
-        for at in range(start, stop, _CHUNK_BYTES):
-            await response.write(blob.body[at : min(at + _CHUNK_BYTES, stop)])
-            if at // _UNMAP_BYTES != (at + _CHUNK_BYTES) // _UNMAP_BYTES:
-                # What was sent stays in the page cache, but no longer counts as this process's
-                # memory.
-                blob.body.madvise(mmap.MADV_DONTNEED)
-        await response.write_eof()
+    try:
+        await response.prepare(raw)
+        if raw.method != "HEAD":
+            await _stream(response, blob.body, start, stop)
+    except ConnectionError as error:
+        raise ClientGone(str(error)) from error
     return response
+
+
+async def _stream(response: web.StreamResponse, body: mmap.mmap, start: int, stop: int) -> None:
+    for at in range(start, stop, _CHUNK_BYTES):
+        await response.write(body[at : min(at + _CHUNK_BYTES, stop)])
+        if at // _UNMAP_BYTES != (at + _CHUNK_BYTES) // _UNMAP_BYTES:
+            # What was sent stays in the page cache, but no longer counts as this process's memory.
+            body.madvise(mmap.MADV_DONTNEED)
+    await response.write_eof()

@@ -13,6 +13,7 @@ from multipart import (
     PushMultipartParser,
 )
 
+from swarm_hub.components.api.errors import ClientGone
 from swarm_hub.exceptions import MalformedRequest, TooLarge
 
 # Parsing JSON holds the interpreter, for up to half a second per 4 MiB on a small board; a thread
@@ -34,7 +35,10 @@ Count = Callable[[int], None]
 
 
 async def read_whole(raw: web.Request, most_bytes: int, count: Count) -> bytes:
-    """Return a body; raises TooLarge as soon as it is longer, MalformedRequest if it is broken."""
+    """Return a body; raises TooLarge as soon as it is longer, MalformedRequest if it is broken.
+
+    Whatever reads a body raises ClientGone if its client leaves before the end.
+    """
     if (raw.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
     body = bytearray()
@@ -105,23 +109,34 @@ class FormPart:
 
 async def _chunks(raw: web.Request, count: Count) -> AsyncIterator[bytes]:
     content = raw.content
+    while chunk := await _next_chunk(raw):
+        packed_bytes = content.total_compressed_bytes
+        if (
+            packed_bytes is not None
+            and content.total_bytes > _RATIO_FROM_BYTES
+            and content.total_bytes > _RATIO_MAX * packed_bytes
+        ):
+            raise TooLarge(
+                "body_expands",
+                f"the compressed body unpacks to more than {_RATIO_MAX} times its size; send "
+                "it uncompressed",
+            )
+        count(len(chunk))
+        yield chunk
+
+
+async def _next_chunk(raw: web.Request) -> bytes:
+    """Return what has come of a body, empty at its end."""
     try:
-        async for chunk in content.iter_any():
-            packed_bytes = content.total_compressed_bytes
-            if (
-                packed_bytes is not None
-                and content.total_bytes > _RATIO_FROM_BYTES
-                and content.total_bytes > _RATIO_MAX * packed_bytes
-            ):
-                raise TooLarge(
-                    "body_expands",
-                    f"the compressed body unpacks to more than {_RATIO_MAX} times its size; send "
-                    "it uncompressed",
-                )
-            count(len(chunk))
-            yield chunk
+        return await raw.content.readany()
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise MalformedRequest("bad_body", f"the body can't be read: {error}") from None
+    except (OSError, RuntimeError) as error:
+        # aiohttp raises what the connection was lost by, which may be any error of a socket, and
+        # a RuntimeError if it was lost before the hub had begun with the request.
+        if raw.transport is not None:
+            raise
+        raise ClientGone(str(error)) from error
 
 
 def _boundary(raw: web.Request) -> str:

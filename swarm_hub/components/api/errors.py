@@ -17,6 +17,13 @@ class MethodNotAllowed(RequestError):
     """The path exists, but does not support this method."""
 
 
+class ClientGone(Exception):
+    """The client has closed its connection, or lost it, before it was answered.
+
+    That is no fault of the hub, so it is told to nobody.
+    """
+
+
 _STATUS: Final[dict[type[BaseException], int]] = {
     exceptions.MalformedRequest: 400,
     exceptions.Unauthorized: 401,

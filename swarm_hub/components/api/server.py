@@ -13,7 +13,12 @@ from aiohttp import web
 from swarm_hub.components.api import adapter, websocket
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
-from swarm_hub.components.api.errors import MethodNotAllowed, as_request_error, error_response
+from swarm_hub.components.api.errors import (
+    ClientGone,
+    MethodNotAllowed,
+    as_request_error,
+    error_response,
+)
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.core import Hub
@@ -31,6 +36,8 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SHUTDOWN_S: Final = 2.0
 _BACKLOG: Final = 512
+# As nginx counts them; HTTP has no status that nobody reads.
+_CLIENT_GONE: Final = 499
 # How long the rest of a refused body is read, so that a client which is still sending sees why.
 LINGER_S: Final = 2.0
 
@@ -122,6 +129,10 @@ class ApiServer:
             return await handler(request)
         except web.HTTPException as error:
             return self._answer_http(request, error)
+        except ClientGone as error:
+            _LOGGER.debug("%s %s: the client left: %s", request.method, request.path, error)
+            # aiohttp wants an answer, and sends it to nobody.
+            return web.Response(status=_CLIENT_GONE)
         except Exception as error:
             told = as_request_error(error)
             if told is None:

@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from swarm_hub.components.api.access import Access, check_scope
 from swarm_hub.components.api.adapter import problems
-from swarm_hub.components.api.errors import as_request_error
+from swarm_hub.components.api.errors import ClientGone, as_request_error
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import REPLIED, Command, CommandCall
 from swarm_hub.exceptions import RequestError
@@ -37,6 +37,7 @@ _PENDING_MAX: Final = 4096
 _SHARED_MAX: Final = 500
 _OWNED_MAX: Final = 16_384
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
+_LEFT: Final = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _REPLAY_PAGE: Final = 1000
 
 
@@ -60,8 +61,11 @@ class LiveClients:
         socket = web.WebSocketResponse(
             timeout=_CLOSE_TIMEOUT_S, heartbeat=30, max_msg_size=_MESSAGE_MAX_BYTES
         )
-        await socket.prepare(request)
-        token = await self._authenticate(request, socket)
+        try:
+            await socket.prepare(request)
+            token = await self._authenticate(request, socket)
+        except ConnectionError as error:
+            raise ClientGone(str(error)) from error
         if token is not None:
             client = _Client(self._hub, socket, token)
             self._clients.add(client)
@@ -104,6 +108,8 @@ class LiveClients:
         await socket.send_json({"type": "auth_required"})
         try:
             message = await socket.receive(timeout=_AUTH_TIMEOUT_S)
+            if message.type in _LEFT:
+                raise ClientGone("before it had said who it is")
             content = parse_json(_raw(message.data), "auth")
         except (TimeoutError, RequestError):
             content = None
@@ -257,6 +263,9 @@ class _Client:
     async def _send_loop(self) -> None:
         try:
             await self._send_pending()
+        except ConnectionError as error:
+            # What reads from it ends by itself.
+            _LOGGER.debug("A websocket's client left: %s", error)
         finally:
             # A replay that waits for its reader must not wait for one that has disconnected.
             self._sent_all.set()
