@@ -44,7 +44,22 @@ _GATEWAY: Final = {
     "items are in two shards": (
         "SELECT a.job_id, a.idx, b.idx FROM shards a JOIN shards b ON a.job_id = b.job_id "
         "AND a.idx < b.idx AND a.first_item < b.first_item + b.n_items "
-        "AND b.first_item < a.first_item + a.n_items WHERE a.state = 'done' AND b.state = 'done'"
+        "AND b.first_item < a.first_item + a.n_items "
+        "WHERE a.state <> 'split' AND b.state <> 'split'"
+    ),
+    "an item is in no shard": (
+        "SELECT job_id FROM shards GROUP BY job_id HAVING max(first_item + n_items) "
+        "<> coalesce(sum(n_items) FILTER (WHERE state <> 'split'), 0)"
+    ),
+    "a completed job has items that are neither done nor skipped": (
+        "SELECT j.id, j.n_items, sum(s.n_items) FROM jobs j LEFT JOIN shards s "
+        "ON s.job_id = j.id AND s.state IN ('done', 'skipped') WHERE j.state = 'completed' "
+        "GROUP BY j.id HAVING coalesce(sum(s.n_items), 0) <> j.n_items"
+    ),
+    "an ended job has another number of items failed than were skipped": (
+        "SELECT id, n_failed_items, coalesce(sum(s.n_items), 0) FROM jobs LEFT JOIN shards s "
+        "ON s.job_id = id AND s.state = 'skipped' WHERE finished_at IS NOT NULL "
+        "GROUP BY id HAVING n_failed_items <> coalesce(sum(s.n_items), 0)"
     ),
     "a job ended twice": (
         "SELECT job_id FROM events WHERE event_type IN "

@@ -19,6 +19,11 @@ what it is asked, and the clocks of hubs jump by up to a day. Jobs of which the 
 have redundancy 3; the others are for the honest ones. The hubs' own clocks jump, by a component of
 the tests; the system's clock stays, which only `faketime` could change for one process.
 
+Among the jobs are some that must not complete: one that never ends, which must fail for that
+reason, and some with items on which their module fails, which must fail by these or leave out
+exactly these. A job of about a second is submitted every few seconds, and the longest wait for one
+is told: all of it, and without the time in which a gateway was killed, starting or frozen.
+
 The seed fixes what is chosen in what order, not who asks when: a second run is alike, not the same.
 Exit code 0 only if nothing was lost or counted twice and nothing is left over.
 """
@@ -44,7 +49,8 @@ import psutil
 from swarm_hub.cli.swarm import LocalSwarm
 from tests.helpers.postgres import PostgresServer, running_server
 from tests.soak.faults import Faults
-from tests.soak.load import Load, assemble
+from tests.soak.jobs import assemble
+from tests.soak.load import Load
 from tests.soak.part import Part
 from tests.soak.poison import poison
 from tests.soak.stores import Rows, quick_check, sqlite_rows
@@ -58,7 +64,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _COLUMNS = (
     "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
     "freezes", "cuts", "delays", "backend_kills", "crashes", "poison", "voted", "lies", "jumps",
-    "lost", "double",
+    "endless", "split", "skipped", "lost", "double",
 )  # fmt: skip
 
 
@@ -135,7 +141,11 @@ async def _strike(
     """Keep all parts under load and faults for that long, then wait until they are quiet."""
     over = asyncio.Event()
     progress = asyncio.create_task(_progress(parts, loads, duration_s, over))
-    clients = [asyncio.create_task(load.client(over)) for load in loads for _ in range(_CLIENTS)]
+    clients = [
+        asyncio.create_task(client(over))
+        for load in loads
+        for client in (*[load.client] * _CLIENTS, load.endless_client, load.small_client)
+    ]
     faults = [
         asyncio.create_task(
             Faults(
@@ -247,15 +257,32 @@ def _print(
             "shards": verdict.shards,
             "again": verdict.again,
             "lies": verdict.lies,
+            "split": verdict.split,
+            "skipped": verdict.skipped,
             "lost": verdict.lost,
             "double": verdict.double,
         }
-    found = {"part": part.name, "minutes": minutes, **found}
+    found = {"part": part.name, "minutes": minutes, **found, **_waits(part)}
     if as_json:
         extra = {key: count for key, count in part.counts.items() if key not in found}
         print(json.dumps({**found, "seed": seed, "context": extra}), flush=True)
         return
     print("  ".join(f"{key} {value}" for key, value in found.items()), flush=True)
+
+
+def _waits(part: Part) -> dict[str, float]:
+    """Return how long small jobs took: the longest, also without what a gateway was away."""
+    took_s = sorted(each.took_s for each in part.waits)
+    if not took_s:
+        return {"small_jobs": 0}
+    return {
+        "small_jobs": len(took_s),
+        "wait_median_s": round(took_s[len(took_s) // 2], 1),
+        "wait_longest_s": round(took_s[-1], 1),
+        "wait_longest_gateways_up_s": round(
+            max(each.took_s - each.away_s for each in part.waits), 1
+        ),
+    }
 
 
 def _adopt_orphans() -> None:

@@ -84,6 +84,7 @@ class Faults:
         if hub is None:
             return
         hub.kill()
+        self._part.went_away(hub)
         self._part.counts[kind] += 1
         await self._wait(away_s)
         hub.start()
@@ -94,6 +95,7 @@ class Faults:
         if hub is None:
             return
         os.kill(hub.pid, signal.SIGSTOP)
+        self._part.went_away(hub)
         self._part.counts["freezes"] += 1
         await self._wait(_FROZEN_S)
         os.kill(hub.pid, signal.SIGCONT)

@@ -38,6 +38,14 @@ _ASK_S = 12.0
 _ASK_AGAIN_S = 0.3
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a small job took, and how much of that a gateway was killed, starting or frozen."""
+
+    took_s: float
+    away_s: float
+
+
 @dataclass(slots=True)
 class Part:
     """Gateways on one store with workers that know all of them."""
@@ -53,6 +61,10 @@ class Part:
     struck: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    # When a gateway went away and, unless it has not yet answered again, when it came back.
+    away: list[tuple[float, float]] = field(default_factory=list)
+    _away_since: dict[str, float] = field(default_factory=dict)
 
     @property
     def hubs(self) -> list[LocalHub]:
@@ -96,11 +108,14 @@ class Part:
         """Ask one gateway after the other until one answers, as a client with retries does."""
         turn = random.randrange(len(self.clients))
         while True:
-            client = self.clients[turn % len(self.clients)]
+            number = turn % len(self.clients)
             turn += 1
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(_ASK_S):
-                    return await call(client)
+                    answer = await call(self.clients[number])
+                self._answered(self.gateways[number].name, began)
+                return answer
             except ApiError as error:
                 if error.status < 500 and error.status != 429:
                     raise
@@ -117,6 +132,27 @@ class Part:
         """Note something that must not be; the same text is noted once."""
         if text not in self.problems:
             self.problems.append(text)
+
+    def went_away(self, hub: LocalHub) -> None:
+        """Note that a gateway is killed or frozen."""
+        if hub in self.gateways:
+            self._away_since.setdefault(hub.name, time.monotonic())
+
+    def waited(self, began: float, ended: float) -> None:
+        """Note how long a small job took."""
+        away = [*self.away, *((since, ended) for since in self._away_since.values())]
+        away_s, at = 0.0, began
+        for since, until in sorted(away):
+            away_s += max(0.0, min(until, ended) - max(since, at))
+            at = max(at, until)
+        self.waits.append(Wait(ended - began, away_s))
+
+    def _answered(self, name: str, asked_at: float) -> None:
+        since = self._away_since.get(name)
+        # An answer from before may arrive after.
+        if since is not None and name not in self.struck and asked_at > since:
+            self.away.append((since, time.monotonic()))
+            del self._away_since[name]
 
     def look_for_dead(self) -> None:
         """Note hubs that ended without a fault of ours, and start them again."""

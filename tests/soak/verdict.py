@@ -1,12 +1,12 @@
 """What the stores of a part must say when all is quiet: everything once, nothing missing."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.soak.load import Wanted
+from tests.soak.jobs import Wanted
 from tests.soak.stores import Rows
 
 _ENDS = {
@@ -14,6 +14,9 @@ _ENDS = {
     "failed": "job_failed",
     "cancelled": "job_cancelled",
 }
+# What may become of a shard of a job that has ended; the items of one that was split are in others.
+_DONE = {"done", "skipped"}
+_CLOSED = _DONE | {"dead", "cancelled"}
 
 
 @dataclass(slots=True)
@@ -27,14 +30,15 @@ class Verdict:
     problems: list[str]
     # Results that others contradicted.
     lies: int = 0
+    # Shards that were split to find items that fail, and shards of items that were left out.
+    split: int = 0
+    skipped: int = 0
 
 
 def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
     """Compare the store of a part with what its clients were told."""
     problems: list[str] = []
-    jobs = {
-        row[0]: row[1:] for row in rows("SELECT id, state, idem_key, n_shards, n_items FROM jobs")
-    }
+    jobs = {row[0]: row[1:] for row in rows("SELECT id, state, n_items, n_failed_items FROM jobs")}
     wanted = {each.job_id: each for each in submitted if each.job_id is not None}
     problems += [f"job {job_id} was accepted and is gone" for job_id in wanted.keys() - jobs.keys()]
     problems += [
@@ -45,18 +49,31 @@ def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
         if heard_state != state:
             problems.append(f"job {job_id} is {state}, and its client was told {heard_state}")
     results, items = _results(rows)
+    shards = _shards(rows)
     told = _events(rows)
     lost = double = 0
-    for job_id, (state, _, n_shards, n_items) in jobs.items():
+    for job_id, (state, n_items, n_failed_items) in jobs.items():
         counted, heard = results[job_id], told[job_id, "shard_done"]
         double += sum(each - 1 for each in counted.values())
         double += sum(each - 1 for each in heard.values())
         if counted.keys() != heard.keys():
             problems.append(f"job {job_id}: other shards are in results than in shard_done")
+        of_job = shards[job_id]
+        problems += [f"job {job_id}: {each}" for each in _misplaced(of_job)]
+        done = {each.index: each for each in of_job if each.state == "done"}
+        lost += len(done.keys() - counted.keys())
+        for index in counted.keys() - done.keys():
+            problems.append(f"job {job_id}: shard {index} is not done and has a result that counts")
+        n_skipped = sum(each.n_items for each in of_job if each.state == "skipped")
+        if n_skipped != n_failed_items:
+            problems.append(f"job {job_id}: {n_skipped} items skipped, told {n_failed_items}")
         if state == "completed":
-            lost += len(set(range(n_shards)) - counted.keys())
-            if items[job_id] != n_items:
+            n_placed = sum(each.n_items for each in of_job if each.state in _DONE)
+            lost += n_items - n_placed
+            if items[job_id] + n_skipped != n_items:
                 problems.append(f"job {job_id}: {items[job_id]} of {n_items} items have a result")
+            if job_id in wanted and (wrong := _other_items_skipped(of_job, wanted[job_id])):
+                problems.append(f"job {job_id}: {wrong}")
         ends = {kind: told[job_id, kind].total() for kind in _ENDS.values()}
         if ends != {kind: int(_ENDS.get(state) == kind) for kind in _ENDS.values()}:
             problems.append(f"job {job_id} is {state}, its events say {ends}")
@@ -68,7 +85,58 @@ def judge(rows: Rows, submitted: Iterable[Wanted]) -> Verdict:
     ((again,),) = rows("SELECT count(*) FROM assignments WHERE attempt > 1")
     ((lies,),) = rows("SELECT coalesce(sum(contradictions), 0) FROM nodes")
     n_shards_done = sum(map(len, results.values()))
-    return Verdict(n_shards_done, int(again), lost, double, problems, int(lies))
+    states = Counter(each.state for of_job in shards.values() for each in of_job)
+    return Verdict(
+        n_shards_done, int(again), lost, double, problems, int(lies),
+        states["split"], states["skipped"],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    index: int
+    state: str
+    first_item: int
+    n_items: int
+
+    @property
+    def end(self) -> int:
+        return self.first_item + self.n_items
+
+
+def _shards(rows: Rows) -> dict[str, list[_Shard]]:
+    """Return each job's shards in the order of their items."""
+    found: dict[str, list[_Shard]] = defaultdict(list)
+    for job_id, *shard in rows(
+        "SELECT job_id, idx, state, first_item, n_items FROM shards ORDER BY first_item, idx"
+    ):
+        found[job_id].append(_Shard(*shard))
+    return found
+
+
+def _misplaced(shards: Iterable[_Shard]) -> list[str]:
+    """Return what is wrong with the places of items: each must be in one shard, and none open."""
+    problems = []
+    end = 0
+    for each in shards:
+        if each.state == "split":
+            continue
+        if each.state not in _CLOSED:
+            problems.append(f"shard {each.index} is still {each.state}")
+        if each.first_item != end:
+            problems.append(f"shard {each.index} begins at {each.first_item}, expected {end}")
+        end = each.end
+    return problems
+
+
+def _other_items_skipped(shards: Iterable[_Shard], wanted: Wanted) -> str | None:
+    skipped = [
+        item
+        for each in shards
+        if each.state == "skipped"
+        for item in range(each.first_item, each.end)
+    ]
+    return None if skipped == list(wanted.bad) else f"{skipped} skipped, expected {wanted.bad}"
 
 
 def _results(rows: Rows) -> tuple["_Counters", Counter[str]]:
