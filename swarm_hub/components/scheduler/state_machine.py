@@ -266,18 +266,22 @@ class StateMachine:
         }
         if failure.timed_out and not job.n_done_shards:
             job.timed_out_on += (failure.node_id,)
-        if not job.n_done_shards and never_ends(job.timed_out_on, able):
-            reason = (
+        endless = None
+        if job.timed_out_on and not job.n_done_shards:
+            endless = (
                 f"it does not end: {len(job.timed_out_on)} attempts took all of their wall time of "
                 f"{job.plan.wall_s:g} s, and none gave a result"
             )
-            book.end(job, JobState.FAILED, outcome, reason)
+        if endless is not None and never_ends(job.timed_out_on, able):
+            book.end(job, JobState.FAILED, outcome, endless)
         elif job.may_split(shard) and (setbacks.isolating or is_hopeless(shard, able)):
             book.split(job, shard, outcome)
         elif not is_hopeless(shard, able):
             self._try_again(shard, now, outcome)
         elif not job.plan.skips:
-            book.end(job, JobState.FAILED, outcome, culprit=shard)
+            # Nodes that have come since, and have not tried it, make no difference to the reason.
+            timed_out = all(each.timed_out for each in setbacks.failures)
+            book.end(job, JobState.FAILED, outcome, endless if timed_out else None, shard)
         elif may_be_skipped(shard, set(able.values())):
             self._skip(job, shard, outcome)
         else:

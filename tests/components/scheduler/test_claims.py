@@ -231,6 +231,19 @@ def test_an_endless_module_fails_within_four_wall_times_on_any_fleet(n_nodes: in
     )
 
 
+def test_an_endless_module_fails_for_that_reason_though_a_node_comes_late() -> None:
+    swarm = Driven(node("a"), node("b"))
+    swarm.add(job("endless"))
+    for attempt in (1, 2, 3):
+        while f"endless.0.{attempt}" not in swarm.sent:
+            swarm.until(swarm.now + 0.5)
+        if attempt == 3:
+            swarm.handle(node("late"))
+        swarm.handle(Failed(f"endless.0.{attempt}", TIMED_OUT))
+    (end,) = swarm.ended
+    assert str(end.failures[0]).startswith("it does not end: 3 attempts")
+
+
 def test_a_node_that_ends_nothing_at_its_wall_time_loses_the_shard() -> None:
     swarm = Driven(node("stuck"))
     swarm.add(job("one"))
