@@ -1,7 +1,10 @@
 """Who may call what."""
 
+from unittest.mock import AsyncMock
+
 import pytest
 
+from swarm_hub.components.api import logins
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
@@ -42,12 +45,18 @@ def tokens(hub: RunningHub) -> TokenFile:
     "authorization",
     [None, "", "Bearer", "Bearer ", "Bearer swh_wrong", "Basic dTpw", "swh_wrong", "Bearer ü"],
 )
-async def test_every_route_wants_a_token(gateway: RunningHub, authorization: str | None) -> None:
+async def test_every_route_wants_a_token(
+    gateway: RunningHub, authorization: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That failed logins wait, each longer than the one before, is shown in test_owners.
+    waited = AsyncMock()
+    monkeypatch.setattr(logins, "_pause", waited)
     headers = {} if authorization is None else {"Authorization": authorization}
     for method, path, _ in ROUTES:
         code, body = await call(gateway, method, path, token=None, headers=headers)
         assert (code, body["code"]) == (401, "unauthorized"), path
         assert "swarm-hub token create" in body["message"]
+    assert waited.await_count == (len(ROUTES) if authorization else 0)
 
 
 async def test_a_token_is_not_taken_from_the_address(gateway: RunningHub) -> None:
