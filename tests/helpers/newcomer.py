@@ -25,6 +25,7 @@ class Newcomer:
         self.peer_id = peer_id_from_seed(seed)
         self.transport = LoopbackTransport(self.peer_id)
         self.capabilities: dict[str, Any] = {"worker": {"slots": 1}}
+        self.name = f"newcomer {self.peer_id[-4:]}"
         self.boot_id = "boot"
         self.ended: list[str] = []
         self._session: Session
@@ -51,7 +52,7 @@ class Newcomer:
             "aud": self._gateway,
             "key": bytes(self.key.verify_key),
             "time": time.time(),
-            "name": f"newcomer {self.peer_id[-4:]}",
+            "name": self.name,
             "capabilities": self.capabilities,
             "boot_id": self.boot_id,
             "db_id": "db",

@@ -91,6 +91,33 @@ async def test_a_worker_without_an_invitation_is_told_both_ways_in(
     await state_is(gateway, peer_id(worker), "up")
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("a\0b", "a\N{REPLACEMENT CHARACTER}b"),
+        ("\0" * 100, "\N{REPLACEMENT CHARACTER}" * 64),
+        ("n" * 63 + "\0\0", "n" * 63 + "\N{REPLACEMENT CHARACTER}"),
+        # It can be stored; whoever shows it to a person makes it visible.
+        ("\x1b[2Jclear\x7f", "\x1b[2Jclear\x7f"),
+    ],
+)
+async def test_what_can_not_be_stored_of_a_name_is_replaced_and_its_node_admitted(
+    swarm: Swarm, name: str, kept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await swarm.gateway()
+    peer = Newcomer(gateway, 1)
+    peer.name = name
+    await peer.admitted(gateway)
+    assert gateway.hub.services[MESH].peers()[peer.peer_id].name == kept
+    await state_is(gateway, peer.peer_id, "up")
+    assert (await nodes(gateway))[peer.peer_id]["name"] == kept
+    await peer.leave(gateway)
+    # And from the store.
+    await swarm.stop(gateway)
+    gateway = await swarm.gateway()
+    assert (await nodes(gateway))[peer.peer_id]["name"] == kept
+
+
 async def test_the_same_node_comes_back_also_to_a_restarted_gateway(swarm: Swarm) -> None:
     gateway = await swarm.gateway(admission="token")
     worker = await invited(swarm, gateway, "phone", (await invite(gateway))["link"])
