@@ -53,6 +53,10 @@ class ModuleCache:
         """The total size of the files."""
         return self._total_bytes
 
+    def __contains__(self, key: str) -> bool:
+        """Whether there is a file of that name; what is in it is not looked at."""
+        return key in self._sizes
+
     async def open(self) -> None:
         """Create the directory and the key, and learn which files are there."""
         await asyncio.to_thread(self._open)

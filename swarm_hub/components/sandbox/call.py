@@ -101,6 +101,8 @@ class ModuleSource:
     sha: str
     variant: str
     load_wasm: Callable[[], Awaitable[bytes]]
+    # As announced; 0 when it is known only once the module is read.
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ it may run itself, but nobody else does.
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .call import BAD_MODULE, COMPILE_LIMIT, OK, ModuleSource, not_wasm
 from .child.wire import encode_header
 from .protocol import ChildLink, ChildLostError
 from .request import Answer, Request
+
+_LOGGER = logging.getLogger(__name__)
 
 # Native code is a few times larger than Wasm; more than this is not a module for a phone.
 NATIVE_BYTES_MAX = 512 * 1024 * 1024
@@ -52,15 +55,19 @@ class NativeCode:
         limits: CompileLimits,
         spawn: Spawn,
         clean: Callable[[Request], Awaitable[Answer]],
+        start_clean: Callable[[], None],
     ) -> None:
         self.compiled = 0
-        # Has a request done by a child that has run nothing.
+        # Has a request done by a child that has run nothing, and starts one for a request to come.
         self._clean = clean
+        self._start_clean = start_clean
         self._cache = cache
         self._limits = limits
         self._spawn = spawn
         self._keeping: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
+        # The module that is read while a child starts for it: its key, and what comes of it.
+        self._early: tuple[str, asyncio.Future[bytes | None]] | None = None
         self._refused: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
         # What a child compiled for itself alone; whoever wants it next has it put into the cache.
         self._alone: OrderedDict[str, None] = OrderedDict()
@@ -71,6 +78,22 @@ class NativeCode:
             return await self._install(child, source)
         except ChildLostError:
             return None
+
+    def read_early(self, source: ModuleSource) -> None:
+        """Begin to read a module that is kept nowhere, one at a time; `install` takes it over."""
+        key = source.key
+        if self._early or key in self._flights or key in self._refused or key in self._cache:
+            return
+        reading: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._early = key, reading
+        self._spawn(_read(source, reading), "sandbox: read a module early")
+
+    def take_early(self, key: str) -> "asyncio.Future[bytes | None] | None":
+        """Return the reading of a module that was begun early, and hold it no longer."""
+        if self._early is None or self._early[0] != key:
+            return None
+        (_, reading), self._early = self._early, None
+        return reading
 
     async def finish(self) -> None:
         """Wait until what was compiled is in the cache, a second at most."""
@@ -102,12 +125,15 @@ class NativeCode:
                     return failure
                 native = None
                 await self._cache.drop(source.key)
-            wasm = await source.load_wasm()
+            if child.ran and not self._may_compile_alone(source.key, source.size_bytes):
+                # It starts while the module is on its way.
+                self._start_clean()
+            wasm = await self._wasm(source)
             problem = await self._check(wasm, source)
             if problem is not None:
                 self._remember(source.key, problem, child.loop.time())
                 return problem
-            if child.ran and len(wasm) <= _QUICK_BYTES and source.key not in self._alone:
+            if child.ran and self._may_compile_alone(source.key, len(wasm)):
                 return await self._compile_alone(child, source, wasm)
             request = self._request(source, wasm, keep=not child.ran)
             answer = await (self._clean(request) if child.ran else child.ask(request))
@@ -128,6 +154,11 @@ class NativeCode:
             del self._flights[source.key]
             flight.set_result(native)
 
+    async def _wasm(self, source: ModuleSource) -> bytes:
+        early = self.take_early(source.key)
+        wasm = None if early is None else await asyncio.shield(early)
+        return await source.load_wasm() if wasm is None else wasm
+
     async def _check(self, wasm: bytes, source: ModuleSource) -> Answer | None:
         problem = not_wasm(wasm)
         if problem is None and len(wasm) > self._limits.module_bytes:
@@ -142,6 +173,9 @@ class NativeCode:
             if digest != source.sha:
                 problem = f"The module's bytes have the hash {digest}, expected {source.sha}"
         return None if problem is None else Answer(BAD_MODULE, problem)
+
+    def _may_compile_alone(self, key: str, size_bytes: int) -> bool:
+        return size_bytes <= _QUICK_BYTES and key not in self._alone
 
     async def _compile_alone(
         self, child: ChildLink, source: ModuleSource, wasm: bytes
@@ -214,6 +248,17 @@ class NativeCode:
         self._refused[key] = (answer, now_s + _REFUSED_S)
         if len(self._refused) > _REFUSED_MAX:
             self._refused.popitem(last=False)
+
+
+async def _read(source: ModuleSource, reading: asyncio.Future[bytes | None]) -> None:
+    try:
+        reading.set_result(await source.load_wasm())
+    except Exception as err:
+        # Whoever installs the module reads it again, from a source of its own, and is told.
+        _LOGGER.debug("A module could not be read early: %s", err)
+        reading.set_result(None)
+    finally:
+        reading.cancel()
 
 
 def _sha(wasm: bytes) -> str:

@@ -65,7 +65,9 @@ class Sandbox:
         # What a shard may need, and what there is for one more beside those that are suspended.
         self._memory_bytes = memory_bytes
         self._available_memory = available_memory
-        self._native = NativeCode(self._cache, self._compile, spawn, self._in_a_clean_child)
+        self._native = NativeCode(
+            self._cache, self._compile, spawn, self._in_a_clean_child, self._start_clean_child
+        )
         self._runs: deque[Request] = deque()
         self._asides: deque[Request] = deque()
         self._child_pool = ChildPool(
@@ -143,10 +145,12 @@ class Sandbox:
         data: bytes | bytearray,
         load_wasm: Callable[[], Awaitable[bytes]],
         tag: str = "",
+        module_bytes: int = 0,
     ) -> CallResult:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
-        `load_wasm` is awaited only if the module is in neither a child nor the cache.
+        `load_wasm` is awaited only if the module is in neither a child nor the cache. By
+        `module_bytes`, what that will give, it is known early whether a child has to start for it.
         `begun` names the shard by its `tag`.
         Cancelling the caller takes the shard back, killing the child if it has begun.
         Raises SandboxError `preempted` when it had to give way and could not be suspended.
@@ -154,7 +158,7 @@ class Sandbox:
         problem, key, header = _prepare(call)
         if problem is not None:
             return Answer(BAD_INPUT, problem).outcome
-        source = ModuleSource(key, call.module_sha, call.variant, load_wasm)
+        source = ModuleSource(key, call.module_sha, call.variant, load_wasm, module_bytes)
         scope = call.scope
         if scope is None:
             self._lone += 1
@@ -255,7 +259,12 @@ class Sandbox:
         )
         self._runs.append(request)
         self._dispatch()
-        answer = await self._wait(request)
+        if request.child is None and self._waits_for_start(source.key):
+            self._native.read_early(source)
+        try:
+            answer = await self._wait(request)
+        finally:
+            self._native.take_early(source.key)
         if answer.code == "not_loaded" and request.child is not None:
             request.child.loaded.pop(source.key, None)
         return answer
@@ -282,6 +291,17 @@ class Sandbox:
         self._asides.append(request)
         self._dispatch()
         return await request.future
+
+    def _waits_for_start(self, key: str) -> bool:
+        """Whether a child starts while none has that module."""
+        return not all(child.ready for child in self._children) and not any(
+            child.has(key) for child in self._children
+        )
+
+    def _start_clean_child(self) -> None:
+        """Start a child that runs nothing unless there is one, or one that starts."""
+        if not any(not (child.ran or child.reserved) for child in self._children):
+            self._start_spare()
 
     async def _wait(self, request: Request) -> Answer:
         try:

@@ -169,7 +169,7 @@ class Executor:
 
         try:
             outcome = await self._service.sandbox.run(
-                call, data, load_wasm, tag=entry.assignment_id
+                call, data, load_wasm, tag=entry.assignment_id, module_bytes=module_bytes
             )
             self._computed.add(entry.assignment_id)
             await self._finished(entry, outcome)

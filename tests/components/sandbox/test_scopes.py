@@ -149,6 +149,12 @@ async def test_a_child_whose_shard_never_began_is_anybodys(new_bench: NewBench) 
 FIVE = struct.pack("<i", 5)
 
 
+def padded(wasm: bytes, size_bytes: int) -> bytes:
+    """Return a module with a custom section of that size, which says nothing."""
+    low, middle, high = size_bytes & 127 | 128, size_bytes >> 7 & 127 | 128, size_bytes >> 14
+    return wasm + bytes([0, low, middle, high, 1]) + b"x" + bytes(size_bytes - 2)
+
+
 async def test_what_a_child_compiled_that_ran_something_is_nobody_elses(
     new_bench: NewBench,
 ) -> None:
@@ -179,12 +185,9 @@ async def test_what_is_wanted_twice_or_is_large_is_compiled_by_a_child_that_ran_
     new_bench: NewBench, padding: int
 ) -> None:
     bench = await new_bench()
-    # A custom section, which says nothing.
-    size = padding.to_bytes(3, "little")
-    leb = bytes([size[0] & 127 | 128, padding >> 7 & 127 | 128, padding >> 14])
     wasm = await bench.wasm(modules.SUM)
     if padding:
-        wasm += b"\0" + leb + b"\1x" + bytes(padding - 2)
+        wasm = padded(wasm, padding)
     await take_over(bench, b"alice", "a")
     if not padding:
         # The child forgets it, or another one of the same owner wants it.
@@ -194,6 +197,84 @@ async def test_what_is_wanted_twice_or_is_large_is_compiled_by_a_child_that_ran_
     outcome = await bench.run(wasm, "i32-array", FIVE, scope="a")
     assert (outcome.code, outcome.output) == ("ok", b"5")
     assert sum(not child.ran for child in bench.sandbox._children) == 1
+
+
+async def test_a_child_that_ran_nothing_starts_while_a_large_module_is_on_its_way(
+    new_bench: NewBench,
+) -> None:
+    bench = await new_bench()
+    wasm = padded(await bench.wasm(modules.SUM), 100_000)
+    await take_over(bench, b"alice", "a")
+    (used,) = bench.sandbox._children
+
+    async def load() -> bytes:
+        await until(lambda: any(child.idle for child in bench.sandbox._children if not child.ran))
+        return wasm
+
+    call = make_call(wasm, "i32-array", scope="a")
+    outcome = await bench.sandbox.run(call, FIVE, load, module_bytes=len(wasm))
+    assert outcome.output == b"5"
+    (clean,) = (child for child in bench.sandbox._children if child is not used)
+    # It compiled and ran nothing, so it may run anybody's.
+    assert (clean.ran, clean.scope) == (False, None)
+    assert await take_over(bench, b"bob", "b") == b"nothing"
+    assert (clean.ran, clean.scope) == (True, "b")
+    assert bench.sandbox._children == [used, clean]
+
+
+async def test_a_module_is_read_once_while_the_first_child_of_a_scope_starts(
+    new_bench: NewBench,
+) -> None:
+    bench = await new_bench()
+    wasm = await bench.wasm(modules.SUM)
+    await take_over(bench, b"alice", "a")
+    starting: list[bool] = []
+
+    async def load() -> bytes:
+        starting.append(not all(child.ready for child in bench.sandbox._children))
+        return wasm
+
+    call = make_call(wasm, "i32-array", scope="b")
+    shards = [bench.sandbox.run(call, FIVE, load) for _ in range(3)]
+    assert [each.output for each in await asyncio.gather(*shards)] == [b"5"] * 3
+    assert starting == [True]
+    assert bench.sandbox._native._early is None
+
+
+async def test_a_module_that_one_source_does_not_have_is_read_from_anothers(
+    new_bench: NewBench,
+) -> None:
+    bench = await new_bench()
+    wasm = await bench.wasm(modules.SUM)
+    await take_over(bench, b"alice", "a")
+    asked: list[str] = []
+
+    def source(name: str, found: bytes | None) -> Callable[[], Awaitable[bytes]]:
+        async def load() -> bytes:
+            asked.append(name)
+            if found is None:
+                raise FileNotFoundError(name)
+            return found
+
+        return load
+
+    gone = bench.sandbox.run(make_call(wasm, "i32-array", scope="b"), FIVE, source("b", None))
+    here = bench.sandbox.run(make_call(wasm, "i32-array", scope="c"), FIVE, source("c", wasm))
+    failed, outcome = await asyncio.gather(gone, here, return_exceptions=True)
+    assert isinstance(failed, FileNotFoundError)
+    assert not isinstance(outcome, BaseException)
+    assert outcome.output == b"5"
+    assert asked[:2] == ["b", "b"]
+
+
+async def test_no_child_starts_for_a_small_module_that_is_on_its_way(new_bench: NewBench) -> None:
+    bench = await new_bench()
+    await bench.run(modules.SUM, "i32-array", FIVE, scope="a")
+    wasm = padded(await bench.wasm(modules.SUM), 1_000)
+    call = make_call(wasm, "i32-array", scope="a")
+    outcome = await bench.sandbox.run(call, FIVE, bench.loader(wasm), module_bytes=len(wasm))
+    assert outcome.output == b"5"
+    assert bench.sandbox.stats().children == 1
 
 
 async def test_a_child_that_ran_something_inspects_and_assembles_nothing(
