@@ -13,7 +13,7 @@ from swarm_hub.models.shard import (
     assignment_id,
 )
 from swarm_hub.storage import Write
-from swarm_hub.storage.queries import jobs
+from swarm_hub.storage.queries import jobs, shard_results
 from swarm_hub.util.hashing import sha256_hex
 
 NOW = 1_000_000.0
@@ -61,7 +61,7 @@ def _counted(job_id: str, index: int) -> Transition:
             jobs.end_assignments(
                 [(_assignment(job_id, index, AssignmentState.FINISHED), None)], NOW
             ),
-            jobs.put_results([result]),
+            shard_results.put([result]),
         ],
         [NewEvent(EventType.SHARD_DONE, data, job_id)],
     )

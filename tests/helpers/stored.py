@@ -16,7 +16,7 @@ from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult, ShardState
 from swarm_hub.storage import Store, schema
-from swarm_hub.storage.queries import jobs, receipts
+from swarm_hub.storage.queries import jobs, receipts, shard_results
 from swarm_hub.storage.queries.jobs import Finish
 from tests.conftest import MovableClock
 
@@ -90,7 +90,7 @@ async def put_job(
                     ),
                     0.0,
                 ),
-                jobs.put_results(
+                shard_results.put(
                     ShardResult(
                         f"{job_id}.{n}.1",
                         job_id,

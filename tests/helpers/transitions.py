@@ -25,7 +25,15 @@ from swarm_hub.models.shard import (
     assignment_id,
 )
 from swarm_hub.storage import Store, Write
-from swarm_hub.storage.queries import inbox, jobs, leases, receipts, recovery, replay_cache
+from swarm_hub.storage.queries import (
+    inbox,
+    jobs,
+    leases,
+    receipts,
+    recovery,
+    replay_cache,
+    shard_results,
+)
 from swarm_hub.storage.queries.inbox import InboxEntry, OutboxEntry
 from swarm_hub.util.hashing import sha256_hex
 
@@ -145,7 +153,7 @@ async def _take_result(
         jobs.end_assignments(
             [(_assignment(job.id, index, attempt, AssignmentState.FINISHED), None)], _NOW
         ),
-        jobs.put_results([result]),
+        shard_results.put([result]),
     ]
     told = [NewEvent(EventType.SHARD_DONE, {"job_id": job.id, "index": index}, job.id)]
     if last:
@@ -160,7 +168,7 @@ async def _take_result(
     if rng.random() < 0.2:
         # The same assignment again, with other bytes: the first stays.
         again, rows = await _result(store, rng, job.id, index, attempt)
-        await store.commit([*rows, jobs.put_results([again])])
+        await store.commit([*rows, shard_results.put([again])])
 
 
 async def _work(

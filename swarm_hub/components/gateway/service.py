@@ -50,7 +50,15 @@ from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
 from swarm_hub.models.shard import Cutting, ShardResult
 from swarm_hub.models.submission import Submission, Submitted
-from swarm_hub.storage.queries import events, jobs, leases, overview, receipts, recovery
+from swarm_hub.storage.queries import (
+    events,
+    jobs,
+    leases,
+    overview,
+    receipts,
+    recovery,
+    shard_results,
+)
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.within import within
 
@@ -204,7 +212,7 @@ class JobService:
     async def shards(self, job_id: str) -> list[ShardDetails]:
         """Return a job's shards with every attempt, and what the attempt that counts used."""
         await self._job(job_id)
-        spent = await self._hub.store.read(jobs.spent_on, job_id)
+        spent = await self._hub.store.read(shard_results.spent_on, job_id)
         attempts: dict[int, list[Attempt]] = defaultdict(list)
         for attempt, reason in await self._hub.store.read(jobs.assignments_of, job_id):
             attempts[attempt.index].append(
@@ -269,7 +277,7 @@ class JobService:
                 raise await self._missing(job_id)
             job, results, shares = found
         elif job.state is JobState.RUNNING and is_numeric(job.spec.reduce):
-            results = await self._hub.store.read(jobs.results_of, job_id, _BREAKDOWN_MAX + 1)
+            results = await self._hub.store.read(shard_results.of_job, job_id, _BREAKDOWN_MAX + 1)
             shares = []
         else:
             results, shares = [], []

@@ -1,4 +1,4 @@
-"""Queries on jobs, their shards, assignments and results."""
+"""Queries on jobs, their shards and assignments."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
     Row,
     bindparam,
@@ -22,7 +21,6 @@ from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
     Shard,
-    ShardResult,
     ShardState,
     assignment_id,
 )
@@ -32,10 +30,6 @@ from swarm_hub.storage.write import Write
 _J = schema.jobs
 _S = schema.shards
 _A = schema.assignments
-_R = schema.results
-_B = schema.blobs
-
-_NO_LIMIT: Final = 2**62
 
 SHARD_COLUMNS: Final = (
     _S.c.job_id, _S.c.idx, _S.c.state, _S.c.first_item, _S.c.n_items, _S.c.attempts,
@@ -44,15 +38,6 @@ _SHARD_STATES: Final = {state.value: state for state in ShardState}
 
 # Built once: building a select costs more than running it.
 _GET_JOB: Final = select(_J).where(_J.c.id == bindparam("b_id"))
-_GET_RESULTS: Final = (
-    select(_R)
-    .where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)
-    .order_by(_R.c.first_item)
-    .limit(bindparam("b_limit", type_=BigInteger))
-)
-
-_GET_RESULTS_PAGE: Final = _GET_RESULTS.where(_R.c.first_item > bindparam("b_after"))
-
 _INSERT_JOB: Final = insert(_J)
 _START_JOB: Final = (
     update(_J)
@@ -110,11 +95,6 @@ _ABANDON_SHARDS: Final = (
     .where(_S.c.job_id == bindparam("b_job_id"), text("state IN ('queued', 'assigned')"))
     .values(state=bindparam("b_state"))
 )
-_GET_SPENT: Final = select(
-    _R.c.idx, _R.c.node_id, _R.c.sha, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s,
-    _R.c.peak_memory_bytes, _R.c.fuel, _R.c.stderr,
-).where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)  # fmt: skip
-_INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,34 +252,6 @@ def abandon(job_id: str, reason: str, now: float) -> list[Write]:
     ]
 
 
-def put_results(results: Iterable[ShardResult]) -> Write:
-    """Return the rows of results; a second one for the same assignment is ignored."""
-    return Write(
-        _INSERT_RESULT,
-        [
-            {
-                "assignment_id": result.assignment_id,
-                "job_id": result.job_id,
-                "idx": result.index,
-                "first_item": result.first_item,
-                "n_items": result.n_items,
-                "node_id": result.node_id,
-                "sha": result.sha,
-                "size_bytes": result.size_bytes,
-                "body": result.body,
-                "wall_s": result.wall_s,
-                "cpu_s": result.cpu_s,
-                "peak_memory_bytes": result.peak_memory_bytes,
-                "fuel": result.fuel,
-                "stderr": result.stderr,
-                "counted": int(result.counted),
-                "receipt": result.receipt,
-            }
-            for result in results
-        ],
-    )
-
-
 def get(connection: Connection, job_id: str) -> Job | None:
     """Return a job, None if there is none (pruned or never submitted)."""
     row = connection.execute(_GET_JOB, {"b_id": job_id}).one_or_none()
@@ -353,40 +305,6 @@ def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment
         select(_A).where(_A.c.job_id == job_id).order_by(_A.c.idx, _A.c.attempt)
     )
     return [as_assignment(row) for row in rows]
-
-
-def spent_on(connection: Connection, job_id: str) -> dict[int, dict[str, Any]]:
-    """Return, by shard, what its accepted attempt used, and the tail of its stderr."""
-    spent = {}
-    for row in connection.execute(_GET_SPENT, {"b_id": job_id}):
-        fields = dict(row._mapping)
-        spent[fields.pop("idx")] = fields
-    return spent
-
-
-def results_of(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
-    """Return a job's accepted results in item order."""
-    rows = connection.execute(
-        _GET_RESULTS, {"b_id": job_id, "b_limit": _NO_LIMIT if limit is None else limit}
-    )
-    return _as_results(rows)
-
-
-def results_page(connection: Connection, job_id: str, after: int, limit: int) -> list[ShardResult]:
-    """Return the next of a job's accepted results, those that begin after the item `after`."""
-    requested = {"b_id": job_id, "b_after": after, "b_limit": limit}
-    return _as_results(connection.execute(_GET_RESULTS_PAGE, requested))
-
-
-def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:
-    return [
-        ShardResult(
-            row.assignment_id, row.job_id, row.idx, row.first_item, row.n_items, row.node_id,
-            row.sha, row.size_bytes, row.body, row.wall_s, row.cpu_s,
-            row.peak_memory_bytes, row.fuel, row.stderr,
-        )
-        for row in rows
-    ]  # fmt: skip
 
 
 def as_shards(rows: Sequence[Any]) -> list[Shard]:

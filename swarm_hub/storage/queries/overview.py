@@ -8,7 +8,8 @@ from sqlalchemy import Connection, bindparam, func, select
 from swarm_hub.models.job import Job
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import schema
-from swarm_hub.storage.queries.jobs import get, results_of
+from swarm_hub.storage.queries import shard_results
+from swarm_hub.storage.queries.jobs import get
 
 _A = schema.assignments
 _R = schema.results
@@ -66,4 +67,8 @@ def overview(
     job = get(connection, job_id)
     if job is None:
         return None
-    return job, results_of(connection, job_id, results_limit), shares_of(connection, job_id)
+    return (
+        job,
+        shard_results.of_job(connection, job_id, results_limit),
+        shares_of(connection, job_id),
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from swarm_hub.exceptions import SetupError, StoreFencedError
 from swarm_hub.storage import Fence
-from swarm_hub.storage.queries import jobs, leases
+from swarm_hub.storage.queries import jobs, leases, shard_results
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.rest import call, finished, form, live, submit
@@ -40,7 +40,7 @@ async def shards_done(hub: RunningHub, job_id: str) -> int:
 
 async def counted(hub: RunningHub, job_id: str) -> Counter[int]:
     """Count the results that the store has, by shard."""
-    return Counter(each.index for each in await hub.hub.store.read(jobs.results_of, job_id))
+    return Counter(each.index for each in await hub.hub.store.read(shard_results.of_job, job_id))
 
 
 async def test_a_job_is_visible_and_its_result_read_through_the_other(

@@ -11,7 +11,7 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.models.shard import assignment_id
-from swarm_hub.storage.queries import jobs
+from swarm_hub.storage.queries import shard_results
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
 
@@ -64,7 +64,7 @@ async def done(gateway: RunningHub, job_id: str) -> int:
 
 
 async def counted(gateway: RunningHub, job_id: str) -> Counter[int]:
-    found = await gateway.hub.store.read(jobs.results_of, job_id)
+    found = await gateway.hub.store.read(shard_results.of_job, job_id)
     return Counter(result.index for result in found)
 
 

@@ -14,7 +14,7 @@ from swarm_hub.models.envelope import Envelope
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import ShardResult, assignment_id
 from swarm_hub.storage import Store
-from swarm_hub.storage.queries import jobs, nodes, pruning, receipts
+from swarm_hub.storage.queries import nodes, pruning, receipts, shard_results
 from swarm_hub.storage.queries.receipts import ReceiptPage
 from swarm_hub.util.clock import Clock
 from tests.helpers.stored import made_receipt, put_job, receipts_of
@@ -54,10 +54,10 @@ async def test_an_envelope_is_kept_once_for_each_job_with_a_result_in_it(any_sto
     receipt = made_receipt(1, b"\x00body")
     results = [result(job_id, n, receipt=receipt) for job_id in "AB" for n in range(3)]
     rows = receipts.keep([("A", receipt), ("B", receipt)])
-    await any_store.commit([jobs.put_results(results), rows])
+    await any_store.commit([shard_results.put(results), rows])
     # A result that was fetched later comes with its envelope again.
     late = result("A", 3, receipt=receipt)
-    await any_store.commit([jobs.put_results([late]), receipts.keep([("A", receipt)])])
+    await any_store.commit([shard_results.put([late]), receipts.keep([("A", receipt)])])
     found = await page(any_store, "A")
     assert [each.index for each in found.results] == [0, 1, 2, 3]
     assert found.receipts == {receipt.sha: receipt}
@@ -74,7 +74,7 @@ async def test_a_result_tells_its_node_and_whether_it_counts_and_one_without_is_
     await any_store.commit(
         [
             nodes.see("node-1", "kitchen", "kid", b"key", 1.0),
-            jobs.put_results(
+            shard_results.put(
                 [
                     result("A", 0, 1, first, counted=False),
                     result("A", 0, 2, second),
@@ -93,7 +93,9 @@ async def test_a_result_tells_its_node_and_whether_it_counts_and_one_without_is_
 async def test_a_page_ends_where_its_envelopes_become_too_large(any_store: Store) -> None:
     made = [made_receipt(n, bytes(300_000)) for n in range(6)]
     results = [result("A", n, receipt=made[n // 2]) for n in range(12)]
-    await any_store.commit([jobs.put_results(results), receipts.keep(("A", each) for each in made)])
+    await any_store.commit(
+        [shard_results.put(results), receipts.keep(("A", each) for each in made)]
+    )
     first = await page(any_store, "A")
     assert (len(first.receipts), len(first.results), first.more) == (4, 7, True)
     rest = await page(any_store, "A", first.results[-1].assignment_id)
@@ -141,7 +143,7 @@ def test_pages_give_every_result_once_in_order_with_its_receipt(
         await store.open()
         try:
             rows = receipts.keep(("A", each) for each in made)
-            await store.commit([jobs.put_results(reversed(results)), rows])
+            await store.commit([shard_results.put(reversed(results)), rows])
             found: list[str] = []
             after, more = None, True
             while more:

@@ -15,7 +15,7 @@ from swarm_hub.models.messages import Result
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardResult
 from swarm_hub.storage import Write
-from swarm_hub.storage.queries import jobs, receipts
+from swarm_hub.storage.queries import jobs, receipts, shard_results
 from swarm_hub.storage.queries.jobs import Finish
 
 
@@ -25,7 +25,7 @@ def writes(commit: PendingCommit, now: float) -> list[Write]:
         *commit.writes,
         *(write for new in commit.new_jobs.values() for write in new.writes),
         *_writes(commit.outcome, now),
-        jobs.put_results(commit.results),
+        shard_results.put(commit.results),
         receipts.keep((job_id, each) for (job_id, _), each in commit.receipts.items()),
     ]
 

@@ -15,7 +15,7 @@ from swarm_hub.models.blob import Readable
 from swarm_hub.models.job import REDUCE_MODULE, Job
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import GrowingBlob, Write
-from swarm_hub.storage.queries import jobs
+from swarm_hub.storage.queries import shard_results
 from swarm_hub.storage.queries.jobs import Finish
 from swarm_hub.util.hashing import sha256_hex
 
@@ -127,7 +127,7 @@ class ResultCache:
         A body can be read until the next page is asked for.
         """
         after = -1
-        while rows := await self._hub.store.read(jobs.results_page, job_id, after, _PAGE):
+        while rows := await self._hub.store.read(shard_results.page, job_id, after, _PAGE):
             after = rows[-1].first_item
             page: list[tuple[ShardResult, Readable]] = []
             size_bytes = 0

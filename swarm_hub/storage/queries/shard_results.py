@@ -1,0 +1,92 @@
+"""Queries on the results of shards; those that count are the results of a job."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Connection, Row, bindparam, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from swarm_hub.models.shard import ShardResult
+from swarm_hub.storage import schema
+from swarm_hub.storage.write import Write
+
+_R = schema.results
+
+_NO_LIMIT: Final = 2**62
+
+# Built once: building a select costs more than running it.
+_GET_RESULTS: Final = (
+    select(_R)
+    .where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)
+    .order_by(_R.c.first_item)
+    .limit(bindparam("b_limit", type_=BigInteger))
+)
+
+_GET_RESULTS_PAGE: Final = _GET_RESULTS.where(_R.c.first_item > bindparam("b_after"))
+_GET_SPENT: Final = select(
+    _R.c.idx, _R.c.node_id, _R.c.sha, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s,
+    _R.c.peak_memory_bytes, _R.c.fuel, _R.c.stderr,
+).where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)  # fmt: skip
+_INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
+
+
+def put(results: Iterable[ShardResult]) -> Write:
+    """Return the rows of results; a second one for the same assignment is ignored."""
+    return Write(
+        _INSERT_RESULT,
+        [
+            {
+                "assignment_id": result.assignment_id,
+                "job_id": result.job_id,
+                "idx": result.index,
+                "first_item": result.first_item,
+                "n_items": result.n_items,
+                "node_id": result.node_id,
+                "sha": result.sha,
+                "size_bytes": result.size_bytes,
+                "body": result.body,
+                "wall_s": result.wall_s,
+                "cpu_s": result.cpu_s,
+                "peak_memory_bytes": result.peak_memory_bytes,
+                "fuel": result.fuel,
+                "stderr": result.stderr,
+                "counted": int(result.counted),
+                "receipt": result.receipt,
+            }
+            for result in results
+        ],
+    )
+
+
+def of_job(connection: Connection, job_id: str, limit: int | None = None) -> list[ShardResult]:
+    """Return a job's accepted results in item order."""
+    rows = connection.execute(
+        _GET_RESULTS, {"b_id": job_id, "b_limit": _NO_LIMIT if limit is None else limit}
+    )
+    return _as_results(rows)
+
+
+def page(connection: Connection, job_id: str, after: int, limit: int) -> list[ShardResult]:
+    """Return the next of a job's accepted results, those that begin after the item `after`."""
+    requested = {"b_id": job_id, "b_after": after, "b_limit": limit}
+    return _as_results(connection.execute(_GET_RESULTS_PAGE, requested))
+
+
+def spent_on(connection: Connection, job_id: str) -> dict[int, dict[str, Any]]:
+    """Return, by shard, what its accepted attempt used, and the tail of its stderr."""
+    spent = {}
+    for row in connection.execute(_GET_SPENT, {"b_id": job_id}):
+        fields = dict(row._mapping)
+        spent[fields.pop("idx")] = fields
+    return spent
+
+
+def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:
+    return [
+        ShardResult(
+            row.assignment_id, row.job_id, row.idx, row.first_item, row.n_items, row.node_id,
+            row.sha, row.size_bytes, row.body, row.wall_s, row.cpu_s,
+            row.peak_memory_bytes, row.fuel, row.stderr,
+        )
+        for row in rows
+    ]  # fmt: skip
