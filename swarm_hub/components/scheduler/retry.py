@@ -9,7 +9,7 @@ from swarm_hub.components.scheduler.nodes import NodeEntry
 from swarm_hub.util.back_off import back_off_s
 
 # Failures on this many different nodes are the job's fault, not the nodes'.
-_FAILURES_MAX: Final = 3
+FAILURES_MAX: Final = 3
 # A shard on which the module failed waits this long, then twice as long each time.
 _BACK_OFF_S: Final = 0.1
 # One that took all of its wall time waits this long, or this share of the wall time, for a node on
@@ -96,21 +96,26 @@ def is_hopeless(shard: ShardEntry, able: Collection[str]) -> bool:
     wall time.
     """
     failed_on = {failure.node_id for failure in shard.had.failures}
-    if len(failed_on) >= _FAILURES_MAX:
+    if len(failed_on) >= FAILURES_MAX:
         return True
-    if len(shard.had.failures) < _FAILURES_MAX:
+    if len(shard.had.failures) < FAILURES_MAX:
         return False
-    if sum(failure.timed_out for failure in shard.had.failures) >= _FAILURES_MAX:
+    if sum(failure.timed_out for failure in shard.had.failures) >= FAILURES_MAX:
         return True
     return failed_on.issuperset(able)
 
 
-def never_ends(timed_out_on: Sequence[str], able: Collection[str]) -> bool:
-    """Whether a module without a result took all of its wall time often enough to give it up."""
-    nodes = set(timed_out_on)
-    if len(timed_out_on) < _FAILURES_MAX:
+def never_ends(shard: ShardEntry, timed_out_on: Sequence[str], able: Collection[str]) -> bool:
+    """Whether a module without a result took all of its wall time often enough to give it up.
+
+    Three times, on three nodes or all that are `able` to run it, or on one shard.
+    """
+    if len(timed_out_on) < FAILURES_MAX:
         return False
-    return len(nodes) >= _FAILURES_MAX or nodes.issuperset(able)
+    nodes = set(timed_out_on)
+    if len(nodes) >= FAILURES_MAX or nodes.issuperset(able):
+        return True
+    return sum(failure.timed_out for failure in shard.had.failures) >= FAILURES_MAX
 
 
 def may_be_skipped(shard: ShardEntry, owners: Collection[str]) -> bool:

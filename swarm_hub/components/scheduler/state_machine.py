@@ -29,6 +29,7 @@ from swarm_hub.components.scheduler.nodes import NodeChange, NodeEntry
 from swarm_hub.components.scheduler.outcome import Outcome
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.retry import (
+    FAILURES_MAX,
     is_hopeless,
     may_be_skipped,
     never_ends,
@@ -259,29 +260,34 @@ class StateMachine:
         elif node is not None:
             until = book.nodes.failed(node, job.plan.program, event.text, now)
             self._quarantine(node, job, until, outcome)
+        if failure.timed_out and not job.n_done_shards:
+            job.timed_out_on += (failure.node_id,)
+        self._decide(job, shard, now, outcome)
+
+    def _decide(self, job: JobEntry, shard: ShardEntry, now: float, outcome: Outcome) -> None:
+        """Try a shard that failed again, split it, leave its items out, or fail the job."""
+        book, setbacks, timed_out_on = self._book, shard.had, job.timed_out_on
+        n_most = max(len(setbacks.failures), len(timed_out_on))
+        if n_most < FAILURES_MAX and not setbacks.isolating:
+            self._try_again(shard, now, outcome)
+            return
         able = {
             each.node_id: each.owner
             for each in book.nodes.by_id.values()
             if not each.change.refuses and unfit(each, job.plan, now) is None
         }
-        if failure.timed_out and not job.n_done_shards:
-            job.timed_out_on += (failure.node_id,)
-        endless = None
-        if job.timed_out_on and not job.n_done_shards:
-            endless = (
-                f"it does not end: {len(job.timed_out_on)} attempts took all of their wall time of "
+        if not job.n_done_shards and never_ends(shard, timed_out_on, able):
+            reason = (
+                f"it does not end: {len(timed_out_on)} attempts took all of their wall time of "
                 f"{job.plan.wall_s:g} s, and none gave a result"
             )
-        if endless is not None and never_ends(job.timed_out_on, able):
-            book.end(job, JobState.FAILED, outcome, endless)
+            book.end(job, JobState.FAILED, outcome, reason)
         elif job.may_split(shard) and (setbacks.isolating or is_hopeless(shard, able)):
             book.split(job, shard, outcome)
         elif not is_hopeless(shard, able):
             self._try_again(shard, now, outcome)
         elif not job.plan.skips:
-            # Nodes that have come since, and have not tried it, make no difference to the reason.
-            timed_out = all(each.timed_out for each in setbacks.failures)
-            book.end(job, JobState.FAILED, outcome, endless if timed_out else None, shard)
+            book.end(job, JobState.FAILED, outcome, culprit=shard)
         elif may_be_skipped(shard, set(able.values())):
             self._skip(job, shard, outcome)
         else:
