@@ -116,9 +116,10 @@ def test_every_platform_is_shown_with_each_of_its_keys_and_defaults(
     shown = {section["platform"]: section for section in (example.sections[domain], *others)}
     known = platforms(domain)
     assert shown.keys() == known.keys()
+    of_all = {"platform", *keys_of(component(domain).CONFIG_SCHEMA.keys)}
     for name, section in shown.items():
         schema = known[name].PLATFORM_SCHEMA
-        given = {key: value for key, value in section.items() if key != "platform"}
+        given = {key: value for key, value in section.items() if key not in of_all}
         assert given.keys() == keys_of(schema)
         assert checked(schema, given) == checked(schema, {})
 
