@@ -67,8 +67,9 @@ class Shard:
 class Cutting:
     """How far a job has been cut and done; `n_items` counts from the first item.
 
-    `splits` are the ranges (first item, number of items) of the shards that were split, and
-    `n_isolating` the attempts that failed on parts of them, which took `isolating_s` seconds.
+    `splits` are the ranges (first item, number of items) of the shards that were split,
+    `n_found_items` how many of their items were left out by themselves, and `n_isolating` the
+    attempts that failed on parts of them, which took `isolating_s` seconds.
     """
 
     n_shards: int = 0
@@ -78,6 +79,7 @@ class Cutting:
     n_retries: int = 0
     n_failed_items: int = 0
     splits: tuple[tuple[int, int], ...] = ()
+    n_found_items: int = 0
     n_isolating: int = 0
     isolating_s: float = 0.0
 

@@ -33,6 +33,7 @@ _STORY_MAX: Final = 20
 WALL_TIME_S: Final = 60.0
 # What it may cost a job to find the items that fail: attempts, and their wall times altogether.
 _ISOLATING_MAX: Final = 64
+_ITEMS_AN_ATTEMPT: Final = 64
 _ISOLATING_WALL_TIMES: Final = 4.0
 # How the text of a failure begins that the limit of its time was the reason of.
 _TIMED_OUT: Final = "wall_time:"
@@ -272,8 +273,10 @@ class JobEntry:
     n_done_items: int = 0
     n_failed_items: int = 0
     n_retries: int = 0
-    # Whether any shard was split; failed attempts at its parts, and how long these took.
+    # Whether any shard was split; the items that were found so and left out, the failed attempts
+    # at parts, and how long these took.
     is_split: bool = False
+    n_found_items: int = 0
     n_isolating: int = 0
     isolating_s: float = 0.0
     # The last failure, and the shard that it was on.
@@ -303,6 +306,7 @@ class JobEntry:
             n_failed_items=cut.n_failed_items,
             n_retries=cut.n_retries,
             is_split=bool(cut.splits),
+            n_found_items=cut.n_found_items,
             n_isolating=cut.n_isolating,
             isolating_s=cut.isolating_s,
         )
@@ -384,6 +388,7 @@ class JobEntry:
     def skipped(self, shard: ShardEntry) -> None:
         """Count a shard whose items are left out, and forget it."""
         self.n_failed_items += shard.n_items
+        self.n_found_items += shard.had.isolating and shard.n_items == 1
         self._forget(shard)
 
     def may_split(self, shard: ShardEntry) -> bool:
@@ -391,9 +396,20 @@ class JobEntry:
         return (
             self.plan.isolates
             and shard.n_items > 1
-            and self.n_isolating < _ISOLATING_MAX
+            and self.n_isolating < self._isolating_max
             and self.isolating_s < _ISOLATING_WALL_TIMES * self.plan.wall_s
         )
+
+    @property
+    def _isolating_max(self) -> int:
+        """How many failed attempts the search for failing items may cost by now.
+
+        Each item that was found pays for what it takes to find one, so that these are not missed
+        where many fail; a large job may pay a little more before the first is found.
+        """
+        n_items = self.plan.n_items
+        found = self.n_found_items * (n_items.bit_length() + 3)
+        return max(_ISOLATING_MAX, n_items // _ITEMS_AN_ATTEMPT) + found
 
     def halves(self, shard: ShardEntry) -> tuple[ShardEntry, ShardEntry]:
         """Replace a shard by two new ones with its items."""

@@ -31,6 +31,16 @@ _SPLITS: Final = (
     .where(_S.c.job_id == bindparam("b_id"), _IS_SPLIT)
     .order_by(_S.c.idx)
 )
+_FOUND: Final = (
+    select(func.count())
+    .select_from(_S)
+    .where(
+        _S.c.job_id == bindparam("b_id"),
+        _S.c.idx > bindparam("b_idx"),
+        _IS_SKIPPED,
+        _S.c.n_items == 1,
+    )
+)
 # The parts of the first shard that was split, and of all after it, have higher indexes.
 _FAILED_LATER: Final = (
     select(_S.c.first_item, _A.c.offered_at, _A.c.ended_at)
@@ -135,7 +145,11 @@ def _with_splits(connection: Connection, job_id: str, cut: Cutting) -> Cutting:
         for row in connection.execute(_FAILED_LATER, {"b_id": job_id, "b_idx": rows[0].idx})
         if any(first <= row.first_item < first + n_items for first, n_items in splits)
     ]
-    return replace(cut, splits=splits, n_isolating=len(failed), isolating_s=sum(failed))
+    found = connection.execute(_FOUND, {"b_id": job_id, "b_idx": rows[0].idx}).scalar_one()
+    return replace(
+        cut, splits=splits, n_found_items=int(found), n_isolating=len(failed),
+        isolating_s=sum(failed),
+    )  # fmt: skip
 
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:

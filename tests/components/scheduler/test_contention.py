@@ -266,7 +266,7 @@ class Contention(RuleBasedStateMachine):
         cut = Cutting(
             entry.n_cut, entry.first_uncut, entry.n_done_shards, entry.n_done_items,
             entry.n_retries, entry.n_failed_items, tuple(self.splits[entry.job_id]),
-            entry.n_isolating, entry.isolating_s,
+            entry.n_found_items, entry.n_isolating, entry.isolating_s,
         )  # fmt: skip
         voters = {name: self.change(name, 1, True).owner for name in NAMES}
         return dataclasses.replace(
