@@ -1,6 +1,7 @@
 """Processes whose clocks libfaketime sets anew while they run: jobs go on, nobody is banned."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.conftest import up_nodes
 
 LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
 JUMPS_S = (600, -600, 86_400, -86_400)
+# The second leads back across the first; script/nightly has the others, too.
+TRIED_S = JUMPS_S if os.environ.get("SWARM_HUB_EVERY_FAULT") else (600, -86_400)
 
 
 class Watch:
@@ -73,7 +76,7 @@ async def test_jobs_go_on_while_clocks_jump(
         watches["worker"].set(0)
         await completes(client, module)
         for name, watch in watches.items():
-            for jump_s in JUMPS_S:
+            for jump_s in TRIED_S:
                 watch.set(jump_s)
                 await completes(client, module)
             watch.set(0)
