@@ -23,6 +23,8 @@ REVOKED: Final = "revoked"
 
 # How the reason of a NACK begins that answers a `preempt`: nothing failed.
 GAVE_WAY: Final = "gave way to other work"
+# How a gateway tells the failure of an attempt that took all of its wall time.
+TIMED_OUT: Final = "wall_time:"
 
 _ID_MAX: Final = 80
 _CODE_MAX: Final = 64

@@ -1,5 +1,7 @@
 """A shard, and the assignments that are its attempts."""
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,7 +69,7 @@ class Shard:
 class Cutting:
     """How far a job has been cut and done; `n_items` counts from the first item.
 
-    `splits` are the ranges (first item, number of items) of the shards that were split,
+    `splits` are the ranges (first item, number of items) in which shards were split, in order,
     `n_found_items` how many of their items were left out by themselves, and `n_isolating` the
     attempts that failed on parts of them, which took `isolating_s` seconds.
     """
@@ -82,6 +84,20 @@ class Cutting:
     n_found_items: int = 0
     n_isolating: int = 0
     isolating_s: float = 0.0
+
+    def was_split(self, first_item: int) -> bool:
+        """Whether a shard that begins with this item was split, or is a part of one that was."""
+        at = bisect_right(self.splits, first_item, key=lambda each: each[0]) - 1
+        return at >= 0 and first_item < sum(self.splits[at])
+
+
+def outermost(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return the ranges (first, length) that lie in no other, in order; none overlap in part."""
+    found: list[tuple[int, int]] = []
+    for first, length in sorted(ranges, key=lambda each: (each[0], -each[1])):
+        if not found or first >= sum(found[-1]):
+            found.append((first, length))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

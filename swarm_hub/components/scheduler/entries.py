@@ -18,7 +18,7 @@ from swarm_hub.components.scheduler.moves import (
 )
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote
 from swarm_hub.models.job import Constraints, JobState, KnownAnswer
-from swarm_hub.models.messages import GAVE_WAY
+from swarm_hub.models.messages import GAVE_WAY, TIMED_OUT
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
@@ -35,8 +35,6 @@ WALL_TIME_S: Final = 60.0
 _ISOLATING_MAX: Final = 64
 _ITEMS_AN_ATTEMPT: Final = 64
 _ISOLATING_WALL_TIMES: Final = 4.0
-# How the text of a failure begins that the limit of its time was the reason of.
-_TIMED_OUT: Final = "wall_time:"
 # What a shard of a program that was not measured on its node is taken to need.
 UNMEASURED_S: Final = 5.0
 
@@ -162,7 +160,7 @@ class Failure:
     @property
     def timed_out(self) -> bool:
         """Whether the attempt took all of its wall time."""
-        return self.text.startswith(_TIMED_OUT)
+        return self.text.startswith(TIMED_OUT)
 
 
 @dataclass(slots=True)
@@ -432,10 +430,6 @@ class JobEntry:
         del self.shards[shard.index]
 
     def _entry(self, shard: Shard) -> ShardEntry:
-        isolating = any(
-            first <= shard.first_item < first + n_items
-            for first, n_items in self.plan.cut.splits
-        )  # fmt: skip
         entry = ShardEntry(
             shard.job_id,
             shard.index,
@@ -445,7 +439,7 @@ class JobEntry:
             shard.attempts,
             checked=self._is_checked(shard.index),
         )
-        if isolating:
+        if self.plan.cut.was_split(shard.first_item):
             entry.setbacks().isolating = True
         return entry
 

@@ -69,10 +69,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The module failed on a node."""
+    """The module failed on a node, after that many seconds if the node tells how long it ran."""
 
     assignment_id: str
     text: str
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ class StateMachine:
         for shard in job.shards.values():
             for assignment in shard.live:
                 book.assignments[assignment.id] = assignment
+                assignment.begun_at = now
                 if assignment.state not in OPEN:
                     continue
                 book.arm(assignment, now + event.reconnect_s)
@@ -251,7 +252,9 @@ class StateMachine:
         outcome.failures.append((shard.snapshot(), failure.node_id, failure.text))
         if setbacks.isolating:
             job.n_isolating += 1
-            job.isolating_s += now - assignment.begun_at
+            # A hub that was frozen or away hears late of what failed at once.
+            ran_s = now - assignment.begun_at if event.wall_s is None else event.wall_s
+            job.isolating_s += min(ran_s, job.plan.wall_s)
         if others or setbacks.isolating:
             # The items are to blame, not the nodes.
             for node_id in others:

@@ -6,13 +6,14 @@ from typing import Final
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, text
 
 from swarm_hub.models.job import Job
-from swarm_hub.models.messages import GAVE_WAY
+from swarm_hub.models.messages import GAVE_WAY, TIMED_OUT
 from swarm_hub.models.shard import (
     Assignment,
     AssignmentState,
     Cutting,
     Shard,
     ShardState,
+    outermost,
 )
 from swarm_hub.storage import schema
 from swarm_hub.storage.queries.jobs import SHARD_COLUMNS, as_assignment, as_shards, get
@@ -43,7 +44,7 @@ _FOUND: Final = (
 )
 # The parts of the first shard that was split, and of all after it, have higher indexes.
 _FAILED_LATER: Final = (
-    select(_S.c.first_item, _A.c.offered_at, _A.c.ended_at)
+    select(_S.c.first_item, _A.c.reason.startswith(TIMED_OUT).label("timed_out"))
     .join_from(_A, _S, and_(_S.c.job_id == _A.c.job_id, _S.c.idx == _A.c.idx))
     .where(
         _A.c.job_id == bindparam("b_id"),
@@ -138,18 +139,25 @@ def cutting_of(connection: Connection, job_id: str) -> Cutting:
 
 
 def _with_splits(connection: Connection, job_id: str, cut: Cutting) -> Cutting:
+    """Add what the search for items that fail has cost.
+
+    Attempts that did not take all of their wall time count as none: between their times in the
+    store the gateway may have been away, and its clock may have jumped.
+    """
+    job = get(connection, job_id)
+    assert job is not None
     rows = connection.execute(_SPLITS, {"b_id": job_id}).all()
-    splits = tuple((row.first_item, row.n_items) for row in rows)
-    failed = [
-        row.ended_at - row.offered_at
+    cut = replace(cut, splits=outermost((row.first_item, row.n_items) for row in rows))
+    timed_out = [
+        bool(row.timed_out)
         for row in connection.execute(_FAILED_LATER, {"b_id": job_id, "b_idx": rows[0].idx})
-        if any(first <= row.first_item < first + n_items for first, n_items in splits)
+        if cut.was_split(row.first_item)
     ]
     found = connection.execute(_FOUND, {"b_id": job_id, "b_idx": rows[0].idx}).scalar_one()
+    isolating_s = sum(timed_out) * (job.spec.limits.wall_time or 0.0)
     return replace(
-        cut, splits=splits, n_found_items=int(found), n_isolating=len(failed),
-        isolating_s=sum(failed),
-    )  # fmt: skip
+        cut, n_found_items=int(found), n_isolating=len(timed_out), isolating_s=isolating_s
+    )
 
 
 def open_shards_of(connection: Connection, job_id: str) -> list[Shard]:

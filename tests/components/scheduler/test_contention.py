@@ -30,7 +30,15 @@ from swarm_hub.components.scheduler.entries import JobEntry
 from swarm_hub.models.features import BASELINE
 from swarm_hub.models.job import JobState
 from swarm_hub.models.messages import GAVE_WAY
-from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState, job_of
+from swarm_hub.models.shard import (
+    Assignment,
+    AssignmentState,
+    Cutting,
+    Shard,
+    ShardState,
+    job_of,
+    outermost,
+)
 from tests.helpers.driven import TIMED_OUT, machine, node
 
 ITEMS = 12
@@ -265,7 +273,7 @@ class Contention(RuleBasedStateMachine):
         ]
         cut = Cutting(
             entry.n_cut, entry.first_uncut, entry.n_done_shards, entry.n_done_items,
-            entry.n_retries, entry.n_failed_items, tuple(self.splits[entry.job_id]),
+            entry.n_retries, entry.n_failed_items, outermost(self.splits[entry.job_id]),
             entry.n_found_items, entry.n_isolating, entry.isolating_s,
         )  # fmt: skip
         voters = {name: self.change(name, 1, True).owner for name in NAMES}

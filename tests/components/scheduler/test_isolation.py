@@ -10,7 +10,7 @@ from swarm_hub.components.scheduler import (
     JobPlan,
 )
 from swarm_hub.models.job import JobState
-from swarm_hub.models.shard import AssignmentState, Cutting, ShardState
+from swarm_hub.models.shard import Assignment, AssignmentState, Cutting, Shard, ShardState
 from tests.helpers.driven import TIMED_OUT, Driven, node
 
 ALL = 10**9
@@ -173,6 +173,61 @@ def test_an_endless_item_among_others_is_found_within_four_wall_times_of_search(
     assert entry.n_failed_items == 1
 
 
+@pytest.mark.parametrize("standstill_s", [0.0, 100.0])
+def test_time_in_which_all_stood_still_is_no_time_of_the_search(standstill_s: float) -> None:
+    """As when a gateway is frozen or killed: nodes tell late what failed at once."""
+    swarm = Driven(*(node(name) for name in "abc"))
+    swarm.add(plan(20, skips=True, wall_s=10.0))
+    skipped: list[int] = []
+    answered: set[str] = set()
+    while not swarm.ended and swarm.now < 10_000:
+        swarm.until(swarm.now + 0.5)
+        waiting = [each for each in swarm.sent if each not in answered]
+        # No time passes for the hub, and none is due.
+        swarm.now += standstill_s
+        for each in waiting:
+            answered.add(each)
+            assignment = swarm.machine.assignment(each)
+            if assignment is None:
+                continue
+            first, n_items = assignment.shard.first_item, assignment.shard.n_items
+            if not first <= 13 < first + n_items:
+                swarm.handle(Finished(each, 0.01))
+                continue
+            outcome = swarm.handle(Failed(each, "exit: bad", 0.01))
+            skipped += [
+                change.shard.first_item
+                for change in outcome.shards.values()
+                if change.shard.state is ShardState.SKIPPED
+            ]
+    assert [end.state for end in swarm.ended] == [JobState.COMPLETED]
+    assert skipped == [13]
+
+
+def test_an_attempt_that_was_under_way_at_a_restart_has_not_run_since_the_device_started() -> None:
+    cut = Cutting(3, 20, splits=((0, 20),))
+    shards = tuple(
+        Shard("J", index, ShardState.ASSIGNED, 10 * (index - 1), 10, 1) for index in (1, 2)
+    )
+    attempts = tuple(
+        (Assignment(f"J.{index}.1", "J", index, 1, "a", AssignmentState.ACCEPTED), None)
+        for index in (1, 2)
+    )
+    swarm = Driven()
+    swarm.now = 50_000.0
+    swarm.add(plan(20, skips=True, cut=cut, shards=shards, assignments=attempts))
+    swarm.handle(node("a"))
+    # The second of them waits for its turn, as far as the gateway knows.
+    swarm.handle(Failed("J.2.1", "exit: bad"))
+    entry = swarm.machine.job("J")
+    assert entry is not None
+    assert entry.isolating_s < 1.0
+    # It is searched further.
+    assert {(each.first_item, each.n_items) for each in entry.shards.values()} == {
+        (0, 10), (10, 5), (15, 5)
+    }  # fmt: skip
+
+
 def test_without_isolation_a_shard_fails_whole() -> None:
     swarm = Swarm({13})
     swarm.add(plan(20, isolates=False))
@@ -208,7 +263,7 @@ def test_a_restart_goes_on_with_the_halves_and_what_was_spent_on_them() -> None:
         swarm.run(most_s=swarm.now + 0.05)
     shards = tuple(entry.shards.values())
     cut = Cutting(
-        entry.n_cut, 20, entry.n_done_shards, entry.n_done_items, splits=((0, 20), (10, 10)),
+        entry.n_cut, 20, entry.n_done_shards, entry.n_done_items, splits=((0, 20),),
         n_isolating=entry.n_isolating, isolating_s=entry.isolating_s,
     )  # fmt: skip
     again = Swarm({13})

@@ -1,5 +1,6 @@
 """What a gateway reads of a large job costs what is open of it, not what is done."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 from swarm_hub.models.shard import Assignment, AssignmentState, Shard, ShardState, assignment_id
 from swarm_hub.storage import Store
 from swarm_hub.storage.queries import jobs, recovery
+from tests.helpers.stored import put_job
 
 
 def plan(connection: Connection, query: Callable[[Connection, str], object]) -> list[str]:
@@ -78,3 +80,32 @@ async def test_only_attempts_with_nothing_open_or_answered_before_them_are_retri
             if ended is not None:
                 await store.commit([jobs.end_assignments([(one, reason)], ended)])
     assert (await store.read(recovery.cutting_of, "job")).n_retries == 3
+
+
+async def test_a_search_for_failing_items_costs_no_time_in_which_the_gateway_was_away(
+    store: Store,
+) -> None:
+    """Nor does a clock that jumped, forwards or back."""
+    await put_job(store, "other", ended_at=None, n_shards=0)
+    other = await store.read(jobs.get, "other")
+    assert other is not None
+    limits = dataclasses.replace(other.spec.limits, wall_time=6.0)
+    spec = dataclasses.replace(other.spec, limits=limits)
+    job = dataclasses.replace(other, id="job", spec=spec, n_items=4)
+    # Item 3 takes too long.
+    states = [(ShardState.SPLIT, 0, 4), (ShardState.QUEUED, 0, 2), (ShardState.QUEUED, 2, 2)]
+    shards = [
+        Shard("job", index, state, first_item, n_items, 1)
+        for index, (state, first_item, n_items) in enumerate(states)
+    ]
+    await store.commit(
+        [jobs.submit(job, "g", 1, None, ""), jobs.put_shards((each, None) for each in shards)]
+    )
+    ends = [(1, 1, "trap: bad", 86_400), (1, 2, "trap: bad", -600), (2, 1, "wall_time: slow", 31)]
+    for index, attempt, reason, ended_at in ends:
+        key = assignment_id("job", index, attempt)
+        one = Assignment(key, "job", index, attempt, "node", AssignmentState.FINISHED)
+        await store.commit([jobs.offer([one], 0)])
+        await store.commit([jobs.end_assignments([(one, reason)], ended_at)])
+    cut = await store.read(recovery.cutting_of, "job")
+    assert (cut.n_isolating, cut.isolating_s) == (3, 6.0)

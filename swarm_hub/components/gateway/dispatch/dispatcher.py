@@ -240,9 +240,9 @@ class Dispatcher:
         event = Rejected(assignment_id, reason, lacks)
         self._gather(self._handle(event, job_of(assignment_id)))
 
-    def failed(self, assignment_id: str, text: str) -> None:
-        """Count a failure of an assignment."""
-        self._gather(self._handle(Failed(assignment_id, text), job_of(assignment_id)))
+    def failed(self, assignment_id: str, text: str, wall_s: float | None = None) -> None:
+        """Count a failure of an assignment, which took `wall_s` seconds if its node told so."""
+        self._gather(self._handle(Failed(assignment_id, text, wall_s), job_of(assignment_id)))
 
     def finished(
         self, node_id: str, result: Result, row: Write | None, receipt: Receipt | None

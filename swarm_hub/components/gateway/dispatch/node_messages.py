@@ -157,7 +157,8 @@ class NodeMessages:
         elif not self._is_of_its_call(result):
             self._dispatcher.failed(assignment_id, _OTHER_CALL)
         elif result.code != _OK:
-            self._dispatcher.failed(assignment_id, f"{result.code}: {result.text}")
+            text = f"{result.code}: {result.text}"
+            self._dispatcher.failed(assignment_id, text, result.wall_s)
         elif result.body is not None and sha256_hex(result.body) != result.sha:
             self._dispatcher.failed(assignment_id, "the result is not what was signed")
         elif not self._dispatcher.finished(peer_id, result, row, receipt):
