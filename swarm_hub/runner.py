@@ -8,14 +8,17 @@ import logging
 import os
 import resource
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.util import systemd
+from swarm_hub.util.exhaustion import explain, is_exhausted, last_words
 
 if TYPE_CHECKING:
     from swarm_hub.core import Hub
@@ -26,6 +29,10 @@ _ACCEPT_ERRORS_EVERY_S: Final = 60.0
 _MESH_IS_UP_S: Final = 5.0
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _INTERRUPTED: Final = 130
+# Freed to say that there is no memory left; untouched pages are taken from nobody.
+_RESERVE_BYTES: Final = 1024 * 1024
+_reserve: bytearray | None = None
+_last_words = b""
 
 
 @contextlib.contextmanager
@@ -71,8 +78,38 @@ def run(config_dir: Path, started_at: float) -> int:
     for signum in _STOP_SIGNALS:
         signal.signal(signum, lambda signum, _frame: early.append(signum))
     _allow_files()
+    global _reserve, _last_words
+    _reserve, _last_words = bytearray(_RESERVE_BYTES), last_words()
+    threading.excepthook = _thread_failed
     with locked(config_dir):
-        return asyncio.run(_run(config_dir, started_at, early))
+        try:
+            return asyncio.run(_run(config_dir, started_at, early))
+        except BaseException as error:
+            if is_exhausted(error):
+                _end_exhausted(error)
+            raise
+
+
+def _end_exhausted(error: BaseException) -> NoReturn:
+    """End this process, which gets no more memory or threads, as a kill would.
+
+    To stop in order needs what there is none of; nothing that was acknowledged depends on it.
+    """
+    global _reserve
+    _reserve = None
+    try:
+        _LOGGER.error("The hub ends: %s", explain(error))
+        sys.stderr.flush()
+    except Exception:
+        os.write(2, _last_words)
+    os._exit(1)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if is_exhausted(failed.exc_value):
+        assert failed.exc_value is not None
+        _end_exhausted(failed.exc_value)
+    threading.__excepthook__(failed)
 
 
 def _allow_files() -> None:
@@ -87,7 +124,7 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     from swarm_hub.bootstrap import start_hub
 
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_without_repeating())
+    loop.set_exception_handler(_of_the_loop())
     starting = loop.create_task(start_hub(config_dir), name="start")
     for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, _ask_to_stop, starting)
@@ -98,6 +135,11 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     except asyncio.CancelledError:
         _LOGGER.info("The hub was told to stop before it was ready")
         return _INTERRUPTED
+    except Exception as error:
+        if is_exhausted(error):
+            # Before the loop waits for threads that may never end.
+            _end_exhausted(error)
+        raise
     if starting.cancelling():
         hub.ask_to_stop()  # The start had finished before it noticed the signal.
     _settle_memory()
@@ -114,16 +156,18 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     return hub.exit_code
 
 
-def _without_repeating() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return a handler of the loop's errors that logs those of `accept` once a minute.
+def _of_the_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return a handler of the loop's errors that ends a hub which gets no more memory.
 
-    When there are no files left, asyncio reports that every second for each listening socket, with
-    a traceback.
+    Those of `accept` it logs once a minute: when there are no files left, asyncio reports that
+    every second for each listening socket, with a traceback.
     """
     logged_at = float("-inf")
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal logged_at
+        if (error := context.get("exception")) is not None and is_exhausted(error):
+            _end_exhausted(error)
         if "socket.accept()" not in str(context.get("message")):
             loop.default_exception_handler(context)
         elif loop.time() - logged_at >= _ACCEPT_ERRORS_EVERY_S:

@@ -10,6 +10,7 @@ from typing import Final
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, SetupError
 from swarm_hub.plan import Plan, Planned
+from swarm_hub.util.exhaustion import is_exhausted
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,15 +55,23 @@ async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
                 await _set_up_one(hub, component)
                 hub.components.add(domain)
                 continue
-            except TimeoutError:
-                failure, message = SetupFailure.TOO_SLOW, f"gave up after {_SETUP_MAX_S:.0f} s"
-            except HubError as error:
-                failure, message = SetupFailure.REFUSED, str(error)
             except Exception as error:
-                _LOGGER.exception("Setting up %s failed", domain)
-                failure, message = SetupFailure.REFUSED, f"unexpected {error!r}"
+                failure, message = _why(domain, error)
         failed[domain] = FailedComponent(domain, failure, message, domain in planned.essential)
     return list(failed.values())
+
+
+def _why(domain: str, error: Exception) -> tuple[SetupFailure, str]:
+    """Return why a component could not be set up; raises what keeps all of them from running."""
+    if is_exhausted(error):
+        raise error
+    match error:
+        case TimeoutError():
+            return SetupFailure.TOO_SLOW, f"gave up after {_SETUP_MAX_S:.0f} s"
+        case HubError():
+            return SetupFailure.REFUSED, str(error)
+    _LOGGER.error("Setting up %s failed", domain, exc_info=error)
+    return SetupFailure.REFUSED, f"unexpected {error!r}"
 
 
 async def _set_up_one(hub: Hub, component: Planned) -> None:

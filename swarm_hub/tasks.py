@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from swarm_hub.util.back_off import back_off_s
+from swarm_hub.util.exhaustion import end_if_exhausted
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -31,7 +32,11 @@ class TaskSupervisor:
         return task
 
     def supervise(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
-        """Keep `work` running: when it fails it is restarted, with a back-off up to 30 s."""
+        """Keep `work` running: when it fails it is restarted, with a back-off up to 30 s.
+
+        A failure for want of memory or threads ends the hub's process: a restart would only fail in
+        the same way.
+        """
         return self.spawn(self._keep_running(work, name), name)
 
     def every(
@@ -65,7 +70,8 @@ class TaskSupervisor:
             started = loop.time()
             try:
                 await work()
-            except Exception:
+            except Exception as error:
+                end_if_exhausted(error)
                 if loop.time() - started > _HEALTHY_AFTER_S:
                     failures = 0
                 backoff_s = back_off_s(_RESTART_FIRST_S, failures, _RESTART_MAX_S)

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -221,11 +223,73 @@ def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
     assert "can't listen on /ip4/192.0.2.1/tcp/4001" in the_line(run(hub_dir(tmp_path, extra)))
 
 
+LIBP2P = "mesh: {listen: [/ip4/127.0.0.1/tcp/0], mdns: false}\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no_library", "The mesh can't start: import of libp2p halted"),
+        ("no_thread", "The hub ends: too little memory (RuntimeError: can't start new thread)"),
+        ("dies_later", "The mesh failed: LookupError('a defect of the mesh')"),
+        ("returns_early", "The mesh failed: its thread has ended by itself"),
+    ],
+)
+def test_no_hub_lives_on_without_its_mesh(tmp_path: Path, how: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.broken_mesh", how, str(hub_dir(tmp_path, LIBP2P))],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if " ERROR " in line]
+    assert sum(said in line for line in errors) == 1, done.stderr
+    # A defect is told with its place; what the owner can mend is one line.
+    assert ("Traceback" in done.stderr) == (how == "dies_later")
+
+
+# Of what a hub with libp2p needs: too little for a thread, for its imports, for its work.
+@pytest.mark.parametrize(
+    ("kind", "mib"),
+    [("DATA", 40), ("DATA", 60), ("DATA", 85), ("AS", 200), ("AS", 300)],
+)
+def test_a_hub_with_too_little_memory_says_so_and_ends(tmp_path: Path, kind: str, mib: int) -> None:
+    limit = mib * 1024 * 1024
+
+    def limited() -> None:
+        resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(hub_dir(tmp_path, LIBP2P))],
+        capture_output=True, text=True, timeout=60, check=False, preexec_fn=limited,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "too little memory" in line]
+    assert f"its limit is {mib}.0 MiB of {'data' if kind == 'DATA' else 'addresses'}" in line
+    assert "raise its limit" in line
+
+
+def test_a_thread_that_gets_no_memory_ends_the_hub_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(threading, "excepthook", runner._thread_failed)
+
+    def fail() -> None:
+        raise MemoryError
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert ended == [1]
+    assert "The hub ends: too little memory (MemoryError): this process had" in caplog.text
+
+
 async def test_errors_of_accept_are_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
-    handle = runner._without_repeating()
+    handle = runner._of_the_loop()
     others = []
     monkeypatch.setattr(loop, "default_exception_handler", others.append)
     context = {"message": "socket.accept() out of system resource", "exception": OSError(24, "x")}

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,23 @@ async def test_a_task_that_ignores_its_cancellation_is_named(
     assert "Task the stubborn one did not stop within" in caplog.text
     released.set()
     await task
+
+
+async def test_a_task_that_gets_no_memory_is_told_to_the_loop(
+    supervisor: TaskSupervisor,
+) -> None:
+    told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not told.done():
+            told.set_result(context["exception"])
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+
+    async def fail() -> None:
+        raise MemoryError
+
+    supervisor.supervise(fail, "the hungry one")
+    async with asyncio.timeout(10):
+        assert isinstance(await told, MemoryError)
+    asyncio.get_running_loop().set_exception_handler(None)

@@ -53,6 +53,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.apart import apart
+from swarm_hub.util.exhaustion import end_if_exhausted
 from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
@@ -228,14 +229,24 @@ class Mesh:
         self._starting = self._hub.tasks.spawn(self._start(), "mesh start")
 
     async def _start(self) -> None:
+        """Bring up the mesh; whatever goes wrong, no hub goes on without it."""
+        try:
+            await self._bring_up()
+        except HubError as error:
+            _LOGGER.error("The mesh can't start: %s", error)
+        except ImportError as error:
+            _LOGGER.error("The mesh can't start: %s; swarm-hub doctor says what to do", error)
+        except Exception as error:
+            end_if_exhausted(error)
+            _LOGGER.exception("The mesh can't start: %r", error)
+        else:
+            return
+        self._hub.ask_to_stop(exit_code=1)
+
+    async def _bring_up(self) -> None:
         """Bring up the transports, then look for peers."""
         for transport, side in self._sides:
-            try:
-                await transport.start(side)
-            except HubError as error:
-                _LOGGER.error("The mesh can't start: %s", error)
-                self._hub.ask_to_stop(exit_code=1)
-                return
+            await transport.start(side)
             # Hearing everything would cost a phone that only publishes, for nothing.
             if isinstance(transport, Gossip) and self._capabilities.hear_gossip:
                 for topic in self._gossip:

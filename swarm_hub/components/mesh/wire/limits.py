@@ -40,7 +40,8 @@ class TransportLimits:
     dial_timeout_s: float = 10.0
     send_timeout_s: float = 30.0
     disconnect_timeout_s: float = 0.8
-    start_timeout_s: float = 30.0
+    # Without any progress; a slow device may take longer as long as it gets on.
+    start_stall_s: float = 30.0
     stop_timeout_s: float = 5.0
     # Two connections to one peer are left after simultaneous dials; the one without the session
     # is closed when both sides have surely settled.

@@ -695,7 +695,7 @@ async def test_the_end_of_the_thread_takes_every_peer_down_and_is_told(
     a.transport._bridge.post(a.transport._bridge.start_soon, break_trio)
     await a.until(lambda: a.failure)
     assert a.failure is not None
-    assert "the mesh failed" in a.failure
+    assert "broken on purpose" in a.failure
     assert not a.live()
     with pytest.raises(MeshError):
         await a.transport.dial(b.address)

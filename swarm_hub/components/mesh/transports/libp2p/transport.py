@@ -28,7 +28,8 @@ from swarm_hub.components.mesh.transports.session import FramedSession
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
-from swarm_hub.exceptions import MeshError
+from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.util.exhaustion import end_if_exhausted
 
 if TYPE_CHECKING:
     from swarm_hub.components.mesh.transports.libp2p.content_routing import ContentRouting
@@ -116,7 +117,7 @@ class Libp2pTransport:
         self._events = events
         self._bridge = TrioThread(self._run_host, self._thread_ended)
         try:
-            await self._bridge.start(self._limits.start_timeout_s)
+            await self._bridge.start(self._limits.start_stall_s)
         except BaseException:
             bridge, self._bridge = self._bridge, None
             await bridge.stop(self._limits.stop_timeout_s)
@@ -199,6 +200,7 @@ class Libp2pTransport:
         # Importing libp2p takes about half a second, which the loop does not have to wait for.
         from swarm_hub.components.mesh.transports.libp2p import lean_import as libp2p_lean
 
+        bridge.begins("importing libp2p")
         libp2p_lean.import_libp2p()
         from swarm_hub.components.mesh.transports.libp2p import host, patches
 
@@ -209,6 +211,7 @@ class Libp2pTransport:
             from swarm_hub.components.mesh.transports.libp2p.content_routing import ContentRouting
 
             routing = ContentRouting
+        bridge.begins("making its host")
         made = host.Libp2pHost(
             self._seed, self._listen, self._limits, self._gossip_topics, bridge, self, routing
         )
@@ -225,6 +228,7 @@ class Libp2pTransport:
                 bridge.start_soon(made.announce, without_loopback(self._addresses))
 
         assert bridge.stopping is not None
+        bridge.begins("beginning to listen")
         await made.run(ready, bridge.stopping)
 
     async def _resolve(self, address: PeerAddress) -> list[str]:
@@ -297,12 +301,14 @@ class Libp2pTransport:
             self._events.flooded(peer_id, reason)
 
     def _thread_ended(self, error: BaseException | None) -> None:
-        reason = f"the mesh failed: {error!r}" if error is not None else "the mesh has stopped"
-        self._forget_sessions(reason)
-        if error is not None:
-            _LOGGER.error("The mesh failed", exc_info=error)
-            if self._events is not None:
-                self._events.failed(reason)
+        self._forget_sessions("the mesh has stopped" if error is None else "the mesh failed")
+        if error is None:
+            return
+        end_if_exhausted(error)
+        if not isinstance(error, HubError):
+            _LOGGER.error("The thread of libp2p died", exc_info=error)
+        if self._events is not None:
+            self._events.failed(str(error) if isinstance(error, HubError) else repr(error))
 
     def _forget_sessions(self, reason: str) -> None:
         for session in tuple(self._sessions.values()):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -43,6 +43,8 @@ class TrioThread:
         self._nursery: trio.Nursery | None = None
         self.stopping: trio.Event | None = None
         self._stop_asked = False
+        # The last step of the start that was begun, in the words of an error message.
+        self._step = "starting its thread"
         self._inbound: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._inbound_scheduled = False
         self._outbound: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -50,24 +52,41 @@ class TrioThread:
 
     # asyncio side
 
-    async def start(self, timeout_s: float) -> None:
-        """Start the thread and wait until `main` is ready; raises what `main` raised."""
+    async def start(self, stall_s: float) -> None:
+        """Start the thread and wait until `main` is ready; raises what `main` raised.
+
+        A slow device gets all the time that it uses: only a start without any progress for
+        `stall_s` is given up.
+        """
         self._thread.start()
         # In short waits: a process that is frozen meanwhile, as happens on phones, loses only one
         # of them.
-        look_s = min(_START_LOOK_S, timeout_s)
-        for _ in range(math.ceil(timeout_s / look_s)):
+        look_s = min(_START_LOOK_S, stall_s)
+        seen, idle_s = self._progress(), 0.0
+        while idle_s < stall_s:
             await asyncio.wait([self._ready], timeout=look_s)
             if self._ready.done():
                 self._ready.result()
                 return
+            before, seen = seen, self._progress()
+            idle_s = idle_s + look_s if seen == before else 0.0
         self._ready.cancel()
-        raise MeshError(f"the mesh did not start within {timeout_s:.0f} s")
+        raise MeshError(
+            f"the mesh did not start: nothing has happened for {stall_s:.0f} s while it was "
+            f"{self._step}"
+        )
+
+    def _progress(self) -> tuple[str, int]:
+        # Most of the start is imports: about 400 modules, half a second here and a minute on a
+        # slow phone. Nobody else imports that much at that time.
+        return self._step, len(sys.modules)
 
     async def stop(self, timeout_s: float) -> bool:
         """Ask `main` to return and wait for the thread; False if it did not end in time."""
         # The thread may not yet be able to take the call; it checks this as soon as it is.
         self._stop_asked = True
+        if self._thread.ident is None:
+            return True  # It could not even be started.
         self.post(self._request_stop)
         if not await within(timeout_s, self._finished.wait()):
             return False
@@ -123,9 +142,15 @@ class TrioThread:
             # The caller of start() may have given up waiting.
             self._ready.exception()
             return
+        if error is None and not self._stop_asked:
+            error = MeshError("its thread has ended by itself")
         self._on_exit(error)
 
     # trio side
+
+    def begins(self, step: str) -> None:
+        """Note what the start does next, which is progress; worded as in "while it was …"."""
+        self._step = step
 
     def ready(self) -> None:
         """Tell `start` that calls are served from now on."""
@@ -174,6 +199,8 @@ class TrioThread:
             import trio
 
             error = trio.run(self._trio_main)
+        except Exception as raised:
+            error = _innermost(raised)
         except BaseException as raised:
             error = raised
         self._wake_loop(self._drain_inbound)

@@ -1,6 +1,7 @@
 """The bridge between the two loops at its end."""
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -36,3 +37,79 @@ async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
             await calling
     assert await stopping
     assert ends == [None]
+
+
+async def test_a_start_that_gets_on_may_take_as_long_as_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on, looks = threading.Event(), 0
+
+    async def main(bridge: TrioThread) -> None:
+        while not goes_on.wait(0.001):
+            bridge.begins(f"taking step {looks}")
+        bridge.ready()
+        assert bridge.stopping is not None
+        await bridge.stopping.wait()
+
+    bridge = TrioThread(main, lambda _error: None)
+    progress = bridge._progress
+
+    def looked() -> tuple[str, int]:
+        # Far more looks than a stall of this length has: one, as none may be without progress.
+        nonlocal looks
+        looks += 1
+        if looks == 20:
+            goes_on.set()
+        return (progress()[0], looks)
+
+    monkeypatch.setattr(bridge, "_progress", looked)
+    await bridge.start(0.01)
+    assert looks >= 20
+    assert await bridge.stop(5)
+
+
+async def test_a_start_that_stalls_says_where() -> None:
+    goes_on = threading.Event()
+
+    async def main(bridge: TrioThread) -> None:
+        bridge.begins("importing a library")
+        goes_on.wait(10)
+
+    bridge = TrioThread(main, lambda _error: None)
+    with pytest.raises(MeshError, match=r"nothing has happened for .* was importing a library"):
+        await bridge.start(0.05)
+    goes_on.set()
+    assert await bridge.stop(5)
+
+
+async def test_modules_that_are_imported_are_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = TrioThread(lambda _bridge: asyncio.sleep(0), lambda _error: None)
+    before = bridge._progress()
+    monkeypatch.setitem(sys.modules, "a_module_of_this_test", sys)
+    assert bridge._progress() != before
+
+
+async def test_a_thread_that_can_not_be_started_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    bridge = TrioThread(lambda _bridge: asyncio.sleep(0), lambda _error: None)
+    with pytest.raises(RuntimeError):
+        await bridge.start(5)
+    # Nothing is waited for.
+    assert await bridge.stop(0)
+
+
+async def test_a_thread_that_ends_by_itself_is_an_error() -> None:
+    async def main(bridge: TrioThread) -> None:
+        bridge.ready()
+
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    bridge = TrioThread(main, ended.set_result)
+    await bridge.start(5)
+    async with asyncio.timeout(10):
+        assert "ended by itself" in str(await ended)
+    assert await bridge.stop(5)
