@@ -229,21 +229,6 @@ def test_inspect_of_a_module_that_no_job_can_call_ends_with_1(run: Run, tmp_path
     assert run("inspect", tmp_path / "none.wat").code == 2
 
 
-def test_doctor_finds_a_healthy_and_a_broken_directory(run: Run, tmp_path: Path) -> None:
-    run("init", "-c", tmp_path)
-    done = run("doctor", "-c", tmp_path)
-    assert done.code == 0, done.out
-    assert "ok    configuration: valid" in done.out
-    (sandbox,) = [line for line in done.out.splitlines() if " sandbox: " in line]
-    assert sandbox.startswith("warn" if "no " in sandbox else "ok")
-    assert all(part in sandbox for part in ("no_new_privs (set)", "landlock", "seccomp"))
-    (tmp_path / "configuration.yaml").write_text("gateway: 5\n")
-    done = run("doctor", "-c", tmp_path, "--json")
-    assert done.code == 1
-    (bad,) = [each for each in json.loads(done.out) if each["level"] == "bad"]
-    assert bad["subject"] == "configuration"
-
-
 def test_a_directory_of_another_user_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ from swarm_hub.components.mesh.transports.base import (
 from swarm_hub.components.mesh.transports.registry import (
     IP_PREFIXES,
     Transports,
+    load_libraries,
     register_transport,
     scheme_of,
     schemes,
@@ -71,6 +72,7 @@ __all__ = [
     "encode_message",
     "is_peer_id",
     "join_messages",
+    "load_libraries",
     "own_within",
     "parse_dial_address",
     "parse_join_link",

@@ -43,6 +43,12 @@ def schemes() -> tuple[str, ...]:
     return tuple(_kinds)
 
 
+def load_libraries(scheme: str) -> None:
+    """Import what a built-in transport imports only when it starts; raises ImportError."""
+    if scheme == "libp2p":
+        libp2p.load()
+
+
 def scheme_of(address: str) -> str | None:
     """The scheme that an address belongs to, None if there is none."""
     found = (scheme for scheme, kind in _kinds.items() if address.startswith(kind.prefixes))

@@ -1,5 +1,6 @@
 """The transport between devices: libp2p, run by trio in a thread of its own."""
 
+import importlib
 import os
 import socket
 
@@ -22,6 +23,16 @@ def make(options: TransportOptions) -> Transport:
         gossip_topics=options.gossip_topics,
         requests=options.requests,
     )
+
+
+def load() -> None:
+    """Import what a hub with this transport imports in its thread; raises ImportError."""
+    from swarm_hub.components.mesh.transports.libp2p import lean_import
+
+    lean_import.import_libp2p()
+    # Only now, as they import libp2p themselves.
+    for name in ("host", "patches", "transport"):
+        importlib.import_module(f"{__name__}.{name}")
 
 
 def _check_ports(listen: tuple[str, ...]) -> None:

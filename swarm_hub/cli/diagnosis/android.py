@@ -1,0 +1,135 @@
+"""What Android does to a hub in Termux, and the command against each.
+
+From documents; nothing of it was tried on a device.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from swarm_hub.cli.diagnosis import Finding
+
+_WITHIN_S: Final = 2.0
+_ANDROID_12: Final = 31
+_ANDROID_12L: Final = 32
+_BOOT: Final = (
+    "mkdir -p ~/.termux/boot && printf '#!/data/data/com.termux/files/usr/bin/sh\\n"
+    "termux-wake-lock\\n{start}\\n' > ~/.termux/boot/swarm-hub && chmod +x ~/.termux/boot/swarm-hub"
+)
+_SERVICE: Final = (
+    "{install}mkdir -p $PREFIX/var/service/swarm-hub && printf "
+    "'#!/data/data/com.termux/files/usr/bin/sh\\nexec swarm-hub run -c {config} 2>&1\\n' > "
+    "$PREFIX/var/service/swarm-hub/run && chmod +x $PREFIX/var/service/swarm-hub/run && "
+    "sv-enable swarm-hub"
+)
+
+
+def is_android() -> bool:
+    """Whether this is Android: Python says so from 3.13 on, Termux's variables always."""
+    return sys.platform == "android" or "TERMUX_VERSION" in os.environ
+
+
+def android(config_dir: Path) -> list[Finding]:
+    """Look at what keeps a hub alive on a phone; nothing elsewhere."""
+    if not is_android():
+        return []
+    # Without the sdk it is treated as a new one, where the limit is on.
+    sdk = _property("ro.build.version.sdk")
+    return [
+        _release(sdk),
+        *_phantom_processes(int(sdk) if sdk.isdecimal() else _ANDROID_12L),
+        _wake_lock(),
+        Finding(
+            "warn", "battery optimisation",
+            "let Android not optimise Termux: choose Termux there, then Unrestricted (or Don't "
+            "optimise)",
+            "am start -a android.settings.IGNORE_BATTERY_OPTIMIZATION_SETTINGS",
+        ),
+        _service(config_dir),
+        _boot(config_dir),
+    ]  # fmt: skip
+
+
+def _release(sdk: str) -> Finding:
+    release = _property("ro.build.version.release")
+    if not release:
+        return Finding("warn", "android", "its release is unknown: getprop says nothing")
+    if sdk.isdecimal() and int(sdk) < 26:
+        return Finding("bad", "android", f"{release} (sdk {sdk}): wasmtime needs 8 or newer")
+    return Finding("ok", "android", f"{release} (sdk {sdk or 'unknown'})")
+
+
+def _phantom_processes(sdk: int) -> list[Finding]:
+    if sdk < _ANDROID_12:
+        return []
+    if sdk < _ANDROID_12L:
+        command = "adb shell device_config put activity_manager max_phantom_processes 2147483647"
+    else:
+        command = "adb shell settings put global settings_enable_monitor_phantom_procs false"
+    text = (
+        "this Android kills busy background processes beyond 32 of all apps, and nothing here can "
+        "see whether that is off; from a computer, once"
+    )
+    return [Finding("warn", "phantom processes", text, command)]
+
+
+def _wake_lock() -> Finding:
+    if shutil.which("termux-wake-lock") is None:
+        return Finding(
+            "bad", "wake lock", "termux-wake-lock is missing: the device would sleep",
+            "pkg install termux-tools && termux-wake-lock",
+        )  # fmt: skip
+    text = "hold it while a hub runs, or the device sleeps; it can't be seen whether it is held"
+    return Finding("warn", "wake lock", text, "termux-wake-lock")
+
+
+def _service(config_dir: Path) -> Finding:
+    services = Path(os.environ.get("PREFIX", "/data/data/com.termux/files/usr"), "var", "service")
+    if (found := _mentions_hub(services.glob("*/run"))) is not None:
+        return Finding("ok", "service", f"{found} runs a hub again when it was killed")
+    install = "" if shutil.which("sv") else "pkg install termux-services && "
+    return Finding(
+        "warn", "service", "nothing runs a hub again that Android has killed",
+        _SERVICE.format(install=install, config=config_dir.absolute()),
+    )  # fmt: skip
+
+
+def _boot(config_dir: Path) -> Finding:
+    if (found := _mentions_hub(Path("~/.termux/boot").expanduser().glob("*"))) is not None:
+        return Finding("ok", "boot", f"{found} starts a hub with the device, by Termux:Boot")
+    start = f"swarm-hub run -c {config_dir.absolute()}"
+    return Finding(
+        "warn", "boot",
+        "nothing starts a hub with the device; install Termux:Boot, open it once, then",
+        _BOOT.format(start=start),
+    )  # fmt: skip
+
+
+def _mentions_hub(scripts: Iterable[Path]) -> Path | None:
+    for script in scripts:
+        try:
+            text = script.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        # A boot script may start all services.
+        if "swarm-hub" in text or "swarm_hub" in text or "start-services" in text:
+            return script
+    return None
+
+
+def _property(name: str) -> str:
+    try:
+        done = subprocess.run(
+            ["getprop", name],  # noqa: S607 - where it is differs between Androids
+            capture_output=True,
+            text=True,
+            timeout=_WITHIN_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

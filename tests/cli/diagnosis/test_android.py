@@ -1,0 +1,108 @@
+"""A phone as Termux shows it: its variables, its folders and a getprop that answers as one."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swarm_hub.cli.diagnosis import Finding
+from swarm_hub.cli.diagnosis.android import android, is_android
+
+Look = Callable[[], dict[str, Finding]]
+
+
+@pytest.fixture
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Look]:
+    """Return a way to emulate a phone of a release; gives what is found there, by subject."""
+    programs, home, prefix = (tmp_path / each for each in ("bin", "home", "usr"))
+    for folder in (programs, home, prefix):
+        folder.mkdir()
+    monkeypatch.setenv("TERMUX_VERSION", "0.118.0")
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PREFIX", str(prefix))
+
+    def program(name: str, text: str) -> None:
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+
+    def make(release: str, sdk: str, *has: str) -> Look:
+        program("getprop", f'case "$1" in *sdk) echo {sdk};; *) echo {release};; esac')
+        for name in has:
+            program(name, "exit 0")
+        return lambda: {each.subject: each for each in android(tmp_path / "hub")}
+
+    return make
+
+
+def test_elsewhere_nothing_is_said_of_android(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TERMUX_VERSION", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not is_android()
+    assert android(tmp_path) == []
+    # Python 3.13 and newer.
+    monkeypatch.setattr(sys, "platform", "android")
+    assert is_android()
+
+
+@pytest.mark.parametrize(
+    ("release", "sdk", "command"),
+    [
+        ("11", "30", None),
+        ("12", "31", "device_config put activity_manager max_phantom_processes 2147483647"),
+        ("12", "32", "settings put global settings_enable_monitor_phantom_procs false"),
+        ("14", "34", "settings put global settings_enable_monitor_phantom_procs false"),
+    ],
+)  # fmt: skip
+def test_each_release_has_its_command_against_killed_processes(
+    phone: Callable[..., Look], release: str, sdk: str, command: str | None
+) -> None:
+    found = phone(release, sdk)()
+    assert found["android"].text == f"{release} (sdk {sdk})"
+    phantom = found.get("phantom processes")
+    expected = None if command is None else f"adb shell {command}"
+    assert (phantom.command if phantom else None) == expected
+
+
+def test_an_android_that_wasmtime_does_not_run_on_is_bad(phone: Callable[..., Look]) -> None:
+    found = phone("7.0", "24")()["android"]
+    assert (found.level, "needs 8 or newer" in found.text) == ("bad", True)
+
+
+def test_a_phone_that_says_nothing_gets_the_advice_for_new_ones(
+    phone: Callable[..., Look],
+) -> None:
+    found = phone("''", "''")()
+    assert found["android"].level == "warn"
+    assert "settings_enable_monitor" in found["phantom processes"].command
+
+
+def test_what_is_missing_is_said_with_what_makes_it(phone: Callable[..., Look]) -> None:
+    found = phone("14", "34")()
+    assert found["wake lock"].level == "bad"
+    assert found["wake lock"].command.startswith("pkg install termux-tools")
+    assert found["service"].command.startswith("pkg install termux-services")
+    assert "~/.termux/boot/swarm-hub" in found["boot"].command
+    assert "IGNORE_BATTERY_OPTIMIZATION_SETTINGS" in found["battery optimisation"].command
+
+
+def test_the_commands_make_what_the_next_look_finds(
+    phone: Callable[..., Look], tmp_path: Path
+) -> None:
+    look = phone("14", "34", "termux-wake-lock", "sv", "sv-enable")
+    before = look()
+    assert before["wake lock"].command == "termux-wake-lock"
+    for subject in ("service", "boot"):
+        assert before[subject].level == "warn"
+        subprocess.run(["sh", "-c", before[subject].command], check=True)
+    after = look()
+    assert (after["service"].level, after["boot"].level) == ("ok", "ok")
+    script = tmp_path / "home" / ".termux" / "boot" / "swarm-hub"
+    assert script.read_text().splitlines()[1:] == [
+        "termux-wake-lock", f"swarm-hub run -c {tmp_path / 'hub'}"
+    ]  # fmt: skip
+    assert script.stat().st_mode & 0o111
