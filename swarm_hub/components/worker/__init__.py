@@ -11,6 +11,7 @@ from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.deaths import Deaths
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
@@ -92,8 +93,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     assignments = Assignments(hub, channel, settled)
     delivery = Delivery(hub, mesh, channel, settled)
     outbox = Outbox(hub, assignments, delivery)
+    deaths = Deaths(hub.storage_path())
     executor = Executor(
-        hub, mesh, service, assignments.gateway_of, outbox.finish, assignments.give_back
+        hub, mesh, service, assignments.gateway_of, outbox.finish, assignments.give_back, deaths
     )
     drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
     Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
@@ -111,6 +113,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
 
     async def start() -> None:
         # What the last life left: the inbox is run again, the outbox delivered.
+        deaths.load()
         executor.put(await assignments.load())
         await delivery.load()
         if assignments or delivery:
@@ -128,6 +131,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     async def stop() -> None:
         await drain.stop(config.finish_within_s)
         outbox.flush()
+        deaths.close()
 
     hub.on_start(start)
     hub.on_stop(StopStage.DRAIN, "worker", stop, timeout_s=config.finish_within_s + 4)

@@ -17,6 +17,8 @@ from swarm_hub.components.sandbox import (
     SandboxError,
     SandboxService,
 )
+from swarm_hub.components.worker.alone import AloneOrTogether
+from swarm_hub.components.worker.deaths import GIVEN_UP, Deaths
 from swarm_hub.components.worker.turns import TurnQueue
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
@@ -30,6 +32,8 @@ _LOGGER = logging.getLogger(__name__)
 # Enough callers waiting at the sandbox that it can hand small shards to a child in batches.
 _RUNNERS_PER_SLOT: Final = 8
 _SCRIPTS_KEPT: Final = 4
+# How soon after its begin a shard that runs alone is noted; there are very few of them.
+_LOOK_EVERY_S: Final = 0.02
 
 _Finished = Callable[[InboxEntry, CallResult], Awaitable[None]]
 _GivenUp = Callable[[InboxEntry, str], None]
@@ -50,6 +54,7 @@ class Executor:
         gateway_of: Callable[[InboxEntry], str],
         finished: _Finished,
         given_up: _GivenUp,
+        deaths: Deaths,
     ) -> None:
         self._hub = hub
         self._mesh = mesh
@@ -57,6 +62,8 @@ class Executor:
         self._gateway_of = gateway_of
         self._finished = finished
         self._given_up = given_up
+        self._deaths = deaths
+        self._company = AloneOrTogether()
         # The shards of a job share one call text; it is parsed once for all of them.
         self._parsed = functools.lru_cache(maxsize=64)(self._parse)
         self._scripts: dict[str, bytes] = {}
@@ -132,7 +139,13 @@ class Executor:
             self._running[assignment_id] = runner
             self._idle.clear()
             try:
-                await self._run(entry)
+                if self._deaths.is_given_up(assignment_id):
+                    await self._finished(entry, GIVEN_UP)
+                elif self._deaths.runs_alone(assignment_id):
+                    await self._run_alone(entry)
+                else:
+                    async with self._company.together():
+                        await self._run(entry)
             except Exception as error:
                 # Our own fault: the gateway must hear of it, or this shard's job would never end.
                 _LOGGER.exception("Assignment %s could not be run", assignment_id)
@@ -143,11 +156,27 @@ class Executor:
                 # Only this assignment was taken off; the runner continues with the next.
                 runner.uncancel()
             finally:
+                self._deaths.ended(assignment_id)
                 del self._running[assignment_id]
                 self._taken.discard(assignment_id)
                 self._computed.discard(assignment_id)
                 if not self._running:
                     self._idle.set()
+
+    async def _run_alone(self, entry: InboxEntry) -> None:
+        """Run a shard with nothing beside it, since it may be what the hub dies of."""
+        async with self._company.alone():
+            noting = self._hub.tasks.spawn(self._note_begun(entry.assignment_id), "note a begin")
+            try:
+                await self._run(entry)
+            finally:
+                noting.cancel()
+
+    async def _note_begun(self, assignment_id: str) -> None:
+        # It must not be blamed for a death while it still waited for a child.
+        while assignment_id not in self._service.sandbox.begun():  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(_LOOK_EVERY_S)
+        self._deaths.begun(assignment_id)
 
     async def _run(self, entry: InboxEntry) -> None:
         try:
@@ -167,11 +196,14 @@ class Executor:
         async def load_wasm() -> bytes:
             return await self._module(self._gateway_of(entry), call.module_sha, module_bytes)
 
+        if not self._deaths.runs_alone(entry.assignment_id):
+            self._deaths.begun(entry.assignment_id)
         try:
             outcome = await self._service.sandbox.run(
                 call, data, load_wasm, tag=entry.assignment_id, module_bytes=module_bytes
             )
             self._computed.add(entry.assignment_id)
+            self._deaths.survived(entry.assignment_id)
             await self._finished(entry, outcome)
         except SandboxError as error:
             why = messages.GAVE_WAY if error.code == PREEMPTED else "it could not be run"
