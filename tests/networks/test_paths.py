@@ -57,7 +57,8 @@ async def test_a_worker_whose_address_changes_keeps_its_work(
     centre, roaming = lab.device("gateway"), lab.device("roaming")
     cable = lab.cable(centre, roaming)
     gateway = lab.gateway(centre)
-    worker = lab.worker(roaming, [(gateway, cable.first_address)], "  heartbeat: 1\n")
+    # Long beats, so that it is not they who notice.
+    worker = lab.worker(roaming, [(gateway, cable.first_address)], "  heartbeat: 5\n")
     client = await started(lab, gateway, worker)
     spec = spin(0.5)
     n_items = 12 * spec["shard_size"]
@@ -76,6 +77,7 @@ async def test_a_worker_whose_address_changes_keeps_its_work(
     await until(
         lambda: asyncio.to_thread(peers_of_gateway), lambda found: found == {f"{network}.3"}, 20
     )
+    assert f"{gateway.peer_id}) disconnected: this device's address has changed" in worker.log()
     print(f"connected from the new address after {time.monotonic() - moved_at:.1f} s")
     await completed(client, job_id, n_items)
     # The same node, and its old connection gave way before the gateway missed it.

@@ -24,6 +24,7 @@ from swarm_hub.components.mesh.peers.bans import BanList, SessionBans
 from swarm_hub.components.mesh.peers.capabilities import Capabilities, Capability
 from swarm_hub.components.mesh.peers.floods import Floods
 from swarm_hub.components.mesh.peers.heartbeats import LOOKS_A_BEAT, Heartbeats
+from swarm_hub.components.mesh.peers.local_address import LocalAddresses
 from swarm_hub.components.mesh.peers.peer import (
     Greeter,
     Hello,
@@ -91,6 +92,7 @@ class Mesh:
         self._table = PeerTable()
         self._peers, self._sessions = self._table.peers, self._table.sessions
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._say)
+        self._local = LocalAddresses()
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
@@ -283,6 +285,7 @@ class Mesh:
     async def _drop_lost(self) -> None:
         # All at once: disconnecting a frozen peer takes time, and there may be many.
         lost = self._heartbeats.lost()
+        lost += [(session, "this device's address has changed") for session in self._local.moved()]
         await asyncio.gather(*(session.close(reason) for session, reason in lost))
 
     async def _beat(self) -> None:
@@ -302,10 +305,12 @@ class Mesh:
     def connected(self, session: Session) -> None:
         """Greet on a new session, which from now on carries what is sent."""
         self._table.begin(session, self._hub.clock.monotonic())
+        self._local.began(session)
         self._say(session, "hello", compose_hello(self._greeter, session.peer_id))
 
     def disconnected(self, session: Session, reason: str) -> None:
         """Forget a session, and its peer unless another session leads to it."""
+        self._local.ended(session)
         if (peer := self._table.end(session)) is None:
             return
         # The part of a blob that was on its way in it is lost.
