@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarm_hub.cli.diagnosis import Finding
+from swarm_hub.cli.diagnosis.android import is_android
 from swarm_hub.const import DEFAULT_API_PORT
 
 _CONNECT_S: Final = 3.0
@@ -18,6 +19,10 @@ _CONNECT_S: Final = 3.0
 _GATEWAYS_MAX: Final = 8
 # A Date has whole seconds, and the answer took its time.
 _OFF_WARN_S: Final = 10.0
+_SET_CLOCK: Final = {
+    False: "timedatectl set-ntp true",
+    True: "am start -a android.settings.DATE_SETTINGS",
+}
 
 
 def gateways(config_dir: Path) -> list[Finding]:
@@ -42,7 +47,7 @@ def gateways(config_dir: Path) -> list[Finding]:
                     subject,
                     f"can't be reached: {answer}; does its hub run, is its port open, is this "
                     "device on a network that leads there? On the gateway",
-                    "swarm-hub invite --list",
+                    "swarm-hub run",
                 )
             )
     answered = [
@@ -113,7 +118,7 @@ def _clock(hosts: Iterable[str]) -> Finding:
         text = (
             f"{abs(off_s):.0f} s {way} the clock of {host}; set it, or have it set by the network"
         )
-        return Finding("warn", "clock", text, "timedatectl set-ntp true")
+        return Finding("warn", "clock", text, _SET_CLOCK[is_android()])
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Finding("ok", "clock", f"{now}; not compared, as no gateway's API answers from here")
 
