@@ -167,7 +167,8 @@ def choose_max_failures(requested: RequestedSpec, n_items: int) -> int | None:
     most = requested.max_failures
     if most is not None and requested.on_error != ON_ERROR_SKIP:
         raise InvalidSpec(
-            "no_max_failures", "max_failures says how many items on_error: skip may leave out"
+            "no_max_failures",
+            "max_failures says how many items may be left out; add on_error: skip, or remove it",
         )
     return int(most * n_items) if isinstance(most, float) else most
 
