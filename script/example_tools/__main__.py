@@ -49,8 +49,8 @@ def example(name: str | None, workers: int) -> None:
 
 
 async def _run(chosen: Example, wasm: bytes, folder: Path, workers: int) -> bytes:
-    from swarm_hub.cli.jobs import follow
     from swarm_hub.cli.swarm import running_swarm
+    from swarm_hub.cli.watch import follow
     from swarm_hub.client import JobFailedError
 
     note(f"Starting a gateway and {workers} workers, each a process of its own")

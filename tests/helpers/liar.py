@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import voluptuous as vol
 
@@ -54,9 +54,9 @@ async def async_setup(hub: Hub, config: LiarConfig) -> bool:
     answers = itertools.count()
 
     async def run(
-        call: Call, body: bytes, load_wasm: Callable[[], Awaitable[bytes]], tag: str = ""
+        call: Call, body: bytes, load_wasm: Callable[[], Awaitable[bytes]], **keys: Any
     ) -> CallResult:
-        outcome = await honest(call, body, load_wasm, tag)
+        outcome = await honest(call, body, load_wasm, **keys)
         if outcome.code != OK or next(answers) < config.honest_first:
             return outcome
         return dataclasses.replace(outcome, output=told(config, hub.name, body, outcome.output))

@@ -140,7 +140,7 @@ async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
         code, health = await call(gateway, "GET", "/health")
         assert (code, health["state"]) == (200, "running")
     # The wings' functions were really made to fail, not only patched.
-    assert len(reached) > len(tried) / 4, reached
+    assert len(reached) >= len(tried) / 4, reached
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.envelopes import Wire, key_of, nodes, pair, peer_id, state_is
 from tests.helpers.later import ADDED, speak_later
 from tests.helpers.rest import call, finished, submit
+from tests.helpers.wasm_bytes import custom
 
 Modules = dict[str, bytes]
 
@@ -113,8 +114,10 @@ async def every_message_is_said(gateway: RunningHub, worker: RunningHub, modules
     gateway.hub.services[SIGNER].send(node_id, messages.REVOKED, {"keys": [["0" * 16, 1.0, ""]]})
     gateway.hub.services[SIGNER].send(node_id, messages.PREEMPT, {"ids": ["nobody's"]})
     for is_drained in (False, True):
-        # What does not fit the slots waits on the node.
-        _, body = await submit(gateway, modules["spin"], b"0:100000", {"shard_size": 5000})
+        # What does not fit the slots waits on the node; of a module that it has not run one does,
+        # while there is no other job.
+        module = modules["spin"] + custom(b"number", bytes([is_drained]))
+        _, body = await submit(gateway, module, b"0:100000", {"shard_size": 5000})
         await until(node, lambda each: each["assignments"] > each["slots"])
         if is_drained:
             assert (await call(gateway, "POST", f"/nodes/{node_id}/drain", json={}))[0] == 200

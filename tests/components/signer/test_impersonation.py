@@ -202,7 +202,12 @@ async def test_a_lifted_pin_stays_lifted_after_a_restart(swarm: Swarm) -> None:
     owner = Newcomer(gateway, 7)
     await owner.admitted(gateway)
     await owner.leave(gateway)
-    assert (await call(gateway, "POST", f"/nodes/{owner.peer_id}/unban"))[0] == 200
+
+    async def unbanned() -> int:
+        return (await call(gateway, "POST", f"/nodes/{owner.peer_id}/unban"))[0]
+
+    # That it was here is stored a moment later.
+    await until(unbanned, lambda code: code == 200)
     await swarm.stop(gateway)
     gateway = await swarm.gateway()
     replaced = Newcomer(gateway, 7, SigningKey.generate())
