@@ -4,7 +4,7 @@ import pytest
 
 from tests.tree import Tree
 
-BOUNDED = ("sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp")
+BOUNDED = ("sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp", "cbor2")
 
 
 @pytest.fixture(scope="module")

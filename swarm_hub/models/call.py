@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-import cbor2
-
 from swarm_hub.models.features import read_needs
 from swarm_hub.util import shape
 from swarm_hub.util.bounds import LIST_MAX, shown
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.plain import shallow
+from swarm_hub.util.strict_cbor import to_canonical_cbor
 
 # Larger programs belong in a module of their own.
 SCRIPT_BYTES_MAX: Final = 256 * 1024
@@ -87,7 +86,7 @@ class ModuleCall:
         rest.pop("owner", None)
         if self.wall_time_s is not None:
             rest["wall_time_s"] = float(self.wall_time_s)
-        return sha256_hex(cbor2.dumps(rest, canonical=True))
+        return sha256_hex(to_canonical_cbor(rest))
 
     @property
     def sha(self) -> str:

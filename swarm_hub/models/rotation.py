@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import cbor2
 from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import SKEW_S, VERSION, VERSION_2, canonical, key_id, sign, verify
+from swarm_hub.util.strict_cbor import parse_canonical_cbor
 
 TYPE_ROTATION: Final = "rotation"
 TYPE_SUCCESSOR: Final = "successor"
@@ -109,12 +109,11 @@ def read_kept(statement: object, signature: object) -> Rotation:
     ):
         raise SignatureRefusedError("malformed", "a key rotation is not two short byte strings")
     try:
-        fields: Any = cbor2.loads(statement)
-        same = isinstance(fields, dict) and canonical(fields) == statement
-    except Exception as error:
+        fields: Any = parse_canonical_cbor(statement)
+    except ValueError as error:
         raise SignatureRefusedError("malformed", f"a key rotation can't be read: {error}") from None
     if (
-        not same
+        not isinstance(fields, dict)
         or fields.keys() != _FIELDS.keys()
         or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
         or not 0 <= fields["at"] <= fields["until"] < _TIME_MAX

@@ -11,8 +11,6 @@ import string
 from dataclasses import dataclass
 from typing import Any, Final
 
-import cbor2
-
 from swarm_hub.components.mesh.identity import (
     PeerAddress,
     parse_dial_address,
@@ -20,6 +18,7 @@ from swarm_hub.components.mesh.identity import (
     public_key_from_peer_id,
 )
 from swarm_hub.exceptions import JoinLinkError, MeshError
+from swarm_hub.util.strict_cbor import parse_canonical_cbor, to_canonical_cbor
 
 ADDRESSES_MAX: Final = 8
 TOKEN_BYTES: Final = 16
@@ -47,7 +46,7 @@ class JoinLink:
 
     def to_text(self) -> str:
         """Return the link; raises JoinLinkError if it has too many addresses or too long ones."""
-        content = cbor2.dumps(
+        content = to_canonical_cbor(
             {
                 "a": [parse_dial_address(each).location for each in self.addresses],
                 "e": self.expires_at,
@@ -55,8 +54,7 @@ class JoinLink:
                 "n": "".join(filter(str.isprintable, self.name))[:_NAME_MAX],
                 "p": public_key_from_peer_id(self.peer_id),
                 "t": self.token,
-            },
-            canonical=True,
+            }
         )
         link = f"{_START}{_VERSION}/{_packed(content + _checksum(content))}"
         if len(link) > _LINK_MAX or not 0 < len(self.addresses) <= ADDRESSES_MAX:
@@ -113,13 +111,11 @@ def _unpacked(packed: str) -> bytes:
 def _checked(content: bytes) -> JoinLink:
     wrong = JoinLinkError("the link was not made by swarm-hub invite: ask for another one")
     try:
-        fields: Any = cbor2.loads(content)
-        same = isinstance(fields, dict) and cbor2.dumps(fields, canonical=True) == content
-    # The decoder raises errors of its own, and Python's errors for values that can't be built.
-    except Exception:
+        fields: Any = parse_canonical_cbor(content)
+    except ValueError:
         raise wrong from None
     if (
-        not same
+        not isinstance(fields, dict)
         or fields.keys() != _FIELDS.keys()
         or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
         or (len(fields["k"]), len(fields["p"]), len(fields["t"])) != (32, 32, TOKEN_BYTES)

@@ -5,14 +5,12 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Final
 
-import cbor2
-
 from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
 from swarm_hub.components.telemetry.probe import measure
 from swarm_hub.core import Hub
 from swarm_hub.models.event import EphemeralEvent
 from swarm_hub.models.node import Telemetry
-from swarm_hub.util.strict_cbor import parse_cbor
+from swarm_hub.util.strict_cbor import parse_cbor, to_cbor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -69,12 +67,12 @@ class TelemetryBoard:
         self.own = found if self._metered is None else replace(found, metered=self._metered)
         self.own_known.set()
         if "worker" in self._mesh.capabilities:
-            await self._mesh.publish(TOPIC, cbor2.dumps(self.own.to_wire()))
+            await self._mesh.publish(TOPIC, to_cbor(self.own.to_wire()))
 
     def _on_peer_up(self, up: PeerUp) -> None:
         # A new gateway should not wait an interval for the first measurement.
         if "gateway" in up.hello.capabilities and self.own_known.is_set():
-            payload = cbor2.dumps(self.own.to_wire())
+            payload = to_cbor(self.own.to_wire())
             self._hub.tasks.spawn(self._mesh.publish(TOPIC, payload), "telemetry hello")
 
     def _on_peer_down(self, down: PeerDown) -> None:

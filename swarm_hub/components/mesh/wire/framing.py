@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cbor2
-
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import MIB
 from swarm_hub.exceptions import MeshError
-from swarm_hub.util.strict_cbor import parse_cbor
+from swarm_hub.util.strict_cbor import parse_cbor, to_cbor
 
 LENGTH_BYTES = 4
 # A frame that carries several control messages stays near one yamux frame (64 KiB).
@@ -23,7 +21,7 @@ class FrameError(MeshError):
 
 def encode_message(kind: str, fields: Mapping[str, Any]) -> bytes:
     """Encode one message; this happens once, whoever it is sent to."""
-    return cbor2.dumps([kind, fields])
+    return to_cbor([kind, fields])
 
 
 def join_messages(messages: Sequence[bytes]) -> bytes:
