@@ -18,7 +18,6 @@ import psutil
 import pytest
 import voluptuous as vol
 from hypothesis import settings
-from nacl.signing import SigningKey
 
 from swarm_hub.bootstrap import start_hub
 from swarm_hub.cli.inspect import with_sandbox
@@ -32,6 +31,7 @@ from swarm_hub.endpoints import Answer, Endpoints, Json, Request, View
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 from swarm_hub.util.strict_json import dump_json
 from tests.helpers import warm
@@ -211,7 +211,7 @@ class Swarm:
         storage.mkdir(parents=True, mode=0o700, exist_ok=True)
         seed = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
         key = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
-        return peer_id_from_seed(seed), bytes(SigningKey(key).verify_key).hex()
+        return peer_id_from_seed(seed), SigningKey(key).public_key.hex()
 
     async def start(
         self, name: str, yaml: str, port: int = 0, clock: MovableClock | None = None

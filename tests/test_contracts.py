@@ -4,7 +4,9 @@ import pytest
 
 from tests.tree import Tree
 
-BOUNDED = ("sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp", "cbor2")
+BOUNDED = (
+    "sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp", "cbor2", "nacl",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

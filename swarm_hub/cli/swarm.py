@@ -14,8 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from nacl.signing import SigningKey
-
 from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.components.mesh import peer_id_from_seed
 from swarm_hub.const import (
@@ -27,6 +25,7 @@ from swarm_hub.const import (
 )
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 
 _JOIN_TIMEOUT_S: Final = 60.0
@@ -170,7 +169,7 @@ class LocalSwarm:
             name,
             folder,
             peer_id_from_seed(identity),
-            bytes(SigningKey(signer).verify_key).hex(),
+            SigningKey(signer).public_key.hex(),
             free_port(),
         )
         self.hubs.append(hub)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nacl.signing import SigningKey
-
 from swarm_hub.const import REVOKED_FILE, ROTATIONS_FILE, SIGNER_KEY_FILE
 from swarm_hub.exceptions import HubError
 from swarm_hub.models.envelope import key_id
@@ -22,6 +20,7 @@ from swarm_hub.models.rotation import (
     read_kept,
     read_rotation,
 )
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import exclusive, file_stamp, load_or_create_key, write_atomic
 
 # How many keys one hub may revoke; others have to keep them forever.
@@ -40,7 +39,7 @@ class OwnKey:
     @property
     def public_key(self) -> bytes:
         """Its public half."""
-        return bytes(self.key.verify_key)
+        return self.key.public_key
 
     @property
     def kid(self) -> str:
@@ -67,7 +66,7 @@ class KeyFiles:
         known = [_kept(*map(bytes.fromhex, parts), key=key) for parts in _read(self._rotations)]
         # A rotation that a crash cut short leads to a key that was never stored; of those that
         # version 2 made, the earlier ones can't be signed by their new keys any more.
-        chain = chain_to(bytes(key.verify_key), [each for each in known if each.accepted])
+        chain = chain_to(key.public_key, [each for each in known if each.accepted])
         return OwnKey(key, tuple(each for each in chain if each.overlaps(now)))
 
     def rotate(self, peer_id: str, overlap_s: int, now: float) -> Rotation:
@@ -119,7 +118,7 @@ def _kept(
     if accepted:
         return read_rotation(statement, signature, accepted)
     made = read_kept(statement, signature)
-    return accept(made, key) if made.new == bytes(key.verify_key) else made
+    return accept(made, key) if made.new == key.public_key else made
 
 
 def _read(path: Path) -> Iterable[Any]:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
-
 from swarm_hub.exceptions import SignatureRefusedError
+from swarm_hub.util import ed25519
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.strict_cbor import parse_canonical_cbor, to_canonical_cbor
 
 VERSION: Final = 3
@@ -76,18 +75,14 @@ def is_kid(text: str) -> bool:
 
 def sign(key: SigningKey, typ: str, canonical: bytes) -> bytes:
     """Return the 64-byte Ed25519 signature of canonical CBOR under its type."""
-    return key.sign(_domain(typ) + canonical).signature
+    return key.sign(_domain(typ) + canonical)
 
 
 def verify(
     public_key: bytes, typ: str, canonical: bytes, signature: bytes, version: int = VERSION
 ) -> bool:
     """Return whether that key made the signature for these bytes under that type."""
-    try:
-        VerifyKey(public_key).verify(_domain(typ, version) + canonical, signature)
-    except (BadSignatureError, ValueError, TypeError):
-        return False
-    return True
+    return ed25519.verify(public_key, _domain(typ, version) + canonical, signature)
 
 
 def seal(

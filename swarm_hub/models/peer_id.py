@@ -3,10 +3,10 @@
 from typing import Final
 
 import base58
-from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.envelope import canonical, sign, verify
+from swarm_hub.util.ed25519 import SigningKey
 
 TYPE_CERTIFICATE: Final = "key"
 # The identity multihash of a libp2p public key: multihash code 0, 36 bytes, then the protobuf
@@ -38,7 +38,7 @@ def is_peer_id(text: str) -> bool:
 
 def certify(identity: SigningKey, public_key: bytes) -> bytes:
     """Return the identity's signature that this signing key is its own."""
-    peer_id = peer_id_from_public_key(bytes(identity.verify_key))
+    peer_id = peer_id_from_public_key(identity.public_key)
     return sign(identity, TYPE_CERTIFICATE, canonical({"peer": peer_id, "key": public_key}))
 
 

@@ -4,10 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from nacl.signing import SigningKey
-
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import SKEW_S, VERSION, VERSION_2, canonical, key_id, sign, verify
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.strict_cbor import parse_canonical_cbor
 
 TYPE_ROTATION: Final = "rotation"
@@ -73,7 +72,7 @@ def make_rotation(
     old: SigningKey, new: SigningKey, *, peer_id: str, at: int, overlap_s: int
 ) -> Rotation:
     """Return the statement, signed by both, that `new` takes `old`'s place on the hub `peer_id`."""
-    before, after, until = bytes(old.verify_key), bytes(new.verify_key), at + overlap_s
+    before, after, until = old.public_key, new.public_key, at + overlap_s
     statement = canonical({"peer": peer_id, "old": before, "new": after, "at": at, "until": until})
     signature = sign(old, TYPE_ROTATION, statement)
     accepted = sign(new, TYPE_SUCCESSOR, statement)

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from nacl.signing import SigningKey
 
 from swarm_hub.components.gateway import JOBS
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from swarm_hub.models.envelope import key_id, sign
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.command_line import Done
@@ -100,8 +100,8 @@ def change_signature(page: Page) -> None:
 def sign_as_another(page: Page) -> None:
     header = base64.b64decode(page["receipts"][0]["header"])
     page["receipts"][0] |= {
-        "kid": key_id(bytes(THIEF.verify_key)),
-        "public_key": bytes(THIEF.verify_key).hex(),
+        "kid": key_id(THIEF.public_key),
+        "public_key": THIEF.public_key.hex(),
         "signature": base64.b64encode(sign(THIEF, "batch", header)).decode(),
     }
 

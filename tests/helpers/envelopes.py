@@ -4,13 +4,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nacl.signing import SigningKey
-
 from swarm_hub.components.mesh import MESH, decode_messages, encode_message, join_messages
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import Envelope, key_id, seal
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
 
@@ -78,7 +77,7 @@ def sealed(
     signing = key or key_of(sender)
     return seal(
         signing,
-        kid=kid or key_id(bytes(key_of(sender).verify_key)),
+        kid=kid or key_id(key_of(sender).public_key),
         iss=peer_id(sender),
         aud=peer_id(to),
         now=int(sender.clock.time() - age_s),

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.transports.loopback import LoopbackSession, LoopbackTransport
 from swarm_hub.models.envelope import TYPE_BATCH, TYPE_HELLO, canonical, sign
+from swarm_hub.util.ed25519 import SigningKey
 
 if TYPE_CHECKING:
     import pytest

@@ -5,14 +5,13 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from nacl.signing import SigningKey
-
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.loopback import LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import encode_message, join_messages
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import RunningHub, until
 
 
@@ -50,7 +49,7 @@ class Newcomer:
         fields = {
             "iss": self.peer_id,
             "aud": self._gateway,
-            "key": bytes(self.key.verify_key),
+            "key": self.key.public_key,
             "time": time.time(),
             "name": self.name,
             "capabilities": self.capabilities,
@@ -92,7 +91,7 @@ class Newcomer:
         """Send a message in an envelope, signed by this or another key."""
         key = key or self.key
         sealed = seal(
-            key, kid=key_id(bytes(key.verify_key)), iss=self.peer_id, aud=self._gateway,
+            key, kid=key_id(key.public_key), iss=self.peer_id, aud=self._gateway,
             now=int(time.time()), ttl_s=60, jti=os.urandom(16),
             body=join_messages([encode_message(kind, fields)]),
         )  # fmt: skip

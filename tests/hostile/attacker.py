@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import cbor2
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message
 from swarm_hub.components.telemetry.board import TOPIC
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, sign
+from swarm_hub.util.ed25519 import SigningKey
 
 _SYN_WINDOW_UPDATE = struct.Struct("!BBHII")
 
@@ -38,11 +38,11 @@ class Attacker:
 
     def peer_up(self, session: Session) -> None:
         """Say hello as a worker would, so that the gateway admits this peer."""
-        key = SigningKey.generate()
+        key = SigningKey(os.urandom(32))
         fields = {
             "iss": self.transport.peer_id,
             "aud": session.peer_id,
-            "key": bytes(key.verify_key),
+            "key": key.public_key,
             "time": time.time(),
             "name": "attacker",
             "capabilities": {"worker": {"slots": 1, "memory_bytes": 1}},

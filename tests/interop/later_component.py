@@ -4,12 +4,12 @@ from collections import Counter
 from typing import Any, Final
 
 import cbor2
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.transports.session import FramedSession
 from swarm_hub.const import SIGNER_KEY_FILE
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.ed25519 import SigningKey
 
 from .later import later_message
 

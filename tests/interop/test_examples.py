@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message, join_messages
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
 from swarm_hub.models.peer_id import certify
+from swarm_hub.util.ed25519 import SigningKey
 from tests.interop.javascript import StartJs
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -39,7 +39,7 @@ def opening_bytes(key: bytes, ticket_id: bytes) -> bytes:
 def ours() -> dict[str, str]:
     author, reader = (peer_id_from_seed(bytes([number]) * 32) for number in (1, 2))
     key = SigningKey(bytes([3]) * 32)
-    public_key = bytes(key.verify_key)
+    public_key = key.public_key
     worker = {"slots": 2, "memory_bytes": 268_435_456}
     fields: dict[str, Any] = {
         "iss": author, "aud": reader, "key": public_key, "time": 1_700_000_000.0, "name": "phone",

@@ -6,7 +6,6 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.models.envelope import (
@@ -19,9 +18,10 @@ from swarm_hub.models.envelope import (
     sign,
     unseal,
 )
+from swarm_hub.util.ed25519 import SigningKey
 
 KEY = SigningKey(b"k" * 32)
-PUBLIC = bytes(KEY.verify_key)
+PUBLIC = KEY.public_key
 NOW = 1_800_000_000
 
 
@@ -118,7 +118,7 @@ def test_what_version_2_signed_is_still_a_record_and_takes_effect_no_more() -> N
         "body_len": 4,
     }  # fmt: skip
     header = canonical(fields)
-    signature = KEY.sign(b"swarm-hub/v2/batch\0" + header).signature
+    signature = KEY.sign(b"swarm-hub/v2/batch\0" + header)
     old = Envelope(header, signature, b"body")
     assert attest(old, PUBLIC).iss == "A"
     assert refusal(old) == "malformed"

@@ -8,17 +8,17 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nacl.signing import SigningKey
 
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import Envelope, canonical, key_id, seal, sign
 from swarm_hub.models.messages import Result
 from swarm_hub.models.peer_id import certify, peer_id_from_public_key
 from swarm_hub.models.receipt import Claim, Receipt, objection, shortcomings
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.hashing import sha256_hex
 
 KEY, OTHER = SigningKey(b"k" * 32), SigningKey(b"o" * 32)
-PUBLIC = bytes(KEY.verify_key)
+PUBLIC = KEY.public_key
 INPUT_SHA = sha256_hex(b"0 10")
 LONG_AGO = 1_500_000_000
 
@@ -33,7 +33,7 @@ def enveloped(*answers: Result, key: SigningKey = KEY, body: bytes | None = None
     """Return what a node signed long ago, with other messages around the results."""
     messages = [["ack", {"ids": ["JOB.9.1"]}], *(["result", each.to_wire()] for each in answers)]
     return seal(
-        key, kid=key_id(bytes(key.verify_key)), iss="node", aud="gateway", now=LONG_AGO, ttl_s=60,
+        key, kid=key_id(key.public_key), iss="node", aud="gateway", now=LONG_AGO, ttl_s=60,
         jti=b"j" * 16, body=cbor2.dumps(messages) if body is None else body,
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_whatever_was_signed_as_a_body_is_told_and_not_raised(body: bytes) -> No
     assert objection(receipt(enveloped(body=body)), claim())
 
 
-OTHER_PUBLIC = bytes(OTHER.verify_key)
+OTHER_PUBLIC = OTHER.public_key
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_time_that_no_clock_shows_is_no_crash() -> None:
 
 
 IDENTITY = SigningKey(b"i" * 32)
-NODE = peer_id_from_public_key(bytes(IDENTITY.verify_key))
+NODE = peer_id_from_public_key(IDENTITY.public_key)
 CALL_SHA = ModuleCall(sha256_hex(b"module"), "bytes", "run").sha
 
 

@@ -8,7 +8,6 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nacl.signing import SigningKey
 
 from swarm_hub.exceptions import SignatureRefusedError
 from swarm_hub.helpers.signing_keys import KeyFiles
@@ -24,9 +23,10 @@ from swarm_hub.models.rotation import (
     read_kept,
     read_rotations,
 )
+from swarm_hub.util.ed25519 import SigningKey
 
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 6)]
-PUBLIC = [bytes(key.verify_key) for key in KEYS]
+PUBLIC = [key.public_key for key in KEYS]
 
 
 def link(old: int, new: int) -> Rotation:
@@ -120,7 +120,7 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 
 def test_a_rotation_of_version_2_is_shown_once_its_new_key_has_signed_it() -> None:
     statement = link(0, 1).statement
-    old = KEYS[0].sign(b"swarm-hub/v2/rotation\0" + statement).signature
+    old = KEYS[0].sign(b"swarm-hub/v2/rotation\0" + statement)
     kept = read_kept(statement, old)
     with pytest.raises(SignatureRefusedError):
         read_rotations([kept.to_wire()])
@@ -132,12 +132,12 @@ def test_a_rotation_of_version_2_is_shown_once_its_new_key_has_signed_it() -> No
 def test_what_version_2_left_in_the_files_of_a_hub_is_shown_as_far_as_it_can_be(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "signer.key").write_bytes(bytes(KEYS[2]))
+    (tmp_path / "signer.key").write_bytes(KEYS[2].seed)
     (tmp_path / "signer.key").chmod(0o600)
     made = []
     for rotation in (link(0, 1), link(1, 2)):
         key = KEYS[PUBLIC.index(rotation.old)]
-        old = key.sign(b"swarm-hub/v2/rotation\0" + rotation.statement).signature
+        old = key.sign(b"swarm-hub/v2/rotation\0" + rotation.statement)
         made.append([rotation.statement.hex(), old.hex()])
     (tmp_path / "signer.rotations.json").write_text(json.dumps(made))
     shown = KeyFiles(tmp_path).own(1000).rotations

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import psutil
-from nacl.signing import SigningKey
 
 from swarm_hub.cli.swarm import LocalHub, free_port
 from swarm_hub.client import SwarmClient
@@ -35,6 +34,7 @@ from swarm_hub.const import (
     TOKENS_FILE,
 )
 from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 from tests.networks.link import PERFECT, Link, Quality
 
@@ -251,7 +251,7 @@ class Lab:
         signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
         hub = NetworkHub(
             device.name, folder, peer_id_from_seed(identity),
-            bytes(SigningKey(signer).verify_key).hex(), MESH_PORT, device=device,
+            SigningKey(signer).public_key.hex(), MESH_PORT, device=device,
         )  # fmt: skip
         self.hubs.append(hub)
         return hub

@@ -5,14 +5,13 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from nacl.signing import SigningKey
-
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.peer_id import (
     is_peer_id,
     peer_id_from_public_key,
     public_key_from_peer_id,
 )
+from swarm_hub.util.ed25519 import SigningKey
 
 __all__ = [
     "IpNetwork",
@@ -65,7 +64,7 @@ def peer_id_from_seed(seed: bytes) -> str:
     """The peer id of the Ed25519 identity made from a 32-byte seed."""
     if len(seed) != 32:
         raise MeshError(f"an identity seed has exactly 32 bytes, this one has {len(seed)}")
-    return peer_id_from_public_key(bytes(SigningKey(seed).verify_key))
+    return peer_id_from_public_key(SigningKey(seed).public_key)
 
 
 def parse_dial_address(address: str) -> PeerAddress:

@@ -4,8 +4,6 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
-from nacl.signing import SigningKey
-
 from swarm_hub.components.mesh import MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
@@ -23,6 +21,7 @@ from swarm_hub.models.envelope import TTL_MAX_S
 from swarm_hub.models.peer_id import certify
 from swarm_hub.models.rotation import read_kept
 from swarm_hub.storage.queries import admission, keys, nodes
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 
 __all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "EnvelopeChannel", "token_sha"]

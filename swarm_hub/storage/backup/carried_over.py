@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from nacl.signing import SigningKey
-
 from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
     IDENTITY_KEY_FILE,
@@ -26,6 +24,7 @@ from swarm_hub.const import (
 )
 from swarm_hub.models.envelope import key_id, short_id
 from swarm_hub.storage.backup.snapshot import database_id_of
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import sync_file, write_atomic
 
 _LOGGER = logging.getLogger(__name__)
@@ -197,7 +196,7 @@ def _same_hub(staged: Path, present: Path) -> bool:
 def _is_revoked(key: Path, kids: set[str]) -> bool:
     if not kids or not key.is_file() or key.stat().st_size != _KEY_BYTES:
         return False
-    kid = key_id(bytes(SigningKey(key.read_bytes()).verify_key))
+    kid = key_id(SigningKey(key.read_bytes()).public_key)
     return not kids.isdisjoint({kid, short_id(kid)})
 
 

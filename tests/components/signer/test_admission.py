@@ -226,7 +226,7 @@ async def test_nothing_of_a_node_that_waits_is_acted_upon(swarm: Swarm) -> None:
     newcomer = Newcomer(gateway, 1)
     await newcomer.dial()
     envelope = seal(
-        newcomer.key, kid=key_id(bytes(newcomer.key.verify_key)), iss=newcomer.peer_id,
+        newcomer.key, kid=key_id(newcomer.key.public_key), iss=newcomer.peer_id,
         aud=peer_id(gateway), now=int(gateway.clock.time()), ttl_s=60, jti=bytes(16), body=b"\x80",
     )  # fmt: skip
     # In one frame with the hello, so that all of it is there while the store is asked.
@@ -252,7 +252,7 @@ async def test_what_a_node_says_while_it_is_decided_upon_is_heard_afterwards(
     await newcomer.dial()
     newcomer.say("hello", newcomer.hello(token=token))
     sealed = seal(
-        newcomer.key, kid=key_id(bytes(newcomer.key.verify_key)), iss=newcomer.peer_id,
+        newcomer.key, kid=key_id(newcomer.key.public_key), iss=newcomer.peer_id,
         aud=peer_id(gateway), now=int(gateway.clock.time()), ttl_s=60, jti=bytes(16),
         body=_drain("not charging"),
     )  # fmt: skip

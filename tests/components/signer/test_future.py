@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import pytest
-from nacl.signing import SigningKey
 
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.submission import job_plan, module_call
@@ -21,6 +20,7 @@ from swarm_hub.models.job import JobLimits, JobSpec, Split
 from swarm_hub.storage import StoreSpace
 from swarm_hub.storage.queries import inbox
 from swarm_hub.storage.queries.inbox import InboxEntry
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.envelopes import Wire, key_of, nodes, pair, peer_id, state_is
 from tests.helpers.later import ADDED, speak_later

@@ -1,9 +1,9 @@
 """Nobody wears the key of another: what a peer must prove of a key before it counts as its own."""
 
+import os
 from dataclasses import replace
 
 import pytest
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.signer import SIGNER
@@ -11,6 +11,7 @@ from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id, sign
 from swarm_hub.models.rotation import TYPE_SUCCESSOR, Rotation, make_rotation
 from swarm_hub.storage.queries import nodes
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.envelopes import key_of, met, pair, peer_id
 from tests.helpers.newcomer import Newcomer
@@ -40,7 +41,7 @@ async def came_to_show(hub: RunningHub, peer: str, key: SigningKey) -> None:
     async def shown() -> bytes | None:
         return shown_key(hub, peer)
 
-    await until(shown, lambda found: found == bytes(key.verify_key))
+    await until(shown, lambda found: found == key.public_key)
 
 
 @pytest.mark.parametrize("accepted_by", ["nobody", "the stranger", "version 2"])
@@ -49,7 +50,7 @@ async def test_a_stranger_does_not_name_a_trusted_key_its_own(
 ) -> None:
     """With the kid of the gateway it would get results of the worker, and their blobs."""
     gateway, worker = await pair(swarm)
-    trusted = bytes(key_of(gateway).verify_key)
+    trusted = key_of(gateway).public_key
     stranger = Newcomer(worker, 7)
     stranger.capabilities = {"gateway": {}}
     await stranger.admitted(worker)
@@ -69,14 +70,14 @@ async def test_a_stranger_does_not_name_a_trusted_key_its_own(
     assert "key rotation" in (await until(ended, bool))[0]
     assert "Refused a key rotation" in caplog.text
     assert shown_key(worker, stranger.peer_id) != trusted
-    assert await stored_key(worker, stranger.peer_id) == bytes(stranger.key.verify_key)
+    assert await stored_key(worker, stranger.peer_id) == stranger.key.public_key
     assert worker.hub.services[SIGNER].trusts(trusted)
     await stranger.transport.stop()
 
 
 async def test_a_new_key_is_a_peers_once_it_has_signed_an_envelope(swarm: Swarm) -> None:
     gateway = await swarm.gateway()
-    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    peer, new = Newcomer(gateway, 7), SigningKey(os.urandom(32))
     await peer.admitted(gateway)
     wire = successor(peer, new, gateway).to_wire()
     peer.sign(messages.ROTATED, {"rotations": [wire]})
@@ -84,8 +85,8 @@ async def test_a_new_key_is_a_peers_once_it_has_signed_an_envelope(swarm: Swarm)
     async def stored() -> bytes | None:
         return await stored_key(gateway, peer.peer_id)
 
-    await until(stored, lambda found: found == bytes(new.verify_key))
-    assert shown_key(gateway, peer.peer_id) == bytes(peer.key.verify_key)
+    await until(stored, lambda found: found == new.public_key)
+    assert shown_key(gateway, peer.peer_id) == peer.key.public_key
     peer.sign(messages.ROTATED, {"rotations": [wire]}, new)
     await came_to_show(gateway, peer.peer_id, new)
     await peer.transport.stop()
@@ -95,7 +96,7 @@ async def test_a_rotation_in_a_live_session_outlives_the_gateway_and_the_overlap
     swarm: Swarm,
 ) -> None:
     gateway = await swarm.gateway()
-    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    peer, new = Newcomer(gateway, 7), SigningKey(os.urandom(32))
     await peer.admitted(gateway)
     for key in (peer.key, new):
         wire = successor(peer, new, gateway).to_wire()
@@ -114,7 +115,7 @@ async def test_a_rotation_in_a_live_session_outlives_the_gateway_and_the_overlap
 
 async def test_the_old_key_shown_in_the_overlap_does_not_come_back(swarm: Swarm) -> None:
     gateway = await swarm.gateway()
-    peer, new = Newcomer(gateway, 7), SigningKey.generate()
+    peer, new = Newcomer(gateway, 7), SigningKey(os.urandom(32))
     await peer.admitted(gateway)
     wire = successor(peer, new, gateway).to_wire()
     await peer.leave(gateway)
@@ -126,7 +127,7 @@ async def test_the_old_key_shown_in_the_overlap_does_not_come_back(swarm: Swarm)
     thief.capabilities = {"worker": {"slots": 1}}
     await thief.admitted(gateway)
     await thief.leave(gateway)
-    assert await stored_key(gateway, peer.peer_id) == bytes(new.verify_key)
+    assert await stored_key(gateway, peer.peer_id) == new.public_key
     await swarm.stop(gateway)
     gateway = await swarm.gateway()
     gateway.clock.offset_s += DAY_S
@@ -141,17 +142,17 @@ async def test_trust_is_in_the_whole_key_and_not_in_its_id(
 ) -> None:
     """As if somebody had found another key with the same id."""
     gateway, worker = await pair(swarm)
-    trusted, other = bytes(key_of(gateway).verify_key), SigningKey(b"o" * 32)
+    trusted, other = key_of(gateway).public_key, SigningKey(b"o" * 32)
     same = key_id(trusted)
     for module in ("keybook", "greeting"):
         monkeypatch.setattr(f"swarm_hub.components.signer.{module}.key_id", lambda _: same)
     channel = worker.hub.services[SIGNER]
     assert channel.trusts(trusted)
-    assert not channel.trusts(bytes(other.verify_key))
+    assert not channel.trusts(other.public_key)
     stranger = Newcomer(worker, 7, other)
     stranger.capabilities = {"gateway": {}}
     await stranger.admitted(worker)
-    assert shown_key(worker, stranger.peer_id) == bytes(other.verify_key)
+    assert shown_key(worker, stranger.peer_id) == other.public_key
     assert peer_id(gateway) != stranger.peer_id
     await stranger.transport.stop()
 
@@ -179,10 +180,10 @@ async def test_gateways_of_one_store_hold_a_peer_to_one_key(
     owner = Newcomer(first, 7)
     await owner.admitted(first)
     await owner.leave(first)
-    stranger = SigningKey.generate()
+    stranger = SigningKey(os.urandom(32))
     assert "is not the one it had before" in await Newcomer(second, 7, stranger).refused()
     # What the peer rotated at one, the other knows as well; and where a pin was lifted.
-    new = SigningKey.generate()
+    new = SigningKey(os.urandom(32))
     again = Newcomer(first, 7)
     rotated = successor(again, new, first).to_wire()
     renewed = Newcomer(first, 7, new)
@@ -210,7 +211,7 @@ async def test_a_lifted_pin_stays_lifted_after_a_restart(swarm: Swarm) -> None:
     await until(unbanned, lambda code: code == 200)
     await swarm.stop(gateway)
     gateway = await swarm.gateway()
-    replaced = Newcomer(gateway, 7, SigningKey.generate())
+    replaced = Newcomer(gateway, 7, SigningKey(os.urandom(32)))
     await replaced.admitted(gateway)
     await replaced.transport.stop()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from nacl.signing import SigningKey
 
 from swarm_hub.cli.key import key as key_commands
 from swarm_hub.components.mesh import MESH, PeerDown
@@ -16,6 +15,7 @@ from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.envelope import key_id
 from swarm_hub.models.rotation import Rotation, make_rotation
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.envelopes import (
     Wire,
@@ -69,7 +69,7 @@ async def works(gateway: RunningHub, modules: Modules) -> None:
 
 
 def public_key_of(hub: RunningHub) -> bytes:
-    return bytes(key_of(hub).verify_key)
+    return key_of(hub).public_key
 
 
 def kid_of(hub: RunningHub) -> str:
@@ -144,7 +144,7 @@ async def test_a_worker_that_was_away_for_longer_is_told_what_to_do(
     swarm: Swarm, modules: Modules, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway, worker = await pair(swarm)
-    old = bytes(key_of(gateway).verify_key).hex()
+    old = key_of(gateway).public_key.hex()
     await swarm.stop(worker)
     new = (await command(gateway, "rotate", "--overlap", "1h")).strip()
     await signs_with(gateway, new)
@@ -173,9 +173,9 @@ async def test_both_keys_count_in_the_overlap_and_the_old_one_not_after_it(swarm
     old = key_of(gateway)
     await signs_with(gateway, (await command(gateway, "rotate", "--overlap", "1h")).strip())
     trusts = worker.hub.services[SIGNER].trusts
-    assert trusts(bytes(old.verify_key))
+    assert trusts(old.public_key)
     await comes_to_trust(worker, public_key_of(gateway))
-    for each in (sealed(gateway, worker, key=old, kid=key_id(bytes(old.verify_key))),
+    for each in (sealed(gateway, worker, key=old, kid=key_id(old.public_key)),
                  sealed(gateway, worker)):  # fmt: skip
         # What is known as a replay was accepted before.
         for _ in range(2):
@@ -188,9 +188,9 @@ async def test_both_keys_count_in_the_overlap_and_the_old_one_not_after_it(swarm
     assert set(worker.hub.services[SIGNER].refused) == {"replayed"}
     for hub in (gateway, worker):
         hub.clock.offset_s += 2 * 3600
-    assert not trusts(bytes(old.verify_key))
+    assert not trusts(old.public_key)
     assert trusts(public_key_of(gateway))
-    again = sealed(gateway, worker, key=old, kid=key_id(bytes(old.verify_key)))
+    again = sealed(gateway, worker, key=old, kid=key_id(old.public_key))
     Wire(gateway).send(peer_id(worker), again)
 
     async def count() -> int:
@@ -263,7 +263,7 @@ class Thief:
         partings: list[str] = []
         stop_listening = worker.hub.bus.listen(PeerDown, lambda down: partings.append(down.peer_id))
         gateway.hub.services[SIGNER].send(peer_id(worker), messages.ROTATED, {"rotations": wire})
-        key = bytes(self.key.verify_key)
+        key = self.key.public_key
 
         async def answered() -> bool:
             refused_it = "Refused a key rotation" in self._caplog.text
@@ -290,7 +290,7 @@ def thief(caplog: pytest.LogCaptureFixture) -> Thief:
 
 async def test_rotations_that_do_not_count_lead_to_no_trust(swarm: Swarm, thief: Thief) -> None:
     gateway, worker = await pair(swarm)
-    old, foreign = key_of(gateway), SigningKey.generate()
+    old, foreign = key_of(gateway), SigningKey(os.urandom(32))
     now = int(gateway.clock.time())
     wrong = [
         # of a key that nobody trusts, of another hub, long over, for longer than allowed
@@ -397,12 +397,12 @@ async def test_a_worker_that_was_offline_is_told_at_its_next_hello(
 async def test_an_envelope_by_a_revoked_key_is_refused_and_bans_nobody(swarm: Swarm) -> None:
     gateway, worker = await pair(swarm)
     old = key_of(gateway)
-    kid = key_id(bytes(old.verify_key))
+    kid = key_id(old.public_key)
     await signs_with(gateway, (await command(gateway, "rotate")).strip())
     await command(gateway, "revoke", kid)
 
     async def trusted() -> bool:
-        return worker.hub.services[SIGNER].trusts(bytes(old.verify_key))
+        return worker.hub.services[SIGNER].trusts(old.public_key)
 
     await until(trusted, lambda found: not found, timeout_s=10)
     Wire(gateway).send(peer_id(worker), sealed(gateway, worker, key=old, kid=kid))
@@ -419,12 +419,12 @@ async def test_revocation_wins_over_rotation(swarm: Swarm, modules: Modules, thi
     """A thief has the old key in the overlap; its owner has rotated and revoked it."""
     gateway, worker = await pair(swarm)
     old = key_of(gateway)
-    kid = key_id(bytes(old.verify_key))
+    kid = key_id(old.public_key)
     await signs_with(gateway, (await command(gateway, "rotate", "--overlap", "7d")).strip())
     await command(gateway, "revoke", kid, "--reason", "stolen")
 
     async def trusted() -> bool:
-        return worker.hub.services[SIGNER].trusts(bytes(old.verify_key))
+        return worker.hub.services[SIGNER].trusts(old.public_key)
 
     await until(trusted, lambda found: not found, timeout_s=10)
     assert not await thief.is_believed(

@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import pytest
-from nacl.signing import SigningKey
 
 from swarm_hub.components.mesh import MESH, decode_messages
 from swarm_hub.components.signer import SIGNER
@@ -13,6 +12,7 @@ from swarm_hub.const import SIGNER_KEY_FILE, STORAGE_DIR
 from swarm_hub.models import messages
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.storage.queries import inbox
+from swarm_hub.util.ed25519 import SigningKey
 from tests.conftest import MovableClock, RunningHub, Swarm, until
 from tests.helpers.envelopes import (
     Wire,
@@ -82,7 +82,7 @@ async def test_a_bad_signature_bans_across_restarts_until_unban(
         await client.command("subscribe_events")
         Wire(worker).send(
             peer_id(gateway),
-            sealed(worker, gateway, kind=messages.ACK, key=SigningKey.generate()),
+            sealed(worker, gateway, kind=messages.ACK, key=SigningKey(os.urandom(32))),
         )
         await state_is(gateway, bad, "banned")
         kinds = set()

@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from nacl.signing import SigningKey
 
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.helpers.tokens import TokenFile
@@ -17,9 +16,10 @@ from swarm_hub.storage.backup.backup import Source, make_backup
 from swarm_hub.storage.backup.restore import Restored, restore
 from swarm_hub.storage.queries import admission, keys, networks, nodes, replay_cache
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.ed25519 import SigningKey
 
 NOW = 1_800_000_000.0
-OLD_KEY, NEW_KEY = (bytes(SigningKey(bytes([number]) * 32).verify_key) for number in (1, 2))
+OLD_KEY, NEW_KEY = (SigningKey(bytes([number]) * 32).public_key for number in (1, 2))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ itself are replaced by stubs; third-party packages are never stubbed, so that no
 the process can meet a stub (`multiaddr.resolvers` is the one exception: it belongs to libp2p's
 address type, and addresses are resolved by the hub).
 A stub can be imported, subclassed and named in `except` or `isinstance`; using it raises.
+libp2p's Ed25519 keys are our own (`ed25519_keys.py`).
 """
 
 import importlib
@@ -52,6 +53,10 @@ _INERT: dict[str, Sequence[str]] = {
     "libp2p.metrics.swarm": ("SwarmEvent",),
     "multiaddr.resolvers": ("DNSResolver",),
 }
+# Modules of libp2p in the place of which ours are imported.
+_REPLACED = {
+    "libp2p.crypto.ed25519": "swarm_hub.components.mesh.transports.libp2p.ed25519_keys",
+}
 _lock = threading.Lock()
 
 
@@ -92,6 +97,8 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         if any(fullname == part or fullname.startswith(part + ".") for part in self.parts):
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        if fullname in _REPLACED:
+            return importlib.machinery.ModuleSpec(fullname, _ReplacingLoader())
         return None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
@@ -114,6 +121,17 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Nothing runs: attributes are made when they are asked for."""
+
+
+class _ReplacingLoader(importlib.abc.Loader):
+    """Fills a module of libp2p with what one of ours offers instead."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave the making of the module to Python."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        ours = importlib.import_module(_REPLACED[module.__name__])
+        module.__dict__.update((name, getattr(ours, name)) for name in ours.__all__)
 
 
 _finder = _StubFinder()
