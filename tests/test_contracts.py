@@ -6,6 +6,7 @@ from tests.tree import Tree
 
 BOUNDED = (
     "sqlalchemy", "alembic", "psycopg", "wasmtime", "trio", "libp2p", "aiohttp", "cbor2", "nacl",
+    "psutil",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 
-from swarm_hub.util.memory import available_memory_bytes
+from swarm_hub.util.device import available_memory_bytes
 
 from .cache import ModuleCache, cache_key
 from .call import (

@@ -1,6 +1,7 @@
 """Telemetry: unknown is null, never zero, and a stranger's payload is taken apart with care."""
 
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.telemetry import TELEMETRY, probe
 from swarm_hub.components.telemetry.board import TOPIC
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util import device
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
 
@@ -69,9 +71,13 @@ def test_what_android_denies_or_lacks_is_unknown(monkeypatch: pytest.MonkeyPatch
     def denied(*_arguments: Any, **_options: Any) -> Any:
         raise PermissionError("/proc/stat")
 
-    for name in ("cpu_percent", "virtual_memory", "getloadavg", "sensors_battery"):
+    for name in ("cpu_percent", "virtual_memory", "sensors_battery"):
         monkeypatch.setattr(psutil, name, denied, raising=False)
     monkeypatch.delattr(psutil, "sensors_temperatures", raising=False)
+    monkeypatch.delattr(os, "getloadavg")
+    monkeypatch.setattr(device, "_kernel_load", denied)
+    monkeypatch.setattr(device, "_PROC", Path("/proc/nothing"))
+    monkeypatch.setattr(device, "_SYS", Path("/proc/nothing"))
     monkeypatch.setattr(probe, "_ROUTES", Path("/proc/nothing/here"))
     assert probe.measure() == Telemetry()
 

@@ -7,8 +7,6 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-import psutil
-
 from swarm_hub.components.mesh.identity import (
     PeerAddress,
     expand_wildcard,
@@ -29,6 +27,7 @@ from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.exceptions import HubError, MeshError
+from swarm_hub.util.device import interface_ips
 from swarm_hub.util.exhaustion import end_if_exhausted
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ class Libp2pTransport:
 
     def _reachable(self, listening: Sequence[str]) -> tuple[str, ...]:
         """The addresses to give to others, with this device's IPs in place of 0.0.0.0."""
-        ips = _interface_ips()
+        ips = interface_ips()
         found: dict[str, None] = {}
         for text in listening:
             address = parse_listen_address(text.partition("/p2p/")[0])
@@ -338,17 +337,3 @@ class Libp2pTransport:
         if self._bridge is None or self._host is None:
             raise MeshError("the mesh is not running")
         return self._bridge, self._host
-
-
-def _interface_ips() -> list[str]:
-    try:
-        interfaces = psutil.net_if_addrs()
-    # Android refuses this to ordinary apps.
-    except OSError:
-        return []
-    return [
-        entry.address.partition("%")[0]
-        for entries in interfaces.values()
-        for entry in entries
-        if entry.family.name in ("AF_INET", "AF_INET6")
-    ]
