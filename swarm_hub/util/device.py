@@ -52,6 +52,11 @@ class _SysInfo(ctypes.Structure):
     )
 
 
+def has_psutil() -> bool:
+    """Whether psutil is installed and willing."""
+    return psutil is not None
+
+
 def cpu_percent(window_s: float) -> float | None:
     """Return how busy all CPUs were in the next `window_s` seconds, 0 to 100."""
     return _first(

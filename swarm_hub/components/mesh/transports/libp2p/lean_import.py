@@ -5,11 +5,14 @@ security and discovery protocol it has, and with them 640 modules of aioquic, re
 httpx, dnspython, pycryptodome, coincurve, zeroconf and others. Here those parts of libp2p
 itself are replaced by stubs; third-party packages are never stubbed, so that no other code of
 the process can meet a stub (`multiaddr.resolvers` is the one exception: it belongs to libp2p's
-address type, and addresses are resolved by the hub).
+address type, and addresses are resolved by the hub). What has no wheel for Android is an empty
+module while it is imported from here, and only then: for multihash blake3 and mmh3, whose hashes
+nothing here asks for, and for libp2p psutil where it is not installed.
 A stub can be imported, subclassed and named in `except` or `isinstance`; using it raises.
 libp2p's Ed25519 keys are our own (`ed25519_keys.py`).
 """
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -17,8 +20,10 @@ import logging
 import sys
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
+
+from swarm_hub.util.device import has_psutil
 
 _KAD_DHT = "libp2p.kad_dht"
 _MDNS = "libp2p.discovery.mdns"
@@ -53,6 +58,8 @@ _INERT: dict[str, Sequence[str]] = {
     "libp2p.metrics.swarm": ("SwarmEvent",),
     "multiaddr.resolvers": ("DNSResolver",),
 }
+_HASHES = ("blake3", "mmh3")
+_ABSENT: Any = object()
 # Modules of libp2p in the place of which ours are imported.
 _REPLACED = {
     "libp2p.crypto.ed25519": "swarm_hub.components.mesh.transports.libp2p.ed25519_keys",
@@ -144,7 +151,13 @@ def import_libp2p() -> None:
             return
         # The finder stays, because libp2p also imports inside functions.
         sys.meta_path.insert(0, _finder)
-        importlib.import_module("libp2p")
+        if "multihash" not in sys.modules:
+            # A hash without its library is one that is not available.
+            with _empty(_HASHES):
+                importlib.import_module("multihash")
+        # It is asked for interfaces and memory in ways that get on without an answer.
+        with _empty(() if has_psutil() else ("psutil",)):
+            importlib.import_module("libp2p")
         _silence()
 
 
@@ -168,6 +181,23 @@ def _import_whole(part: str, name: str) -> types.ModuleType:
         module = importlib.import_module(f"{part}.{name}")
         _silence()
         return module
+
+
+@contextlib.contextmanager
+def _empty(names: Sequence[str]) -> Iterator[None]:
+    """Have these libraries be empty modules for whoever imports them now, and for nobody else."""
+    before = {name: sys.modules.get(name, _ABSENT) for name in names}
+    sys.modules.update(
+        (name, types.ModuleType(name, "A library that this hub leaves out.")) for name in names
+    )
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is _ABSENT:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def _silence() -> None:

@@ -528,6 +528,26 @@ def test_the_lean_import_leaves_out_what_the_hub_never_uses() -> None:
     assert "zeroconf" not in loaded
 
 
+def test_multihash_alone_is_without_the_hashes_that_nobody_asks_for() -> None:
+    assert in_a_process(
+        "import hashlib, json, sys\n"
+        "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
+        "import_libp2p()\n"
+        "from multihash import digest, funcs\n"
+        "assert not {'blake3', 'mmh3'} & sys.modules.keys()\n"
+        "assert digest(b'x', 'sha2-256').digest == hashlib.sha256(b'x').digest()\n"
+        "said = []\n"
+        "for name in ('blake3', 'murmur3-128', 'murmur3-32'):\n"
+        "    try:\n"
+        "        digest(b'x', name)\n"
+        "    except (AttributeError, KeyError):\n"
+        "        said.append(name)\n"
+        "import blake3\n"
+        "assert len(blake3.blake3(b'x').digest()) == 32\n"
+        "print(json.dumps(said))\n"
+    ) == ["blake3", "murmur3-128", "murmur3-32"]
+
+
 def test_mdns_is_imported_when_it_is_wanted() -> None:
     assert in_a_process(
         "import json\n"
