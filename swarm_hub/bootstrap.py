@@ -7,7 +7,8 @@ from pathlib import Path
 
 from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
-from swarm_hub.core import Hub
+from swarm_hub.control import ControlServer
+from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import ConfigError, HubError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.plan import Plan, plan
@@ -61,6 +62,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start()
+        await _listen_to_owner(hub)
         store_care.watch(hub, configuration)
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
@@ -79,3 +81,10 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
         await hub.stop()
         raise
     return hub
+
+
+async def _listen_to_owner(hub: Hub) -> None:
+    server = ControlServer(hub.config_dir, hub.control, hub.tasks)
+    # Until the mesh ends, so that `status` can tell what a stop waits for.
+    hub.on_stop(StopStage.DISCONNECT, "control socket", server.stop)
+    await server.start()

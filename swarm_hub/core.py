@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast, overload
 
 from ulid_transform import ulid_now
 
-from swarm_hub.const import STORAGE_DIR
+from swarm_hub.const import STORAGE_DIR, __version__
+from swarm_hub.control import ControlCommands
 from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
@@ -133,12 +135,16 @@ class Hub:
         self.store = store
         self.clock = clock
         self.boot_id = ulid_now()
+        self._began_at = clock.boottime()
         self.roles: set[str] = set()
         # The domains that are set up.
         self.components: set[str] = set()
         self.bus = EventBus()
         self.services = Services()
         self.endpoints = Endpoints()
+        # What the owner may ask of this hub on its own device.
+        self.control = ControlCommands()
+        self.control.add_status("hub", self._status)
         self.tasks = TaskSupervisor()
         self.watchdog = Watchdog(self.tasks, clock)
         self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)
@@ -199,6 +205,16 @@ class Hub:
                 await self._run_stop_step(step)
         await self.store.close()
         self.state = HubState.STOPPED
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": __version__,
+            "state": self.state,
+            "roles": sorted(self.roles),
+            "uptime_s": round(self.clock.boottime() - self._began_at, 1),
+            "process_id": os.getpid(),
+        }
 
     async def _run_stop_step(self, step: _StopStep) -> None:
         try:

@@ -31,6 +31,10 @@ class ConfigError(HubError):
         self.problems = problems
 
 
+class HubNotRunningError(HubError):
+    """No hub runs on a configuration directory."""
+
+
 class SetupError(HubError):
     """A component could not be set up."""
 

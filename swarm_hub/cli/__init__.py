@@ -8,7 +8,7 @@ import click
 
 from swarm_hub.cli.options import note
 from swarm_hub.const import __version__
-from swarm_hub.exceptions import HubError
+from swarm_hub.exceptions import HubError, HubNotRunningError
 
 # command -> (module, attribute, one line of help)
 _COMMANDS: Final = {
@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "token": ("token", "token", "Create, list and revoke API tokens."),
     "backup": ("backup", "backup", "Save a hub to one file, even while it runs."),
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),
+    "status": ("control", "status", "Show what the hub on this device does."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
@@ -101,6 +102,8 @@ def run_command(
 
 
 def _exit_code(error: HubError) -> int:
+    if isinstance(error, HubNotRunningError):
+        return 3
     # Only commands that talk to a hub have imported the client, and only they raise its errors.
     errors = sys.modules.get("swarm_hub.client.errors")
     if errors is None:

@@ -162,6 +162,13 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
     mesh = Mesh(hub, peer_id, transports, bans, config.bootnodes, config.heartbeat_s, gossip, bulk)
     hub.services[MESH] = mesh
+    hub.control.add_status(
+        "peers",
+        lambda: [
+            {"peer_id": peer_id, "name": hello.name, "roles": sorted(hello.capabilities)}
+            for peer_id, hello in mesh.peers().items()
+        ],
+    )
 
     hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
