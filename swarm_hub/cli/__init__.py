@@ -24,6 +24,8 @@ _COMMANDS: Final = {
     "backup": ("backup", "backup", "Save a hub to one file, even while it runs."),
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),
     "status": ("control", "status", "Show what the hub on this device does."),
+    "pause": ("control", "pause", "Have this device take no work for a while."),
+    "resume": ("control", "resume", "Have a paused device take work again."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),

@@ -6,8 +6,17 @@ from typing import Any
 
 import click
 
-from swarm_hub.cli.options import config_option, echo, json_option, print_json, working_dir
-from swarm_hub.control import ask
+from swarm_hub.cli.options import (
+    config_option,
+    echo,
+    json_option,
+    note,
+    print_json,
+    seconds,
+    working_dir,
+)
+from swarm_hub.control import Refused, ask
+from swarm_hub.exceptions import HubError
 
 
 @click.command()
@@ -31,6 +40,40 @@ def status(config_dir: Path, as_json: bool) -> None:
         echo("connected to no other hub")
     if "worker" in found:
         _print_worker(found["worker"])
+
+
+@click.command()
+@config_option
+@click.argument("duration", required=False, metavar="[2h]", callback=seconds)
+def pause(config_dir: Path, duration: float | None) -> None:
+    """Have this device take no work, for a time such as 2h or until `swarm-hub resume`.
+
+    What it has goes back to the gateways at once; a restart does not end the pause.
+    """
+    answer = _of_worker(config_dir, "pause", for_s=duration)
+    note(str(answer["reason"]).capitalize())
+
+
+@click.command()
+@config_option
+def resume(config_dir: Path) -> None:
+    """End a pause: have this device take work again."""
+    answer = _of_worker(config_dir, "resume")
+    state = "Resumed" if answer["was_paused"] else "It was not paused"
+    refuses = answer["refuses"]
+    note(f"{state}; it takes no work: {refuses}" if refuses else f"{state}; it takes work")
+
+
+def _of_worker(config_dir: Path, command: str, **arguments: object) -> dict[str, Any]:
+    try:
+        return ask(working_dir(config_dir), command, **arguments)
+    except Refused as error:
+        if error.code != "unknown_command":
+            raise
+        raise HubError(
+            f"{config_dir}: the hub there is no worker, it runs no shards; `swarm-hub node drain` "
+            "keeps work from one of its nodes"
+        ) from None
 
 
 def _print_worker(worker: dict[str, Any]) -> None:

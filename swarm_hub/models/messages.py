@@ -30,7 +30,7 @@ _ID_MAX: Final = 80
 _CODE_MAX: Final = 64
 _TEXT_MAX: Final = 8192
 _REASON_MAX: Final = 500
-_DRAIN_REASON_MAX: Final = 200
+DRAIN_REASON_MAX: Final = 200
 _SHARDS_MAX: Final = 4096
 _IDS_MAX: Final = 65_536
 _SHARD: Final = ("assignment_id", "input_sha", "size_bytes", "data")
@@ -208,7 +208,7 @@ def read_drain(fields: Mapping[str, Any]) -> tuple[object, str | None]:
     """Read which node a drain names, if any, and its reason; raises KeyError or ValueError."""
     reason = fields["reason"]
     if reason is not None:
-        reason = storable(reason, "reason", _DRAIN_REASON_MAX)
+        reason = storable(reason, "reason", DRAIN_REASON_MAX)
     return fields.get("node"), reason
 
 

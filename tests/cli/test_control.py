@@ -36,3 +36,35 @@ def test_status_without_a_hub_says_that_none_runs(run: Run, tmp_path: Path) -> N
     done = run("status", "-c", folder)
     assert done.code == 3
     assert "no hub runs on this directory; start it with `swarm-hub run`" in done.err
+
+
+async def test_the_owner_pauses_a_worker_and_resumes_it(
+    swarm: Swarm, run_beside: RunBeside
+) -> None:
+    phone = await swarm.worker("phone")
+    here = ("-c", phone.folder)
+    done = await run_beside("pause", "2h", *here)
+    assert done.code == 0
+    assert done.err.startswith("Paused by the owner until ")
+    told = (await run_beside("status", *here)).out.splitlines()
+    assert told[0].startswith("phone: worker, running, up ")
+    assert told[1:3] == ["connected to no other hub", "running 0, waiting 0, results to deliver 0"]
+    assert told[3].startswith("takes no work: paused by the owner until ")
+    done = await run_beside("resume", *here)
+    assert (done.code, done.err) == (0, "Resumed; it takes work\n")
+    done = await run_beside("resume", *here)
+    assert done.err == "It was not paused; it takes work\n"
+    assert (await run_beside("status", *here)).out.endswith("takes work\n")
+    for wrong in ("soon", "-1", "0"):
+        done = await run_beside("pause", wrong, *here)
+        assert (done.code, "Traceback" in done.err) in ((1, False), (2, False))
+
+
+async def test_a_hub_that_is_no_worker_says_so_when_it_is_paused(
+    swarm: Swarm, run_beside: RunBeside
+) -> None:
+    gateway = await swarm.gateway()
+    for command in ("pause", "resume"):
+        done = await run_beside(command, "-c", gateway.folder)
+        assert done.code == 1
+        assert "the hub there is no worker" in done.err

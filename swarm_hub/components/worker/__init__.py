@@ -17,6 +17,7 @@ from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.intake import Intake
 from swarm_hub.components.worker.outbox import Outbox
+from swarm_hub.components.worker.owners_pause import OwnersPause
 from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPolicyWatch
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
@@ -107,11 +108,26 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             config.charging_only, config.min_battery_percent, config.max_temperature_c
         ),
     )
+    pause = OwnersPause(hub, drain)
+    hub.control.add("pause", pause.pause)
+    hub.control.add("resume", pause.resume)
+    hub.control.add_status(
+        "worker",
+        lambda: {
+            "running": executor.running(),
+            "waiting": len(executor.not_begun()),
+            "to_deliver": len(delivery),
+            "paused": pause.status(),
+            "refuses": drain.refuses,
+            "drained_by": drain.drained,
+        },
+    )
     hub.bus.listen(
         StoreSpace, lambda space: drain.refuse("disk", space.full, finishing=not space.spent)
     )
 
     async def start() -> None:
+        await pause.load()
         # What the last life left: the inbox is run again, the outbox delivered.
         deaths.load()
         executor.put(await assignments.load())

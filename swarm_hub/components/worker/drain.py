@@ -48,6 +48,8 @@ class Drain:
         self._delivery = delivery
         self._settled = settled
         self.stopping = False
+        # Why the owner wants nothing to run; None while it may.
+        self._paused: str | None = None
         # source → why it keeps this worker from taking work
         self._refusing: dict[str, str] = {}
         # Of those, who minds new jobs only.
@@ -93,6 +95,33 @@ class Drain:
             if "gateway" in hello.capabilities:
                 self._tell(peer_id, self._refusal_for(hello))
 
+    def pause(self, reason: str) -> None:
+        """Take no work and run none: what is here goes back to its gateways at once.
+
+        What a gateway that is not here gave out goes back when it comes, or is run after `resume`.
+        """
+        self._paused = reason
+        self._executor.hold()
+        self.refuse("owner", reason)
+        for gateway in self._mesh.peers():
+            self._hand_back_all(gateway, reason)
+
+    def resume(self) -> None:
+        """Run and take work again, as far as nothing else is against it."""
+        self._paused = None
+        self._executor.release()
+        self.refuse("owner", None)
+
+    @property
+    def refuses(self) -> str | None:
+        """Why no work is taken from anybody."""
+        return self._refusal
+
+    @property
+    def drained(self) -> dict[str, str]:
+        """Which gateways drain this node, and why."""
+        return dict(self._drained)
+
     def refusal(self, gateway: str) -> str | None:
         """Return why nothing at all is taken from a gateway any more."""
         refusal = None if self._is_finishing else self._refusal
@@ -100,7 +129,7 @@ class Drain:
 
     def leaving(self, gateway: str) -> str | None:
         """Return why what a gateway gave out goes back to it, even if it was accepted."""
-        return self._drained.get(gateway, _STOPPING if self.stopping else None)
+        return self._drained.get(gateway, _STOPPING if self.stopping else self._paused)
 
     def hand_back(self, assignment_ids: Collection[str], reason: str) -> None:
         """Give back assignments whose gateway is here to hear of it, and forget them."""
@@ -132,7 +161,8 @@ class Drain:
 
     @property
     def _refusal(self) -> str | None:
-        return ", ".join(self._refusing[source] for source in sorted(self._refusing)) or None
+        reasons = ", ".join(self._refusing[source] for source in sorted(self._refusing))
+        return reasons[: messages.DRAIN_REASON_MAX] or None
 
     @property
     def _is_finishing(self) -> bool:
@@ -154,6 +184,12 @@ class Drain:
         self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
             self._tell(up.peer_id, reason)
+        if self._paused is not None:
+            self._hand_back_all(up.peer_id, self._paused)
+
+    def _hand_back_all(self, gateway: str, reason: str) -> None:
+        theirs = frozenset(self._assignments.given_out_by(gateway))
+        self.hand_back([each for each in self._executor.unfinished() if each in theirs], reason)
 
     async def _until_delivered(self) -> None:
         """Return when no gateway that is here still waits for a result, or we for its word."""

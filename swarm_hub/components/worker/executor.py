@@ -72,7 +72,12 @@ class Executor:
         self._running: dict[str, asyncio.Task[Any]] = {}
         # Those whose outcome is known; they only have to be stored.
         self._computed: set[str] = set()
+        # Those that runs were cancelled of, and of these the ones that are not queued again.
+        self._withdrawn: set[str] = set()
         self._taken: set[str] = set()
+        # Set while anything may be begun.
+        self._open = asyncio.Event()
+        self._open.set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -107,7 +112,21 @@ class Executor:
         self.put([each for each in self._emptied() if each.assignment_id not in wanted])
         for assignment_id in wanted & self._running.keys():
             self._taken.add(assignment_id)
-            self._running[assignment_id].cancel()
+            self._withdraw(assignment_id)
+
+    def hold(self) -> None:
+        """Begin nothing more, and stop what runs; it waits in the queue for `release`."""
+        self._open.clear()
+        for assignment_id in self._running.keys() - self._computed:
+            self._withdraw(assignment_id)
+
+    def release(self) -> None:
+        """Run what waits again."""
+        self._open.set()
+
+    def running(self) -> list[str]:
+        """Return the assignments that a child has begun."""
+        return sorted(self._service.sandbox.begun() & self._running.keys())
 
     def preempt(self, assignment_ids: Iterable[str]) -> None:
         """Have assignments that a child has begun give way to others."""
@@ -117,6 +136,12 @@ class Executor:
     async def until_idle(self) -> None:
         """Return when nothing runs."""
         await self._idle.wait()
+
+    def _withdraw(self, assignment_id: str) -> None:
+        # A second cancellation would end the runner.
+        if assignment_id not in self._withdrawn:
+            self._withdrawn.add(assignment_id)
+            self._running[assignment_id].cancel()
 
     def _queued(self) -> list[str]:
         entries = self._emptied()
@@ -134,7 +159,11 @@ class Executor:
         runner = asyncio.current_task()
         assert runner is not None
         while True:
+            await self._open.wait()
             entry = await self._queue.get()
+            if not self._open.is_set():
+                self._queue.put_nowait(entry)
+                continue
             assignment_id = entry.assignment_id
             self._running[assignment_id] = runner
             self._idle.clear()
@@ -151,14 +180,17 @@ class Executor:
                 _LOGGER.exception("Assignment %s could not be run", assignment_id)
                 self._given_up(entry, f"this worker has a fault: {error!r}")
             except asyncio.CancelledError:
-                if assignment_id not in self._taken:
+                if assignment_id not in self._withdrawn:
                     raise
-                # Only this assignment was taken off; the runner continues with the next.
+                # Only this assignment was withdrawn; the runner continues with the next.
                 runner.uncancel()
+                if assignment_id not in self._taken:
+                    self._queue.put_nowait(entry)
             finally:
                 self._deaths.ended(assignment_id)
                 del self._running[assignment_id]
                 self._taken.discard(assignment_id)
+                self._withdrawn.discard(assignment_id)
                 self._computed.discard(assignment_id)
                 if not self._running:
                     self._idle.set()
