@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from swarm_hub.util.memory import available_memory_bytes
+from swarm_hub.util.device import available_memory_bytes
 from swarm_hub.util.units import format_size
 
 # An idle worker has 82 MB and its sandbox child 25; 150 MB of data sufficed and 100 did not
