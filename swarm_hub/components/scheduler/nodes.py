@@ -126,7 +126,12 @@ class NodeEntry:
         if self.load_s < _AHEAD_S * slots:
             # A shard that is itself long may be queued too, behind a moment's work.
             return n_held < (1 + _AHEAD_PER_SLOT_MAX) * slots
-        return alone and not self.speeds and n_held < (1 + _AHEAD_UNMEASURED) * slots
+        if not alone or n_held >= (1 + _AHEAD_UNMEASURED) * slots:
+            return False
+        # Of a module that was not measured here, and still is not, one more a slot.
+        last = self.load[-1]
+        is_new = self.last_result_at < last.begun_at or not self.speeds
+        return last.run_s is None and is_new
 
     def room(self, program: str, now: float, *, alone: bool) -> int:
         """Return how many more shards of a program the node may hold now."""
