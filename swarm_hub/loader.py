@@ -13,6 +13,7 @@ import voluptuous as vol
 
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
 from swarm_hub.exceptions import SetupError
+from swarm_hub.util.extras import what_to_install
 
 _BUILT_IN: Final = Path(__file__).parent / "components"
 _MANIFEST_MAX_BYTES: Final = 64 * 1024
@@ -57,7 +58,8 @@ class Manifest:
                 return importlib.import_module(f"swarm_hub.components.{self.domain}")
             return _import_custom(self.domain, self.folder)
         except Exception as error:
-            raise SetupError(f"{self.domain}: its code can't be imported: {error}") from error
+            said = what_to_install(error) or f"its code can't be imported: {error}"
+            raise SetupError(f"{self.domain}: {said}") from error
 
 
 class ComponentIndex:

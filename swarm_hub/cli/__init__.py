@@ -9,6 +9,7 @@ import click
 from swarm_hub.cli.options import note
 from swarm_hub.const import __version__
 from swarm_hub.exceptions import HubError, HubNotRunningError
+from swarm_hub.util.extras import what_to_install
 
 # command -> (module, attribute, one line of help)
 _COMMANDS: Final = {
@@ -94,6 +95,11 @@ def run_command(
     except HubError as error:
         note(f"swarm-hub: {error}")
         code = _exit_code(error)
+    except ModuleNotFoundError as error:
+        if (said := what_to_install(error)) is None:
+            raise
+        note(f"swarm-hub: {said}")
+        code = 1
     except PermissionError as error:
         note(
             f"swarm-hub: {error.filename}: this user may not use it; run the command as the owner "

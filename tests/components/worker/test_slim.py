@@ -6,14 +6,18 @@ The worker is a process of its own over libp2p, and works on a job.
 import asyncio
 import json
 import os
+import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
+from tests.helpers.without import python_without
 
 ROOT = Path(__file__).parents[3]
 # What only gateways, commands or other options of libp2p use.
@@ -40,6 +44,29 @@ def tell():
 
 atexit.register(tell)
 """
+
+
+# What cryptography brings, and what the start of an environment imports.
+OF_THE_ENVIRONMENT = {"cffi", "coverage", "setuptools", "swarm-hub"}
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def named_by_the_guide() -> set[str]:
+    """Return the libraries that the user guide installs on a phone without what they need."""
+    guide = (ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
+    _, _, command = guide.partition("pip install --no-deps -c constraints.txt ")
+    assert command
+    return {canonical(name) for name in command.partition("```")[0].split() if name != "\\"}
+
+
+def base_of_the_project() -> set[str]:
+    """Return what is installed without an extra, on Android too."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        needed = tomllib.load(file)["project"]["dependencies"]
+    return {canonical(re.split("[><=;]", each)[0]) for each in needed if "android" not in each}
 
 
 @dataclass
@@ -93,4 +120,70 @@ async def test_a_worker_works_where_nothing_is_installed_that_it_can_do_without(
 ) -> None:
     blocked = (*OF_GATEWAYS, *OPTIONAL)
     loaded = await slim.imports(monkeypatch, modules["primes"], blocked)
-    assert {name.partition(".")[0] for name in loaded}.isdisjoint(blocked)
+    tops = {name.partition(".")[0] for name in loaded}
+    assert tops.isdisjoint(blocked)
+    # What is left is what the user guide says to install.
+    owners = packages_distributions()
+    found = {canonical(owner) for top in tops for owner in owners.get(top, ())}
+    assert found <= named_by_the_guide() | base_of_the_project() | OF_THE_ENVIRONMENT
+
+
+def test_the_commands_of_a_worker_do_without_the_libraries_of_a_gateway() -> None:
+    names = ("check", "doctor", "init", "join", "key", "run")
+    code = (
+        "from swarm_hub.cli import main\n"
+        f"for name in {names}: main.get_command(None, name)\n"
+        "print('ok')\n"
+    )
+    assert python_without(OF_GATEWAYS, code) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("command", "library"), [("['job', 'list']", "aiohttp"), ("['demo']", "rich")]
+)
+def test_a_command_of_a_gateway_says_what_to_install(command: str, library: str) -> None:
+    code = (
+        "import contextlib, io\n"
+        "from swarm_hub.cli import run\n"
+        "said = io.StringIO()\n"
+        f"sys.argv[1:] = {command}\n"
+        "with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):\n"
+        "    run(0.0)\n"
+        "print(said.getvalue())\n"
+    )
+    assert python_without((library,), code) == (
+        f"swarm-hub: {library} is not installed here: pip install 'swarm-hub[gateway]'"
+    )
+
+
+def test_a_component_of_a_gateway_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from swarm_hub.exceptions import SetupError\n"
+        "from swarm_hub.loader import ComponentIndex\n"
+        "try:\n"
+        f"    ComponentIndex(Path({str(tmp_path)!r})).manifest('api').import_component()\n"
+        "except SetupError as error:\n"
+        "    print(error)\n"
+    )
+    assert python_without(("aiohttp",), code) == (
+        "api: aiohttp is not installed here: pip install 'swarm-hub[gateway]'"
+    )
+
+
+def test_discovery_by_mdns_says_what_to_install() -> None:
+    code = (
+        "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
+        "import_libp2p()\n"
+        "from swarm_hub.components.mesh.transports.libp2p.mdns import LocalDiscovery\n"
+        "from swarm_hub.exceptions import MeshError\n"
+        "class Swarm:\n"
+        "    get_peer_id = str\n"
+        "try:\n"
+        "    LocalDiscovery(Swarm(), print).start([])\n"
+        "except MeshError as error:\n"
+        "    print(error)\n"
+    )
+    assert python_without(("zeroconf",), code) == (
+        "zeroconf is not installed here: pip install 'swarm-hub[gateway]'"
+    )

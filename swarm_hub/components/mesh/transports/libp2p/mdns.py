@@ -6,6 +6,7 @@ from typing import Any
 from swarm_hub.components.mesh.identity import is_peer_id
 from swarm_hub.components.mesh.transports.libp2p.lean_import import import_mdns
 from swarm_hub.exceptions import MeshError
+from swarm_hub.util.extras import what_to_install
 
 
 class LocalDiscovery:
@@ -20,7 +21,10 @@ class LocalDiscovery:
 
     def start(self, addresses: Sequence[str]) -> None:
         """Announce the addresses and listen for others."""
-        module: Any = import_mdns()
+        try:
+            module: Any = import_mdns()
+        except ImportError as error:
+            raise MeshError(what_to_install(error) or f"it can't be imported: {error}") from error
         from libp2p.discovery.events.peerDiscovery import peerDiscovery
 
         self._registry = peerDiscovery

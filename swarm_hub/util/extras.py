@@ -1,0 +1,15 @@
+"""What to install where a library is missing that only gateways and their clients need."""
+
+from typing import Final
+
+_GATEWAY: Final = frozenset({"aiohttp", "multipart", "rich", "segno", "zeroconf"})
+
+
+def what_to_install(error: BaseException | None) -> str | None:
+    """Return what to do about a failed import; None if it is not of a library of an extra."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    library = error.name.partition(".")[0]
+    if library not in _GATEWAY:
+        return None
+    return f"{library} is not installed here: pip install 'swarm-hub[gateway]'"
