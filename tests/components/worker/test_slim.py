@@ -28,8 +28,8 @@ OF_GATEWAYS = (
 )  # fmt: skip
 # What a worker uses where it is there.
 OPTIONAL = ("cbor2", "nacl", "psutil")
-# Modules that a worker imports, 1,066 on Python 3.11 and two percent; the aim is 750.
-MODULES_MAX = 1088
+# Modules that a worker imports, 1,097 on Python 3.11 and two percent; the aim is 750.
+MODULES_MAX = 1119
 AT_START = """
 import atexit, json, os, sys
 # A child of the worker starts without this.
@@ -129,7 +129,7 @@ async def test_a_worker_works_where_nothing_is_installed_that_it_can_do_without(
 
 
 def test_the_commands_of_a_worker_do_without_the_libraries_of_a_gateway() -> None:
-    names = ("check", "doctor", "init", "join", "key", "run")
+    names = ("check", "doctor", "init", "join", "key", "pause", "resume", "run", "status")
     code = (
         "from swarm_hub.cli import main\n"
         f"for name in {names}: main.get_command(None, name)\n"
