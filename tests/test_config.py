@@ -101,6 +101,28 @@ def problems(folder: Path, text: str) -> list[str]:
          "configuration.yaml:2: worker → slots: expected auto or a whole number from 1 to 256"),
         ("worker:\n  min_battery: 101\n",
          "configuration.yaml:2: worker → min_battery: expected a number from 0 to 100, got 101"),
+        ("worker:\n  min_battery: 50\n  resume_battery: 40\n",
+         "configuration.yaml:3: worker → resume_battery: expected at least min_battery (50), "
+         "got 40"),
+        ("worker:\n  resume_battery: 101\n",
+         "configuration.yaml:2: worker → resume_battery: expected auto or a number from 0 to 100"),
+        ("worker:\n  battery_unknown: runn\n",
+         "configuration.yaml:2: worker → battery_unknown: expected one of stop, run, got 'runn'; "
+         "did you mean run?"),
+        ("worker:\n  networks: wifi\n",
+         "configuration.yaml:2: worker → networks: expected one of any, unmetered, got 'wifi'"),
+        ("worker:\n  pause_above_load: 0\n",
+         "configuration.yaml:2: worker → pause_above_load: expected a number from 0.01 to 1000, "
+         "got 0"),
+        ("worker:\n  hours: always\n",
+         "configuration.yaml:2: worker → hours: expected any, or days with their hours such as "
+         "{mon-fri: \"22:00-07:00\", sat-sun: any}, got 'always'"),
+        ("worker:\n  hours:\n    mon-fri: any\n    weekend: any\n",
+         "configuration.yaml:4: worker → hours → weekend: expected a day or days such as mon-fri "
+         "(mon, tue, wed, thu, fri, sat, sun), got 'weekend'"),
+        ("worker:\n  hours:\n    mon: 22:00\n",
+         "configuration.yaml:3: worker → hours → mon: expected any, none, or hours in quotes such "
+         "as \"22:00-07:00\", got 1320"),
         ("worker:\nsandbox:\n  memory: lots\n",
          "configuration.yaml:3: sandbox → memory: expected a size such as 128MiB (units: b, kb, "
          "mb, gb, kib, mib, gib), got 'lots'"),

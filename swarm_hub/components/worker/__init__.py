@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 
@@ -15,6 +17,7 @@ from swarm_hub.components.worker.deaths import Deaths
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
+from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.owners_pause import OwnersPause
@@ -26,6 +29,10 @@ from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 
 _LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# Between where a device stops and where it begins again, unless its owner says otherwise.
+_RESUME_ABOVE_PERCENT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +42,67 @@ class WorkerConfig:
     slots: int | None
     charging_only: bool
     min_battery_percent: float
-    max_temperature_c: float
+    resume_battery_percent: float
+    battery_unknown: str
+    max_temperature_c: float | None
+    networks: str
+    hours: Hours
+    pause_above_load: float | None
     finish_within_s: float
     metered: bool | None
     node_labels: dict[str, str]
 
 
+def _auto(validator: Callable[[Any], _T], expected: str) -> Callable[[Any], _T | None]:
+    return vol.Any(vol.All("auto", lambda _auto: None), validator, msg=f"expected {expected}")
+
+
+def _worker_config(
+    *, min_battery_percent: float, resume_battery_percent: float | None, **others: Any
+) -> WorkerConfig:
+    if resume_battery_percent is None:
+        resume_battery_percent = min(100.0, min_battery_percent + _RESUME_ABOVE_PERCENT)
+    if resume_battery_percent < min_battery_percent:
+        raise vol.Invalid(
+            f"expected at least min_battery ({min_battery_percent:g}), "
+            f"got {resume_battery_percent:g}",
+            path=["resume_battery"],
+        )
+    return WorkerConfig(
+        min_battery_percent=min_battery_percent,
+        resume_battery_percent=resume_battery_percent,
+        **others,
+    )
+
+
 CONFIG_SCHEMA = cv.section(
     {
-        cv.Key("slots", default="auto", reloadable=True): vol.Any(
-            vol.All("auto", lambda _auto: None),
-            cv.integer(1, 256),
-            msg="expected auto or a whole number from 1 to 256",
+        cv.Key("slots", default="auto", reloadable=True): _auto(
+            cv.integer(1, 256), "auto or a whole number from 1 to 256"
         ),
         cv.Key("charging_only", default=True, reloadable=True): cv.boolean,
         cv.Key("min_battery", default=90, reloadable=True, field="min_battery_percent"): cv.number(
             0, 100
         ),
         cv.Key(
-            "max_temperature", default=40, reloadable=True, field="max_temperature_c"
-        ): cv.number(-20, 120),
+            "resume_battery", default="auto", reloadable=True, field="resume_battery_percent"
+        ): _auto(cv.number(0, 100), "auto or a number from 0 to 100"),
+        cv.Key("battery_unknown", default="stop", reloadable=True): cv.one_of("stop", "run"),
+        cv.Key(
+            "max_temperature", default="auto", reloadable=True, field="max_temperature_c"
+        ): _auto(cv.number(-20, 120), "auto or a number from -20 to 120"),
+        cv.Key("networks", default="any", reloadable=True): cv.one_of("any", "unmetered"),
+        cv.Key("hours", default="any", reloadable=True): hours,
+        cv.Key("pause_above_load", default=None, reloadable=True): cv.optional(
+            cv.number(0.01, 1000)
+        ),
         cv.Key("finish_within", default=5, reloadable=True, field="finish_within_s"): cv.duration,
-        cv.Key("metered", default="auto", reloadable=True): vol.Any(
-            vol.All("auto", lambda _auto: None),
-            cv.boolean,
-            msg="expected auto, true or false",
+        cv.Key("metered", default="auto", reloadable=True): _auto(
+            cv.boolean, "auto, true or false"
         ),
         cv.Key("node_labels", default=dict, reloadable=False): cv.labels,
     },
-    WorkerConfig,
+    _worker_config,
 )
 
 
@@ -104,8 +143,16 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         hub,
         drain,
         telemetry,
+        executor.running,
         PowerPolicyConfig(
-            config.charging_only, config.min_battery_percent, config.max_temperature_c
+            charging_only=config.charging_only,
+            min_battery=config.min_battery_percent,
+            resume_battery=config.resume_battery_percent,
+            runs_unread=config.battery_unknown == "run",
+            max_temperature=config.max_temperature_c,
+            unmetered_only=config.networks == "unmetered",
+            hours=config.hours,
+            max_load=config.pause_above_load,
         ),
     )
     pause = OwnersPause(hub, drain)

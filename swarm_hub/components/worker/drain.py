@@ -146,6 +146,12 @@ class Drain:
             self._assignments.nack(gateway, group, reason)
             _LOGGER.info("Gave back %d assignments: %s", len(group), reason)
 
+    def hand_back_waiting(self, reason: str) -> None:
+        """Give back what has not begun to the gateways that are here; what runs is finished."""
+        for gateway in self._mesh.peers():
+            theirs = frozenset(self._assignments.given_out_by(gateway))
+            self.hand_back([each for each in self._executor.not_begun() if each in theirs], reason)
+
     def drained_by(self, gateway: str, reason: str | None) -> None:
         """Take no more from a gateway that drains this node, and give back what has not begun."""
         if reason is None:

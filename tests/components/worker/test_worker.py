@@ -9,41 +9,12 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.components.worker.power_policy import PowerPolicyConfig, refusal
 from swarm_hub.models.node import Telemetry
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
-OWNER = PowerPolicyConfig(charging_only=True, min_battery=90, max_temperature=40)
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
-
-
-@pytest.mark.parametrize(
-    ("config", "telemetry", "expected"),
-    [
-        (OWNER, BATTERY, None),
-        (OWNER, Telemetry(has_battery=False), None),
-        (OWNER, Telemetry(has_battery=False, temperature_c=90.0), None),
-        (OWNER, Telemetry(), "the battery can't be read"),
-        (OWNER, Telemetry(temperature_c=90.0, charging=False), "the battery can't be read"),
-        (PowerPolicyConfig(False, 0, 40), Telemetry(), None),
-        (OWNER, Telemetry(battery_percent=95.0, charging=False), "not charging"),
-        (OWNER, Telemetry(battery_percent=95.0, charging=None), "not charging"),
-        (OWNER, Telemetry(battery_percent=90.0, charging=True), None),
-        (OWNER, Telemetry(battery_percent=89.9, charging=True), "battery below 90 %"),
-        (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.0), None),
-        (OWNER, Telemetry(battery_percent=95.0, charging=True, temperature_c=40.1),
-         "warmer than 40 °C"),
-        (PowerPolicyConfig(False, 0, 40), Telemetry(battery_percent=1.0, charging=False), None),
-        (PowerPolicyConfig(False, 50, 40), Telemetry(battery_percent=49.0, charging=False),
-         "battery below 50 %"),
-    ],
-)  # fmt: skip
-def test_when_a_device_is_left_alone(
-    config: PowerPolicyConfig, telemetry: Telemetry, expected: str | None
-) -> None:
-    assert refusal(config, telemetry) == expected
 
 
 async def the_node(gateway: RunningHub) -> dict[str, Any]:
@@ -79,6 +50,39 @@ async def test_a_phone_that_is_unplugged_takes_no_work_and_says_why(
         return [node["refuses"] for node in found["nodes"]]
 
     await until(refusals, lambda found: found == [None, None])
+
+
+@pytest.mark.slow
+async def test_a_phone_that_is_unplugged_finishes_what_runs_and_gives_the_rest_back(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
+    phone = await swarm.worker("phone", extra="worker: {battery_unknown: run, slots: 1}\n")
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = BATTERY
+    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": 5}
+    _, body = await submit(gateway, modules["spin"], b"0:20000", spec)
+    sandbox = phone.hub.services[SANDBOX].sandbox
+
+    async def begun() -> set[str]:
+        return sandbox.begun()
+
+    await until(begun, bool)
+    board.own = Telemetry(battery_percent=95.0, charging=False)
+
+    async def attempts() -> list[tuple[str, str | None]]:
+        _, found = await call(gateway, "GET", f"/jobs/{body['job_id']}/shards")
+        return [
+            (attempt["state"], attempt["reason"])
+            for shard in found["shards"]
+            for attempt in shard["attempts"]
+        ]
+
+    found = await until(
+        attempts, lambda found: {state for state, _ in found} == {"rejected", "finished"}
+    )
+    assert {reason for state, reason in found if state == "rejected"} == {"not charging"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,193 @@
+"""When a device is left alone, rule by rule, and over traces of what its sensors say."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from swarm_hub.components.worker.hours import ALWAYS, hours
+from swarm_hub.components.worker.power_policy import (
+    OwnLoad,
+    PowerPolicyConfig,
+    Rule,
+    Standing,
+    refusals,
+    stand,
+)
+from swarm_hub.models.node import Telemetry
+
+OWNER = PowerPolicyConfig(
+    charging_only=True, min_battery=90, resume_battery=95, runs_unread=False, max_temperature=None,
+    unmetered_only=False, hours=ALWAYS, max_load=None,
+)  # fmt: skip
+BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
+DESKTOP = Telemetry(has_battery=False)
+UNREAD = "the battery can't be read: install Termux:API, or set worker: battery_unknown: run"
+WEDNESDAY_NOON = time.mktime((2026, 7, 15, 12, 0, 30, 0, 0, -1))
+
+
+def owner(**changes: Any) -> PowerPolicyConfig:
+    return replace(OWNER, **changes)
+
+
+def device(**changes: Any) -> Telemetry:
+    return replace(BATTERY, **changes)
+
+
+CARELESS = owner(charging_only=False, min_battery=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "telemetry", "expected"),
+    [
+        (OWNER, BATTERY, []),
+        (OWNER, DESKTOP, []),
+        (OWNER, replace(DESKTOP, temperature_c=90.0), []),
+        (owner(max_temperature=80), replace(DESKTOP, temperature_c=80.1), ["warmer than 80 °C"]),
+        (owner(max_temperature=80), replace(DESKTOP, temperature_c=80.0), []),
+        (OWNER, Telemetry(), [UNREAD]),
+        (OWNER, Telemetry(temperature_c=90.0, charging=False), [UNREAD, "warmer than 40 °C"]),
+        (owner(runs_unread=True), Telemetry(), []),
+        (owner(runs_unread=True), Telemetry(temperature_c=41.0), ["warmer than 40 °C"]),
+        (CARELESS, Telemetry(), []),
+        (owner(charging_only=False), Telemetry(), [UNREAD]),
+        (OWNER, device(charging=False), ["not charging"]),
+        (OWNER, device(charging=None), ["not charging"]),
+        (OWNER, device(battery_percent=90.0), []),
+        (OWNER, device(battery_percent=89.9), ["battery below 90 %"]),
+        (OWNER, device(battery_percent=20.0, charging=False),
+         ["not charging", "battery below 90 %"]),
+        (OWNER, device(temperature_c=40.0), []),
+        (OWNER, device(temperature_c=40.1), ["warmer than 40 °C"]),
+        (owner(max_temperature=50), device(temperature_c=50.0), []),
+        (CARELESS, device(battery_percent=1.0, charging=False), []),
+        (OWNER, device(metered=True), []),
+        (owner(unmetered_only=True), device(metered=True), ["the network is metered"]),
+        (owner(unmetered_only=True), device(metered=False), []),
+        (owner(unmetered_only=True), device(metered=None), []),
+        (owner(hours=hours({"wed": "11:00-13:00"})), DESKTOP, []),
+        (owner(hours=hours({"wed": "22:00-23:00"})), DESKTOP, ["outside its hours until 22:00"]),
+        (owner(hours=hours({"mon": "22:00-23:00"})), DESKTOP,
+         ["outside its hours until Mon 22:00"]),
+        (owner(hours=hours({"mon": "none"})), DESKTOP, ["it has no hours"]),
+    ],
+)  # fmt: skip
+def test_when_a_device_is_left_alone(
+    config: PowerPolicyConfig, telemetry: Telemetry, expected: list[str]
+) -> None:
+    found = refusals(config, telemetry, now_s=WEDNESDAY_NOON, load_by_others=None)
+    assert list(found.values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("load", "standing", "refused"),
+    [
+        (None, False, False), (0.5, False, False), (0.51, False, True), (0.38, True, True),
+        (0.375, True, False), (0.4, False, False), (9.0, True, True),
+    ],
+)  # fmt: skip
+def test_the_load_of_others_has_to_fall_well_below_the_limit(
+    load: float | None, standing: bool, refused: bool
+) -> None:
+    found = refusals(
+        owner(max_load=0.5), DESKTOP, now_s=WEDNESDAY_NOON, load_by_others=load,
+        standing=[Rule.LOAD] if standing else (),
+    )  # fmt: skip
+    assert (Rule.LOAD in found) is refused
+
+
+def test_the_load_of_this_worker_is_not_that_of_others() -> None:
+    """Four shards for ten minutes, then none: what the kernel averages is what is taken off."""
+    own, kernel, now = OwnLoad(), 0.0, 0.0
+    own.count(0, now)
+    furthest = 0.0
+    for step in range(600):
+        running = 4 if step < 300 else 0
+        now += 2.0
+        kernel = kernel * 0.9672 + running * 0.0328  # e^(-2/60), as the kernel would
+        own.count(running, now)
+        furthest = max(furthest, abs(kernel - own.average))
+    assert furthest < 0.01
+    assert own.average < 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a device says at a minute, and what it is expected to say for itself."""
+
+    minute: float
+    percent: float | None
+    charging: bool | None
+    celsius: float
+    expected: str
+
+
+def walk(config: PowerPolicyConfig, trace: Iterable[Moment]) -> list[tuple[float, str]]:
+    """Return what a device says for itself at each moment of a trace."""
+    standing: dict[Rule, Standing] = {}
+    said = []
+    for moment in trace:
+        now = moment.minute * 60
+        telemetry = Telemetry(
+            battery_percent=moment.percent, charging=moment.charging, temperature_c=moment.celsius
+        )
+        found = refusals(
+            config, telemetry, now_s=WEDNESDAY_NOON + now, load_by_others=None,
+            standing=standing.keys(),
+        )  # fmt: skip
+        standing = stand(found, standing, now=now, now_s=WEDNESDAY_NOON + now)
+        said.append((moment.minute, ", ".join(held.reason for held in standing.values())))
+    return said
+
+
+A_DAY = [
+    # It charges.
+    Moment(0, 80, True, 30, "battery below 90 %"),
+    Moment(10, 92, True, 31, "battery not at 95 % again yet"),
+    Moment(20, 95, True, 32, ""),
+    # It works and discharges a little on a weak charger, to where it stops, and not further.
+    Moment(30, 91, True, 35, ""),
+    Moment(40, 89, True, 35, "battery below 90 %"),
+    Moment(41, 90, True, 34, "battery not at 95 % again yet"),
+    Moment(60, 96, True, 33, ""),
+    # It is unplugged and plugged in again, and rests.
+    Moment(61, 96, False, 33, "not charging"),
+    Moment(62, 96, True, 33, "resting until 13:06 after: not charging"),
+    Moment(65.9, 96, True, 33, "resting until 13:06 after: not charging"),
+    Moment(66.1, 96, True, 33, ""),
+    # A plug that flaps: it does not work in between.
+    Moment(70, 96, False, 33, "not charging"),
+    Moment(71, 96, True, 33, "resting until 13:15 after: not charging"),
+    Moment(72, 96, False, 33, "not charging"),
+    Moment(73, 96, True, 33, "resting until 13:17 after: not charging"),
+    Moment(78, 96, True, 33, ""),
+    # It gets hot in the sun, and cools.
+    Moment(80, 97, True, 43, "warmer than 40 °C"),
+    Moment(81, 97, True, 39, "resting until 13:25 after: warmer than 40 °C"),
+    Moment(86, 97, True, 36, ""),
+    # The battery can't be read for a moment.
+    Moment(90, None, None, 36, UNREAD),
+    Moment(91, 97, True, 36, f"resting until 13:35 after: {UNREAD}"),
+    Moment(96, 97, True, 36, ""),
+    # Two reasons, of which one goes.
+    Moment(100, 50, False, 36, "not charging, battery below 90 %"),
+    Moment(101, 50, True, 36, "battery below 90 %, resting until 13:45 after: not charging"),
+    Moment(110, 94, True, 36, "battery not at 95 % again yet"),
+    Moment(111, 95, True, 36, ""),
+]
+
+
+def test_a_day_of_a_phone() -> None:
+    expected = [(moment.minute, moment.expected) for moment in A_DAY]
+    assert walk(OWNER, A_DAY) == expected
+
+
+def test_a_phone_whose_owner_does_not_mind_works_all_that_day_but_when_it_is_hot() -> None:
+    said = walk(owner(charging_only=False, min_battery=0, resume_battery=5), A_DAY)
+    reasons = [(minute, reason) for minute, reason in said if reason]
+    assert reasons == [
+        (80, "warmer than 40 °C"),
+        (81, "resting until 13:25 after: warmer than 40 °C"),
+    ]
