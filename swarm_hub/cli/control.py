@@ -15,7 +15,8 @@ from swarm_hub.cli.options import (
     seconds,
     working_dir,
 )
-from swarm_hub.control import Refused, ask
+from swarm_hub.control import Refused
+from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
 
 

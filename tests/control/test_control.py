@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
-from swarm_hub import control
 from swarm_hub.const import CONTROL_SOCKET
-from swarm_hub.control import ControlCommands, ControlServer, Refused, place, server, wire
+from swarm_hub.control import (
+    ControlCommands,
+    ControlServer,
+    Refused,
+    client,
+    commands,
+    place,
+    server,
+    wire,
+)
 from swarm_hub.exceptions import HubError, HubNotRunningError
 from swarm_hub.tasks import TaskSupervisor
 
@@ -84,12 +92,12 @@ async def said(folder: Path, raw: bytes, *, eof: bool = False) -> list[dict[str,
 
 
 async def test_a_command_gets_its_arguments_and_its_answer(hub: Path) -> None:
-    answer = await asyncio.to_thread(control.ask, hub, "echo", for_s=7.5)
+    answer = await asyncio.to_thread(client.ask, hub, "echo", for_s=7.5)
     assert answer == {"said": {"for_s": 7.5}}
 
 
 async def test_status_tells_what_the_parts_of_a_hub_add(hub: Path) -> None:
-    assert await asyncio.to_thread(control.ask, hub, "status") == {"weather": "fair"}
+    assert await asyncio.to_thread(client.ask, hub, "status") == {"weather": "fair"}
 
 
 async def test_several_requests_share_a_connection(hub: Path) -> None:
@@ -142,7 +150,7 @@ async def test_a_defect_is_told_and_the_next_request_answered(
 async def test_a_command_that_takes_too_long_is_given_up(
     hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control.commands, "ANSWER_WITHIN_S", 0.01)
+    monkeypatch.setattr(commands, "ANSWER_WITHIN_S", 0.01)
     (answer,) = await said(hub, b'{"command": "hang"}\n')
     assert answer["code"] == "timeout"
 
@@ -162,7 +170,7 @@ async def test_there_are_only_so_many_connections(
 ) -> None:
     monkeypatch.setattr(server, "_CONNECTIONS_MAX", 0)
     with pytest.raises(HubError, match="too many connections"):
-        await asyncio.to_thread(control.ask, hub, "status")
+        await asyncio.to_thread(client.ask, hub, "status")
 
 
 async def test_the_socket_is_private_and_goes_with_the_hub(
@@ -173,16 +181,16 @@ async def test_the_socket_is_private_and_goes_with_the_hub(
     await made.stop()
     assert not (folder / CONTROL_SOCKET).exists()
     with pytest.raises(HubNotRunningError, match="no hub runs on this directory"):
-        await asyncio.to_thread(control.ask, folder, "status")
+        await asyncio.to_thread(client.ask, folder, "status")
 
 
 async def test_the_socket_of_a_killed_hub_is_replaced(folder: Path, tasks: TaskSupervisor) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(folder / CONTROL_SOCKET))
     with pytest.raises(HubNotRunningError):
-        await asyncio.to_thread(control.ask, folder, "status")
+        await asyncio.to_thread(client.ask, folder, "status")
     made = await listening(folder, tasks)
-    assert await asyncio.to_thread(control.ask, folder, "status") == {"weather": "fair"}
+    assert await asyncio.to_thread(client.ask, folder, "status") == {"weather": "fair"}
     await made.stop()
 
 
@@ -191,7 +199,7 @@ async def test_a_path_longer_than_a_sockets_works(tmp_path: Path, tasks: TaskSup
     (folder / ".storage").mkdir(parents=True, mode=0o700)
     made = await listening(folder, tasks)
     open_before = len(os.listdir("/dev/fd"))
-    assert await asyncio.to_thread(control.ask, folder, "status") == {"weather": "fair"}
+    assert await asyncio.to_thread(client.ask, folder, "status") == {"weather": "fair"}
     assert len(os.listdir("/dev/fd")) <= open_before + 1, "but for the connection that may linger"
     await made.stop()
     assert not (folder / CONTROL_SOCKET).exists()
@@ -208,7 +216,7 @@ async def test_where_no_short_path_works_the_hub_lives_and_says_so(
     assert "a socket's path has at most 103 bytes here" in caplog.text
     await made.stop()
     with pytest.raises(HubError, match="choose a configuration directory with a shorter path"):
-        await asyncio.to_thread(control.ask, folder, "status")
+        await asyncio.to_thread(client.ask, folder, "status")
 
 
 def test_a_command_has_one_handler() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from swarm_hub import control
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.const import PAUSE_FILE, STORAGE_DIR
+from swarm_hub.control import client
 from swarm_hub.exceptions import HubError
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
@@ -24,7 +24,7 @@ SPIN = {"abi": "range", "split": "range", "reduce": "sum"}
 
 
 async def ask(hub: RunningHub, command: str, **arguments: Any) -> dict[str, Any]:
-    return await asyncio.to_thread(control.ask, hub.folder, command, **arguments)
+    return await asyncio.to_thread(client.ask, hub.folder, command, **arguments)
 
 
 async def spin(gateway: RunningHub, modules: Modules, shards: int, ms_each: int) -> str:
