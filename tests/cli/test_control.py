@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.conftest import Swarm, until
 from tests.helpers.command_line import Run
+from tests.helpers.hub_process import hub_dir, running
 
 RunBeside = Callable[..., Any]
 
@@ -68,3 +69,17 @@ async def test_a_hub_that_is_no_worker_says_so_when_it_is_paused(
         done = await run_beside(command, "-c", gateway.folder)
         assert done.code == 1
         assert "the hub there is no worker" in done.err
+
+
+def test_a_pause_and_the_socket_outlive_the_death_of_the_hub(run: Run, tmp_path: Path) -> None:
+    worker = "worker: {charging_only: false, min_battery: 0}\n"
+    folder = hub_dir(tmp_path, worker)
+    with running(folder) as hub:
+        assert run("pause", "-c", folder).code == 0
+        hub.kill()
+        hub.wait(30)
+    assert run("status", "-c", folder).code == 3
+    with running(folder):
+        told = run("status", "-c", folder)
+        assert "takes no work: paused by the owner" in told.out, told.err
+        assert run("resume", "-c", folder).code == 0

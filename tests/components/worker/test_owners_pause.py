@@ -228,3 +228,23 @@ async def test_a_time_that_is_none_is_refused(swarm: Swarm, for_s: object) -> No
     with pytest.raises(HubError, match="for_s: expected seconds above 0 and at most 365 d"):
         await ask(phone, "pause", for_s=for_s)
     assert (await ask(phone, "status"))["worker"]["paused"] is None
+
+
+async def test_a_hub_that_is_its_own_worker_pauses_that_and_goes_on_taking_jobs(
+    swarm: Swarm, modules: Modules
+) -> None:
+    both = await swarm.gateway("both", extra=f"{WORKER}{PATIENT}")
+    job_id = await spin(both, modules, shards=100, ms_each=10)
+    await begins(both)
+    await ask(both, "pause")
+    await rests(both)
+    later_id = await spin(both, modules, shards=1, ms_each=5)
+
+    async def waits() -> Any:
+        return (await call(both, "GET", f"/jobs/{later_id}"))[1]["waits"]
+
+    await until(waits, lambda told: told == "1 node: 1 paused by the owner")
+    assert inbox(both) == 0
+    await ask(both, "resume")
+    assert (await finished(both, job_id))["result"] == 1000
+    assert (await finished(both, later_id))["result"] == 5
