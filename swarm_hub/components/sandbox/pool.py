@@ -13,6 +13,7 @@ from pathlib import Path
 
 from swarm_hub.util.device import available_memory_bytes
 
+from . import duty_cycle
 from .cache import ModuleCache, cache_key
 from .call import (
     BAD_INPUT,
@@ -85,6 +86,13 @@ class Sandbox:
         # How many shards had a scope of their own.
         self._lone = 0
         self._stopped = True
+        # The part of the time in which children run.
+        self._share = 1.0
+        self._duty_cycle: asyncio.Task[None] | None = None
+
+    def throttle(self, share: float) -> None:
+        """Let children run for that share of the time only; call it before the start."""
+        self._share = share
 
     def resize(self, slots: int) -> None:
         """Run that many shards at once; call it before the first one."""
@@ -96,6 +104,9 @@ class Sandbox:
         await self._cache.open()
         await self._child_pool.open()
         self._stopped = False
+        if self._share < 1.0:
+            work = duty_cycle.keep(self._children, self._share)
+            self._duty_cycle = self._spawn(work, "duty cycle of the sandbox")
 
     async def add_abi(self, path: Path) -> None:
         """Have children know one more ABI, a file like `child/abi_bytes.py`.
@@ -115,6 +126,8 @@ class Sandbox:
     async def stop(self) -> None:
         """Kill every child and wait for their end, at most 2 s (and 1 s for the cache)."""
         self._stopped = True
+        if self._duty_cycle is not None:
+            self._duty_cycle.cancel()
         if self._hurry is not None:
             self._hurry.cancel()
         self._settle_waiting(Answer(STOPPED, "The sandbox is stopping"))

@@ -93,6 +93,8 @@ class ChildLink(asyncio.BufferedProtocol):
     background: bool = False
     # Since when its process is stopped; None while it runs.
     suspended_since_s: float | None = None
+    # The same for a pause of the duty cycle, in which it keeps its slot.
+    frozen_since_s: float | None = None
     mean_s: float | None = None
     idle_since_s: float = 0.0
     loaded: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -227,6 +229,7 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def suspend(self) -> bool:
         """Stop its process and the time of the shard it is on; False if the system forbids it."""
+        self.thaw()
         try:
             self.launched.process.send_signal(signal.SIGSTOP)
         except PermissionError:
@@ -246,6 +249,31 @@ class ChildLink(asyncio.BufferedProtocol):
         self.suspended_since_s = None
         self._suspended_s += suspended_s
         self._head_since_s += suspended_s
+        self._watch()
+
+    def freeze(self) -> bool:
+        """Stop its process for a moment, until `thaw`; returns whether it was to be stopped."""
+        if self.lost or self.suspended or self.frozen_since_s is not None:
+            return False
+        try:
+            self.launched.process.send_signal(signal.SIGSTOP)
+        except PermissionError:
+            return False
+        self.frozen_since_s = self.loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return True
+
+    def thaw(self) -> None:
+        """Let it go on; the moment does not count as time of the shard it is on."""
+        if self.frozen_since_s is None or self.lost:
+            return
+        self.launched.process.send_signal(signal.SIGCONT)
+        now = self.loop.time()
+        # A shard that came in the meantime has waited since then.
+        self._head_since_s += now - max(self.frozen_since_s, self._head_since_s)
+        self.frozen_since_s = None
         self._watch()
 
     def kill(self, verdict: Answer) -> None:
@@ -357,7 +385,7 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Arm the timer for what is due next; a timer that is due earlier is left to fire."""
-        if not self._sent or self.suspended_since_s is not None:
+        if not self._sent or self.suspended or self.frozen_since_s is not None:
             return
         due_s = self._head_since_s + self._sent[0].time_s
         if len(self._sent) > 1 and not self.held_up:

@@ -40,6 +40,7 @@ class WorkerConfig:
     """`worker:`: how much of this device may be used, and when."""
 
     slots: int | None
+    cpu_share_percent: float
     charging_only: bool
     min_battery_percent: float
     resume_battery_percent: float
@@ -80,6 +81,9 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("slots", default="auto", reloadable=True): _auto(
             cv.integer(1, 256), "auto or a whole number from 1 to 256"
         ),
+        cv.Key("cpu_share", default=100, reloadable=True, field="cpu_share_percent"): cv.number(
+            5, 100
+        ),
         cv.Key("charging_only", default=True, reloadable=True): cv.boolean,
         cv.Key("min_battery", default=90, reloadable=True, field="min_battery_percent"): cv.number(
             0, 100
@@ -116,6 +120,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     mesh, service = hub.services[MESH], hub.services[SANDBOX]
     slots = config.slots or default_slots()
     service.sandbox.resize(slots)
+    service.sandbox.throttle(config.cpu_share_percent / 100)
     hub.roles.add("worker")
     offer = {
         "slots": slots,
