@@ -43,7 +43,8 @@ def private(name: str) -> bytes:
 
 def link() -> int:
     """Return the socket to the hub, or in the process without a fence its own."""
-    for descriptor in range(3, 64):
+    # It has the number that it had in the hub, which may have many open.
+    for descriptor in range(3, 65_536):
         try:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 return descriptor
