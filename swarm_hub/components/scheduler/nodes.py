@@ -146,7 +146,8 @@ class NodeEntry:
             return max(ahead if alone else free, int(spare_s > 0))
         if spare_s <= 0:
             return free
-        ahead = int(min(spare_s / max(speed.shard_s, 1e-6), _AHEAD_PER_SLOT_MAX * slots))
+        most = (1 + _AHEAD_PER_SLOT_MAX) * slots - n_held
+        ahead = int(min(spare_s / max(speed.shard_s, 1e-6), most))
         return max(ahead, 1) if not free else max(ahead, free)
 
     def rate(self, program: str) -> float | None:
