@@ -1,4 +1,7 @@
-"""What clients ask about jobs: their state, results, shards, receipts and history."""
+"""What clients ask about jobs: their state, results, shards, receipts and history.
+
+It is long because it is the one door for all that is asked; each answer is short.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,8 @@
-"""What the state machine remembers of unfinished jobs, their shards and assignments; pure."""
+"""What the state machine remembers of unfinished jobs, their shards and assignments; pure.
+
+It is long because the three refer to each other: a job counts what its shards become, and a shard
+what its attempts do.
+"""
 
 from bisect import bisect_left
 from collections.abc import Mapping

@@ -1,4 +1,8 @@
-"""What the state machine remembers of the connected nodes: what each holds and how fast it is."""
+"""What the state machine remembers of the connected nodes: what each holds and how fast it is.
+
+It is long because all of it is one node's record: its load, its speeds, its faults, and the sums of
+these over the fleet, which have to change together.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

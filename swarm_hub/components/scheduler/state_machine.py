@@ -2,7 +2,8 @@
 
 Pure: no I/O, clock or randomness; time comes as an argument (monotonic seconds). `handle` moves
 states, `plan` gives out work; the gateway stores the transitions of both in one transaction and
-only then carries out the instructions. `book` has the steps, `planner` the choices.
+only then carries out the instructions. `book` has the steps, `planner` the choices. It is long
+because it has a handler for each kind of event, and nothing else.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 The list of renames is on disk before the first of them. A restore that is killed before that has
 changed nothing; one that is killed later is completed by `finish_restore`. Whatever stood in the
-way is moved to `replaced.<time>/`; nothing of the user's is deleted.
+way is moved to `replaced.<time>/`; nothing of the user's is deleted. It is long because each step
+stands beside what undoes or completes it.
 """
 
 import json

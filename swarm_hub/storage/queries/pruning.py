@@ -3,7 +3,7 @@
 A job goes in one short transaction, which leaves its tombstone; its results, receipts, assignments,
 shards and old events follow, one chunk per transaction, until the tombstone says that none is left.
 Its other events follow when they are old. So whatever a kill leaves behind at any time is removed
-later.
+later. It is long because what is removed, and in which order, should be read in one place.
 """
 
 import math

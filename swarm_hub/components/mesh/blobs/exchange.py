@@ -2,7 +2,7 @@
 
 `need` asks for a blob from an offset on; it comes as `blob` chunks on the mesh's own stream, or,
 if it is large and one of the two listens for the bulk plane, over that (see `bulk`). Both sides of
-that are here, as a hub is both at once for one peer.
+that are here, as a hub is both at once for one peer, which is why it is long.
 """
 
 import asyncio
