@@ -138,7 +138,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     assignments = Assignments(hub, channel, settled)
     delivery = Delivery(hub, mesh, channel, settled)
     outbox = Outbox(hub, assignments, delivery)
-    deaths = Deaths(hub.storage_path())
+    deaths = Deaths(hub.storage_path(), asyncio.get_running_loop().call_soon)
     executor = Executor(
         hub, mesh, service, assignments.gateway_of, outbox.finish, assignments.give_back, deaths
     )

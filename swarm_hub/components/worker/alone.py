@@ -11,25 +11,27 @@ class AloneOrTogether:
     def __init__(self) -> None:
         self._door = asyncio.Lock()
         self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied = asyncio.Event()
 
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        """Run beside others."""
-        async with self._door:
+    async def enter(self) -> None:
+        """Run beside others from now on, until `leave`."""
+        if self._door.locked():
+            async with self._door:
+                self._inside += 1
+        else:
             self._inside += 1
-            self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+
+    def leave(self) -> None:
+        """Be done."""
+        self._inside -= 1
+        if not self._inside:
+            self._emptied.set()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Run with nothing beside it."""
         async with self._door:
-            await self._empty.wait()
+            while self._inside:
+                self._emptied.clear()
+                await self._emptied.wait()
             yield

@@ -1,7 +1,8 @@
 """Which shards ran when this process died, so that one that kills it is not run for ever.
 
 A death leaves no time to write, so what runs is written when it begins: into a file that survives
-the process, if not the power, as nothing waits for the disk. A shard that several lives ended with
+the process, if not the power, as nothing waits for the disk; what begins and ends in one turn of
+the loop is written at its end, by one call. A shard that several lives ended with
 may be innocent: its neighbours ran as well, or somebody killed the hub. So what two lives in a row
 ended with is run alone, and only one that a third ends with, while nothing else ran, is given up.
 """
@@ -9,7 +10,7 @@ ended with is run alone, and only one that a third ends with, while nothing else
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +47,21 @@ def shard_of(assignment_id: str) -> str:
 
 
 class Deaths:
-    """What runs now, in a file of its own, and what ran at the last deaths."""
+    """What runs now, in a file of its own, and what ran at the last deaths.
 
-    def __init__(self, folder: Path) -> None:
+    `soon` has something called when this turn of the loop is over.
+    """
+
+    def __init__(self, folder: Path, soon: Callable[[Callable[[], None]], object]) -> None:
+        self._soon = soon
         self._running = folder / RUNNING_FILE
         self._file = folder / DEATHS_FILE
         self._descriptor: int | None = None
         self._records: dict[str, int] = {}
         self._free: list[int] = []
+        # What is to be in the file, and which of its records are not yet.
+        self._table = bytearray()
+        self._stale: set[int] = set()
         self._counts: dict[str, int] = {}
 
     def load(self) -> None:
@@ -72,15 +80,15 @@ class Deaths:
 
     def runs_alone(self, assignment_id: str) -> bool:
         """Whether nothing else may run beside this one."""
-        return self._counts.get(shard_of(assignment_id), 0) >= ALONE_FROM
+        return self._deaths_of(assignment_id) >= ALONE_FROM
 
     def is_given_up(self, assignment_id: str) -> bool:
         """Whether this one may not be run any more."""
-        return self._counts.get(shard_of(assignment_id), 0) >= GIVEN_UP_FROM
+        return self._deaths_of(assignment_id) >= GIVEN_UP_FROM
 
     def survived(self, assignment_id: str) -> None:
         """Clear a shard of suspicion: it ran to its end."""
-        if self._counts.pop(shard_of(assignment_id), None) is not None:
+        if self._counts and self._counts.pop(shard_of(assignment_id), None) is not None:
             self._keep_counts()
 
     def begun(self, assignment_id: str) -> None:
@@ -90,21 +98,26 @@ class Deaths:
             return
         record = self._free.pop() if self._free else len(self._records)
         self._records[assignment_id] = record
-        self._write(record, text)
+        self._put(record, text)
 
     def ended(self, assignment_id: str) -> None:
         """Note that this one runs no more, whatever became of it."""
         if (record := self._records.pop(assignment_id, None)) is not None:
             self._free.append(record)
-            self._write(record, b"")
+            self._put(record, b"")
 
     def close(self) -> None:
         """Close the file; a hub that stops in order leaves nothing in it."""
         if self._descriptor is not None:
             for assignment_id in tuple(self._records):
                 self.ended(assignment_id)
+            self._write()
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _deaths_of(self, assignment_id: str) -> int:
+        # Nearly always nothing is suspected.
+        return self._counts.get(shard_of(assignment_id), 0) if self._counts else 0
 
     def _keep_counts(self) -> None:
         try:
@@ -112,11 +125,22 @@ class Deaths:
         except OSError as error:
             _LOGGER.warning("Can't keep what ran when the hub died: %s", error)
 
-    def _write(self, record: int, text: bytes) -> None:
-        if self._descriptor is None:
+    def _put(self, record: int, text: bytes) -> None:
+        start = record * _RECORD_BYTES
+        self._table[start : start + _RECORD_BYTES] = text.ljust(_RECORD_BYTES, b"\0")
+        self._stale.add(record)
+        if len(self._stale) == 1:
+            self._soon(self._write)
+
+    def _write(self) -> None:
+        """Write the records that changed, with those between them."""
+        if self._descriptor is None or not self._stale:
             return
+        start = min(self._stale) * _RECORD_BYTES
+        end = (max(self._stale) + 1) * _RECORD_BYTES
+        self._stale.clear()
         try:
-            os.pwrite(self._descriptor, text.ljust(_RECORD_BYTES, b"\0"), record * _RECORD_BYTES)
+            os.pwrite(self._descriptor, self._table[start:end], start)
         except OSError as error:
             # A full disk: the shard runs, and its death would not be counted.
             _LOGGER.debug("Can't note what runs: %s", error)

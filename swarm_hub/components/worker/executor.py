@@ -173,8 +173,7 @@ class Executor:
                 elif self._deaths.runs_alone(assignment_id):
                     await self._run_alone(entry)
                 else:
-                    async with self._company.together():
-                        await self._run(entry)
+                    await self._run_beside_others(entry)
             except Exception as error:
                 # Our own fault: the gateway must hear of it, or this shard's job would never end.
                 _LOGGER.exception("Assignment %s could not be run", assignment_id)
@@ -194,6 +193,13 @@ class Executor:
                 self._computed.discard(assignment_id)
                 if not self._running:
                     self._idle.set()
+
+    async def _run_beside_others(self, entry: InboxEntry) -> None:
+        await self._company.enter()
+        try:
+            await self._run(entry)
+        finally:
+            self._company.leave()
 
     async def _run_alone(self, entry: InboxEntry) -> None:
         """Run a shard with nothing beside it, since it may be what the hub dies of."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ ALL = ("job.1.1", "job.2.1", "job.3.1")
 
 def born(folder: Path) -> Deaths:
     """Begin a life, after the death of the one before."""
-    deaths = Deaths(folder)
+    deaths = Deaths(folder, lambda write: write())
     deaths.load()
     return deaths
 
@@ -103,6 +104,24 @@ def test_a_hub_that_stops_in_order_has_not_died(tmp_path: Path) -> None:
     assert alone(born(tmp_path)) == []
 
 
+def test_what_begins_and_ends_in_one_turn_of_the_loop_is_one_write(tmp_path: Path) -> None:
+    soon: list[Callable[[], None]] = []
+    deaths = Deaths(tmp_path, soon.append)
+    deaths.load()
+    deaths.begun("job.1.1")
+    deaths.begun("job.2.1")
+    deaths.ended("job.1.1")
+    deaths.begun("job.3.1")
+    assert len(soon) == 1
+    assert (tmp_path / RUNNING_FILE).read_bytes() == b""
+    soon.pop()()
+    assert (tmp_path / RUNNING_FILE).read_bytes().replace(b"\0", b" ").split() == [
+        b"job.3.1", b"job.2.1",
+    ]  # fmt: skip
+    deaths.ended("job.2.1")
+    assert len(soon) == 1
+
+
 def test_files_that_a_power_cut_spoiled_harm_nobody(tmp_path: Path) -> None:
     life(tmp_path, "job.1.1")
     (tmp_path / DEATHS_FILE).write_bytes(b"\0\0\0")
@@ -128,10 +147,11 @@ async def test_whoever_is_alone_has_nothing_beside_it() -> None:
     leave = {name: asyncio.Event() for name in "abc"}
 
     async def together(name: str) -> None:
-        async with company.together():
-            inside.append(name)
-            await leave[name].wait()
-            inside.remove(name)
+        await company.enter()
+        inside.append(name)
+        await leave[name].wait()
+        inside.remove(name)
+        company.leave()
 
     async def by_itself() -> None:
         async with company.alone():
@@ -163,10 +183,10 @@ async def test_one_that_gives_up_waiting_to_be_alone_holds_nobody_up() -> None:
         async with company.alone():
             pytest.fail("something runs beside it")
 
-    async with company.together():
-        waiting = asyncio.create_task(by_itself())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-    async with asyncio.timeout(10), company.together():
-        pass
+    await company.enter()
+    waiting = asyncio.create_task(by_itself())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    async with asyncio.timeout(10):
+        await company.enter()
