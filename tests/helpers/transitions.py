@@ -208,7 +208,9 @@ async def _finish(store: Store, say: Say, rng: random.Random, assigned: str) -> 
     result = Result(assigned, "ok", "", sha256_hex(b""), sha, len(body), inline, 0.1, 0.1)
     rows = [] if inline is not None else [blob_row]
     say("finishing", assigned)
-    await store.commit([*rows, *inbox.finish([OutboxEntry(result, "gateway", _NOW, "")])])
+    await store.commit(
+        [*rows, *inbox.finish([OutboxEntry(result, "gateway", _NOW, "")], [result.assignment_id])]
+    )
     say("finished", assigned, sha)
 
 

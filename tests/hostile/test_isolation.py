@@ -17,6 +17,7 @@ import swarm_hub.components.gateway.results
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.scheduler.planner import Planner
 from swarm_hub.components.scheduler.state import SchedulerState
+from swarm_hub.components.worker import intake
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.rest import call, submit
 
@@ -114,8 +115,10 @@ async def ends(hub: RunningHub, job_id: str) -> dict[str, Any]:
 
 
 async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
-    swarm: Swarm, modules: Modules
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that gateways hear ACKs of these short shards, too.
+    monkeypatch.setattr(intake, "_WRITE_DOWN_AFTER_S", 0.0)
     gateway = await swarm.gateway()
     await swarm.worker("one")
     await swarm.worker("two")

@@ -22,7 +22,9 @@ from swarm_hub.components.gateway.dispatch.sender import Sender
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.scheduler import Send
 from swarm_hub.components.signer import EnvelopeChannel
+from swarm_hub.components.worker import intake
 from swarm_hub.components.worker.delivery import Delivery
+from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.intake import Intake
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.models import messages
@@ -141,6 +143,16 @@ def committing(table: str, *, committed: bool) -> Any:
     return arm
 
 
+def at_once(point: Any) -> Any:
+    """Return a point at which a worker writes down what is short, too."""
+
+    def arm(count: Countdown) -> None:
+        intake._WRITE_DOWN_AFTER_S = 0.0  # type: ignore[misc]
+        point(count)
+
+    return arm
+
+
 def _sends(_self: Any, gathered: Any) -> bool:
     return any(isinstance(each, Send) for each in gathered.outcome.instructions)
 
@@ -170,9 +182,10 @@ POINTS: Final[dict[str, Any]] = {
     "database copied for the backup": after(backup, "take_snapshot"),
     "in the middle of the archive": before(ArchiveWriter, "add"),
     "archive whole, not renamed": before(backup, "ArchiveReader"),
-    "inbox before its commit": committing("inbox", committed=False),
-    "inbox committed, nobody told": committing("inbox", committed=True),
-    "before the ACK": before(EnvelopeChannel, "send", _posts(messages.ACK)),
+    "assigned, nothing on disk": before(Executor, "put", _any),
+    "inbox before its commit": at_once(committing("inbox", committed=False)),
+    "inbox committed, nobody told": at_once(committing("inbox", committed=True)),
+    "before the ACK": at_once(before(EnvelopeChannel, "send", _posts(messages.ACK))),
     "shard ran, outbox not written": before(Outbox, "finish"),
     "outbox before its commit": committing("outbox", committed=False),
     "outbox committed, nobody told": committing("outbox", committed=True),

@@ -53,6 +53,7 @@ GATEWAY_POINTS = (
 )
 FOLD_POINTS = ("before the fold:1", "folded, not stored:1")
 WORKER_POINTS = (
+    "assigned, nothing on disk:1",
     "inbox before its commit:1",
     "inbox committed, nobody told:1",
     "before the ACK:1",
@@ -241,6 +242,22 @@ async def test_a_worker_killed_at_a_point_costs_its_job_nothing(
         )
         await death_of(pair.worker)
         assert broken_worker(database_of(pair.worker)) == []
+        pair.worker.start()
+        await pair.assert_done_once(client, job_id, N_ITEMS)
+
+
+async def test_a_worker_and_its_gateway_killed_before_the_worker_wrote_anything_lose_nothing(
+    pair: Pair, modules: dict[str, bytes]
+) -> None:
+    doom(pair.worker, "assigned, nothing on disk:1")
+    async with SwarmClient(pair.gateway.url, pair.gateway.token) as client:
+        job_id = await submit_until_taken(
+            client, pair.new(modules["spin"]), N_ITEMS, SPEC, pair.new_key()
+        )
+        await death_of(pair.worker)
+        pair.gateway.kill()
+        assert broken_gateway(database_of(pair.gateway), pair.jobs) == []
+        pair.gateway.start()
         pair.worker.start()
         await pair.assert_done_once(client, job_id, N_ITEMS)
 

@@ -159,9 +159,6 @@ class SchedulerState:
         if assignment.state not in OPEN:
             self.alarms.cancel(assignment.deadline)
             return
-        if assignment.state is AssignmentState.OFFERED:
-            # It was never ACKed, so the node does not have it: it holds no place there.
-            self._unplace(assignment)
         self.alarms.cancel(assignment.deadline)
         self.move(assignment, AssignmentState.EXPIRED, reason, outcome)
         self.give_back(assignment.shard, reason, outcome)

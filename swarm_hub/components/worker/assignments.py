@@ -1,8 +1,9 @@
 """The inbox: which assignments this device accepted, and who waits for each of them."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from swarm_hub.components.signer import EnvelopeChannel
@@ -36,6 +37,9 @@ class Assignments:
         self._channel = channel
         self._settled = settled
         self._held: dict[str, Origin] = {}
+        # Of these, what has no row in the inbox and no outcome yet, and whose row is on disk.
+        self._unwritten: dict[str, InboxEntry] = {}
+        self._on_disk: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -49,6 +53,7 @@ class Assignments:
         self._held.update(
             (entry.assignment_id, Origin(entry.gateway, entry.store_id)) for entry in entries
         )
+        self._on_disk.update(self._held)
         return entries
 
     def origin(self, assignment_id: str) -> Origin | None:
@@ -72,14 +77,42 @@ class Assignments:
         """Return all who wait for anything."""
         return {origin.gateway for origin in self._held.values()}
 
-    def put(self, assignment_ids: Iterable[str], origin: Origin) -> None:
-        """Hold these from now on; writing them down is the caller's."""
-        self._held.update((assignment_id, origin) for assignment_id in assignment_ids)
+    def put(self, entries: Iterable[InboxEntry], origin: Origin) -> None:
+        """Hold these from now on; nothing of them is on disk yet."""
+        for entry in entries:
+            self._held[entry.assignment_id] = origin
+            self._unwritten[entry.assignment_id] = entry
+
+    def unwritten(self, assignment_ids: Iterable[str]) -> list[InboxEntry]:
+        """Return what of these has no outcome and no row yet; the caller writes it down at once."""
+        found = [self._unwritten.pop(assignment_id, None) for assignment_id in assignment_ids]
+        return [
+            replace(entry, gateway=self.gateway_of(entry)) for entry in found if entry is not None
+        ]
+
+    def written(self, entries: Iterable[InboxEntry]) -> dict[str, list[str]]:
+        """Take note that these are on disk; returns what of them each gateway still waits for."""
+        waiting: dict[str, list[str]] = defaultdict(list)
+        for entry in entries:
+            if (origin := self._held.get(entry.assignment_id)) is not None:
+                self._on_disk.add(entry.assignment_id)
+                waiting[origin.gateway].append(entry.assignment_id)
+        return waiting
+
+    def is_on_disk(self, assignment_id: str) -> bool:
+        """Whether an assignment survives the end of this process."""
+        return assignment_id in self._on_disk
+
+    def computed(self, assignment_id: str) -> bool:
+        """Take note of an outcome; returns whether the inbox has, or will have, a row of it."""
+        return self._unwritten.pop(assignment_id, None) is None
 
     def forget(self, assignment_ids: Iterable[str]) -> None:
         """Hold these no more; what is on disk is the caller's."""
         for assignment_id in assignment_ids:
             self._held.pop(assignment_id, None)
+            self._unwritten.pop(assignment_id, None)
+            self._on_disk.discard(assignment_id)
         self._settled.set()
 
     def hand_over(self, assignment_ids: Iterable[str], origin: Origin) -> list[Write]:
@@ -89,7 +122,7 @@ class Assignments:
             for assignment_id in assignment_ids
             if assignment_id in self._held and self._held[assignment_id] != origin
         ]
-        self.put(moved, origin)
+        self._held.update((assignment_id, origin) for assignment_id in moved)
         return inbox.hand_over(moved, origin.gateway) if moved else []
 
     def give_back(self, entry: InboxEntry, reason: str) -> None:

@@ -127,10 +127,6 @@ class Drain:
         refusal = None if self._is_finishing else self._refusal
         return refusal or self._drained.get(gateway)
 
-    def leaving(self, gateway: str) -> str | None:
-        """Return why what a gateway gave out goes back to it, even if it was accepted."""
-        return self._drained.get(gateway, _STOPPING if self.stopping else self._paused)
-
     def hand_back(self, assignment_ids: Collection[str], reason: str) -> None:
         """Give back assignments whose gateway is here to hear of it, and forget them."""
         self._executor.take_off(assignment_ids)

@@ -1,5 +1,10 @@
-"""What gateways say to this worker: work is on its disk before they are told that it has it."""
+"""What gateways say to this worker: work is on its disk before they are told that it has it.
 
+Most shards take milliseconds. Only what has no outcome a moment after it came is written down and
+ACKed; what has one is in the outbox by then, and its result says as much as the ACK.
+"""
+
+import asyncio
 import logging
 from typing import Final
 
@@ -20,6 +25,8 @@ from swarm_hub.storage.queries.inbox import InboxEntry
 
 _LOGGER = logging.getLogger(__name__)
 
+# What has no outcome after this time is written down.
+_WRITE_DOWN_AFTER_S: Final = 0.05
 # An ACK changes nothing at the gateway but a word in a status, so it may wait for a result whose
 # envelope it can share; one of its own costs both sides half a millisecond of CPU.
 _ACK_WITHIN_S: Final = 0.02
@@ -49,8 +56,6 @@ class Intake:
         self._delivery = delivery
         self._outbox = outbox
         self._drain = drain
-        # Those on their way to the disk.
-        self._arriving: set[str] = set()
         kinds = (
             messages.ASSIGN, messages.CANCEL, messages.PREEMPT, messages.RESULT_ACK, messages.DRAIN,
         )  # fmt: skip
@@ -79,9 +84,8 @@ class Intake:
         for nack in offers.refused:
             self._refuse_offered(batch.peer_id, nack)
         if offers.assigns:
-            self._hub.tasks.spawn(self._accept(batch, offers.assigns), "accept")
-        else:
-            self._outbox.write_soon(batch.writes)
+            self._accept(batch, offers.assigns)
+        self._outbox.write_soon(batch.writes)
 
     def _refuse_offered(self, gateway: str, nack: Nack) -> None:
         """Give back what can't be taken as it was said, but for what is held from before."""
@@ -94,8 +98,8 @@ class Intake:
             _LOGGER.warning("Gave back %d assignments: %s", len(refused), nack.reason)
             self._assignments.nack(gateway, refused, nack.reason, nack.lacks)
 
-    async def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
-        """Write the inbox, then ACK, then run (DESIGN, section 6)."""
+    def _accept(self, batch: Batch, assigns: list[Assign]) -> None:
+        """Run what is new, and see to what is not done soon."""
         gateway = batch.peer_id
         offered = [shard.assignment_id for assign in assigns for shard in assign.shards]
         origin = Origin(gateway, self._mesh.store_of(gateway))
@@ -103,8 +107,11 @@ class Intake:
             assignment_id for assignment_id in offered if not self._is_of(assignment_id, origin)
         ]
         self._assignments.nack(gateway, foreign, "another gateway gave out this assignment")
-        offered = [assignment_id for assignment_id in offered if assignment_id not in foreign]
-        known = [assignment_id for assignment_id in offered if self._is_known(assignment_id)]
+        known = [
+            assignment_id
+            for assignment_id in offered
+            if assignment_id not in foreign and self._is_known(assignment_id)
+        ]
         fresh = [] if batch.replayed else self._fresh(origin, assigns, {*known, *foreign})
         new = [entry.assignment_id for entry in fresh]
         refusal = self._drain.refusal(gateway)
@@ -112,29 +119,39 @@ class Intake:
             refusal = "too many assignments held"
         if refusal is not None:
             self._assignments.nack(gateway, new, refusal)
-            offered, fresh, new = known, [], []
-        self._assignments.put(new, origin)
-        self._arriving.update(new)
-        try:
-            await self._hub.store.commit([*batch.writes, inbox.accept(fresh)])
-        except StoreError as error:
-            self._assignments.forget(new)
-            _LOGGER.warning("Can't keep %d assignments: %s", len(fresh), error)
-            self._assignments.nack(gateway, new, f"its store failed: {error}")
-            return
-        finally:
-            self._arriving.difference_update(new)
-        if (leaving := self._drain.leaving(gateway)) is not None:
-            # It was told so while these were on their way to the disk.
-            self._drain.hand_back(new, leaving)
-        # Some may have been withdrawn or given back meanwhile.
-        gone = {each for each in (*known, *new) if not self._is_known(each)}
-        offered = [assignment_id for assignment_id in offered if assignment_id not in gone]
-        if not self._drain.stopping:
-            self._executor.put(entry for entry in fresh if entry.assignment_id in self._assignments)
+            fresh, new = [], []
+        self._assignments.put(fresh, origin)
+        self._executor.put(fresh)
         self._take_over(known, origin)
-        if offered:
-            self._channel.send(gateway, messages.ACK, {"ids": offered}, within_s=_ACK_WITHIN_S)
+        self._ack(gateway, [each for each in known if self._is_on_disk(each)])
+        if new:
+            asyncio.get_running_loop().call_later(_WRITE_DOWN_AFTER_S, self._write_down, new)
+
+    def _write_down(self, assignment_ids: list[str]) -> None:
+        if late := self._assignments.unwritten(assignment_ids):
+            self._hub.tasks.spawn(self._write_down_and_ack(late), "write down and ACK")
+
+    async def _write_down_and_ack(self, late: list[InboxEntry]) -> None:
+        notes = self._outbox.take_notes()
+        try:
+            await self._hub.store.commit([*notes, inbox.accept(late)])
+        except StoreError as error:
+            _LOGGER.warning("Can't keep %d assignments: %s", len(late), error)
+            self._outbox.write_soon(notes)
+            lost = [each.assignment_id for each in late if each.assignment_id in self._assignments]
+            self._drain.hand_back(lost, f"its store failed: {error}")
+            return
+        for gateway, assignment_ids in self._assignments.written(late).items():
+            self._ack(gateway, assignment_ids)
+
+    def _ack(self, gateway: str, assignment_ids: list[str]) -> None:
+        if assignment_ids:
+            self._channel.send(
+                gateway, messages.ACK, {"ids": assignment_ids}, within_s=_ACK_WITHIN_S
+            )
+
+    def _is_on_disk(self, assignment_id: str) -> bool:
+        return self._assignments.is_on_disk(assignment_id) or assignment_id in self._delivery
 
     def _is_known(self, assignment_id: str) -> bool:
         return assignment_id in self._assignments or assignment_id in self._delivery
@@ -184,7 +201,7 @@ class Intake:
         # Whoever may speak for them is to hear of those that are given back.
         self._take_over(list(theirs), origin)
         # One at a time would begin the second in the slot that the first one left.
-        waiting = theirs & self._arriving.union(self._executor.not_begun())
+        waiting = theirs.intersection(self._executor.not_begun())
         self._drain.hand_back(waiting, messages.GAVE_WAY)
         self._executor.preempt(theirs - waiting)
 
@@ -192,5 +209,5 @@ class Intake:
         if "gateway" not in up.hello.capabilities:
             return
         # The gateway answers with `cancel` for what it withdrew while this worker was away.
-        if assignment_ids := self._assignments.given_out_by(up.peer_id):
-            self._channel.send(up.peer_id, messages.ACK, {"ids": assignment_ids})
+        held = self._assignments.given_out_by(up.peer_id)
+        self._ack(up.peer_id, [each for each in held if self._is_on_disk(each)])

@@ -34,8 +34,11 @@ class Outbox:
         self._assignments = assignments
         self._delivery = delivery
         self._finished: list[OutboxEntry] = []
+        # Those that have a row in the inbox.
+        self._written: list[str] = []
         self._writes: list[Write] = []
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Write down what is finished from now on."""
@@ -43,11 +46,11 @@ class Outbox:
 
     def flush(self) -> None:
         """Have the store write at its end what the outbox may not come to any more."""
-        writes, self._writes = self._writes, []
-        self._hub.store.note(writes)
+        self._hub.store.note(self.take_notes())
 
     async def finish(self, entry: InboxEntry, outcome: CallResult) -> None:
         """Take the outcome of an assignment."""
+        has_row = self._assignments.computed(entry.assignment_id)
         body: bytes | None = outcome.output if outcome.code == OK else b""
         size_bytes = len(body or b"")
         if body is not None and size_bytes > INLINE_MAX_BYTES:
@@ -73,21 +76,34 @@ class Outbox:
         self._finished.append(
             OutboxEntry(result, entry.gateway, self._hub.clock.time(), entry.store_id)
         )
+        if has_row:
+            self._written.append(entry.assignment_id)
         self._wake.set()
 
     def write_soon(self, writes: list[Write]) -> None:
         """Write what is not urgent with the next results, or in a moment."""
         if writes and not self._writes:
-            asyncio.get_running_loop().call_later(_WRITE_WITHIN_S, self._wake.set)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_WRITE_WITHIN_S, self._wake.set)
         self._writes += writes
+
+    def take_notes(self) -> list[Write]:
+        """Return what was to be written soon; from now on it is the caller's."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        writes, self._writes = self._writes, []
+        return writes
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             finished, self._finished = self._finished, []
-            writes, self._writes = self._writes, []
+            written, self._written = self._written, []
+            writes = self.take_notes()
             finished = [each for each in finished if each.result.assignment_id in self._assignments]
-            await self._hub.store.commit_when_possible([*inbox.finish(finished), *writes])
+            written = [each for each in written if each in self._assignments]
+            await self._hub.store.commit_when_possible([*inbox.finish(finished, written), *writes])
             self._assignments.forget(entry.result.assignment_id for entry in finished)
             self._delivery.deliver(finished)

@@ -137,6 +137,10 @@ class Writer:
         return batch
 
     async def _commit(self, batch: list[_Unit]) -> None:
+        if not any(unit.n_rows or unit.fence for unit in batch):
+            for unit in batch:
+                _settle(unit.committed, None)
+            return
         now = self._clock.time()
         try:
             # The rows are made here, so that an event that isn't valid JSON fails with its unit.

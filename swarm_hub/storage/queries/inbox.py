@@ -72,8 +72,8 @@ def accept(entries: Iterable[InboxEntry]) -> Write:
     )
 
 
-def finish(entries: Sequence[OutboxEntry]) -> list[Write]:
-    """Return the writes that move assignments from the inbox to the outbox."""
+def finish(entries: Sequence[OutboxEntry], accepted: Iterable[str]) -> list[Write]:
+    """Return the writes that bring outcomes to the outbox, and take `accepted` off the inbox."""
     rows = [
         {
             **shallow(entry.result),
@@ -83,8 +83,8 @@ def finish(entries: Sequence[OutboxEntry]) -> list[Write]:
         }
         for entry in entries
     ]
-    finished = [{"b_id": entry.result.assignment_id} for entry in entries]
-    return [Write(_FINISH_OUT, rows), Write(_DROP_IN, finished)]
+    done = [{"b_id": assignment_id} for assignment_id in accepted]
+    return [Write(_FINISH_OUT, rows), Write(_DROP_IN, done)]
 
 
 def delivered(assignment_ids: Iterable[str]) -> Write:

@@ -141,7 +141,7 @@ async def test_a_result_that_a_worker_can_not_deliver_is_fetched_from_it(swarm: 
     sha, row = await worker.hub.store.blobs.put(BODY, worker.clock.time())
     result = Result("j.0.1", "ok", "", UNKNOWN, sha, len(BODY), None, 0.1, 0.1)
     gone = OutboxEntry(result, swarm.keys("a")[0], worker.clock.time(), "")
-    await worker.hub.store.commit([*inbox.finish([gone]), row])
+    await worker.hub.store.commit([*inbox.finish([gone], []), row])
     c = await swarm.gateway("c", extra="content:\n")
     await until(lambda: data(c), lambda answer: answer == (200, BODY))
 

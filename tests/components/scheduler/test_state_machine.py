@@ -111,13 +111,16 @@ def test_a_late_result_of_a_superseded_assignment_is_refused() -> None:
     assert scheduler.handle(Finished("J.0.1", 0.1), 0.0).counted is None
 
 
-def test_what_a_node_never_acked_holds_no_place_there_and_may_go_to_it_again() -> None:
+def test_what_a_node_has_not_acked_keeps_its_place_there_until_the_node_is_lost() -> None:
     scheduler = machine()
     scheduler.handle(JobAdded(plan(1)), 0.0)
     scheduler.handle(node("a"), 0.0)
     scheduler.plan(0.0)
     scheduler.handle(TimePassed(), 15.0)
-    assert sends(scheduler.plan(15.0)) == [("a", "J.0.2")]
+    assert not sends(scheduler.plan(15.0))
+    scheduler.handle(NodeLost("a", "gone"), 16.0)
+    scheduler.handle(node("a"), 17.0)
+    assert sends(scheduler.plan(17.0)) == [("a", "J.0.2")]
 
 
 def test_what_a_node_acked_is_not_given_to_it_twice() -> None:

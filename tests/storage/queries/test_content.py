@@ -26,7 +26,7 @@ async def put(store: Store, body: bytes) -> Write:
 
 async def test_a_large_result_is_one_until_it_is_delivered(store: Store) -> None:
     attempt = waiting(1, LARGE, inline=False)
-    await store.commit([*inbox.finish([attempt]), await put(store, LARGE)])
+    await store.commit([*inbox.finish([attempt], []), await put(store, LARGE)])
     assert await store.read(content.result_blobs, 10) == {attempt.result.sha}
     assert await store.read(content.result_size, attempt.result.sha) == len(LARGE)
     await store.commit([inbox.delivered([attempt.result.assignment_id])])
@@ -36,7 +36,9 @@ async def test_a_large_result_is_one_until_it_is_delivered(store: Store) -> None
 
 async def test_a_small_result_and_any_other_blob_are_none(store: Store) -> None:
     small = waiting(1, SMALL, inline=True)
-    await store.commit([*inbox.finish([small]), await put(store, SMALL), await put(store, LARGE)])
+    await store.commit(
+        [*inbox.finish([small], []), await put(store, SMALL), await put(store, LARGE)]
+    )
     assert await store.read(content.result_blobs, 10) == set()
     for body in (SMALL, LARGE):
         assert await store.read(content.result_size, sha256_hex(body)) is None
@@ -45,7 +47,7 @@ async def test_a_small_result_and_any_other_blob_are_none(store: Store) -> None:
 async def test_of_too_many_the_newest_are_taken(store: Store) -> None:
     entries = [waiting(number, bytes([number]) * 70_000, inline=False) for number in range(5)]
     again = replace(entries[4], result=replace(entries[4].result, assignment_id="j.9.1"))
-    await store.commit(inbox.finish([*entries, again]))
+    await store.commit(inbox.finish([*entries, again], []))
     newest = {entry.result.sha for entry in entries[3:]}
     found = await store.read(content.result_blobs, 3)
     assert found <= newest
