@@ -17,7 +17,9 @@ from swarm_hub.util.clock import Clock
 
 _LOGGER = logging.getLogger(__name__)
 
+# While something is written, and while only other programs may fill the disk.
 _LOOK_AT_SPACE_EVERY_S: Final = 2.0
+_LOOK_AT_REST_EVERY_S: Final = 10.0
 _TIDY_EVERY_S: Final = 3600.0
 _DEFAULT_BACKUPS: Final = "backups"
 
@@ -57,7 +59,13 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     """Look after the store of a hub that has started."""
     store = hub.store
     store.on_space(hub.bus.fire)
-    hub.tasks.every(_LOOK_AT_SPACE_EVERY_S, store.look_at_space, "free space")
+    hub.tasks.after(
+        store.sign_of_use(),
+        store.look_at_space,
+        "free space",
+        pause_s=_LOOK_AT_SPACE_EVERY_S,
+        at_least_every_s=_LOOK_AT_REST_EVERY_S,
+    )
 
     async def tidy() -> None:
         if removed := await store.blobs.tidy_spools():

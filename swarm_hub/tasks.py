@@ -1,12 +1,18 @@
-"""Supervised background tasks: each has a name and an owner and is cancelled at stop."""
+"""Supervised background tasks: each has a name and an owner and is cancelled at stop.
+
+What a phone pays for at rest is how often it is woken, so nothing here polls that can be told when
+to look, and what has to look all the same does so on a common tick.
+"""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from swarm_hub.util.back_off import back_off_s
 from swarm_hub.util.exhaustion import end_if_exhausted
+from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -23,6 +29,8 @@ class TaskSupervisor:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        # Of the common tick, in the time of the loop; each hub of a device has its own.
+        self._ticks_since: float | None = None
 
     def spawn(self, work: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
         """Start a task that may end; a failure nobody awaited is logged with its name."""
@@ -42,14 +50,78 @@ class TaskSupervisor:
     def every(
         self, interval_s: float, work: Callable[[], Awaitable[None]], name: str
     ) -> asyncio.Task[None]:
-        """Call `work` every `interval_s` seconds, starting one interval from now."""
+        """Call `work` every `interval_s` seconds, starting about one interval from now.
+
+        It is called at whole multiples of the interval: work whose intervals are multiples of each
+        other shares its wake-ups.
+        """
 
         async def beat() -> None:
             while True:
-                await asyncio.sleep(interval_s)
+                await self._tick(interval_s)
                 await work()
 
         return self.supervise(beat, name)
+
+    def after(
+        self,
+        sign: asyncio.Event,
+        work: Callable[[], Awaitable[None]],
+        name: str,
+        *,
+        pause_s: float,
+        at_least_every_s: float,
+    ) -> asyncio.Task[None]:
+        """Call `work` about `pause_s` after `sign` is set, and without it every so often."""
+
+        async def follow() -> None:
+            while True:
+                await self._tick(at_least_every_s, sooner=sign)
+                if sign.is_set():
+                    await self._tick(pause_s)
+                    # Before the work, which may be what sets it again.
+                    sign.clear()
+                await work()
+
+        return self.supervise(follow, name)
+
+    def when_due(
+        self,
+        left_s: Callable[[], float | None],
+        work: Callable[[], Awaitable[None]],
+        name: str,
+        *,
+        pause_s: float,
+    ) -> asyncio.Event:
+        """Call `work` when `left_s()` seconds are over, at most every `pause_s`; None is never.
+
+        Set the event that is returned when the time may have come nearer.
+        """
+        nearer = asyncio.Event()
+
+        async def watch() -> None:
+            while True:
+                nearer.clear()
+                left = left_s()
+                if left is None or left > 0:
+                    await within(left, nearer.wait())
+                else:
+                    await work()
+                    await asyncio.sleep(pause_s)
+
+        self.supervise(watch, name)
+        return nearer
+
+    async def _tick(self, interval_s: float, sooner: asyncio.Event | None = None) -> None:
+        """Sleep until the next multiple of an interval that is not too near, or until `sooner`."""
+        loop = asyncio.get_running_loop()
+        if self._ticks_since is None:
+            self._ticks_since = loop.time()
+        passed = (loop.time() - self._ticks_since) / interval_s
+        due = self._ticks_since + (round(passed) + 1) * interval_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                await (sooner or asyncio.Event()).wait()
 
     async def stop(self, timeout_s: float) -> None:
         """Cancel every task and wait for them; name those that do not end in time."""

@@ -148,3 +148,100 @@ async def test_a_task_that_gets_no_memory_is_told_to_the_loop(
     async with asyncio.timeout(10):
         assert isinstance(await told, MemoryError)
     asyncio.get_running_loop().set_exception_handler(None)
+
+
+async def test_intervals_that_are_multiples_of_each_other_share_their_wake_ups(
+    supervisor: TaskSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    due: dict[str, list[float]] = {"short": [], "long": []}
+    call_at = loop.call_at
+
+    def note(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() in due:
+            due[task.get_name()].append(when)
+        return call_at(when, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_at", note)
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    supervisor.every(0.02, work, "short")
+    await asyncio.sleep(0.01)
+    supervisor.every(0.08, work, "long")
+    await until(lambda: length(due["long"]), lambda count: count >= 3)
+    since = supervisor._ticks_since
+    assert since is not None
+    for name, interval_s in (("short", 0.02), ("long", 0.08)):
+        for when in due[name]:
+            assert (when - since) / interval_s == pytest.approx(round((when - since) / interval_s))
+
+
+async def test_what_is_due_is_done_then_and_sooner_when_that_came_nearer(
+    supervisor: TaskSupervisor,
+) -> None:
+    loop = asyncio.get_running_loop()
+    due: list[float] = []
+    done: list[float] = []
+
+    async def work() -> None:
+        done.append(loop.time())
+        due.pop()
+
+    nearer = supervisor.when_due(
+        lambda: due[-1] - loop.time() if due else None, work, "due", pause_s=0
+    )
+    await asyncio.sleep(0)
+    due.append(loop.time() + 3600)
+    nearer.set()
+    await asyncio.sleep(0)
+    at = loop.time() + 0.02
+    due.append(at)
+    nearer.set()
+    await until(lambda: length(done), lambda count: count == 1)
+    assert done[0] >= at - 0.001
+    assert len(due) == 1
+
+
+async def test_what_is_always_due_is_not_done_all_the_time(supervisor: TaskSupervisor) -> None:
+    done: list[float] = []
+
+    async def work() -> None:
+        done.append(0)
+
+    supervisor.when_due(lambda: -1.0, work, "due", pause_s=3600)
+    await until(lambda: length(done), bool)
+    await asyncio.sleep(0.02)
+    assert len(done) == 1
+
+
+async def test_work_after_a_sign_gathers_many_of_them(supervisor: TaskSupervisor) -> None:
+    sign, done = asyncio.Event(), list[float]()
+
+    async def work() -> None:
+        done.append(0)
+        assert not sign.is_set()
+
+    supervisor.after(sign, work, "after", pause_s=0.05, at_least_every_s=3600)
+    await asyncio.sleep(0.1)
+    assert not done
+    for _ in range(10):
+        sign.set()
+        await asyncio.sleep(0)
+    await until(lambda: length(done), bool)
+    await asyncio.sleep(0.1)
+    assert len(done) == 1
+
+
+async def test_work_after_a_sign_is_done_now_and_then_without_one(
+    supervisor: TaskSupervisor,
+) -> None:
+    done: list[float] = []
+
+    async def work() -> None:
+        done.append(0)
+
+    supervisor.after(asyncio.Event(), work, "after", pause_s=3600, at_least_every_s=0.01)
+    await until(lambda: length(done), lambda count: count >= 3)

@@ -1,5 +1,6 @@
-"""Commands on signing keys; they work beside a running hub, which reads the files again."""
+"""Commands on signing keys; they work beside a running hub, which is told to read them again."""
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 
 from swarm_hub.cli.options import config_option, echo, json_option, note, print_json, working_dir
 from swarm_hub.const import IDENTITY_KEY_FILE, STORAGE_DIR
+from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.signing_keys import REASON_MAX, KeyFiles
 from swarm_hub.models.envelope import key_id
@@ -90,10 +92,11 @@ def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
     """Replace the signing key with a new one that the old one has signed.
 
     Workers that are connected, or connect within the overlap, follow by themselves. A running
-    hub signs with the new key within seconds.
+    hub signs with the new key at once.
     """
     files, peer_id = _files(config_dir)
     made = files.rotate(peer_id, overlap, time.time())
+    _tell(config_dir)
     if as_json:
         print_json(
             {
@@ -131,8 +134,15 @@ def revoke(config_dir: Path, kid: str, reason: str) -> None:
     if not files.revoke(kid, reason, time.time()):
         note(f"{kid} is already revoked")
         return
+    _tell(config_dir)
     note(f"{kid} is revoked; a running hub and its connected workers refuse it within seconds,")
     note("others when they next connect to this gateway")
+
+
+def _tell(config_dir: Path) -> None:
+    """Have a running hub read the keys now; one that can't be told looks by itself."""
+    with contextlib.suppress(HubError):
+        ask(working_dir(config_dir), "reload_keys")
 
 
 def _files(config_dir: Path) -> tuple[KeyFiles, str]:

@@ -61,6 +61,7 @@ class Store:
         self._secret = b""
         self._writer_task: asyncio.Task[None] | None = None
         self.blobs = BlobStore(blob_directory, database)
+        self._signs: list[asyncio.Event] = []
 
     @classmethod
     def at(
@@ -144,6 +145,11 @@ class Store:
         """Have `changed` called when the disk becomes full and when it has space again."""
         if self._space is not None:
             self._space.on_change(changed)
+
+    def sign_of_use(self) -> asyncio.Event:
+        """Return an event that is set whenever something is written here."""
+        self._signs.append(sign := asyncio.Event())
+        return sign
 
     async def look_at_space(self) -> None:
         """Compare the free space with the floor; call it every few seconds."""
@@ -232,7 +238,7 @@ class Store:
         Units commit in the order of the calls, even if nobody awaits them yet. With `fence` the
         unit is refused (StoreFencedError) if another gateway has taken over one of these jobs.
         """
-        return self._writer.submit(writes, events, fence)
+        return self._submit(writes, events, fence)
 
     async def commit_when_possible(
         self,
@@ -248,7 +254,7 @@ class Store:
         for space.
         """
         await self.when_possible(
-            lambda: self._writer.submit(writes, events, fence), wait_for_space=wait_for_space
+            lambda: self._submit(writes, events, fence), wait_for_space=wait_for_space
         )
 
     async def when_possible(
@@ -278,12 +284,13 @@ class Store:
         **kwargs: _P.kwargs,
     ) -> _T:
         """Run a function of this package that reads and writes in a transaction of its own."""
+        self._used()
         return await self._database.write(lambda connection: work(connection, *args, **kwargs))
 
     def note(self, writes: Sequence[Write]) -> None:
         """Write what nobody waits for and a restart can do without; a failure is only logged."""
         try:
-            self._writer.submit(writes).add_done_callback(_log_failure)
+            self._submit(writes).add_done_callback(_log_failure)
         except StoreError as error:
             _LOGGER.warning("A note was not written: %s", error)
 
@@ -304,6 +311,16 @@ class Store:
         self._writer.close()
         await writing
         await self._database.close()
+
+    def _submit(
+        self, writes: Sequence[Write], events: Sequence[NewEvent] = (), fence: Fence | None = None
+    ) -> "asyncio.Future[None]":
+        self._used()
+        return self._writer.submit(writes, events, fence)
+
+    def _used(self) -> None:
+        for sign in self._signs:
+            sign.set()
 
 
 def _log_failure(written: "asyncio.Future[None]") -> None:

@@ -92,6 +92,8 @@ class Mesh:
         self._table = PeerTable()
         self._peers, self._sessions = self._table.peers, self._table.sessions
         self._heartbeats = Heartbeats(self._peers, hub.clock, heartbeat_s, self._say)
+        # Set when a session began, which may be the next one to be lost.
+        self._silence_nearer = asyncio.Event()
         self._local = LocalAddresses()
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
@@ -107,7 +109,7 @@ class Mesh:
         self.routes = BlobRoutes(self._transports)
         sides = [(each, *self._side_of(each)) for each in transports]
         self._sides = [(transport, side) for transport, side, _ in sides]
-        bans.enforce([each for _, _, each in sides], self.disconnect)
+        bans.enforce([each for _, _, each in sides], self.disconnect, self._redialler.lost)
         self.on("hello", self._on_hello)
         self.on("heartbeat", self._heartbeats.on_heartbeat)
         self.on("need", self.exchange.on_need)
@@ -264,7 +266,13 @@ class Mesh:
         for peer_id, addresses in by_peer(self._bootnodes).items():
             self._redialler.keep(self._transports, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
-        self._hub.tasks.every(self._heartbeat_s / LOOKS_A_BEAT, self._drop_lost, "silent peers")
+        self._hub.tasks.every(self._heartbeat_s, self._drop_moved, "own addresses")
+        self._silence_nearer = self._hub.tasks.when_due(
+            self._heartbeats.left_s,
+            self._drop_lost,
+            "silent peers",
+            pause_s=self._heartbeat_s / LOOKS_A_BEAT,
+        )
         if self._bulk is not None and self._capabilities.listen_for_bulk:
             self.exchange.listen(self._bulk)
         for address in self.addresses():
@@ -285,8 +293,11 @@ class Mesh:
     async def _drop_lost(self) -> None:
         # All at once: disconnecting a frozen peer takes time, and there may be many.
         lost = self._heartbeats.lost()
-        lost += [(session, "this device's address has changed") for session in self._local.moved()]
         await asyncio.gather(*(session.close(reason) for session, reason in lost))
+
+    async def _drop_moved(self) -> None:
+        reason = "this device's address has changed"
+        await asyncio.gather(*(session.close(reason) for session in self._local.moved()))
 
     async def _beat(self) -> None:
         self._heartbeats.beat()
@@ -305,6 +316,7 @@ class Mesh:
     def connected(self, session: Session) -> None:
         """Greet on a new session, which from now on carries what is sent."""
         self._table.begin(session, self._hub.clock.monotonic())
+        self._silence_nearer.set()
         self._local.began(session)
         self._say(session, "hello", compose_hello(self._greeter, session.peer_id))
 

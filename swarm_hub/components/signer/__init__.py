@@ -70,6 +70,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     _carry_tickets(hub, mesh, channel)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     hub.tasks.every(LOOK_EVERY_S, watch.look, "signing keys")
+    hub.control.add("reload_keys", watch.reload)
     hub.on_stop(StopStage.DRAIN, "signer", channel.flush)
     return True
 

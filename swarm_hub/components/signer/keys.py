@@ -19,10 +19,9 @@ from swarm_hub.storage.queries import keys, nodes
 
 _LOGGER = logging.getLogger(__name__)
 
-# What a command wrote takes effect after at most this long; one check costs three `stat` calls.
-LOOK_EVERY_S: Final = 2.0
-# On a shared store another gateway's administrator may have revoked a key.
-_SHARED_EVERY: Final = 5
+# A command that wrote tells so; this is for files that were put there otherwise, and for what the
+# administrator of another gateway on the same store revoked. One check costs three `stat` calls.
+LOOK_EVERY_S: Final = 10.0
 
 
 class KeyWatch:
@@ -46,7 +45,7 @@ class KeyWatch:
         self._files = files
         self._own = own
         self._stamp: tuple[object, ...] = ()
-        self._looks = 0
+        self._lock = asyncio.Lock()
         self._complaint = ""
         hub.bus.listen(PeerUp, self._on_peer_up)
         revocations.on_new(self._on_revoked)
@@ -55,11 +54,19 @@ class KeyWatch:
 
     async def look(self) -> None:
         """Apply what changed in the files, and in a store that others write to."""
-        self._looks += 1
-        if self._hub.store.shared and self._looks % _SHARED_EVERY == 0:
+        if self._hub.store.shared:
             self._revocations.add(
                 self._revocations.unknown(await self._hub.store.read(keys.revoked))
             )
+        async with self._lock:
+            await self._read_files()
+
+    async def reload(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do the command `reload_keys`: what was written counts when it is answered."""
+        await self.look()
+        return {}
+
+    async def _read_files(self) -> None:
         stamp = await asyncio.to_thread(self._files.stamp)
         if stamp == self._stamp:
             return

@@ -46,13 +46,8 @@ class TelemetryBoard:
 
     def start(self, interval_s: float) -> None:
         """Measure now and every `interval_s` seconds."""
-
-        async def loop() -> None:
-            while True:
-                await self._measure()
-                await asyncio.sleep(interval_s)
-
-        self._hub.tasks.supervise(loop, "telemetry")
+        self._hub.tasks.spawn(self._measure(), "first telemetry")
+        self._hub.tasks.every(interval_s, self._measure, "telemetry")
 
     def declare_metered(self, metered: bool | None) -> None:
         """Take the owner's word for whether this device's network is metered, None: measure it."""

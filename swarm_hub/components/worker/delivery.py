@@ -1,6 +1,7 @@
 """Results on their way: each is sent until its gateway, or another on its store, has it on disk."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from swarm_hub.util.back_off import back_off_s, jittered_s
 
 _RESEND_FIRST_S: Final = 5.0
 _RESEND_MAX_S: Final = 60.0
-_LOOK_EVERY_S: Final = 1.0
+# Between two rounds of sending again.
+_PAUSE_S: Final = 1.0
 # Workers that were cut off together should not all retry at once.
 _JITTER: Final = (0.75, 1.25)
 _RESULTS_A_LOOK: Final = 64
@@ -45,6 +47,9 @@ class Delivery:
         self._channel = channel
         self._settled = settled
         self._waiting: dict[str, _Waiting] = {}
+        # When to look for results to send again, and what brings that nearer.
+        self._looks_at = math.inf
+        self._nearer = asyncio.Event()
         mesh.serve_blobs(self._serve)
         hub.bus.listen(PeerUp, self._on_peer_up)
         hub.bus.listen(PeerDown, self._on_peer_down)
@@ -67,7 +72,9 @@ class Delivery:
 
     def start(self) -> None:
         """Send again what was not acknowledged, with a growing pause."""
-        self._hub.tasks.every(_LOOK_EVERY_S, self._resend, "worker resend")
+        self._nearer = self._hub.tasks.when_due(
+            self._left_s, self._resend, "worker resend", pause_s=_PAUSE_S
+        )
 
     def deliver(self, entries: Iterable[OutboxEntry]) -> None:
         """Send results that are on disk, for as long as it takes."""
@@ -118,6 +125,11 @@ class Delivery:
         async with self._hub.store.blobs.reading(sha) as result:
             yield result
 
+    def _left_s(self) -> float | None:
+        """Return how long until a result is to be sent again; None without any."""
+        self._looks_at = min((each.due_at for each in self._waiting.values()), default=math.inf)
+        return self._looks_at - self._hub.clock.monotonic() if self._waiting else None
+
     async def _resend(self) -> None:
         now = self._hub.clock.monotonic()
         due = [waiting for waiting in self._waiting.values() if waiting.due_at <= now]
@@ -134,6 +146,9 @@ class Delivery:
             waiting.tries += 1
         pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
         waiting.due_at = self._hub.clock.monotonic() + jittered_s(pause_s, *_JITTER)
+        if waiting.due_at < self._looks_at:
+            self._looks_at = waiting.due_at
+            self._nearer.set()
 
     def _takers(self, entry: OutboxEntry, peers: dict[str, Hello]) -> list[str]:
         """Return who may take a result: its own gateway first, then others on its store."""
@@ -161,3 +176,4 @@ class Delivery:
         for waiting in self._waiting.values():
             if waiting.entry.gateway == down.peer_id:
                 waiting.tries, waiting.due_at = 0, 0.0
+                self._nearer.set()

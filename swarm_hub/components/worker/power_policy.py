@@ -15,7 +15,7 @@ from swarm_hub.core import Hub
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util.local_time import clock_text
 
-_CHECK_EVERY_S: Final = 2.0
+_CHECK_EVERY_S: Final = 5.0
 # Above this a battery ages; a computer without one is usually warmer when it works.
 _BATTERY_MAX_C: Final = 40.0
 # Once others have loaded the device too much, it works again below this part of the limit.
@@ -158,7 +158,7 @@ class PowerPolicyWatch:
         self._standing: dict[Rule, Standing] = {}
 
     def start(self) -> None:
-        """Check every two seconds."""
+        """Check every five seconds."""
         self._hub.tasks.every(_CHECK_EVERY_S, self._check, "power policy")
 
     async def _check(self) -> None:

@@ -43,6 +43,7 @@ class BanList:
         self._networks: dict[str, Ban] = {}
         self._refusing: Sequence[Bans] = ()
         self._disconnect: Callable[[str, str], Awaitable[None]] | None = None
+        self._over: Callable[[str], None] = lambda _peer: None
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -54,11 +55,18 @@ class BanList:
         return bans
 
     def enforce(
-        self, refusing: Sequence[Bans], disconnect: Callable[[str, str], Awaitable[None]]
+        self,
+        refusing: Sequence[Bans],
+        disconnect: Callable[[str, str], Awaitable[None]],
+        over: Callable[[str], None],
     ) -> None:
-        """Have these enforce the bans; `disconnect` ends the live sessions of a peer."""
+        """Have these enforce the bans.
+
+        `disconnect` ends the live sessions of a peer, `over` hears whose ban is over.
+        """
         self._refusing = refusing
         self._disconnect = disconnect
+        self._over = over
 
     def apply(self) -> None:
         """Tell the enforcers whom to refuse now; called often, as bans expire."""
@@ -103,6 +111,7 @@ class BanList:
             [nodes.unban(peer_id)], [NewEvent(EventType.NODE_UNBANNED, {"node_id": peer_id})]
         )
         self.apply()
+        self._over(peer_id)
         return True
 
     async def add_network(self, network: IpNetwork, reason: str, until: float | None) -> None:
@@ -131,6 +140,7 @@ class BanList:
     def _in_force(self, bans: dict[str, Ban]) -> dict[str, Ban]:
         for name in [name for name, ban in bans.items() if self._is_over(ban)]:
             _LOGGER.info("The ban of %s has ended; it was: %s", name, bans.pop(name).reason)
+            self._over(name)
         return dict(bans)
 
     def _is_over(self, ban: Ban) -> bool:
@@ -144,8 +154,11 @@ class BanList:
             self._hub.tasks.spawn(self._follow(), "reload bans")
 
     async def _follow(self) -> None:
+        before = set(self._peers)
         await self._reload()
         self.apply()
+        for peer_id in before - set(self._peers):
+            self._over(peer_id)
         await self._cut(self._peers)
 
     async def _reload(self) -> None:

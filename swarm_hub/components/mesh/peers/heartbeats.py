@@ -8,7 +8,7 @@ from swarm_hub.components.mesh.transports.base import Session
 from swarm_hub.util.clock import Clock
 
 _MISSED_BEATS: Final = 3
-# How often to check for silence, so that it is noticed soon after the third missed beat.
+# How often at most to look for silence, which is noticed right after the third missed beat.
 LOOKS_A_BEAT: Final = 5
 _HELLO_TIMEOUT_S: Final = 10.0
 # Heartbeats come every few seconds; a peer that sends them constantly gets no more echoes.
@@ -25,7 +25,7 @@ class Heartbeats:
     ) -> None:
         self._peers = peers
         self._clock = clock
-        self._interval_s = interval_s
+        self._silent_s = _MISSED_BEATS * interval_s
         self._say = say
 
     def beat(self) -> None:
@@ -42,11 +42,20 @@ class Heartbeats:
         lost: list[tuple[Session, str]] = []
         for peer in self._peers.values():
             for session, heard_at in peer.heard.items():
-                if now - heard_at > _MISSED_BEATS * self._interval_s:
+                if now - heard_at > self._silent_s:
                     lost.append((session, "silent: missed its heartbeats"))
                 elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
                     lost.append((session, "never said hello"))
         return lost
+
+    def left_s(self) -> float | None:
+        """Return for how long none of them will be lost, None while there are none."""
+        ends: list[float] = []
+        for peer in self._peers.values():
+            ends += (heard_at + self._silent_s for heard_at in peer.heard.values())
+            if peer.hello is None:
+                ends.append(peer.connected_at + _HELLO_TIMEOUT_S)
+        return min(ends) - self._clock.monotonic() if ends else None
 
     def on_heartbeat(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         """Answer a heartbeat, or measure the round trip of ours."""

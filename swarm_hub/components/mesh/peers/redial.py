@@ -14,7 +14,8 @@ from swarm_hub.util.within import within
 _LOGGER = logging.getLogger(__name__)
 
 _FIRST_S: Final = 0.25
-_LOOK_EVERY_S: Final = 5.0
+# Whoever ends a session or a ban tells so; this is for what was missed.
+_LOOK_EVERY_S: Final = 60.0
 # A bootnode that just went away is usually restarting: ask every second for half a minute.
 _SOON_S: Final = 1.0
 _SOON_FOR_S: Final = 30.0
@@ -81,7 +82,7 @@ class Redialler:
             self.lost(peer_id)
 
     def lost(self, peer_id: str) -> None:
-        """Check a peer at once, because its session is over."""
+        """Check a peer at once, because its session or its ban is over."""
         if (lost := self._lost.get(peer_id)) is not None:
             lost.set()
 
@@ -89,8 +90,8 @@ class Redialler:
         lost = self._lost.setdefault(peer_id, asyncio.Event())
         lost.clear()
         try:
-            # Lifting a ban wakes nobody.
-            await within(_LOOK_EVERY_S, lost.wait())
+            while not (await within(_LOOK_EVERY_S, lost.wait()) or self._is_wanted(peer_id)):
+                pass
         finally:
             self._lost.pop(peer_id, None)
 

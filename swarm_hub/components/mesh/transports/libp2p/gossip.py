@@ -28,12 +28,15 @@ _LOGGER = logging.getLogger(__name__)
 _PROTOCOLS = [TProtocol(f"/meshsub/1.{minor}.0") for minor in (2, 1, 0)]
 _MAX_RPC_BYTES = 256 * 1024
 _READY_TIMEOUT_S = 10.0
-_LOOK_EVERY_S: Final = 1.0
+# In this star a heartbeat only lets scores decay and old messages go. A hub that hears no gossip,
+# as workers do, has little to forget.
+_BEAT_S: Final = 5
+_UNHEARING_BEAT_S: Final = 60
 # Below this score a peer is not heard. A message beyond the rate costs 110 (and 20 are free), one
-# that fails its validation 10; both halve in about 14 heartbeats of a second. So one slip is
-# forgiven, the second beyond the rate or the eleventh forgery means not being heard for about 10 s.
+# that fails its validation 10; both halve in about 14 s. So one slip is forgiven, the second beyond
+# the rate or the eleventh forgery means not being heard for about 10 s.
 _GRAYLIST_SCORE: Final = -100.0
-_PER_HEARTBEAT: Final = 0.95
+_PER_HEARTBEAT: Final = 0.95**_BEAT_S
 # The library itself counts 5, which a peer at the edge would make up for within a heartbeat.
 _SPAM_PENALTY: Final = 50.0
 
@@ -75,7 +78,7 @@ class Gossip:
             degree=6,
             degree_low=4,
             degree_high=12,
-            heartbeat_interval=1,
+            heartbeat_interval=_UNHEARING_BEAT_S,
             prune_back_off=5,
             score_params=score_params(),
             adaptive_gossip_enabled=False,
@@ -133,6 +136,7 @@ class Gossip:
 
     async def subscribe(self, topic: str) -> Any:
         """Subscribe; the answer is what `deliver` reads from."""
+        self._router.beat_every(_BEAT_S)
         return await self._pubsub.subscribe(topic)
 
     async def deliver(self, subscription: Any, topic: str) -> None:
@@ -152,7 +156,7 @@ class Gossip:
     async def _tell_graylist(self) -> None:
         """Log which peers are no longer heard, and which are heard again."""
         while True:
-            await trio.sleep(_LOOK_EVERY_S)
+            await self._router.beaten()
             scorer, topics = self._router.scorer, list(self._topics)
             assert scorer is not None
             now = frozenset(
@@ -173,6 +177,32 @@ class _StarRouter(GossipSub):
     0.8.1 keeps each message from one peer for every other peer that has not subscribed: with 200
     peers that is 200 copies of each, for 30 s.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rare_beats = trio.CancelScope()
+        self._beaten = trio.Event()
+
+    def beat_every(self, interval_s: int) -> None:
+        """Have the heart beat more often from now on; a wait between two rare beats ends."""
+        self.heartbeat_interval = interval_s
+        self._rare_beats.cancel()
+
+    async def beaten(self) -> None:
+        """Return after the next beat, by which scores have changed."""
+        await self._beaten.wait()
+
+    async def heartbeat(self) -> None:
+        """Beat rarely, until `beat_every` says how often."""
+        with self._rare_beats:
+            await super().heartbeat()
+        await super().heartbeat()
+
+    def _prune_idontwant_entries(self) -> None:
+        # The library's last step of a beat.
+        super()._prune_idontwant_entries()
+        self._beaten.set()
+        self._beaten = trio.Event()
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
         """Send a message of ours; count anybody else's against its sender."""

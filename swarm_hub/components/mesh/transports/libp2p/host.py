@@ -139,6 +139,9 @@ class Libp2pHost:
         self._sessions: dict[str, StreamSession] = {}
         self._handshakes = Handshakes(self._peer_id, self._sessions, limits)
         self._live_changed = trio.Event()
+        # Set when a connection was made or has lost its session.
+        self._connected = trio.Event()
+        libp2p_policy.on_connection(swarm, self._look_at_connections)
         self._dialling: dict[str, trio.Lock] = {}
         self.content = None if content is None else content(host, self)
         for each in (PROTOCOL_ID, _OLDER_ID):
@@ -350,6 +353,7 @@ class Libp2pHost:
                 del self._sessions[session.peer_id]
                 self._bridge.to_loop(self._events.session_ended, session, session.reason)
             session.ended.set()
+            self._look_at_connections()
             with trio.CancelScope(shield=True):
                 await self._close_after(session)
 
@@ -376,6 +380,7 @@ class Libp2pHost:
         """
         since: dict[SwarmConn, float] = {}
         while not stopping.is_set():
+            self._connected = trio.Event()
             now = trio.current_time()
             without = [
                 one
@@ -391,8 +396,15 @@ class Libp2pHost:
                     "Closed a connection of %s: no session was opened", one.muxed_conn.peer_id
                 )
             await self._close_connections(late)
-            with trio.move_on_after(self._limits.session_within_s / _LOOKS):
-                await stopping.wait()
+            if since:
+                with trio.move_on_after(self._limits.session_within_s / _LOOKS):
+                    await stopping.wait()
+            else:
+                # At the end of the host this is cancelled.
+                await self._connected.wait()
+
+    def _look_at_connections(self) -> None:
+        self._connected.set()
 
     def _deliver(self, session: StreamSession, messages: Sequence[Message], size: int) -> None:
         self._bridge.to_loop(self._events.messages_received, session, messages, size)

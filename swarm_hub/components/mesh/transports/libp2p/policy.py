@@ -6,15 +6,16 @@ This also works around defects, each of them named; see `libp2p_patches` for the
 import ipaddress
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import trio
-from libp2p.abc import INetStream, IRawConnection, ISecureConn
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.transport.exceptions import SecurityUpgradeFailure
+from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from swarm_hub.components.mesh.identity import IpNetwork, PeerAddress
 from swarm_hub.components.mesh.transports.libp2p.patches import tcp_stream
@@ -68,6 +69,35 @@ class _NoAutoConnector:
 
     def record_disconnect(self, peer: ID) -> None:
         """Remember nothing."""
+
+
+def on_connection(swarm: Swarm, made: Callable[[], None]) -> None:
+    """Have `made` called for each new connection, dialled or accepted."""
+    swarm.register_notifee(_Connected(made))
+
+
+class _Connected(INotifee):
+    def __init__(self, made: Callable[[], None]) -> None:
+        self._made = made
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:
+        """Tell of it."""
+        self._made()
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
+        """Of no interest."""
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Of no interest."""
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Of no interest."""
+
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Of no interest."""
+
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Of no interest."""
 
 
 def forget_failed_dials(swarm: Swarm, peer: ID) -> None:
