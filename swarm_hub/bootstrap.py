@@ -14,7 +14,7 @@ from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.plan import Plan, plan
 from swarm_hub.setup import SetupFailure
 from swarm_hub.storage import Store
-from swarm_hub.storage.backup.restore import finish_restore
+from swarm_hub.storage.backup.unfinished import finish_restore
 from swarm_hub.storage.queries import events
 from swarm_hub.util.clock import Clock
 

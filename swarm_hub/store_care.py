@@ -1,19 +1,22 @@
-"""The store over a hub's life: opened in whatever state it was left, and watched while it runs."""
+"""The store over a hub's life: opened in whatever state it was left, and watched while it runs.
+
+What makes and restores backups is imported where there are some to make or to restore.
+"""
 
 import asyncio
 import logging
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_hub.config import Configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import BackupError, SetupError, StoreDamagedError
 from swarm_hub.storage import Store, created
-from swarm_hub.storage.backup.backup import Source, newest_backup
-from swarm_hub.storage.backup.restore import restore
-from swarm_hub.storage.backup.schedule import BackupSchedule
 from swarm_hub.storage.engine import damage
 from swarm_hub.util.clock import Clock
+
+if TYPE_CHECKING:
+    from swarm_hub.storage.backup.backup import Source
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,8 +27,10 @@ _TIDY_EVERY_S: Final = 3600.0
 _DEFAULT_BACKUPS: Final = "backups"
 
 
-def backup_source(configuration: Configuration) -> Source:
+def backup_source(configuration: Configuration) -> "Source":
     """Return what a backup of this hub contains."""
+    from swarm_hub.storage.backup.backup import Source
+
     storage, folder = configuration.storage, configuration.directory
     database = None if storage.shared else storage.path(folder)
     return Source(folder, configuration.hub.name, database)
@@ -118,6 +123,9 @@ def _repair(configuration: Configuration, error: StoreDamagedError, *, is_gatewa
         aside = give_up_database(configuration, error.finding)
         _LOGGER.error("%s; it is kept as %s, and this worker starts with a new one", error, aside)
         return
+    from swarm_hub.storage.backup.backup import newest_backup
+    from swarm_hub.storage.backup.restore import restore
+
     newest = newest_backup(_backups(configuration), configuration.hub.name)
     if newest is None or configuration.storage.on_damage != "restore":
         _mark(database, error)
@@ -168,6 +176,8 @@ def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
     backup = configuration.storage.backup
     if backup is None:
         return
+    from swarm_hub.storage.backup.schedule import BackupSchedule
+
     schedule = BackupSchedule(
         backup_source(configuration),
         _backups(configuration),

@@ -122,6 +122,7 @@ def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool, tokens
     from swarm_hub.storage.backup import restore as restoring
     from swarm_hub.storage.backup.hub_files import holds_hub
     from swarm_hub.storage.backup.sealed import is_sealed
+    from swarm_hub.storage.backup.unfinished import finish_restore
 
     sealed = is_sealed(file)
     secret = _passphrase(confirm=False) if sealed else ""
@@ -131,7 +132,7 @@ def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool, tokens
     restoring.check_place(config_dir, file)
     config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(config_dir), ExitStack() as plain:
-        restoring.finish_restore(config_dir)
+        finish_restore(config_dir)
         if sealed:
             file = plain.enter_context(restoring.unsealed(file, config_dir, secret))
         manifest = restoring.read_manifest(file)

@@ -42,7 +42,7 @@ def join(config_dir: Path, link: str, name: str | None) -> None:
             f"{isoformat(time.time())}); make another one on the gateway: swarm-hub invite"
         )
     from swarm_hub.runner import locked
-    from swarm_hub.storage.backup.restore import finish_restore
+    from swarm_hub.storage.backup.unfinished import finish_restore
 
     try:
         config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def working_dir(config_dir: Path) -> Path:
 def _finish_restore(config_dir: Path) -> None:
     """Complete an interrupted restore; until then the directory is not a hub's."""
     from swarm_hub.runner import locked
-    from swarm_hub.storage.backup.restore import finish_restore
+    from swarm_hub.storage.backup.unfinished import finish_restore
 
     with locked(config_dir):
         finish_restore(config_dir)

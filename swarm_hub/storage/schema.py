@@ -1,4 +1,7 @@
-"""The tables of a hub; a gateway and a worker use different ones of the same schema."""
+"""The tables of a hub; a gateway and a worker use different ones of the same schema.
+
+They and all statements are written in SQLite's dialect; `engine/postgres_dialect.py` translates.
+"""
 
 from typing import Any, Final
 
@@ -30,7 +33,7 @@ _DOUBLE: Final[Any] = Double().with_variant(REAL, "sqlite")
 
 def _partial(name: str, *columns: str, where: str) -> Index:
     # The condition is a literal: with a bound value PostgreSQL's generic plan misses the index.
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where))
 
 
 def _table(name: str, *columns: Column[object] | Index, rowid: bool = True) -> Table:

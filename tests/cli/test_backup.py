@@ -15,6 +15,7 @@ import pytest
 
 from swarm_hub.const import RESTORE_FILE
 from swarm_hub.storage.backup import restore as restoring
+from swarm_hub.storage.backup import unfinished
 from tests.conftest import Swarm
 from tests.helpers.backups import CONFIG, forged, killed_at
 from tests.helpers.command_line import Done, Run
@@ -183,7 +184,7 @@ def test_a_command_on_a_half_restored_directory_finishes_the_restore(
         step += 1
     steps = 0
     while (made / "configuration.yaml").exists():
-        assert killed_at(steps, lambda: restoring.finish_restore(made))
+        assert killed_at(steps, lambda: unfinished.finish_restore(made))
         steps += 1
     done = run(*command, "-c", made)
     assert done.code == 0, done.err

@@ -189,10 +189,9 @@ class Collector:
         if now < self._files_at:
             return
         self._files_at = now + _SWEEP_EVERY_S
-        for first in range(256):
+        for prefix in await self._hub.store.blobs.beginnings():
             if self._stopping:
                 return
-            prefix = f"{first:02x}"
             known = await self._hub.store.read(pruning.blob_files, prefix)
             await self._hub.store.blobs.sweep(prefix, known, _ORPHAN_AFTER_S)
 

@@ -9,10 +9,9 @@ stands beside what undoes or completes it.
 import json
 import logging
 import os
-import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +60,7 @@ from swarm_hub.storage.backup.snapshot import (
     schema_of,
     snapshot_problem,
 )
+from swarm_hub.storage.backup.unfinished import RestorePlan, finish_restore, kept_as
 from swarm_hub.storage.schema import HEAD
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import sync_directory, write_atomic
@@ -69,7 +69,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _SCHEMA: Final = int(HEAD)
 _DEFAULT_DATABASE: Final = "swarm_hub.db"
-_STAGING_NAME: Final = re.compile(r"restore\.[0-9A-Z]{26}", re.ASCII)
 # Extra room, besides the unpacked files, for directories and the database's first start.
 _UNSEALED: Final = "unsealed.tar"
 _SPARE_BYTES: Final = 16 * 1024**2
@@ -85,16 +84,6 @@ class Restored:
     manifest: BackupManifest
     replaced: Path | None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The renames of a restore, relative to the configuration directory, first `aside`."""
-
-    staging: str
-    replaced: str
-    aside: tuple[tuple[str, str], ...]
-    moves: tuple[tuple[str, str], ...]
 
 
 def restore(
@@ -180,34 +169,6 @@ def _carry_over(
         targets.update({f"{STORAGE_PREFIX}{name}": f"{STORAGE_DIR}/{name}" for name in done.files})
         notes += done.notes
     return tuple(notes)
-
-
-def finish_restore(config_dir: Path) -> bool:
-    """Complete an interrupted restore; returns whether there was one.
-
-    The caller holds the directory's lock. Doing it twice does no harm.
-    """
-    marker = config_dir / RESTORE_FILE
-    storage = config_dir / STORAGE_DIR
-    interrupted = marker.exists()
-    if interrupted:
-        plan = _read_plan(marker)
-        try:
-            _carry_out(config_dir, plan)
-            marker.unlink()
-            sync_directory(storage)
-        except OSError as error:
-            raise BackupError(
-                f"{config_dir}: a restore can't be finished ({error.filename}: {error.strerror}); "
-                "remove that obstacle, and the next start or restore goes on"
-            ) from error
-        _LOGGER.info(
-            "The restore of %s is done; earlier files are in %s", config_dir, plan.replaced
-        )
-    for leftover in storage.iterdir() if storage.is_dir() else ():
-        if _STAGING_NAME.fullmatch(leftover.name) and leftover.is_dir():
-            shutil.rmtree(leftover)
-    return interrupted
 
 
 @contextmanager
@@ -344,18 +305,18 @@ def _is_store(member: str) -> bool:
 
 def _plan(
     config_dir: Path, staging: Path, targets: dict[str, str], aside: list[str], clock: Clock
-) -> _Plan:
+) -> RestorePlan:
     replaced = _free_name(config_dir, clock.time())
     staged = staging.relative_to(config_dir).as_posix()
-    return _Plan(
+    return RestorePlan(
         staging=staged,
         replaced=replaced,
-        aside=tuple((place, f"{replaced}/{_kept_as(place)}") for place in aside),
+        aside=tuple((place, f"{replaced}/{kept_as(place)}") for place in aside),
         moves=tuple((f"{staged}/{name}", place) for name, place in targets.items()),
     )
 
 
-def _refuse_other_filesystems(config_dir: Path, plan: _Plan) -> None:
+def _refuse_other_filesystems(config_dir: Path, plan: RestorePlan) -> None:
     """Refuse, before any rename, what spans file systems: renames work only inside one."""
     home = (config_dir / STORAGE_DIR).stat().st_dev
     for source, target in (*plan.aside, *plan.moves):
@@ -368,7 +329,7 @@ def _refuse_other_filesystems(config_dir: Path, plan: _Plan) -> None:
                 )
 
 
-def _write_plan(config_dir: Path, plan: _Plan) -> None:
+def _write_plan(config_dir: Path, plan: RestorePlan) -> None:
     content = {
         "staging": plan.staging,
         "replaced": plan.replaced,
@@ -378,59 +339,6 @@ def _write_plan(config_dir: Path, plan: _Plan) -> None:
     write_atomic(config_dir / RESTORE_FILE, json.dumps(content, indent=1).encode(), mode=0o600)
 
 
-def _read_plan(marker: Path) -> _Plan:
-    try:
-        content = json.loads(marker.read_bytes())
-        return _Plan(
-            content["staging"],
-            content["replaced"],
-            tuple((old, kept) for old, kept in content["aside"]),
-            tuple((staged, place) for staged, place in content["moves"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackupError(
-            f"{marker}: the note of an interrupted restore can't be read ({error}); move it away "
-            "and restore the backup again"
-        ) from error
-
-
-def _carry_out(config_dir: Path, plan: _Plan) -> None:
-    for old, kept in plan.aside:
-        # Once it was moved, the file with its old name is already the restored one.
-        if not os.path.lexists(config_dir / kept) and os.path.lexists(config_dir / old):
-            _move(config_dir / old, config_dir / kept)
-    _sync_folders(config_dir, plan.aside)
-    for staged, place in plan.moves:
-        if not os.path.lexists(config_dir / staged):
-            continue
-        if os.path.lexists(config_dir / place):
-            # Made by another program between the kill and this run.
-            name = f"{plan.replaced}/{_kept_as(place)}.{ulid_now()}"
-            _move(config_dir / place, config_dir / name)
-        _move(config_dir / staged, config_dir / place)
-    _sync_folders(config_dir, plan.moves)
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    source.rename(target)
-
-
-def _sync_folders(config_dir: Path, moves: Iterable[tuple[str, str]]) -> None:
-    folders = {config_dir}
-    for source, target in moves:
-        for path in (config_dir / source, config_dir / target):
-            folders.update(each for each in path.parents if each.is_relative_to(config_dir))
-            folders.add(path.parent)
-    for folder in folders:
-        if folder.is_dir():
-            sync_directory(folder)
-
-
 def _free_name(config_dir: Path, now: float) -> str:
     name = f"{REPLACED_PREFIX}{datetime.fromtimestamp(now, UTC).strftime('%Y%m%dT%H%M%SZ')}"
     return f"{name}.{ulid_now()}" if os.path.lexists(config_dir / name) else name
-
-
-def _kept_as(place: str) -> str:
-    return f"outside/{Path(place).name}" if place.startswith("/") else place

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.storage import schema
 

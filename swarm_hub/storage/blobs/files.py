@@ -120,6 +120,10 @@ class BlobFiles:
         with files_removable(self._directory.parent) as removable:
             return sum(self._remove(self.path(sha)) for sha in shas) if removable else 0
 
+    def beginnings(self) -> list[str]:
+        """Return the names of the directories of files: the first two digits of their hashes."""
+        return sorted(path.name for path in self._directory.glob("[0-9a-f][0-9a-f]"))
+
     def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
         """Delete files of a directory without a row, older than `grace_s`; returns how many.
 

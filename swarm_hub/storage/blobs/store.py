@@ -5,13 +5,13 @@ import functools
 import itertools
 import mmap
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.exceptions import StoreError
@@ -141,6 +141,12 @@ class BlobStore:
                 lambda connection: blob_chunks.remove(connection, shas)
             ):
                 continue
+
+    async def beginnings(self) -> Sequence[str]:
+        """Return the first two digits of the hashes of all files, perhaps of more."""
+        if self._database.shared:
+            return [f"{first:02x}" for first in range(256)]
+        return await asyncio.to_thread(self._files.beginnings)
 
     async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
         """Delete what has no row, is older than `grace_s` and whose hash begins with two digits.

@@ -30,8 +30,9 @@ from swarm_hub.exceptions import (
     StoreFullError,
     StoreUnavailableError,
 )
-from swarm_hub.storage import migrations
+from swarm_hub.storage import migrations, schema
 from swarm_hub.storage.engine.database import Chunk, DiskUse
+from swarm_hub.storage.engine.postgres_dialect import add_conditions
 from swarm_hub.storage.queries.leases import session_of
 from swarm_hub.util.back_off import back_off_s
 
@@ -109,6 +110,7 @@ class PostgresDatabase:
                 "tcp_user_timeout": 10_000,
             },
         )
+        add_conditions(schema.metadata)
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.admission import AdmissionPolicy, Applicant, InviteRecord, Verdict
 from swarm_hub.storage import schema

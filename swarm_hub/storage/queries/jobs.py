@@ -14,7 +14,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.shard import (

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Integer, bindparam, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.node import NodeRecord, ProgramSpeed
 from swarm_hub.storage import schema

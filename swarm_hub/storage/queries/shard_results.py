@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.storage import schema

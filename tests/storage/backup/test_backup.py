@@ -28,8 +28,9 @@ from swarm_hub.storage.backup import archive
 from swarm_hub.storage.backup import backup as backup_module
 from swarm_hub.storage.backup.archive import BackupManifest, Member
 from swarm_hub.storage.backup.backup import Source, backups, make_backup, new_file, newest_backup
-from swarm_hub.storage.backup.restore import finish_restore, read_manifest, restore
+from swarm_hub.storage.backup.restore import read_manifest, restore
 from swarm_hub.storage.backup.schedule import BackupSchedule
+from swarm_hub.storage.backup.unfinished import finish_restore
 from swarm_hub.storage.queries import pruning
 from swarm_hub.util.clock import Clock
 from tests.conftest import MovableClock, Swarm, until

@@ -5,11 +5,14 @@ security and discovery protocol it has, and with them 640 modules of aioquic, re
 httpx, dnspython, pycryptodome, coincurve, zeroconf and others. Here those parts of libp2p
 itself are replaced by stubs; third-party packages are never stubbed, so that no other code of
 the process can meet a stub (`multiaddr.resolvers` is the one exception: it belongs to libp2p's
-address type, and addresses are resolved by the hub). What has no wheel for Android is an empty
-module while it is imported from here, and only then: for multihash blake3 and mmh3, whose hashes
-nothing here asks for, and for libp2p psutil where it is not installed.
+address type, and addresses are resolved by the hub). Some libraries have a stand-in while the one
+that wants them is imported from here, and only then: for multihash blake3 and mmh3, whose hashes
+nothing here asks for, and for libp2p psutil where it is not installed, have no wheel for Android;
+libp2p wants cryptography's X.509 only for AutoTLS; and multiaddr wants of netaddr, which takes
+9 MB, what `ipaddress` does as well (`ip_address.py`).
 A stub can be imported, subclassed and named in `except` or `isinstance`; using it raises.
-libp2p's Ed25519 keys are our own (`ed25519_keys.py`).
+libp2p's Ed25519 keys are our own (`ed25519_keys.py`). In the place of its resource manager stands
+`limits.py`, so of that only directions and errors are there.
 """
 
 import contextlib
@@ -20,8 +23,8 @@ import logging
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from swarm_hub.util.device import has_psutil
 
@@ -39,7 +42,7 @@ STUBBED = (
     _KAD_DHT,
     "libp2p.metrics.swarm",
     "libp2p.peer.persistent",
-    "libp2p.rcmgr.prometheus_exporter",
+    "libp2p.rcmgr.manager",
     "libp2p.relay",
     "libp2p.security.insecure",
     "libp2p.security.pnet",
@@ -58,7 +61,14 @@ _INERT: dict[str, Sequence[str]] = {
     "libp2p.metrics.swarm": ("SwarmEvent",),
     "multiaddr.resolvers": ("DNSResolver",),
 }
+# Packages that are stubs themselves, with these names of modules in them, which are real.
+_HOLLOW: Final[Mapping[str, Mapping[str, str]]] = {
+    "libp2p.rcmgr": {"Direction": "libp2p.rcmgr.metrics"},
+}
 _HASHES = ("blake3", "mmh3")
+_X509 = ("cryptography.x509", "cryptography.x509.oid")
+_IP_CODECS = ("multiaddr.codecs.ip4", "multiaddr.codecs.ip6")
+_IP_ADDRESS = "swarm_hub.components.mesh.transports.libp2p.ip_address"
 _ABSENT: Any = object()
 # Modules of libp2p in the place of which ours are imported.
 _REPLACED = {
@@ -106,28 +116,38 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         if fullname in _REPLACED:
             return importlib.machinery.ModuleSpec(fullname, _ReplacingLoader())
+        if fullname in _HOLLOW:
+            real = importlib.machinery.PathFinder.find_spec(fullname, path)
+            spec = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+            spec.submodule_search_locations = real.submodule_search_locations if real else None
+            return spec
         return None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        module = types.ModuleType(spec.name, "A part of libp2p that this hub leaves out.")
-        inert = _INERT.get(spec.name, ())
-
-        def stub(name: str) -> Any:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            made = (
-                type(name, (types.SimpleNamespace,), {"__module__": spec.name})
-                if name in inert
-                else _StubType(name, (_Stub,), {"__module__": spec.name})
-            )
-            setattr(module, name, made)
-            return made
-
-        module.__dict__["__getattr__"] = stub
-        return module
+        return _stub_module(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Nothing runs: attributes are made when they are asked for."""
+
+
+def _stub_module(module_name: str) -> types.ModuleType:
+    module = types.ModuleType(module_name, "What this hub leaves out.")
+    inert, real = _INERT.get(module_name, ()), _HOLLOW.get(module_name, {})
+
+    def stub(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in real:
+            made = getattr(importlib.import_module(real[name]), name)
+        elif name in inert:
+            made = type(name, (types.SimpleNamespace,), {"__module__": module_name})
+        else:
+            made = _StubType(name, (_Stub,), {"__module__": module_name})
+        setattr(module, name, made)
+        return made
+
+    module.__dict__["__getattr__"] = stub
+    return module
 
 
 class _ReplacingLoader(importlib.abc.Loader):
@@ -153,10 +173,16 @@ def import_libp2p() -> None:
         sys.meta_path.insert(0, _finder)
         if "multihash" not in sys.modules:
             # A hash without its library is one that is not available.
-            with _empty(_HASHES):
+            with _standing_in({name: types.ModuleType(name) for name in _HASHES}):
                 importlib.import_module("multihash")
-        # It is asked for interfaces and memory in ways that get on without an answer.
-        with _empty(() if has_psutil() else ("psutil",)):
+        with _standing_in({"netaddr": importlib.import_module(_IP_ADDRESS)}):
+            for name in _IP_CODECS:
+                importlib.import_module(name)
+        left_out = {name: _stub_module(name) for name in _X509 if name not in sys.modules}
+        if not has_psutil():
+            # It is asked for interfaces and memory in ways that get on without an answer.
+            left_out["psutil"] = types.ModuleType("psutil")
+        with _standing_in(left_out):
             importlib.import_module("libp2p")
         _silence()
 
@@ -184,12 +210,10 @@ def _import_whole(part: str, name: str) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def _empty(names: Sequence[str]) -> Iterator[None]:
-    """Have these libraries be empty modules for whoever imports them now, and for nobody else."""
-    before = {name: sys.modules.get(name, _ABSENT) for name in names}
-    sys.modules.update(
-        (name, types.ModuleType(name, "A library that this hub leaves out.")) for name in names
-    )
+def _standing_in(modules: Mapping[str, types.ModuleType]) -> Iterator[None]:
+    """Have these be imported under their names now, by nobody else and never again."""
+    before = {name: sys.modules.get(name, _ABSENT) for name in modules}
+    sys.modules.update(modules)
     try:
         yield
     finally:

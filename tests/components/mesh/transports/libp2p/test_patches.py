@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
@@ -451,9 +452,12 @@ def test_the_library_waits_for_a_frozen_peer_when_it_closes() -> None:
 
 
 def test_the_library_admits_connections_by_the_memory_of_the_whole_machine() -> None:
-    from libp2p.rcmgr.manager import new_resource_manager
+    import libp2p
 
-    assert inspect.signature(new_resource_manager).parameters["enable_memory_limits"].default
+    # It is not imported, as its place is taken.
+    manager = Path(libp2p.__file__).parent / "rcmgr" / "manager.py"
+    _, _, made = manager.read_text().partition("def new_resource_manager(")
+    assert "enable_memory_limits: bool = True" in made.partition(") ->")[0]
 
 
 def test_the_library_lets_an_error_of_one_stream_through_and_we_contain_it() -> None:
@@ -546,6 +550,57 @@ def test_multihash_alone_is_without_the_hashes_that_nobody_asks_for() -> None:
         "assert len(blake3.blake3(b'x').digest()) == 32\n"
         "print(json.dumps(said))\n"
     ) == ["blake3", "murmur3-128", "murmur3-32"]
+
+
+def test_addresses_do_without_netaddr_and_mean_the_same() -> None:
+    assert in_a_process(
+        "import json, sys\n"
+        "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
+        "import_libp2p()\n"
+        "from multiaddr import Multiaddr\n"
+        "from multiaddr.exceptions import StringParseError\n"
+        "told = ['/ip4/192.0.2.1/tcp/4001', '/ip6/2001:db8::1/tcp/1', '/ip6/::ffff:192.0.2.1']\n"
+        "read = [str(Multiaddr(Multiaddr(each).to_bytes())) for each in told]\n"
+        "assert Multiaddr('/ip4/192.0.2.1').to_bytes() == bytes([4, 192, 0, 2, 1])\n"
+        "for wrong in ('/ip4/1', '/ip4/1.2.3.256', '/ip4/::1', '/ip6/1.2.3.4', '/ip6/x'):\n"
+        "    try:\n"
+        "        raise AssertionError(Multiaddr(wrong))\n"
+        "    except StringParseError:\n"
+        "        pass\n"
+        "assert 'netaddr' not in sys.modules\n"
+        "print(json.dumps(read))\n"
+    ) == ["/ip4/192.0.2.1/tcp/4001", "/ip6/2001:db8::1/tcp/1", "/ip6/::ffff:192.0.2.1"]
+
+
+def test_what_stood_in_for_a_library_is_met_by_nobody_else() -> None:
+    assert (
+        in_a_process(
+            "import json, sys\n"
+            "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
+            "import_libp2p()\n"
+            "left = [name for name in sys.modules if name.startswith('cryptography.x509')]\n"
+            "import cryptography.x509, netaddr\n"
+            "assert str(netaddr.IPAddress('1.2.3.4')) == '1.2.3.4'\n"
+            "assert issubclass(cryptography.x509.InvalidVersion, Exception)\n"
+            "print(json.dumps(left))\n"
+        )
+        == []
+    )
+
+
+def test_directions_are_the_librarys_own_without_its_resource_manager() -> None:
+    assert (
+        in_a_process(
+            "import json, sys\n"
+            "from swarm_hub.components.mesh.transports.libp2p.lean_import import import_libp2p\n"
+            "import_libp2p()\n"
+            "from libp2p.network.swarm import Direction\n"
+            "from libp2p.rcmgr.metrics import Direction as real\n"
+            "assert Direction is real\n"
+            "print(json.dumps('libp2p.rcmgr.limits' in sys.modules))\n"
+        )
+        is False
+    )
 
 
 def test_mdns_is_imported_when_it_is_wanted() -> None:
