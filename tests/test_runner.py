@@ -53,6 +53,36 @@ def test_a_signal_ends_a_hub_with_exit_code_0(tmp_path: Path, signum: signal.Sig
         assert "is stopping" in said
 
 
+def test_a_log_file_is_the_owners_alone_and_is_rotated_by_size(tmp_path: Path) -> None:
+    log, before = tmp_path / "hub.log", "x" * (1024 * 1024 - 10) + "\n"
+    log.write_text(before)
+    log.chmod(0o600)
+    command = [sys.executable, "-m", "swarm_hub", "run", "-c", str(hub_dir(tmp_path))]
+    process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
+    try:
+        while "is ready" not in log.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, said) == (0, "")
+    assert "is stopping" in log.read_text()
+    assert (tmp_path / "hub.log.1").read_text() == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("hub.log*")} == {0o600}
+
+
+def test_a_log_file_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(hub_dir(tmp_path)),
+         "--log", str(tmp_path / "nowhere" / "hub.log")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "can't be written: No such file or directory" in the_line(done)
+
+
 # A shell that starts a hub in the background may have it ignore Ctrl-C.
 IGNORING = "trap '' INT TERM; exec \"$@\""
 

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "status": ("control", "status", "Show what the hub on this device does."),
     "pause": ("control", "pause", "Have this device take no work for a while."),
     "resume": ("control", "resume", "Have a paused device take work again."),
+    "service": ("service", "service", "Have the service manager keep a hub running."),
     "submit": ("jobs", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),

@@ -4,6 +4,7 @@ From documents; nothing of it was tried on a device.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,16 +17,6 @@ from swarm_hub.cli.diagnosis import Finding
 _WITHIN_S: Final = 2.0
 _ANDROID_12: Final = 31
 _ANDROID_12L: Final = 32
-_BOOT: Final = (
-    "mkdir -p ~/.termux/boot && printf '#!/data/data/com.termux/files/usr/bin/sh\\n"
-    "termux-wake-lock\\n{start}\\n' > ~/.termux/boot/swarm-hub && chmod +x ~/.termux/boot/swarm-hub"
-)
-_SERVICE: Final = (
-    "{install}mkdir -p $PREFIX/var/service/swarm-hub && printf "
-    "'#!/data/data/com.termux/files/usr/bin/sh\\nexec swarm-hub run -c {config} 2>&1\\n' > "
-    "$PREFIX/var/service/swarm-hub/run && chmod +x $PREFIX/var/service/swarm-hub/run && "
-    "sv-enable swarm-hub"
-)
 
 
 def is_android() -> bool:
@@ -81,32 +72,34 @@ def _wake_lock() -> Finding:
     if shutil.which("termux-wake-lock") is None:
         return Finding(
             "bad", "wake lock", "termux-wake-lock is missing: the device would sleep",
-            "pkg install termux-tools && termux-wake-lock",
+            "pkg install termux-tools",
         )  # fmt: skip
-    text = "hold it while a hub runs, or the device sleeps; it can't be seen whether it is held"
-    return Finding("warn", "wake lock", text, "termux-wake-lock")
+    return Finding("ok", "wake lock", "a worker takes it while it has work")
 
 
 def _service(config_dir: Path) -> Finding:
     services = Path(os.environ.get("PREFIX", "/data/data/com.termux/files/usr"), "var", "service")
     if (found := _mentions_hub(services.glob("*/run"))) is not None:
         return Finding("ok", "service", f"{found} runs a hub again when it was killed")
-    install = "" if shutil.which("sv") else "pkg install termux-services && "
+    first = "" if shutil.which("sv") else "pkg install termux-services && "
     return Finding(
         "warn", "service", "nothing runs a hub again that Android has killed",
-        _SERVICE.format(install=install, config=config_dir.absolute()),
+        first + _install(config_dir),
     )  # fmt: skip
 
 
 def _boot(config_dir: Path) -> Finding:
     if (found := _mentions_hub(Path("~/.termux/boot").expanduser().glob("*"))) is not None:
         return Finding("ok", "boot", f"{found} starts a hub with the device, by Termux:Boot")
-    start = f"swarm-hub run -c {config_dir.absolute()}"
     return Finding(
         "warn", "boot",
         "nothing starts a hub with the device; install Termux:Boot, open it once, then",
-        _BOOT.format(start=start),
+        _install(config_dir),
     )  # fmt: skip
+
+
+def _install(config_dir: Path) -> str:
+    return f"swarm-hub service install -c {shlex.quote(str(config_dir.absolute()))}"
 
 
 def _mentions_hub(scripts: Iterable[Path]) -> Path | None:

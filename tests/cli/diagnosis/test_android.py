@@ -1,12 +1,13 @@
 """A phone as Termux shows it: its variables, its folders and a getprop that answers as one."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from swarm_hub.cli import main
 from swarm_hub.cli.diagnosis import Finding
 from swarm_hub.cli.diagnosis.android import android, is_android
 
@@ -23,6 +24,11 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Look
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PREFIX", str(prefix))
+    # termux-services starts runit there.
+    (prefix / "etc" / "profile.d").mkdir(parents=True)
+    (prefix / "etc" / "profile.d" / "start-services.sh").touch()
+    (prefix / "bin").mkdir()
+    (prefix / "bin" / "sh").symlink_to("/bin/sh")
 
     def program(name: str, text: str) -> None:
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -81,28 +87,28 @@ def test_a_phone_that_says_nothing_gets_the_advice_for_new_ones(
     assert "settings_enable_monitor" in found["phantom processes"].command
 
 
-def test_what_is_missing_is_said_with_what_makes_it(phone: Callable[..., Look]) -> None:
+def test_what_is_missing_is_said_with_what_makes_it(
+    phone: Callable[..., Look], tmp_path: Path
+) -> None:
     found = phone("14", "34")()
     assert found["wake lock"].level == "bad"
-    assert found["wake lock"].command.startswith("pkg install termux-tools")
-    assert found["service"].command.startswith("pkg install termux-services")
-    assert "~/.termux/boot/swarm-hub" in found["boot"].command
+    assert found["wake lock"].command == "pkg install termux-tools"
+    makes = f"swarm-hub service install -c {tmp_path / 'hub'}"
+    assert found["service"].command == f"pkg install termux-services && {makes}"
+    assert found["boot"].command == makes
     assert "IGNORE_BATTERY_OPTIMIZATION_SETTINGS" in found["battery optimisation"].command
 
 
-def test_the_commands_make_what_the_next_look_finds(
+def test_the_command_makes_what_the_next_look_finds(
     phone: Callable[..., Look], tmp_path: Path
 ) -> None:
-    look = phone("14", "34", "termux-wake-lock", "sv", "sv-enable")
+    look = phone("14", "34", "termux-wake-lock", "sv")
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "configuration.yaml").touch()
     before = look()
-    assert before["wake lock"].command == "termux-wake-lock"
-    for subject in ("service", "boot"):
-        assert before[subject].level == "warn"
-        subprocess.run(["sh", "-c", before[subject].command], check=True)
+    assert before["wake lock"].level == "ok"
+    assert before["service"].command == before["boot"].command
+    ran = CliRunner().invoke(main, before["service"].command.split()[1:])
+    assert ran.exit_code == 0, ran.output
     after = look()
     assert (after["service"].level, after["boot"].level) == ("ok", "ok")
-    script = tmp_path / "home" / ".termux" / "boot" / "swarm-hub"
-    assert script.read_text().splitlines()[1:] == [
-        "termux-wake-lock", f"swarm-hub run -c {tmp_path / 'hub'}"
-    ]  # fmt: skip
-    assert script.stat().st_mode & 0o111
