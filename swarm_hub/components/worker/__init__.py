@@ -22,6 +22,7 @@ from swarm_hub.components.worker.intake import Intake
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.owners_pause import OwnersPause
 from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPolicyWatch
+from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
@@ -195,6 +196,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         hub.tasks.spawn(service.sandbox.warm(), "sandbox warm-up")
         drain.refuse("disk", hub.store.full, finishing=not hub.store.spent)
         watch.start()
+        WakeLock(hub, executor.until_busy, executor.until_idle).start()
 
     async def stop() -> None:
         await drain.stop(config.finish_within_s)

@@ -80,6 +80,7 @@ class Executor:
         self._open.set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._busy = asyncio.Event()
 
     def start(self, slots: int) -> None:
         """Start the runners."""
@@ -137,6 +138,10 @@ class Executor:
         """Return when nothing runs."""
         await self._idle.wait()
 
+    async def until_busy(self) -> None:
+        """Return when something runs, or is fetched to be run."""
+        await self._busy.wait()
+
     def _withdraw(self, assignment_id: str) -> None:
         # A second cancellation would end the runner.
         if assignment_id not in self._withdrawn:
@@ -167,6 +172,7 @@ class Executor:
             assignment_id = entry.assignment_id
             self._running[assignment_id] = runner
             self._idle.clear()
+            self._busy.set()
             try:
                 if self._deaths.is_given_up(assignment_id):
                     await self._finished(entry, GIVEN_UP)
@@ -193,6 +199,7 @@ class Executor:
                 self._computed.discard(assignment_id)
                 if not self._running:
                     self._idle.set()
+                    self._busy.clear()
 
     async def _run_beside_others(self, entry: InboxEntry) -> None:
         await self._company.enter()
