@@ -1,10 +1,19 @@
 """JSON from strangers: no NaN, no numbers out of range, no deep nesting, no broken text."""
 
+import itertools
 import json
 import math
-from typing import Any
+import re
+from typing import Any, Final
 
 from swarm_hub.exceptions import MalformedRequest
+
+# Python's own bound is what the stack bears, which from 3.14 on is ten thousands of levels; whoever
+# walks through the value afterwards bears a thousand.
+_DEPTH_MAX: Final = 200
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS: Final = re.compile(r"[^][{}]+")
+_STEPS: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def parse_json(raw: bytes, what: str) -> Any:
@@ -13,6 +22,8 @@ def parse_json(raw: bytes, what: str) -> Any:
         # The parser lets halves of surrogate pairs pass, as bytes and as \ud800, which can't be
         # written as UTF-8 again.
         text = raw.decode("utf-8-sig")
+        if _is_deep(text):
+            raise MalformedRequest("invalid_json", f"{what}: nested too deeply")
         value = json.loads(text, parse_constant=refuse_constant, parse_float=finite)
         if "\\u" in text:
             dump_json(value)
@@ -41,3 +52,10 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is out of range")
     return value
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= _DEPTH_MAX:
+        return False
+    brackets = _NO_BRACKETS.sub("", _STRING.sub("", text))
+    return max(itertools.accumulate(_STEPS[each] for each in brackets), default=0) > _DEPTH_MAX

@@ -38,6 +38,8 @@ async def test_no_descriptor_of_the_hub_is_inherited(bench: Bench, tmp_path: Pat
         links = [os.readlink(path) for path in (await child_of(bench)).joinpath("fd").iterdir()]
     sockets = [link for link in links if link.startswith("socket:")]
     others = [link for link in links if not link.startswith(("socket:", "/memfd:", "pipe:"))]
+    # libffi, which ctypes calls through, keeps its own file open, from which it maps code.
+    others = [link for link in others if not Path(link).name.startswith("libffi")]
     assert len(sockets) == 1
     assert set(others) <= {"/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
 

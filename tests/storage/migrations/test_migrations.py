@@ -222,7 +222,8 @@ def pg_schema(connection: Connection) -> Any:
 
 async def test_the_database_as_it_was_is_kept_beside(tmp_path: Path) -> None:
     path = old_database(tmp_path, "0001")
-    before = sorted(sqlite3.connect(path).iterdump())
+    with closing(sqlite3.connect(path)) as database:
+        before = sorted(database.iterdump())
     store = await opened(path)
     await store.close()
     with closing(sqlite3.connect(tmp_path / "swarm_hub.db.schema-0001")) as copy:
