@@ -1,6 +1,8 @@
 """Commands on nodes."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +34,9 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
             f"{each['slots']} slots" if each["slots"] else "",
             f"cpu {cpu:.0f} %" if cpu is not None else "",
             f"{format_size(memory)} free" if memory is not None else "",
+            _battery(telemetry),
+            f"{warmth:.0f} °C" if (warmth := telemetry["temperature_c"]) is not None else "",
+            telemetry.get("network") or "",
             "metered" if telemetry.get("metered") else "",
             each["drain_reason"] or each["refuses"] or "",
             _ban(each["ban_reason"], each["ban_until"]),
@@ -156,6 +161,15 @@ def approve(config_dir: Path, url: str | None, token: str | None, node_id: str) 
     """Admit a node that is pending, or one that is still to come, by its peer id."""
     call((config_dir, url, token), lambda swarm: swarm.approve(node_id))
     note(f"{node_id} is admitted at its next try, within seconds if it is waiting")
+
+
+def _battery(telemetry: Mapping[str, Any]) -> str:
+    percent, charging = telemetry["battery_percent"], telemetry["charging"]
+    if percent is None:
+        return "battery unknown" if telemetry["has_battery"] else ""
+    source = telemetry.get("power_source")
+    plug = {None: "", False: " unplugged", True: f" on {source}" if source else " plugged in"}
+    return f"battery {percent:.0f} %{plug[charging]}"
 
 
 def _chosen(node_id: str | None, network: str | None) -> tuple[str, bool]:

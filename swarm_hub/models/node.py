@@ -1,5 +1,6 @@
 """Another hub as the gateway sees it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeGuard
@@ -15,6 +16,7 @@ _SLOTS_MAX: Final = 1024
 _LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
 _WALL_TIMES_S: Final = (0.001, 1e8)
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,15}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Telemetry:
     """What a node measured about itself; None means unknown, never zero.
 
     `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` says
-    whether its network charges by volume.
+    whether its network charges by volume, `power_source` by what it is charged.
     """
 
     cpu_percent: float | None = None
@@ -33,6 +35,8 @@ class Telemetry:
     charging: bool | None = None
     temperature_c: float | None = None
     metered: bool | None = None
+    power_source: str | None = None
+    network: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain values that `from_wire` takes."""
@@ -53,11 +57,18 @@ class Telemetry:
             charging=_truth(plain.get("charging")),
             temperature_c=_number(plain.get("temperature_c"), *_TEMPERATURES_C),
             metered=_truth(plain.get("metered")),
+            power_source=_word(plain.get("power_source")),
+            network=_word(plain.get("network")),
         )
 
 
 def _truth(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
+
+
+def _word(value: object) -> str | None:
+    # One that a newer version knows is shown as it is.
+    return value if isinstance(value, str) and _WORD.match(value) else None
 
 
 def _number(value: object, low: float, high: float) -> float | None:

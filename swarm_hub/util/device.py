@@ -1,7 +1,8 @@
 """What this device tells of itself: by psutil, else by what Linux offers, else None; never 0.
 
 psutil has no wheel for Android, and Android denies it much of what it reads. Each value is asked of
-psutil first, then of the kernel by ways that are open to an ordinary app.
+psutil first, then of the kernel by ways that are open to an ordinary app. The battery is asked of
+the kernel first: psutil takes that of a wireless mouse for the device's own.
 """
 
 import contextlib
@@ -33,14 +34,24 @@ _LOAD_UNIT: Final = 65536
 # Addresses for documentation, which lead to nobody: routes to the internet in general apply.
 _NOBODY: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 _PLUGGED: Final = {"Charging": True, "Full": True, "Discharging": False}
+# What may charge a device.
+POWER_SOURCES: Final = ("ac", "usb", "wireless", "dock")
+# The types of power supplies, the best first; there are several of USB.
+_SUPPLIES: Final = (("Mains", "ac"), ("USB", "usb"), ("Wireless", "wireless"))
 
 
 @dataclass(frozen=True, slots=True)
 class Battery:
-    """A battery; `plugged` is None if the system does not tell."""
+    """A battery, or the word that there is none; None is what the system does not tell.
 
-    percent: float
+    `source` is one of `POWER_SOURCES` while it is plugged in.
+    """
+
+    percent: float | None
     plugged: bool | None
+    source: str | None = None
+    temperature_c: float | None = None
+    exists: bool = True
 
 
 class _SysInfo(ctypes.Structure):
@@ -82,14 +93,16 @@ def available_memory_bytes() -> int | None:
 
 def battery() -> Battery | None:
     """Return the battery; None if there is none, or none that can be read."""
-    return _first(_psutil_battery, _kernel_battery)
+    return None if has_no_battery() else _first(_kernel_battery, _psutil_battery)
 
 
 def has_no_battery() -> bool:
     """Whether the system says that there is no battery, as opposed to saying nothing."""
+    if (found := _known(lambda: list(_supplies("Battery")))) is not None:
+        return not found
     if psutil is not None:
         return _known(lambda: psutil.sensors_battery() is None) or False
-    return _known(lambda: not list(_batteries())) or False
+    return False
 
 
 def temperature_c(sensors: tuple[str, ...]) -> float | None:
@@ -166,17 +179,50 @@ def _psutil_battery() -> Battery | None:
     return None if found is None else Battery(float(found.percent), found.power_plugged)
 
 
-def _batteries() -> Iterator[Path]:
+def _supplies(kind: str) -> Iterator[Path]:
+    """Yield the power supplies of a type, without those of mice and headsets."""
+    # A system without any has not even the folder.
+    names = {each.name for each in (_SYS / "class").iterdir()}
+    if "power_supply" not in names:
+        return
     for supply in sorted((_SYS / "class/power_supply").iterdir()):
-        if (supply / "type").read_text().strip() == "Battery":
-            yield supply
+        with contextlib.suppress(FileNotFoundError):
+            if _line(supply / "type").startswith(kind) and _said(supply / "scope") != "Device":
+                yield supply
 
 
 def _kernel_battery() -> Battery | None:
-    for supply in _batteries():
-        percent = float((supply / "capacity").read_text())
-        return Battery(percent, _PLUGGED.get((supply / "status").read_text().strip()))
+    for supply in _supplies("Battery"):
+        percent = float(_line(supply / "capacity"))
+        source, is_told = _kernel_source()
+        plugged = True if source else _PLUGGED.get(_said(supply / "status") or "")
+        if plugged is None and is_told:
+            plugged = False
+        tenths = _said(supply / "temp")
+        return Battery(
+            min(percent, 100.0), plugged, source, None if tenths is None else float(tenths) / 10
+        )
     return None
+
+
+def _kernel_source() -> tuple[str | None, bool]:
+    """Return what the device is plugged into, and whether that is told at all."""
+    is_told = False
+    for kind, name in _SUPPLIES:
+        for supply in _supplies(kind):
+            online = _said(supply / "online")
+            if online == "1":
+                return name, True
+            is_told |= online == "0"
+    return None, is_told
+
+
+def _line(path: Path) -> str:
+    return path.read_text().strip()
+
+
+def _said(path: Path) -> str | None:
+    return _known(lambda: _line(path))
 
 
 def _psutil_temperature(sensors: tuple[str, ...]) -> float | None:

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,6 +89,14 @@ def test_counters_that_stand_still_tell_nothing(
     assert device.cpu_percent(0.2) is None
 
 
+SUPPLIES = "sys/class/power_supply"
+
+
+def battery_files(**changes: str) -> dict[str, str]:
+    said = {"type": "Battery", "capacity": "55", "status": "Discharging", **changes}
+    return {f"{SUPPLIES}/BAT0/{name}": f"{text}\n" for name, text in said.items()}
+
+
 @pytest.mark.parametrize(
     ("status", "plugged"),
     [("Charging", True), ("Full", True), ("Discharging", False), ("Unknown", None)],
@@ -95,19 +104,75 @@ def test_counters_that_stand_still_tell_nothing(
 def test_a_battery_is_found_among_the_power_supplies(
     phone: Path, status: str, plugged: bool | None
 ) -> None:
-    supplies = "sys/class/power_supply"
-    write(phone, {f"{supplies}/AC/type": "Mains\n"})
+    write(phone, {f"{SUPPLIES}/AC/type": "Mains\n"})
     assert device.battery() is None
     assert device.has_no_battery()
-    write(
-        phone,
-        {
-            f"{supplies}/BAT0/type": "Battery\n",
-            f"{supplies}/BAT0/capacity": "55\n",
-            f"{supplies}/BAT0/status": f"{status}\n",
-        },
-    )
+    write(phone, battery_files(status=status))
     assert device.battery() == Battery(55.0, plugged)
+    assert not device.has_no_battery()
+
+
+@pytest.mark.parametrize(
+    ("supplies", "status", "plugged", "source"),
+    [
+        ({"AC": ("Mains", "1")}, "Charging", True, "ac"),
+        # Its owner spares the battery, which is no reason to call it unplugged.
+        ({"AC": ("Mains", "1")}, "Not charging", True, "ac"),
+        # A charger that is weaker than the computer.
+        ({"AC": ("Mains", "1")}, "Discharging", True, "ac"),
+        ({"AC": ("Mains", "0")}, "Discharging", False, None),
+        ({"AC": ("Mains", "0")}, "Unknown", False, None),
+        ({"AC": ("Mains", "0"), "c": ("USB", "1")}, "Charging", True, "usb"),
+        ({"AC": ("Mains", "1"), "c": ("USB", "1")}, "Charging", True, "ac"),
+        ({"c": ("USB_PD", "1")}, "Charging", True, "usb"),
+        ({"pad": ("Wireless", "1")}, "Charging", True, "wireless"),
+        ({"pad": ("Wireless", "broken")}, "Unknown", None, None),
+    ],
+)
+def test_the_plug_is_what_is_online(
+    phone: Path,
+    supplies: dict[str, tuple[str, str]],
+    status: str,
+    plugged: bool | None,
+    source: str | None,
+) -> None:
+    write(phone, battery_files(status=status))
+    for name, (kind, online) in supplies.items():
+        write(phone, {f"{SUPPLIES}/{name}/type": kind, f"{SUPPLIES}/{name}/online": online})
+    assert device.battery() == Battery(55.0, plugged, source)
+
+
+def test_a_battery_may_tell_its_temperature(phone: Path) -> None:
+    write(phone, battery_files(temp="312", capacity="101"))
+    assert device.battery() == Battery(100.0, False, None, 31.2)
+
+
+def test_the_battery_of_a_mouse_is_not_the_device_s(
+    phone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mouse = f"{SUPPLIES}/hidpp_battery_0"
+    write(phone, {f"{mouse}/type": "Battery", f"{mouse}/scope": "Device", f"{mouse}/capacity": "5"})
+    # psutil takes it for one.
+    seen = SimpleNamespace(sensors_battery=lambda: SimpleNamespace(percent=5, power_plugged=None))
+    monkeypatch.setattr(device, "psutil", seen)
+    assert device.battery() is None
+    assert device.has_no_battery()
+    write(phone, battery_files())
+    assert device.battery() == Battery(55.0, False)
+
+
+def test_a_kernel_without_power_supplies_has_no_battery(phone: Path) -> None:
+    write(phone, {"sys/class/net/lo/type": "772"})
+    assert device.has_no_battery()
+    assert device.battery() is None
+
+
+@pytest.mark.parametrize("files", [battery_files(capacity="full"), battery_files(capacity="")])
+def test_a_battery_that_is_there_but_can_not_be_read_is_not_absent(
+    phone: Path, files: dict[str, str]
+) -> None:
+    write(phone, files)
+    assert device.battery() is None
     assert not device.has_no_battery()
 
 
@@ -138,12 +203,12 @@ def test_addresses_are_those_from_which_the_internet_would_be_reached(phone: Pat
 
 
 MEASURED = """
-import json
+import json, time
 from swarm_hub.components.sandbox import pool
-from swarm_hub.components.telemetry.probe import measure
+from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.util import device
 assert device.psutil is None
-found = measure().to_wire()
+found = Probe(time.monotonic).measure().to_wire()
 found["ips"] = device.interface_ips()
 print(json.dumps(found))
 """

@@ -3,6 +3,7 @@
 From documents; nothing of it was tried on a device.
 """
 
+import asyncio
 import os
 import shlex
 import shutil
@@ -13,8 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from swarm_hub.cli.diagnosis import Finding
+from swarm_hub.exceptions import HubError
+from swarm_hub.util import termux
+from swarm_hub.util.programs import said_by
 
 _WITHIN_S: Final = 2.0
+# Shorter than `doctor` waits for a check.
+_BATTERY_WITHIN_S: Final = 7.0
 _ANDROID_12: Final = 31
 _ANDROID_12L: Final = 32
 
@@ -34,6 +40,7 @@ def android(config_dir: Path) -> list[Finding]:
         _release(sdk),
         *_phantom_processes(int(sdk) if sdk.isdecimal() else _ANDROID_12L),
         _wake_lock(),
+        _battery(),
         Finding(
             "warn", "battery optimisation",
             "let Android not optimise Termux: choose Termux there, then Unrestricted (or Don't "
@@ -75,6 +82,30 @@ def _wake_lock() -> Finding:
             "pkg install termux-tools",
         )  # fmt: skip
     return Finding("ok", "wake lock", "a worker takes it while it has work")
+
+
+def _battery() -> Finding:
+    """Ask the battery as a worker does."""
+    if shutil.which(termux.BATTERY[0]) is None:
+        return Finding(
+            "warn", "battery", "it can't be read without Termux:API, and then a worker takes no "
+            "work; install that app from where Termux came from, then", "pkg install termux-api",
+        )  # fmt: skip
+    try:
+        found = termux.read_battery(asyncio.run(said_by(termux.BATTERY, _BATTERY_WITHIN_S)))
+    except (HubError, ValueError) as error:
+        text = (
+            f"it can't be read: {error}; is the app Termux:API installed, and was it opened once?"
+        )
+        return Finding("warn", "battery", text, termux.BATTERY[0])
+    if not found.exists:
+        return Finding("ok", "battery", "there is none")
+    plug = {
+        True: f"plugged in ({found.source or 'unknown'})",
+        False: "unplugged",
+        None: "plug unknown",
+    }
+    return Finding("ok", "battery", f"{found.percent:g} %, {plug[found.plugged]}")
 
 
 def _service(config_dir: Path) -> Finding:

@@ -36,9 +36,6 @@ _ON_TERMUX: Final = {
     "cryptography": "pkg install python-cryptography",
     "grpc": "pkg install python-grpcio",
     "libp2p": "python -m pip install --no-deps libp2p",
-    "nacl": "pkg install libsodium libffi clang && SODIUM_INSTALL=system python -m pip install "
-    "pynacl",
-    "psutil": "pkg install python-psutil",
     "wasmtime": "python -m pip install --no-deps --only-binary=:all: "
     "--platform android_26_arm64_v8a "
     f"--target $PREFIX/lib/python3.{sys.version_info.minor}/site-packages wasmtime",

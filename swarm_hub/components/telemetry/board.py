@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from swarm_hub.components.mesh import Mesh, PeerDown, PeerUp
-from swarm_hub.components.telemetry.probe import measure
+from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.core import Hub
 from swarm_hub.models.event import EphemeralEvent
 from swarm_hub.models.node import Telemetry
@@ -32,6 +32,7 @@ class TelemetryBoard:
     def __init__(self, hub: Hub, mesh: Mesh) -> None:
         self._hub = hub
         self._mesh = mesh
+        self._probe = Probe(hub.clock.monotonic)
         self._newest: dict[str, Telemetry] = {}
         # Logged once per connection: no single peer may fill the log.
         self._logged: set[str] = set()
@@ -46,8 +47,14 @@ class TelemetryBoard:
 
     def start(self, interval_s: float) -> None:
         """Measure now and every `interval_s` seconds."""
-        self._hub.tasks.spawn(self._measure(), "first telemetry")
-        self._hub.tasks.every(interval_s, self._measure, "telemetry")
+
+        async def begin() -> None:
+            # A phone that was not asked yet is not one whose battery can't be read.
+            await self._ask()
+            await self._measure()
+            self._hub.tasks.every(interval_s, self._ask_again, "telemetry")
+
+        self._hub.tasks.spawn(begin(), "first telemetry")
 
     def declare_metered(self, metered: bool | None) -> None:
         """Take the owner's word for whether this device's network is metered, None: measure it."""
@@ -57,8 +64,21 @@ class TelemetryBoard:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
 
+    async def _ask(self) -> bool:
+        """Have slow programs asked, of which only a worker needs to know."""
+        return "worker" in self._mesh.capabilities and await self._probe.ask()
+
+    async def _ask_again(self) -> None:
+        # The rest does not wait for slow programs.
+        self._hub.tasks.spawn(self._ask_and_measure(), "ask the device")
+        await self._measure()
+
+    async def _ask_and_measure(self) -> None:
+        if await self._ask():
+            await self._measure()
+
     async def _measure(self) -> None:
-        found = await asyncio.to_thread(measure)
+        found = await asyncio.to_thread(self._probe.measure)
         self.own = found if self._metered is None else replace(found, metered=self._metered)
         self.own_known.set()
         if "worker" in self._mesh.capabilities:

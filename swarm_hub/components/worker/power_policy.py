@@ -22,6 +22,11 @@ _BATTERY_MAX_C: Final = 40.0
 _LOAD_RESUME: Final = 0.75
 # Over which the kernel averages its first figure of the load.
 _LOAD_OVER_S: Final = 60.0
+_NOT_KNOWN_YET: Final = "it has not measured its device yet"
+_UNREAD: Final = (
+    "the battery can't be read: install Termux:API (the app, and pkg install termux-api), or set "
+    "worker: battery_unknown: run"
+)
 
 
 class Rule(StrEnum):
@@ -156,6 +161,7 @@ class PowerPolicyWatch:
         self._config = config
         self._own_load = OwnLoad()
         self._standing: dict[Rule, Standing] = {}
+        self._refused = False
 
     def start(self) -> None:
         """Check every five seconds."""
@@ -164,21 +170,23 @@ class PowerPolicyWatch:
     async def _check(self) -> None:
         now, now_s = self._hub.clock.monotonic(), self._hub.clock.time()
         self._own_load.count(len(self._running()), now)
-        if not self._telemetry.own_known.is_set():
-            return
-        found = refusals(
-            self._config,
-            self._telemetry.own,
-            now_s=now_s,
-            load_by_others=self._load_by_others(),
-            standing=self._standing.keys(),
-        )
-        worked = not self._standing
-        self._standing = stand(found, self._standing, now=now, now_s=now_s)
-        reason = ", ".join(held.reason for held in self._standing.values()) or None
+        if self._telemetry.own_known.is_set():
+            found = refusals(
+                self._config,
+                self._telemetry.own,
+                now_s=now_s,
+                load_by_others=self._load_by_others(),
+                standing=self._standing.keys(),
+            )
+            self._standing = stand(found, self._standing, now=now, now_s=now_s)
+            reason = ", ".join(held.reason for held in self._standing.values()) or None
+        else:
+            # A phone may take seconds to tell of its battery.
+            reason = _NOT_KNOWN_YET
         self._drain.refuse("device", reason)
-        if worked and reason is not None:
+        if reason is not None and not self._refused:
             self._drain.hand_back_waiting(reason)
+        self._refused = reason is not None
 
     def _load_by_others(self) -> float | None:
         load = self._telemetry.own.load_1m
@@ -191,16 +199,16 @@ def _of_battery(
     config: PowerPolicyConfig, telemetry: Telemetry, standing: Collection[Rule]
 ) -> dict[Rule, str]:
     battery = telemetry.battery_percent
-    if battery is None:
-        if config.runs_unread or not (config.charging_only or config.min_battery > 0):
-            return {}
-        return {
-            Rule.UNKNOWN: "the battery can't be read: install Termux:API, or set "
-            "worker: battery_unknown: run"
-        }
     found = {}
-    if config.charging_only and telemetry.charging is not True:
+    is_unread = battery is None and (config.charging_only or config.min_battery > 0)
+    if is_unread and not config.runs_unread:
+        found[Rule.UNKNOWN] = _UNREAD
+    # Of a battery that tells nothing at all that is said already.
+    is_mute = battery is None and telemetry.charging is None
+    if config.charging_only and telemetry.charging is not True and not is_mute:
         found[Rule.CHARGING] = "not charging"
+    if battery is None:
+        return found
     if battery < config.min_battery:
         found[Rule.BATTERY] = f"battery below {config.min_battery:g} %"
     elif Rule.BATTERY in standing and battery < config.resume_battery:

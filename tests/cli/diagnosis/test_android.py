@@ -112,3 +112,28 @@ def test_the_command_makes_what_the_next_look_finds(
     assert ran.exit_code == 0, ran.output
     after = look()
     assert (after["service"].level, after["boot"].level) == ("ok", "ok")
+
+
+@pytest.mark.parametrize(
+    ("script", "level", "text"),
+    [
+        (None, "warn", "it can't be read without Termux:API"),
+        ('echo \'{"percentage": 85, "plugged": "PLUGGED_USB"}\'', "ok", "85 %, plugged in (usb)"),
+        ('echo \'{"percentage": 85, "plugged": "UNPLUGGED"}\'', "ok", "85 %, unplugged"),
+        ("echo '{\"present\": false}'", "ok", "there is none"),
+        ("echo Termux:API is not yet available", "warn", "it can't be read: what it says: not"),
+        ("exit 1", "warn", "termux-battery-status ended with 1; is the app Termux:API installed"),
+    ],
+)
+def test_the_battery_is_asked_as_a_worker_does(
+    phone: Callable[..., Look], tmp_path: Path, script: str | None, level: str, text: str
+) -> None:
+    look = phone("14", "34")
+    if script is not None:
+        program = tmp_path / "bin" / "termux-battery-status"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    found = look()["battery"]
+    assert (found.level, text in found.text) == (level, True), found.text
+    if script is None:
+        assert found.command == "pkg install termux-api"

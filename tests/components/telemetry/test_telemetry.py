@@ -2,8 +2,8 @@
 
 import math
 import os
+import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cbor2
@@ -13,15 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.telemetry import TELEMETRY, probe
+from swarm_hub.components.telemetry import TELEMETRY, network
 from swarm_hub.components.telemetry.board import TOPIC
+from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util import device
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.fake_programs import FakePrograms
 from tests.helpers.rest import call
 
 FIELDS = tuple(Telemetry().to_wire())
 TRUTHS = ("charging", "has_battery", "metered")
+WORDS = ("power_source", "network")
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -35,7 +38,7 @@ def repr_short(value: object) -> str:
 
 def assert_plausible(telemetry: Telemetry) -> None:
     for name, value in telemetry.to_wire().items():
-        kinds = (bool,) if name in TRUTHS else (int, float)
+        kinds = (bool,) if name in TRUTHS else (str,) if name in WORDS else (int, float)
         assert value is None or isinstance(value, kinds)
         if isinstance(value, float):
             assert math.isfinite(value)
@@ -54,13 +57,22 @@ def test_what_is_no_finite_number_is_unknown(value: Any) -> None:
     assert found.to_wire() | dict.fromkeys(TRUTHS) == Telemetry().to_wire()
 
 
+@pytest.mark.parametrize("value", ["", "WIFI", "wi fi", "a" * 17, "wifi\n", b"wifi", 5, "\x1b[2J"])
+def test_what_is_no_short_word_is_unknown(value: Any) -> None:
+    assert Telemetry.from_wire(dict.fromkeys(WORDS, value)) == Telemetry()
+
+
 def test_telemetry_survives_the_wire() -> None:
-    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, False, 31.5, True)
+    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, True, 31.5, True, "usb", "wifi")
     assert Telemetry.from_wire(cbor2.loads(cbor2.dumps(full.to_wire()))) == full
 
 
+def measure() -> Telemetry:
+    return Probe(time.monotonic).measure()
+
+
 def test_a_machine_is_measured() -> None:
-    found = probe.measure()
+    found = measure()
     assert found.cpu_percent is not None
     assert 0 <= found.cpu_percent <= 100
     assert found.available_memory_bytes
@@ -78,49 +90,15 @@ def test_what_android_denies_or_lacks_is_unknown(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(device, "_kernel_load", denied)
     monkeypatch.setattr(device, "_PROC", Path("/proc/nothing"))
     monkeypatch.setattr(device, "_SYS", Path("/proc/nothing"))
-    monkeypatch.setattr(probe, "_ROUTES", Path("/proc/nothing/here"))
-    assert probe.measure() == Telemetry()
+    monkeypatch.setattr(network, "_ROUTES", Path("/proc/nothing/here"))
+    assert measure() == Telemetry()
 
 
 def test_what_a_peer_of_another_version_sends_is_understood_as_far_as_it_goes() -> None:
     older = {"cpu_percent": 12.5}
-    newer = {**older, "metered": True, "phase_of_the_moon": 0.5}
+    newer = {**older, "metered": True, "network": "lifi", "phase_of_the_moon": 0.5}
     assert Telemetry.from_wire(older) == Telemetry(cpu_percent=12.5)
-    assert Telemetry.from_wire(newer) == Telemetry(cpu_percent=12.5, metered=True)
-
-
-@pytest.mark.parametrize(
-    ("default", "metered"),
-    [
-        ("eth0 00000000 010200C0 0003 0 0 100 00000000", None),
-        ("wwan0 00000000 010200C0 0003 0 0 700 00000000", True),
-        ("wwan0 000200C0 00000000 0001 0 0 0 00FFFFFF", None),
-        ("no route", None),
-        (
-            "wwan0 00000000 010200C0 0003 0 0 700 00000000\n"
-            "wlan0 00000000 010200C0 0003 0 0 600 00000000",
-            None,
-        ),
-    ],
-    ids=["cable", "modem", "modem that is not the default", "unreadable", "modem in reserve"],
-)
-def test_a_network_is_metered_only_where_it_goes_over_a_modem(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, default: str, metered: bool | None
-) -> None:
-    routes = tmp_path / "route"
-    routes.write_text(f"Iface Destination Gateway Flags RefCnt Use Metric Mask\n{default}\n")
-    monkeypatch.setattr(probe, "_ROUTES", routes)
-    assert probe.measure().metered is metered
-
-
-@pytest.mark.parametrize(("plugged", "charging"), [(True, True), (False, False), (None, None)])
-def test_a_battery_whose_plug_is_unknown_is_not_called_unplugged(
-    monkeypatch: pytest.MonkeyPatch, plugged: bool | None, charging: bool | None
-) -> None:
-    battery = SimpleNamespace(percent=55, power_plugged=plugged)
-    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
-    found = probe.measure()
-    assert (found.battery_percent, found.charging) == (55.0, charging)
+    assert Telemetry.from_wire(newer) == Telemetry(cpu_percent=12.5, metered=True, network="lifi")
 
 
 async def telemetry_of(gateway: RunningHub) -> dict[str, Any]:
@@ -151,3 +129,24 @@ async def test_telemetry_of_a_stranger_is_not_kept(swarm: Swarm) -> None:
     board = gateway.hub.services[TELEMETRY]
     board._on_gossip("12D3KooWstranger", cbor2.dumps({"cpu_percent": 1.0}))
     assert board.of("12D3KooWstranger") == Telemetry()
+
+
+async def test_a_phone_is_listed_with_its_battery_and_its_network(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakePrograms(tmp_path, monkeypatch)
+    fake.says("termux-battery-status", '{"percentage": 77, "plugged": "PLUGGED_USB", '
+              '"temperature": 31.5}')  # fmt: skip
+    fake.says("termux-wifi-connectioninfo", '{"supplicant_state": "COMPLETED", "ip": "10.0.0.7"}')
+    gateway = await swarm.gateway()
+    await swarm.worker("phone")
+    seen = await until(
+        lambda: telemetry_of(gateway), lambda found: found["battery_percent"] is not None
+    )
+    shown = ("has_battery", "battery_percent", "charging", "power_source", "temperature_c")
+    assert [seen[name] for name in (*shown, "network", "metered")] == [
+        True, 77.0, True, "usb", 31.5, "wifi", None,
+    ]  # fmt: skip
+    # The gateway has no use for what its own battery says, so it asks nobody.
+    assert len(fake.asked("termux-battery-status")) == 1
+    assert len(fake.asked("termux-wifi-connectioninfo")) == 1

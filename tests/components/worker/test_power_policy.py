@@ -24,7 +24,10 @@ OWNER = PowerPolicyConfig(
 )  # fmt: skip
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
 DESKTOP = Telemetry(has_battery=False)
-UNREAD = "the battery can't be read: install Termux:API, or set worker: battery_unknown: run"
+UNREAD = (
+    "the battery can't be read: install Termux:API (the app, and pkg install termux-api), or set "
+    "worker: battery_unknown: run"
+)
 WEDNESDAY_NOON = time.mktime((2026, 7, 15, 12, 0, 30, 0, 0, -1))
 
 
@@ -48,7 +51,9 @@ CARELESS = owner(charging_only=False, min_battery=0)
         (owner(max_temperature=80), replace(DESKTOP, temperature_c=80.1), ["warmer than 80 °C"]),
         (owner(max_temperature=80), replace(DESKTOP, temperature_c=80.0), []),
         (OWNER, Telemetry(), [UNREAD]),
-        (OWNER, Telemetry(temperature_c=90.0, charging=False), [UNREAD, "warmer than 40 °C"]),
+        (OWNER, Telemetry(temperature_c=90.0, charging=False),
+         [UNREAD, "not charging", "warmer than 40 °C"]),
+        (owner(runs_unread=True), Telemetry(charging=False), ["not charging"]),
         (owner(runs_unread=True), Telemetry(), []),
         (owner(runs_unread=True), Telemetry(temperature_c=41.0), ["warmer than 40 °C"]),
         (CARELESS, Telemetry(), []),
