@@ -109,6 +109,23 @@ def problems(folder: Path, text: str) -> list[str]:
         ("worker:\n  battery_unknown: runn\n",
          "configuration.yaml:2: worker → battery_unknown: expected one of stop, run, got 'runn'; "
          "did you mean run?"),
+        ("worker:\n  plug: [ac, solar]\n",
+         "configuration.yaml:2: worker → plug: expected any, or a list of ac, usb, wireless, dock, "
+         "got 'solar'"),
+        ("worker:\n  plug: []\n",
+         "configuration.yaml:2: worker → plug: expected any, or a list of ac, usb, wireless, dock, "
+         "got None"),
+        ("worker:\n  plug: ac\n",
+         "configuration.yaml:2: worker → plug: expected any, or a list of ac, usb, wireless, dock, "
+         "got 'ac'"),
+        ("worker:\n  on_battery:\n    slots: 0\n",
+         "configuration.yaml:3: worker → on_battery → slots: expected a whole number from 1 to "
+         "256, got 0"),
+        ("worker:\n  on_battery: {slot: 1}\n",
+         "configuration.yaml:2: worker → on_battery → slot: unknown key; did you mean slots?"),
+        ("worker:\n  on_battery: 5\n",
+         "configuration.yaml:2: worker → on_battery: expected keys and values such as "
+         "{slots: 1, min_battery: 60}, got 5"),
         ("worker:\n  networks: wifi\n",
          "configuration.yaml:2: worker → networks: expected one of any, unmetered, got 'wifi'"),
         ("worker:\n  pause_above_load: 0\n",

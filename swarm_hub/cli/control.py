@@ -84,6 +84,8 @@ def _print_worker(worker: dict[str, Any]) -> None:
     )
     for assignment_id in worker["running"]:
         echo(f"  {assignment_id}")
+    if worker.get("slower"):
+        echo(f"at most {worker['slots']} at once: {worker['slower']}")
     for gateway, reason in worker["drained_by"].items():
         echo(f"no work from {gateway}: {reason}")
     echo(f"takes no work: {worker['refuses']}" if worker["refuses"] else "takes work")

@@ -31,7 +31,7 @@ def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bo
         telemetry = each["telemetry"]
         memory, cpu = telemetry["available_memory_bytes"], telemetry["cpu_percent"]
         details = [
-            f"{each['slots']} slots" if each["slots"] else "",
+            _slots(each["slots"], telemetry.get("slower")),
             f"cpu {cpu:.0f} %" if cpu is not None else "",
             f"{format_size(memory)} free" if memory is not None else "",
             _battery(telemetry),
@@ -161,6 +161,12 @@ def approve(config_dir: Path, url: str | None, token: str | None, node_id: str) 
     """Admit a node that is pending, or one that is still to come, by its peer id."""
     call((config_dir, url, token), lambda swarm: swarm.approve(node_id))
     note(f"{node_id} is admitted at its next try, within seconds if it is waiting")
+
+
+def _slots(slots: int | None, slower: str | None) -> str:
+    if not slots:
+        return ""
+    return f"{slots} slots ({slower})" if slower else f"{slots} slots"
 
 
 def _battery(telemetry: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from swarm_hub.util.plain import shallow
 LABELS_MAX: Final = 32
 LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
+_SLOWER_MAX_CHARS: Final = 200
 _LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
 _WALL_TIMES_S: Final = (0.001, 1e8)
@@ -24,7 +25,8 @@ class Telemetry:
     """What a node measured about itself; None means unknown, never zero.
 
     `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` says
-    whether its network charges by volume, `power_source` by what it is charged.
+    whether its network charges by volume, `power_source` by what it is charged, `slots` how many
+    shards its worker runs at once for now, `slower` why not more.
     """
 
     cpu_percent: float | None = None
@@ -37,6 +39,8 @@ class Telemetry:
     metered: bool | None = None
     power_source: str | None = None
     network: str | None = None
+    slots: int | None = None
+    slower: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain values that `from_wire` takes."""
@@ -59,6 +63,8 @@ class Telemetry:
             metered=_truth(plain.get("metered")),
             power_source=_word(plain.get("power_source")),
             network=_word(plain.get("network")),
+            slots=slots if is_int(slots := plain.get("slots"), 1, _SLOTS_MAX) else None,
+            slower=slower if is_text(slower := plain.get("slower"), _SLOWER_MAX_CHARS) else None,
         )
 
 

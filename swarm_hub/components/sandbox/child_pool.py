@@ -76,8 +76,10 @@ class ChildPool:
         self._abis = abis
 
     def resize(self, slots: int) -> None:
-        """Keep that many children; call it before the first one starts."""
+        """Keep that many children."""
         self._slots = slots
+        for child in self.children:
+            self.resting(child)
 
     def start(self, *, spare: bool) -> asyncio.Task[None] | None:
         """Start a child; None while starting pauses after failures."""

@@ -78,7 +78,8 @@ def choose(
                 behind = lane
     if idle is not None and running < slots:
         return idle
-    return behind if body_bytes <= SMALL_BYTES else None
+    # Those that are too many, as there are fewer slots now, get no more.
+    return behind if body_bytes <= SMALL_BYTES and running <= slots else None
 
 
 def _suits(lane: Lane, key: str, scope: str | None) -> int:

@@ -95,9 +95,11 @@ class Sandbox:
         self._share = share
 
     def resize(self, slots: int) -> None:
-        """Run that many shards at once; call it before the first one."""
+        """Run that many shards at once from now on; those that run are finished."""
         self._slots = slots
         self._child_pool.resize(slots)
+        if not self._stopped:
+            self._dispatch()
 
     async def start(self) -> None:
         """Open the cache; children start when they are first needed, or by `warm`."""

@@ -248,7 +248,7 @@ class Nodes:
         self.wary = False
         self._speeds: dict[str, Speed] = {}
 
-    def change(self, change: NodeChange) -> tuple[NodeEntry, bool]:
+    def change(self, change: NodeChange, now: float) -> tuple[NodeEntry, bool]:
         """Take a new or changed node; returns it and whether it is new."""
         node = self.by_id.get(change.node_id)
         is_new = node is None
@@ -267,6 +267,9 @@ class Nodes:
             self.wary |= change.contradictions > 0
         else:
             self._count(node, -1)
+            for begun in node.load[node.change.slots : change.slots]:
+                # It has more slots now.
+                begun.begun_at = now
             node.change = change
         self._count(node, 1)
         self.freed(node)

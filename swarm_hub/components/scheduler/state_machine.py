@@ -181,7 +181,7 @@ class StateMachine:
     # Nodes
 
     def _node_changed(self, event: NodeChange, now: float, outcome: Outcome) -> None:
-        node, is_new = self._book.nodes.change(event)
+        node, is_new = self._book.nodes.change(event, now)
         if is_new:
             for quarantine in event.quarantines:
                 self._book.rest(node, quarantine.until)

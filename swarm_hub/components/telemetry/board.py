@@ -32,12 +32,14 @@ class TelemetryBoard:
     def __init__(self, hub: Hub, mesh: Mesh) -> None:
         self._hub = hub
         self._mesh = mesh
-        self._probe = Probe(hub.clock.monotonic)
+        self._probe = Probe(hub.clock.boottime)
         self._newest: dict[str, Telemetry] = {}
         # Logged once per connection: no single peer may fill the log.
         self._logged: set[str] = set()
         # What the owner says about the network, which no measurement tells as well.
         self._metered: bool | None = None
+        # How many shards its worker runs at once for now, and why not more.
+        self._slots: tuple[int | None, str | None] = (None, None)
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -60,6 +62,16 @@ class TelemetryBoard:
         """Take the owner's word for whether this device's network is metered, None: measure it."""
         self._metered = metered
 
+    async def declare_slots(self, slots: int, slower: str | None) -> None:
+        """Tell gateways how many shards this worker runs at once from now on, and why not more."""
+        if self._slots == (slots, slower):
+            return
+        is_first = self._slots == (None, None)
+        self._slots = slots, slower
+        self.own = replace(self.own, slots=slots, slower=slower)
+        if not (is_first and slower is None):
+            await self._publish()
+
     def of(self, peer_id: str) -> Telemetry:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
@@ -79,8 +91,13 @@ class TelemetryBoard:
 
     async def _measure(self) -> None:
         found = await asyncio.to_thread(self._probe.measure)
-        self.own = found if self._metered is None else replace(found, metered=self._metered)
+        metered = found.metered if self._metered is None else self._metered
+        slots, slower = self._slots
+        self.own = replace(found, metered=metered, slots=slots, slower=slower)
         self.own_known.set()
+        await self._publish()
+
+    async def _publish(self) -> None:
         if "worker" in self._mesh.capabilities:
             await self._mesh.publish(TOPIC, to_cbor(self.own.to_wire()))
 

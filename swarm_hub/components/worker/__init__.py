@@ -21,19 +21,23 @@ from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.owners_pause import OwnersPause
-from swarm_hub.components.worker.power_policy import PowerPolicyConfig, PowerPolicyWatch
+from swarm_hub.components.worker.power_policy import (
+    RESUME_ABOVE_PERCENT,
+    OnBattery,
+    PowerPolicyConfig,
+    PowerPolicyWatch,
+)
 from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
+from swarm_hub.util.bounds import shown
+from swarm_hub.util.device import POWER_SOURCES
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-# Between where a device stops and where it begins again, unless its owner says otherwise.
-_RESUME_ABOVE_PERCENT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,10 @@ class WorkerConfig:
     slots: int | None
     cpu_share_percent: float
     charging_only: bool
+    plug: frozenset[str] | None
     min_battery_percent: float
     resume_battery_percent: float
+    on_battery: OnBattery | None
     battery_unknown: str
     max_temperature_c: float | None
     networks: str
@@ -63,7 +69,7 @@ def _worker_config(
     *, min_battery_percent: float, resume_battery_percent: float | None, **others: Any
 ) -> WorkerConfig:
     if resume_battery_percent is None:
-        resume_battery_percent = min(100.0, min_battery_percent + _RESUME_ABOVE_PERCENT)
+        resume_battery_percent = min(100.0, min_battery_percent + RESUME_ABOVE_PERCENT)
     if resume_battery_percent < min_battery_percent:
         raise vol.Invalid(
             f"expected at least min_battery ({min_battery_percent:g}), "
@@ -77,6 +83,35 @@ def _worker_config(
     )
 
 
+def _plug(value: Any) -> frozenset[str] | None:
+    if value == "any":
+        return None
+    expected = f"expected any, or a list of {', '.join(POWER_SOURCES)}"
+    if not isinstance(value, list) or not value:
+        raise vol.Invalid(f"{expected}, got {shown(value or None)}")
+    for each in value:
+        if each not in POWER_SOURCES:
+            raise vol.Invalid(f"{expected}, got {shown(each)}")
+    return frozenset(value)
+
+
+_ON_BATTERY: Final = cv.section(
+    {
+        cv.Key("slots", default=1, reloadable=True): cv.integer(1, 256),
+        cv.Key("min_battery", default=60, reloadable=True): cv.number(0, 100),
+    },
+    OnBattery,
+)
+
+
+def _on_battery(value: Any) -> OnBattery | None:
+    if value is None or isinstance(value, dict):
+        return None if value is None else _ON_BATTERY(value)
+    raise vol.Invalid(
+        "expected keys and values such as {slots: 1, min_battery: 60}, got " + shown(value)
+    )
+
+
 CONFIG_SCHEMA = cv.section(
     {
         cv.Key("slots", default="auto", reloadable=True): _auto(
@@ -86,12 +121,14 @@ CONFIG_SCHEMA = cv.section(
             5, 100
         ),
         cv.Key("charging_only", default=True, reloadable=True): cv.boolean,
+        cv.Key("plug", default="any", reloadable=True): _plug,
         cv.Key("min_battery", default=90, reloadable=True, field="min_battery_percent"): cv.number(
             0, 100
         ),
         cv.Key(
             "resume_battery", default="auto", reloadable=True, field="resume_battery_percent"
         ): _auto(cv.number(0, 100), "auto or a number from 0 to 100"),
+        cv.Key("on_battery", default=None, reloadable=True): _on_battery,
         cv.Key("battery_unknown", default="stop", reloadable=True): cv.one_of("stop", "run"),
         cv.Key(
             "max_temperature", default="auto", reloadable=True, field="max_temperature_c"
@@ -149,17 +186,20 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         hub,
         drain,
         telemetry,
-        executor.running,
+        executor,
         PowerPolicyConfig(
             charging_only=config.charging_only,
+            plug=config.plug,
             min_battery=config.min_battery_percent,
             resume_battery=config.resume_battery_percent,
+            on_battery=config.on_battery,
             runs_unread=config.battery_unknown == "run",
             max_temperature=config.max_temperature_c,
             unmetered_only=config.networks == "unmetered",
             hours=config.hours,
             max_load=config.pause_above_load,
         ),
+        slots,
     )
     pause = OwnersPause(hub, drain)
     hub.control.add("pause", pause.pause)
@@ -172,6 +212,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "to_deliver": len(delivery),
             "paused": pause.status(),
             "refuses": drain.refuses,
+            "slots": watch.slots,
+            "slower": watch.slower,
             "drained_by": drain.drained,
         },
     )

@@ -87,6 +87,10 @@ class Executor:
         for number in range(slots * _RUNNERS_PER_SLOT):
             self._hub.tasks.supervise(self._run_queue, f"runner {number}")
 
+    def limit(self, slots: int) -> None:
+        """Run at most so many shards at once from now on; those that run are finished."""
+        self._service.sandbox.resize(slots)
+
     def put(self, entries: Iterable[InboxEntry]) -> None:
         """Queue assignments to be run."""
         for entry in entries:

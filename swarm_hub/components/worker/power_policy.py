@@ -1,20 +1,26 @@
 """When a device is left alone: its battery, warmth, network, hours and what others run on it."""
 
+import logging
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from swarm_hub.components.telemetry import TelemetryBoard
 from swarm_hub.components.worker.drain import Drain
+from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, is_within, minutes_to_next
 from swarm_hub.core import Hub
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util.local_time import clock_text
 
+_LOGGER = logging.getLogger(__name__)
+
+# Between where a device stops and where it begins again, unless its owner says otherwise.
+RESUME_ABOVE_PERCENT: Final = 5.0
 _CHECK_EVERY_S: Final = 5.0
 # Above this a battery ages; a computer without one is usually warmer when it works.
 _BATTERY_MAX_C: Final = 40.0
@@ -35,6 +41,8 @@ class Rule(StrEnum):
     UNKNOWN = "unknown"
     CHARGING = "charging"
     BATTERY = "battery"
+    # The battery is too low even for going slower.
+    ON_BATTERY = "on_battery"
     TEMPERATURE = "temperature"
     NETWORK = "network"
     HOURS = "hours"
@@ -46,16 +54,31 @@ class Rule(StrEnum):
 _REST_S: Final = {Rule.UNKNOWN: 300.0, Rule.CHARGING: 300.0, Rule.TEMPERATURE: 300.0}
 
 
+# Where a device has `on_battery`, these have it go slower.
+_SLOWER: Final = frozenset({Rule.CHARGING, Rule.BATTERY})
+
+
+@dataclass(frozen=True, slots=True)
+class OnBattery:
+    """How a device goes slower instead of resting: so many shards at once, from a percentage on."""
+
+    slots: int
+    min_battery: float
+
+
 @dataclass(frozen=True, slots=True)
 class PowerPolicyConfig:
-    """The owner's conditions; a device without a battery ignores the first four.
+    """The owner's conditions; a device without a battery ignores the first six.
 
-    `max_temperature` None stands for what a battery bears, `max_load` None for any load.
+    `plug` names the sources of power that count as charging, None stands for any, as does
+    `max_load` None for any load; `max_temperature` None stands for what a battery bears.
     """
 
     charging_only: bool
+    plug: frozenset[str] | None
     min_battery: float
     resume_battery: float
+    on_battery: OnBattery | None
     runs_unread: bool
     max_temperature: float | None
     unmetered_only: bool
@@ -70,6 +93,15 @@ class Standing:
     reason: str
     until: float
     resting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a device takes no work; else how many shards at once it runs at most, and why."""
+
+    refuses: str | None = None
+    slots: int | None = None
+    slower: str | None = None
 
 
 def refusals(
@@ -128,6 +160,25 @@ def stand(
     return standing
 
 
+def decide(config: PowerPolicyConfig, standing: Mapping[Rule, Standing]) -> Decision:
+    """Return what follows from the rules that are broken."""
+    slower = {rule: held.reason for rule, held in standing.items() if rule in _SLOWER}
+    others = {rule: held.reason for rule, held in standing.items() if rule not in _SLOWER}
+    if not slower:
+        others.pop(Rule.ON_BATTERY, None)
+    elif Rule.ON_BATTERY in others:
+        # It says from where on it works again.
+        slower.pop(Rule.BATTERY, None)
+    goes_slower = config.on_battery is not None and Rule.ON_BATTERY not in others
+    if others or not goes_slower:
+        told = others if goes_slower else {**slower, **others}
+        return Decision(refuses=", ".join(told.values()) or None)
+    if not slower:
+        return Decision()
+    assert config.on_battery is not None
+    return Decision(slots=config.on_battery.slots, slower=", ".join(slower.values()))
+
+
 class OwnLoad:
     """What this worker itself adds to the load, averaged as the kernel averages all of it."""
 
@@ -144,24 +195,35 @@ class OwnLoad:
 
 
 class PowerPolicyWatch:
-    """Has no work taken, and the gateways told so, while the device is to be left alone."""
+    """Has no work taken, or less, and the gateways told so, while the device is to be spared.
+
+    `slots` is how many shards it runs at once otherwise.
+    """
 
     def __init__(
         self,
         hub: Hub,
         drain: Drain,
         telemetry: TelemetryBoard,
-        running: Callable[[], Collection[str]],
+        executor: Executor,
         config: PowerPolicyConfig,
+        slots: int,
     ) -> None:
         self._hub = hub
         self._drain = drain
         self._telemetry = telemetry
-        self._running = running
+        self._executor = executor
         self._config = config
+        self._most_slots = slots
         self._own_load = OwnLoad()
         self._standing: dict[Rule, Standing] = {}
-        self._refused = False
+        self._decision = Decision()
+        self.slots = slots
+
+    @property
+    def slower(self) -> str | None:
+        """Why fewer shards run at once than the device has slots."""
+        return self._decision.slower if self.slots < self._most_slots else None
 
     def start(self) -> None:
         """Check every five seconds."""
@@ -169,7 +231,7 @@ class PowerPolicyWatch:
 
     async def _check(self) -> None:
         now, now_s = self._hub.clock.monotonic(), self._hub.clock.time()
-        self._own_load.count(len(self._running()), now)
+        self._own_load.count(len(self._executor.running()), now)
         if self._telemetry.own_known.is_set():
             found = refusals(
                 self._config,
@@ -179,14 +241,29 @@ class PowerPolicyWatch:
                 standing=self._standing.keys(),
             )
             self._standing = stand(found, self._standing, now=now, now_s=now_s)
-            reason = ", ".join(held.reason for held in self._standing.values()) or None
+            decision = decide(self._config, self._standing)
         else:
             # A phone may take seconds to tell of its battery.
-            reason = _NOT_KNOWN_YET
-        self._drain.refuse("device", reason)
-        if reason is not None and not self._refused:
+            decision = Decision(refuses=_NOT_KNOWN_YET)
+        await self._follow(decision)
+
+    async def _follow(self, decision: Decision) -> None:
+        before, self._decision = self._decision, decision
+        self._drain.refuse("device", decision.refuses)
+        reason = None if before.refuses else decision.refuses
+        if decision.refuses is None:
+            slots = min(decision.slots or self._most_slots, self._most_slots)
+            if slots < self.slots:
+                reason = decision.slower
+            if slots != self.slots:
+                self.slots = slots
+                self._executor.limit(slots)
+                why = f" at once: {self.slower}" if self.slower else " at once again"
+                _LOGGER.info("Running %d shards%s", slots, why)
+            # Before anything goes back, lest it comes again.
+            await self._telemetry.declare_slots(slots, self.slower)
+        if reason is not None:
             self._drain.hand_back_waiting(reason)
-        self._refused = reason is not None
 
     def _load_by_others(self) -> float | None:
         load = self._telemetry.own.load_1m
@@ -198,22 +275,38 @@ class PowerPolicyWatch:
 def _of_battery(
     config: PowerPolicyConfig, telemetry: Telemetry, standing: Collection[Rule]
 ) -> dict[Rule, str]:
-    battery = telemetry.battery_percent
+    battery, slower = telemetry.battery_percent, config.on_battery
+    wants_plug = config.charging_only or slower is not None
     found = {}
-    is_unread = battery is None and (config.charging_only or config.min_battery > 0)
-    if is_unread and not config.runs_unread:
+    if battery is None and not config.runs_unread and (wants_plug or config.min_battery > 0):
         found[Rule.UNKNOWN] = _UNREAD
     # Of a battery that tells nothing at all that is said already.
     is_mute = battery is None and telemetry.charging is None
-    if config.charging_only and telemetry.charging is not True and not is_mute:
-        found[Rule.CHARGING] = "not charging"
+    if wants_plug and not is_mute and (reason := _unplugged(config, telemetry)) is not None:
+        found[Rule.CHARGING] = reason
     if battery is None:
         return found
     if battery < config.min_battery:
         found[Rule.BATTERY] = f"battery below {config.min_battery:g} %"
     elif Rule.BATTERY in standing and battery < config.resume_battery:
         found[Rule.BATTERY] = f"battery not at {config.resume_battery:g} % again yet"
+    if slower is not None:
+        resume = min(100.0, slower.min_battery + RESUME_ABOVE_PERCENT)
+        if battery < slower.min_battery:
+            found[Rule.ON_BATTERY] = f"battery below {slower.min_battery:g} %"
+        elif Rule.ON_BATTERY in standing and battery < resume:
+            found[Rule.ON_BATTERY] = f"battery not at {resume:g} % again yet"
     return found
+
+
+def _unplugged(config: PowerPolicyConfig, telemetry: Telemetry) -> str | None:
+    """Return why the device does not count as charging."""
+    if telemetry.charging is not True:
+        return "not charging"
+    if config.plug is not None and telemetry.power_source not in config.plug:
+        source = telemetry.power_source or "a source that can't be told"
+        return f"charging by {source}, which plug does not name"
+    return None
 
 
 def _outside_hours(week: Hours, now_s: float) -> str | None:

@@ -63,6 +63,13 @@ def test_an_idle_child_beyond_the_slots_is_not_used() -> None:
     assert choose(lanes, "key", 10, 2, "own") is None
 
 
+def test_of_more_children_than_there_are_slots_now_none_gets_more() -> None:
+    lanes = [fast("a"), fast("b")]
+    assert choose(lanes, "key", 10, 1, "own") is None
+    lanes[1].takes_runs = False
+    assert choose(lanes, "key", 10, 1, "own") is lanes[0]
+
+
 def test_an_inspection_takes_no_slot() -> None:
     inspecting = Lane("a", queued=1)
     chosen = choose([inspecting, idle("b")], "key", 10, 1, "own")

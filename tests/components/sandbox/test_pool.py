@@ -345,3 +345,40 @@ async def test_stopping_children_that_still_start_is_no_failure_of_theirs(
         await starting
     # Neither a child that "does not start" nor a callback on a closed socket.
     assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_slots_can_become_fewer_and_more_while_shards_run(new_sandbox: NewSandbox) -> None:
+    sandbox = await new_sandbox(slots=3)
+    bench = Bench(sandbox)
+    running = [endless(bench) for _ in range(3)]
+    await until(lambda: sandbox.stats().running == 3)
+    sandbox.resize(1)
+    running += [endless(bench) for _ in range(3)]
+    await until(lambda: sandbox.stats().queued == 3)
+    # What runs is finished; nothing begins in its place before there is one slot again.
+    for task in running[:2]:
+        task.cancel()
+    await until(lambda: sandbox.stats().running == 1)
+    assert sandbox.stats().queued == 3
+    running[2].cancel()
+    await until(lambda: sandbox.stats().queued == 2)
+    assert sandbox.stats().running == 1
+    sandbox.resize(3)
+    await until(lambda: sandbox.stats().running == 3)
+    assert sandbox.stats().queued == 0
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_with_fewer_slots_fast_shards_all_get_their_answer(bench_2: Bench) -> None:
+    await make_fast(bench_2)
+    asked = [
+        asyncio.ensure_future(bench_2.run(modules.SUM, "i32-array", one(number)))
+        for number in range(300)
+    ]
+    await until(lambda: any(task.done() for task in asked))
+    bench_2.sandbox.resize(1)
+    outcomes = await asyncio.gather(*asked)
+    assert [int(outcome.output) for outcome in outcomes] == list(range(300))
+    assert bench_2.sandbox.stats().running == 0

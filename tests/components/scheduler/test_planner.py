@@ -425,3 +425,25 @@ def test_a_node_that_only_finishes_what_was_accepted_gets_no_shard_of_another_jo
     assert scheduler.why_waiting("K", 0.0) == "1 node: 1 its disk is nearly full"
     scheduler.handle(node("a", slots=4), 0.0)
     assert scheduler.why_waiting("K", 0.0) != "1 node: 1 its disk is nearly full"
+
+
+def test_a_node_with_fewer_slots_gets_less_and_with_more_again_what_it_holds_begins() -> None:
+    scheduler = machine()
+    scheduler.handle(JobAdded(job()), 0.0)
+    scheduler.handle(node("a", 4), 0.0)
+    first = sent(scheduler.plan(0.0))
+    assert len(first) >= 4
+    scheduler.handle(node("a", 1), 1.0)
+    assert sent(scheduler.plan(1.0)) == []
+    entry = scheduler.node("a")
+    assert entry is not None
+    assert [each.id for each in entry.running()] == [first[0][1]]
+    # It gave back what it had not begun.
+    for _, assignment_id in first[1:]:
+        scheduler.handle(Rejected(assignment_id, "not charging"), 1.0)
+    scheduler.handle(TimePassed(), 3.0)
+    again = sent(scheduler.plan(3.0))
+    assert 0 < len(again) < 3
+    scheduler.handle(node("a", 4), 9.0)
+    assert [each.begun_at for each in entry.load] == [0.0, *[9.0] * len(again)]
+    assert len(again) + len(sent(scheduler.plan(9.0))) >= 3

@@ -25,6 +25,7 @@ from tests.helpers.rest import call
 FIELDS = tuple(Telemetry().to_wire())
 TRUTHS = ("charging", "has_battery", "metered")
 WORDS = ("power_source", "network")
+TEXTS = (*WORDS, "slower")
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -38,10 +39,20 @@ def repr_short(value: object) -> str:
 
 def assert_plausible(telemetry: Telemetry) -> None:
     for name, value in telemetry.to_wire().items():
-        kinds = (bool,) if name in TRUTHS else (str,) if name in WORDS else (int, float)
+        kinds = (bool,) if name in TRUTHS else (str,) if name in TEXTS else (int, float)
         assert value is None or isinstance(value, kinds)
         if isinstance(value, float):
             assert math.isfinite(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1025, 1.5, True, "1", 10**400], ids=repr_short)
+def test_what_is_no_number_of_slots_is_unknown(value: Any) -> None:
+    assert Telemetry.from_wire({"slots": value}).slots is None
+
+
+@pytest.mark.parametrize("value", ["x" * 201, "a\0b", "\ud800", b"slow", 5])
+def test_a_reason_that_is_no_text_is_unknown(value: Any) -> None:
+    assert Telemetry.from_wire({"slower": value}).slower is None
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING) | ANYTHING)
@@ -54,7 +65,7 @@ def test_whatever_a_peer_sends_becomes_finite_numbers_or_unknown(plain: Any) -> 
 )
 def test_what_is_no_finite_number_is_unknown(value: Any) -> None:
     found = Telemetry.from_wire(dict.fromkeys(FIELDS, value))
-    assert found.to_wire() | dict.fromkeys(TRUTHS) == Telemetry().to_wire()
+    assert found.to_wire() | dict.fromkeys((*TRUTHS, "slower")) == Telemetry().to_wire()
 
 
 @pytest.mark.parametrize("value", ["", "WIFI", "wi fi", "a" * 17, "wifi\n", b"wifi", 5, "\x1b[2J"])
@@ -63,7 +74,9 @@ def test_what_is_no_short_word_is_unknown(value: Any) -> None:
 
 
 def test_telemetry_survives_the_wire() -> None:
-    full = Telemetry(12.5, 2**33, 0.5, True, 80.0, True, 31.5, True, "usb", "wifi")
+    full = Telemetry(
+        12.5, 2**33, 0.5, True, 80.0, True, 31.5, True, "usb", "wifi", 2, "not charging"
+    )
     assert Telemetry.from_wire(cbor2.loads(cbor2.dumps(full.to_wire()))) == full
 
 

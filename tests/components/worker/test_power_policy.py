@@ -9,18 +9,21 @@ import pytest
 
 from swarm_hub.components.worker.hours import ALWAYS, hours
 from swarm_hub.components.worker.power_policy import (
+    Decision,
+    OnBattery,
     OwnLoad,
     PowerPolicyConfig,
     Rule,
     Standing,
+    decide,
     refusals,
     stand,
 )
 from swarm_hub.models.node import Telemetry
 
 OWNER = PowerPolicyConfig(
-    charging_only=True, min_battery=90, resume_battery=95, runs_unread=False, max_temperature=None,
-    unmetered_only=False, hours=ALWAYS, max_load=None,
+    charging_only=True, plug=None, min_battery=90, resume_battery=95, on_battery=None,
+    runs_unread=False, max_temperature=None, unmetered_only=False, hours=ALWAYS, max_load=None,
 )  # fmt: skip
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
 DESKTOP = Telemetry(has_battery=False)
@@ -39,6 +42,7 @@ def device(**changes: Any) -> Telemetry:
     return replace(BATTERY, **changes)
 
 
+DOCKED = frozenset({"ac", "wireless"})
 CARELESS = owner(charging_only=False, min_battery=0)
 
 
@@ -68,6 +72,13 @@ CARELESS = owner(charging_only=False, min_battery=0)
         (OWNER, device(temperature_c=40.1), ["warmer than 40 °C"]),
         (owner(max_temperature=50), device(temperature_c=50.0), []),
         (CARELESS, device(battery_percent=1.0, charging=False), []),
+        (owner(plug=DOCKED), device(power_source="ac"), []),
+        (owner(plug=DOCKED), device(power_source="usb"),
+         ["charging by usb, which plug does not name"]),
+        (owner(plug=DOCKED), device(),
+         ["charging by a source that can't be told, which plug does not name"]),
+        (owner(plug=DOCKED), device(charging=False), ["not charging"]),
+        (replace(CARELESS, plug=DOCKED), device(power_source="usb"), []),
         (OWNER, device(metered=True), []),
         (owner(unmetered_only=True), device(metered=True), ["the network is metered"]),
         (owner(unmetered_only=True), device(metered=False), []),
@@ -130,9 +141,18 @@ class Moment:
 
 
 def walk(config: PowerPolicyConfig, trace: Iterable[Moment]) -> list[tuple[float, str]]:
-    """Return what a device says for itself at each moment of a trace."""
-    standing: dict[Rule, Standing] = {}
+    """Return what a device says for itself at each moment of a trace, and what has it go slower."""
     said = []
+    for minute, decision in decisions(config, trace):
+        slower = f"slower: {decision.slower}" if decision.slots else ""
+        said.append((minute, decision.refuses or slower))
+    return said
+
+
+def decisions(
+    config: PowerPolicyConfig, trace: Iterable[Moment]
+) -> Iterable[tuple[float, Decision]]:
+    standing: dict[Rule, Standing] = {}
     for moment in trace:
         now = moment.minute * 60
         telemetry = Telemetry(
@@ -143,8 +163,7 @@ def walk(config: PowerPolicyConfig, trace: Iterable[Moment]) -> list[tuple[float
             standing=standing.keys(),
         )  # fmt: skip
         standing = stand(found, standing, now=now, now_s=WEDNESDAY_NOON + now)
-        said.append((moment.minute, ", ".join(held.reason for held in standing.values())))
-    return said
+        yield moment.minute, decide(config, standing)
 
 
 A_DAY = [
@@ -196,3 +215,50 @@ def test_a_phone_whose_owner_does_not_mind_works_all_that_day_but_when_it_is_hot
         (80, "warmer than 40 °C"),
         (81, "resting until 13:25 after: warmer than 40 °C"),
     ]
+
+
+SLOWER = owner(on_battery=OnBattery(slots=1, min_battery=60))
+A_SLOW_DAY = [
+    Moment(0, 100, True, 30, ""),
+    Moment(1, 100, False, 30, "slower: not charging"),
+    Moment(10, 92, False, 31, "slower: not charging"),
+    Moment(20, 80, False, 31, "slower: not charging, battery below 90 %"),
+    # Too warm is too warm.
+    Moment(21, 80, False, 41, "warmer than 40 °C"),
+    Moment(27, 75, False, 35, "slower: not charging, battery below 90 %"),
+    Moment(40, 60, False, 35, "slower: not charging, battery below 90 %"),
+    Moment(41, 59, False, 35, "not charging, battery below 60 %"),
+    # It charges slowly, and rests from having been unplugged.
+    Moment(42, 60, True, 35,
+           "resting until 12:46 after: not charging, battery not at 65 % again yet"),
+    Moment(50, 64, True, 35, "battery not at 65 % again yet"),
+    Moment(51, 65, True, 35, "slower: battery below 90 %"),
+    Moment(60, 94, True, 35, "slower: battery not at 95 % again yet"),
+    Moment(61, 95, True, 35, ""),
+    # It can't be read for a while.
+    Moment(70, None, None, 35, UNREAD),
+]  # fmt: skip
+
+
+def test_a_phone_that_goes_slower_instead_of_resting() -> None:
+    expected = [(moment.minute, moment.expected) for moment in A_SLOW_DAY]
+    assert walk(SLOWER, A_SLOW_DAY) == expected
+
+
+def test_a_phone_with_charging_that_does_not_count_goes_slower() -> None:
+    config = replace(SLOWER, plug=DOCKED)
+    found = refusals(config, device(power_source="usb"), now_s=WEDNESDAY_NOON, load_by_others=None)
+    standing = stand(found, {}, now=0.0, now_s=WEDNESDAY_NOON)
+    expected = Decision(slots=1, slower="charging by usb, which plug does not name")
+    assert decide(config, standing) == expected
+    # It does not matter that it need not charge.
+    assert decide(replace(config, charging_only=False), standing) == expected
+
+
+def test_a_computer_without_a_battery_does_not_go_slower() -> None:
+    assert refusals(SLOWER, DESKTOP, now_s=WEDNESDAY_NOON, load_by_others=None) == {}
+
+
+def test_an_unread_battery_that_may_work_need_not_go_slower() -> None:
+    config = replace(SLOWER, runs_unread=True)
+    assert refusals(config, Telemetry(), now_s=WEDNESDAY_NOON, load_by_others=None) == {}

@@ -1,5 +1,6 @@
 """The worker: when it takes work, and that what it took is done once and delivered."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.control import client
 from swarm_hub.models.node import Telemetry
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
@@ -83,6 +85,48 @@ async def test_a_phone_that_is_unplugged_finishes_what_runs_and_gives_the_rest_b
         attempts, lambda found: {state for state, _ in found} == {"rejected", "finished"}
     )
     assert {reason for state, reason in found if state == "rejected"} == {"not charging"}
+
+
+@pytest.mark.slow
+async def test_a_phone_that_goes_slower_on_battery_gives_back_what_is_too_much(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
+    phone = await swarm.worker(
+        "phone",
+        extra="worker: {battery_unknown: run, slots: 3, on_battery: {slots: 1, min_battery: 60}}\n",
+    )
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = BATTERY
+    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": 200}
+    _, body = await submit(gateway, modules["spin"], b"0:30000", spec)
+    sandbox = phone.hub.services[SANDBOX].sandbox
+
+    async def running() -> int:
+        return len(sandbox.begun())
+
+    await until(running, lambda count: count == 3)
+    board.own = Telemetry(has_battery=True, battery_percent=80.0, charging=False)
+    node = await until(lambda: the_node(gateway), lambda node: node["slots"] == 1)
+    assert node["telemetry"]["slots"] == 1
+    assert node["telemetry"]["slower"] == "not charging, battery below 90 %"
+    assert node["refuses"] is None
+    await until(running, lambda count: count == 1)
+    status = await asyncio.to_thread(client.ask, phone.folder, "status")
+    assert (status["worker"]["slots"], status["worker"]["slower"]) == (
+        1, "not charging, battery below 90 %",
+    )  # fmt: skip
+    # It goes on with one at a time, and with less charge it stops.
+    board.own = Telemetry(has_battery=True, battery_percent=59.0, charging=False)
+    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert node["refuses"] == "not charging, battery below 60 %"
+    board.own = BATTERY
+    phone.clock.monotonic_offset_s += 301
+    node = await until(lambda: the_node(gateway), lambda node: node["slots"] == 3)
+    assert (node["refuses"], node["telemetry"]["slower"]) == (None, None)
+    await until(running, lambda count: count == 3)
+    await call(gateway, "DELETE", f"/jobs/{body['job_id']}")
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ class Fleet:
         """Return how many nodes are connected and how many slots they have."""
         return {
             "nodes": len(self._offers),
-            "slots": sum(offer.slots for offer in self._offers.values()),
+            "slots": sum(self._slots(node_id, offer) for node_id, offer in self._offers.items()),
         }
 
     async def _known(self, node_id: str) -> NodeRecord:
@@ -145,7 +145,7 @@ class Fleet:
             "node_id": node_id,
             "name": record.name,
             "state": state,
-            "slots": None if offer is None else offer.slots,
+            "slots": None if offer is None else self._slots(node_id, offer),
             "labels": {} if offer is None else dict(sorted(offer.labels)),
             "assignments": 0 if entry is None else len(entry.held()),
             "refuses": self._refusals.get(node_id),
@@ -224,6 +224,10 @@ class Fleet:
     def _on_telemetry(self, news: NodeTelemetry) -> None:
         self._changed(news.peer_id)
 
+    def _slots(self, node_id: str, offer: WorkerOffer) -> int:
+        """Return how many shards a node runs at once, fewer than it offered while it is slower."""
+        return min(offer.slots, self._telemetry.of(node_id).slots or offer.slots)
+
     def _rtt_s(self, node_id: str) -> float | None:
         link = self._links.get(node_id)
         return None if link is None else link.rtt_s
@@ -243,7 +247,7 @@ class Fleet:
         self._dispatcher.node_changed(
             NodeChange(
                 node_id,
-                offer.slots,
+                self._slots(node_id, offer),
                 self._telemetry.of(node_id),
                 refuses,
                 self._trust.owner(node_id),
