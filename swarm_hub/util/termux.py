@@ -3,6 +3,7 @@
 They are in the package termux-api, and work with the app Termux:API only.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from swarm_hub.util.bounds import is_number, shown
@@ -11,6 +12,9 @@ from swarm_hub.util.strict_json import parse_json
 
 BATTERY: Final = ("termux-battery-status",)
 WIFI: Final = ("termux-wifi-connectioninfo",)
+NOTIFY: Final = "termux-notification"
+NOTIFY_REMOVE: Final = "termux-notification-remove"
+_BUTTONS_MAX: Final = 3
 _PLUGGED: Final = "PLUGGED_"
 _TEMPERATURES_C: Final = (-50.0, 150.0)
 
@@ -40,6 +44,20 @@ def read_wifi(raw: bytes) -> bool:
     if not isinstance(state, str):
         raise ValueError(f"its supplicant_state is {shown(state)}")
     return state == "COMPLETED" and ip not in (None, "", "0.0.0.0")  # noqa: S104 - means none
+
+
+def notification(name: str, title: str, text: str, buttons: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the command that shows a silent notification, or replaces the one of that name.
+
+    `buttons` are their texts with what Termux's shell runs, three at most.
+    """
+    command = [
+        *(NOTIFY, "--id", name, "--ongoing", "--alert-once", "--priority", "low"),
+        *("--title", title, "--content", text),
+    ]
+    for number, (label, action) in enumerate(list(buttons.items())[:_BUTTONS_MAX], 1):
+        command += [f"--button{number}", label, f"--button{number}-action", action]
+    return tuple(command)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
+from swarm_hub.components.worker.notification import Notification
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.owners_pause import OwnersPause
 from swarm_hub.components.worker.power_policy import (
@@ -56,6 +57,7 @@ class WorkerConfig:
     networks: str
     hours: Hours
     pause_above_load: float | None
+    notification: bool
     finish_within_s: float
     metered: bool | None
     node_labels: dict[str, str]
@@ -138,6 +140,7 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("pause_above_load", default=None, reloadable=True): cv.optional(
             cv.number(0.01, 1000)
         ),
+        cv.Key("notification", default=True, reloadable=True): cv.boolean,
         cv.Key("finish_within", default=5, reloadable=True, field="finish_within_s"): cv.duration,
         cv.Key("metered", default="auto", reloadable=True): _auto(
             cv.boolean, "auto, true or false"
@@ -202,6 +205,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         slots,
     )
     pause = OwnersPause(hub, drain)
+    notification = Notification(hub, drain, lambda: pause.is_paused, lambda: watch.slower)
     hub.control.add("pause", pause.pause)
     hub.control.add("resume", pause.resume)
     hub.control.add_status(
@@ -239,6 +243,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         drain.refuse("disk", hub.store.full, finishing=not hub.store.spent)
         watch.start()
         WakeLock(hub, executor.until_busy, executor.until_idle).start()
+        if config.notification:
+            notification.start()
 
     async def stop() -> None:
         await drain.stop(config.finish_within_s)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.mesh import Hello, Mesh, PeerDown, PeerUp
@@ -22,6 +23,11 @@ UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
 _STOPPING: Final = "the hub is stopping"
 # What is finished at stop has this long to be written down and acknowledged.
 _DELIVER_WITHIN_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerChanged:
+    """The worker takes work again, or no more, or more or less at once (bus event)."""
 
 
 class Drain:
@@ -94,6 +100,7 @@ class Drain:
         for peer_id, hello in self._mesh.peers().items():
             if "gateway" in hello.capabilities:
                 self._tell(peer_id, self._refusal_for(hello))
+        self._hub.bus.fire(WorkerChanged())
 
     def pause(self, reason: str) -> None:
         """Take no work and run none: what is here goes back to its gateways at once.

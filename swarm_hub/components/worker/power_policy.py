@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from swarm_hub.components.telemetry import TelemetryBoard
-from swarm_hub.components.worker.drain import Drain
+from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, is_within, minutes_to_next
 from swarm_hub.core import Hub
@@ -262,6 +262,8 @@ class PowerPolicyWatch:
                 _LOGGER.info("Running %d shards%s", slots, why)
             # Before anything goes back, lest it comes again.
             await self._telemetry.declare_slots(slots, self.slower)
+        if decision != before:
+            self._hub.bus.fire(WorkerChanged())
         if reason is not None:
             self._drain.hand_back_waiting(reason)
 
