@@ -86,6 +86,9 @@ def _print_worker(worker: dict[str, Any]) -> None:
         echo(f"  {assignment_id}")
     if worker.get("slower"):
         echo(f"at most {worker['slots']} at once: {worker['slower']}")
+    if data := worker.get("data_today"):
+        used, limit = data["used_bytes"] / 1e6, data["limit_bytes"] / 1e6
+        echo(f"data today: {used:.1f} of {limit:g} MB")
     for gateway, reason in worker["drained_by"].items():
         echo(f"no work from {gateway}: {reason}")
     echo(f"takes no work: {worker['refuses']}" if worker["refuses"] else "takes work")

@@ -50,6 +50,7 @@ from swarm_hub.components.mesh.transports.base import (
 from swarm_hub.components.mesh.transports.registry import Transports
 from swarm_hub.components.mesh.wire.framing import FrameError, encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models.blob import Readable
@@ -115,6 +116,11 @@ class Mesh:
         self.on("need", self.exchange.on_need)
         self.on("blob", self.exchange.on_blob)
         self.on(TICKET_REFUSED, self.exchange.on_ticket_refused)
+
+    @property
+    def moved_bytes(self) -> int:
+        """What went over the network, in both directions, since this process began."""
+        return TRAFFIC.total_bytes
 
     @property
     def capabilities(self) -> Mapping[str, Mapping[str, Any]]:

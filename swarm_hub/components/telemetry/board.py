@@ -49,14 +49,8 @@ class TelemetryBoard:
 
     def start(self, interval_s: float) -> None:
         """Measure now and every `interval_s` seconds."""
-
-        async def begin() -> None:
-            # A phone that was not asked yet is not one whose battery can't be read.
-            await self._ask()
-            await self._measure()
-            self._hub.tasks.every(interval_s, self._ask_again, "telemetry")
-
-        self._hub.tasks.spawn(begin(), "first telemetry")
+        self._hub.tasks.spawn(self._begin(), "first telemetry")
+        self._hub.tasks.every(interval_s, self._measure_again, "telemetry")
 
     def declare_metered(self, metered: bool | None) -> None:
         """Take the owner's word for whether this device's network is metered, None: measure it."""
@@ -76,14 +70,20 @@ class TelemetryBoard:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
 
+    async def _begin(self) -> None:
+        # A phone that was not asked yet is not one whose battery can't be read.
+        await self._ask()
+        await self._measure()
+
+    async def _measure_again(self) -> None:
+        if self.own_known.is_set():
+            # The rest does not wait for slow programs.
+            self._hub.tasks.spawn(self._ask_and_measure(), "ask the device")
+            await self._measure()
+
     async def _ask(self) -> bool:
         """Have slow programs asked, of which only a worker needs to know."""
         return "worker" in self._mesh.capabilities and await self._probe.ask()
-
-    async def _ask_again(self) -> None:
-        # The rest does not wait for slow programs.
-        self._hub.tasks.spawn(self._ask_and_measure(), "ask the device")
-        await self._measure()
 
     async def _ask_and_measure(self) -> None:
         if await self._ask():

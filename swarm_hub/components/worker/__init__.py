@@ -13,6 +13,7 @@ from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.assignments import Assignments
+from swarm_hub.components.worker.daily_data import DailyData
 from swarm_hub.components.worker.deaths import Deaths
 from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.components.worker.drain import Drain
@@ -40,6 +41,8 @@ from swarm_hub.util.device import POWER_SOURCES
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_DAILY_DATA_MIN_BYTES: Final = 10_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
@@ -55,6 +58,7 @@ class WorkerConfig:
     battery_unknown: str
     max_temperature_c: float | None
     networks: str
+    daily_data_bytes: int | None
     hours: Hours
     pause_above_load: float | None
     notification: bool
@@ -97,6 +101,13 @@ def _plug(value: Any) -> frozenset[str] | None:
     return frozenset(value)
 
 
+def _daily_data(value: Any) -> int:
+    size_bytes = cv.size(value)
+    if size_bytes < _DAILY_DATA_MIN_BYTES:
+        raise vol.Invalid("expected at least 10MB: a worker without work moves 9 MB a day")
+    return size_bytes
+
+
 _ON_BATTERY: Final = cv.section(
     {
         cv.Key("slots", default=1, reloadable=True): cv.integer(1, 256),
@@ -136,6 +147,9 @@ CONFIG_SCHEMA = cv.section(
             "max_temperature", default="auto", reloadable=True, field="max_temperature_c"
         ): _auto(cv.number(-20, 120), "auto or a number from -20 to 120"),
         cv.Key("networks", default="any", reloadable=True): cv.one_of("any", "unmetered"),
+        cv.Key("daily_data", default=None, reloadable=True, field="daily_data_bytes"): cv.optional(
+            _daily_data
+        ),
         cv.Key("hours", default="any", reloadable=True): hours,
         cv.Key("pause_above_load", default=None, reloadable=True): cv.optional(
             cv.number(0.01, 1000)
@@ -185,6 +199,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     )
     drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
     Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
+    daily_data = None
+    if config.daily_data_bytes is not None:
+        daily_data = DailyData(hub, lambda: mesh.moved_bytes, config.daily_data_bytes)
     watch = PowerPolicyWatch(
         hub,
         drain,
@@ -199,10 +216,12 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             runs_unread=config.battery_unknown == "run",
             max_temperature=config.max_temperature_c,
             unmetered_only=config.networks == "unmetered",
+            daily_data_bytes=config.daily_data_bytes,
             hours=config.hours,
             max_load=config.pause_above_load,
         ),
         slots,
+        daily_data,
     )
     pause = OwnersPause(hub, drain)
     notification = Notification(hub, drain, lambda: pause.is_paused, lambda: watch.slower)
@@ -218,6 +237,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "refuses": drain.refuses,
             "slots": watch.slots,
             "slower": watch.slower,
+            "data_today": None if daily_data is None else daily_data.status(),
             "drained_by": drain.drained,
         },
     )
@@ -227,6 +247,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
 
     async def start() -> None:
         await pause.load()
+        if daily_data is not None:
+            await daily_data.load()
         # What the last life left: the inbox is run again, the outbox delivered.
         deaths.load()
         executor.put(await assignments.load())
@@ -250,6 +272,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         await drain.stop(config.finish_within_s)
         outbox.flush()
         deaths.close()
+        if daily_data is not None:
+            await daily_data.keep()
 
     hub.on_start(start)
     hub.on_stop(StopStage.DRAIN, "worker", stop, timeout_s=config.finish_within_s + 4)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from swarm_hub.components.telemetry import TelemetryBoard
+from swarm_hub.components.worker.daily_data import DailyData
 from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, is_within, minutes_to_next
@@ -45,6 +46,7 @@ class Rule(StrEnum):
     ON_BATTERY = "on_battery"
     TEMPERATURE = "temperature"
     NETWORK = "network"
+    DATA = "data"
     HOURS = "hours"
     LOAD = "load"
 
@@ -70,8 +72,8 @@ class OnBattery:
 class PowerPolicyConfig:
     """The owner's conditions; a device without a battery ignores the first six.
 
-    `plug` names the sources of power that count as charging, None stands for any, as does
-    `max_load` None for any load; `max_temperature` None stands for what a battery bears.
+    `plug` names the sources of power that count as charging; None stands for any, as it does for
+    `daily_data_bytes` and `max_load`. `max_temperature` None stands for what a battery bears.
     """
 
     charging_only: bool
@@ -82,6 +84,7 @@ class PowerPolicyConfig:
     runs_unread: bool
     max_temperature: float | None
     unmetered_only: bool
+    daily_data_bytes: int | None
     hours: Hours
     max_load: float | None
 
@@ -110,12 +113,13 @@ def refusals(
     *,
     now_s: float,
     load_by_others: float | None,
+    used_bytes: int = 0,
     standing: Collection[Rule] = (),
 ) -> dict[Rule, str]:
     """Return which conditions are broken at a time (since the epoch), and each in words.
 
-    `load_by_others` is that of a core; `standing` are the rules for which the device does not work
-    already, which ask for more before it does again.
+    `load_by_others` is that of a core, `used_bytes` what the mesh has moved today; `standing` are
+    the rules for which the device does not work already, which ask for more before it does again.
     """
     found = _of_battery(config, telemetry, standing) if telemetry.has_battery is not False else {}
     limit_c = config.max_temperature
@@ -129,6 +133,8 @@ def refusals(
         found[Rule.TEMPERATURE] = f"warmer than {limit_c:g} °C"
     if config.unmetered_only and telemetry.metered is True:
         found[Rule.NETWORK] = "the network is metered"
+    if config.daily_data_bytes is not None and used_bytes >= config.daily_data_bytes:
+        found[Rule.DATA] = f"it has used its {config.daily_data_bytes / 1e6:g} MB of today"
     if (reason := _outside_hours(config.hours, now_s)) is not None:
         found[Rule.HOURS] = reason
     if config.max_load is not None and load_by_others is not None:
@@ -208,6 +214,7 @@ class PowerPolicyWatch:
         executor: Executor,
         config: PowerPolicyConfig,
         slots: int,
+        daily_data: DailyData | None,
     ) -> None:
         self._hub = hub
         self._drain = drain
@@ -215,6 +222,7 @@ class PowerPolicyWatch:
         self._executor = executor
         self._config = config
         self._most_slots = slots
+        self._daily_data = daily_data
         self._own_load = OwnLoad()
         self._standing: dict[Rule, Standing] = {}
         self._decision = Decision()
@@ -232,12 +240,14 @@ class PowerPolicyWatch:
     async def _check(self) -> None:
         now, now_s = self._hub.clock.monotonic(), self._hub.clock.time()
         self._own_load.count(len(self._executor.running()), now)
+        used_bytes = 0 if self._daily_data is None else await self._daily_data.used_bytes()
         if self._telemetry.own_known.is_set():
             found = refusals(
                 self._config,
                 self._telemetry.own,
                 now_s=now_s,
                 load_by_others=self._load_by_others(),
+                used_bytes=used_bytes,
                 standing=self._standing.keys(),
             )
             self._standing = stand(found, self._standing, now=now, now_s=now_s)

@@ -23,7 +23,8 @@ from swarm_hub.models.node import Telemetry
 
 OWNER = PowerPolicyConfig(
     charging_only=True, plug=None, min_battery=90, resume_battery=95, on_battery=None,
-    runs_unread=False, max_temperature=None, unmetered_only=False, hours=ALWAYS, max_load=None,
+    runs_unread=False, max_temperature=None, unmetered_only=False, daily_data_bytes=None,
+    hours=ALWAYS, max_load=None,
 )  # fmt: skip
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
 DESKTOP = Telemetry(has_battery=False)
@@ -112,6 +113,15 @@ def test_the_load_of_others_has_to_fall_well_below_the_limit(
         standing=[Rule.LOAD] if standing else (),
     )  # fmt: skip
     assert (Rule.LOAD in found) is refused
+
+
+@pytest.mark.parametrize(("used", "refused"), [(0, False), (499_999_999, False), (5 * 10**8, True)])
+def test_a_day_s_data_is_used_up(used: int, refused: bool) -> None:
+    found = refusals(
+        owner(daily_data_bytes=5 * 10**8), DESKTOP, now_s=WEDNESDAY_NOON, load_by_others=None,
+        used_bytes=used,
+    )  # fmt: skip
+    assert found == ({Rule.DATA: "it has used its 500 MB of today"} if refused else {})
 
 
 def test_the_load_of_this_worker_is_not_that_of_others() -> None:

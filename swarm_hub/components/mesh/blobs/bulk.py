@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from swarm_hub.components.mesh.blobs.transfer import Incoming
+from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.blob import Readable
 from swarm_hub.tasks import TaskSupervisor
@@ -337,10 +338,12 @@ async def _read(connection: socket.socket, size: int) -> bytearray:
         count = await loop.sock_recv_into(connection, view)
         if count == 0:
             raise ConnectionResetError("the peer closed the connection")
+        TRAFFIC.bulk_bytes += count
         view = view[count:]
     return buffer
 
 
 async def _write(connection: socket.socket, data: bytes) -> None:
+    TRAFFIC.bulk_bytes += len(data)
     async with asyncio.timeout(_CHUNK_TIMEOUT_S):
         await asyncio.get_running_loop().sock_sendall(connection, data)

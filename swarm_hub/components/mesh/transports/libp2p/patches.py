@@ -23,6 +23,8 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.tcp import tcp
 
+from swarm_hub.components.mesh.wire.traffic import TRAFFIC
+
 VERSION = "0.8.1"
 READ_BUFFER_BYTES = 256 * 1024
 # One yamux frame in one Noise message: 65535 bytes less the 16 of its authentication tag.
@@ -242,6 +244,7 @@ async def buffered_read(self: TrioTCPStream, n: int | None = None) -> bytes:
                 ) from error
             except trio.ClosedResourceError:
                 return b""
+        TRAFFIC.connections_bytes += len(buffer)
     if n is None or n >= len(buffer):
         taken = bytes(buffer)
         buffer.clear()
@@ -253,6 +256,7 @@ async def buffered_read(self: TrioTCPStream, n: int | None = None) -> bytes:
 
 async def eager_write(self: TrioTCPStream, data: bytes) -> None:
     """Write at once what the socket takes, and wait only for the rest."""
+    TRAFFIC.connections_bytes += len(data)
     async with self.write_lock:
         try:
             sent = os.write(self.stream.socket.fileno(), data)

@@ -21,6 +21,7 @@ from swarm_hub.components.mesh.transports.libp2p.metering import (
 )
 from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame, encode_message
 from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
+from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
 from tests.helpers.transports import (
@@ -143,6 +144,17 @@ async def test_a_fast_peer_passes_at_full_speed(make_libp2p: Factory) -> None:
     await a.until(lambda: len(a.messages()) == 20_000, "all messages")
     assert time.monotonic() - began < 10
     assert a.reasons() == []
+
+
+async def test_what_a_connection_moves_is_counted(make_libp2p: Factory) -> None:
+    a, b = await connected(make_libp2p)
+    before = TRAFFIC.connections_bytes
+    for number in range(16):
+        await b.send_bulk(a.peer_id, numbered("bulk", number, size=60 * 1024))
+    await a.until(lambda: len(a.messages("bulk")) == 16)
+    # Both sides are of this process, so it sent and received all of it.
+    moved = TRAFFIC.connections_bytes - before
+    assert 2 * 16 * 60 * 1024 < moved < 2.2 * 16 * 60 * 1024
 
 
 async def test_a_flooding_peer_is_slowed_then_let_go_with_a_reason(make_libp2p: Factory) -> None:

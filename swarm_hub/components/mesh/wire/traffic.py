@@ -1,0 +1,19 @@
+"""How many bytes the mesh has moved over the network since this process began."""
+
+
+class Traffic:
+    """Two counts, since each is added to by one thread only."""
+
+    def __init__(self) -> None:
+        # By the connections of the transport, in its thread.
+        self.connections_bytes = 0
+        # By the bulk plane, on the hub's loop.
+        self.bulk_bytes = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """What was sent and received, with all that protects it, but without the headers of TCP."""
+        return self.connections_bytes + self.bulk_bytes
+
+
+TRAFFIC = Traffic()
