@@ -83,12 +83,19 @@ def load_1m() -> float | None:
     return _first(lambda: float(os.getloadavg()[0]), _kernel_load)
 
 
+def total_memory_bytes() -> int | None:
+    """Return what there is for all programs; a container's own limit is not seen."""
+    return _first(lambda: int(psutil.virtual_memory().total), lambda: _kernel_memory("MemTotal:"))
+
+
 def available_memory_bytes() -> int | None:
     """Return what new programs can have without swapping.
 
     A container's own limit is not seen.
     """
-    return _first(lambda: int(psutil.virtual_memory().available), _kernel_memory)
+    return _first(
+        lambda: int(psutil.virtual_memory().available), lambda: _kernel_memory("MemAvailable:")
+    )
 
 
 def battery() -> Battery | None:
@@ -168,10 +175,10 @@ def _kernel_load() -> float:
     return float(found.loads[0]) / _LOAD_UNIT
 
 
-def _kernel_memory() -> int:
+def _kernel_memory(name: str) -> int:
     lines = (_PROC / "meminfo").read_text().splitlines()
-    available = next(line for line in lines if line.startswith("MemAvailable:"))
-    return int(available.split()[1]) * 1024
+    found = [int(line.split()[1]) for line in lines if line.startswith(name)]
+    return found[0] * 1024
 
 
 def _psutil_battery() -> Battery | None:

@@ -44,6 +44,7 @@ def test_nothing_readable_is_nothing_known(phone: Path, monkeypatch: pytest.Monk
     assert device.cpu_percent(0) is None
     assert device.load_1m() is None
     assert device.available_memory_bytes() is None
+    assert device.total_memory_bytes() is None
     assert device.battery() is None
     assert device.temperature_c(("battery",)) is None
     assert not device.has_no_battery()
@@ -58,6 +59,9 @@ def test_the_load_comes_from_sysinfo(phone: Path) -> None:
 def test_memory_comes_from_meminfo(phone: Path) -> None:
     write(phone, {"proc/meminfo": "MemTotal: 8 kB\nMemAvailable:    3 kB\nBuffers: 1 kB\n"})
     assert device.available_memory_bytes() == 3072
+    assert device.total_memory_bytes() == 8192
+    write(phone, {"proc/meminfo": "Buffers: 1 kB\n"})
+    assert device.available_memory_bytes() is None
 
 
 def test_the_cpus_are_as_busy_as_proc_stat_says(

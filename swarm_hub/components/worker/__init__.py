@@ -20,6 +20,7 @@ from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
+from swarm_hub.components.worker.memory_share import within_share
 from swarm_hub.components.worker.notification import Notification
 from swarm_hub.components.worker.outbox import Outbox
 from swarm_hub.components.worker.owners_pause import OwnersPause
@@ -36,7 +37,7 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
-from swarm_hub.util.device import POWER_SOURCES
+from swarm_hub.util.device import POWER_SOURCES, total_memory_bytes
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -50,6 +51,7 @@ class WorkerConfig:
 
     slots: int | None
     cpu_share_percent: float
+    memory_share_percent: float
     charging_only: bool
     plug: frozenset[str] | None
     min_battery_percent: float
@@ -133,6 +135,9 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("cpu_share", default=100, reloadable=True, field="cpu_share_percent"): cv.number(
             5, 100
         ),
+        cv.Key(
+            "memory_share", default=50, reloadable=True, field="memory_share_percent"
+        ): cv.number(1, 100),
         cv.Key("charging_only", default=True, reloadable=True): cv.boolean,
         cv.Key("plug", default="any", reloadable=True): _plug,
         cv.Key("min_battery", default=90, reloadable=True, field="min_battery_percent"): cv.number(
@@ -173,7 +178,15 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "file, or run the worker as another hub beside this gateway"
         )
     mesh, service = hub.services[MESH], hub.services[SANDBOX]
-    slots = config.slots or default_slots()
+    wanted = config.slots or default_slots()
+    service, slots = within_share(
+        service, wanted, config.memory_share_percent, total_memory_bytes()
+    )
+    if slots < wanted:
+        _LOGGER.info(
+            "Running %d shards at once instead of %d: they may have %g %% of the memory",
+            slots, wanted, config.memory_share_percent,
+        )  # fmt: skip
     service.sandbox.resize(slots)
     service.sandbox.throttle(config.cpu_share_percent / 100)
     hub.roles.add("worker")
