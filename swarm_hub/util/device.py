@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _UNKNOWN: Final = (
 )
 _PROC: Final = Path("/proc")
 _SYS: Final = Path("/sys")
+_ANDROID: Final = Path("/system/build.prop")
 # The fixed point of sysinfo(2).
 _LOAD_UNIT: Final = 65536
 # Addresses for documentation, which lead to nobody: routes to the internet in general apply.
@@ -61,6 +63,11 @@ class _SysInfo(ctypes.Structure):
         ("loads", ctypes.c_ulong * 3),
         ("rest", ctypes.c_char * 128),
     )
+
+
+def is_android() -> bool:
+    """Whether this is Android, which Python calls Linux before 3.13."""
+    return sys.platform == "android" or _ANDROID.exists()
 
 
 def has_psutil() -> bool:

@@ -1,10 +1,8 @@
 """Measuring this device; what can't be measured is None, never zero."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from swarm_hub.components.telemetry import network
@@ -13,9 +11,6 @@ from swarm_hub.models.node import Telemetry
 from swarm_hub.util import device, termux
 from swarm_hub.util.device import Battery
 from swarm_hub.util.programs import Asked
-
-# Python before 3.13 calls Android "linux".
-_ANDROID: Final = Path("/system/build.prop")
 
 # Two readings are compared; psutil's "since the last call" form answers a false 0 at first.
 _CPU_WINDOW_S: Final = 0.2
@@ -100,6 +95,4 @@ class Probe:
 
 def _lacks_battery() -> bool:
     """Tell a machine without a battery from one whose battery can't be read."""
-    if sys.platform == "android" or _ANDROID.exists():
-        return False
-    return device.has_no_battery()
+    return not device.is_android() and device.has_no_battery()

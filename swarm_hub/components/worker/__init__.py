@@ -63,6 +63,7 @@ class WorkerConfig:
     daily_data_bytes: int | None
     hours: Hours
     pause_above_load: float | None
+    idle_for_s: float | None
     notification: bool
     finish_within_s: float
     metered: bool | None
@@ -159,6 +160,9 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("pause_above_load", default=None, reloadable=True): cv.optional(
             cv.number(0.01, 1000)
         ),
+        cv.Key("idle_for", default=None, reloadable=True, field="idle_for_s"): cv.optional(
+            cv.positive_duration
+        ),
         cv.Key("notification", default=True, reloadable=True): cv.boolean,
         cv.Key("finish_within", default=5, reloadable=True, field="finish_within_s"): cv.duration,
         cv.Key("metered", default="auto", reloadable=True): _auto(
@@ -232,6 +236,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             daily_data_bytes=config.daily_data_bytes,
             hours=config.hours,
             max_load=config.pause_above_load,
+            idle_for_s=config.idle_for_s,
         ),
         slots,
         daily_data,

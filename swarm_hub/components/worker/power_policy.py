@@ -16,7 +16,9 @@ from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, is_within, minutes_to_next
 from swarm_hub.core import Hub
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util.device import is_android
 from swarm_hub.util.local_time import clock_text
+from swarm_hub.util.owners_use import OwnersUse
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Rule(StrEnum):
     DATA = "data"
     HOURS = "hours"
     LOAD = "load"
+    IN_USE = "in_use"
 
 
 # After these the device rests, so that a reading near the edge or a weak charger does not flicker.
@@ -73,7 +76,7 @@ class PowerPolicyConfig:
     """The owner's conditions; a device without a battery ignores the first six.
 
     `plug` names the sources of power that count as charging; None stands for any, as it does for
-    `daily_data_bytes` and `max_load`. `max_temperature` None stands for what a battery bears.
+    `daily_data_bytes`, `max_load` and `idle_for_s`. `max_temperature` None is what a battery bears.
     """
 
     charging_only: bool
@@ -87,6 +90,7 @@ class PowerPolicyConfig:
     daily_data_bytes: int | None
     hours: Hours
     max_load: float | None
+    idle_for_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,14 @@ def refusals(
     now_s: float,
     load_by_others: float | None,
     used_bytes: int = 0,
+    idle_s: float | None = None,
     standing: Collection[Rule] = (),
 ) -> dict[Rule, str]:
     """Return which conditions are broken at a time (since the epoch), and each in words.
 
-    `load_by_others` is that of a core, `used_bytes` what the mesh has moved today; `standing` are
-    the rules for which the device does not work already, which ask for more before it does again.
+    `load_by_others` is that of a core, `used_bytes` what the mesh has moved today, `idle_s` for how
+    long nobody has used the device; `standing` are the rules for which the device does not work
+    already, which ask for more before it does again.
     """
     found = _of_battery(config, telemetry, standing) if telemetry.has_battery is not False else {}
     limit_c = config.max_temperature
@@ -143,6 +149,8 @@ def refusals(
         elif Rule.LOAD in standing and load_by_others > config.max_load * _LOAD_RESUME:
             limit = config.max_load * _LOAD_RESUME
             found[Rule.LOAD] = f"others do not load it below {limit:g} a core again yet"
+    if config.idle_for_s is not None and idle_s is not None and idle_s < config.idle_for_s:
+        found[Rule.IN_USE] = f"in use: nobody may touch it for {config.idle_for_s / 60:g} min"
     return found
 
 
@@ -224,6 +232,7 @@ class PowerPolicyWatch:
         self._most_slots = slots
         self._daily_data = daily_data
         self._own_load = OwnLoad()
+        self._use = OwnersUse()
         self._standing: dict[Rule, Standing] = {}
         self._decision = Decision()
         self.slots = slots
@@ -235,6 +244,10 @@ class PowerPolicyWatch:
 
     def start(self) -> None:
         """Check every five seconds."""
+        if self._config.idle_for_s is not None and is_android():
+            _LOGGER.warning(
+                "worker: idle_for has no effect here: Android does not tell whether it is used"
+            )
         self._hub.tasks.every(_CHECK_EVERY_S, self._check, "power policy")
 
     async def _check(self) -> None:
@@ -248,6 +261,7 @@ class PowerPolicyWatch:
                 now_s=now_s,
                 load_by_others=self._load_by_others(),
                 used_bytes=used_bytes,
+                idle_s=self._idle_s(now),
                 standing=self._standing.keys(),
             )
             self._standing = stand(found, self._standing, now=now, now_s=now_s)
@@ -276,6 +290,11 @@ class PowerPolicyWatch:
             self._hub.bus.fire(WorkerChanged())
         if reason is not None:
             self._drain.hand_back_waiting(reason)
+
+    def _idle_s(self, now: float) -> float | None:
+        if self._config.idle_for_s is None or is_android():
+            return None
+        return self._use.idle_s(self._hub.clock.wall(), now)
 
     def _load_by_others(self) -> float | None:
         load = self._telemetry.own.load_1m

@@ -24,7 +24,7 @@ from swarm_hub.models.node import Telemetry
 OWNER = PowerPolicyConfig(
     charging_only=True, plug=None, min_battery=90, resume_battery=95, on_battery=None,
     runs_unread=False, max_temperature=None, unmetered_only=False, daily_data_bytes=None,
-    hours=ALWAYS, max_load=None,
+    hours=ALWAYS, max_load=None, idle_for_s=None,
 )  # fmt: skip
 BATTERY = Telemetry(battery_percent=95.0, charging=True, temperature_c=30.0)
 DESKTOP = Telemetry(has_battery=False)
@@ -122,6 +122,18 @@ def test_a_day_s_data_is_used_up(used: int, refused: bool) -> None:
         used_bytes=used,
     )  # fmt: skip
     assert found == ({Rule.DATA: "it has used its 500 MB of today"} if refused else {})
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "refused"), [(None, False), (0.0, True), (179.0, True), (180.0, False)]
+)
+def test_a_device_in_use_waits_until_it_is_left_alone(idle_s: float | None, refused: bool) -> None:
+    found = refusals(
+        owner(idle_for_s=180.0), DESKTOP, now_s=WEDNESDAY_NOON, load_by_others=None, idle_s=idle_s
+    )
+    expected = "in use: nobody may touch it for 3 min"
+    assert found == ({Rule.IN_USE: expected} if refused else {})
+    assert not refusals(OWNER, DESKTOP, now_s=WEDNESDAY_NOON, load_by_others=None, idle_s=idle_s)
 
 
 def test_the_load_of_this_worker_is_not_that_of_others() -> None:

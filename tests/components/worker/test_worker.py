@@ -10,8 +10,10 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.components.worker import power_policy
 from swarm_hub.control import client
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util.owners_use import OwnersUse
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
 
@@ -127,6 +129,23 @@ async def test_a_phone_that_goes_slower_on_battery_gives_back_what_is_too_much(
     assert (node["refuses"], node["telemetry"]["slower"]) == (None, None)
     await until(running, lambda count: count == 3)
     await call(gateway, "DELETE", f"/jobs/{body['job_id']}")
+
+
+@pytest.mark.slow
+async def test_a_computer_that_somebody_uses_takes_no_work(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle_s: list[float | None] = [None]
+    monkeypatch.setattr(OwnersUse, "idle_s", lambda *_times: idle_s[0])
+    monkeypatch.setattr(power_policy, "is_android", lambda: False)
+    gateway = await swarm.gateway()
+    await swarm.worker("desktop", extra="worker: {battery_unknown: run, idle_for: 3m}\n")
+    node = await until(lambda: the_node(gateway), lambda node: node["state"] == "up")
+    idle_s[0] = 5.0
+    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert node["refuses"] == "in use: nobody may touch it for 3 min"
+    idle_s[0] = 180.0
+    await until(lambda: the_node(gateway), lambda node: node["refuses"] is None)
 
 
 @pytest.mark.slow
