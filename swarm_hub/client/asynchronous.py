@@ -213,6 +213,22 @@ class SwarmClient:
         )
         return answer
 
+    async def worker(self) -> dict[str, Any]:
+        """Return what the hub's own worker does, and why it takes no work if it takes none."""
+        answer: dict[str, Any] = await self._json("GET", "/worker")
+        return answer
+
+    async def pause(self, for_s: float | None = None) -> dict[str, Any]:
+        """Have the hub's own worker take no work, for so long or until `resume`; returns it."""
+        content = {"for_s": for_s}
+        answer: dict[str, Any] = await self._json("POST", "/worker/pause", json=content)
+        return answer
+
+    async def resume(self) -> dict[str, Any]:
+        """End the pause of the hub's own worker; returns it."""
+        answer: dict[str, Any] = await self._json("POST", "/worker/resume")
+        return answer
+
     async def banned_networks(self) -> list[dict[str, Any]]:
         """Return the networks that are banned, with reason and end."""
         answer = await self._json("GET", "/networks")

@@ -96,6 +96,18 @@ class BlockingSwarmClient:
         """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it."""
         return self._run(self._client.node_action(node_id, action, **content))
 
+    def worker(self) -> dict[str, Any]:
+        """Return what the hub's own worker does, and why it takes no work if it takes none."""
+        return self._run(self._client.worker())
+
+    def pause(self, for_s: float | None = None) -> dict[str, Any]:
+        """Have the hub's own worker take no work, for so long or until `resume`; returns it."""
+        return self._run(self._client.pause(for_s))
+
+    def resume(self) -> dict[str, Any]:
+        """End the pause of the hub's own worker; returns it."""
+        return self._run(self._client.resume())
+
     def banned_networks(self) -> list[dict[str, Any]]:
         """Return the networks that are banned, with reason and end."""
         return self._run(self._client.banned_networks())

@@ -30,6 +30,7 @@ from swarm_hub.components.worker.power_policy import (
     PowerPolicyConfig,
     PowerPolicyWatch,
 )
+from swarm_hub.components.worker.views import views
 from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
@@ -245,9 +246,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     notification = Notification(hub, drain, lambda: pause.is_paused, lambda: watch.slower)
     hub.control.add("pause", pause.pause)
     hub.control.add("resume", pause.resume)
-    hub.control.add_status(
-        "worker",
-        lambda: {
+
+    def status() -> dict[str, Any]:
+        return {
             "running": executor.running(),
             "waiting": len(executor.not_begun()),
             "to_deliver": len(delivery),
@@ -257,8 +258,11 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "slower": watch.slower,
             "data_today": None if daily_data is None else daily_data.status(),
             "drained_by": drain.drained,
-        },
-    )
+        }
+
+    hub.control.add_status("worker", status)
+    for view in views(pause, status):
+        hub.endpoints.add_view(view)
     hub.bus.listen(
         StoreSpace, lambda space: drain.refuse("disk", space.full, finishing=not space.spent)
     )

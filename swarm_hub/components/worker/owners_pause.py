@@ -17,9 +17,9 @@ from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
+LONGEST_S: Final = 365 * 86_400.0
 # A phone that slept is asked within this time whether its pause is over.
 _LOOK_EVERY_S: Final = 2.0
-_LONGEST_S: Final = 365 * 86_400.0
 _TIMES_S: Final = (0.0, 1e11)
 
 
@@ -57,7 +57,7 @@ class OwnersPause:
     async def pause(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do the command `pause`: for so many seconds (`for_s`), or until `resume`."""
         for_s = arguments.get("for_s")
-        if for_s is not None and not (is_number(for_s, 0, _LONGEST_S) and for_s > 0):
+        if for_s is not None and not (is_number(for_s, 0, LONGEST_S) and for_s > 0):
             raise HubError(f"for_s: expected seconds above 0 and at most 365 d, got {shown(for_s)}")
         async with self._lock:
             until = None if for_s is None else self._hub.clock.time() + for_s
