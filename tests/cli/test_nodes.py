@@ -8,6 +8,7 @@ import pytest
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.command_line import Done
+from tests.helpers.fake_programs import FakePrograms
 from tests.helpers.rest import call
 
 Beside = Callable[..., Awaitable[Done]]
@@ -50,6 +51,24 @@ async def test_a_node_is_drained_and_given_work_again(
     assert (await the_node(gateway))[1] == "up"
     unknown = await run_beside("node", "drain", "12D3KooWnobody", *here)
     assert (unknown.code, "there is no node" in unknown.err) == (1, True)
+
+
+async def test_a_phone_is_listed_with_its_battery_and_network(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakePrograms(gateway.folder, monkeypatch)
+    fake.says("termux-battery-status", '{"percentage": 97, "plugged": "PLUGGED_USB", '
+              '"temperature": 31.5}')  # fmt: skip
+    fake.says("termux-wifi-connectioninfo", '{"supplicant_state": "INACTIVE", "ip": "0.0.0.0"}')
+    slower = "worker: {slots: 3, plug: [ac], on_battery: {slots: 2}}\n"
+    await swarm.worker("phone", extra=slower)
+
+    async def listed() -> str:
+        return (await run_beside("node", "list", "-c", gateway.folder)).out
+
+    text = await until(listed, lambda text: "2 slots" in text)
+    assert ", battery 97 % on usb, 32 °C, mobile, metered" in text
+    assert "  2 slots (charging by usb, which plug does not name), " in text
 
 
 async def test_a_ban_for_a_while_shows_its_end(
