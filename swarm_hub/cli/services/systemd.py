@@ -59,17 +59,16 @@ WantedBy={target}
 """
 # The user's manager has no such target; the hub dials until the network is there.
 _AFTER_NETWORK: Final = "Wants=network-online.target\nAfter=network-online.target\n"
-# Only the system's manager may make the mounts that these need, on every kernel.
+# A user's manager may not make the mounts that these need, everywhere. No PrivateTmp: the directory
+# may be in /tmp. ProtectKernelTunables and ProtectKernelLogs fail in some containers, and guard what
+# a process without capabilities can't change either.
 _SYSTEM_FENCE: Final = """\
 CapabilityBoundingSet=
 PrivateDevices=yes
-PrivateTmp=yes
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
-ProtectKernelLogs=yes
 ProtectKernelModules=yes
-ProtectKernelTunables=yes
 ProtectSystem=full
 ReadWritePaths={config_dir}
 """
