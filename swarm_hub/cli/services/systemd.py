@@ -60,8 +60,8 @@ WantedBy={target}
 # The user's manager has no such target; the hub dials until the network is there.
 _AFTER_NETWORK: Final = "Wants=network-online.target\nAfter=network-online.target\n"
 # A user's manager may not make the mounts that these need, everywhere. No PrivateTmp: the directory
-# may be in /tmp. ProtectKernelTunables and ProtectKernelLogs fail in some containers, and guard what
-# a process without capabilities can't change either.
+# may be in /tmp. ProtectKernelTunables and ProtectKernelLogs fail in some containers, and guard
+# what a process without capabilities can't change either.
 _SYSTEM_FENCE: Final = """\
 CapabilityBoundingSet=
 PrivateDevices=yes
