@@ -4,14 +4,14 @@ Without work the device may sleep. It is one lock for all of Termux: who holds i
 loses it when this worker lets go of it.
 """
 
-import asyncio
-import contextlib
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from swarm_hub.core import Hub, StopStage
+from swarm_hub.exceptions import HubError
+from swarm_hub.util.programs import said_by
 from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,25 +66,11 @@ class WakeLock:
 
     async def _call(self, program: str) -> None:
         """Run one of the two; the first failure in a row is logged."""
-        process = None
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                process = await asyncio.create_subprocess_exec(
-                    program,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                )
-                problem = f"exit code {code}" if (code := await process.wait()) else None
-        except TimeoutError:
-            problem = f"no answer within {_ANSWER_WITHIN_S:g} s"
-        except OSError as error:
-            problem = str(error)
-        finally:
-            if process is not None and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if problem is not None and not self._failing:
-            _LOGGER.warning("%s: %s; the device may sleep while it works", program, problem)
-        self._failing = problem is not None
+            await said_by((program,), _ANSWER_WITHIN_S)
+        except HubError as error:
+            if not self._failing:
+                _LOGGER.warning("%s; the device may sleep while it works", error)
+            self._failing = True
+        else:
+            self._failing = False

@@ -78,5 +78,5 @@ async def test_no_shard_waits_for_programs_that_hang_or_fail_and_one_line_says_s
         return [each.message for each in caplog.records if each.name == wake_lock.__name__]
 
     assert await until(told, bool) == [
-        "termux-wake-lock: no answer within 0.3 s; the device may sleep while it works"
+        "termux-wake-lock did not answer within 0.3 s; the device may sleep while it works"
     ]
