@@ -1,5 +1,6 @@
 """What every ABI provides, and the registry that finds them by file name."""
 
+import ctypes
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Protocol, cast
 
 from wasmtime import Func, Instance, Memory, Store
 
+from . import exports
 from .failure import Failure
 from .scratch import Scratch
 from .shape import Shape
@@ -34,6 +36,7 @@ class Session:
     entry: str
     limits: RunLimits
     scratch: Scratch
+    signatures: Mapping[str, exports.Signature]
 
     @property
     def memory(self) -> Memory:
@@ -45,6 +48,8 @@ class Session:
 
     def call(self, name: str, *arguments: int) -> int:
         """Call an exported function that returns one integer."""
+        if (signature := self.signatures.get(name)) is not None:
+            return exports.call(self.store, self.instance, name, signature, arguments)
         result = self.function(name)(self.store, *arguments)
         if not isinstance(result, int):
             raise Failure("bad_export", f"The export `{name}` did not return one integer")
@@ -57,9 +62,28 @@ class Session:
             raise Failure("bad_export", f"The export `{name}` is not a function")
         return function
 
-    def make_room(self, memory: Memory, size_bytes: int) -> None:
+    def memory_bytes(self) -> int:
+        """Return how large the exported memory is now."""
+        return exports.memory(self.store, self.instance)[1]
+
+    def write(self, at: int, body: bytes) -> None:
+        """Write bytes into the exported memory; raises Failure if they are not all inside it."""
+        address, memory_bytes = exports.memory(self.store, self.instance)
+        if at + len(body) > memory_bytes:
+            raise _outside(at, len(body), memory_bytes)
+        if body:
+            ctypes.memmove(address + at, body, len(body))
+
+    def read(self, at: int, size_bytes: int) -> bytes:
+        """Read bytes of the exported memory; raises Failure if they are not all inside it."""
+        address, memory_bytes = exports.memory(self.store, self.instance)
+        if at + size_bytes > memory_bytes:
+            raise _outside(at, size_bytes, memory_bytes)
+        return ctypes.string_at(address + at, size_bytes) if size_bytes else b""
+
+    def make_room(self, size_bytes: int) -> None:
         """Grow the memory until it has at least this many bytes."""
-        missing = size_bytes - memory.data_len(self.store)
+        missing = size_bytes - self.memory_bytes()
         if missing > 0:
             if size_bytes > self.limits.memory_bytes:
                 raise Failure(
@@ -67,7 +91,7 @@ class Session:
                     f"The shard's input of {size_bytes} bytes does not fit into the memory limit "
                     f"of {self.limits.memory_bytes} bytes; use smaller shards or a higher limit",
                 )
-            memory.grow(self.store, -(-missing // _PAGE_BYTES))
+            self.memory.grow(self.store, -(-missing // _PAGE_BYTES))
 
 
 class Abi(Protocol):
@@ -140,6 +164,14 @@ def _imported(path: str) -> Abi:
     if missing:
         raise ImportError(f"{path}: ABI has no {', '.join(missing)}")
     return cast(Abi, abi)
+
+
+def _outside(at: int, size_bytes: int, memory_bytes: int) -> Failure:
+    return Failure(
+        "trap: memory_out_of_bounds",
+        f"the module gave the address {at} for {size_bytes} bytes, outside its memory of "
+        f"{memory_bytes} bytes",
+    )
 
 
 def resolve_entry(abi: Abi, shape: Shape, wanted: str | None) -> str:

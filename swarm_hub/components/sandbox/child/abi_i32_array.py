@@ -1,7 +1,5 @@
 """ABI `i32-array`: packed little-endian i32 at address 0, `(ptr, len) -> i32`."""
 
-import ctypes
-
 from .abi import Session
 from .failure import Failure
 from .shape import Shape
@@ -23,10 +21,8 @@ class _I32Array:
             raise Failure(
                 "bad_input", f"The input has {len(body)} bytes; packed i32 need a multiple of 4"
             )
-        memory = session.memory
-        session.make_room(memory, len(body))
-        if body:
-            ctypes.memmove(memory.get_buffer_ptr(session.store, len(body)), body, len(body))
+        session.make_room(len(body))
+        session.write(0, body)
         return b"%d" % session.call(session.entry, 0, len(body) // 4)
 
 

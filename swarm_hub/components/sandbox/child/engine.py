@@ -13,7 +13,6 @@ from wasmtime import (
     ExitTrap,
     InstancePre,
     Linker,
-    Memory,
     Module,
     Store,
     Trap,
@@ -21,6 +20,7 @@ from wasmtime import (
     WasmtimeError,
 )
 
+from . import exports
 from .abi import RunLimits, Session, registry, resolve_entry
 from .failure import Failure
 from .limits import bound_files
@@ -75,7 +75,24 @@ class LoadedModule:
     home: VariantEngine
     pre: InstancePre
     shape: Shape
+    signatures: Mapping[str, exports.Signature]
+    has_memory: bool
+    initializes: bool
+    uses_wasi: bool
     entries: dict[tuple[str, str | None], str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, home: VariantEngine, pre: InstancePre, shape: Shape) -> "LoadedModule":
+        """Read once what each run asks of the exports."""
+        return cls(
+            home,
+            pre,
+            shape,
+            exports.signatures(shape),
+            shape.has("memory", "memory"),
+            shape.has("_initialize", "func", "() -> ()"),
+            shape.uses_wasi,
+        )
 
     def entry(self, abi: str, wanted: str | None) -> str:
         """Return the entry for this abi, resolved once."""
@@ -122,7 +139,7 @@ class Library:
         if refused is not None:
             raise Failure("bad_module", refused)
         try:
-            return LoadedModule(home, home.linker.instantiate_pre(module), shape)
+            return LoadedModule.of(home, home.linker.instantiate_pre(module), shape)
         except WasmtimeError as err:
             raise Failure("bad_module", f"The module can't be linked: {err}") from None
 
@@ -176,7 +193,7 @@ def run(
     is_command = entry == COMMAND_ENTRY
     # A command without imports gets its files too: otherwise it would end with the previous shard's
     # output.
-    uses_wasi = module.shape.uses_wasi or is_command
+    uses_wasi = module.uses_wasi or is_command
     # Starts before the module's start function, which could write as well.
     watched = scratch.room.watched(limits.output_bytes) if abi.uses_files else nullcontext()
     try:
@@ -199,19 +216,19 @@ def run(
         # wasmtime keeps the initial content of a memory in a file, made at its first instance.
         bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         with watched:
-            session = Session(store, module.pre.instantiate(store), entry, limits, scratch)
+            session = Session(
+                store, module.pre.instantiate(store), entry, limits, scratch, module.signatures
+            )
             bound_files(limits.output_bytes + 1)
             # A WASI reactor sets itself up here; a command does so in _start.
-            if not is_command and module.shape.has("_initialize", "func", "() -> ()"):
+            if module.initializes and not is_command:
                 session.function("_initialize")(store)
             return abi.run(session, body)
     except (Trap, WasmtimeError) as err:
         raise _explain(err, limits) from None
     finally:
-        if session is not None:
-            memory = session.instance.exports(store).get("memory")
-            if isinstance(memory, Memory):
-                spent.peak_memory_bytes = memory.data_len(store)
+        if session is not None and module.has_memory:
+            spent.peak_memory_bytes = session.memory_bytes()
         if fuel is not None:
             spent.fuel = fuel - store.get_fuel()
         store.close()
