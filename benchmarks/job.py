@@ -67,8 +67,7 @@ async def _latency(client: SwarmClient, figures: Figures, module: bytes, quick: 
     times: list[float] = []
     for number in range(60 if quick else 300):
         started = time.perf_counter()
-        job_id = await client.submit(module, data, split="i32", shard_size=1000)
-        status = await client.wait(job_id)
+        status = await client.run(module, data, split="i32", shard_size=1000)
         took = time.perf_counter() - started
         _expect(status["result"], sum(values))
         if number >= 10:

@@ -27,7 +27,7 @@ from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.sandbox import Sandbox
 from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.core import Hub
-from swarm_hub.endpoints import Answer, Endpoints, Json, Request, View
+from swarm_hub.endpoints import Answer, Endpoints, Json, Lines, Request, View
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
@@ -69,9 +69,17 @@ def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
             given = await view.handler(request)
             if isinstance(given, Json):
                 vol.Schema(schema_of(view.answer))(json.loads(dump_json(given.content)))
+            elif isinstance(given, Lines):
+                return Lines(lines(given))
             else:
                 assert view.answer is bytes
             return given
+
+        async def lines(given: Lines) -> AsyncIterator[Any]:
+            shapes = iter(view.lines)
+            async for content in given.contents:
+                vol.Schema(schema_of(next(shapes)))(json.loads(dump_json(content)))
+                yield content
 
         add_view(endpoints, dataclasses.replace(view, handler=answer))
 

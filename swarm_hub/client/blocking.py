@@ -42,6 +42,10 @@ class BlockingSwarmClient:
         """Submit a job; returns its id once the hub has it on disk."""
         return self._run(self._client.submit(module, items, **spec))
 
+    def run(self, module: Module, items: Any, **spec: Any) -> dict[str, Any]:
+        """Submit a job, wait for it and return its final status."""
+        return self._run(self._client.run(module, items, **spec))
+
     def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
         """Return a job's status."""
         return self._run(self._client.status(job_id, wait_s))

@@ -7,7 +7,7 @@ from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connectio
 from swarm_hub.endpoints.fields import flag, text, whole_number
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
-from swarm_hub.endpoints.view import Answer, Blob, Json, RawBody, Success, Unchanged, View
+from swarm_hub.endpoints.view import Answer, Blob, Json, Lines, RawBody, Success, Unchanged, View
 
 __all__ = [
     "REPLIED",
@@ -19,6 +19,7 @@ __all__ = [
     "Connection",
     "Endpoints",
     "Json",
+    "Lines",
     "Part",
     "RawBody",
     "Request",

@@ -96,8 +96,11 @@ class Request(Protocol):
     def has_version(self, etag: str) -> bool:
         """Whether the caller has this version already (If-None-Match)."""
 
-    async def read(self) -> bytes:
-        """Return the whole body of a view with a `RawBody`; raises TooLarge beyond 4 MiB."""
+    async def read(self, max_bytes: int | None = None) -> bytes:
+        """Return the whole body of a view with a `RawBody`.
+
+        Raises TooLarge beyond `max_bytes`, or beyond 4 MiB.
+        """
 
     def parts(self) -> AsyncIterator[Part]:
         """Return the parts of a multipart body, which raise MalformedRequest if it isn't one."""

@@ -1,7 +1,7 @@
 """Views: a method and a path, who may call it, what goes in and what comes out."""
 
 import mmap
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,13 +48,23 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """Answers in JSON, one a line, each sent as soon as it is known (application/x-ndjson).
+
+    Once the first is sent a failure can only end the connection, without the last line.
+    """
+
+    contents: AsyncIterator[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Unchanged:
     """The caller has this version already."""
 
     etag: str
 
 
-Answer = Json | Blob | Unchanged
+Answer = Json | Blob | Lines | Unchanged
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
@@ -70,9 +80,10 @@ class View:
     """One call of the REST API; `Endpoints.add_view` refuses one that lacks scope or schema.
 
     `path` is relative to the API's root, such as `/jobs/{job_id}`; with `outside` to the hub's
-    address. `answer` is the TypedDict of a JSON answer, or `bytes`. `query` holds voluptuous
-    fields; an unknown one is ignored. `body` is a voluptuous schema of a JSON object (an empty
-    body counts as an empty object) or a `RawBody`.
+    address. `answer` is the TypedDict of a JSON answer, or `bytes`; `lines` are those of the lines
+    of a `Lines`, if it may answer so. `query` holds voluptuous fields; an unknown one is ignored.
+    `body` is a voluptuous schema of a JSON object (an empty body counts as an empty object) or a
+    `RawBody`.
     """
 
     method: str
@@ -83,6 +94,7 @@ class View:
     query: Mapping[Any, Any] = field(default_factory=dict)
     body: vol.Schema | RawBody | None = None
     outside: bool = False
+    lines: tuple[type, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -1,5 +1,6 @@
 """Our requests and answers on one side, aiohttp's on the other."""
 
+import logging
 import mmap
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -14,13 +15,14 @@ from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import ClientGone, RangeNotSatisfiable
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
-from swarm_hub.endpoints import Answer, Blob, Json, RawBody, Success, Unchanged, View
+from swarm_hub.endpoints import Answer, Blob, Json, Lines, RawBody, Success, Unchanged, View
 from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, UnsupportedMedia
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.util.bounds import is_text
 from swarm_hub.util.strict_json import dump_json, parse_json
 
+_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -98,8 +100,9 @@ class _Request:
     def has_version(self, etag: str) -> bool:
         return any(tag.value in (etag, "*") for tag in self._raw.if_none_match or ())
 
-    async def read(self) -> bytes:
-        return await bodies.read_whole(self._raw, min(self.max_bytes, JSON_MAX_BYTES), self.count)
+    async def read(self, max_bytes: int | None = None) -> bytes:
+        most_bytes = min(self.max_bytes, JSON_MAX_BYTES, max_bytes or JSON_MAX_BYTES)
+        return await bodies.read_whole(self._raw, most_bytes, self.count)
 
     def parts(self) -> bodies.FormReader:
         return bodies.FormReader(self._raw, self.count)
@@ -175,12 +178,36 @@ async def _send(raw: web.Request, answer: Answer) -> web.StreamResponse:
             return response
         case Blob():
             return await _send_blob(raw, answer)
+        case Lines():
+            return await _send_lines(raw, answer)
         case Unchanged():
             return web.Response(status=304, headers=_cached(answer.etag))
 
 
 def _cached(etag: str) -> dict[str, str]:
     return {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=31536000, immutable"}
+
+
+async def _send_lines(raw: web.Request, lines: Lines) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.content_type = "application/x-ndjson"
+    try:
+        async for content in lines.contents:
+            if not response.prepared:
+                await response.prepare(raw)
+            await response.write(dump_json(content) + b"\n")
+        await response.write_eof()
+    except ConnectionError as error:
+        raise ClientGone(str(error)) from error
+    except Exception as error:
+        if not response.prepared:
+            raise
+        # There is no other way to say that a line is missing.
+        _LOGGER.warning("%s %s can't be answered to its end: %s", raw.method, raw.path, error)
+        if raw.transport is not None:
+            raw.transport.abort()
+        raise ClientGone("its answer was not ended") from error
+    return response
 
 
 async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:

@@ -137,6 +137,16 @@ class JobService:
                     await within(wait_s, changed.wait())
         return await self._described(job_id)
 
+    async def ended(self, job_id: str, wait_s: float) -> JobStatus:
+        """Return a job's status once it has ended, or after `wait_s`."""
+        give_up_at = self._hub.clock.monotonic() + wait_s
+        while (left_s := give_up_at - self._hub.clock.monotonic()) > 0:
+            with self._watchers.watching(job_id) as changed:
+                if not await self._is_open(job_id):
+                    break
+                await within(left_s, changed.wait())
+        return await self._described(job_id)
+
     async def _is_open(self, job_id: str) -> bool:
         """Whether a job is unfinished, here or at another gateway of a shared store."""
         if self._dispatcher.job(job_id) is not None:
@@ -275,7 +285,9 @@ class JobService:
     async def _described(self, job_id: str) -> JobStatus:
         job = self._dispatcher.job(job_id)
         if job is None or job.state.finished:
-            found = await self._hub.store.read(overview.overview, job_id, _BREAKDOWN_MAX + 1)
+            found = self._dispatcher.recent.get(job_id) or await self._hub.store.read(
+                overview.overview, job_id, _BREAKDOWN_MAX + 1
+            )
             if found is None:
                 raise await self._missing(job_id)
             job, results, shares = found

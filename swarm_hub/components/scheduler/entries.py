@@ -275,6 +275,8 @@ class JobEntry:
     n_done_items: int = 0
     n_failed_items: int = 0
     n_retries: int = 0
+    # Since this gateway has the job.
+    n_attempts: int = 0
     # Whether any shard was split; the items that were found so and left out, the failed attempts
     # at parts, and how long these took.
     is_split: bool = False

@@ -107,6 +107,7 @@ class SchedulerState:
             job.n_retries += not shard.had.excused
             shard.setbacks().excused = False
         shard.attempts += 1
+        job.n_attempts += 1
         run_s = node.run_s(job.plan.program, shard.n_items)
         expected_s = None if run_s is None else node.wait_s() + run_s
         assignment = AssignmentEntry(

@@ -23,6 +23,7 @@ from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
 from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.components.gateway.results import endings
 from swarm_hub.components.gateway.results.failures import Failures
+from swarm_hub.components.gateway.results.recent_jobs import RecentJobs
 from swarm_hub.components.gateway.results.reductions import Reductions
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.submission.inputs import Inputs
@@ -113,6 +114,7 @@ class Dispatcher:
         self.links = NodeLinks(self.inputs.serve)
         self._sender = Sender(self.links, self.inputs, owner_key)
         self.result_cache = result_cache
+        self.recent = RecentJobs(hub)
         self._reductions = Reductions(hub, result_cache, self._close)
         self._failures = failures
         self._trust = trust
@@ -560,13 +562,21 @@ class Dispatcher:
                 )
                 apart(_LOGGER, f"Telling who waits for job {job_id}", self._changed, job_id)
         for finish in finishes:
-            self._close(finish.job_id)
+            job_id = finish.job_id
+            apart(_LOGGER, f"Remembering job {job_id}", self._remember, finish)
+            self._close(job_id)
         for job, base in to_fold:
             try:
                 # Only now are the last results in the store.
                 self._reductions.start(job, base, self._fence({job.id}))
             except Exception as error:
                 self._fault(job.id, error)
+
+    def _remember(self, finish: Finish) -> None:
+        job, entry = self._jobs.get(finish.job_id), self._machine.job(finish.job_id)
+        if job is not None and entry is not None:
+            kept = self.result_cache.kept(finish.job_id)
+            self.recent.remember(job, finish, kept, entry.n_attempts)
 
     def _fence(self, job_ids: set[str]) -> Fence:
         return Fence(self.gateway_id, {job_id: self._epochs[job_id] for job_id in job_ids})

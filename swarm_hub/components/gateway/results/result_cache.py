@@ -58,6 +58,10 @@ class ResultCache:
         """Whether every result of a job is in memory."""
         return len(self._kept.get(job_id, ())) == n_results
 
+    def kept(self, job_id: str) -> list[ShardResult]:
+        """Return those of a job's results that are in memory."""
+        return self._kept.get(job_id, [])
+
     def close(self, job_id: str) -> None:
         """Forget a job's results."""
         self._kept.pop(job_id, None)

@@ -20,6 +20,8 @@ _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
 # The seed's clients tell from the HTTP status whether a job has ended.
 _HIDDEN: Final = "(hidden)"
+# How many seconds an answer may be held.
+WAIT: Final = {"wait": whole_number(0, _WAIT_MAX_S)}
 _SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
 
 
@@ -39,7 +41,7 @@ def views(service: JobService) -> list[View]:
     job = "/jobs/{job_id}"
     return [
         View("GET", "/jobs", own.page, read, JobPage, page_of(50, 500)),
-        View("GET", job, own.status, read, JobStatus, {"wait": whole_number(0, _WAIT_MAX_S)}),
+        View("GET", job, own.status, read, JobStatus, WAIT),
         View("DELETE", job, own.cancel, submit, JobStatus),
         View("GET", f"{job}/result", own.result, read, bytes, {"partial": flag}),
         View("GET", f"{job}/shards", own.shards, read, Shards),
@@ -78,12 +80,12 @@ class _JobViews:
         """Return a job's status, held for up to `wait` seconds until its state changes."""
         wait_s = request.query.get("wait", 0)
         status = await self._service.status(await self._visible(request), wait_s)
-        return Json(_told(request, status), _SUCCESS.get(status["state"], Success.OK))
+        return Json(told(request, status), _SUCCESS.get(status["state"], Success.OK))
 
     async def cancel(self, request: Request) -> Json:
         """Cancel a job; one that has ended stays as it is."""
         status = await self._service.cancel(await self._visible(request))
-        return Json(_told(request, status))
+        return Json(told(request, status))
 
     async def result(self, request: Request) -> Blob:
         """Return a job's result in bytes; with `partial` what was done of one that has none."""
@@ -134,7 +136,7 @@ def _owner(request: Request) -> str | None:
     return None if caller is None or caller.sees_all else caller.account
 
 
-def _told(request: Request, status: JobStatus) -> JobStatus:
+def told(request: Request, status: JobStatus) -> JobStatus:
     """Add links; the values of a job's environment are for its owner and for admins."""
     caller = request.caller
     assert caller is not None, "the scope asks for a token"

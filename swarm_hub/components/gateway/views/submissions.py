@@ -1,35 +1,44 @@
-"""The view that takes jobs in: multipart/form-data, or JSON as the seed's clients send it."""
+"""The view that takes jobs in: a form, CBOR for small ones, JSON as the seed's clients send it."""
 
 import asyncio
 import base64
 import binascii
 import re
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Any, Final
 
 from swarm_hub.components.gateway.service import JobService
-from swarm_hub.components.gateway.shapes import SubmittedShape
+from swarm_hub.components.gateway.shapes import JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission import uploaded_archive
 from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
-from swarm_hub.components.gateway.views.jobs import links
+from swarm_hub.components.gateway.views.jobs import WAIT, links, told
 from swarm_hub.core import Hub
-from swarm_hub.endpoints import Json, Part, RawBody, Request, Scope, Success, View
-from swarm_hub.exceptions import InvalidInput, MalformedRequest, TooLarge
+from swarm_hub.endpoints import Json, Lines, Part, RawBody, Request, Scope, Success, View
+from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, TooLarge
 from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
 from swarm_hub.storage import Store
-from swarm_hub.util.bounds import shown
+from swarm_hub.util.bounds import is_text, shown
+from swarm_hub.util.strict_cbor import parse_cbor
 from swarm_hub.util.strict_json import dump_json, parse_json
 
 _PARTS_MAX: Final = 10_000
 _SPOOLED_BYTES: Final = 1024 * 1024
+# Of a job that is sent as CBOR; beyond, a form is read piece by piece.
+SMALL_MAX_BYTES: Final = 1024 * 1024
+_SHA: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
 _JSON_KEYS: Final = ("wasm_base64", "script", "dataset", "spec")
+_CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "spec")
+_NAME_MAX_CHARS: Final = 4096
 _MULTIPART: Final = "multipart/form-data"
+_CBOR: Final = "application/cbor"
 _BODY: Final = RawBody(
     {
         _MULTIPART: "module, dataset or files, spec",
+        _CBOR: "module, dataset, spec; 1 MiB at most",
         "application/json": "wasm_base64, dataset, spec",
     }
 )
@@ -38,8 +47,11 @@ _BODY: Final = RawBody(
 def view(hub: Hub, service: JobService) -> View:
     """Return the view."""
 
-    async def submit(request: Request) -> Json:
-        """Take a job in; it is durable when this answers."""
+    async def submit(request: Request) -> Json | Lines:
+        """Take a job in; it is durable when this answers.
+
+        With `wait` a second line follows: its status when it has ended, or after so many seconds.
+        """
         key = request.header("Idempotency-Key")
         if key is not None and not _IDEMPOTENCY_KEY.match(key):
             raise MalformedRequest(
@@ -52,6 +64,9 @@ def view(hub: Hub, service: JobService) -> View:
                 form = _Form(hub.store, request, spools, service.module_bytes_max)
                 submission = await form.read(owner, key)
                 submitted = await service.submit(submission)
+        elif request.media_type == _CBOR:
+            raw = await request.read(SMALL_MAX_BYTES)
+            submitted = await service.submit(await _read_cbor(hub.store, raw, owner, key))
         else:
             submitted = await service.submit(_read_json(await request.read(), owner, key))
         every = links(request, submitted.job_id)
@@ -60,9 +75,20 @@ def view(hub: Hub, service: JobService) -> View:
             "status": "pending_scheduler",
             "links": {name: every[name] for name in ("self", "result", "story")},
         }
+        if wait_s := request.query.get("wait", 0):
+            return Lines(to_the_end(request, answer, wait_s))
         return Json(answer, Success.ACCEPTED, f"/jobs/{submitted.job_id}")
 
-    return View("POST", "/jobs", submit, Scope.SUBMIT, SubmittedShape, body=_BODY)
+    async def to_the_end(
+        request: Request, taken: SubmittedShape, wait_s: int
+    ) -> AsyncIterator[Any]:
+        yield taken
+        yield told(request, await service.ended(taken["job_id"], wait_s))
+
+    return View(
+        "POST", "/jobs", submit, Scope.SUBMIT, SubmittedShape, WAIT, _BODY,
+        lines=(SubmittedShape, JobStatus),
+    )  # fmt: skip
 
 
 class _Form:
@@ -88,11 +114,7 @@ class _Form:
         async for part in self._request.parts():
             if part.name == "dataset":
                 if len(dataset) >= _PARTS_MAX:
-                    raise TooLarge(
-                        "too_many_files",
-                        f"at most {_PARTS_MAX} files; send them as a tar archive in the part "
-                        "`files`",
-                    )
+                    raise _too_many_files()
                 dataset.append(await self._read_dataset(part))
                 continue
             if part.name == "files":
@@ -180,6 +202,63 @@ def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
         module, (), plain.get("dataset"), spec, owner, key,
         None if script is None else (script["name"], script["text"].encode()),
     )  # fmt: skip
+
+
+async def _read_cbor(store: Store, raw: bytes, owner: str, key: str | None) -> Submission:
+    try:
+        plain = parse_cbor(raw)
+    except ValueError as error:
+        raise MalformedRequest("invalid_cbor", f"request: {error}") from None
+    if not isinstance(plain, dict):
+        raise MalformedRequest("invalid_cbor", "request: expected a map")
+    if unknown := [name for name in plain if name not in _CBOR_KEYS]:
+        raise InvalidInput(
+            "unknown_key", f"unknown key {shown(unknown[0])}; known: {', '.join(_CBOR_KEYS)}"
+        )
+    module, sha = plain.get("module"), plain.get("module_sha")
+    if sha is not None and module is None:
+        module = await _known_module(store, sha)
+    if not isinstance(module, bytes):
+        raise InvalidInput("no_module", "module: expected the module's bytes, or module_sha")
+    try:
+        spec = dump_json(plain.get("spec", {}))
+    except (TypeError, ValueError):
+        raise InvalidInput("invalid_spec", "spec: expected what JSON can say") from None
+    script = plain.get("script")
+    if script is not None and not _is_named(script):
+        raise InvalidInput("no_script", "script: expected [name, bytes]")
+    dataset = plain.get("dataset", [])
+    if not isinstance(dataset, list) or not all(map(_is_named, dataset)):
+        raise InvalidInput("no_dataset", "dataset: expected a list of [name, bytes]")
+    if len(dataset) > _PARTS_MAX:
+        raise _too_many_files()
+    parts = tuple(DatasetPart(name, body) for name, body in dataset)
+    named = None if script is None else (script[0], script[1])
+    return Submission(module, parts, None, spec, owner, key, named)
+
+
+async def _known_module(store: Store, sha: object) -> bytes:
+    if not (isinstance(sha, str) and _SHA.match(sha)):
+        raise InvalidInput("no_module", "module_sha: expected 64 hexadecimal digits")
+    if (module := await store.blobs.get(sha)) is None:
+        raise NotFound("unknown_module", f"there is no module {sha} here; send its bytes")
+    return module
+
+
+def _too_many_files() -> TooLarge:
+    return TooLarge(
+        "too_many_files",
+        f"at most {_PARTS_MAX} files; send them as a tar archive in the part `files` of a form",
+    )
+
+
+def _is_named(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and is_text(value[0], _NAME_MAX_CHARS)
+        and isinstance(value[1], bytes)
+    )
 
 
 def _is_script(value: Any) -> bool:
