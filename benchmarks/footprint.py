@@ -1,14 +1,18 @@
-"""What idle hubs cost: memory, CPU, start-up."""
+"""What idle hubs cost: memory, CPU, wake-ups, bytes, start-up, and the disk they take."""
 
 import asyncio
+import re
 import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import psutil
 from figures import Figures, start
+from idle_cost import counters, memory, rates
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
@@ -36,15 +40,18 @@ async def main() -> None:
                 started = time.monotonic()
                 worker = swarm.start_worker("worker", gateway)
                 await swarm.wait_for_workers(client, 1)
-                joined_s = time.monotonic() - started
+                joined_s, joined_cpu_s = time.monotonic() - started, counters(worker.pid).cpu_s
                 await client.map(module, range(100_000), reduce="sum")
-                await asyncio.sleep(8)
+                # Until the first rounds after the job are over.
+                await asyncio.sleep(15)
                 _memory(figures, gateway, worker)
-                await _idle_cpu(figures, worker, 20 if arguments.quick else 60)
+                await _at_rest(figures, gateway, worker, 20 if arguments.quick else 60)
         finally:
             swarm.stop()
         figures.add("start_to_ready_s", ready_s, "s", target=3)
-        figures.add("start_to_joined_s", joined_s, "s")
+        figures.add("start_to_joined_s", joined_s, "s", target=1.5)
+        figures.add("start_to_joined_cpu_s", joined_cpu_s, "s")
+        _disk(figures)
         if not arguments.quick:
             _install(figures, Path(folder))
 
@@ -52,21 +59,83 @@ async def main() -> None:
 def _memory(figures: Figures, gateway: LocalHub, worker: LocalHub) -> None:
     for figure, pid, target in (
         ("gateway_idle_rss_mb", gateway.pid, None),
-        ("worker_idle_rss_mb", worker.pid, 115.0),
+        ("worker_idle_rss_mb", worker.pid, 70.0),
     ):
-        figures.add(figure, psutil.Process(pid).memory_info().rss / _MIB, "MiB", target=target)
+        found = memory(pid)
+        pss = round(found.pss_bytes / _MIB, 1)
+        figures.add(figure, found.rss_bytes / _MIB, "MiB", target=target, pss_mib=pss)
     children = psutil.Process(worker.pid).children()
     sizes = [child.memory_info().rss / _MIB for child in children]
     figures.add("sandbox_child_rss_mb", max(sizes), "MiB", children=len(sizes))
 
 
-async def _idle_cpu(figures: Figures, worker: LocalHub, seconds: float) -> None:
-    process = psutil.Process(worker.pid)
-    before, started = process.cpu_times(), time.monotonic()
+async def _at_rest(figures: Figures, gateway: LocalHub, worker: LocalHub, seconds: float) -> None:
+    hubs = (("worker", worker, 5.0), ("gateway", gateway, 8.0))
+    before = [counters(hub.pid) for _, hub, _ in hubs]
+    traffic_before = _mesh_bytes(gateway)
     await asyncio.sleep(seconds)
-    after, took_s = process.cpu_times(), time.monotonic() - started
-    spent_s = after.user + after.system - before.user - before.system
-    figures.add("worker_idle_cpu_percent", 100 * spent_s / took_s, "%", target=0.5, over_s=seconds)
+    traffic = _mesh_bytes(gateway) - traffic_before
+    for (name, hub, target), counted in zip(hubs, before, strict=True):
+        found = rates(counted, counters(hub.pid))
+        waits = round(found.waits, 2)
+        figures.add(
+            f"{name}_wakeups_per_s", found.time_slices, "/s", target=target, waits_per_s=waits
+        )
+        most = 0.5 if name == "worker" else None
+        figures.add(f"{name}_idle_cpu_percent", found.cpu_percent, "%", target=most, over_s=seconds)
+        figures.add(f"{name}_idle_written_bytes", found.written_bytes, "B", target=0)
+    per_minute = traffic / 1000 * 60 / seconds
+    figures.add("idle_traffic_kb_per_min", per_minute, "kB/min", target=8, ways="both")
+
+
+def _mesh_bytes(gateway: LocalHub) -> int:
+    """Return what the gateway's mesh port has sent and received on connections that are open."""
+    shown = subprocess.run(
+        ["ss", "-tinH", "state", "established", f"( sport = :{gateway.mesh_port} )"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return sum(int(size) for size in re.findall(r"bytes_(?:sent|received):(\d+)", shown.stdout))
+
+
+def _disk(figures: Figures) -> None:
+    """Measure what the libraries take that a worker needs, with and without its engine."""
+    found = {each.name: each for each in _of_a_worker()}
+    sizes, bytecode = 0, 0
+    for name, each in found.items():
+        for file in each.files or ():
+            path = Path(str(file.locate()))
+            if path.is_file() and name != "wasmtime":
+                sizes += path.stat().st_size
+                bytecode += path.stat().st_size if path.suffix == ".pyc" else 0
+    figures.add(
+        "worker_disk_mb", (sizes - bytecode) / 1e6, "MB", target=70,
+        without="wasmtime", bytecode_mb=round(bytecode / 1e6, 1), libraries=len(found),
+    )  # fmt: skip
+
+
+def _of_a_worker() -> list[Distribution]:
+    """Return the base of the project with what it needs, and what the guide adds for libp2p."""
+    guide = (_ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
+    _, _, command = guide.partition("pip install --no-deps -c constraints.txt ")
+    alone = {_canonical(name) for name in command.partition("```")[0].split() if name != "\\"}
+    with (_ROOT / "pyproject.toml").open("rb") as file:
+        base = tomllib.load(file)["project"]["dependencies"]
+    wanted, found = [*map(_canonical, base), *alone], dict[str, Distribution]()
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            continue
+        if name not in alone:
+            wanted += [_canonical(each) for each in found[name].requires or () if ";" not in each]
+    return list(found.values())
+
+
+def _canonical(requirement: str) -> str:
+    return re.split(r"[\[><=!;~( ]", requirement)[0].lower().replace("_", "-")
 
 
 def _install(figures: Figures, folder: Path) -> None:

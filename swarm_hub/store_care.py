@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # While something is written, and while only other programs may fill the disk.
 _LOOK_AT_SPACE_EVERY_S: Final = 2.0
-_LOOK_AT_REST_EVERY_S: Final = 10.0
+_LOOK_AT_REST_EVERY_S: Final = 30.0
 _TIDY_EVERY_S: Final = 3600.0
 _DEFAULT_BACKUPS: Final = "backups"
 
@@ -64,9 +64,17 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     """Look after the store of a hub that has started."""
     store = hub.store
     store.on_space(hub.bus.fire)
+    used = store.sign_of_use()
+
+    async def look_at_space() -> None:
+        await store.look_at_space()
+        if store.full is not None:
+            # Nothing is written then that would have it look again soon.
+            used.set()
+
     hub.tasks.after(
-        store.sign_of_use(),
-        store.look_at_space,
+        used,
+        look_at_space,
         "free space",
         pause_s=_LOOK_AT_SPACE_EVERY_S,
         at_least_every_s=_LOOK_AT_REST_EVERY_S,

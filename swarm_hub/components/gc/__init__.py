@@ -10,7 +10,7 @@ from swarm_hub.helpers.platforms import Platform, platform_schema
 
 _EVERY_S: Final = 5.0
 # Of a store that nothing was written to, only time makes something superfluous.
-_AT_REST_TIMES: Final = 12
+_AT_REST_TIMES: Final = 60
 
 CONFIG_SCHEMA = platform_schema("gc", default="budget")
 

@@ -9,7 +9,7 @@ from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
 from swarm_hub.components.signer.greeting import SignedGreeter
 from swarm_hub.components.signer.keybook import KeyBook
-from swarm_hub.components.signer.keys import LOOK_EVERY_S, KeyWatch
+from swarm_hub.components.signer.keys import KeyWatch
 from swarm_hub.components.signer.replay import ReplayCache
 from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.const import IDENTITY_KEY_FILE, JOIN_TOKENS_FILE
@@ -69,7 +69,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     hub.services[SIGNER], hub.services[ADMISSION] = channel, admits
     _carry_tickets(hub, mesh, channel)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
-    hub.tasks.every(LOOK_EVERY_S, watch.look, "signing keys")
+    watch.start()
     hub.control.add("reload_keys", watch.reload)
     hub.on_stop(StopStage.DRAIN, "signer", channel.flush)
     return True

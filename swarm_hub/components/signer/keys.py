@@ -19,9 +19,10 @@ from swarm_hub.storage.queries import keys, nodes
 
 _LOGGER = logging.getLogger(__name__)
 
-# A command that wrote tells so; this is for files that were put there otherwise, and for what the
-# administrator of another gateway on the same store revoked. One check costs three `stat` calls.
-LOOK_EVERY_S: Final = 10.0
+# A command that wrote tells so; this is for files that were put there otherwise.
+_LOOK_EVERY_S: Final = 60.0
+# On a shared store another gateway's administrator may have revoked a key.
+_LOOK_SHARED_EVERY_S: Final = 10.0
 
 
 class KeyWatch:
@@ -51,6 +52,11 @@ class KeyWatch:
         revocations.on_new(self._on_revoked)
         channel.on((ROTATED,), self._on_rotated)
         channel.on((REVOKED,), self._on_list)
+
+    def start(self) -> None:
+        """Look regularly."""
+        every_s = _LOOK_SHARED_EVERY_S if self._hub.store.shared else _LOOK_EVERY_S
+        self._hub.tasks.every(every_s, self.look, "signing keys")
 
     async def look(self) -> None:
         """Apply what changed in the files, and in a store that others write to."""
