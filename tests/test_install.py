@@ -1,6 +1,6 @@
 """install.sh against stand-ins of pkg, Python and pip: what it does in which order, and spares.
 
-`script/nightly install` installs for real, from wheels. On a phone nothing of it was run.
+`script/nightly install` and `script/termux` install for real. On a phone nothing of it was run.
 """
 
 import os
@@ -407,4 +407,5 @@ def test_a_phone_is_no_gateway(phone: Device) -> None:
 
 def test_the_script_can_be_run_and_is_clean() -> None:
     assert os.access(ROOT / "install.sh", os.X_OK)
-    subprocess.run(["shellcheck", str(ROOT / "install.sh")], check=True)
+    scripts = (ROOT / "install.sh", ROOT / "script" / "termux")
+    subprocess.run(["shellcheck", *map(str, scripts)], check=True)
