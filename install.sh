@@ -185,8 +185,7 @@ link_command() {
 
 configure() {
   if [ -n "$link" ]; then
-    run "$hub" join "$link" -c "$config" \
-      || fail "installed, but not joined; run: $hub join LINK -c $config"
+    run "$hub" join "$link" -c "$config" || joined=no
   elif [ "$role" = gateway ] && [ ! -e "$config/configuration.yaml" ]; then
     run "$hub" init -c "$config"
   fi
@@ -225,7 +224,7 @@ main() {
   # Not local, as clean_up reads them after main.
   prefix="" new="" dry_run=no
   local source="${SWARM_HUB_FROM:-}" role=worker config="" service=yes
-  local remove=no purge=no link="" python="" here hub command_link
+  local remove=no purge=no joined=yes link="" python="" here hub command_link
   while [ "$#" -gt 0 ]; do
     case "$1" in
       --from | --role | --prefix | --config)
@@ -282,6 +281,7 @@ git+https://… with --from SOURCE or SWARM_HUB_FROM"
   link_command
   configure
   start_service
+  [ "$joined" = yes ] || fail "installed, but not joined, see above; then: $hub join LINK -c $config"
   [ "$dry_run" = yes ] || say "$("$hub" --version) is installed; see what is advised: $hub doctor -c $config"
 }
 

@@ -132,6 +132,7 @@ fi
 case "$1" in
   doctor) if [ -e {programs}/bad ]; then echo "bad   sandbox: none"; exit 1; fi ;;
   init) shift $(($# - 1)); mkdir -p "$1"; touch "$1/configuration.yaml" ;;
+  join) [ ! -e {programs}/refuses ] ;;
   --version) echo "swarm-hub, version 0" ;;
 esac
 """
@@ -317,6 +318,18 @@ def test_without_a_link_it_says_what_comes_next_and_starts_nothing(device: Devic
     done = device.install()
     assert "join LINK && " in done.stderr
     assert not any(" service " in each for each in device.calls())
+
+
+def test_a_link_that_is_refused_is_said_at_the_end_and_the_hub_that_was_there_goes_on(
+    device: Device,
+) -> None:
+    device.install("--role", "gateway")
+    device.calls()
+    (device.programs.folder / "refuses").touch()
+    done = device.install("swarmhub://join/1/x")
+    assert done.returncode == 1
+    assert "installed, but not joined" in done.stderr
+    assert any(each.startswith("swarm-hub service install") for each in device.calls())
 
 
 def test_a_dry_run_prints_the_commands_and_changes_nothing(device: Device) -> None:

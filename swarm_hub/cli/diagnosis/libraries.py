@@ -8,8 +8,10 @@ this module: `python -m swarm_hub.cli.diagnosis.libraries DIRECTORY`.
 import importlib
 import importlib.metadata
 import json
+import platform
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -30,15 +32,11 @@ _DISTRIBUTIONS: Final = {
     "noise": "noiseprotocol",
     "yaml": "pyyaml",
 }
-# Those that pip can't build or find for Termux by itself.
-_ON_TERMUX: Final = {
-    "_cffi_backend": "pkg install libffi clang && python -m pip install cffi",
+# What pip can't build or find for Termux by itself.
+_BUILT_FOR_TERMUX: Final = {
+    "_cffi_backend": "pkg install libffi clang && {pip} cffi",
     "cryptography": "pkg install python-cryptography",
-    "grpc": "pkg install python-grpcio",
-    "libp2p": "python -m pip install --no-deps libp2p",
-    "wasmtime": "python -m pip install --no-deps --only-binary=:all: "
-    "--platform android_26_arm64_v8a "
-    f"--target $PREFIX/lib/python3.{sys.version_info.minor}/site-packages wasmtime",
+    "wasmtime": "{pip} --no-deps --only-binary=:all: --platform {platform} --target {site} wasmtime",
 }
 
 
@@ -70,9 +68,14 @@ def mended_by(module: str) -> str:
     top = module.partition(".")[0]
     if top == "swarm_hub":
         return "python -m pip install --force-reinstall swarm-hub"
-    if is_android() and top in _ON_TERMUX:
-        return _ON_TERMUX[top]
-    return f"{sys.executable} -m pip install {_DISTRIBUTIONS.get(top, top)}"
+    pip = f"{sys.executable} -m pip install"
+    if not is_android():
+        return f"{pip} {_DISTRIBUTIONS.get(top, top)}"
+    # What the others name besides is not needed, and much of it has no wheel there.
+    command = _BUILT_FOR_TERMUX.get(top, f"{{pip}} --no-deps {_DISTRIBUTIONS.get(top, top)}")
+    machine = "x86_64" if platform.machine() == "x86_64" else "arm64_v8a"
+    site = sysconfig.get_path("purelib")
+    return command.format(pip=pip, platform=f"android_26_{machine}", site=site)
 
 
 def _tried(config_dir: Path) -> dict[str, str]:
