@@ -36,7 +36,8 @@ _DISTRIBUTIONS: Final = {
 _BUILT_FOR_TERMUX: Final = {
     "_cffi_backend": "pkg install libffi clang && {pip} cffi",
     "cryptography": "pkg install python-cryptography",
-    "wasmtime": "{pip} --no-deps --only-binary=:all: --platform {platform} --target {site} wasmtime",
+    "wasmtime": "{pip} --no-deps --only-binary=:all: --platform {platform} --target {site} "
+    "wasmtime",
 }
 
 
