@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs swarm_hub for this user, in Termux or on Debian and its kin; run again it upgrades.
 #   bash install.sh [options] [swarmhub://join/…]      --help lists the options
-# No compiler is needed. Nothing runs before the last line, so that a cut download does nothing.
+# Nothing is compiled, but cffi in Termux. Nothing runs before the last line, so that a cut download does nothing.
 set -euo pipefail
 
 usage() {
@@ -70,14 +70,18 @@ sys.exit(sys.version_info < $least)" 2>/dev/null; then
   return 1
 }
 
+# Whether this Python can import something.
+imports() { "${python:-python3}" -c "import $1" 2>/dev/null; }
+
 install_packages() {
   local missing=()
   if is_termux; then
     find_python || missing+=(python)
+    # Both come with python only where apt takes what it recommends.
+    imports pip || missing+=(python-pip)
+    imports ensurepip._bundled || missing+=(python-ensurepip-wheels)
     command -v sv >/dev/null || missing+=(termux-services)
     command -v termux-battery-status >/dev/null || missing+=(termux-api)
-    # It is Rust, and Termux has it built.
-    "${python:-python3}" -c 'import cryptography' 2>/dev/null || missing+=(python-cryptography)
   else
     find_python || missing+=(python3 python3-venv)
   fi
@@ -87,6 +91,21 @@ install_packages() {
     [ "$dry_run" = yes ] || fail "Python 3.11 or newer (in Termux 3.13) is needed; set PYTHON to its path"
     python=python3
   }
+  if is_termux; then install_cryptography; fi
+}
+
+# cryptography is Rust, and Termux has it built. But it loads cffi, which its package has pip install,
+# and pip has to compile it as long as there is no wheel of it for Android.
+install_cryptography() {
+  if imports cryptography.hazmat.bindings._rust; then return; fi
+  if ! imports _cffi_backend; then
+    run "$python" -m pip install --quiet --only-binary=:all: cffi 2>/dev/null || {
+      say "cffi has to be compiled; afterwards clang can go: pkg uninstall clang"
+      need_packages clang libffi
+      run "$python" -m pip install --quiet cffi
+    }
+  fi
+  need_packages python-cryptography
 }
 
 # Fills a new environment beside the one that is used, which stays as it is if anything fails here.

@@ -211,15 +211,24 @@ def phone(device: Device, tmp_path: Path) -> Device:
     # This Python stands for Termux's, which is newer and has cryptography once pkg brought it.
     python = device.programs.folder / "python3"
     newer = (
-        f'"-c "*cryptography*) [ -e {tmp_path}/cryptography ]; exit ;;\n'
-        '  "-c "*ensurepip*) exit 0 ;;\n  "-c "*)'
+        f'"-c "*cryptography*) [ -e {tmp_path}/python-cryptography ]; exit ;;\n'
+        f'  "-c "*_cffi_backend*) [ -e {tmp_path}/cffi ]; exit ;;\n'
+        '  "-c "*ensurepip*|"-c "*" pip") exit 0 ;;\n'
+        '  "-m pip")\n'
+        '    case "$*" in\n'
+        "      *only-binary*cffi) exit 1 ;;\n"
+        f'      *"--quiet cffi") [ -e {tmp_path}/clang ] && touch {tmp_path}/cffi; exit ;;\n'
+        "    esac ;;&\n"
+        '  "-c "*)'
     )
-    python.write_text(python.read_text().replace('"-c "*)', newer))
+    python.write_text(
+        python.read_text().replace('"-c "*)', newer).replace("#!/bin/sh", "#!/bin/bash")
+    )
     brought = "\n".join(
         f"printf '#!/bin/sh\\n' > {prefix}/bin/{name}; chmod +x {prefix}/bin/{name}"
         for name in ("sv", "termux-battery-status")
     )
-    device.programs.add("pkg", f"{brought}\ntouch {tmp_path}/cryptography")
+    device.programs.add("pkg", f"{brought}\nshift 2\nfor each; do touch {tmp_path}/$each; done")
     device.programs.add("uname", "echo aarch64")
     device.programs.add("termux-wake-lock")
     return device
@@ -233,7 +242,7 @@ def pip(calls: Sequence[str]) -> list[str]:
     return [
         re.sub(r"\S+/site-packages", "SITE", each).removeprefix(PIP).strip()
         for each in calls
-        if " -m pip " in each
+        if each.startswith(PIP)
     ]
 
 
@@ -246,7 +255,14 @@ def test_one_line_makes_a_phone_a_worker_that_runs(phone: Device, tmp_path: Path
     done = phone.install(link.to_text(), script=(ROOT / "install.sh").read_bytes())
     assert done.returncode == 0, done.stderr
     calls = phone.calls()
-    assert calls[0] == "pkg install -y termux-services termux-api python-cryptography"
+    # There is no wheel of what cryptography loads, and its package would fail to compile it.
+    assert calls[:5] == [
+        "pkg install -y termux-services termux-api",
+        "python3 -m pip install --quiet --only-binary=:all: cffi",
+        "pkg install -y clang libffi",
+        "python3 -m pip install --quiet cffi",
+        "pkg install -y python-cryptography",
+    ]
     assert "python3 -m venv --system-site-packages NEW" in calls
     assert pip(calls) == [
         str(phone.wheel),
