@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from swarm_hub.components.worker import power_policy
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.command_line import Done
@@ -56,6 +57,7 @@ async def test_a_node_is_drained_and_given_work_again(
 async def test_a_phone_is_listed_with_its_battery_and_network(
     swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
     fake = FakePrograms(gateway.folder, monkeypatch)
     fake.says("termux-battery-status", '{"percentage": 97, "plugged": "PLUGGED_USB", '
               '"temperature": 31.5}')  # fmt: skip

@@ -49,7 +49,7 @@ class TelemetryBoard:
 
     def start(self, interval_s: float) -> None:
         """Measure now and every `interval_s` seconds."""
-        self._hub.tasks.spawn(self._begin(), "first telemetry")
+        self._hub.tasks.supervise(self._begin, "first telemetry")
         self._hub.tasks.every(interval_s, self._measure_again, "telemetry")
 
     def declare_metered(self, metered: bool | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
+from swarm_hub.components.worker import power_policy
 from swarm_hub.const import DAILY_DATA_FILE, STORAGE_DIR
 from swarm_hub.control import client
 from tests.conftest import RunningHub, Swarm, until
@@ -37,7 +38,10 @@ def noon(worker: RunningHub) -> None:
     worker.clock.offset_s += (12 - now.tm_hour) * 3600
 
 
-async def test_a_device_that_has_used_its_data_waits_for_the_next_day(swarm: Swarm) -> None:
+async def test_a_device_that_has_used_its_data_waits_for_the_next_day(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
     phone = await swarm.worker("phone", extra=WORKER)
     noon(phone)
 
@@ -46,7 +50,7 @@ async def test_a_device_that_has_used_its_data_waits_for_the_next_day(swarm: Swa
 
     TRAFFIC.bulk_bytes += 499_000_000
     await until(written, lambda used: used >= 499_000_000)
-    assert await refuses(phone) is None
+    await until(lambda: refuses(phone), lambda told: told is None)
     status = await worker_of(phone)
     assert 499_000_000 <= status["data_today"]["used_bytes"] < 500_000_000
     assert status["data_today"]["limit_bytes"] == 500_000_000

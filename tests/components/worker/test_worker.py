@@ -1,8 +1,10 @@
 """The worker: when it takes work, and that what it took is done once and delivered."""
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from swarm_hub.control import client
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util.owners_use import OwnersUse
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.fake_programs import FakePrograms
 from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
@@ -91,8 +94,9 @@ async def test_a_phone_that_is_unplugged_finishes_what_runs_and_gives_the_rest_b
 
 @pytest.mark.slow
 async def test_a_phone_that_goes_slower_on_battery_gives_back_what_is_too_much(
-    swarm: Swarm, modules: Modules
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
     gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
     phone = await swarm.worker(
         "phone",
@@ -138,13 +142,31 @@ async def test_a_computer_that_somebody_uses_takes_no_work(
     idle_s: list[float | None] = [None]
     monkeypatch.setattr(OwnersUse, "idle_s", lambda *_times: idle_s[0])
     monkeypatch.setattr(power_policy, "is_android", lambda: False)
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
     gateway = await swarm.gateway()
     await swarm.worker("desktop", extra="worker: {battery_unknown: run, idle_for: 3m}\n")
-    node = await until(lambda: the_node(gateway), lambda node: node["state"] == "up")
+    await until(lambda: the_node(gateway), lambda node: node["state"] == "up")
     idle_s[0] = 5.0
-    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
-    assert node["refuses"] == "in use: nobody may touch it for 3 min"
+    in_use = "in use: nobody may touch it for 3 min"
+    await until(lambda: the_node(gateway), lambda node: node["refuses"] == in_use)
     idle_s[0] = 180.0
+    await until(lambda: the_node(gateway), lambda node: node["refuses"] is None)
+
+
+async def test_a_phone_waits_for_its_battery_s_first_word_and_does_not_rest_from_that(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
+    fake = FakePrograms(tmp_path, monkeypatch)
+    word = tmp_path / "word"
+    os.mkfifo(word)
+    fake.program("termux-battery-status", f"cat {word}")
+    gateway = await swarm.gateway()
+    await swarm.worker("phone", extra="worker: {charging_only: true}\n")
+    node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert node["refuses"] == "it has not measured its device yet"
+    said = '{"percentage": 97, "plugged": "PLUGGED_AC", "temperature": 30}'
+    await asyncio.to_thread(word.write_text, said)
     await until(lambda: the_node(gateway), lambda node: node["refuses"] is None)
 
 
