@@ -91,6 +91,7 @@ _MARKS_BY_FOLDER = {
     "hostile": ("hostile", "process", "slow"),
     "interop": ("network", "process"),
     "networks": ("network", "process"),
+    "phone": ("network", "process", "slow"),
     "restart": ("process",),
 }
 # A module that imports one of these, and a test that is given one of these, starts processes. So

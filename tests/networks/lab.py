@@ -36,6 +36,7 @@ from swarm_hub.const import (
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
+from tests.helpers.signals import signal_all
 from tests.networks.link import PERFECT, Link, Quality
 
 _T = TypeVar("_T")
@@ -140,19 +141,11 @@ class NetworkHub(LocalHub):
 
     def freeze(self) -> None:
         """Stop all processes, the sandbox's too, as a phone's system does with an app's."""
-        self._signal_all(signal.SIGSTOP)
+        signal_all(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let the processes go on."""
-        self._signal_all(signal.SIGCONT)
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        hub = psutil.Process(self.pid)
-        # The hub first: once it is stopped it can't start another child.
-        hub.send_signal(number)
-        for child in hub.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.send_signal(number)
+        signal_all(self.pid, signal.SIGCONT)
 
     @property
     def database(self) -> Path:

@@ -15,17 +15,10 @@ import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
+from tests.helpers.lacking import OF_GATEWAYS, OPTIONAL
 from tests.helpers.without import python_without
 
 ROOT = Path(__file__).parents[3]
-# What only gateways, commands or other options of libp2p use.
-OF_GATEWAYS = (
-    "aiohttp", "aioquic", "alembic", "blake3", "coincurve", "Crypto", "dns", "fastecdsa", "grpc",
-    "httpx", "miniupnpc", "mmh3", "netaddr", "prometheus_client", "psycopg", "requests", "rich",
-    "segno", "zeroconf",
-)  # fmt: skip
-# What a worker uses where it is there.
-OPTIONAL = ("cbor2", "nacl", "psutil")
 # Modules that a worker imports, 1,030 on Python 3.11 and two percent; the aim is 750 (ADR 076).
 MODULES_MAX = 1050
 AT_START = """
