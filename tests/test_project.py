@@ -74,5 +74,5 @@ def test_the_changelog_has_the_version_or_says_that_it_is_to_come() -> None:
 
 def test_contributing_names_only_scripts_that_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for name in re.findall(r"`(script/[a-z]+)", text):
+    for name in re.findall(r"`(script/[a-z0-9_]+)", text):
         assert (ROOT / name).is_file(), name
