@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import exists, isdir
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +62,11 @@ def of_interface(interface: str | None) -> Network:
     if interface.startswith(_MODEMS):
         return Network(MOBILE, True)
     place = _INTERFACES / interface
-    if (place / "wireless").is_dir() or (place / "phy80211").exists():
+    # Of what may not be looked at, these say that it is not there; a Path of Python 3.11 raises.
+    if isdir(place / "wireless") or exists(place / "phy80211"):
         return Network(WIFI)
     # Tunnels and bridges have no device of their own.
-    if (place / "device").exists() and _line(place / "type") == _ETHERNET_TYPE:
+    if exists(place / "device") and _line(place / "type") == _ETHERNET_TYPE:
         return Network(ETHERNET)
     return Network()
 
