@@ -64,7 +64,7 @@ def test_a_log_file_is_the_owners_alone_and_is_rotated_by_size(tmp_path: Path) -
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -41,13 +41,15 @@ class WakeLock:
         self._until_idle = until_idle
         self._held = False
         self._failing = False
+        # A stop may come while the lock is being taken; who lets go has to be the last.
+        self._calling = asyncio.Lock()
 
     def start(self) -> None:
         """Hold it while there is work; does nothing where there is no such lock."""
         if shutil.which(_TAKE) is None or shutil.which(_LET_GO) is None:
             return
         self._hub.tasks.supervise(self._follow, "wake lock")
-        self._hub.on_stop(StopStage.DISCONNECT, "wake lock", self._release, _ANSWER_WITHIN_S)
+        self._hub.on_stop(StopStage.DISCONNECT, "wake lock", self._release, 2 * _ANSWER_WITHIN_S)
 
     async def _follow(self) -> None:
         while True:
@@ -65,6 +67,10 @@ class WakeLock:
             await self._call(_LET_GO)
 
     async def _call(self, program: str) -> None:
+        async with self._calling:
+            await self._run(program)
+
+    async def _run(self, program: str) -> None:
         """Run one of the two; the first failure in a row is logged."""
         try:
             await said_by((program,), _ANSWER_WITHIN_S)
