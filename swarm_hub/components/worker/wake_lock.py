@@ -4,6 +4,7 @@ Without work the device may sleep. It is one lock for all of Termux: who holds i
 loses it when this worker lets go of it.
 """
 
+import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
