@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm_hub.components.worker.hours import ALWAYS, hours
 from swarm_hub.components.worker.power_policy import (
@@ -284,3 +286,67 @@ def test_a_computer_without_a_battery_does_not_go_slower() -> None:
 def test_an_unread_battery_that_may_work_need_not_go_slower() -> None:
     config = replace(SLOWER, runs_unread=True)
     assert refusals(config, Telemetry(), now_s=WEDNESDAY_NOON, load_by_others=None) == {}
+
+
+PERCENT = st.none() | st.floats(0, 100)
+CONFIGS = st.builds(
+    owner,
+    charging_only=st.booleans(),
+    plug=st.none() | st.just(DOCKED),
+    min_battery=st.sampled_from([0, 50, 90]),
+    resume_battery=st.sampled_from([90, 95, 100]),
+    on_battery=st.none() | st.builds(OnBattery, st.integers(1, 4), st.sampled_from([0, 40, 95])),
+    runs_unread=st.booleans(),
+    max_temperature=st.none() | st.just(30.0),
+)
+MEASURED = st.builds(
+    Telemetry,
+    has_battery=st.none() | st.booleans(),
+    battery_percent=PERCENT,
+    charging=st.none() | st.booleans(),
+    power_source=st.sampled_from([None, "ac", "usb"]),
+    temperature_c=st.none() | st.floats(20, 60),
+)
+
+
+@given(CONFIGS, st.lists(st.tuples(st.floats(1, 400), MEASURED), max_size=20))
+def test_whatever_is_measured_the_owner_s_limits_are_kept(
+    config: PowerPolicyConfig, measured: list[tuple[float, Telemetry]]
+) -> None:
+    standing: dict[Rule, Standing] = {}
+    now = 0.0
+    for passed_s, telemetry in measured:
+        now += passed_s
+        now_s = WEDNESDAY_NOON + now
+        found = refusals(
+            config, telemetry, now_s=now_s, load_by_others=None, standing=standing.keys()
+        )
+        standing = stand(found, standing, now=now, now_s=now_s)
+        decision = decide(config, standing)
+        assert (decision.slots is None) == (decision.slower is None)
+        assert decision.slots is None or decision.refuses is None
+        if decision.refuses is None:
+            assert_kept(config, telemetry, slower=decision.slots is not None)
+
+
+def assert_kept(config: PowerPolicyConfig, telemetry: Telemetry, *, slower: bool) -> None:
+    """Check that a device that works is within its owner's limits."""
+    limit_c = config.max_temperature
+    if limit_c is None and telemetry.has_battery is not False:
+        limit_c = 40.0
+    assert limit_c is None or (telemetry.temperature_c or 0) <= limit_c
+    if telemetry.has_battery is False:
+        return
+    percent = telemetry.battery_percent
+    if percent is None:
+        minds = config.charging_only or config.min_battery > 0 or config.on_battery is not None
+        assert config.runs_unread or not minds
+        return
+    counts = config.plug is None or telemetry.power_source in config.plug
+    if slower:
+        assert config.on_battery is not None
+        assert percent >= config.on_battery.min_battery
+    else:
+        assert percent >= config.min_battery
+        wants_plug = config.charging_only or config.on_battery is not None
+        assert not wants_plug or (telemetry.charging is True and counts)
