@@ -6,10 +6,12 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.back_off import back_off_s
 from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,30 +32,22 @@ async def said_by(command: Sequence[str], within_s: float = WITHIN_S) -> bytes:
     It is killed, with all that it started, when it takes longer, says too much or is cancelled.
     """
     name = os.path.basename(command[0])
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            # What programs say to a program is in English.
-            env={**os.environ, "LC_ALL": "C"},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise HubError(f"{name} can't be started: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(within_s):
-            said = await _read(process, name)
-            status = await process.wait()
-    except BaseException as error:
-        # With what it started: its group is its own.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await within(_END_WITHIN_S, process.wait())
-        if isinstance(error, TimeoutError):
-            raise HubError(f"{name} did not answer within {within_s:g} s") from None
-        raise
+    process = _start(command, name)
+    assert process.stdout is not None
+    # Not asyncio's subprocesses: their pipes may outlive the wait for their end.
+    with process.stdout as pipe:
+        try:
+            async with asyncio.timeout(within_s):
+                said = await _read(pipe.fileno(), name)
+                status = await _end(process)
+        except BaseException as error:
+            # With what it started: its group is its own.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await within(_END_WITHIN_S, _end(process))
+            if isinstance(error, TimeoutError):
+                raise HubError(f"{name} did not answer within {within_s:g} s") from None
+            raise
     if status:
         raise HubError(f"{name} ended with {status}")
     return said
@@ -112,11 +106,50 @@ class Asked(Generic[_T]):
         self._fails = True
 
 
-async def _read(process: asyncio.subprocess.Process, name: str) -> bytes:
-    assert process.stdout is not None
+def _start(command: Sequence[str], name: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # What programs say to a program is in English.
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HubError(f"{name} can't be started: {error.strerror}") from error
+
+
+async def _read(pipe: int, name: str) -> bytes:
+    os.set_blocking(pipe, False)
     said = b""
-    while more := await process.stdout.read(OUTPUT_MAX_BYTES):
+    while True:
+        try:
+            more = os.read(pipe, OUTPUT_MAX_BYTES)
+        except BlockingIOError:
+            await _readable(pipe)
+            continue
+        if not more:
+            return said
         said += more
         if len(said) > OUTPUT_MAX_BYTES:
             raise HubError(f"{name} says more than {OUTPUT_MAX_BYTES} bytes")
-    return said
+
+
+async def _readable(pipe: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pipe, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(pipe)
+
+
+async def _end(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process that is about to end and return its exit status."""
+    looks = 0
+    while (status := process.poll()) is None:
+        await asyncio.sleep(back_off_s(0.001, looks, 0.05))
+        looks += 1
+    return status
