@@ -29,7 +29,7 @@ NOT_IMPORTED = {
         "mypy-protobuf", "prometheus-client", "pycryptodome", "requests", "rpcudp",
         "trio-websocket", "types-requests",
     },
-    "multiaddr": {"dnspython"},
+    "multiaddr": {"dnspython", "netaddr"},
     "py-multibase": {"six"},
     "py-multihash": {"blake3", "mmh3", "six"},
     "trio-typing": {"importlib-metadata", "mypy-extensions", "packaging"},

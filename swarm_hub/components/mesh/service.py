@@ -24,7 +24,7 @@ from swarm_hub.components.mesh.peers.bans import BanList, SessionBans
 from swarm_hub.components.mesh.peers.capabilities import Capabilities, Capability
 from swarm_hub.components.mesh.peers.floods import Floods
 from swarm_hub.components.mesh.peers.heartbeats import LOOKS_A_BEAT, Heartbeats
-from swarm_hub.components.mesh.peers.local_address import LocalAddresses
+from swarm_hub.components.mesh.peers.local_address import AddressNews, LocalAddresses
 from swarm_hub.components.mesh.peers.peer import (
     Greeter,
     Hello,
@@ -60,6 +60,9 @@ from swarm_hub.util.shape import told
 
 _LOGGER = logging.getLogger(__name__)
 
+# Another address may be there a moment after the old one went.
+_SETTLED_S: Final = 0.25
+_LOOK_AT_ADDRESSES_EVERY_S: Final = 1.0
 _THREAD_BOUND_S: Final = 45.0
 GossipHandler = Callable[[str, bytes], None]
 
@@ -96,6 +99,7 @@ class Mesh:
         # Set when a session began, which may be the next one to be lost.
         self._silence_nearer = asyncio.Event()
         self._local = LocalAddresses()
+        self._address_news = AddressNews()
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
@@ -272,7 +276,15 @@ class Mesh:
         for peer_id, addresses in by_peer(self._bootnodes).items():
             self._redialler.keep(self._transports, peer_id, addresses)
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
-        self._hub.tasks.every(self._heartbeat_s, self._drop_moved, "own addresses")
+        # What is not told is looked at.
+        is_told = self._address_news.open()
+        self._hub.tasks.after(
+            self._address_news.sign,
+            self._drop_moved,
+            "own addresses",
+            pause_s=_SETTLED_S,
+            at_least_every_s=self._heartbeat_s if is_told else _LOOK_AT_ADDRESSES_EVERY_S,
+        )
         self._silence_nearer = self._hub.tasks.when_due(
             self._heartbeats.left_s,
             self._drop_lost,
@@ -287,6 +299,7 @@ class Mesh:
     async def stop(self) -> None:
         """Say goodbye and stop the transports."""
         self._stopping = True
+        self._address_news.close()
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])

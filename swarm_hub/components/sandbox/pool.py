@@ -83,6 +83,7 @@ class Sandbox:
         # The children on shards that give way to others, in the order in which they were told.
         self._background: list[ChildLink] = []
         self._hurry: asyncio.TimerHandle | None = None
+        self._begins: Callable[[str], object] = lambda _tag: None
         # How many shards had a scope of their own.
         self._lone = 0
         self._stopped = True
@@ -187,6 +188,10 @@ class Sandbox:
                 return answer.outcome
         return Answer(CHILD_DIED, "The sandbox process forgot the module repeatedly").outcome
 
+    def on_begun(self, begins: Callable[[str], object]) -> None:
+        """Have `begins` called with the tag of each shard when a child comes to it."""
+        self._begins = begins
+
     def begun(self) -> set[str]:
         """Return the tags of the shards that run now; the others wait for a child."""
         return {child.running for child in self._children} - {""}
@@ -228,6 +233,10 @@ class Sandbox:
         if child.queued <= DEPTH_MAX // 2:
             self._dispatch()
             self._child_pool.resting(child)
+
+    def child_begins(self, tag: str) -> None:
+        """Tell that a shard is run from now on."""
+        self._begins(tag)
 
     def child_held_up(self, child: ChildLink) -> None:
         """Move the shards behind a long one elsewhere, if there is a free slot."""

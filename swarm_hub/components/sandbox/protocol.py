@@ -60,6 +60,10 @@ class Owner(Protocol):
         """Some answers arrived; the child may have room."""
         ...
 
+    def child_begins(self, tag: str) -> None:
+        """It is on the shard of that tag from now on."""
+        ...
+
     def child_held_up(self, child: "ChildLink") -> None:
         """Its first shard takes long while others wait behind it."""
         ...
@@ -353,6 +357,7 @@ class ChildLink(asyncio.BufferedProtocol):
             answer = self._end_background(answer)
         self._head_since_s = self.idle_since_s = self.loop.time()
         self.held_up = False
+        self._begin()
         if sent.request.operation == "run" and answer.code != "dropped":
             mean_s = answer.wall_s if self.mean_s is None else self.mean_s
             self.mean_s = mean_s + _MEAN_WEIGHT * (answer.wall_s - mean_s)
@@ -369,10 +374,16 @@ class ChildLink(asyncio.BufferedProtocol):
         return replace(answer, wall_s=wall_s)
 
     def _push(self, request: Request) -> None:
-        if not self._sent:
-            self._head_since_s = self.loop.time()
         self._sent.append(_Sent(self._number, request))
+        if len(self._sent) == 1:
+            self._head_since_s = self.loop.time()
+            self._begin()
         self._watch()
+
+    def _begin(self) -> None:
+        """Tell which shard the child is on now, if it is on one."""
+        if tag := self.running:
+            self.owner.child_begins(tag)
 
     def _skip(self, followers: list[_Sent]) -> None:
         for sent in followers:

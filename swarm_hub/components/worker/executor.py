@@ -32,8 +32,6 @@ _LOGGER = logging.getLogger(__name__)
 # Enough callers waiting at the sandbox that it can hand small shards to a child in batches.
 _RUNNERS_PER_SLOT: Final = 8
 _SCRIPTS_KEPT: Final = 4
-# How soon after its begin a shard that runs alone is noted; there are very few of them.
-_LOOK_EVERY_S: Final = 0.02
 
 _Finished = Callable[[InboxEntry, CallResult], Awaitable[None]]
 _GivenUp = Callable[[InboxEntry, str], None]
@@ -63,6 +61,8 @@ class Executor:
         self._finished = finished
         self._given_up = given_up
         self._deaths = deaths
+        # Not before: what waits in a child behind another must not be blamed for a death.
+        service.sandbox.on_begun(deaths.begun)
         self._company = AloneOrTogether()
         # The shards of a job share one call text; it is parsed once for all of them.
         self._parsed = functools.lru_cache(maxsize=64)(self._parse)
@@ -215,17 +215,7 @@ class Executor:
     async def _run_alone(self, entry: InboxEntry) -> None:
         """Run a shard with nothing beside it, since it may be what the hub dies of."""
         async with self._company.alone():
-            noting = self._hub.tasks.spawn(self._note_begun(entry.assignment_id), "note a begin")
-            try:
-                await self._run(entry)
-            finally:
-                noting.cancel()
-
-    async def _note_begun(self, assignment_id: str) -> None:
-        # It must not be blamed for a death while it still waited for a child.
-        while assignment_id not in self._service.sandbox.begun():  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(_LOOK_EVERY_S)
-        self._deaths.begun(assignment_id)
+            await self._run(entry)
 
     async def _run(self, entry: InboxEntry) -> None:
         try:
@@ -245,8 +235,6 @@ class Executor:
         async def load_wasm() -> bytes:
             return await self._module(self._gateway_of(entry), call.module_sha, module_bytes)
 
-        if not self._deaths.runs_alone(entry.assignment_id):
-            self._deaths.begun(entry.assignment_id)
         try:
             outcome = await self._service.sandbox.run(
                 call, data, load_wasm, tag=entry.assignment_id, module_bytes=module_bytes

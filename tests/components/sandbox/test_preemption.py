@@ -15,6 +15,7 @@ import pytest
 
 from swarm_hub.components.sandbox.call import CallResult, SandboxError
 from swarm_hub.components.sandbox.pool import Sandbox
+from swarm_hub.components.sandbox.request import Answer
 from tests.helpers import modules
 from tests.helpers.sandboxes import MIB, Bench, is_alive, make_call, until
 
@@ -279,6 +280,31 @@ async def test_those_behind_it_are_run_elsewhere(bench: Bench) -> None:
         outcomes = await asyncio.gather(*tasks[1:])
     assert {outcome.output for outcome in outcomes} == {b"7"}
     await goes_on(process)
+    await ended(tasks[0])
+
+
+async def test_a_shard_begins_when_a_child_comes_to_it_not_when_it_is_given_to_the_child(
+    bench: Bench,
+) -> None:
+    await bench.sandbox.warm()
+    for _ in range(5):
+        await asyncio.gather(*(start(bench, "quick", QUICK) for _ in range(4)))
+    told: list[str] = []
+    bench.sandbox.on_begun(told.append)
+    wasm = await bench.wasm(modules.MAYBE_ENDLESS)
+    call = make_call(wasm, "range", wall_time_s=60.0)
+    tasks = [
+        asyncio.ensure_future(bench.sandbox.run(call, data, bench.loader(wasm), tag=tag))
+        for tag, data in [("long", ENDLESS), *((f"quick {number}", QUICK) for number in range(3))]
+    ]
+    await begun(bench, "long")
+    (child,) = bench.sandbox._children
+    assert child.queued > 1
+    assert told == ["long"]
+    child.kill(Answer("killed", "by the test"))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*tasks[1:])
+    assert told == ["long", "quick 0", "quick 1", "quick 2"]
     await ended(tasks[0])
 
 

@@ -1,18 +1,24 @@
 """Sessions whose end here has lost its address, as when a phone changes its network.
 
-Nothing tells a connection so: it would stay silent until it missed its heartbeats. Android lets no
-app listen for changes, nor list addresses; to ask which one a packet would leave from, and whether
-one can still be bound, is allowed, sends nothing and takes microseconds.
+Nothing tells a connection so: it would stay silent until it missed its heartbeats. The kernel tells
+of changes by rtnetlink(7); Android lets no app hear that, nor list addresses. To ask which one a
+packet would leave from, and whether one can still be bound, is allowed, sends nothing and takes
+microseconds.
 """
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from swarm_hub.components.mesh.transports.base import Session
 
 # Any port: nothing is sent there.
-_PORT = 9
+_PORT: Final = 9
+# RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of linux/rtnetlink.h.
+_ADDRESSES: Final = 0x10 | 0x100
+_NEWS_BYTES: Final = 64 * 1024
 
 
 def source_towards(host: str) -> str | None:
@@ -33,6 +39,47 @@ def is_here(address: str) -> bool:
         except OSError:
             return False
         return True
+
+
+class AddressNews:
+    """Sets `sign` whenever an address of this device comes or goes, where the kernel tells."""
+
+    def __init__(self) -> None:
+        self.sign = asyncio.Event()
+        self._socket: socket.socket | None = None
+
+    def open(self) -> bool:
+        """Begin to listen; returns whether the kernel lets us."""
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+        try:
+            news = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        except (AttributeError, OSError):
+            return False
+        try:
+            news.bind((0, _ADDRESSES))
+        except OSError:
+            news.close()
+            return False
+        self._socket = news
+        asyncio.get_running_loop().add_reader(news, self._read, news)
+        return True
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self, news: socket.socket) -> None:
+        # What has changed is looked up; too much of it at once is an error, and news as well.
+        try:
+            news.recv(_NEWS_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.sign.set()
 
 
 class LocalAddresses:

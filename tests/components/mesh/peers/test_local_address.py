@@ -1,10 +1,14 @@
 """Sessions whose address here is gone, as on a phone that changes its network."""
 
+import asyncio
+import errno
+import socket
 from typing import Any
 
 import pytest
 
 from swarm_hub.components.mesh.peers.local_address import (
+    AddressNews,
     LocalAddresses,
     is_here,
     source_towards,
@@ -98,3 +102,40 @@ def test_this_device_knows_its_own_addresses() -> None:
     # RFC 5737: for documentation, nobody's.
     assert not is_here("192.0.2.1")
     assert source_towards("127.0.0.1") == "127.0.0.1"
+
+
+async def test_what_the_kernel_says_is_a_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    news = AddressNews()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "bind", lambda *_: None)
+        patch.setattr(socket, "socket", lambda *_: ours)
+        assert news.open()
+    kernels.send(b"an address came")
+    async with asyncio.timeout(10):
+        await news.sign.wait()
+    news.close()
+    assert ours.fileno() == -1
+    kernels.close()
+
+
+async def test_this_kernel_lets_us_listen() -> None:
+    news = AddressNews()
+    assert news.open()
+    assert not news.sign.is_set()
+    news.close()
+
+
+@pytest.mark.parametrize("step", ["socket", "bind"])
+def test_where_the_kernel_tells_nothing_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "as on Android")
+
+    news = AddressNews()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket if step == "socket" else socket.socket, step, refuse)
+        assert not news.open()
+    news.close()
