@@ -9,7 +9,7 @@ from swarm_hub.components.worker import power_policy
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.command_line import Done
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import first_on_path
 from tests.helpers.rest import call
 
 Beside = Callable[..., Awaitable[Done]]
@@ -58,7 +58,7 @@ async def test_a_phone_is_listed_with_its_battery_and_network(
     swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
-    fake = FakePrograms(gateway.folder, monkeypatch)
+    fake = first_on_path(gateway.folder / "programs", monkeypatch)
     fake.says("termux-battery-status", '{"percentage": 97, "plugged": "PLUGGED_USB", '
               '"temperature": 31.5}')  # fmt: skip
     fake.says("termux-wifi-connectioninfo", '{"supplicant_state": "INACTIVE", "ip": "0.0.0.0"}')

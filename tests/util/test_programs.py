@@ -10,12 +10,12 @@ from swarm_hub.exceptions import HubError
 from swarm_hub.util import programs
 from swarm_hub.util.programs import OUTPUT_MAX_BYTES, Asked, said_by
 from tests.conftest import until
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import Programs, first_on_path
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
-    return FakePrograms(tmp_path, monkeypatch)
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    return first_on_path(tmp_path / "programs", monkeypatch)
 
 
 class Clock:
@@ -48,26 +48,26 @@ async def until_gone(pid: int) -> None:
     await until(still, lambda found: not found)
 
 
-async def test_a_program_says_what_it_writes(fake: FakePrograms) -> None:
-    fake.program("tell", 'echo "$LC_ALL $1"; echo aside >&2; cat')
+async def test_a_program_says_what_it_writes(fake: Programs) -> None:
+    fake.add("tell", 'echo "$LC_ALL $1"; echo aside >&2; cat')
     assert await said_by(("tell", "7")) == b"C 7\n"
 
 
 async def test_a_program_that_hangs_is_ended_with_all_that_it_started(
-    fake: FakePrograms, tmp_path: Path
+    fake: Programs, tmp_path: Path
 ) -> None:
     noted = tmp_path / "pid"
-    fake.program("tell", f"sleep 600 & echo $! > {noted}; wait")
+    fake.add("tell", f"sleep 600 & echo $! > {noted}; wait")
     with pytest.raises(HubError, match=r"tell did not answer within 0.5 s"):
         await said_by(("tell",), within_s=0.5)
     await until_gone(int(noted.read_text()))
 
 
 async def test_a_program_that_is_asked_by_somebody_who_leaves_is_ended(
-    fake: FakePrograms, tmp_path: Path
+    fake: Programs, tmp_path: Path
 ) -> None:
     noted = tmp_path / "pid"
-    fake.program("tell", f"echo $$ > {noted}.new; mv {noted}.new {noted}; sleep 600")
+    fake.add("tell", f"echo $$ > {noted}.new; mv {noted}.new {noted}; sleep 600")
     asking = asyncio.create_task(said_by(("tell",)))
 
     async def started() -> bool:
@@ -88,19 +88,19 @@ async def test_a_program_that_is_asked_by_somebody_who_leaves_is_ended(
         ("yes", f"tell says more than {OUTPUT_MAX_BYTES} bytes"),
     ],
 )
-async def test_a_program_that_fails_is_named(fake: FakePrograms, script: str, said: str) -> None:
-    fake.program("tell", script)
+async def test_a_program_that_fails_is_named(fake: Programs, script: str, said: str) -> None:
+    fake.add("tell", script)
     with pytest.raises(HubError, match=said):
         await said_by(("tell",))
 
 
-async def test_a_program_that_is_none_is_named(fake: FakePrograms) -> None:
+async def test_a_program_that_is_none_is_named(fake: Programs) -> None:
     (fake.folder / "tell").write_text("no program")
     with pytest.raises(HubError, match="tell can't be started: Permission denied"):
         await said_by((str(fake.folder / "tell"),))
 
 
-async def test_it_is_asked_once_a_minute_and_believed_for_five(fake: FakePrograms) -> None:
+async def test_it_is_asked_once_a_minute_and_believed_for_five(fake: Programs) -> None:
     clock = Clock()
     tell = ask_for_number(clock)
     fake.says("tell", "5")
@@ -113,7 +113,7 @@ async def test_it_is_asked_once_a_minute_and_believed_for_five(fake: FakeProgram
     clock.now += 1
     assert await tell.ask()
     assert (tell.newest(), len(fake.asked("tell"))) == (6, 2)
-    fake.program("tell", "exit 1")
+    fake.add("tell", "exit 1")
     for minute in range(1, 6):
         clock.now += 60
         assert not await tell.ask()
@@ -123,7 +123,7 @@ async def test_it_is_asked_once_a_minute_and_believed_for_five(fake: FakeProgram
 
 
 async def test_a_failure_is_cached_and_logged_once_as_is_its_end(
-    fake: FakePrograms, caplog: pytest.LogCaptureFixture
+    fake: Programs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     clock = Clock()
@@ -143,14 +143,12 @@ async def test_a_failure_is_cached_and_logged_once_as_is_its_end(
     assert said[1] == "tell answers again"
 
 
-async def test_one_that_is_being_asked_is_not_asked_again(
-    fake: FakePrograms, tmp_path: Path
-) -> None:
+async def test_one_that_is_being_asked_is_not_asked_again(fake: Programs, tmp_path: Path) -> None:
     clock = Clock()
     tell = ask_for_number(clock)
     go = tmp_path / "go"
     os.mkfifo(go)
-    fake.program("tell", f"cat {go}")
+    fake.add("tell", f"cat {go}")
     asking = asyncio.create_task(tell.ask())
 
     async def asked() -> int:
@@ -165,7 +163,7 @@ async def test_one_that_is_being_asked_is_not_asked_again(
 
 
 async def test_one_that_is_not_installed_is_not_started_until_it_is(
-    fake: FakePrograms, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fake: Programs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def started(*_arguments: object) -> bytes:
         raise AssertionError("nothing is there to be started")

@@ -11,7 +11,7 @@ from swarm_hub.components.telemetry import network, probe
 from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util import device
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import Programs, first_on_path
 
 BATTERY = "termux-battery-status"
 WIFI = "termux-wifi-connectioninfo"
@@ -20,7 +20,7 @@ WIFI = "termux-wifi-connectioninfo"
 class Device:
     """A device of which nothing is known but what a test gives it."""
 
-    def __init__(self, root: Path, programs: FakePrograms) -> None:
+    def __init__(self, root: Path, programs: Programs) -> None:
         self.root = root
         self.programs = programs
         self.now = 0.0
@@ -56,7 +56,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
     monkeypatch.setattr(probe, "_CPU_WINDOW_S", 0.0)
     monkeypatch.setattr(network, "_ROUTES", tmp_path / "route")
     monkeypatch.setattr(network, "_INTERFACES", tmp_path / "net")
-    return Device(tmp_path, FakePrograms(tmp_path, monkeypatch))
+    return Device(tmp_path, first_on_path(tmp_path / "programs", monkeypatch))
 
 
 async def test_a_phone_is_what_termux_says(bare: Device) -> None:
@@ -73,7 +73,7 @@ async def test_a_phone_is_what_termux_says(bare: Device) -> None:
 async def test_what_termux_says_no_more_is_unknown_after_five_minutes(bare: Device) -> None:
     bare.battery(83)
     assert (await bare.after()).battery_percent == 83.0
-    bare.programs.program(BATTERY, "exit 1")
+    bare.programs.add(BATTERY, "exit 1")
     for _ in range(5):
         assert (await bare.after()).battery_percent == 83.0
     found = await bare.after()
@@ -82,7 +82,7 @@ async def test_what_termux_says_no_more_is_unknown_after_five_minutes(bare: Devi
 
 @pytest.mark.parametrize("script", ["exit 1", "echo '{}'", "yes", "echo Termux:API is missing"])
 async def test_a_battery_of_which_termux_says_nothing_is_unknown(bare: Device, script: str) -> None:
-    bare.programs.program(BATTERY, script)
+    bare.programs.add(BATTERY, script)
     found = await bare.after()
     assert (found.has_battery, found.battery_percent, found.charging) == (None, None, None)
 
@@ -203,7 +203,7 @@ async def test_network_manager_knows_better(
 @pytest.mark.parametrize("script", ["exit 8", "echo Error: NetworkManager is not running.", "yes"])
 async def test_without_network_manager_the_kernel_is_believed(bare: Device, script: str) -> None:
     bare.routes(MODEM)
-    bare.programs.program("nmcli", script)
+    bare.programs.add("nmcli", script)
     found = await bare.after()
     assert (found.network, found.metered) == ("mobile", True)
 

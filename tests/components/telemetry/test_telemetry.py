@@ -19,7 +19,7 @@ from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util import device
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import first_on_path
 from tests.helpers.rest import call
 
 FIELDS = tuple(Telemetry().to_wire())
@@ -147,7 +147,7 @@ async def test_telemetry_of_a_stranger_is_not_kept(swarm: Swarm) -> None:
 async def test_a_phone_is_listed_with_its_battery_and_its_network(
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = FakePrograms(tmp_path, monkeypatch)
+    fake = first_on_path(tmp_path / "programs", monkeypatch)
     fake.says("termux-battery-status", '{"percentage": 77, "plugged": "PLUGGED_USB", '
               '"temperature": 31.5}')  # fmt: skip
     fake.says("termux-wifi-connectioninfo", '{"supplicant_state": "COMPLETED", "ip": "10.0.0.7"}')

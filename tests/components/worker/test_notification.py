@@ -9,7 +9,7 @@ import pytest
 from swarm_hub.components.worker import notification
 from swarm_hub.control import client
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import Programs, first_on_path
 
 pytestmark = pytest.mark.process
 
@@ -20,13 +20,13 @@ NOTIFY = "termux-notification"
 class Screen:
     """What the notifications of a phone were, as `termux-notification` was told to show them."""
 
-    def __init__(self, programs: FakePrograms, folder: Path) -> None:
+    def __init__(self, programs: Programs, folder: Path) -> None:
         self.programs = programs
         self._shown = folder / "shown"
-        programs.program(
+        programs.add(
             NOTIFY, f'printf "%s\\n" "$@" > {self._shown}.new; mv {self._shown}.new {self._shown}'
         )
-        programs.program("termux-notification-remove", f"rm {self._shown}")
+        programs.add("termux-notification-remove", f"rm {self._shown}")
 
     async def options(self) -> dict[str, str]:
         """Return the options of the notification that is shown; {} without one."""
@@ -50,7 +50,7 @@ FLAGS = ("--ongoing", "--alert-once")
 @pytest.fixture
 def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Screen:
     monkeypatch.setattr(notification, "_APART_S", 0.0)
-    return Screen(FakePrograms(tmp_path, monkeypatch), tmp_path)
+    return Screen(first_on_path(tmp_path / "programs", monkeypatch), tmp_path)
 
 
 async def refuses(worker: RunningHub) -> str | None:
@@ -87,7 +87,7 @@ async def test_it_is_changed_only_when_something_changes(swarm: Swarm, screen: S
 async def test_one_that_can_not_be_shown_keeps_nobody_from_working(
     swarm: Swarm, screen: Screen, caplog: pytest.LogCaptureFixture
 ) -> None:
-    screen.programs.program(NOTIFY, "exit 1")
+    screen.programs.add(NOTIFY, "exit 1")
     phone = await swarm.worker("phone", extra=WORKER)
 
     async def logged() -> str:

@@ -21,7 +21,7 @@ from swarm_hub.components.worker.power_policy import (
     stand,
 )
 from swarm_hub.util import device
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import Programs, first_on_path
 
 NOON = time.mktime((2026, 7, 15, 12, 0, 0, 0, 0, -1))
 DEFAULT = PowerPolicyConfig(
@@ -47,7 +47,7 @@ class Minute:
 class Phone:
     """A phone that is asked once a minute."""
 
-    def __init__(self, config: PowerPolicyConfig, programs: FakePrograms) -> None:
+    def __init__(self, config: PowerPolicyConfig, programs: Programs) -> None:
         self._config = config
         self._programs = programs
         self._now = 0.0
@@ -62,7 +62,7 @@ class Phone:
         self._now += 60.0
         battery, wifi = "termux-battery-status", "termux-wifi-connectioninfo"
         if minute.script:
-            self._programs.program(battery, minute.script)
+            self._programs.add(battery, minute.script)
         else:
             self._programs.says(
                 battery,
@@ -89,14 +89,14 @@ def told(decision: Decision) -> str:
 
 
 @pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setattr(device, "psutil", None)
     monkeypatch.setattr(device, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(device, "_SYS", tmp_path / "sys")
     monkeypatch.setattr(device, "interface_ips", lambda: ["127.0.0.1", "::1", "10.0.0.7"])
     monkeypatch.setattr(probe, "_CPU_WINDOW_S", 0.0)
     monkeypatch.setattr(network, "_ROUTES", tmp_path / "route")
-    return FakePrograms(tmp_path, monkeypatch)
+    return first_on_path(tmp_path / "programs", monkeypatch)
 
 
 TRACES = {
@@ -147,12 +147,12 @@ TRACES = {
 
 
 @pytest.mark.parametrize("name", TRACES)
-async def test_a_phone_that(name: str, programs: FakePrograms) -> None:
+async def test_a_phone_that(name: str, programs: Programs) -> None:
     trace = TRACES[name]
     assert await Phone(DEFAULT, programs).live(trace) == [minute.expected for minute in trace]
 
 
-async def test_a_phone_that_goes_slower_and_minds_its_plug(programs: FakePrograms) -> None:
+async def test_a_phone_that_goes_slower_and_minds_its_plug(programs: Programs) -> None:
     config = PowerPolicyConfig(
         charging_only=True, plug=frozenset({"ac"}), min_battery=90, resume_battery=95,
         on_battery=OnBattery(slots=1, min_battery=60), runs_unread=False, max_temperature=None,

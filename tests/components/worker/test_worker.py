@@ -17,7 +17,7 @@ from swarm_hub.control import client
 from swarm_hub.models.node import Telemetry
 from swarm_hub.util.owners_use import OwnersUse
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.fake_programs import FakePrograms
+from tests.helpers.programs import first_on_path
 from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
@@ -157,10 +157,10 @@ async def test_a_phone_waits_for_its_battery_s_first_word_and_does_not_rest_from
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
-    fake = FakePrograms(tmp_path, monkeypatch)
+    fake = first_on_path(tmp_path / "programs", monkeypatch)
     word = tmp_path / "word"
     os.mkfifo(word)
-    fake.program("termux-battery-status", f"cat {word}")
+    fake.add("termux-battery-status", f"cat {word}")
     gateway = await swarm.gateway()
     await swarm.worker("phone", extra="worker: {charging_only: true}\n")
     node = await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
