@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.telemetry.board import NodeTelemetry, TelemetryBoard
+from swarm_hub.components.telemetry.board import DeviceMeasured, NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers import config_validation as cv
 
-__all__ = ["TELEMETRY", "NodeTelemetry", "TelemetryBoard"]
+__all__ = ["TELEMETRY", "DeviceMeasured", "NodeTelemetry", "TelemetryBoard"]
 
 TELEMETRY: Final = HubKey[TelemetryBoard]("telemetry")
 

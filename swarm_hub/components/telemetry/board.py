@@ -26,6 +26,11 @@ class NodeTelemetry:
     telemetry: Telemetry
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMeasured:
+    """This device measured itself (bus event); `own` has the values."""
+
+
 class TelemetryBoard:
     """Keeps the newest telemetry of this device and of every connected node."""
 
@@ -95,6 +100,7 @@ class TelemetryBoard:
         slots, slower = self._slots
         self.own = replace(found, metered=metered, slots=slots, slower=slower)
         self.own_known.set()
+        self._hub.bus.fire(DeviceMeasured())
         await self._publish()
 
     async def _publish(self) -> None:

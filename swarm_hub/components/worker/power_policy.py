@@ -1,5 +1,6 @@
 """When a device is left alone: its battery, warmth, network, hours and what others run on it."""
 
+import asyncio
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from swarm_hub.components.telemetry import TelemetryBoard
+from swarm_hub.components.telemetry import DeviceMeasured, TelemetryBoard
 from swarm_hub.components.worker.daily_data import DailyData
 from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
@@ -235,6 +236,7 @@ class PowerPolicyWatch:
         self._use = OwnersUse()
         self._standing: dict[Rule, Standing] = {}
         self._decision = Decision()
+        self._checking = asyncio.Lock()
         self.slots = slots
 
     @property
@@ -243,14 +245,22 @@ class PowerPolicyWatch:
         return self._decision.slower if self.slots < self._most_slots else None
 
     def start(self) -> None:
-        """Check every five seconds."""
+        """Check every five seconds, and whenever the device was measured."""
         if self._config.idle_for_s is not None and is_android():
             _LOGGER.warning(
                 "worker: idle_for has no effect here: Android does not tell whether it is used"
             )
+        self._hub.bus.listen(DeviceMeasured, self._on_measured)
         self._hub.tasks.every(_CHECK_EVERY_S, self._check, "power policy")
 
+    def _on_measured(self, _measured: DeviceMeasured) -> None:
+        self._hub.tasks.spawn(self._check(), "power policy after a measurement")
+
     async def _check(self) -> None:
+        async with self._checking:
+            await self._check_now()
+
+    async def _check_now(self) -> None:
         now, now_s = self._hub.clock.monotonic(), self._hub.clock.time()
         self._own_load.count(len(self._executor.running()), now)
         used_bytes = 0 if self._daily_data is None else await self._daily_data.used_bytes()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from swarm_hub.components.mesh import MESH
 from swarm_hub.components.sandbox import SANDBOX, CallResult
 from swarm_hub.components.telemetry import TELEMETRY
+from swarm_hub.components.telemetry.probe import Probe
 from swarm_hub.components.worker import power_policy
 from swarm_hub.control import client
 from swarm_hub.models.node import Telemetry
@@ -168,6 +170,19 @@ async def test_a_phone_waits_for_its_battery_s_first_word_and_does_not_rest_from
     said = '{"percentage": 97, "plugged": "PLUGGED_AC", "temperature": 30}'
     await asyncio.to_thread(word.write_text, said)
     await until(lambda: the_node(gateway), lambda node: node["refuses"] is None)
+
+
+async def test_what_the_device_measures_counts_at_once(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 3600.0)
+    plugged = [True]
+    monkeypatch.setattr(Probe, "measure", lambda _probe: replace(BATTERY, charging=plugged[0]))
+    gateway = await swarm.gateway()
+    await swarm.worker("phone", extra="worker: {charging_only: true}\ntelemetry: {interval: 0.2}\n")
+    await until(lambda: the_node(gateway), lambda node: node["state"] == "up")
+    plugged[0] = False
+    await until(lambda: the_node(gateway), lambda node: node["refuses"] == "not charging")
 
 
 @pytest.mark.slow
