@@ -67,7 +67,8 @@ class _SysInfo(ctypes.Structure):
 
 def is_android() -> bool:
     """Whether this is Android, which Python calls Linux before 3.13."""
-    return sys.platform == "android" or _ANDROID.exists()
+    # Unlike a Path of Python 3.11 it does not raise for what may not be looked at.
+    return sys.platform == "android" or os.path.exists(_ANDROID)
 
 
 def has_psutil() -> bool:

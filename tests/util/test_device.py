@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,6 +179,21 @@ def test_a_battery_that_is_there_but_can_not_be_read_is_not_absent(
     write(phone, files)
     assert device.battery() is None
     assert not device.has_no_battery()
+
+
+def test_android_is_told_by_python_or_by_its_files(
+    phone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_ANDROID", phone / "build.prop")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not device.is_android()
+    write(phone, {"build.prop": ""})
+    assert device.is_android()
+    # A name that can't be looked up is no reason to end.
+    monkeypatch.setattr(device, "_ANDROID", phone / ("x" * 300))
+    assert not device.is_android()
+    monkeypatch.setattr(sys, "platform", "android")
+    assert device.is_android()
 
 
 def test_the_first_sensor_that_there_is_counts(phone: Path) -> None:
