@@ -163,7 +163,11 @@ async def test_without_its_gateway_a_pause_stops_what_runs_and_resume_runs_it_ag
     await swarm.stop(gateway)
     await ask(phone, "pause")
     await rests(phone)
-    assert inbox(phone) == 1
+
+    async def kept() -> int:
+        return inbox(phone)
+
+    await until(kept, lambda count: count == 1)
     await ask(phone, "resume")
     await begins(phone)
     gateway = await swarm.gateway(extra=PATIENT)
