@@ -241,6 +241,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         ),
         slots,
         daily_data,
+        config.finish_within_s,
     )
     pause = OwnersPause(hub, drain)
     notification = Notification(hub, drain, lambda: pause.is_paused, lambda: watch.slower)

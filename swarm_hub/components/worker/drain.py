@@ -54,8 +54,8 @@ class Drain:
         self._delivery = delivery
         self._settled = settled
         self.stopping = False
-        # Why the owner wants nothing to run; None while it may.
-        self._paused: str | None = None
+        # source → why it wants nothing to run
+        self._holding: dict[str, str] = {}
         # source → why it keeps this worker from taking work
         self._refusing: dict[str, str] = {}
         # Of those, who minds new jobs only.
@@ -102,22 +102,22 @@ class Drain:
                 self._tell(peer_id, self._refusal_for(hello))
         self._hub.bus.fire(WorkerChanged())
 
-    def pause(self, reason: str) -> None:
+    def pause(self, source: str, reason: str) -> None:
         """Take no work and run none: what is here goes back to its gateways at once.
 
         What a gateway that is not here gave out goes back when it comes, or is run after `resume`.
         """
-        self._paused = reason
+        self._holding[source] = reason
         self._executor.hold()
-        self.refuse("owner", reason)
+        self.refuse(source, reason)
         for gateway in self._mesh.peers():
             self._hand_back_all(gateway, reason)
 
-    def resume(self) -> None:
+    def resume(self, source: str) -> None:
         """Run and take work again, as far as nothing else is against it."""
-        self._paused = None
-        self._executor.release()
-        self.refuse("owner", None)
+        if self._holding.pop(source, None) is not None and not self._holding:
+            self._executor.release()
+        self.refuse(source, None)
 
     @property
     def refuses(self) -> str | None:
@@ -193,8 +193,8 @@ class Drain:
         self._drained.pop(up.peer_id, None)
         if (reason := self._refusal_for(up.hello)) is not None:
             self._tell(up.peer_id, reason)
-        if self._paused is not None:
-            self._hand_back_all(up.peer_id, self._paused)
+        if self._holding:
+            self._hand_back_all(up.peer_id, ", ".join(self._holding.values()))
 
     def _hand_back_all(self, gateway: str, reason: str) -> None:
         theirs = frozenset(self._assignments.given_out_by(gateway))

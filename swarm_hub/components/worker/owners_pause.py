@@ -85,14 +85,14 @@ class OwnersPause:
 
     def _begin(self, until: float | None) -> None:
         self._change(until, is_paused=True)
-        self._drain.pause(self._reason(until))
+        self._drain.pause("owner", self._reason(until))
         if until is not None:
             self._hub.tasks.spawn(self._run_out(until), "owner's pause")
 
     async def _end(self) -> None:
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
         self._change(None, is_paused=False)
-        self._drain.resume()
+        self._drain.resume("owner")
 
     def _change(self, until: float | None, *, is_paused: bool) -> None:
         self.is_paused, self.until = is_paused, until

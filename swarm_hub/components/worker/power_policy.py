@@ -212,7 +212,8 @@ class OwnLoad:
 class PowerPolicyWatch:
     """Has no work taken, or less, and the gateways told so, while the device is to be spared.
 
-    `slots` is how many shards it runs at once otherwise.
+    `slots` is how many shards it runs at once otherwise; what runs when it is to be spared may take
+    `finish_within_s` more.
     """
 
     def __init__(
@@ -224,6 +225,7 @@ class PowerPolicyWatch:
         config: PowerPolicyConfig,
         slots: int,
         daily_data: DailyData | None,
+        finish_within_s: float,
     ) -> None:
         self._hub = hub
         self._drain = drain
@@ -237,6 +239,9 @@ class PowerPolicyWatch:
         self._standing: dict[Rule, Standing] = {}
         self._decision = Decision()
         self._checking = asyncio.Lock()
+        self._finish_within_s = finish_within_s
+        # Until when what runs may finish; None while the device works.
+        self._finish_by: float | None = None
         self.slots = slots
 
     @property
@@ -283,7 +288,7 @@ class PowerPolicyWatch:
 
     async def _follow(self, decision: Decision) -> None:
         before, self._decision = self._decision, decision
-        self._drain.refuse("device", decision.refuses)
+        self._spare(decision.refuses)
         reason = None if before.refuses else decision.refuses
         if decision.refuses is None:
             slots = min(decision.slots or self._most_slots, self._most_slots)
@@ -300,6 +305,19 @@ class PowerPolicyWatch:
             self._hub.bus.fire(WorkerChanged())
         if reason is not None:
             self._drain.hand_back_waiting(reason)
+
+    def _spare(self, reason: str | None) -> None:
+        """Take no work for that reason, and after a while let none run; None ends both."""
+        now = self._hub.clock.monotonic()
+        if reason is None:
+            self._finish_by = None
+            self._drain.resume("device")
+        elif reason is _NOT_KNOWN_YET or self._finish_by is None or now < self._finish_by:
+            self._drain.refuse("device", reason)
+            if reason is not _NOT_KNOWN_YET and self._finish_by is None:
+                self._finish_by = now + self._finish_within_s
+        else:
+            self._drain.pause("device", reason)
 
     def _idle_s(self, now: float) -> float | None:
         if self._config.idle_for_s is None or is_android():

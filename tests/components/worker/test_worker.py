@@ -95,6 +95,48 @@ async def test_a_phone_that_is_unplugged_finishes_what_runs_and_gives_the_rest_b
 
 
 @pytest.mark.slow
+async def test_a_phone_that_stays_unplugged_gives_back_even_what_runs(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
+    gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
+    phone = await swarm.worker(
+        "phone", extra="worker: {battery_unknown: run, slots: 1, finish_within: 600}\n"
+    )
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = BATTERY
+    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": 40_000}
+    _, body = await submit(gateway, modules["spin"], b"0:40000", spec)
+    sandbox = phone.hub.services[SANDBOX].sandbox
+
+    async def begun() -> set[str]:
+        return sandbox.begun()
+
+    await until(begun, bool)
+    board.own = Telemetry(has_battery=True, battery_percent=95.0, charging=False)
+    await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
+    assert await begun()
+    phone.clock.monotonic_offset_s += 600
+    await until(begun, lambda found: not found)
+
+    async def attempts() -> list[tuple[str, str | None]]:
+        _, found = await call(gateway, "GET", f"/jobs/{body['job_id']}/shards")
+        return [
+            (attempt["state"], attempt["reason"])
+            for shard in found["shards"]
+            for attempt in shard["attempts"]
+        ]
+
+    await until(attempts, lambda found: found == [("rejected", "not charging")])
+    # Plugged in again, and rested, it works.
+    board.own = BATTERY
+    phone.clock.monotonic_offset_s += 301
+    await until(begun, bool)
+    await call(gateway, "DELETE", f"/jobs/{body['job_id']}")
+
+
+@pytest.mark.slow
 async def test_a_phone_that_goes_slower_on_battery_gives_back_what_is_too_much(
     swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
