@@ -1,36 +1,29 @@
-"""The asyncio client."""
+"""The asyncio client.
+
+It is long because it has a method for each call of the API.
+"""
 
 import asyncio
-import io
 import json
-import tarfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
+from swarm_hub.client import submission
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
+from swarm_hub.client.submission import Module
 from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
-from swarm_hub.util.hashing import sha256_hex
-from swarm_hub.util.strict_cbor import to_cbor
 
-# More files are sent as one archive.
-_PARTS_MAX: Final = 100
-# A job of at most so many bytes is sent without a form, which costs the hub half a millisecond.
-_SMALL_BYTES: Final = 1000 * 1024
-# A module above this is named by its hash once the hub has it.
-_SENT_AGAIN_BYTES: Final = 16 * 1024
 _WAIT_S: Final = 30
 _FINISHED: Final = ("completed", "failed", "cancelled")
 # A gateway that restarts is back within seconds; a poll that fails meanwhile doesn't fail the job.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.25
-
-Module = bytes | Path | str
 
 
 class SwarmClient:
@@ -145,21 +138,17 @@ class SwarmClient:
         spec: Mapping[str, Any],
         wait_s: int,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        wasm = module if isinstance(module, bytes) else _read(Path(module))
-        wanted = {key: value for key, value in spec.items() if value is not None}
-        files = _files(items, wanted)
-        named = None
-        if script is not None:
-            named = script if isinstance(script, tuple) else _named(Path(script))
+        job = submission.Job.of(module, items, script, spec)
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         query = {"wait": wait_s} if wait_s else {}
-        for body in self._bodies(wasm, files, named, wanted):
+        for body in self._bodies(job):
+            kind = {} if isinstance(body, aiohttp.FormData) else {"Content-Type": submission.CBOR}
             try:
                 async with self._request(
-                    "POST", "/jobs", params=query, data=body, headers={**headers, **_type_of(body)}
+                    "POST", "/jobs", params=query, data=body, headers={**headers, **kind}
                 ) as response:
-                    if isinstance(body, bytes):
-                        self._modules_there.add(sha256_hex(wasm))
+                    if isinstance(body, bytes) and job.module_sha:
+                        self._modules_there.add(job.module_sha)
                     yield response
                     return
             except ApiError as error:
@@ -167,28 +156,17 @@ class SwarmClient:
                     # A hub of an earlier version takes forms only.
                     self._takes_cbor = False
                 elif error.code == "unknown_module":
-                    self._modules_there.discard(sha256_hex(wasm))
+                    self._modules_there.discard(job.module_sha)
                 else:
                     raise
 
-    def _bodies(
-        self,
-        wasm: bytes,
-        files: list[tuple[str, bytes]],
-        script: tuple[str, bytes] | None,
-        spec: dict[str, Any],
-    ) -> Iterator[bytes | aiohttp.FormData]:
+    def _bodies(self, job: submission.Job) -> Iterator[bytes | aiohttp.FormData]:
         """Yield the ways to say a job, each for a hub that does not take the one before."""
-        size_bytes = sum(len(body) for _, body in files) + len(script[1] if script else b"")
-        small: dict[str, Any] = {"spec": spec, "dataset": [[name, body] for name, body in files]}
-        if script is not None:
-            small["script"] = list(script)
-        sha = sha256_hex(wasm) if len(wasm) > _SENT_AGAIN_BYTES else ""
-        if self._takes_cbor and sha in self._modules_there and size_bytes <= _SMALL_BYTES:
-            yield to_cbor({**small, "module_sha": sha})
-        if self._takes_cbor and size_bytes + len(wasm) <= _SMALL_BYTES:
-            yield to_cbor({**small, "module": wasm})
-        yield _form(wasm, files, script, spec)
+        if self._takes_cbor and job.module_sha in self._modules_there and job.is_small(0):
+            yield job.as_cbor(by_hash=True)
+        if self._takes_cbor and job.is_small(len(job.module)):
+            yield job.as_cbor(by_hash=False)
+        yield job.as_form()
 
     async def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
         """Return a job's status; `wait_s` (at most 60) holds the answer until its state changes."""
@@ -447,71 +425,3 @@ def _unreachable(url: str) -> UnreachableError:
     return UnreachableError(
         f"no hub answers at {url}; is it running (swarm-hub run), and is that its address?"
     )
-
-
-def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """Return the dataset as uploads; a range or a list of values implies its split."""
-    if isinstance(items, range):
-        if items.step != 1:
-            raise ClientError("a range of items must have step 1")
-        spec.setdefault("split", "range")
-        return [("range", f"{items.start}:{items.stop}".encode())]
-    if isinstance(items, bytes):
-        return [("dataset", items)]
-    if isinstance(items, str | Path):
-        return [_named(Path(items))]
-    if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
-        return [_named(path) for path in items]
-    if isinstance(items, Sequence):
-        # Split i32 takes a JSON list too.
-        spec.setdefault("split", "json")
-        return [("items.json", json.dumps(list(items)).encode())]
-    raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
-
-
-def _type_of(body: bytes | aiohttp.FormData) -> dict[str, str]:
-    # A form says its own.
-    return {"Content-Type": "application/cbor"} if isinstance(body, bytes) else {}
-
-
-def _form(
-    wasm: bytes,
-    files: Sequence[tuple[str, bytes]],
-    script: tuple[str, bytes] | None,
-    spec: dict[str, Any],
-) -> aiohttp.FormData:
-    # Names are sent as UTF-8: a hub can't tell a `%20` made by quoting from one in the name.
-    form = aiohttp.FormData(quote_fields=False)
-    form.add_field("module", wasm, filename="module.wasm")
-    if len(files) > _PARTS_MAX:
-        form.add_field("files", _archive(files), filename="files.tar")
-    else:
-        for name, body in files:
-            form.add_field("dataset", body, filename=name.replace('"', "%22"))
-    if script is not None:
-        form.add_field("script", script[1], filename=script[0].replace('"', "%22"))
-    form.add_field("spec", json.dumps(spec), content_type="application/json")
-    return form
-
-
-def _archive(files: Sequence[tuple[str, bytes]]) -> BinaryIO:
-    """Return many files as one tar archive, which costs less to send and to read than parts."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, body in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            archive.addfile(member, io.BytesIO(body))
-    packed.seek(0)
-    return packed
-
-
-def _named(path: Path) -> tuple[str, bytes]:
-    return path.name, _read(path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ClientError(f"{path}: can't be read: {error.strerror}") from error

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from swarm_hub.client.asynchronous import Module, SwarmClient
+from swarm_hub.client.asynchronous import SwarmClient
+from swarm_hub.client.submission import Module
 from swarm_hub.const import DEFAULT_URL
 
 _T = TypeVar("_T")

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from swarm_hub.client import (
@@ -14,8 +15,13 @@ from swarm_hub.client import (
     JobFailedError,
     SwarmClient,
     UnreachableError,
+    asynchronous,
+    submission,
 )
+from swarm_hub.client.submission import Job
+from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import Swarm, until
+from tests.helpers.wasm_bytes import custom
 
 Modules = dict[str, bytes]
 Start = Callable[..., Awaitable[SwarmClient]]
@@ -213,3 +219,53 @@ async def test_a_hub_that_dies_within_an_answer_is_unreachable() -> None:
     async with server, SwarmClient(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(UnreachableError):
             await client.status("a job")
+
+
+async def test_a_large_module_is_sent_once_and_then_named(
+    gateway_with_workers: Start, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = await gateway_with_workers(1)
+    sent: list[bytes] = []
+    as_cbor = Job.as_cbor
+
+    def noted(job: Job, *, by_hash: bool) -> bytes:
+        sent.append(as_cbor(job, by_hash=by_hash))
+        return sent[-1]
+
+    monkeypatch.setattr(Job, "as_cbor", noted)
+    large = modules["primes"] + custom(b"padding", bytes(50_000))
+    for _ in range(2):
+        assert await swarm.map(large, range(100), reduce="sum") == 25
+    assert [len(body) > 50_000 for body in sent] == [True, False]
+    # A hub that does not have it is sent it.
+    larger = modules["primes"] + custom(b"padding", bytes(60_000))
+    swarm._modules_there.add(sha256_hex(larger))
+    assert await swarm.map(larger, range(100), reduce="sum") == 25
+    assert [len(body) > 50_000 for body in sent] == [True, False, False, True]
+
+
+async def test_a_hub_that_takes_no_cbor_is_sent_a_form(
+    gateway_with_workers: Start, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = await gateway_with_workers(1)
+    forms = []
+    as_form = Job.as_form
+
+    def noted(job: Job) -> aiohttp.FormData:
+        forms.append(job)
+        return as_form(job)
+
+    monkeypatch.setattr(Job, "as_form", noted)
+    monkeypatch.setattr(submission, "CBOR", "application/unheard-of")
+    for _ in range(2):
+        assert await swarm.map(modules["primes"], range(100), reduce="sum") == 25
+    assert len(forms) == 2
+
+
+async def test_a_hub_that_answers_at_once_is_asked_for_the_end(
+    gateway_with_workers: Start, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asynchronous, "_WAIT_S", 0)
+    swarm = await gateway_with_workers(1)
+    status = await swarm.run(modules["primes"], range(100), reduce="sum")
+    assert (status["state"], status["result"]) == ("completed", 25)

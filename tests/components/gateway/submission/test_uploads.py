@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from swarm_hub.client import SwarmClient, asynchronous
+from swarm_hub.client import SwarmClient, submission
 from swarm_hub.components.gateway.submission import intake, json_process
 from swarm_hub.components.gateway.submission.uploaded_archive import unpack
 from swarm_hub.exceptions import RequestError
@@ -87,7 +87,7 @@ async def test_the_client_sends_many_files_as_one_archive(
 
     monkeypatch.setattr(aiohttp.FormData, "add_field", noted)
     # As if they were large.
-    monkeypatch.setattr(asynchronous, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(submission, "_SMALL_BYTES", 0)
     async with SwarmClient(gateway.url, gateway.token) as client:
         result = await client.map(modules["echo"], paths, split="files", reduce="concat")
     assert result == b"".join(b"%d\n" % number for number in range(150))

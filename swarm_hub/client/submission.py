@@ -1,0 +1,131 @@
+"""A job as it is sent: as a form, or, if it is small, as CBOR."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+import aiohttp
+
+from swarm_hub.client.errors import ClientError
+from swarm_hub.util.hashing import sha256_hex
+from swarm_hub.util.strict_cbor import to_cbor
+
+Module = bytes | Path | str
+
+CBOR: Final = "application/cbor"
+# More files are sent as one archive.
+_PARTS_MAX: Final = 100
+# A job of at most so many bytes is sent without a form, which costs the hub half a millisecond.
+_SMALL_BYTES: Final = 1000 * 1024
+# A module above this is named by its hash once the hub has it.
+_SENT_AGAIN_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is submitted; `module_sha` is empty where the module is better sent each time."""
+
+    module: bytes
+    module_sha: str
+    files: list[tuple[str, bytes]]
+    script: tuple[str, bytes] | None
+    spec: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        module: Module,
+        items: Any,
+        script: Path | str | tuple[str, bytes] | None,
+        spec: Mapping[str, Any],
+    ) -> Self:
+        """Read what is named by a path; raises ClientError for what can't be sent."""
+        wasm = module if isinstance(module, bytes) else _read(Path(module))
+        wanted = {key: value for key, value in spec.items() if value is not None}
+        files = _files(items, wanted)
+        named = None
+        if script is not None:
+            named = script if isinstance(script, tuple) else _named(Path(script))
+        sha = sha256_hex(wasm) if len(wasm) > _SENT_AGAIN_BYTES else ""
+        return cls(wasm, sha, files, named, wanted)
+
+    def is_small(self, module_bytes: int) -> bool:
+        """Whether it can be sent as CBOR, with so many bytes of its module."""
+        size_bytes = module_bytes + sum(len(body) for _, body in self.files)
+        return size_bytes + len(self.script[1] if self.script else b"") <= _SMALL_BYTES
+
+    def as_cbor(self, *, by_hash: bool) -> bytes:
+        """Return it as CBOR; `by_hash` leaves the module out."""
+        said: dict[str, Any] = {
+            "spec": self.spec,
+            "dataset": [[name, body] for name, body in self.files],
+        }
+        if by_hash:
+            said["module_sha"] = self.module_sha
+        else:
+            said["module"] = self.module
+        if self.script is not None:
+            said["script"] = list(self.script)
+        return to_cbor(said)
+
+    def as_form(self) -> aiohttp.FormData:
+        """Return it as a form; many files become one archive."""
+        # Names are sent as UTF-8: a hub can't tell a `%20` made by quoting from one in the name.
+        form = aiohttp.FormData(quote_fields=False)
+        form.add_field("module", self.module, filename="module.wasm")
+        if len(self.files) > _PARTS_MAX:
+            form.add_field("files", _archive(self.files), filename="files.tar")
+        else:
+            for name, body in self.files:
+                form.add_field("dataset", body, filename=name.replace('"', "%22"))
+        if self.script is not None:
+            form.add_field("script", self.script[1], filename=self.script[0].replace('"', "%22"))
+        form.add_field("spec", json.dumps(self.spec), content_type="application/json")
+        return form
+
+
+def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Return the dataset as uploads; a range or a list of values implies its split."""
+    if isinstance(items, range):
+        if items.step != 1:
+            raise ClientError("a range of items must have step 1")
+        spec.setdefault("split", "range")
+        return [("range", f"{items.start}:{items.stop}".encode())]
+    if isinstance(items, bytes):
+        return [("dataset", items)]
+    if isinstance(items, str | Path):
+        return [_named(Path(items))]
+    if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
+        return [_named(path) for path in items]
+    if isinstance(items, Sequence):
+        # Split i32 takes a JSON list too.
+        spec.setdefault("split", "json")
+        return [("items.json", json.dumps(list(items)).encode())]
+    raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
+
+
+def _archive(files: Sequence[tuple[str, bytes]]) -> BinaryIO:
+    """Return many files as one tar archive, which costs less to send and to read than parts."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, body in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    packed.seek(0)
+    return packed
+
+
+def _named(path: Path) -> tuple[str, bytes]:
+    return path.name, _read(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"{path}: can't be read: {error.strerror}") from error
