@@ -210,7 +210,12 @@ async def test_the_pin_of_a_worker_follows_its_rotation(swarm: Swarm, modules: M
     gateway = await swarm.gateway()
     worker = await restarted_worker(swarm, worker)
     await state_is(gateway, peer_id(worker), "up")
-    assert (await nodes(gateway))[peer_id(worker)]["kid"] == kid_of(worker)
+
+    async def pin() -> str:
+        return str((await nodes(gateway))[peer_id(worker)]["kid"])
+
+    # It is written down when the worker was greeted.
+    await until(pin, lambda kid: kid == kid_of(worker))
     await works(gateway, modules)
 
 
