@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,35 @@ async def the_node(gateway: RunningHub) -> dict[str, Any]:
 
 def peer_id(hub: RunningHub) -> str:
     return hub.hub.services[MESH].peer_id
+
+
+async def attempts(gateway: RunningHub, job_id: str) -> list[tuple[str, str | None]]:
+    """Return the state of each attempt at a job's shards, and the reason for it."""
+    _, found = await call(gateway, "GET", f"/jobs/{job_id}/shards")
+    return [
+        (attempt["state"], attempt["reason"])
+        for shard in found["shards"]
+        for attempt in shard["attempts"]
+    ]
+
+
+async def spinning(
+    swarm: Swarm, gateway: RunningHub, module: bytes, options: str, ms: int, ms_each: int
+) -> tuple[RunningHub, str, Callable[[], Awaitable[set[str]]]]:
+    """Have a plugged phone work; returns it, its job, and what tells the shards it is on."""
+    phone = await swarm.worker("phone", extra=f"worker: {{battery_unknown: run, {options}}}\n")
+    board = phone.hub.services[TELEMETRY]
+    await board.own_known.wait()
+    board.own = BATTERY
+    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": ms_each}
+    _, body = await submit(gateway, module, b"0:%d" % ms, spec)
+    sandbox = phone.hub.services[SANDBOX].sandbox
+
+    async def begun() -> set[str]:
+        return sandbox.begun()
+
+    await until(begun, bool)
+    return phone, str(body["job_id"]), begun
 
 
 @pytest.mark.slow
@@ -66,30 +96,13 @@ async def test_a_phone_that_is_unplugged_finishes_what_runs_and_gives_the_rest_b
     swarm: Swarm, modules: Modules
 ) -> None:
     gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
-    phone = await swarm.worker("phone", extra="worker: {battery_unknown: run, slots: 1}\n")
+    phone, job_id, _ = await spinning(swarm, gateway, modules["spin"], "slots: 1", 20_000, 5)
     board = phone.hub.services[TELEMETRY]
-    await board.own_known.wait()
-    board.own = BATTERY
-    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": 5}
-    _, body = await submit(gateway, modules["spin"], b"0:20000", spec)
-    sandbox = phone.hub.services[SANDBOX].sandbox
-
-    async def begun() -> set[str]:
-        return sandbox.begun()
-
-    await until(begun, bool)
     board.own = Telemetry(battery_percent=95.0, charging=False)
 
-    async def attempts() -> list[tuple[str, str | None]]:
-        _, found = await call(gateway, "GET", f"/jobs/{body['job_id']}/shards")
-        return [
-            (attempt["state"], attempt["reason"])
-            for shard in found["shards"]
-            for attempt in shard["attempts"]
-        ]
-
     found = await until(
-        attempts, lambda found: {state for state, _ in found} == {"rejected", "finished"}
+        lambda: attempts(gateway, job_id),
+        lambda found: {state for state, _ in found} == {"rejected", "finished"},
     )
     assert {reason for state, reason in found if state == "rejected"} == {"not charging"}
 
@@ -100,40 +113,25 @@ async def test_a_phone_that_stays_unplugged_gives_back_even_what_runs(
 ) -> None:
     monkeypatch.setattr(power_policy, "_CHECK_EVERY_S", 0.1)
     gateway = await swarm.gateway(extra="sla: {platform: fixed, deadline: 120}\n")
-    phone = await swarm.worker(
-        "phone", extra="worker: {battery_unknown: run, slots: 1, finish_within: 600}\n"
+    phone, job_id, begun = await spinning(
+        swarm, gateway, modules["spin"], "slots: 1, finish_within: 600", 40_000, 40_000
     )
     board = phone.hub.services[TELEMETRY]
-    await board.own_known.wait()
-    board.own = BATTERY
-    spec = {"abi": "range", "split": "range", "reduce": "sum", "shard_size": 40_000}
-    _, body = await submit(gateway, modules["spin"], b"0:40000", spec)
-    sandbox = phone.hub.services[SANDBOX].sandbox
-
-    async def begun() -> set[str]:
-        return sandbox.begun()
-
-    await until(begun, bool)
     board.own = Telemetry(has_battery=True, battery_percent=95.0, charging=False)
     await until(lambda: the_node(gateway), lambda node: node["refuses"] is not None)
     assert await begun()
     phone.clock.monotonic_offset_s += 600
     await until(begun, lambda found: not found)
 
-    async def attempts() -> list[tuple[str, str | None]]:
-        _, found = await call(gateway, "GET", f"/jobs/{body['job_id']}/shards")
-        return [
-            (attempt["state"], attempt["reason"])
-            for shard in found["shards"]
-            for attempt in shard["attempts"]
-        ]
-
-    await until(attempts, lambda found: found == [("rejected", "not charging")])
+    await until(
+        lambda: attempts(gateway, job_id),
+        lambda found: found == [("rejected", "not charging")],
+    )
     # Plugged in again, and rested, it works.
     board.own = BATTERY
     phone.clock.monotonic_offset_s += 301
     await until(begun, bool)
-    await call(gateway, "DELETE", f"/jobs/{body['job_id']}")
+    await call(gateway, "DELETE", f"/jobs/{job_id}")
 
 
 @pytest.mark.slow
