@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figures, percentile, start, tree_cpu_s
+from roles import Meter
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
@@ -20,6 +21,7 @@ from swarm_hub.helpers.tokens import TokenFile
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _WORKERS = 4
+_WARM_UP_JOBS = 10
 _TINY_SHARDS = 5000
 _LINES = 1_000_000
 _BULK_BYTES = 64 * 1024 * 1024
@@ -39,7 +41,7 @@ async def main() -> None:
             async with SwarmClient(gateway.url, gateway.token) as client:
                 await swarm.wait_for_workers(client, _WORKERS)
                 pids = [hub.pid for hub in swarm.hubs]
-                await _latency(client, figures, modules["sum_i32/sum"], arguments.quick)
+                await _latency(client, figures, modules["sum_i32/sum"], pids, arguments.quick)
                 rate = await _tiny_shards(
                     client, figures, modules["echo/echo"], pids, arguments.quick
                 )
@@ -61,19 +63,31 @@ async def _assemble(sandbox: Sandbox) -> dict[str, bytes]:
     return {name: await sandbox.assemble((_EXAMPLES / f"{name}.wat").read_text()) for name in names}
 
 
-async def _latency(client: SwarmClient, figures: Figures, module: bytes, quick: bool) -> None:
+async def _latency(
+    client: SwarmClient, figures: Figures, module: bytes, pids: list[int], quick: bool
+) -> None:
     values = list(range(4000))
     data = struct.pack("<4000i", *values)
     times: list[float] = []
+    meter = Meter(pids[0], pids[1:])
     for number in range(60 if quick else 300):
+        if number == _WARM_UP_JOBS:
+            meter = Meter(pids[0], pids[1:])
         started = time.perf_counter()
         status = await client.run(module, data, split="i32", shard_size=1000)
         took = time.perf_counter() - started
         _expect(status["result"], sum(values))
-        if number >= 10:
+        if number >= _WARM_UP_JOBS:
             times.append(took * 1000)
+    spent = meter.a_job(len(times))
     figures.add("job_latency_p50_ms", percentile(times, 0.5), "ms", target=15, jobs=len(times))
     figures.add("job_latency_p95_ms", percentile(times, 0.95), "ms")
+    figures.add("job_cpu_ms", spent.hubs_ms, "ms", target=12)
+    figures.add("job_gateway_cpu_ms", spent.gateway_ms, "ms")
+    figures.add("job_workers_cpu_ms", spent.worker_ms, "ms", workers=len(pids) - 1)
+    figures.add("job_children_cpu_ms", spent.child_ms, "ms")
+    figures.add("job_client_cpu_ms", spent.client_ms, "ms")
+    figures.add("job_time_slices", spent.time_slices, "slices")
 
 
 async def _tiny_shards(
