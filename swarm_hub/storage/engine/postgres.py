@@ -35,6 +35,7 @@ from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.storage.engine.postgres_dialect import add_conditions
 from swarm_hub.storage.queries.leases import session_of
 from swarm_hub.util.back_off import back_off_s
+from swarm_hub.util.thread_names import show_name
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -114,8 +115,8 @@ class PostgresDatabase:
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=show_name)
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader", initializer=show_name)
         self._local = threading.local()
         self._connections: set[Connection] = set()
         self._session = _PROGRAM

@@ -28,6 +28,7 @@ from swarm_hub.storage import migrations
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.util.files import keep_private, sync_directory
+from swarm_hub.util.thread_names import show_name
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -89,8 +90,8 @@ class SqliteDatabase:
         self._was_made = was_made
         self._damaged: Callable[[StoreDamagedError], None] = lambda _error: None
         self._unchecked = False
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._writer = ThreadPoolExecutor(1, "store-writer", initializer=show_name)
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader", initializer=show_name)
         self._local = threading.local()
         self._connections: list[Connection] = []
 

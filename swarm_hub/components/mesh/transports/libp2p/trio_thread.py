@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.apart import apart
+from swarm_hub.util.thread_names import show_name
 from swarm_hub.util.within import within
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ class TrioThread:
             self._inbound.clear()
 
     def _run(self) -> None:
+        show_name()
         error: BaseException | None = None
         try:
             import trio
