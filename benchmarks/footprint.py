@@ -1,11 +1,11 @@
 """What idle hubs cost: memory, CPU, wake-ups, bytes, start-up, and the disk they take."""
 
 import asyncio
+import contextlib
 import re
 import subprocess
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -19,6 +19,7 @@ from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 
 _ROOT = Path(__file__).parents[1]
+_REQUIREMENTS = _ROOT / "swarm_hub" / "requirements"
 _MIB = 1024 * 1024
 
 
@@ -114,28 +115,14 @@ def _disk(figures: Figures) -> None:
 
 
 def _of_a_worker() -> list[Distribution]:
-    """Return the base of the project with what it needs, and what the guide adds for libp2p."""
-    guide = (_ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
-    _, _, command = guide.partition("pip install --no-deps -c constraints.txt ")
-    alone = {_canonical(name) for name in command.partition("```")[0].split() if name != "\\"}
-    with (_ROOT / "pyproject.toml").open("rb") as file:
-        base = tomllib.load(file)["project"]["dependencies"]
-    wanted, found = [*map(_canonical, base), *alone], dict[str, Distribution]()
-    while wanted:
-        name = wanted.pop()
-        if name in found:
-            continue
-        try:
-            found[name] = distribution(name)
-        except PackageNotFoundError:
-            continue
-        if name not in alone:
-            wanted += [_canonical(each) for each in found[name].requires or () if ";" not in each]
-    return list(found.values())
-
-
-def _canonical(requirement: str) -> str:
-    return re.split(r"[\[><=!;~( ]", requirement)[0].lower().replace("_", "-")
+    """Return the project and what `install.sh` installs for a worker, as far as it is here."""
+    lines = (_REQUIREMENTS / "worker.txt").read_text(encoding="utf-8").splitlines()
+    found = []
+    for name in ("swarm-hub", *(re.split(r"[=; #]", line)[0] for line in lines)):
+        # A comment has no name.
+        with contextlib.suppress(PackageNotFoundError, ValueError):
+            found.append(distribution(name))
+    return found
 
 
 def _install(figures: Figures, folder: Path) -> None:
