@@ -130,7 +130,8 @@ def test_the_record_has_checkpoints_new_wals_and_blob_files(record_of: dict[str,
             writes[opened[operation.handle], operation.number] += 1
     assert writes[DATABASE, 0] > 5, "checkpoints rewrite the first page"
     assert writes[f"{DATABASE}-wal", 0] > 5, "a WAL that starts again rewrites its header"
-    assert sum(operation.kind == "R" for operation in record.operations) > 3
+    # How many bodies are large depends on how the tasks take turns.
+    assert any(operation.kind == "R" for operation in record.operations), "a blob file gets a name"
 
 
 async def goes_on(database: Path) -> None:
