@@ -24,11 +24,21 @@ class Counters:
     written_bytes: int
 
 
+def scheduled(pid: int) -> tuple[float, int]:
+    """Return the CPU in seconds and the time slices of all threads that have not ended."""
+    cpu_ns = time_slices = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        used, _, given = (task / "schedstat").read_text().split()
+        cpu_ns += int(used)
+        time_slices += int(given)
+    return cpu_ns / 1e9, time_slices
+
+
 def counters(pid: int) -> Counters:
     """Read the counters of a process."""
-    time_slices = waits = 0
+    _, time_slices = scheduled(pid)
+    waits = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        time_slices += int((task / "schedstat").read_text().split()[2])
         waits += _field(task / "status", "voluntary_ctxt_switches")
     # The name, in brackets, may have spaces in it.
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

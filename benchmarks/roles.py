@@ -3,13 +3,12 @@
 Load beside it stretches times; it changes these little, and both sides of a pair alike.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
+from idle_cost import scheduled
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +42,17 @@ class Meter:
         return Spent(*spent)
 
     def _read(self) -> tuple[float, float, float, float, float]:
-        gateway_ms, gateway_slices = _of_process(self._gateway)
-        workers = [_of_process(pid) for pid in self._workers]
+        gateway_s, gateway_slices = scheduled(self._gateway)
+        workers = [scheduled(pid) for pid in self._workers]
         children = [
-            _of_process(child.pid)
+            scheduled(child.pid)
             for pid in (self._gateway, *self._workers)
             for child in psutil.Process(pid).children(recursive=True)
         ]
         return (
-            gateway_ms,
-            sum(ms for ms, _ in workers),
-            sum(ms for ms, _ in children),
+            gateway_s * 1000,
+            sum(used_s for used_s, _ in workers) * 1000,
+            sum(used_s for used_s, _ in children) * 1000,
             time.process_time() * 1000,
             gateway_slices + sum(slices for _, slices in workers),
         )
-
-
-def _of_process(pid: int) -> tuple[float, int]:
-    """Return the CPU in milliseconds and the time slices of all threads that have not ended."""
-    cpu_ns = slices = 0
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        try:
-            used, _, given = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()
-        except FileNotFoundError:
-            continue
-        cpu_ns += int(used)
-        slices += int(given)
-    return cpu_ns / 1e6, slices

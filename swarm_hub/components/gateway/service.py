@@ -177,13 +177,7 @@ class JobService:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
         if not self._dispatcher.cancel(job_id) and await self._is_open(job_id):
             await self._hub.store.commit([leases.ask_to_cancel(job_id)])
-        give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
-        while self._hub.clock.monotonic() < give_up_at:
-            with self._watchers.watching(job_id) as changed:
-                if not await self._is_open(job_id):
-                    break
-                await within(1, changed.wait())
-        return await self._described(job_id)
+        return await self.ended(job_id, _OWNER_WITHIN_S)
 
     async def result(self, job_id: str, *, partial: bool = False) -> Result:
         """Return a job's result, and mark it as read.
@@ -393,7 +387,9 @@ class JobService:
 
     def _mark_read(self, job: Job) -> None:
         if job.read_at is None:
-            self._dispatcher.keep([jobs.mark_read(job.id, self._hub.clock.time())])
+            now = self._hub.clock.time()
+            self._dispatcher.recent.mark_read(job.id, now)
+            self._dispatcher.keep([jobs.mark_read(job.id, now)])
 
 
 def _lost(job: Job) -> Lost:

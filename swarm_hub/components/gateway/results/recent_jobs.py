@@ -64,6 +64,11 @@ class RecentJobs:
         if len(self._jobs) > _JOBS_MAX:
             del self._jobs[next(iter(self._jobs))]
 
+    def mark_read(self, job_id: str, at: float) -> None:
+        """Note when somebody first read its result, as the store does."""
+        if (found := self._jobs.get(job_id)) is not None:
+            self._jobs[job_id] = dataclasses.replace(found[0], read_at=at), *found[1:]
+
     def _on_event(self, event: DurableEvent) -> None:
         if event.event_type is EventType.JOB_PRUNED and event.job_id is not None:
             self._jobs.pop(event.job_id, None)

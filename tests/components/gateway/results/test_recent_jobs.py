@@ -6,7 +6,8 @@ import pytest
 
 from swarm_hub.components.gateway import JOBS
 from swarm_hub.components.gateway.results.recent_jobs import RecentJobs
-from swarm_hub.storage.queries import overview
+from swarm_hub.storage import Write
+from swarm_hub.storage.queries import jobs, overview
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit
 
@@ -43,8 +44,20 @@ async def test_a_short_job_is_not_read_from_the_store(
     await swarm.worker("one")
     read: list[object] = []
     monkeypatch.setattr(overview, "overview", lambda *arguments: read.append(arguments))
-    await run(gateway, modules["primes"], {"shard_size": 20})
+    marked: list[str] = []
+    mark_read = jobs.mark_read
+
+    def noted(job_id: str, at: float) -> Write:
+        marked.append(job_id)
+        return mark_read(job_id, at)
+
+    monkeypatch.setattr(jobs, "mark_read", noted)
+    job_id = await run(gateway, modules["primes"], {"shard_size": 20})
+    # It is written down once that somebody has the result, however often it is asked for.
+    for _ in range(3):
+        await call(gateway, "GET", f"/jobs/{job_id}")
     assert read == []
+    assert marked == [job_id]
 
 
 async def test_what_took_more_than_one_attempt_a_shard_is(swarm: Swarm, modules: Modules) -> None:
