@@ -44,7 +44,8 @@ class ModuleCall:
     """The job's part of a call; a limit of None leaves the worker's own.
 
     `needs` names the features that a worker must know to obey it. `owner` tells apart whose jobs
-    may share a process, and says nothing else of them.
+    may share a process, and says nothing else of them. With `receipt` the gateway keeps the signed
+    results.
     """
 
     module_sha: str
@@ -60,6 +61,7 @@ class ModuleCall:
     script: Script | None = None
     needs: tuple[str, ...] = ()
     owner: str = ""
+    receipt: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
@@ -73,17 +75,21 @@ class ModuleCall:
             del plain["needs"]
         if not self.owner:
             del plain["owner"]
+        if not self.receipt:
+            del plain["receipt"]
         return plain
 
     @property
     def rest_sha(self) -> str:
         """The SHA-256 of all that a result depends on but the module, as deterministic CBOR.
 
-        Whose job it is changes no result, and gateways of one store name owners differently.
+        Whose job it is changes no result, and gateways of one store name owners differently; nor
+        does who keeps it.
         """
         rest = self.to_plain()
         del rest["module_sha"]
         rest.pop("owner", None)
+        rest.pop("receipt", None)
         if self.wall_time_s is not None:
             rest["wall_time_s"] = float(self.wall_time_s)
         return sha256_hex(to_canonical_cbor(rest))
@@ -122,10 +128,11 @@ class ModuleCall:
             _optional(plain, "output_bytes", shape.size),
             tuple(shape.text(each, "args", SCRIPT_BYTES_MAX) for each in args),
             tuple(_variable(each) for each in shape.items(plain["env"], "env", LIST_MAX)),
-            _is_set(plain.get("deterministic", False)),
+            _is_set(plain, "deterministic"),
             None if script is None else Script.from_plain(script),
             read_needs(plain.get("needs", [])),
             shape.text(plain.get("owner", ""), "owner", OWNER_MAX_CHARS),
+            _is_set(plain, "receipt"),
         )
 
 
@@ -147,7 +154,8 @@ def _variable(value: object) -> tuple[str, str]:
     return shape.text(value[0], "env"), shape.text(value[1], "env")
 
 
-def _is_set(value: object) -> bool:
+def _is_set(plain: Mapping[str, Any], name: str) -> bool:
+    value = plain.get(name, False)
     if not isinstance(value, bool):
-        raise ValueError(f"'deterministic' is not a bool: {shown(value)}")
+        raise ValueError(f"{name!r} is not a bool: {shown(value)}")
     return value

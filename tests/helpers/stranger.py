@@ -27,7 +27,7 @@ class Stranger:
     def peer_down(self, session: Session, reason: str) -> None:
         self.ended.append(reason)
 
-    def received(self, session: Session, messages: Any) -> None:
+    def received(self, session: Session, messages: Any, proof: Any = None) -> None:
         self.heard += messages
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None: ...

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.transports.base import Session, Transport
+from swarm_hub.components.mesh.transports.base import Proof, Session, Transport
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.transports.loopback import LoopbackNetwork, LoopbackTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
@@ -95,7 +95,9 @@ class Side:
         self.events.append(("down", session.peer_id, reason))
         self._changed.set()
 
-    def received(self, session: Session, messages: Sequence[Message]) -> None:
+    def received(
+        self, session: Session, messages: Sequence[Message], proof: Proof | None = None
+    ) -> None:
         assert self.sessions[session.peer_id] is session
         self.bursts.append((session.peer_id, list(messages)))
         for message in messages:

@@ -58,7 +58,7 @@ class Attacker:
         self.said["reasons"].append(reason)
         self.let_go.set()
 
-    def received(self, session: Session, messages: Any) -> None:
+    def received(self, session: Session, messages: Any, proof: Any = None) -> None:
         if any(kind == "heartbeat" and "echo" in fields for kind, fields in messages):
             self.admitted.set()
 

@@ -92,7 +92,15 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox, mesh.peer_id, key))
     failures = Failures(hub)
     dispatcher = Dispatcher(
-        hub, mesh.peer_id, machine, result_cache, failures, trust, watchers.job_changed, key
+        hub,
+        mesh.peer_id,
+        machine,
+        result_cache,
+        failures,
+        trust,
+        watchers.job_changed,
+        key,
+        receipts.keeps,
     )
     drains = await Drains.load(hub, dispatcher.links)
     fleet = Fleet(hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, trust)

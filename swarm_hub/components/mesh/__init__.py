@@ -7,6 +7,8 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.mesh.blobs.exchange import TICKET
+from swarm_hub.components.mesh.express.offers import ASK as EXPRESS_ASK
+from swarm_hub.components.mesh.express.offers import OFFER as EXPRESS_OFFER
 from swarm_hub.components.mesh.identity import (
     is_peer_id,
     parse_dial_address,
@@ -27,6 +29,7 @@ from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transports.base import (
     PROVIDED_MAX,
     PeerGone,
+    Proof,
     Provider,
     TransportOptions,
 )
@@ -52,6 +55,8 @@ from swarm_hub.util.files import load_or_create_key
 
 __all__ = [
     "ADDRESSES_MAX",
+    "EXPRESS_ASK",
+    "EXPRESS_OFFER",
     "MESH",
     "PROVIDED_MAX",
     "TICKET",
@@ -66,6 +71,7 @@ __all__ = [
     "PeerDown",
     "PeerGone",
     "PeerUp",
+    "Proof",
     "Provider",
     "Readable",
     "decode_messages",
@@ -96,6 +102,7 @@ class MeshConfig:
     heartbeat_s: float
     queue_bytes: int
     bulk: str | None
+    express: bool
 
 
 def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
@@ -137,6 +144,7 @@ CONFIG_SCHEMA = cv.section(
             _address(parse_listen_address),
             msg="expected false or an address to listen on such as /ip4/0.0.0.0/tcp/4002",
         ),
+        cv.Key("express", default=True, reloadable=False): cv.boolean,
     },
     MeshConfig,
 )
@@ -160,12 +168,20 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     transports = Transports(config.transport, options)
     bans = await BanList.load(hub)
     bulk = None if config.bulk is None else parse_listen_address(config.bulk)
-    mesh = Mesh(hub, peer_id, transports, bans, config.bootnodes, config.heartbeat_s, gossip, bulk)
+    mesh = Mesh(
+        hub, peer_id, transports, bans, config.bootnodes, config.heartbeat_s, gossip,
+        options.limits, bulk, express=config.express,
+    )  # fmt: skip
     hub.services[MESH] = mesh
     hub.control.add_status(
         "peers",
         lambda: [
-            {"peer_id": peer_id, "name": hello.name, "roles": sorted(hello.capabilities)}
+            {
+                "peer_id": peer_id,
+                "name": hello.name,
+                "roles": sorted(hello.capabilities),
+                "express": mesh.is_express(peer_id),
+            }
             for peer_id, hello in mesh.peers().items()
         ],
     )

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -19,7 +19,10 @@ from swarm_hub.components.mesh.blobs.exchange import (
     SendSigned,
 )
 from swarm_hub.components.mesh.blobs.providers import BlobRoutes
+from swarm_hub.components.mesh.express.offers import Place
+from swarm_hub.components.mesh.express.plane import ExpressPlane, SendAlone
 from swarm_hub.components.mesh.identity import PeerAddress
+from swarm_hub.components.mesh.listener import DirectListener
 from swarm_hub.components.mesh.peers.bans import BanList, SessionBans
 from swarm_hub.components.mesh.peers.capabilities import Capabilities, Capability
 from swarm_hub.components.mesh.peers.floods import Floods
@@ -42,14 +45,17 @@ from swarm_hub.components.mesh.transports.base import (
     Bans,
     Gossip,
     PeerGone,
+    Proof,
     Session,
     Transport,
     TransportEvents,
     Watched,
 )
 from swarm_hub.components.mesh.transports.registry import Transports
+from swarm_hub.components.mesh.transports.session import FramedSession
 from swarm_hub.components.mesh.wire.framing import FrameError, encode_message
 from swarm_hub.components.mesh.wire.kinds import Message
+from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
@@ -64,7 +70,11 @@ _LOGGER = logging.getLogger(__name__)
 _SETTLED_S: Final = 0.25
 _LOOK_AT_ADDRESSES_EVERY_S: Final = 1.0
 _THREAD_BOUND_S: Final = 45.0
+# A hub whose loop was busy for long is not one that has slept.
+_SLACK_S: Final = 5.0
 GossipHandler = Callable[[str, bytes], None]
+ProvenHandler = Callable[[str, Proof, list[Message]], None]
+_GOSSIP: Final = "gossip"
 
 
 class Mesh:
@@ -82,7 +92,10 @@ class Mesh:
         bootnodes: Sequence[str],
         heartbeat_s: float,
         gossip: dict[str, GossipHandler],
+        limits: TransportLimits,
         bulk: PeerAddress | None = None,
+        *,
+        express: bool = True,
     ) -> None:
         self._hub = hub
         # The identity by which others know this hub.
@@ -103,14 +116,22 @@ class Mesh:
         self._presence = PresenceLog()
         self._redialler = Redialler(hub.tasks, self._is_wanted)
         self._not_wanted: set[str] = set()
-        self._floods = Floods(hub, bans, self.disconnect)
+        self._floods = Floods(hub, bans, self.disconnect, limits.max_gossip_per_s)
         self._handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
+        # The kinds that count as signed because of the connection that they came over.
+        self._proven: Collection[str] = ()
+        self._on_proven: ProvenHandler = lambda _peer, _proof, _messages: None
         self._gossip = gossip
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
         self._greeter: Greeter | None = None
         self._capabilities = Capabilities()
-        self.exchange = BlobExchange(self, hub.tasks, bans.refuses_ip, hub.storage_path())
+        self._listener = DirectListener(bans.refuses_ip)
+        self.exchange = BlobExchange(self, hub.tasks, self._listener, hub.storage_path())
+        self.express = ExpressPlane(
+            self, self._listener, hub.tasks, hub.clock, limits, self._heartbeats.silent_s + _SLACK_S
+        )
+        self._uses_express = express
         self.routes = BlobRoutes(self._transports)
         sides = [(each, *self._side_of(each)) for each in transports]
         self._sides = [(transport, side) for transport, side, _ in sides]
@@ -120,6 +141,7 @@ class Mesh:
         self.on("need", self.exchange.on_need)
         self.on("blob", self.exchange.on_blob)
         self.on(TICKET_REFUSED, self.exchange.on_ticket_refused)
+        self.on(_GOSSIP, self._on_told_gossip)
 
     @property
     def moved_bytes(self) -> int:
@@ -136,13 +158,39 @@ class Mesh:
         self._require_not_started()
         self._capabilities.add(capability)
 
-    def sign_with(self, greeter: Greeter, send_signed: SendSigned) -> None:
-        """Send signed greetings, and sign tickets for the bulk plane; call it once."""
+    def sign_with(
+        self,
+        greeter: Greeter,
+        send_signed: SendSigned,
+        own_key: Callable[[], bytes],
+        send_alone: SendAlone,
+    ) -> None:
+        """Send signed greetings, tickets for the bulk plane and offers for the express plane.
+
+        Call it once.
+        """
         self._require_not_started()
         if self._greeter is not None:
             raise ValueError("the mesh has a greeter already")
         self._greeter = greeter
         self.exchange.sign_tickets_with(send_signed)
+        if self._uses_express:
+            self.express.sign_with(own_key, send_alone)
+
+    def take_proven(self, kinds: Collection[str], handler: ProvenHandler) -> None:
+        """Hand messages of these kinds that came over an express connection to `handler`.
+
+        Those that came together are handed over together: `handler(peer_id, proof, messages)`.
+        From a stream they are unknown, as nothing there says whose they are.
+        """
+        self._proven, self._on_proven = kinds, handler
+
+    def send_proven(self, peer_id: str, messages: Sequence[bytes]) -> None:
+        """Send encoded messages over an express connection; raises MeshError."""
+        session = self._carrier(peer_id)
+        if not isinstance(session, FramedSession):
+            raise PeerGone(f"there is no express connection with peer {peer_id}")
+        session.send_proven(messages)
 
     def wants(self, hello: Hello) -> bool:
         """Whether a peer is of use to any capability of this hub."""
@@ -155,6 +203,11 @@ class Mesh:
     def peers(self) -> dict[str, Hello]:
         """Return the admitted peers."""
         return {peer_id: peer.hello for peer_id, peer in self._peers.items() if peer.hello}
+
+    def is_express(self, peer_id: str) -> bool:
+        """Whether what is sent to a peer goes over an express connection."""
+        peer = self._peers.get(peer_id)
+        return peer is not None and _is_express(peer.session)
 
     def store_of(self, peer_id: str) -> str:
         """Return the id of an admitted peer's store, empty when it has disconnected."""
@@ -199,7 +252,20 @@ class Mesh:
         return parts[2] if len(parts) > 2 and parts[1] in ("ip4", "ip6") else None
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Gossip a payload; it may be lost."""
+        """Gossip a payload; it may be lost.
+
+        Where there is an express connection it goes over that, and gossip is for the others.
+        """
+        others = False
+        for peer in self._peers.values():
+            if peer.hello is None:
+                continue
+            if _is_express(peer.session):
+                self._say(peer.session, _GOSSIP, {"topic": topic, "payload": payload})
+            else:
+                others = True
+        if not others:
+            return
         for transport in self._gossiping:
             try:
                 await transport.publish(topic, payload)
@@ -292,7 +358,7 @@ class Mesh:
             pause_s=self._heartbeat_s / LOOKS_A_BEAT,
         )
         if self._bulk is not None and self._capabilities.listen_for_bulk:
-            self.exchange.listen(self._bulk)
+            self._listener.start(self._bulk, self._hub.tasks)
         for address in self.addresses():
             _LOGGER.info("Listening on %s", address)
 
@@ -303,7 +369,9 @@ class Mesh:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        await self.exchange.stop()
+        await self.express.leave()
+        await self._listener.stop()
+        self.exchange.stop()
         await asyncio.gather(*(transport.stop() for transport in self._transports))
 
     def _is_wanted(self, peer_id: str) -> bool:
@@ -342,6 +410,7 @@ class Mesh:
     def disconnected(self, session: Session, reason: str) -> None:
         """Forget a session, and its peer unless another session leads to it."""
         self._local.ended(session)
+        self.express.parted(session)
         if (peer := self._table.end(session)) is None:
             return
         # The part of a blob that was on its way in it is lost.
@@ -360,7 +429,9 @@ class Mesh:
             self._presence.left(peer_id, peer.hello.name, reason, stayed_s)
         self._hub.bus.fire(PeerDown(peer_id, reason))
 
-    def received(self, session: Session, messages: Sequence[Message]) -> None:
+    def received(
+        self, session: Session, messages: Sequence[Message], proof: Proof | None = None
+    ) -> None:
         """Hand messages to their handlers."""
         peer = self._sessions.get(session)
         if peer is None:
@@ -368,6 +439,8 @@ class Mesh:
         peer.heard[session] = self._hub.clock.monotonic()
         peer.heard_on = session
         peer_id = session.peer_id
+        if proof is not None and peer.hello is not None:
+            messages = self._hand_over_proven(peer_id, proof, messages)
         for kind, fields in messages:
             if peer.hello is None and kind != "hello":
                 if not (peer.deciding and peer.hold((kind, fields))):
@@ -389,6 +462,19 @@ class Mesh:
             except Exception:
                 # Ours perhaps, but this message's alone.
                 _LOGGER.exception("A %s of %s can't be handled", kind, peer_id)
+
+    def _hand_over_proven(
+        self, peer_id: str, proof: Proof, messages: Sequence[Message]
+    ) -> Sequence[Message]:
+        """Hand over what counts as signed, in its order; returns the rest."""
+        proven = [message for message in messages if message[0] in self._proven]
+        if not proven:
+            return messages
+        if not self._floods.lets_go(peer_id):
+            apart(_LOGGER, f"Handling what {peer_id} said", self._on_proven, peer_id, proof, proven)
+        if len(proven) == len(messages):
+            return ()
+        return [message for message in messages if message[0] not in self._proven]
 
     def fault(self, peer_id: str, what: str) -> None:
         """Note what is wrong with something that a peer sent."""
@@ -417,6 +503,31 @@ class Mesh:
         """Stop the hub when a transport died."""
         _LOGGER.error("The mesh failed: %s", reason)
         self._hub.ask_to_stop(exit_code=1)
+
+    def place(self, session: Session) -> Place | None:
+        """Return the session as this side names it, None if it can have no express connection."""
+        peer = self._sessions.get(session)
+        if peer is None or peer.hello is None or not isinstance(session, FramedSession):
+            return None
+        if session.generation is None:
+            return None
+        return Place(self._hub.boot_id, peer.hello.boot_id, session.generation)
+
+    def session_of(self, peer_id: str) -> Session | None:
+        """Return the session that carries what is sent to an admitted peer."""
+        peer = self._peers.get(peer_id)
+        return None if peer is None or peer.hello is None else peer.session
+
+    def went_express(self, session: Session) -> None:
+        """Say something at once: the peer waits for it before it goes over as well."""
+        self._say(session, "heartbeat", {"t": self._hub.clock.monotonic()})
+
+    def _on_told_gossip(self, peer_id: str, fields: Mapping[str, Any]) -> None:
+        topic, payload = fields["topic"], fields["payload"]
+        if not isinstance(payload, bytes) or topic not in self._gossip:
+            raise ValueError("not bytes under a known topic")
+        if self.is_express(peer_id) and self._floods.takes_gossip(peer_id):
+            self.gossiped(peer_id, topic, payload)
 
     def _on_hello(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         peer = self._peers[peer_id]
@@ -466,6 +577,8 @@ class Mesh:
                 self._presence.arrived(peer_id, hello.name)
                 self._hub.bus.fire(PeerUp(peer_id, peer.session.address, hello))
                 self.received(peer.session, peer.take_early())
+                if self._capabilities.asks_for_express(self.peer_id, peer_id, hello):
+                    self.express.met(peer_id)
             return
         if self._peers.get(peer_id) is peer:
             await self.disconnect(peer_id, reason)
@@ -492,6 +605,10 @@ class Mesh:
             return side, transport
         bans = SessionBans(self._hub.tasks, side)
         return bans, bans
+
+
+def _is_express(session: Session) -> bool:
+    return isinstance(session, FramedSession) and session.is_express
 
 
 class _Side:

@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_hub.components.mesh import MESH, TICKET, Mesh
+from swarm_hub.components.mesh import EXPRESS_ASK, EXPRESS_OFFER, MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
 from swarm_hub.components.signer.greeting import SignedGreeter
@@ -65,9 +65,10 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     watch = KeyWatch(hub, mesh, channel, book, revocations, files, own)
     # A key revoked while this hub was stopped is refused from the first hello on.
     await watch.look()
-    mesh.sign_with(greeter, channel.send)
+    mesh.sign_with(greeter, channel.send, lambda: channel.public_key, channel.send_alone)
     hub.services[SIGNER], hub.services[ADMISSION] = channel, admits
     _carry_tickets(hub, mesh, channel)
+    _carry_offers(mesh, channel)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     watch.start()
     hub.control.add("reload_keys", watch.reload)
@@ -95,3 +96,23 @@ def _carry_tickets(hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
             batch.read(TICKET, lambda fields: mesh.exchange.on_ticket(batch.peer_id, fields))
 
     channel.on((TICKET,), received)
+
+
+def _carry_offers(mesh: Mesh, channel: EnvelopeChannel) -> None:
+    """Have the mesh agree on express connections by messages that come alone in an envelope.
+
+    They are bound to two runs and to a session, so that no row has to keep them from being said
+    again to a later run.
+    """
+
+    def received(batch: Batch) -> None:
+        if batch.replayed or batch.receipt is None or len(batch.messages) != 1:
+            return
+        peer_id, key, header = batch.peer_id, batch.public_key, batch.receipt.envelope.header
+        batch.read(EXPRESS_ASK, lambda fields: mesh.express.on_ask(peer_id, fields, header, key))
+        if batch.trusted:
+            batch.read(
+                EXPRESS_OFFER, lambda fields: mesh.express.on_offer(peer_id, fields, header, key)
+            )
+
+    channel.on((EXPRESS_ASK, EXPRESS_OFFER), received)

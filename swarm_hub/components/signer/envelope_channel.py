@@ -1,4 +1,8 @@
-"""Signed messages to and from peers: sealed in batches, checked before anyone acts on them."""
+"""Signed messages to and from peers: sealed in batches, checked before anyone acts on them.
+
+Over an express connection, whose keys are bound to the signing keys of both sides, they need no
+signature of their own. What must outlive the connection, or leads to it, is signed all the same.
+"""
 
 import asyncio
 import functools
@@ -6,13 +10,17 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from swarm_hub.components.mesh import (
+    EXPRESS_ASK,
+    EXPRESS_OFFER,
+    TICKET,
     Mesh,
     Message,
     PeerDown,
+    Proof,
     decode_messages,
     encode_message,
     join_messages,
@@ -25,7 +33,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import MeshError, SignatureRefusedError
 from swarm_hub.helpers.signing_keys import OwnKey
 from swarm_hub.models.envelope import Envelope, seal, unseal
-from swarm_hub.models.messages import ROTATED
+from swarm_hub.models.messages import REVOKED, ROTATED
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import nodes
@@ -38,6 +46,8 @@ _LOGGER = logging.getLogger(__name__)
 
 # What gets a peer banned: it forges, or it passes on what others signed (DESIGN, section 5).
 _BANNED_FOR: Final = frozenset({"bad_signature", "relayed"})
+# What is always signed: it is passed on, kept, or there to make a connection.
+_ENVELOPED: Final = frozenset({ROTATED, REVOKED, TICKET, EXPRESS_ASK, EXPRESS_OFFER})
 _LOGGED_MAX: Final = 20
 # Envelopes stay well below the frame limit of 1 MiB.
 _BODY_MAX_BYTES: Final = 512 * 1024
@@ -45,19 +55,21 @@ _BODY_MAX_BYTES: Final = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The messages of one checked envelope.
+    """The messages of one checked envelope, or those that came together over an express connection.
 
-    `writes` must commit together with the batch's effect; `replayed` says that the effect already
-    happened, so that the batch only needs to be acknowledged again. `receipt` is the envelope
-    itself, for whoever keeps it. `fault` notes what is wrong with one of its messages.
+    `public_key` is the key whose word they are. `writes` must commit together with the batch's
+    effect; `replayed` says that the effect already happened, so that the batch only needs to be
+    acknowledged again. `receipt` is the envelope itself, for whoever keeps it, None without one.
+    `fault` notes what is wrong with one of its messages.
     """
 
     peer_id: str
+    public_key: bytes
     trusted: bool
     replayed: bool
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     writes: list[Write]
-    receipt: Receipt
+    receipt: Receipt | None
     fault: Callable[[str], None]
 
     def of(self, kind: str) -> list[Mapping[str, Any]]:
@@ -77,6 +89,16 @@ class Batch:
             except (KeyError, TypeError, ValueError) as error:
                 self.fault(f"a malformed {kind}: {told(error)}")
         return found
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What is to be sent to a peer in this turn of the loop."""
+
+    # (encoded message, whether it needs an envelope)
+    messages: list[tuple[bytes, bool]] = field(default_factory=list)
+    # What gets envelopes of its own, by what it belongs to.
+    apart: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 class EnvelopeChannel:
@@ -104,7 +126,7 @@ class EnvelopeChannel:
         self._revocations = revocations
         self._replay = replay
         self._ttl_s = ttl_s
-        self._waiting: dict[str, list[bytes]] = defaultdict(list)
+        self._waiting: dict[str, _Waiting] = defaultdict(_Waiting)
         self._due: set[str] = set()
         self._handlers: dict[str, list[Callable[[Batch], None]]] = defaultdict(list)
         self.refused: Counter[str] = Counter()
@@ -112,6 +134,9 @@ class EnvelopeChannel:
         self._logged: Counter[str] = Counter()
         hub.bus.listen(PeerDown, self._on_peer_down)
         mesh.on("envelope", self._on_envelope)
+        # The kinds that may come without an envelope over an express connection.
+        self._proven: set[str] = set()
+        mesh.take_proven(self._proven, self._on_proven)
 
     @property
     def public_key(self) -> bytes:
@@ -123,25 +148,45 @@ class EnvelopeChannel:
         return self._book.trusts(public_key)
 
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
-        """Hand every checked envelope with a message of these kinds to `handler`, once."""
+        """Hand every checked batch with a message of these kinds to `handler`, once."""
         for kind in kinds:
             self._handlers[kind].append(handler)
+        self._proven.update(set(kinds) - _ENVELOPED)
 
     def send(
-        self, peer_id: str, kind: str, fields: Mapping[str, Any], *, within_s: float = 0.0
+        self,
+        peer_id: str,
+        kind: str,
+        fields: Mapping[str, Any],
+        *,
+        within_s: float = 0.0,
+        apart: str | None = None,
     ) -> None:
         """Queue a message; a disconnected peer loses it, so the caller must be able to resend.
 
-        With `within_s` it may wait that long to share the envelope of another message.
+        With `within_s` it may wait that long to share the envelope of another message. With `apart`
+        it is signed by itself whatever it goes over, with others of that name only.
         """
-        waiting = self._waiting[peer_id]
-        waiting.append(encode_message(kind, fields))
+        waiting, message = self._waiting[peer_id], encode_message(kind, fields)
+        if apart is None:
+            waiting.messages.append((message, kind in _ENVELOPED))
+        else:
+            waiting.apart.setdefault(apart, []).append(message)
         loop = asyncio.get_running_loop()
         if within_s > 0:
             loop.call_later(within_s, self._flush_peer, peer_id)
         elif peer_id not in self._due:
             self._due.add(peer_id)
             loop.call_soon(self._flush_peer, peer_id)
+
+    def send_alone(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> bytes | None:
+        """Send a message in an envelope of its own now.
+
+        Returns the header of the envelope, which names its body by its hash; None if it could not
+        be sent.
+        """
+        envelope = self._sealed(peer_id, join_messages((encode_message(kind, fields),)))
+        return envelope.header if self._post(peer_id, envelope) else None
 
     async def flush(self) -> None:
         """Send what is queued now."""
@@ -170,15 +215,26 @@ class EnvelopeChannel:
         self._greeter.use(own)
         for peer_id in peers:
             self.send(peer_id, ROTATED, fields)
+        # What they vouch for is the old key.
+        self._mesh.express.renew()
         return untold
 
     def _flush_peer(self, peer_id: str) -> bool:
         self._due.discard(peer_id)
-        sent = [self._send(peer_id, body) for body in _bodies(self._waiting.pop(peer_id, []))]
-        return all(sent)
+        if (waiting := self._waiting.pop(peer_id, None)) is None:
+            return True
+        is_sent, signed = True, waiting.messages
+        if self._mesh.express.vouches(peer_id, self._own.public_key):
+            bare = [message for message, is_enveloped in signed if not is_enveloped]
+            is_sent = not bare or self._post_bare(peer_id, bare)
+            signed = [each for each in signed if each[1]]
+        for group in ([message for message, _ in signed], *waiting.apart.values()):
+            for body in _bodies(group):
+                is_sent = self._post(peer_id, self._sealed(peer_id, body)) and is_sent
+        return is_sent
 
-    def _send(self, peer_id: str, body: bytes) -> bool:
-        envelope = seal(
+    def _sealed(self, peer_id: str, body: bytes) -> Envelope:
+        return seal(
             self._own.key,
             kid=self._own.kid,
             iss=self._mesh.peer_id,
@@ -189,18 +245,28 @@ class EnvelopeChannel:
             jti=os.urandom(16),
             body=body,
         )
+
+    def _post(self, peer_id: str, envelope: Envelope) -> bool:
+        fields = {"h": envelope.header, "s": envelope.signature, "b": envelope.body}
         try:
-            self._mesh.send(
-                peer_id,
-                "envelope",
-                {"h": envelope.header, "s": envelope.signature, "b": envelope.body},
-            )
+            self._mesh.send(peer_id, "envelope", fields)
         except MeshError as error:
-            # A disconnected peer is logged elsewhere; anything else should not go unseen.
-            level = logging.DEBUG if peer_id not in self._mesh.peers() else logging.WARNING
-            _LOGGER.log(level, "An envelope for %s was not sent: %s", peer_id, error)
+            self._not_sent(peer_id, error)
             return False
         return True
+
+    def _post_bare(self, peer_id: str, messages: list[bytes]) -> bool:
+        try:
+            self._mesh.send_proven(peer_id, messages)
+        except MeshError as error:
+            self._not_sent(peer_id, error)
+            return False
+        return True
+
+    def _not_sent(self, peer_id: str, error: MeshError) -> None:
+        # A disconnected peer is logged elsewhere; anything else should not go unseen.
+        level = logging.DEBUG if peer_id not in self._mesh.peers() else logging.WARNING
+        _LOGGER.log(level, "A batch for %s was not sent: %s", peer_id, error)
 
     def _on_envelope(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         header, signature, body = fields["h"], fields["s"], fields["b"]
@@ -235,15 +301,34 @@ class EnvelopeChannel:
             self._mesh.rekey(peer_id, checked.public_key)
         trusted = self._book.trusts(checked.public_key)
         fault = functools.partial(self._mesh.fault, peer_id)
-        batch = Batch(peer_id, trusted, replayed, messages, writes, receipt, fault)
+        self._hand_out(
+            Batch(peer_id, checked.public_key, trusted, replayed, messages, writes, receipt, fault)
+        )
+
+    def _on_proven(self, peer_id: str, proof: Proof, messages: list[Message]) -> None:
+        """Take what came over an express connection, as long as its key is the peer's."""
+        try:
+            self._revocations.check(proof.kid)
+            if self._book.key_of(peer_id, proof.kid) != proof.public_key:
+                raise SignatureRefusedError(
+                    "unknown_key", f"the key {proof.kid} of its connection is not its own any more"
+                )
+        except SignatureRefusedError as error:
+            self._refuse(peer_id, error)
+            return
+        trusted = self._book.trusts(proof.public_key)
+        fault = functools.partial(self._mesh.fault, peer_id)
+        self._hand_out(Batch(peer_id, proof.public_key, trusted, False, messages, [], None, fault))
+
+    def _hand_out(self, batch: Batch) -> None:
         heard: set[Callable[[Batch], None]] = set()
-        for kind in {kind for kind, _ in messages}:
+        for kind in {kind for kind, _ in batch.messages}:
             if (handlers := self._handlers.get(kind)) is None:
-                _LOGGER.debug("%s signed an unknown message %s", peer_id, kind)
+                _LOGGER.debug("%s signed an unknown message %s", batch.peer_id, kind)
             else:
                 heard.update(handlers)
         for handler in heard:
-            apart(_LOGGER, f"Handling a batch of {peer_id}", handler, batch)
+            apart(_LOGGER, f"Handling a batch of {batch.peer_id}", handler, batch)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         del self._logged[down.peer_id]
@@ -254,7 +339,7 @@ class EnvelopeChannel:
         self._logged[peer_id] += 1
         # No single peer may fill the log; all refusals are counted.
         level = logging.WARNING if self._logged[peer_id] <= _LOGGED_MAX else logging.DEBUG
-        _LOGGER.log(level, "Refused an envelope from %s: %s: %s", peer_id, error.code, error)
+        _LOGGER.log(level, "Refused a batch from %s: %s: %s", peer_id, error.code, error)
         if error.code in _BANNED_FOR:
             self._hub.tasks.spawn(self._mesh.ban(peer_id, f"{error.code}: {error}"), "ban")
 

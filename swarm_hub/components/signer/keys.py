@@ -127,7 +127,7 @@ class KeyWatch:
             _LOGGER.warning("Refused revocations of %s: its key is not trusted", batch.peer_id)
             return
         heard = [each for listed in batch.read(REVOKED, from_wire) for each in listed]
-        issuer = self._book.root_of(batch.receipt.public_key)
+        issuer = self._book.root_of(batch.public_key)
         new = self._revocations.unknown_of(issuer, heard, self._book.ids)
         self._keep([*batch.writes, keys.revoke(new)])
         self._revocations.add(new)

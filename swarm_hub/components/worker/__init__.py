@@ -202,7 +202,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "features": sorted(FEATURES),
         "wall_time_s": service.limits.wall_time_s,
     }
-    mesh.register(Capability("worker", offer, works_with="gateway", seeks_peers=True))
+    mesh.register(
+        Capability("worker", offer, works_with="gateway", seeks_peers=True, asks_for_express=True)
+    )
     telemetry = hub.services[TELEMETRY]
     telemetry.declare_metered(config.metered)
     channel = hub.services[SIGNER]

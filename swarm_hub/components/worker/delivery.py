@@ -24,6 +24,8 @@ _PAUSE_S: Final = 1.0
 # Workers that were cut off together should not all retry at once.
 _JITTER: Final = (0.75, 1.25)
 _RESULTS_A_LOOK: Final = 64
+# What is said again is signed together.
+_AGAIN: Final = "again"
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class _Waiting:
     entry: OutboxEntry
     tries: int = 0
     due_at: float = 0.0
+    # Whether this run has not said it yet: what is said again is signed, whether asked for or not.
+    is_new: bool = False
 
 
 class Delivery:
@@ -79,7 +83,7 @@ class Delivery:
     def deliver(self, entries: Iterable[OutboxEntry]) -> None:
         """Send results that are on disk, for as long as it takes."""
         for entry in entries:
-            waiting = self._waiting[entry.result.assignment_id] = _Waiting(entry)
+            waiting = self._waiting[entry.result.assignment_id] = _Waiting(entry, is_new=True)
             self._send(waiting)
 
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
@@ -142,8 +146,14 @@ class Delivery:
             # A gateway that does not answer may be too busy or the wrong one; the next try asks
             # another.
             gateway = takers[waiting.tries % len(takers)]
-            self._channel.send(gateway, messages.RESULT, waiting.entry.result.to_wire())
+            group = waiting.entry.apart
+            if group is None and not waiting.is_new:
+                group = _AGAIN
+            self._channel.send(
+                gateway, messages.RESULT, waiting.entry.result.to_wire(), apart=group
+            )
             waiting.tries += 1
+            waiting.is_new = False
         pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
         waiting.due_at = self._hub.clock.monotonic() + jittered_s(pause_s, *_JITTER)
         if waiting.due_at < self._looks_at:

@@ -22,8 +22,10 @@ _WRITE_WITHIN_S: Final = 0.1
 
 # The shards of a message share one text.
 @functools.lru_cache(maxsize=64)
-def _call_sha(text: str) -> str:
-    return ModuleCall.from_plain(json.loads(text)["call"]).sha
+def _called(text: str) -> tuple[str, bool]:
+    """Return what is signed of a call, and whether its results are to be signed by themselves."""
+    call = ModuleCall.from_plain(json.loads(text)["call"])
+    return call.sha, call.receipt
 
 
 class Outbox:
@@ -59,6 +61,7 @@ class Outbox:
             body = None
         else:
             sha = sha256_hex(body or b"")
+        call_sha, is_kept = _called(entry.call)
         result = Result(
             assignment_id=entry.assignment_id,
             code=outcome.code,
@@ -71,10 +74,16 @@ class Outbox:
             cpu_s=outcome.cpu_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
             fuel=outcome.fuel,
-            call_sha=_call_sha(entry.call),
+            call_sha=call_sha,
         )
         self._finished.append(
-            OutboxEntry(result, entry.gateway, self._hub.clock.time(), entry.store_id)
+            OutboxEntry(
+                result,
+                entry.gateway,
+                self._hub.clock.time(),
+                entry.store_id,
+                entry.call if is_kept else None,
+            )
         )
         if has_row:
             self._written.append(entry.assignment_id)

@@ -43,12 +43,16 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A result on its way to its gateway."""
+    """A result on its way to its gateway.
+
+    It is signed together with those of the same `apart` only; None leaves it to the connection.
+    """
 
     result: Result
     gateway: str
     created_at: float
     store_id: str
+    apart: str | None = None
 
 
 def accept(entries: Iterable[InboxEntry]) -> Write:

@@ -48,13 +48,13 @@ async def test_a_device_that_has_used_its_data_waits_for_the_next_day(
     async def written() -> Any:
         return kept(phone).get("used_bytes", 0)
 
-    TRAFFIC.bulk_bytes += 499_000_000
+    TRAFFIC.direct_bytes += 499_000_000
     await until(written, lambda used: used >= 499_000_000)
     await until(lambda: refuses(phone), lambda told: told is None)
     status = await worker_of(phone)
     assert 499_000_000 <= status["data_today"]["used_bytes"] < 500_000_000
     assert status["data_today"]["limit_bytes"] == 500_000_000
-    TRAFFIC.bulk_bytes += 1_000_000
+    TRAFFIC.direct_bytes += 1_000_000
     await until(lambda: refuses(phone), lambda told: told == USED_UP)
     # A restart does not give it more, a night does.
     await swarm.stop(phone)

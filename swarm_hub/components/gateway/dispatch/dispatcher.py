@@ -87,6 +87,7 @@ class Dispatcher:
         trust: Trust,
         changed: Callable[[str], None],
         owner_key: bytes,
+        keeps_receipts: Callable[[Job], bool],
     ) -> None:
         self._hub = hub
         self._machine = machine
@@ -112,7 +113,7 @@ class Dispatcher:
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs, self._assignments_on)
         self.links = NodeLinks(self.inputs.serve)
-        self._sender = Sender(self.links, self.inputs, owner_key)
+        self._sender = Sender(self.links, self.inputs, owner_key, keeps_receipts)
         self.result_cache = result_cache
         self.recent = RecentJobs(hub)
         self._reductions = Reductions(hub, result_cache, self._close)

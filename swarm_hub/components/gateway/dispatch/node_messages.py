@@ -55,7 +55,9 @@ class NodeMessages:
             apart(_LOGGER, what, self._on_nack, node_id, nack)
         for result in words.results:
             if isinstance(result, Result):
-                apart(_LOGGER, what, self._on_result, node_id, result, words.receipt)
+                apart(
+                    _LOGGER, what, self._on_result, node_id, result, words.receipt, words.unsigned
+                )
             else:
                 words.fault(f"a malformed {result.reason}")
                 apart(_LOGGER, what, self._on_unreadable, node_id, result)
@@ -92,7 +94,9 @@ class NodeMessages:
                 continue
             self._dispatcher.acknowledge(peer_id, assignment_id)
 
-    def _on_result(self, peer_id: str, result: Result, receipt: Receipt | None) -> None:
+    def _on_result(
+        self, peer_id: str, result: Result, receipt: Receipt | None, unsigned: bool
+    ) -> None:
         assignment_id = result.assignment_id
         if not self._is_assignee(peer_id, assignment_id):
             if self._dispatcher.is_read_anew(job_of(assignment_id)):
@@ -109,6 +113,10 @@ class NodeMessages:
         job = self._dispatcher.job(job_of(assignment_id))
         # If it is not kept, the envelope is released now, before a large body is fetched.
         kept = receipt if job is not None and self._receipts.keeps(job) else None
+        if unsigned and job is not None and self._receipts.keeps(job):
+            # Its node says it again soon, and signs whatever it says again.
+            _LOGGER.debug("%s did not sign the result of %s", peer_id, assignment_id)
+            return
         if self._inputs.sha(assignment_id) is None or result.body is None:
             self._hub.tasks.spawn(self._look_up(peer_id, result, kept), "look up result")
         else:

@@ -1,7 +1,8 @@
 """Instructions become messages: nodes are told what was committed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from swarm_hub.components.gateway.links.base import NodeLinks
@@ -19,10 +20,17 @@ _ASSIGN_BYTES_MAX: Final = 384 * 1024
 class Sender:
     """Sends assignments, preemptions, withdrawals and acknowledgements."""
 
-    def __init__(self, links: NodeLinks, inputs: Inputs, owner_key: bytes) -> None:
+    def __init__(
+        self,
+        links: NodeLinks,
+        inputs: Inputs,
+        owner_key: bytes,
+        keeps_receipts: Callable[[Job], bool],
+    ) -> None:
         self._links = links
         self._inputs = inputs
         self._owner_key = owner_key
+        self._keeps_receipts = keeps_receipts
 
     def acknowledge(self, results: Mapping[str, list[str]]) -> None:
         """Tell each node which of its results are on our disk."""
@@ -48,6 +56,8 @@ class Sender:
         for each in sends:
             by_node[each.node_id].append(each)
         call = module_call(job, self._owner_key)
+        if self._keeps_receipts(job):
+            call = replace(call, receipt=True)
         for node_id, group in by_node.items():
             shards: list[OfferedShard] = []
             along_bytes = 0

@@ -53,9 +53,9 @@ class NodeWords:
     """What a node said in one message.
 
     `writes` must commit together with the effect of the rest. `receipt` proves what was said; it is
-    None over a link without signatures. `refusals` are reasons for taking no work; None means that
-    it takes work again, and `finishing` that it still takes that of jobs this gateway has. `fault`
-    notes what is wrong with the message.
+    None over a link without signatures, and with `unsigned`, where the node could have signed it.
+    `refusals` are reasons for taking no work; None means that it takes work again, and `finishing`
+    that it still takes that of jobs this gateway has. `fault` notes what is wrong with the message.
     """
 
     node_id: str
@@ -67,6 +67,7 @@ class NodeWords:
     writes: list[Write] = field(default_factory=list)
     receipt: Receipt | None = None
     fault: Callable[[str], None] = lambda _what: None
+    unsigned: bool = False
 
 
 class NodeLinks:

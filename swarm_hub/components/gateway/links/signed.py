@@ -79,6 +79,7 @@ def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLink
                 batch.writes,
                 batch.receipt,
                 batch.fault,
+                unsigned=batch.receipt is None,
             )
         )
 

@@ -4,13 +4,13 @@ One stream of libp2p in Python carries 20 to 30 MB/s; this carries several hundr
 listens, the other connects (phones sit behind NAT), and either may be the one that sends. The
 ticket names a transfer and its one-time key. The client begins with 44 bytes: `SHB3`, the ticket's
 id, if it receives the offset at which it wants to continue (8 bytes, big-endian, a multiple of the
-chunk), and a tag that proves that it has the key. Before that a ticket is not used up, and only a
-few connections of an address are listened to. If it sends, the server answers with that offset.
+chunk), and a tag that proves that it has the key. If it sends, the server answers with that offset.
 Then come the chunks of 256 KiB, each sealed with AES-256-GCM (NIST SP 800-38D): the nonce is the
 number of the chunk, so none repeats under a key, and the ticket's id is authenticated with it.
 """
 
 import asyncio
+import functools
 import hmac
 import os
 import socket
@@ -20,28 +20,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from swarm_hub.components.mesh.blobs.transfer import Incoming
-from swarm_hub.components.mesh.wire.traffic import TRAFFIC
+from swarm_hub.components.mesh.listener import (
+    ID_BYTES,
+    OPENING_TIMEOUT_S,
+    DirectListener,
+    Plane,
+    Serve,
+    connected,
+    read,
+    write,
+)
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.blob import Readable
-from swarm_hub.tasks import TaskSupervisor
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 CHUNK_BYTES: Final = 256 * 1024
 _MAGIC: Final = b"SHB3"
-_ID_BYTES: Final = 16
 _KEY_BYTES: Final = 32
 _TAG_BYTES: Final = 16
-_HEAD_BYTES: Final = len(_MAGIC) + _ID_BYTES + 8
+_OFFSET_BYTES: Final = 8
 # No chunk has this number.
 _PROOF_NONCE: Final = b"\xff" * 12
-_OPENING_TIMEOUT_S: Final = 5.0
 _CHUNK_TIMEOUT_S: Final = 30.0
-_CONNECTIONS_MAX: Final = 256
-# Connections of one address that have proven nothing yet: so many are read from, so many more wait.
-_UNPROVEN_PER_IP: Final = 8
-_WAITING_PER_IP: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Ticket:
         made = cls(fields["id"], fields["key"], fields["port"])
         if not (isinstance(made.id, bytes) and isinstance(made.key, bytes)):
             raise TypeError("ticket: id and key must be bytes")
-        if len(made.id) != _ID_BYTES or len(made.key) != _KEY_BYTES:
+        if len(made.id) != ID_BYTES or len(made.key) != _KEY_BYTES:
             raise ValueError("ticket: id or key of the wrong length")
         if type(made.port) is not int or not 0 < made.port < 65536:
             raise ValueError("ticket: no such port")
@@ -90,69 +92,25 @@ class Deal:
             self.serving.cancel()
 
 
-@dataclass(slots=True)
-class _Unproven:
-    """The connections of one address that have not shown a ticket yet."""
-
-    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_UNPROVEN_PER_IP))
-    count: int = 0
-
-
 class BulkServer:
-    """Listens for the connections of ticket holders."""
+    """Serves ticket holders that connect to the listener."""
 
-    def __init__(self, refuses_ip: Callable[[str], bool]) -> None:
-        self._refuses_ip = refuses_ip
+    def __init__(self, listener: DirectListener) -> None:
+        self._listener = listener
         self._deals: dict[bytes, Deal] = {}
-        self._listener: socket.socket | None = None
-        self._port = 0
-        self._open = 0
-        self._unproven: dict[str, _Unproven] = {}
+        listener.add(Plane(_MAGIC, _OFFSET_BYTES + _TAG_BYTES, self._prove))
 
     @property
     def is_listening(self) -> bool:
         """Whether tickets can be given out."""
-        return self._listener is not None
-
-    def listen(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=128)
-        self._listener.setblocking(False)
-        self._port = int(self._listener.getsockname()[1])
-        return self._port
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    async def run(self, tasks: TaskSupervisor) -> None:
-        """Serve connections until cancelled."""
-        assert self._listener is not None
-        while True:
-            connection, peer = await asyncio.get_running_loop().sock_accept(self._listener)
-            ip = str(peer[0])
-            if self._takes(ip):
-                tasks.spawn(self._serve(connection, ip), "bulk connection")
-            else:
-                connection.close()
-
-    def _takes(self, ip: str) -> bool:
-        unproven = self._unproven.get(ip)
-        return (
-            self._open < _CONNECTIONS_MAX
-            and (unproven is None or unproven.count < _UNPROVEN_PER_IP + _WAITING_PER_IP)
-            and not self._refuses_ip(ip)
-        )
+        return self._listener.is_listening
 
     @contextmanager
     def offering(
         self, peer_id: str, *, data: Readable | None = None, incoming: Incoming | None = None
     ) -> Iterator[Deal]:
         """Give a peer a ticket for fetching `data`, or for bringing `incoming`, in the block."""
-        ticket = Ticket(os.urandom(_ID_BYTES), os.urandom(_KEY_BYTES), self._port)
+        ticket = Ticket(os.urandom(ID_BYTES), os.urandom(_KEY_BYTES), self._listener.port)
         deal = self._deals[ticket.id] = Deal(peer_id, ticket, data, incoming)
         try:
             yield deal
@@ -172,55 +130,29 @@ class BulkServer:
         if deal is not None and deal.peer_id == peer_id and not deal.begun.is_set():
             deal.end()
 
-    async def _serve(self, connection: socket.socket, ip: str) -> None:
-        self._open += 1
-        try:
-            with connection:
-                await self._talk(connection, ip)
-        finally:
-            self._open -= 1
-
-    async def _opened(self, connection: socket.socket, ip: str) -> tuple[Deal, int] | None:
-        """Return what a connection is for, and from which offset on; None without a ticket."""
-        unproven = self._unproven.setdefault(ip, _Unproven())
-        unproven.count += 1
-        try:
-            async with asyncio.timeout(2 * _OPENING_TIMEOUT_S), unproven.reading:
-                async with asyncio.timeout(_OPENING_TIMEOUT_S):
-                    head = bytes(await _read(connection, _HEAD_BYTES + _TAG_BYTES))
-        finally:
-            unproven.count -= 1
-            if unproven.count == 0:
-                del self._unproven[ip]
-        head, proof = head[:_HEAD_BYTES], head[_HEAD_BYTES:]
-        deal = self._deals.get(head[4:20]) if head.startswith(_MAGIC) else None
+    def _prove(self, ticket_id: bytes, rest: bytes) -> Serve | None:
+        deal = self._deals.get(ticket_id)
         if deal is None or deal.begun.is_set():
             return None
-        if not hmac.compare_digest(_proof(deal.ticket, head), proof):
+        offset, proof = rest[:_OFFSET_BYTES], rest[_OFFSET_BYTES:]
+        if not hmac.compare_digest(_proof(deal.ticket, _MAGIC + ticket_id + offset), proof):
             return None
-        return deal, int.from_bytes(head[20:], "big")
+        # From here on nobody else is served.
+        deal.begun.set()
+        return functools.partial(self._serve, deal, int.from_bytes(offset, "big"))
 
-    async def _talk(self, connection: socket.socket, ip: str) -> None:
-        deal = None
+    @staticmethod
+    async def _serve(deal: Deal, offset: int, connection: socket.socket) -> None:
+        deal.serving = asyncio.current_task()
         try:
-            opened = await self._opened(connection, ip)
-            if opened is None:
-                return
-            deal, offset = opened
-            deal.serving = asyncio.current_task()
-            deal.begun.set()
             if deal.data is not None:
                 await _send(connection, deal.ticket, deal.data, offset)
             elif deal.incoming is not None:
-                await _write(connection, deal.incoming.offset.to_bytes(8, "big"))
+                await _write(connection, deal.incoming.offset.to_bytes(_OFFSET_BYTES, "big"))
                 await _receive(connection, deal.ticket, deal.incoming)
-        except (OSError, TimeoutError, MeshError):
-            # Whoever waits for the transfer sees how far it got, and continues another way.
-            return
         finally:
-            if deal is not None:
-                deal.serving = None
-                deal.ended.set()
+            deal.serving = None
+            deal.ended.set()
 
 
 async def download(host: str, ticket: Ticket, incoming: Incoming) -> None:
@@ -238,24 +170,23 @@ async def upload(host: str, ticket: Ticket, data: Readable) -> None:
 async def _as_client(
     host: str, ticket: Ticket, offset: int, work: Callable[[socket.socket], Awaitable[None]]
 ) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.setblocking(False)
-        try:
-            async with asyncio.timeout(_OPENING_TIMEOUT_S):
-                await asyncio.get_running_loop().sock_connect(connection, (host, ticket.port))
-                head = _MAGIC + ticket.id + offset.to_bytes(8, "big")
-                await _write(connection, head + _proof(ticket, head))
+    try:
+        async with asyncio.timeout(OPENING_TIMEOUT_S):
+            connection = await connected(host, ticket.port)
+        with connection:
+            head = _MAGIC + ticket.id + offset.to_bytes(_OFFSET_BYTES, "big")
+            async with asyncio.timeout(OPENING_TIMEOUT_S):
+                await write(connection, head + _proof(ticket, head))
             await work(connection)
-        except (OSError, TimeoutError) as error:
-            raise MeshError(
-                f"the bulk connection to {host} port {ticket.port} failed: {error or 'too slow'}"
-            ) from error
+    except (OSError, TimeoutError) as error:
+        raise MeshError(
+            f"the bulk connection to {host} port {ticket.port} failed: {error or 'too slow'}"
+        ) from error
 
 
 async def _send_rest(connection: socket.socket, ticket: Ticket, data: Readable) -> None:
-    async with asyncio.timeout(_OPENING_TIMEOUT_S):
-        offset = int.from_bytes(await _read(connection, 8), "big")
+    async with asyncio.timeout(OPENING_TIMEOUT_S):
+        offset = int.from_bytes(await read(connection, _OFFSET_BYTES), "big")
     await _send(connection, ticket, data, offset)
     # The other side closes once it has everything; closing first could discard the end.
     async with asyncio.timeout(_CHUNK_TIMEOUT_S):
@@ -300,7 +231,7 @@ async def _receive(connection: socket.socket, ticket: Ticket, incoming: Incoming
             size = min(CHUNK_BYTES, incoming.size_bytes - offset) + _TAG_BYTES
             try:
                 async with asyncio.timeout(_CHUNK_TIMEOUT_S):
-                    sealed = await _read(connection, size)
+                    sealed = await read(connection, size)
             finally:
                 # The previous chunk was unsealed and written in a thread meanwhile.
                 if taking is not None:
@@ -331,19 +262,6 @@ def _nonce(offset: int) -> bytes:
     return (offset // CHUNK_BYTES).to_bytes(12, "big")
 
 
-async def _read(connection: socket.socket, size: int) -> bytearray:
-    loop, buffer = asyncio.get_running_loop(), bytearray(size)
-    view = memoryview(buffer)
-    while view:
-        count = await loop.sock_recv_into(connection, view)
-        if count == 0:
-            raise ConnectionResetError("the peer closed the connection")
-        TRAFFIC.bulk_bytes += count
-        view = view[count:]
-    return buffer
-
-
 async def _write(connection: socket.socket, data: bytes) -> None:
-    TRAFFIC.bulk_bytes += len(data)
     async with asyncio.timeout(_CHUNK_TIMEOUT_S):
-        await asyncio.get_running_loop().sock_sendall(connection, data)
+        await write(connection, data)

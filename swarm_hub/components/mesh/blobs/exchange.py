@@ -6,7 +6,6 @@ that are here, as a hub is both at once for one peer, which is why it is long.
 """
 
 import asyncio
-import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from swarm_hub.components.mesh.blobs.bulk import BulkServer, Deal, Ticket, download, upload
 from swarm_hub.components.mesh.blobs.transfer import Incoming, Spill
-from swarm_hub.components.mesh.identity import PeerAddress
+from swarm_hub.components.mesh.listener import DirectListener
 from swarm_hub.exceptions import MeshError
 from swarm_hub.models.blob import Readable
 from swarm_hub.tasks import TaskSupervisor
@@ -77,7 +76,7 @@ class BlobExchange:
         self,
         wire: Wire,
         tasks: TaskSupervisor,
-        refuses_ip: Callable[[str], bool],
+        listener: DirectListener,
         spill_dir: Path | None = None,
     ) -> None:
         self._wire = wire
@@ -90,8 +89,7 @@ class BlobExchange:
         self._fetching: dict[str, asyncio.Semaphore] = {}
         self._no_bulk_until: dict[str, float] = {}
         self._uploads: dict[str, set[asyncio.Task[None]]] = {}
-        self.bulk = BulkServer(refuses_ip)
-        self._bulk_running: asyncio.Task[None] | None = None
+        self.bulk = BulkServer(listener)
         # Without it there are no tickets and thus no bulk plane.
         self._send_signed: SendSigned | None = None
 
@@ -101,27 +99,8 @@ class BlobExchange:
             raise ValueError("the tickets are signed already")
         self._send_signed = send_signed
 
-    def listen(self, address: PeerAddress) -> None:
-        """Let peers fetch and bring large blobs beside the mesh, until `stop`."""
-        try:
-            port = self.bulk.listen(address.host, address.port)
-        except OSError as error:
-            _LOGGER.warning(
-                "No bulk plane: can't listen on %s: %s; large blobs go over the mesh, slower",
-                address,
-                error.strerror,
-            )
-            return
-        _LOGGER.info("Large blobs go over port %d", port)
-        serve = functools.partial(self.bulk.run, self._tasks)
-        self._bulk_running = self._tasks.supervise(serve, "bulk plane")
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._bulk_running is not None:
-            self._bulk_running.cancel()
-            await asyncio.wait([self._bulk_running])
-            self.bulk.close()
+    def stop(self) -> None:
+        """Forget what broken transfers have left."""
         for broken in self._broken.values():
             broken.close()
         self._broken.clear()

@@ -21,8 +21,10 @@ class Capability:
     seeks_peers: bool = False
     # Whether to hear the gossip of others; every hub may publish.
     hears_gossip: bool = False
-    # Whether to listen for connections of the bulk plane.
+    # Whether to listen for connections of the bulk and of the express plane.
     listens_for_bulk: bool = False
+    # Whether to ask the peers that it works with for express connections.
+    asks_for_express: bool = False
 
     def is_of_use(self, hello: Hello) -> bool:
         """Whether this capability has a use for a peer."""
@@ -65,7 +67,16 @@ class Capabilities:
         """Whether to hear the gossip of others."""
         return any(each.hears_gossip for each in self._all)
 
+    def asks_for_express(self, own_id: str, peer_id: str, hello: Hello) -> bool:
+        """Whether this side is the one of the two that asks for an express connection."""
+        asking = [each for each in self._all if each.asks_for_express]
+        we_ask = any(each.works_with in hello.capabilities for each in asking)
+        they_ask = any(
+            each.name in hello.capabilities and each.works_with in self.told for each in asking
+        )
+        return we_ask and (not they_ask or own_id < peer_id)
+
     @property
     def listen_for_bulk(self) -> bool:
-        """Whether to listen for the bulk plane."""
+        """Whether to listen for the bulk and the express plane."""
         return any(each.listens_for_bulk for each in self._all)

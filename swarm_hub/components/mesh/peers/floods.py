@@ -31,11 +31,15 @@ _REMEMBERED_MAX: Final = 1024
 class Floods:
     """Counts how often each peer was disconnected for flooding."""
 
-    def __init__(self, hub: Hub, bans: BanList, disconnect: _Disconnect) -> None:
+    def __init__(
+        self, hub: Hub, bans: BanList, disconnect: _Disconnect, gossip_per_s: float
+    ) -> None:
         self._hub = hub
+        self._gossip_per_s = gossip_per_s
         self._bans = bans
         self._disconnect = disconnect
         self._envelopes: dict[str, TokenBucket] = {}
+        self._gossip: dict[str, TokenBucket] = {}
         # Peers whose session is being ended; what they still send is ignored.
         self._let_go: set[str] = set()
         self._strikes: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_STRIKES))
@@ -43,6 +47,7 @@ class Floods:
     def forget(self, peer_id: str) -> None:
         """Forget the rate allowance of a peer that disconnected."""
         self._envelopes.pop(peer_id, None)
+        self._gossip.pop(peer_id, None)
         self._let_go.discard(peer_id)
 
     def takes_envelope(self, peer_id: str) -> bool:
@@ -57,6 +62,17 @@ class Floods:
             return True
         self._let_go_of(peer_id, f"flooding: more than {_ENVELOPES_PER_S:.0f} envelopes a second")
         return False
+
+    def takes_gossip(self, peer_id: str) -> bool:
+        """Whether to heed another gossip message of this peer; it may be lost."""
+        now = self._hub.clock.monotonic()
+        bucket = self._gossip.get(peer_id)
+        if bucket is None:
+            bucket = self._gossip[peer_id] = TokenBucket(self._gossip_per_s, 1.0, now)
+        if bucket.debt_s(now) > 0:
+            return False
+        bucket.take(1, now)
+        return True
 
     def fault(self, peer_id: str, peer: Peer, what: str) -> None:
         """Note what is wrong with a message; a peer that keeps sending such ones is cut off."""

@@ -25,7 +25,7 @@ class Heartbeats:
     ) -> None:
         self._peers = peers
         self._clock = clock
-        self._silent_s = _MISSED_BEATS * interval_s
+        self.silent_s = _MISSED_BEATS * interval_s
         self._say = say
 
     def beat(self) -> None:
@@ -42,7 +42,7 @@ class Heartbeats:
         lost: list[tuple[Session, str]] = []
         for peer in self._peers.values():
             for session, heard_at in peer.heard.items():
-                if now - heard_at > self._silent_s:
+                if now - heard_at > self.silent_s:
                     lost.append((session, "silent: missed its heartbeats"))
                 elif peer.hello is None and now - peer.connected_at > _HELLO_TIMEOUT_S:
                     lost.append((session, "never said hello"))
@@ -52,7 +52,7 @@ class Heartbeats:
         """Return for how long none of them will be lost, None while there are none."""
         ends: list[float] = []
         for peer in self._peers.values():
-            ends += (heard_at + self._silent_s for heard_at in peer.heard.values())
+            ends += (heard_at + self.silent_s for heard_at in peer.heard.values())
             if peer.hello is None:
                 ends.append(peer.connected_at + _HELLO_TIMEOUT_S)
         return min(ends) - self._clock.monotonic() if ends else None

@@ -30,6 +30,16 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """Whose word a message is, because of the connection that it came over."""
+
+    peer_id: str
+    # The signing key, and its id.
+    public_key: bytes
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransportOptions:
     """What a transport is made from; each takes what it needs."""
 
@@ -85,8 +95,13 @@ class TransportEvents(Protocol):
     def peer_down(self, session: Session, reason: str) -> None:
         """A live session ended; called once per session, and nothing more comes from it."""
 
-    def received(self, session: Session, messages: Sequence[Message]) -> None:
-        """A burst: every message of the frames that were read in one go."""
+    def received(
+        self, session: Session, messages: Sequence[Message], proof: Proof | None = None
+    ) -> None:
+        """A burst: every message of the frames that were read in one go.
+
+        With a `proof` they are the word of the owner of that key.
+        """
 
     def gossiped(self, peer_id: str, topic: str, payload: bytes) -> None:
         """A gossip message; `peer_id` is its source as its signature proves it."""

@@ -1,4 +1,8 @@
-"""The two queues of one peer: what the hub's thread puts in, the sending side takes out."""
+"""The two queues of one peer: what the hub's thread puts in, the sending side takes out.
+
+A session may have two pairs of them, one for each plane; what was sent and credited is counted over
+both.
+"""
 
 import threading
 import time
@@ -7,8 +11,9 @@ from collections import deque
 from swarm_hub.components.mesh.wire.flow_control import BulkWindow, Credits
 from swarm_hub.components.mesh.wire.framing import (
     COALESCE_BYTES,
-    encode_frame,
+    LENGTH_BYTES,
     frame_overhead_bytes,
+    join_messages,
 )
 from swarm_hub.components.mesh.wire.limits import QueueFull, TransportLimits
 from swarm_hub.exceptions import MeshError
@@ -22,19 +27,35 @@ class SendQueue:
     holds a lock for a moment.
     """
 
-    def __init__(self, peer_id: str, limits: TransportLimits) -> None:
+    def __init__(
+        self, peer_id: str, limits: TransportLimits, beside: "SendQueue | None" = None
+    ) -> None:
         self.peer_id = peer_id
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock: threading.Lock = threading.Lock() if beside is None else beside._lock
         self._control: deque[bytes] = deque()
         self._bulk: deque[bytes] = deque()
         self._control_bytes = 0
         self._bulk_bytes = 0
-        self._window = BulkWindow()
+        self._window: BulkWindow = BulkWindow() if beside is None else beside._window
         # Counts what arrives from the same peer, for which it is given credit.
-        self.credits = Credits()
+        self.credits: Credits = Credits() if beside is None else beside.credits
         # Set while somebody waits for room, so that the sending side knows whom to wake.
         self.bulk_wanted = False
+
+    def beside(self) -> "SendQueue":
+        """Return an empty queue to the same peer, by another way."""
+        return SendQueue(self.peer_id, self._limits, self)
+
+    def move_to(self, other: "SendQueue", last: bytes) -> None:
+        """End with the control messages that wait and `last`; the bulk goes the other way."""
+        with self._lock:
+            self._control.append(last)
+            self._control_bytes += len(last)
+            other._bulk.extend(self._bulk)
+            other._bulk_bytes += self._bulk_bytes
+            self._bulk.clear()
+            self._bulk_bytes = 0
 
     @property
     def queued_bytes(self) -> int:
@@ -74,18 +95,23 @@ class SendQueue:
         )
 
     def next_frame(self) -> bytes | None:
-        """Take the next frame to send: waiting control messages, else one bulk message."""
+        """Take the next frame to send: its length, and the body of `next_body`."""
+        body = self.next_body()
+        return None if body is None else len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+    def next_body(self) -> bytes | None:
+        """Take what to send next: waiting control messages, else one bulk message."""
         with self._lock:
             if self._control:
-                frame = encode_frame(self._take_control())
-                self._window.sent(len(frame), 0.0, bulk=False)
-                return frame
+                body = join_messages(self._take_control())
+                self._window.sent(LENGTH_BYTES + len(body), 0.0, bulk=False)
+                return body
             if self._bulk and self._window.has_room(len(self._bulk[0])):
                 message = self._bulk.popleft()
                 self._bulk_bytes -= len(message)
-                frame = encode_frame((message,))
-                self._window.sent(len(frame), time.monotonic(), bulk=True)
-                return frame
+                body = join_messages((message,))
+                self._window.sent(LENGTH_BYTES + len(body), time.monotonic(), bulk=True)
+                return body
             return None
 
     def credited(self, taken_bytes: object) -> bool:

@@ -7,13 +7,13 @@ class Traffic:
     def __init__(self) -> None:
         # By the connections of the transport, in its thread.
         self.connections_bytes = 0
-        # By the bulk plane, on the hub's loop.
-        self.bulk_bytes = 0
+        # By the bulk and the express plane, on the hub's loop.
+        self.direct_bytes = 0
 
     @property
     def total_bytes(self) -> int:
         """What was sent and received, with all that protects it, but without the headers of TCP."""
-        return self.connections_bytes + self.bulk_bytes
+        return self.connections_bytes + self.direct_bytes
 
 
 TRAFFIC = Traffic()

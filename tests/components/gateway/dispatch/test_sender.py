@@ -24,7 +24,7 @@ def test_nodes_are_told_what_gives_way_if_they_are_connected() -> None:
     links = NodeLinks(cast(Any, None))
     node = Node()
     links.connected(cast(NodeLink, node), "here", WorkerOffer())
-    Sender(links, cast(Any, None), b"").preempt(
+    Sender(links, cast(Any, None), b"", lambda _job: False).preempt(
         [Preempt("gone", "j.0.1"), Preempt("here", "j.1.1"), Preempt("here", "j.2.1")]
     )
     assert node.preempted == ["j.1.1", "j.2.1"]

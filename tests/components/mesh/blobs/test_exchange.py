@@ -21,6 +21,8 @@ from swarm_hub.components.mesh.blobs import exchange as exchange_module
 from swarm_hub.components.mesh.blobs.bulk import CHUNK_BYTES, BulkServer, Ticket, download, upload
 from swarm_hub.components.mesh.blobs.exchange import TICKET, TICKET_REFUSED, BlobExchange
 from swarm_hub.components.mesh.blobs.transfer import Incoming, Spill
+from swarm_hub.components.mesh.identity import parse_listen_address
+from swarm_hub.components.mesh.listener import DirectListener
 from swarm_hub.exceptions import MeshError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.hashing import sha256_hex
@@ -28,6 +30,7 @@ from tests.conftest import until
 from tests.helpers.later import ADDED
 
 SMALL = random.Random(1).randbytes(700_000)
+HERE = parse_listen_address("/ip4/127.0.0.1/tcp/0")
 LARGE = random.Random(2).randbytes(5 * 1024 * 1024 + 77)
 
 
@@ -40,7 +43,8 @@ class Side:
         self.name = name
         self.tasks = tasks
         self.host = host
-        self.exchange = BlobExchange(self, tasks, lambda _ip: False, spill_dir)
+        self.listener = DirectListener(lambda _ip: False)
+        self.exchange = BlobExchange(self, tasks, self.listener, spill_dir)
         self.exchange.sign_tickets_with(self.send)
         self.other: Side
         self.heard: list[tuple[str, Mapping[str, Any]]] = []
@@ -99,8 +103,8 @@ async def joined(host: str | None, spill_dir: Path | None) -> AsyncIterator[tupl
     gateway, worker = (Side(name, tasks, host, spill_dir) for name in ("gateway", "worker"))
     gateway.other, worker.other = worker, gateway
     yield gateway, worker
+    await gateway.listener.stop()
     await tasks.stop(5)
-    gateway.exchange.bulk.close()
 
 
 async def test_a_slow_disk_does_not_hold_up_the_loop_of_who_fetches(
@@ -115,8 +119,7 @@ async def test_a_slow_disk_does_not_hold_up_the_loop_of_who_fetches(
 
     monkeypatch.setattr(os, "pwrite", noted)
     async with joined("127.0.0.1", tmp_path) as (gateway, worker):
-        gateway.exchange.bulk.listen("127.0.0.1", 0)
-        gateway.tasks.spawn(gateway.exchange.bulk.run(gateway.tasks), "bulk")
+        gateway.listener.start(HERE, gateway.tasks)
         gateway.has(LARGE)
         assert await worker.fetch(LARGE) == LARGE
     assert writers
@@ -164,8 +167,7 @@ async def streams(spill_dir: Path | None) -> AsyncIterator[tuple[Side, Side]]:
 async def sides(spill_dir: Path | None) -> AsyncIterator[tuple[Side, Side]]:
     """Return a gateway with a bulk plane, and a worker."""
     async with joined("127.0.0.1", spill_dir) as (gateway, worker):
-        gateway.exchange.bulk.listen("127.0.0.1", 0)
-        gateway.tasks.spawn(gateway.exchange.bulk.run(gateway.tasks), "bulk")
+        gateway.listener.start(HERE, gateway.tasks)
         yield gateway, worker
 
 
@@ -293,7 +295,7 @@ async def test_a_port_that_is_not_reachable_costs_nothing_but_speed(
     gateway, worker = sides
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    gateway.exchange.bulk._port = port
+    gateway.listener.port = port
     source, target = (gateway, worker) if direction == "to the worker" else (worker, gateway)
     source.has(LARGE)
     assert await target.fetch(LARGE) == LARGE
@@ -340,8 +342,8 @@ class Breaking:
 async def test_a_bulk_connection_that_breaks_is_gone_on_with_by_the_stream(sides: Sides) -> None:
     gateway, worker = sides
     gateway.has(LARGE)
-    relay = Breaking(gateway.exchange.bulk._port, 2 * 1024 * 1024)
-    gateway.exchange.bulk._port = relay.port
+    relay = Breaking(gateway.listener.port, 2 * 1024 * 1024)
+    gateway.listener.port = relay.port
     try:
         assert await worker.fetch(LARGE) == LARGE
     finally:
@@ -355,8 +357,8 @@ async def test_a_bulk_connection_that_breaks_is_gone_on_with_by_the_stream(sides
 async def test_bytes_changed_on_the_way_are_never_taken(sides: Sides) -> None:
     gateway, worker = sides
     gateway.has(LARGE)
-    relay = Breaking(gateway.exchange.bulk._port, len(LARGE) * 2, damage=True)
-    gateway.exchange.bulk._port = relay.port
+    relay = Breaking(gateway.listener.port, len(LARGE) * 2, damage=True)
+    gateway.listener.port = relay.port
     try:
         assert await worker.fetch(LARGE) == LARGE
     finally:
@@ -429,7 +431,7 @@ async def test_a_transfer_ends_with_the_session_of_its_peer(sides: Sides) -> Non
         connection.close()
 
         async def opened() -> int:
-            return gateway.exchange.bulk._open
+            return gateway.listener._open
 
         await until(opened, lambda count: count == 0)
         # And a ticket that was not used yet leads nowhere any more.
@@ -463,13 +465,13 @@ async def test_only_its_peer_refuses_a_ticket(sides: Sides) -> None:
 async def test_no_address_takes_all_connections(sides: Sides) -> None:
     gateway, worker = sides
     gateway.has(LARGE)
-    server = gateway.exchange.bulk
+    server = gateway.listener
     strangers = []
     try:
         for _ in range(300):
             strangers.append(
                 socket.create_connection(
-                    ("127.0.0.1", server._port), source_address=("127.0.0.2", 0)
+                    ("127.0.0.1", server.port), source_address=("127.0.0.2", 0)
                 )
             )
             await asyncio.sleep(0)
@@ -504,7 +506,7 @@ async def test_a_sender_of_other_bytes_or_of_too_many_is_found_out(sides: Sides)
 async def test_strangers_that_connect_and_say_nothing_do_no_harm(sides: Sides) -> None:
     gateway, worker = sides
     gateway.has(LARGE)
-    port = gateway.exchange.bulk._port
+    port = gateway.listener.port
     strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
     strangers[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n    ")
     try:
@@ -534,4 +536,4 @@ def test_a_ticket_may_say_more_and_what_it_lacks_is_named() -> None:
 
 
 def test_a_server_that_is_not_listening_gives_no_tickets() -> None:
-    assert not BulkServer(lambda _ip: False).is_listening
+    assert not BulkServer(DirectListener(lambda _ip: False)).is_listening

@@ -67,7 +67,12 @@ async def test_nothing_is_registered_with_a_mesh_that_has_started(swarm: Swarm) 
     for register in (
         lambda: mesh.register(LEFT),
         lambda: mesh.on_gossip("topic", lambda _author, _payload: None),
-        lambda: mesh.sign_with(mesh._greeter, lambda *_message: None),  # type: ignore[arg-type]
+        lambda: mesh.sign_with(
+            mesh._greeter,  # type: ignore[arg-type]
+            lambda *_message: None,
+            lambda: b"",
+            lambda *_message: None,
+        ),
     ):
         with pytest.raises(ValueError, match="the mesh has started"):
             register()

@@ -81,7 +81,7 @@ async def test_a_peer_that_goes_on_sending_what_is_wrong_is_banned(swarm: Swarm)
         for number in range(220):
             # Whole messages in which nothing fits, and bytes that are no messages at all.
             body = b"\xff" if number % 2 else join_messages([encode_message("ack", {"ids": 1})])
-            channel._send(mesh.peer_id, body)
+            channel._post(mesh.peer_id, channel._sealed(mesh.peer_id, body))
         await until(down, bool)
     reason = await until(lambda: reason_of_ban(gateway, peer_id), bool)
     assert "200 wrong messages" in str(reason)

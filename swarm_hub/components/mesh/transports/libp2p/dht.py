@@ -30,7 +30,8 @@ from libp2p.records.validator import NamespacedValidator
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from swarm_hub.components.mesh.transports.base import PROVIDED_MAX
-from swarm_hub.components.mesh.transports.libp2p.metering import Allowance, Meters
+from swarm_hub.components.mesh.transports.libp2p.metering import Meters
+from swarm_hub.components.mesh.wire.metering import Allowance
 from swarm_hub.exceptions import MeshError
 
 # A network of our own; the public one of IPFS is /ipfs/kad/1.0.0.

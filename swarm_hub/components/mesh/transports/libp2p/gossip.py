@@ -20,8 +20,9 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 from libp2p.tools.anyio_service import background_trio_service
 
-from swarm_hub.components.mesh.transports.libp2p.metering import Allowance, Meters
+from swarm_hub.components.mesh.transports.libp2p.metering import Meters
 from swarm_hub.components.mesh.wire.limits import TransportLimits
+from swarm_hub.components.mesh.wire.metering import Allowance
 
 _LOGGER = logging.getLogger(__name__)
 

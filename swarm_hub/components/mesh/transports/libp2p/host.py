@@ -32,7 +32,7 @@ from swarm_hub.components.mesh.transports.libp2p import policy as libp2p_policy
 from swarm_hub.components.mesh.transports.libp2p.gossip import Gossip
 from swarm_hub.components.mesh.transports.libp2p.handshake import Handshakes
 from swarm_hub.components.mesh.transports.libp2p.mdns import LocalDiscovery
-from swarm_hub.components.mesh.transports.libp2p.metering import Allowance, FrameCounter, Meters
+from swarm_hub.components.mesh.transports.libp2p.metering import Meters
 from swarm_hub.components.mesh.transports.libp2p.patches import LeanYamux
 from swarm_hub.components.mesh.transports.libp2p.session import StreamSession, Unread
 from swarm_hub.components.mesh.transports.libp2p.streams import (
@@ -45,6 +45,7 @@ from swarm_hub.components.mesh.transports.libp2p.streams import (
 from swarm_hub.components.mesh.transports.libp2p.trio_thread import TrioThread
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
+from swarm_hub.components.mesh.wire.metering import Allowance, FrameCounter
 from swarm_hub.exceptions import MeshError
 
 if TYPE_CHECKING:

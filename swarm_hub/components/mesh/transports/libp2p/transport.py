@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from swarm_hub.components.mesh.identity import (
     PeerAddress,
     expand_wildcard,
+    ip_of,
     parse_dial_address,
     parse_listen_address,
     parse_networks,
@@ -53,6 +54,7 @@ class Libp2pSession(FramedSession):
         events: TransportEvents,
     ) -> None:
         super().__init__(carrier.peer_id, carrier.address, carrier.outbox, requests, events)
+        self.generation = (carrier.generation.boot, carrier.generation.seq)
         self.carrier = carrier
         self._bridge = bridge
         self._disconnect = disconnect
@@ -60,6 +62,7 @@ class Libp2pSession(FramedSession):
     async def close(self, reason: str) -> None:
         """End the session and close the connections with the peer."""
         if not self.is_over:
+            self.planes.drop()
             await self._disconnect(self.peer_id, reason)
 
     def _wake(self) -> None:
@@ -190,6 +193,13 @@ class Libp2pTransport:
         if banned == self._banned:
             return
         self._banned = banned
+        for session in self._sessions.values():
+            ip = ip_of(session.address)
+            if session.peer_id in banned[0] or (
+                ip is not None and any(ip in network for network in networks)
+            ):
+                # Its stream goes in a moment, in the thread of libp2p.
+                session.planes.drop()
         if self._bridge is not None and self._host is not None:
             self._bridge.post(self._host.ban, banned[0], networks)
 

@@ -12,15 +12,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_hub.components.mesh.transports.libp2p.metering import (
+from swarm_hub.components.mesh.transports.libp2p.metering import Meters
+from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame, encode_message
+from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
+from swarm_hub.components.mesh.wire.metering import (
     Allowance,
     FloodError,
     FrameCounter,
     Meter,
-    Meters,
+    MeterTable,
 )
-from swarm_hub.components.mesh.wire.framing import decode_messages, encode_frame, encode_message
-from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.exceptions import MeshError
 from swarm_hub.util.token_bucket import TokenBucket
@@ -119,16 +120,21 @@ def test_a_peer_over_its_rate_waits_and_only_one_that_goes_on_is_a_flood() -> No
 
 
 def test_a_peer_that_comes_back_has_not_got_a_new_burst() -> None:
+    meters = MeterTable(PATIENT)
+    first = meters.of("peer", 0.0)
+    assert meters.of("peer", 0.0) is first
+    assert meters.of("other", 0.0) is not first
+    for number in range(3000):
+        meters.of(str(number), 0.0)
+    assert len(meters._meters) <= 2048
+
+
+def test_the_streams_of_a_peer_share_a_meter() -> None:
     async def main() -> None:
         meters = Meters(PATIENT, lambda *_: None)
         first = meters.metered(None, "peer", FrameCounter())
         again = meters.metered(None, "peer", FrameCounter())
-        other = meters.metered(None, "other", FrameCounter())
         assert first._meter is again._meter
-        assert other._meter is not first._meter
-        for number in range(3000):
-            meters.metered(None, str(number), FrameCounter())
-        assert len(meters._meters) <= 2048
 
     trio.run(main)
 
