@@ -23,6 +23,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.tcp import tcp
 
+from swarm_hub.components.mesh.transports.libp2p.keepalive import keep_alive
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 
 VERSION = "0.8.1"
@@ -51,6 +52,7 @@ def apply() -> None:
     if os.name == "posix":
         # 0.8.1: every write reschedules, even when the socket takes it at once.
         TrioTCPStream.write = eager_write  # type: ignore[method-assign]
+    # 0.8.1: a silent connection stays silent, so that a NAT on its way forgets it.
     TrioTCPStream.__init__ = _tcp_stream_init  # type: ignore[method-assign]
     NetStream.__init__ = _net_stream_init  # type: ignore[method-assign]
     # 0.8.1: listens with SO_REUSEPORT, so a second hub on the same port takes every other
@@ -305,6 +307,8 @@ _original_net_stream_init = NetStream.__init__
 
 def _tcp_stream_init(self: TrioTCPStream, stream: trio.SocketStream) -> None:
     _original_tcp_init(self, stream)
+    # Accepted and dialled sockets both come by here.
+    keep_alive(stream.socket)
     self.read_lock = EagerLock()  # type: ignore[assignment]
     self.write_lock = EagerLock()  # type: ignore[assignment]
     self._read_buffer = bytearray()  # type: ignore[attr-defined]

@@ -288,6 +288,7 @@ class CountedSocket:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.reads = 0
+        self.socket = SimpleNamespace(setsockopt=lambda *_: None)
 
     async def receive_some(self, n: int) -> bytes:
         self.reads += 1
