@@ -140,7 +140,7 @@ def _do_without_sandboxes() -> None:
         return
 
     async def run(
-        _sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any, tag: str = ""
+        _sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any, **_named: Any
     ) -> CallResult:
         _assigned.append(time.monotonic())
         return CallResult("ok", "", data, 0.0, 0.0, None, None)
