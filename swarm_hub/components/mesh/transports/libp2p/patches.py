@@ -7,21 +7,39 @@ newer libp2p has made unnecessary. Only imported in the trio thread, after `impo
 
 import os
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import trio
+from libp2p.abc import IMuxedStream
+from libp2p.custom_types import TProtocol
 from libp2p.io import msgio as libp2p_msgio
 from libp2p.io import utils as libp2p_io_utils
 from libp2p.io.abc import Reader
-from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError, IOException
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer.exceptions import (
+    MultiselectClientError,
+    MultiselectCommunicatorError,
+    ProtocolNotSupportedError,
+)
+from libp2p.protocol_muxer.multiselect_client import (
+    DEFAULT_NEGOTIATE_TIMEOUT,
+    MULTISELECT_PROTOCOL_ID,
+    PROTOCOL_NOT_FOUND_MSG,
+    MultiselectClient,
+)
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
+from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.transport.tcp import tcp
+from libp2p.utils import encode_delim
 
 from swarm_hub.components.mesh.transports.libp2p.keepalive import keep_alive
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
@@ -33,6 +51,10 @@ YAMUX_FRAME_BYTES = 65519
 # Bytes a peer may send ahead on one stream. 1 MiB keeps 50 MB/s busy at 20 ms round trip.
 WINDOW_BYTES = 1024 * 1024
 _WINDOW_WAIT_S = 60.0
+# How the frames begin by which a stream is opened and accepted.
+_OPENS = bytes((0, yamux.TYPE_WINDOW_UPDATE, 0, yamux.FLAG_SYN))
+_ACCEPTS = bytes((0, yamux.TYPE_WINDOW_UPDATE, 0, yamux.FLAG_ACK))
+_HELD_MAX_BYTES = 1024
 
 
 def apply() -> None:
@@ -45,6 +67,13 @@ def apply() -> None:
     yamux.MAX_MESSAGE_SIZE = YAMUX_FRAME_BYTES
     # 0.8.1: see LeanYamuxStream; the muxer makes its streams by this global name.
     yamux.YamuxStream = LeanYamuxStream  # type: ignore[misc]
+    # 0.8.1: makes its own Yamux, whatever class it was given for that protocol.
+    muxer_multistream.Yamux = LeanYamux  # type: ignore[attr-defined]
+    # 0.8.1: asks whether both speak multistream, and only then for the protocol.
+    MultiselectClient.select_one_of = select_one_of  # type: ignore[method-assign, assignment]
+    # 0.8.1: looks through all tasks of a service for each one that begins, which is one a message
+    # of gossip and three a connection, and gives a task no more than 1,000 children.
+    TrioManager._find_parent_task = _no_parent  # type: ignore[method-assign, assignment]
     # 0.8.1: each inbound connection ever accepted keeps its slot and its task.
     Swarm._do_handle_inbound_connection = handle_inbound_connection  # type: ignore[method-assign]
     # 0.8.1: two reads from the socket per message, each behind a lock that reschedules.
@@ -98,16 +127,40 @@ class EagerLock:
 
 
 class LeanYamux(yamux.Yamux):
-    """Yamux without a rescheduling per lock and per frame, and without measuring the RTT."""
+    """Yamux with a message less a stream, a task less, and no rescheduling per lock and frame.
+
+    It doesn't measure the RTT either.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.streams_lock = EagerLock()  # type: ignore[assignment]
         self._write_lock = EagerLock()  # type: ignore[assignment]
+        # Frames that go with the next one.
+        self._held = b""
 
     async def _write_frame(self, data: bytes) -> None:
         async with self._write_lock:
-            await self.secured_conn.write(data)
+            if data[: len(_OPENS)] in (_OPENS, _ACCEPTS) and len(self._held) < _HELD_MAX_BYTES:
+                # 0.8.1: opening and accepting a stream are messages of their own. Both sides say
+                # at once which protocol is spoken on it, or reset it, and that takes these along.
+                self._held += data
+                return
+            held, self._held = self._held, b""
+            if len(held) + len(data) > YAMUX_FRAME_BYTES:
+                await self.secured_conn.write(held)
+                held = b""
+            await self.secured_conn.write(held + data if held else data)
+
+    async def accept_stream(self) -> IMuxedStream:
+        """Wait for the next stream of the peer, then forget those that ended unread."""
+        stream = await super().accept_stream()
+        self._sweep_stale_streams()
+        return stream
+
+    async def _stale_stream_sweeper(self) -> None:
+        # Done when the next stream comes, which needs no task a connection.
+        return
 
     async def _read_data_body(self, length: int) -> bytes:
         # 0.8.1 takes whatever length a header names, up to 4 GiB.
@@ -277,6 +330,35 @@ async def eager_write(self: TrioTCPStream, data: bytes) -> None:
             return
 
 
+async def select_one_of(
+    self: MultiselectClient,
+    protocols: Sequence[TProtocol],
+    communicator: MultiselectCommunicator,
+    negotiate_timeout: int = DEFAULT_NEGOTIATE_TIMEOUT,
+) -> TProtocol:
+    """Ask for the first protocol along with the greeting, and for the others if it is unknown."""
+    with trio.move_on_after(negotiate_timeout):
+        try:
+            await communicator.read_writer.write(
+                encode_delim(MULTISELECT_PROTOCOL_ID.encode()) + encode_delim(protocols[0].encode())
+            )
+            greeting = await communicator.read()
+            answer = await communicator.read()
+        except (MultiselectCommunicatorError, IOException) as error:
+            raise MultiselectClientError(f"Asking for {protocols[0]} failed: {error}") from error
+        if greeting != MULTISELECT_PROTOCOL_ID:
+            raise MultiselectClientError(f"{greeting!r} is no greeting of multistream")
+        if answer == protocols[0]:
+            return protocols[0]
+        for protocol in protocols[1:] if answer == PROTOCOL_NOT_FOUND_MSG else ():
+            try:
+                return await self.try_select(communicator, protocol)
+            except ProtocolNotSupportedError:
+                continue
+        raise MultiselectClientError(f"protocols not supported: {protocols}; answer {answer!r}")
+    raise MultiselectClientError(f"no answer to {protocols} within {negotiate_timeout} s")
+
+
 def tcp_stream(muxed: Any) -> TrioTCPStream:
     """The TCP stream at the bottom of a yamux connection over Noise."""
     stream = muxed.secured_conn.conn.read_writer.read_write_closer.stream
@@ -299,6 +381,10 @@ async def handle_inbound_connection(
     finally:
         with trio.CancelScope(shield=True):
             await raw.close()
+
+
+def _no_parent(_self: TrioManager, _task: trio.lowlevel.Task) -> None:
+    """Have each task end by itself or with the service, which is all that tasks here need."""
 
 
 _original_tcp_init = TrioTCPStream.__init__

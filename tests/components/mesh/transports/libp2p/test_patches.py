@@ -208,6 +208,102 @@ def test_the_library_buffers_what_exceeds_the_window() -> None:
     assert source.index("extend(data)") < source.rindex("peer exceeded")
 
 
+def made_by(module: ModuleType) -> type:
+    """Return the class of the connection that the library makes, when it is told which."""
+
+    async def make() -> type:
+        muxers = module.MuxerMultistream({yamux_id: libp2p_patches.LeanYamux})
+
+        async def select(*_: object) -> tuple[str, object]:
+            return yamux_id, libp2p_patches.LeanYamux
+
+        muxers._selector.select = select
+        secured = SimpleNamespace(is_initiator=True)
+        return type(await muxers.new_conn(secured, None))
+
+    from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as yamux_id
+
+    return trio.run(make)
+
+
+def test_the_library_makes_another_muxer_than_it_is_told_and_we_have_ours() -> None:
+    libp2p_patches.apply()
+    name = "libp2p.stream_muxer.muxer_multistream"
+    assert not issubclass(made_by(unpatched(name)), libp2p_patches.LeanYamux)
+    assert made_by(importlib.import_module(name)) is libp2p_patches.LeanYamux
+
+
+def opened(kind: Callable[..., Any], payload: bytes) -> tuple[list[int], bytes]:
+    """Open a stream and write on it; returns the sizes of what was sent, and all of it."""
+    sent: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        sent.append(bytes(data))
+
+    async def open_and_write() -> None:
+        connection = kind(SimpleNamespace(is_initiator=True, write=write), None)
+        stream = await connection.open_stream()
+        await stream.write(payload)
+
+    run(open_and_write)
+    return [len(each) for each in sent], b"".join(sent)
+
+
+def test_the_library_opens_a_stream_with_a_message_of_its_own_and_we_do_not() -> None:
+    libp2p_patches.apply()
+    library = opened(unpatched("libp2p.stream_muxer.yamux.yamux").Yamux, b"hello")
+    ours = opened(libp2p_patches.LeanYamux, b"hello")
+    assert library == ([12, 12 + 5], ours[1])
+    assert ours[0] == [12 + 12 + 5]
+
+
+def test_a_frame_that_fills_a_noise_message_goes_by_itself() -> None:
+    libp2p_patches.apply()
+    sizes, _ = opened(libp2p_patches.LeanYamux, b"x" * libp2p_patches.YAMUX_FRAME_BYTES)
+    assert sizes == [12, libp2p_patches.YAMUX_FRAME_BYTES, 12 + 12]
+
+
+def test_streams_that_nobody_says_anything_on_are_not_held_back_without_end() -> None:
+    libp2p_patches.apply()
+    sent: list[int] = []
+
+    async def write(data: bytes) -> None:
+        sent.append(len(data))
+
+    async def open_many() -> None:
+        connection: Any = libp2p_patches.LeanYamux(
+            SimpleNamespace(is_initiator=True, write=write),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
+        for _ in range(200):
+            await connection.open_stream()
+
+    run(open_many)
+    assert sum(sent) > 200 * 12 - 2048
+
+
+def test_streams_that_ended_unread_are_forgotten_when_the_next_one_comes() -> None:
+    libp2p_patches.apply()
+
+    async def end_unread() -> int:
+        connection: Any = libp2p_patches.LeanYamux(
+            SimpleNamespace(is_initiator=True),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
+        for number in range(2, 12, 2):
+            stream = libp2p_patches.LeanYamuxStream(number, connection, False)
+            stream.closed, stream._closed_at = True, 1.0
+            connection.streams[number] = stream
+            connection.stream_buffers[number] = bytearray(b"unread")
+        await trio.sleep(62)
+        connection.streams[12] = libp2p_patches.LeanYamuxStream(12, connection, False)
+        await connection.new_stream_send_channel.send(connection.streams[12])
+        assert await connection.accept_stream() is connection.streams[12]
+        return len(connection.streams)
+
+    assert run(end_unread) == 1
+
+
 def released(stream: Any, reads: int) -> tuple[int, int]:
     """How many window updates `reads` reads of 4 KiB cause, and how far the window grows."""
 
@@ -359,6 +455,108 @@ def test_writing_to_a_broken_connection_is_an_error() -> None:
         left.close()
 
     trio.run(write)
+
+
+# Which protocol is spoken
+
+
+class Answers:
+    """The other side of a negotiation, of which every answer is known."""
+
+    def __init__(self, *answers: str) -> None:
+        self._unread = b"".join(bytes((len(each) + 1,)) + f"{each}\n".encode() for each in answers)
+        self.writes: list[bytes] = []
+
+    async def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    async def read(self, n: int | None = None) -> bytes:
+        size = len(self._unread) if n is None else n
+        taken, self._unread = self._unread[:size], self._unread[size:]
+        return taken
+
+
+GREETING = "/multistream/1.0.0"
+
+
+def negotiated(answers: Answers, select: Callable[..., Awaitable[str]] | None = None) -> str:
+    from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+    from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+
+    communicator: Any = MultiselectCommunicator(answers)  # type: ignore[arg-type]
+    chosen = select or libp2p_patches.select_one_of
+    return run(lambda: chosen(MultiselectClient(), ["/a", "/b", "/c"], communicator))
+
+
+def test_the_library_waits_for_a_greeting_before_it_asks_and_we_do_not() -> None:
+    library = unpatched("libp2p.protocol_muxer.multiselect_client").MultiselectClient
+    asked, at_once = Answers(GREETING, "/a"), Answers(GREETING, "/a")
+    assert negotiated(asked, library.select_one_of) == "/a"
+    assert negotiated(at_once) == "/a"
+    assert len(asked.writes) == 2
+    assert at_once.writes == [b"".join(asked.writes)]
+
+
+def test_a_peer_that_does_not_know_the_first_protocol_is_asked_for_the_others() -> None:
+    answers = Answers(GREETING, "na", "na", "/c")
+    assert negotiated(answers) == "/c"
+    assert [write.split(b"\n")[0][1:] for write in answers.writes[1:]] == [b"/b", b"/c"]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [("/http/1.1", "/a"), (GREETING, "na", "na", "na"), (GREETING, "/d"), (GREETING,), ()],
+)
+def test_a_peer_that_answers_anything_else_is_given_up(answers: tuple[str, ...]) -> None:
+    from libp2p.protocol_muxer.exceptions import MultiselectClientError
+
+    with pytest.raises(MultiselectClientError):
+        negotiated(Answers(*answers))
+
+
+def test_a_peer_that_answers_nothing_is_given_up() -> None:
+    from libp2p.protocol_muxer.exceptions import MultiselectClientError
+
+    class Silence(Answers):
+        async def read(self, n: int | None = None) -> bytes:
+            await trio.sleep_forever()
+            raise AssertionError("unreachable")
+
+    with pytest.raises(MultiselectClientError, match="no answer"):
+        negotiated(Silence())
+
+
+# Tasks
+
+
+def started(manager: Any) -> tuple[int, int]:
+    """Return how many tasks of a service ran, and at how many another was looked for."""
+    ran: list[int] = []
+
+    async def child(number: int) -> None:
+        ran.append(number)
+
+    class Service:
+        _manager: Any = None
+
+        async def run(self) -> None:
+            for number in range(1100):
+                service._manager.run_task(child, number)
+
+    service = Service()
+    with contextlib.suppress(ExceptionGroup):
+        trio.run(manager(service).run)
+    return len(ran), 1100
+
+
+def test_the_library_bounds_the_tasks_of_a_service_and_we_do_not() -> None:
+    libp2p_patches.apply()
+    from libp2p.tools.anyio_service.trio_manager import TrioManager
+
+    ran, asked = started(unpatched("libp2p.tools.anyio_service.trio_manager").TrioManager)
+    assert ran < asked
+    ran, asked = started(TrioManager)
+    assert ran == asked
 
 
 # Connections
