@@ -120,6 +120,7 @@ class Libp2pHost:
         swarm = host.get_network()
         assert isinstance(swarm, Swarm)
         libp2p_policy.dial_only_when_asked(swarm)
+        libp2p_policy.identify_nobody(host)
         libp2p_policy.contain_stream_errors(swarm)
         self._host = host
         self._swarm = swarm

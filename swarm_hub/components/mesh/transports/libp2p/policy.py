@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
+from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
@@ -69,6 +70,18 @@ class _NoAutoConnector:
 
     def record_disconnect(self, peer: ID) -> None:
         """Remember nothing."""
+
+
+def identify_nobody(host: BasicHost) -> None:
+    """Ask no peer what it is: `hello` says that of a hub, and others are not dialled.
+
+    0.8.1 asks on every connection, which is a stream each way; others are answered all the same.
+    """
+    host._schedule_identify = _ask_nothing  # type: ignore[method-assign, assignment]
+
+
+def _ask_nothing(_peer_id: ID, *, reason: str) -> None:
+    """Leave a peer unasked."""
 
 
 def on_connection(swarm: Swarm, made: Callable[[], None]) -> None:
