@@ -5,6 +5,8 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -61,6 +63,17 @@ class Calls:
             "CALLS_INTO": str(self._folder),
             "CALLS_ROOT": str(root),
         }
+
+    @contextmanager
+    def counting(self, root: Path) -> Iterator[None]:
+        """Have the hubs counted that are started meanwhile, with directories in `root`."""
+        given = self.environment(root)
+        os.environ.update(given)
+        try:
+            yield
+        finally:
+            for name in given:
+                del os.environ[name]
 
     @classmethod
     def here(cls) -> Self:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from rounds import Spread
 
 
 @dataclass(slots=True)
@@ -17,6 +18,13 @@ class Figures:
 
     as_json: bool
     context: dict[str, Any] = field(default_factory=dict)
+
+    def add_spread(self, figure: str, found: Spread, unit: str, **more: Any) -> None:
+        """Print the median of rounds, with their range."""
+        self.add(
+            figure, found.median, unit,
+            **{"from": f"{found.lowest:.4g}", "to": f"{found.highest:.4g}", **more},
+        )  # fmt: skip
 
     def add(
         self,

@@ -106,6 +106,7 @@ async def jobs_in_a_settled_order(folder: Path, wasm: str) -> dict[str, dict[str
     }
 
 
+@pytest.mark.slow
 def test_what_a_job_takes(
     tmp_path: Path, modules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
