@@ -2,7 +2,8 @@
 
 Each runs the benchmark of its own tree with `--quick --json`, one after the other, so that what the
 machine does meanwhile meets both. For every figure that both have: the medians, and the median and
-range of the ratios after/before of the pairs. A ratio of one pair says little on a busy machine.
+range of the ratios after/before of the pairs. A ratio of one pair says little on a busy machine;
+how many cores others had busy meanwhile is printed for each run.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from machine import foreign_cores, look
 
 _WITHIN_S: Final = 900
 
@@ -77,11 +80,17 @@ def main() -> None:
     pairs = []
     for number in range(asked.rounds):
         # The other one first each time: a machine that warms up or cools down favours neither.
-        order = trees if number % 2 == 0 else trees[::-1]
-        done = {tree: run(tree, asked.benchmark) for tree in order}
+        done = {}
+        for tree in trees if number % 2 == 0 else trees[::-1]:
+            before = look()
+            done[tree] = run(tree, asked.benchmark)
+            foreign = foreign_cores(before, look())
+            side = "before" if tree == trees[0] else "after"
+            print(
+                f"round {number + 1} of {asked.rounds}, {side}: others had {foreign:.2f} cores",
+                file=sys.stderr,
+            )
         pairs.append((done[trees[0]], done[trees[1]]))
-        load = os.getloadavg()[0]
-        print(f"round {number + 1} of {asked.rounds}, load {load:.1f}", file=sys.stderr)
     print(f"{'figure':28} {'before':>12} {'after':>12} {'ratio':>7}  range")
     for each in compared(pairs):
         print(
