@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,14 @@ class Figures:
         met = "" if target is None or shown is None else _verdict(shown, better, target)
         notes = ", ".join(f"{key} {text}" for key, text in context.items())
         print(f"{figure:28} {shown!s:>12} {unit:10} {aim:16} {met:6} {notes}", flush=True)
+
+    def say(self, subject: str, words: Mapping[str, str]) -> None:
+        """Print what is no number."""
+        if self.as_json:
+            print(json.dumps({"figure": subject, "value": None, "context": words}), flush=True)
+            return
+        for what, text in words.items():
+            print(f"{subject:28} {what}: {text}", flush=True)
 
 
 def start(

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peer_runs
 from calls import Calls, Counted
 from figures import Figures, percentile, start, tree_cpu_s
 from idle_cost import counters
@@ -44,9 +45,12 @@ _BULK_SHARDS = 16
 
 async def main() -> None:
     """Start a gateway with four workers and measure every figure."""
-    figures, arguments = start(__doc__ or "")
+    figures, arguments = start(__doc__ or "", peer_runs.options)
     quick = arguments.quick
     modules = await with_sandbox(_assemble)
+    if arguments.peers is not None:
+        await peer_runs.compare(figures, arguments, modules)
+        return
     with tempfile.TemporaryDirectory(prefix="swarm-hub-bench-") as folder:
         place, hubs = Path(folder), Path(folder) / "hubs"
         hubs.mkdir()
