@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from swarm_hub.util.hashing import sha256_hex
 _WORKER = "worker: {slots: 1, charging_only: false, min_battery: 0}\n"
 _frames = {"frames": 0, "messages": 0}
 _assigned: list[float] = []
+# sandbox → when it got its first shard
+_served: dict[Sandbox, float] = {}
+_shard_s = 0.0
 
 
 class Light:
@@ -65,11 +68,20 @@ class Light:
             "peers": peers,
             "addresses": list(self._mesh.addresses()),
             "last_assigned": max(_assigned, default=None),
+            "served": len(_served),
+            "last_served": max(_served.values(), default=None),
         }
 
     @property
     def _mesh(self) -> Mesh:
         return self.hubs[0].services[MESH]
+
+    def shards_take(self, seconds: float) -> dict[str, Any]:
+        """From now on let each shard take that long, and forget who had one."""
+        global _shard_s
+        _shard_s = seconds
+        _served.clear()
+        return {}
 
     async def ping(self, count: int, inflight: int, size: int) -> dict[str, Any]:
         """Send messages of `size` bytes, `inflight` at a time, and count what it took."""
@@ -135,18 +147,29 @@ class Light:
         return {}
 
 
+async def run_nothing(
+    sandbox: Sandbox,
+    call: Call,
+    data: bytes | bytearray,
+    load_wasm: Callable[[], Awaitable[bytes]],
+    tag: str = "",
+    module_bytes: int = 0,
+) -> CallResult:
+    """Give back what came; stands for `Sandbox.run`."""
+    now = time.monotonic()
+    _assigned.append(now)
+    _served.setdefault(sandbox, now)
+    if _shard_s:
+        await asyncio.sleep(_shard_s)
+    return CallResult("ok", "", bytes(data), 0.0, 0.0, None, None)
+
+
 def _do_without_sandboxes() -> None:
     async def warm(_sandbox: Sandbox) -> None:
         return
 
-    async def run(
-        _sandbox: Sandbox, _call: Call, data: bytes, _load_wasm: Any, **_named: Any
-    ) -> CallResult:
-        _assigned.append(time.monotonic())
-        return CallResult("ok", "", data, 0.0, 0.0, None, None)
-
     Sandbox.warm = warm
-    Sandbox.run = run
+    Sandbox.run = run_nothing
 
 
 def _count_frames() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 from figures import Figures, percentile, start
+from machine import tree_s
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm, free_port
@@ -23,6 +24,8 @@ _MB = 1_000_000
 _WORKERS_MAX = 200
 _LIGHT_PROCESSES = 5
 _MESSAGE_BYTES = 1024
+_SHARD_S = 0.3
+_SHARDS_A_WORKER = 4
 
 
 class LightProcess:
@@ -181,6 +184,7 @@ async def _grow(
     joined = 0
     for count in (50, 100, _WORKERS_MAX):
         started = time.perf_counter()
+        cpu_s = tree_s(gateway.pid), sum(process.cpu_s() for process in processes)
         share = (count - joined) // len(processes)
         starting = [
             process.do("start", count=share, mesh=mesh, trust=f"'{gateway.public_key}'")
@@ -192,9 +196,14 @@ async def _grow(
             await process.until(
                 "peers", lambda peers, count=count: peers >= count // _LIGHT_PROCESSES
             )
-        figures.add(
-            f"join_{count}_s", time.perf_counter() - started, "s", added=share * _LIGHT_PROCESSES
-        )
+        added = share * len(processes)
+        figures.add(f"join_{count}_s", time.perf_counter() - started, "s", added=added)
+        for side, before_s, after_s in (
+            ("gateway", cpu_s[0], tree_s(gateway.pid)),
+            ("worker", cpu_s[1], sum(process.cpu_s() for process in processes)),
+        ):
+            a_join = (after_s - before_s) / added * 1000
+            figures.add(f"join_{count}_{side}_cpu_ms", a_join, "ms a join")
         if quick and count < _WORKERS_MAX:
             # They join in steps all the same: two hundred at once wait for each other's turn.
             continue
@@ -207,6 +216,7 @@ async def _grow(
         idle = 100 * (after.user + after.system - before.user - before.system) / seconds
         figures.add(f"gateway_idle_cpu_percent_{count}", idle, "%", workers=count)
         await _dispatch(figures, client, module, processes, count)
+        await _serve_all(figures, client, module, processes, count)
 
 
 async def _dispatch(
@@ -232,6 +242,32 @@ async def _dispatch(
         f"dispatch_all_{count}_ms", min(times) * 1000, "ms",
         with_results_ms=round(min(finished) * 1000), shards=count,
     )  # fmt: skip
+
+
+async def _serve_all(
+    figures: Figures,
+    client: SwarmClient,
+    module: bytes,
+    processes: list[LightProcess],
+    count: int,
+) -> None:
+    """Look how long it takes until each worker has had a shard of a job with plenty of them."""
+    for process in processes:
+        await process.do("shards_take", seconds=_SHARD_S)
+    started = time.monotonic()
+    job_id = await client.submit(
+        module, os.urandom(_MESSAGE_BYTES * count * _SHARDS_A_WORKER), abi="bytes",
+        split="records:1024", shard_size=1, reduce="concat",
+    )  # fmt: skip
+    reports = [
+        await process.until("served", lambda served: served == count // _LIGHT_PROCESSES)
+        for process in processes
+    ]
+    last = max(report["last_served"] for report in reports)
+    figures.add(f"serve_all_{count}_ms", (last - started) * 1000, "ms", shard_s=_SHARD_S)
+    for process in processes:
+        await process.do("shards_take", seconds=0)
+    await client.wait(job_id)
 
 
 if __name__ == "__main__":
