@@ -1,6 +1,7 @@
 """Starting a child process that inherits nothing of the hub, and finding out why one ended."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import signal
@@ -30,10 +31,10 @@ sys.path.append(site)
 from child.abi import add, registry
 """
 _BOOT = f"""{_IMPORTED}
-fd, parent, *abis = sys.argv[3:]
+link, quiet, parent, *abis = sys.argv[3:]
 add(abis)
 from child.main import main
-main(int(fd), int(parent))
+main(int(link), int(quiet), int(parent))
 """
 _CHECK = f"""{_IMPORTED}
 add(sys.argv[3:])
@@ -48,10 +49,12 @@ _LARGE_SOCKET_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A child that was just started; both descriptors belong to the receiver of this."""
+    """A child that was just started; the descriptors belong to the receiver of this."""
 
     process: subprocess.Popen[bytes]
     link: socket.socket
+    # Answers that the child wakes nobody for.
+    quiet: socket.socket
     stderr: int
     # What the child may have left; whoever reaps it removes this.
     room: str
@@ -66,38 +69,46 @@ def wasmtime_directory() -> str:
 
 
 def launch(cwd: Path, site: str, abis: Sequence[str]) -> Launched:
-    """Start a child: isolated Python, no environment, one inherited socket.
+    """Start a child: isolated Python, no environment, two inherited sockets.
 
     This blocks for about a millisecond and must stay on the hub's main thread: Linux ends a
     child with PR_SET_PDEATHSIG when the thread that started it ends, not the process.
     """
-    ours, theirs = socket.socketpair()
-    read_end, write_end = os.pipe()
-    try:
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+        link, link_end = _sockets(ours, theirs)
+        quiet, quiet_end = _sockets(ours, theirs)
+        stderr, stderr_end = os.pipe()
+        ours.callback(os.close, stderr)
+        theirs.callback(os.close, stderr_end)
         # Nobody reads the child's stderr until it is dead, so a full pipe must not block it.
-        os.set_blocking(write_end, False)
-        os.set_blocking(read_end, False)
-        ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE_SOCKET_BYTES)
+        os.set_blocking(stderr_end, False)
+        os.set_blocking(stderr, False)
+        inherited = (link_end.fileno(), quiet_end.fileno())
         process = subprocess.Popen(
-            _command(_BOOT, site, str(theirs.fileno()), str(os.getpid()), *abis),
+            _command(_BOOT, site, *map(str, inherited), str(os.getpid()), *abis),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=write_end,
+            stderr=stderr_end,
             env={},
             cwd=cwd,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=inherited,
             start_new_session=True,
         )
-    except OSError:
-        ours.close()
-        os.close(read_end)
-        raise
-    finally:
-        theirs.close()
-        os.close(write_end)
-    return Launched(process, ours, read_end, str(cwd / f"room.{process.pid}"))
+        ours.pop_all()
+    return Launched(process, link, quiet, stderr, str(cwd / f"room.{process.pid}"))
+
+
+def _sockets(
+    ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[socket.socket, socket.socket]:
+    """Return two connected ends, the first for the hub, which never waits at it."""
+    end, other_end = socket.socketpair()
+    ours.enter_context(end)
+    theirs.enter_context(other_end)
+    end.setblocking(False)
+    for each in (end, other_end):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE_SOCKET_BYTES)
+    return end, other_end
 
 
 def check_abis(site: str, abis: Sequence[str]) -> str | None:

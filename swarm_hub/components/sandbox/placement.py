@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-# More than this many shards in a child hide no more of the round trip.
-DEPTH_MAX = 8
+# Of so many shards in a child half are answered while the other half hides the round trip, and what
+# waits for it at most if they are as slow as those before them.
+DEPTH_MAX = 16
+BACKLOG_S = 0.016
 # A child whose recent shards took longer gets one shard at a time, so that none waits
 # behind another while a slot is free.
 FAST_S = 0.002
@@ -96,5 +98,6 @@ def _accepts(lane: Lane, key: str) -> bool:
         and lane.queued < DEPTH_MAX
         and lane.mean_s is not None
         and lane.mean_s < FAST_S
+        and lane.mean_s * lane.queued < BACKLOG_S
         and lane.has(key)
     )

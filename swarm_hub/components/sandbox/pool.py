@@ -194,6 +194,7 @@ class Sandbox:
 
     def begun(self) -> set[str]:
         """Return the tags of the shards that run now; the others wait for a child."""
+        self._catch_up()
         return {child.running for child in self._children} - {""}
 
     def preempt(self, tag: str) -> None:
@@ -202,6 +203,7 @@ class Sandbox:
         It is suspended while one waits, if there is memory for another child and no more than one
         for each slot is; else its child is killed.
         """
+        self._catch_up()
         child = next((child for child in self._children if child.running == tag), None)
         if child is None or child.background:
             return
@@ -258,6 +260,10 @@ class Sandbox:
             if child.started and self._lacks_warm_child():
                 self._start_child(spare=False)
         self._dispatch()
+
+    def _catch_up(self) -> None:
+        for child in self._children:
+            child.catch_up()
 
     # Placing
 
@@ -405,7 +411,7 @@ class Sandbox:
                 )
         self._runs.extendleft(reversed(passed))
         for child in written:
-            child.flush()
+            child.flush_soon()
 
     def _lacks_child(self) -> bool:
         """Whether a slot is free, so that a shard waits for a child alone."""

@@ -1,5 +1,9 @@
 """The hub's end of one child: requests in order, answers in order, a deadline for each.
 
+Answers come by two sockets. To be woken for each of many short shards costs both sides more than
+the shards do, so the child gives most of those answers quietly, by a socket that nobody waits at,
+and the hub looks there whenever it asks which shard the child is on.
+
 It is long because all of it acts on one queue: what was sent to the child and not yet answered.
 """
 
@@ -12,7 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .call import CHILD_DIED
-from .child.wire import Decoder, Frame, WireError, encode_head, encode_header
+from .child.wire import (
+    QUIET_BYTES_MAX,
+    Decoder,
+    Frame,
+    WireError,
+    encode_head,
+    encode_header,
+)
 from .child.workspace import remove_tree
 from .launch import Launched, explain_death, last_words, reap
 from .request import STOPPED, Answer, Request, parse_answer, too_late
@@ -105,7 +116,9 @@ class ChildLink(asyncio.BufferedProtocol):
     _sent: deque[_Sent] = field(default_factory=deque)
     _outbox: deque[bytes | memoryview] = field(default_factory=deque)
     _full: bool = False
+    _flushes: bool = False
     _decoder: Decoder = field(default_factory=Decoder)
+    _quiet_decoder: Decoder = field(default_factory=Decoder)
     _transport: asyncio.Transport | None = None
     _number: int = 0
     _head_since_s: float = 0.0
@@ -216,8 +229,24 @@ class ChildLink(asyncio.BufferedProtocol):
         while self._outbox and not self._full:
             self._transport.write(self._outbox.popleft())
 
+    def flush_soon(self) -> None:
+        """Write what is queued in this turn of the loop in one piece, unless the child waits."""
+        if len(self._sent) == 1:
+            self.flush()
+        elif not self._flushes:
+            self._flushes = True
+            self.loop.call_soon(self._flush_queued)
+
+    def catch_up(self) -> None:
+        """Settle what it has answered without waking anybody."""
+        try:
+            self._take_quiet()
+        except WireError as err:
+            self.loop.call_soon(self._break_off, err)
+
     def withdraw(self, request: Request) -> None:
         """Give up a request: the child is killed if it has begun it, else told to skip it."""
+        self.catch_up()
         if not self._sent or self.lost:
             return
         if self._sent[0].request is request:
@@ -227,6 +256,7 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def withdraw_followers(self) -> list[Request]:
         """Take back the shards behind the first one, to run them elsewhere."""
+        self.catch_up()
         followers = [sent for sent in list(self._sent)[1:] if not sent.withdrawn]
         self._skip(followers)
         return [sent.request for sent in followers]
@@ -234,6 +264,7 @@ class ChildLink(asyncio.BufferedProtocol):
     def suspend(self) -> bool:
         """Stop its process and the time of the shard it is on; False if the system forbids it."""
         self.thaw()
+        self.catch_up()
         try:
             self.launched.process.send_signal(signal.SIGSTOP)
         except PermissionError:
@@ -285,6 +316,8 @@ class ChildLink(asyncio.BufferedProtocol):
         if self.lost:
             return
         self.launched.process.kill()
+        # The verdict is on the shard it was on.
+        self.catch_up()
         if self._transport is not None:
             self._transport.abort()
         waiting = self._lose()
@@ -326,16 +359,18 @@ class ChildLink(asyncio.BufferedProtocol):
         """Settle the requests that were answered, in order."""
         self._decoder.filled(nbytes)
         try:
+            # What it answered quietly before this came.
+            self._take_quiet()
             while self._sent:
                 frame = self._decoder.take(self._sent[0].request.body_bytes_max)
                 if frame is None:
                     return
                 self._answered(frame)
+                self._settle_quiet()
             if self._decoder.pending_bytes:
                 raise WireError("an answer without a request")
         except WireError as err:
-            _LOGGER.warning("Sandbox child %d broke the protocol: %s", self.pid, err)
-            self.kill(Answer(CHILD_DIED, f"The sandbox process broke the protocol: {err}"))
+            self._break_off(err)
             return
         finally:
             if not self.lost:
@@ -345,9 +380,42 @@ class ChildLink(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The child closed its socket: it is dead or about to be."""
         if not self.lost:
+            self.catch_up()
             # A child that closes the socket without exiting is of no use either.
             self.loop.call_later(_CLOSED_S, self.launched.process.kill)
             self.owner.child_lost(self, self._lose())
+
+    def _flush_queued(self) -> None:
+        self._flushes = False
+        self.flush()
+
+    def _take_quiet(self) -> None:
+        """Read and settle its quiet answers; the last of several is never a quiet one."""
+        while len(self._sent) > 1 and not self.lost:
+            with self._quiet_decoder.space() as space:
+                try:
+                    size_bytes = self.launched.quiet.recv_into(space) if space else 0
+                except BlockingIOError:
+                    return
+                is_full = size_bytes == len(space)
+            self._quiet_decoder.filled(size_bytes)
+            self._settle_quiet()
+            if not (size_bytes and is_full):
+                return
+
+    def _settle_quiet(self) -> None:
+        """Settle the quiet answers whose turn it is; the loud ones between may not be read yet."""
+        while self._sent and self._quiet_decoder.next_number == self._sent[0].number:
+            most = min(self._sent[0].request.body_bytes_max, QUIET_BYTES_MAX)
+            frame = self._quiet_decoder.take(most)
+            if frame is None:
+                return
+            self._answered(frame)
+
+    def _break_off(self, err: WireError) -> None:
+        if not self.lost:
+            _LOGGER.warning("Sandbox child %d broke the protocol: %s", self.pid, err)
+            self.kill(Answer(CHILD_DIED, f"The sandbox process broke the protocol: {err}"))
 
     def _answered(self, frame: Frame) -> None:
         sent = self._sent[0]
@@ -410,6 +478,7 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def _due(self) -> None:
         self._timer = None
+        self.catch_up()
         if self.lost or not self._sent:
             return
         first = self._sent[0]
@@ -425,6 +494,7 @@ class ChildLink(asyncio.BufferedProtocol):
     def _settle_last(self, status: int) -> None:
         words = last_words(self.launched.stderr)
         os.close(self.launched.stderr)
+        self.launched.quiet.close()
         if not self._given:
             self.launched.link.close()
         if self._sent:

@@ -79,16 +79,6 @@ def parse_answer(frame: Frame, number: int) -> Answer:
     """Read an answer; the child is not trusted, so every field is checked."""
     header = frame.header
     code, text = header.get("code"), header.get("text", "")
-    peak, fuel = header.get("peak"), header.get("fuel")
-    wall_s, cpu_s = header.get("wall", 0.0), header.get("cpu", 0.0)
-    if (
-        frame.number != number
-        or not isinstance(code, str)
-        or not isinstance(text, str)
-        or not isinstance(wall_s, float)
-        or not isinstance(cpu_s, float)
-        or not isinstance(peak, int | None)
-        or not isinstance(fuel, int | None)
-    ):
+    if frame.number != number or not isinstance(code, str) or not isinstance(text, str):
         raise WireError("an answer with a wrong field or number")
-    return Answer(code, text[:_TEXT_CHARS_MAX], frame.body, wall_s, cpu_s, peak, fuel)
+    return Answer(code, text[:_TEXT_CHARS_MAX], frame.body, *frame.used)

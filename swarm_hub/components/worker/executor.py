@@ -30,7 +30,7 @@ from swarm_hub.storage.queries.inbox import InboxEntry
 _LOGGER = logging.getLogger(__name__)
 
 # Enough callers waiting at the sandbox that it can hand small shards to a child in batches.
-_RUNNERS_PER_SLOT: Final = 8
+_RUNNERS_PER_SLOT: Final = 16
 _SCRIPTS_KEPT: Final = 4
 
 _Finished = Callable[[InboxEntry, CallResult], Awaitable[None]]

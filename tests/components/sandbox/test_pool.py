@@ -14,6 +14,7 @@ import pytest
 
 from swarm_hub.components.sandbox import launch as launching
 from swarm_hub.components.sandbox.call import CallResult, SandboxError
+from swarm_hub.components.sandbox.child.wire import PREFIX
 from swarm_hub.components.sandbox.pool import _SPARES_MAX, Sandbox
 from tests.helpers import modules
 from tests.helpers.sandboxes import Bench, is_alive, make_call, until
@@ -283,8 +284,8 @@ async def test_a_child_that_breaks_the_protocol_is_killed(bench: Bench) -> None:
     slow = endless(bench)
     await until(lambda: bench.sandbox.stats().running == 1)
     (child,) = bench.sandbox._children
-    child._decoder.space()[:12] = struct.pack("!III", 2**31, 0, 1)
-    child.buffer_updated(12)
+    child._decoder.space()[: PREFIX.size] = PREFIX.pack(2**31, 0, 1, 0.0, 0.0, -1, -1)
+    child.buffer_updated(PREFIX.size)
     outcome = await slow
     assert outcome.code == "child_died"
     assert "broke the protocol" in outcome.text
@@ -293,8 +294,8 @@ async def test_a_child_that_breaks_the_protocol_is_killed(bench: Bench) -> None:
 async def test_a_child_that_speaks_without_being_asked_is_killed(bench: Bench) -> None:
     await bench.sandbox.warm()
     (child,) = bench.sandbox._children
-    child._decoder.space()[:12] = struct.pack("!III", 2, 0, 1)
-    child.buffer_updated(12)
+    child._decoder.space()[: PREFIX.size] = PREFIX.pack(2, 0, 1, 0.0, 0.0, -1, -1)
+    child.buffer_updated(PREFIX.size)
     await until(lambda: not is_alive(child.pid))
     assert (await bench.run(modules.SUM, "i32-array", one(1))).output == b"1"
 

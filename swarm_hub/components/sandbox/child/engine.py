@@ -68,7 +68,7 @@ class VariantEngine:
             self.fixed.define(self.linker)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadedModule:
     """A module linked and ready to be instantiated many times."""
 
@@ -80,6 +80,8 @@ class LoadedModule:
     initializes: bool
     uses_wasi: bool
     entries: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    # Whether it had an instance.
+    begun: bool = False
 
     @classmethod
     def of(cls, home: VariantEngine, pre: InstancePre, shape: Shape) -> "LoadedModule":
@@ -213,12 +215,14 @@ def run(
                 body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
             )
             context(store, scratch, call["args"], call["env"], directories)
-        # wasmtime keeps the initial content of a memory in a file, made at its first instance.
-        bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
+        if not module.begun:
+            # wasmtime keeps the initial content of a memory in a file, made at its first instance.
+            bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         with watched:
             session = Session(
                 store, module.pre.instantiate(store), entry, limits, scratch, module.signatures
             )
+            module.begun = True
             bound_files(limits.output_bytes + 1)
             # A WASI reactor sets itself up here; a command does so in _start.
             if module.initializes and not is_command:

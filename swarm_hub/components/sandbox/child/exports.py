@@ -8,9 +8,9 @@ import ctypes
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wasmtime import Instance, Store, WasmtimeError
+from wasmtime import Instance, Store, Trap, WasmtimeError
 from wasmtime import _ffi as ffi
-from wasmtime._func import enter_wasm
+from wasmtime._func import maybe_raise_last_exn
 
 from .failure import Failure
 from .shape import Shape
@@ -21,6 +21,7 @@ Signature = tuple[tuple[str, ...], str]
 _INTEGERS: Final = frozenset({"i32", "i64"})
 _FUNC: Final = ffi.WASMTIME_EXTERN_FUNC.value
 _MEMORY: Final = ffi.WASMTIME_EXTERN_MEMORY.value
+_TrapPointer: Final = ctypes.POINTER(ffi.wasm_trap_t)
 
 
 def signatures(shape: Shape) -> Mapping[str, Signature]:
@@ -47,12 +48,15 @@ def call(
     values = (ffi.wasmtime_val_raw * max(1, len(kinds)))()
     for value, kind, argument in zip(values, kinds, arguments, strict=False):
         setattr(value, kind, argument)
-    with enter_wasm(store) as trap:
-        error = ffi.wasmtime_func_call_unchecked(
-            context, ctypes.byref(function), values, len(values), trap
-        )
-        if error:
-            raise WasmtimeError._from_ptr(error)
+    trap = _TrapPointer()
+    error = ffi.wasmtime_func_call_unchecked(
+        context, ctypes.byref(function), values, len(values), ctypes.byref(trap)
+    )
+    if error or trap:
+        ended = WasmtimeError._from_ptr(error) if error else Trap._from_ptr(trap)
+        # A function of ours that the module called may have raised.
+        maybe_raise_last_exn()
+        raise ended
     return int(getattr(values[0], result))
 
 

@@ -15,6 +15,9 @@ _OPEN_FILES_MAX = 64
 
 _TIME_S_MAX = 10**8
 
+# What `bound_files` was told last; a system call costs as much as a tenth of a short call.
+_files_bytes: int | None = None
+
 # Python, wasmtime, its linkers and the native code of the modules that stay loaded.
 _RUNTIME_BYTES = 128 * 1024 * 1024
 
@@ -64,8 +67,11 @@ def bound_files(size_bytes: int | None) -> None:
 
     None means as much as the owner of this machine allows a process.
     """
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    _soft(resource.RLIMIT_FSIZE, most if size_bytes is None else size_bytes)
+    global _files_bytes
+    if size_bytes != _files_bytes:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        _soft(resource.RLIMIT_FSIZE, most if size_bytes is None else size_bytes)
+        _files_bytes = size_bytes
 
 
 def give_back_memory() -> None:

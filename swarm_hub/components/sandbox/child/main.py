@@ -19,21 +19,27 @@ from .inspect import inspect
 from .limits import MovingLimits, confine, give_back_memory
 from .scratch import Scratch
 from .variants import PLAIN
-from .wire import Decoder, Frame, encode_head, encode_header
+from .wire import QUIET_BYTES_MAX, Decoder, Frame, Used, encode_head, encode_header
 
 # The hub is trusted by its child; this only keeps a broken hub from filling the memory.
 _BODY_BYTES_MAX = 2**31
 # Answers up to this size go out in one system call.
 _JOIN_BYTES_MAX = 64 * 1024
+# The hub is woken for this many small answers at most, or for those of so much time: it has to fill
+# this process up before it has nothing to do.
+_QUIET_MAX = 7
+_QUIET_S = 0.002
+_OK = encode_header({"code": "ok"})
+_DROPPED = encode_header({"code": "dropped"})
 
 
-def main(descriptor: int, parent_pid: int) -> None:
-    """Serve the hub on this inherited socket until it is closed."""
+def main(link: int, quiet: int, parent_pid: int) -> None:
+    """Serve the hub on these inherited sockets until the first is closed."""
     # Everything is imported before the limits and the fence: an import reads files, and may
     # write compiled Python.
     registry()
     confine(parent_pid)
-    server = _Server(socket.socket(fileno=descriptor))
+    server = _Server(socket.socket(fileno=link), socket.socket(fileno=quiet))
     # End of file means that the hub has died or is done; nothing is left to clean up.
     with contextlib.suppress(ConnectionError, EOFError):
         server.serve()
@@ -42,8 +48,13 @@ def main(descriptor: int, parent_pid: int) -> None:
 
 
 class _Server:
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, quiet: socket.socket) -> None:
         self._link = link
+        # The hub does not wait at this one. It looks here when something comes by the other, when a
+        # shard takes long, and when this process has died.
+        self._quiet = quiet
+        self._quiet_answers = 0
+        self._quiet_s = 0.0
         self._decoder = Decoder()
         self._waiting: deque[Frame] = deque()
         self._dropped: set[int] = set()
@@ -55,20 +66,28 @@ class _Server:
         # The first module must not pay for the engine.
         self._library.home(PLAIN)
         fence = apply(self._scratch.directory)
-        self._answer(0, {"code": "ok"}, json.dumps(dataclasses.asdict(fence)).encode())
+        self._answer(self._link, 0, _OK, json.dumps(dataclasses.asdict(fence)).encode(), Used())
         while True:
-            self._serve_one(self._next())
+            while not self._waiting:
+                self._read(block=True)
+            self._serve_one(self._waiting.popleft())
 
     def _serve_one(self, frame: Frame) -> None:
-        answer, output = self._handle(frame)
-        self._answer(frame.number, answer, output)
-
-    def _next(self) -> Frame:
-        """Return the next request; those behind it are read too, as one may be a drop."""
-        self._read(block=not self._waiting)
-        while not self._waiting:
-            self._read(block=True)
-        return self._waiting.popleft()
+        answer, output, used = self._handle(frame)
+        # What is behind it is read before the next begins, as it may be a drop.
+        self._read(block=False)
+        self._quiet_s += used.wall_s
+        if (
+            self._waiting
+            and len(output) <= QUIET_BYTES_MAX
+            and self._quiet_answers < _QUIET_MAX
+            and self._quiet_s < _QUIET_S
+        ):
+            self._quiet_answers += 1
+            self._answer(self._quiet, frame.number, answer, output, used)
+        else:
+            self._quiet_answers, self._quiet_s = 0, 0.0
+            self._answer(self._link, frame.number, answer, output, used)
 
     def _read(self, *, block: bool) -> None:
         try:
@@ -85,38 +104,36 @@ class _Server:
             else:
                 self._waiting.append(frame)
 
-    def _answer(self, number: int, answer: dict[str, Any], body: bytes) -> None:
-        head = encode_head(number, encode_header(answer), len(body))
+    @staticmethod
+    def _answer(link: socket.socket, number: int, header: bytes, body: bytes, used: Used) -> None:
+        head = encode_head(number, header, len(body), used)
         if len(body) <= _JOIN_BYTES_MAX:
-            self._link.sendall(head + body)
+            link.sendall(head + body)
             return
-        self._link.sendall(head)
-        self._link.sendall(body)
+        link.sendall(head)
+        link.sendall(body)
 
-    def _handle(self, frame: Frame) -> tuple[dict[str, Any], bytes]:
-        number, request, body = frame
+    def _handle(self, frame: Frame) -> tuple[bytes, bytes, Used]:
+        number, request, body, _ = frame
         if number in self._dropped:
             self._dropped.discard(number)
-            return {"code": "dropped"}, b""
-        answer: dict[str, Any] = {"code": "ok"}
+            return _DROPPED, b"", Used()
+        failure: Failure | None = None
         spent = Spent()
         output = b""
         try:
             self._limits.allow(self._memory_for(request, len(body)), request["time"])
             output = self._do(request, body, spent)
-        except Failure as failure:
-            answer["code"], answer["text"] = failure.code, failure.text
+        except Failure as error:
+            failure = error
         except MemoryError:
-            answer["code"] = "memory"
-            answer["text"] = "The sandbox ran out of memory; use smaller shards or a higher limit"
-        if spent.said and spent.said != answer.get("text"):
-            before = f"{answer['text']}\nIts stderr: " if "text" in answer else ""
-            answer["text"] = f"{before}{spent.said}"
+            failure = Failure(
+                "memory", "The sandbox ran out of memory; use smaller shards or a higher limit"
+            )
         # A drop that came while its shard was running has no effect.
         self._dropped.discard(number)
-        answer["wall"], answer["cpu"] = spent.wall_s, spent.cpu_s
-        answer["peak"], answer["fuel"] = spent.peak_memory_bytes, spent.fuel
-        return answer, output
+        used = Used(spent.wall_s, spent.cpu_s, spent.peak_memory_bytes, spent.fuel)
+        return _header(failure, spent.said), output, used
 
     @staticmethod
     def _memory_for(request: Mapping[str, Any], body_bytes: int) -> int:
@@ -153,3 +170,13 @@ class _Server:
                     raise Failure("bad_module", f"The WAT text has an error:\n{err}") from None
             case unknown:
                 raise ValueError(f"the hub sent an unknown request {unknown!r}")
+
+
+def _header(failure: Failure | None, said: str) -> bytes:
+    """Return the code of an answer, with what failed and what a command wrote to its stderr."""
+    if failure is None:
+        return encode_header({"code": "ok", "text": said}) if said else _OK
+    text = failure.text
+    if said and said != text:
+        text = f"{text}\nIts stderr: {said}"
+    return encode_header({"code": failure.code, "text": text})

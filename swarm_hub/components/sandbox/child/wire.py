@@ -1,4 +1,8 @@
-"""Frames between the hub and a sandbox child: two lengths, a number, a JSON header, a raw body."""
+"""Frames between the hub and a sandbox child: a prefix, a JSON header, a raw body.
+
+The prefix has two lengths, a number and what a request used. In the header each of many short
+shards would have both sides make and read another JSON text; as it is, equal ones are read once.
+"""
 
 import json
 import struct
@@ -6,13 +10,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-_PREFIX = struct.Struct("!III")
+# The lengths of header and body, the number; wall and CPU seconds, peak memory and fuel, -1 for
+# what nobody measured.
+PREFIX = struct.Struct("!IIIddqq")
 # Building an encoder costs more than using it.
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 # The longest header either side writes is a failure's text plus a few numbers, or a call's
 # arguments, environment and script.
 HEADER_BYTES_MAX = 768 * 1024
+# The largest body of an answer that nobody is woken for.
+QUIET_BYTES_MAX = 4 * 1024
 # A buffer for small frames; larger allocations would be mapped and unmapped at each read.
 READ_BYTES = 64 * 1024
 
@@ -21,12 +29,25 @@ class WireError(Exception):
     """The other side sent something that is not a frame within the bounds."""
 
 
+class Used(NamedTuple):
+    """What a request used."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    fuel: int | None = None
+
+
+_NOTHING = Used()
+
+
 class Frame(NamedTuple):
     """One request or answer; frames with equal headers may share the mapping."""
 
     number: int
     header: Mapping[str, Any]
     body: bytes
+    used: Used = _NOTHING
 
 
 def encode_header(header: Mapping[str, Any]) -> bytes:
@@ -34,11 +55,16 @@ def encode_header(header: Mapping[str, Any]) -> bytes:
     return _ENCODER.encode(header).encode()
 
 
-def encode_head(number: int, header: bytes, body_bytes: int) -> bytes:
+def encode_head(number: int, header: bytes, body_bytes: int, used: Used = _NOTHING) -> bytes:
     """Return the prefix and the header; the body follows on the wire unchanged."""
     if len(header) > HEADER_BYTES_MAX:
         raise WireError(f"a header of {len(header)} bytes, more than {HEADER_BYTES_MAX}")
-    return _PREFIX.pack(len(header), body_bytes, number) + header
+    wall_s, cpu_s, peak, fuel = used
+    prefix = PREFIX.pack(
+        len(header), body_bytes, number, wall_s, cpu_s,
+        -1 if peak is None else peak, -1 if fuel is None else fuel,
+    )  # fmt: skip
+    return prefix + header
 
 
 class Decoder:
@@ -61,6 +87,14 @@ class Decoder:
         """How many bytes were read but not yet taken."""
         return self._end - self._start
 
+    @property
+    def next_number(self) -> int | None:
+        """The number of the next frame, None until its prefix is read."""
+        if self.pending_bytes < PREFIX.size:
+            return None
+        number: int = PREFIX.unpack_from(self._buffer, self._start)[2]
+        return number
+
     def space(self) -> memoryview:
         """Return where to read next; never empty after `take` returned None."""
         return memoryview(self._buffer)[self._end :]
@@ -72,26 +106,29 @@ class Decoder:
     def take(self, body_bytes_max: int) -> Frame | None:
         """Return the next whole frame, or None until more bytes are read."""
         have = self.pending_bytes
-        if have < _PREFIX.size:
-            self._await(_PREFIX.size)
+        if have < PREFIX.size:
+            self._await(PREFIX.size)
             return None
-        header_bytes, body_bytes, number = _PREFIX.unpack_from(self._buffer, self._start)
+        header_bytes, body_bytes, number, wall_s, cpu_s, peak, fuel = PREFIX.unpack_from(
+            self._buffer, self._start
+        )
         if header_bytes > HEADER_BYTES_MAX or body_bytes > body_bytes_max:
             raise WireError(f"a frame of {header_bytes} + {body_bytes} bytes is out of bounds")
-        total = _PREFIX.size + header_bytes + body_bytes
+        total = PREFIX.size + header_bytes + body_bytes
         if have < total:
             self._await(total)
             return None
-        body_at = self._start + _PREFIX.size + header_bytes
+        body_at = self._start + PREFIX.size + header_bytes
         with memoryview(self._buffer) as view:
-            header = bytes(view[self._start + _PREFIX.size : body_at])
+            header = bytes(view[self._start + PREFIX.size : body_at])
             body = bytes(view[body_at : body_at + body_bytes])
         self._start += total
         if self._start == self._end:
             self._start = self._end = 0
             if len(self._buffer) > READ_BYTES:
                 self._buffer = bytearray(READ_BYTES)
-        return Frame(number, _parse(header), body)
+        used = Used(wall_s, cpu_s, None if peak < 0 else peak, None if fuel < 0 else fuel)
+        return Frame(number, _parse(header), body, used)
 
     def _await(self, total: int) -> None:
         """Make room for a frame of this size."""
@@ -104,7 +141,8 @@ class Decoder:
         self._start, self._end = 0, len(rest)
 
 
-# The requests for the shards of one call have the same header.
+# The requests for the shards of one call have the same header, and so have answers that say only
+# that all went well.
 @lru_cache(maxsize=8)
 def _parse(header: bytes) -> Mapping[str, Any]:
     try:

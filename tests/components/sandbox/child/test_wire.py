@@ -1,15 +1,15 @@
 """Frames survive any cutting of the stream, and nothing out of bounds is buffered."""
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_hub.components.sandbox.child.wire import (
     HEADER_BYTES_MAX,
+    PREFIX,
     READ_BYTES,
     Decoder,
+    Used,
     WireError,
     encode_head,
     encode_header,
@@ -69,7 +69,7 @@ def test_noise_is_a_wire_error_or_waits_for_more(noise: bytes) -> None:
 @pytest.mark.parametrize(("header", "body"), [(HEADER_BYTES_MAX + 1, 0), (2, 1001), (2, 2**32 - 1)])
 def test_a_size_out_of_bounds_is_refused_from_the_prefix_alone(header: int, body: int) -> None:
     decoder = Decoder()
-    feed(decoder, struct.pack("!III", header, body, 1))
+    feed(decoder, PREFIX.pack(header, body, 1, 0.0, 0.0, -1, -1))
     with pytest.raises(WireError, match="out of bounds"):
         decoder.take(1000)
 
@@ -77,7 +77,7 @@ def test_a_size_out_of_bounds_is_refused_from_the_prefix_alone(header: int, body
 @pytest.mark.parametrize("header", [b"[]", b"1", b"{", b"\xff", b"[" * 100_000])
 def test_a_header_that_is_not_an_object_is_refused(header: bytes) -> None:
     decoder = Decoder()
-    stream = struct.pack("!III", len(header), 0, 1) + header
+    stream = PREFIX.pack(len(header), 0, 1, 0.0, 0.0, -1, -1) + header
     while stream:
         stream = stream[feed(decoder, stream) :]
         if stream:
@@ -89,3 +89,15 @@ def test_a_header_that_is_not_an_object_is_refused(header: bytes) -> None:
 def test_a_header_longer_than_the_bound_is_not_sent() -> None:
     with pytest.raises(WireError):
         encode_head(1, bytes(HEADER_BYTES_MAX + 1), 0)
+
+
+@pytest.mark.parametrize("used", [Used(), Used(0.5, 0.25, 65_536, 12), Used(1e9, 0.0, 0, 2**62)])
+def test_what_a_request_used_comes_back(used: Used) -> None:
+    decoder = Decoder()
+    header = encode_header({"code": "ok"})
+    feed(decoder, encode_head(7, header, 0, used))
+    assert decoder.next_number == 7
+    frame = decoder.take(0)
+    assert frame is not None
+    assert frame.used == used
+    assert decoder.next_number is None
