@@ -85,10 +85,12 @@ class Assignments:
 
     def unwritten(self, assignment_ids: Iterable[str]) -> list[InboxEntry]:
         """Return what of these has no outcome and no row yet; the caller writes it down at once."""
-        found = [self._unwritten.pop(assignment_id, None) for assignment_id in assignment_ids]
-        return [
-            replace(entry, gateway=self.gateway_of(entry)) for entry in found if entry is not None
-        ]
+        found = []
+        for assignment_id in assignment_ids:
+            if (entry := self._unwritten.pop(assignment_id, None)) is not None:
+                gateway = self.gateway_of(entry)
+                found.append(entry if entry.gateway == gateway else replace(entry, gateway=gateway))
+        return found
 
     def written(self, entries: Iterable[InboxEntry]) -> dict[str, list[str]]:
         """Take note that these are on disk; returns what of them each gateway still waits for."""

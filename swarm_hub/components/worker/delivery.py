@@ -82,9 +82,9 @@ class Delivery:
 
     def deliver(self, entries: Iterable[OutboxEntry]) -> None:
         """Send results that are on disk, for as long as it takes."""
-        for entry in entries:
-            waiting = self._waiting[entry.result.assignment_id] = _Waiting(entry, is_new=True)
-            self._send(waiting)
+        new = [_Waiting(entry, is_new=True) for entry in entries]
+        self._waiting.update((each.entry.result.assignment_id, each) for each in new)
+        self._send(new)
 
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
         """Forget results that were acknowledged or are unwanted; returns those that were held."""
@@ -110,10 +110,9 @@ class Delivery:
             if assignment_id in self._waiting
             and self._waiting[assignment_id].entry.gateway != gateway
         ]
-        for assignment_id in moved:
-            entry = replace(self._waiting[assignment_id].entry, gateway=gateway)
-            waiting = self._waiting[assignment_id] = _Waiting(entry)
-            self._send(waiting)
+        self.deliver(
+            replace(self._waiting[assignment_id].entry, gateway=gateway) for assignment_id in moved
+        )
         return inbox.hand_over(moved, gateway) if moved else []
 
     @asynccontextmanager
@@ -137,34 +136,34 @@ class Delivery:
     async def _resend(self) -> None:
         now = self._hub.clock.monotonic()
         due = [waiting for waiting in self._waiting.values() if waiting.due_at <= now]
-        for waiting in due[:_RESULTS_A_LOOK]:
-            self._send(waiting)
+        self._send(due[:_RESULTS_A_LOOK])
 
-    def _send(self, waiting: _Waiting) -> None:
-        takers = self._takers(waiting.entry, self._mesh.peers())
-        if takers:
-            # A gateway that does not answer may be too busy or the wrong one; the next try asks
-            # another.
-            gateway = takers[waiting.tries % len(takers)]
-            group = waiting.entry.apart
-            if group is None and not waiting.is_new:
-                group = _AGAIN
-            self._channel.send(
-                gateway, messages.RESULT, waiting.entry.result.to_wire(), apart=group
-            )
-            waiting.tries += 1
-            waiting.is_new = False
-        pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
-        waiting.due_at = self._hub.clock.monotonic() + jittered_s(pause_s, *_JITTER)
-        if waiting.due_at < self._looks_at:
-            self._looks_at = waiting.due_at
-            self._nearer.set()
+    def _send(self, results: Iterable[_Waiting]) -> None:
+        now, peers = self._hub.clock.monotonic(), self._mesh.peers()
+        for waiting in results:
+            if takers := self._takers(waiting.entry, peers):
+                # A gateway that does not answer may be too busy or the wrong one; the next try asks
+                # another.
+                gateway = takers[waiting.tries % len(takers)]
+                group = waiting.entry.apart
+                if group is None and not waiting.is_new:
+                    group = _AGAIN
+                self._channel.send(
+                    gateway, messages.RESULT, waiting.entry.result.to_wire(), apart=group
+                )
+                waiting.tries += 1
+                waiting.is_new = False
+            pause_s = back_off_s(_RESEND_FIRST_S, max(0, waiting.tries - 1), _RESEND_MAX_S)
+            waiting.due_at = now + jittered_s(pause_s, *_JITTER)
+            if waiting.due_at < self._looks_at:
+                self._looks_at = waiting.due_at
+                self._nearer.set()
 
     def _takers(self, entry: OutboxEntry, peers: dict[str, Hello]) -> list[str]:
         """Return who may take a result: its own gateway first, then others on its store."""
         others = [
             peer_id
-            for peer_id, hello in sorted(peers.items())
+            for peer_id, hello in (sorted(peers.items()) if len(peers) > 1 else peers.items())
             if peer_id != entry.gateway
             and entry.store_id
             and hello.db_id == entry.store_id
@@ -175,11 +174,14 @@ class Delivery:
 
     def _on_peer_up(self, up: PeerUp) -> None:
         """Deliver at once what waited for this gateway, or for any of its store."""
-        for waiting in self._waiting.values():
-            entry = waiting.entry
-            if up.peer_id == entry.gateway or up.hello.db_id == entry.store_id:
-                waiting.tries = 0
-                self._send(waiting)
+        waited = [
+            waiting
+            for waiting in self._waiting.values()
+            if up.peer_id == waiting.entry.gateway or up.hello.db_id == waiting.entry.store_id
+        ]
+        for waiting in waited:
+            waiting.tries = 0
+        self._send(waited)
 
     def _on_peer_down(self, down: PeerDown) -> None:
         """Ask another gateway of the store soon."""
