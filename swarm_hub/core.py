@@ -18,6 +18,7 @@ from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.event_loop import event_loop_name
 from swarm_hub.watchdog import Watchdog
 
 _LOGGER = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ class Hub:
             "roles": sorted(self.roles),
             "uptime_s": round(self.clock.boottime() - self._began_at, 1),
             "process_id": os.getpid(),
+            "event_loop": event_loop_name(),
         }
 
     async def _run_stop_step(self, step: _StopStep) -> None:

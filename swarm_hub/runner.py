@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
 from swarm_hub.exceptions import HubError
 from swarm_hub.util import systemd
+from swarm_hub.util.event_loop import new_event_loop
 from swarm_hub.util.exhaustion import explain, is_exhausted, last_words
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def run(config_dir: Path, started_at: float) -> int:
     threading.excepthook = _thread_failed
     with locked(config_dir):
         try:
-            return asyncio.run(_run(config_dir, started_at, early))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                return runner.run(_run(config_dir, started_at, early))
         except BaseException as error:
             if is_exhausted(error):
                 _end_exhausted(error)

@@ -19,6 +19,7 @@ from swarm_hub.cli.diagnosis.libraries import libraries, mended_by
 from swarm_hub.cli.options import config_option, echo, json_option, print_json
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError
+from swarm_hub.util.event_loop import event_loop_name
 from swarm_hub.util.units import format_size
 
 _FREE_WARN_BYTES: Final = 1024**3
@@ -88,7 +89,8 @@ def _python(_config_dir: Path) -> list[Finding]:
     version = ".".join(str(part) for part in sys.version_info[:3])
     level = "ok" if sys.version_info >= (3, 11) else "bad"
     command = "" if level == "ok" else "pkg upgrade python" if is_android() else ""
-    return [Finding(level, "python", f"{version}, 3.11 or newer is needed", command)]
+    text = f"{version}, 3.11 or newer is needed; event loop: {event_loop_name()}"
+    return [Finding(level, "python", text, command)]
 
 
 def _sqlite(_config_dir: Path) -> list[Finding]:

@@ -13,7 +13,7 @@ import os
 import signal
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from .call import CHILD_DIED
 from .child.wire import (
@@ -337,10 +337,10 @@ class ChildLink(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, unless the child was ended meanwhile."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not every loop's transports are of that class; uvloop's only have its methods.
+        self._transport = cast(asyncio.Transport, transport)
         if self.lost:
-            transport.abort()
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """The transport has enough."""

@@ -7,7 +7,7 @@ import struct
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -298,6 +298,20 @@ async def test_a_child_that_speaks_without_being_asked_is_killed(bench: Bench) -
     child.buffer_updated(PREFIX.size)
     await until(lambda: not is_alive(child.pid))
     assert (await bench.run(modules.SUM, "i32-array", one(1))).output == b"1"
+
+
+async def test_a_transport_needs_no_class_of_asyncio(bench: Bench) -> None:
+    await bench.sandbox.warm()
+    (child,) = bench.sandbox._children
+    # As uvloop's: it has the methods only.
+    child.connection_made(cast(asyncio.BaseTransport, _Transport(child._transport)))
+    assert (await bench.run(modules.SUM, "i32-array", one(1))).output == b"1"
+
+
+class _Transport:
+    def __init__(self, real: asyncio.Transport | None) -> None:
+        assert real is not None
+        self.write, self.abort = real.write, real.abort
 
 
 async def test_a_child_that_can_not_start_is_reported(
