@@ -81,4 +81,4 @@ def parse_answer(frame: Frame, number: int) -> Answer:
     code, text = header.get("code"), header.get("text", "")
     if frame.number != number or not isinstance(code, str) or not isinstance(text, str):
         raise WireError("an answer with a wrong field or number")
-    return Answer(code, text[:_TEXT_CHARS_MAX], frame.body, *frame.used)
+    return Answer(code, text[:_TEXT_CHARS_MAX], bytes(frame.body), *frame.used)

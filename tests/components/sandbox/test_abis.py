@@ -9,7 +9,7 @@ import pytest
 
 from swarm_hub.components.sandbox import Sandbox
 from tests.helpers import modules
-from tests.helpers.sandboxes import MIB, Bench
+from tests.helpers.sandboxes import EXAMPLES, MIB, Bench
 
 
 async def test_i32_array_gets_packed_integers_at_address_0(bench: Bench) -> None:
@@ -83,6 +83,18 @@ async def test_wasi_reads_stdin_and_returns_stdout(bench: Bench) -> None:
 async def test_wasi_sees_nothing_of_an_earlier_shard(bench: Bench) -> None:
     assert (await bench.run(modules.CAT, "wasi", b"a long first input")).code == "ok"
     assert (await bench.run(modules.CAT, "wasi", b"short")).output == b"short"
+
+
+@pytest.mark.parametrize("module", ["cat", "echo"])
+async def test_large_shards_see_nothing_of_each_other(bench: Bench, module: str) -> None:
+    text, abi = (
+        (modules.CAT, "wasi")
+        if module == "cat"
+        else ((EXAMPLES / "echo" / "echo.wat").read_text(), "bytes")
+    )
+    # Each is read into the memory of the one before; one that is shorter, too.
+    for fill, size in ((b"a", 300_000), (b"b", 200_000), (b"c", 400_000), (b"d", 5)):
+        assert (await bench.run(text, abi, fill * size)).output == fill * size
 
 
 async def test_wasi_exit_code_is_a_failure_with_stderr_as_its_text(bench: Bench) -> None:

@@ -66,13 +66,17 @@ class Session:
         """Return how large the exported memory is now."""
         return exports.memory(self.store, self.instance)[1]
 
-    def write(self, at: int, body: bytes) -> None:
+    def write(self, at: int, body: bytes | bytearray) -> None:
         """Write bytes into the exported memory; raises Failure if they are not all inside it."""
         address, memory_bytes = exports.memory(self.store, self.instance)
         if at + len(body) > memory_bytes:
             raise _outside(at, len(body), memory_bytes)
-        if body:
+        if not body:
+            return
+        if isinstance(body, bytes):
             ctypes.memmove(address + at, body, len(body))
+        else:
+            ctypes.memmove(address + at, ctypes.byref(ctypes.c_char.from_buffer(body)), len(body))
 
     def read(self, at: int, size_bytes: int) -> bytes:
         """Read bytes of the exported memory; raises Failure if they are not all inside it."""
@@ -121,8 +125,8 @@ class Abi(Protocol):
         """Return the exports that can be the entry; empty if the module does not fit."""
         ...
 
-    def run(self, session: Session, body: bytes) -> bytes:
-        """Call the module once and return the shard's output."""
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
+        """Call the module once and return the shard's output; a large body is a bytearray."""
         ...
 
 

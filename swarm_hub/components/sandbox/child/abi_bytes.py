@@ -18,11 +18,11 @@ class _Bytes:
             return ()
         return shape.functions("(i32, i32) -> i64")
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         return take(session, session.call(session.entry, *give(session, body)))
 
 
-def give(session: Session, body: bytes) -> tuple[int, int]:
+def give(session: Session, body: bytes | bytearray) -> tuple[int, int]:
     """Write bytes where the module's `alloc` says; returns their address and size."""
     # An i32 is signed on this side; the module sees the same 32 bits.
     at = session.call("alloc", len(body)) & _U32

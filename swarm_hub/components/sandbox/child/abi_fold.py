@@ -25,7 +25,7 @@ class _Fold:
         )
         return ("reduce",) if fits else ()
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         split = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
         first = give(session, body[_SIZE_BYTES:split])
         second = give(session, body[split:])

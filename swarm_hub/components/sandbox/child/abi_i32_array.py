@@ -16,7 +16,7 @@ class _I32Array:
             return ()
         return shape.functions("(i32, i32) -> i32")
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         if len(body) % 4:
             raise Failure(
                 "bad_input", f"The input has {len(body)} bytes; packed i32 need a multiple of 4"

@@ -17,12 +17,12 @@ class _Range:
     def entries(self, shape: Shape) -> tuple[str, ...]:
         return shape.functions("(i64, i64) -> i64")
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         lo, hi = _bounds(body)
         return b"%d" % session.call(session.entry, lo, hi)
 
 
-def _bounds(body: bytes) -> tuple[int, int]:
+def _bounds(body: bytes | bytearray) -> tuple[int, int]:
     try:
         # 64 bytes hold any two i64; longer text would only cost time.
         lo, hi = (int(word) for word in body[:64].split())

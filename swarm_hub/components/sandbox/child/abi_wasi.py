@@ -16,7 +16,7 @@ class _Wasi:
     def entries(self, shape: Shape) -> tuple[str, ...]:
         return command_entries(shape)
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         # The shard itself is already the file behind stdin, see wasi.py.
         start(session)
         output = session.scratch.read_stdout(session.limits.output_bytes + 1)

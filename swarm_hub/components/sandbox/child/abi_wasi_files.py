@@ -15,7 +15,7 @@ class _WasiFiles:
     def entries(self, shape: Shape) -> tuple[str, ...]:
         return command_entries(shape)
 
-    def run(self, session: Session, body: bytes) -> bytes:
+    def run(self, session: Session, body: bytes | bytearray) -> bytes:
         # The items are files already, see workspace.py.
         start(session)
         return session.scratch.room.collect(session.limits.output_bytes)

@@ -69,7 +69,7 @@ def padding(size_bytes: int) -> bytes:
     return bytes(-size_bytes % BLOCK_BYTES)
 
 
-def members(body: bytes) -> Iterator[Member]:
+def members(body: bytes | bytearray) -> Iterator[Member]:
     """Yield the files of an archive that `header` wrote; raises ValueError for any other.
 
     An archive may come from anyone, so a name that leads out of a directory is refused here.

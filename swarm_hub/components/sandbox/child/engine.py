@@ -177,7 +177,11 @@ class Library:
 
 
 def run(
-    module: LoadedModule, call: Mapping[str, Any], body: bytes, scratch: Scratch, spent: Spent
+    module: LoadedModule,
+    call: Mapping[str, Any],
+    body: bytes | bytearray,
+    scratch: Scratch,
+    spent: Spent,
 ) -> bytes:
     """Run one shard in a fresh store; raises Failure, and fills `spent` either way."""
     # A CPU limit makes the kernel count the process's time in ticks; the thread's time stays exact.

@@ -74,6 +74,7 @@ class _Server:
 
     def _serve_one(self, frame: Frame) -> None:
         answer, output, used = self._handle(frame)
+        self._decoder.give_back(frame.body)
         # What is behind it is read before the next begins, as it may be a drop.
         self._read(block=False)
         self._quiet_s += used.wall_s
@@ -140,11 +141,12 @@ class _Server:
         # A body is in memory as a frame and as its copy, an output as the result and as the answer.
         return int(request["memory"]) + 3 * body_bytes + 2 * int(request.get("output", 0))
 
-    def _do(self, request: Mapping[str, Any], body: bytes, spent: Spent) -> bytes:
+    def _do(self, request: Mapping[str, Any], given: bytes | bytearray, spent: Spent) -> bytes:
+        if request["op"] == "run":
+            module = self._library.find(request["key"])
+            return run(module, request, given, self._scratch, spent)
+        body = bytes(given)
         match request["op"]:
-            case "run":
-                module = self._library.find(request["key"])
-                return run(module, request, body, self._scratch, spent)
             case "load":
                 variant = request["variant"]
                 self._library.keep(request["key"], self._library.load(body, variant))

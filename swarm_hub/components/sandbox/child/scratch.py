@@ -22,7 +22,12 @@ class Scratch:
         self.room = Workspace(self.directory)
 
     def prepare(
-        self, body: bytes, output_bytes: int, *, as_files: bool, script: tuple[str, str] | None
+        self,
+        body: bytes | bytearray,
+        output_bytes: int,
+        *,
+        as_files: bool,
+        script: tuple[str, str] | None,
     ) -> list[Directory]:
         """Put the shard behind stdin or into files, empty the rest and let the kernel bound stdout.
 
@@ -46,7 +51,7 @@ class Scratch:
         bound_files(output_bytes + 1)
         return directories
 
-    def _put(self, body: bytes) -> None:
+    def _put(self, body: bytes | bytearray) -> None:
         at = 0
         with memoryview(body) as view:
             while at < len(view):

@@ -42,7 +42,7 @@ class Workspace:
         self.scripts = Directory(os.path.join(path, "script"), "/script", False)
         self._script: tuple[str, str] | None = None
 
-    def fill(self, body: bytes) -> None:
+    def fill(self, body: bytes | bytearray) -> None:
         """Empty both directories and put a shard's items into the first."""
         try:
             for path in (self.items.path, self.results.path):

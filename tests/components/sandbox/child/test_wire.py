@@ -34,9 +34,9 @@ def feed(decoder: Decoder, stream: bytes) -> int:
     return size
 
 
-@given(FRAMES, st.lists(st.integers(1, 100_000), min_size=1))
+@given(FRAMES, st.lists(st.integers(1, 100_000), min_size=1), st.booleans())
 def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
-    frames: list[tuple[int, dict[str, object], bytes]], cuts: list[int]
+    frames: list[tuple[int, dict[str, object], bytes]], cuts: list[int], used_again: bool
 ) -> None:
     stream = b"".join(
         encode_head(number, encode_header(header), len(body)) + body
@@ -49,7 +49,9 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
         at += feed(decoder, stream[at : at + max(cuts[turn % len(cuts)], least)])
         turn += 1
         while (frame := decoder.take(10 * READ_BYTES)) is not None:
-            out.append((frame.number, dict(frame.header), frame.body))
+            out.append((frame.number, dict(frame.header), bytes(frame.body)))
+            if used_again:
+                decoder.give_back(frame.body)
     assert out == frames
 
 
@@ -101,3 +103,18 @@ def test_what_a_request_used_comes_back(used: Used) -> None:
     assert frame is not None
     assert frame.used == used
     assert decoder.next_number is None
+
+
+def test_a_large_body_is_read_into_the_buffer_of_the_one_before() -> None:
+    decoder = Decoder()
+    bodies = []
+    for size in (3 * READ_BYTES, 2 * READ_BYTES):
+        stream = encode_head(1, b"{}", size) + b"x" * size
+        while stream:
+            stream = stream[feed(decoder, stream) :]
+            frame = decoder.take(size)
+        assert frame is not None
+        assert frame.body == b"x" * size
+        bodies.append(frame.body)
+        decoder.give_back(frame.body)
+    assert bodies[0] is bodies[1]
