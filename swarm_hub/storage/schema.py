@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     text,
@@ -21,7 +22,9 @@ from sqlalchemy import (
 
 # Every released schema, oldest first; the last one is what the tables below are. A change adds a
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS: Final = (
+    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
+)  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
 metadata: Final = MetaData()
@@ -31,13 +34,15 @@ _BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")
 _DOUBLE: Final[Any] = Double().with_variant(REAL, "sqlite")
 
 
-def _partial(name: str, *columns: str, where: str) -> Index:
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     # The condition is a literal: with a bound value PostgreSQL's generic plan misses the index.
-    return Index(name, *columns, sqlite_where=text(where))
+    return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
-def _table(name: str, *columns: Column[object] | Index, rowid: bool = True) -> Table:
-    return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=rowid)
+def _table(
+    name: str, *parts: Column[object] | Index | PrimaryKeyConstraint, rowid: bool = True
+) -> Table:
+    return Table(name, metadata, *parts, sqlite_strict=True, sqlite_with_rowid=rowid)
 
 
 meta: Final = _table(
@@ -50,7 +55,7 @@ jobs: Final = _table(
     Column("state", Text, nullable=False),
     Column("gateway", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("idem_key", Text, unique=True),
+    Column("idem_key", Text),
     Column("idem_sha", Text),
     Column("owner", Text, nullable=False),
     Column("spec", Text, nullable=False),
@@ -79,6 +84,8 @@ jobs: Final = _table(
     Column("n_failed_items", _BIGINT, nullable=False, server_default=text("0")),
     # The index of the files that its dataset was made of, a blob.
     Column("parts_sha", Text),
+    # Most jobs have none; a full index would have an entry for each of those, too.
+    _partial("jobs_by_key", "idem_key", where="idem_key IS NOT NULL", unique=True),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
@@ -87,7 +94,11 @@ jobs: Final = _table(
     _partial("jobs_by_script", "script_sha", where="script_sha IS NOT NULL"),
     Index("jobs_by_dataset", "dataset_sha"),
     _partial("jobs_by_parts", "parts_sha", where="parts_sha IS NOT NULL"),
-    _partial("jobs_by_result", "result_sha", where="result_inline IS NULL"),
+    _partial(
+        "jobs_by_result",
+        "result_sha",
+        where="result_inline IS NULL AND result_sha IS NOT NULL",
+    ),
 )
 
 # The gateways that share this store; one whose lease has run out has its jobs taken over.
@@ -148,10 +159,10 @@ assignments: Final = _table(
 
 results: Final = _table(
     "results",
-    Column("assignment_id", Text, primary_key=True),
-    Column("job_id", Text, nullable=False),
+    Column("assignment_id", Text),
+    Column("job_id", Text),
     Column("idx", Integer, nullable=False),
-    Column("first_item", _BIGINT, nullable=False),
+    Column("first_item", _BIGINT, autoincrement=False),
     Column("n_items", _BIGINT, nullable=False),
     Column("node_id", Text, nullable=False),
     Column("sha", Text, nullable=False),
@@ -166,7 +177,9 @@ results: Final = _table(
     Column("counted", Integer, nullable=False, server_default=text("1")),
     # The hash of the envelope that it came in, NULL if that is not kept.
     Column("receipt", Text),
-    Index("results_by_job", "job_id", "first_item"),
+    # An assignment has one job and one first item, so this is as unique as its id, and one index
+    # does for finding an assignment's result and a job's results in order.
+    PrimaryKeyConstraint("job_id", "first_item", "assignment_id"),
     _partial("results_by_blob", "sha", where="body IS NULL"),
 )
 
@@ -283,13 +296,14 @@ key_rotations: Final = _table(
 # The replay cache: an envelope whose jti is in it has already taken effect.
 seen: Final = _table(
     "seen",
-    Column("jti", LargeBinary, primary_key=True),
+    Column("jti", LargeBinary),
     Column("iss", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
-    Column("exp", _DOUBLE, nullable=False),
+    Column("exp", _DOUBLE),
     # When the envelope itself expires, by its issuer's clock.
     Column("valid_until", _DOUBLE),
-    Index("seen_expiry", "exp"),
+    # By time: ids are random, and each would touch a page of its own.
+    PrimaryKeyConstraint("exp", "jti"),
     rowid=False,
 )
 
@@ -313,7 +327,6 @@ inbox: Final = _table(
     Column("received_at", _DOUBLE, nullable=False),
     # The id of the gateway's store: any gateway on that store may take the result.
     Column("store_id", Text, nullable=False, server_default=text("''")),
-    _partial("inbox_open", "received_at", where="state = 'accepted'"),
 )
 
 outbox: Final = _table(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from swarm_hub.exceptions import StoreBusyError, StoreError
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
-from swarm_hub.storage import Store, Write
+from swarm_hub.storage import Store, Write, schema
 from swarm_hub.storage.engine.writer import PENDING_ROWS_MAX
 from swarm_hub.storage.queries import events, replay_cache
 from swarm_hub.util.clock import Clock
@@ -188,10 +188,12 @@ async def test_a_reader_can_not_write(store: Store) -> None:
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    newer = int(schema.HEAD) + 1
     with beside(tmp_path) as database:
-        database.execute("PRAGMA user_version=10")
+        database.execute(f"PRAGMA user_version={newer}")
     store = Store.on_file(tmp_path / "swarm_hub.db", Clock())
-    with pytest.raises(StoreError, match="has schema 0010, this swarm_hub knows up to 0009"):
+    told = f"has schema {newer:04}, this swarm_hub knows up to {schema.HEAD}"
+    with pytest.raises(StoreError, match=told):
         await store.open()
     await store.close()
     with beside(tmp_path) as database:

@@ -29,12 +29,17 @@ async def opened(path: Path) -> Store:
 
 
 def declared(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return each table's columns with type, NOT NULL, default and key, and STRICT or not."""
+    """Return each table's columns with type, NOT NULL, default and key, STRICT or not, and indexes.
+
+    Of an index it is the statement, so that conditions are compared, too.
+    """
     with closing(sqlite3.connect(path)) as database:
         names = [name for (name,) in database.execute("SELECT name FROM pragma_table_list")]
         found = {name: list(database.execute(f"PRAGMA table_info({name})")) for name in names}
         kinds = database.execute("SELECT name, wr, strict FROM pragma_table_list")
-        return {name: [*found[name], (wr, strict)] for name, wr, strict in kinds}
+        tables = {name: [*found[name], (wr, strict)] for name, wr, strict in kinds}
+        indexes = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'")
+        return {**tables, **{name: [(text,)] for name, text in indexes}}
 
 
 def test_there_is_a_copy_of_every_schema_but_the_newest() -> None:
@@ -173,6 +178,16 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
         connection.execute("DROP INDEX events_of_no_job, shards_given_up")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
+        connection.execute("DROP INDEX jobs_by_key, jobs_by_result")
+        connection.execute("ALTER TABLE jobs ADD UNIQUE (idem_key)")
+        connection.execute("CREATE INDEX jobs_by_result ON jobs (id)")
+        connection.execute("CREATE INDEX inbox_open ON inbox (received_at)")
+        connection.execute("ALTER TABLE results DROP CONSTRAINT results_pkey")
+        connection.execute("ALTER TABLE results ADD PRIMARY KEY (assignment_id)")
+        connection.execute("CREATE INDEX results_by_job ON results (job_id, first_item)")
+        connection.execute("ALTER TABLE seen DROP CONSTRAINT seen_pkey")
+        connection.execute("ALTER TABLE seen ADD PRIMARY KEY (jti)")
+        connection.execute("CREATE INDEX seen_expiry ON seen (exp)")
         connection.execute(
             "INSERT INTO nodes (peer_id, name, public_key, first_seen, last_seen) "
             "VALUES ('12D3KooWmet', 'tablet', 'x', 1, 1)"
