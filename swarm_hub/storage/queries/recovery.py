@@ -1,7 +1,8 @@
 """What a gateway needs to continue a job: its progress, and its open shards."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select, text
 
@@ -22,22 +23,34 @@ _A = schema.assignments
 _R = schema.results
 _S = schema.shards
 
-# The condition of the partial index, as a literal: PostgreSQL's generic plan needs it so.
+_INDEX_MAX: Final = 2**31 - 1
+# Of a job with shards that were split, whose parts may be the newest.
+_NEWEST_AT_ONCE: Final = 256
+
+# The conditions of the partial indexes, as literals: PostgreSQL's generic plan needs them so.
+# SQLite's planner would take the primary key and walk through every shard of the job.
 _IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
-_IS_DONE: Final = _S.c.state == ShardState.DONE.value
+_BY_OPEN: Final = "INDEXED BY shards_open"
+_IS_GIVEN_UP: Final = text("shards.state IN ('skipped', 'dead', 'cancelled')")
+_BY_GIVEN_UP: Final = "INDEXED BY shards_given_up"
+_IS_RETRIED: Final = text("(shards.attempts > 1 OR shards.state = 'split')")
+_BY_RETRIED: Final = "INDEXED BY shards_retried"
 _IS_SKIPPED: Final = _S.c.state == ShardState.SKIPPED.value
 _IS_SPLIT: Final = _S.c.state == ShardState.SPLIT.value
 _SPLITS: Final = (
     select(_S.c.idx, _S.c.first_item, _S.c.n_items)
-    .where(_S.c.job_id == bindparam("b_id"), _IS_SPLIT)
+    .with_hint(_S, _BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED, _IS_SPLIT)
     .order_by(_S.c.idx)
 )
 _FOUND: Final = (
     select(func.count())
     .select_from(_S)
+    .with_hint(_S, _BY_GIVEN_UP, "sqlite")
     .where(
         _S.c.job_id == bindparam("b_id"),
         _S.c.idx > bindparam("b_idx"),
+        _IS_GIVEN_UP,
         _IS_SKIPPED,
         _S.c.n_items == 1,
     )
@@ -53,16 +66,36 @@ _FAILED_LATER: Final = (
         _A.c.reason.is_not(None),
     )
 )
-_CUTTING: Final = select(
-    func.count(),
-    func.coalesce(func.max(_S.c.first_item + _S.c.n_items), 0),
-    func.coalesce(func.sum(case((_IS_DONE, 1), else_=0)), 0),
-    func.coalesce(func.sum(case((_IS_DONE, _S.c.n_items), else_=0)), 0),
-    # A part of a shard that was split may have none yet.
-    func.coalesce(func.sum(case((_S.c.attempts > 1, _S.c.attempts - 1), else_=0)), 0),
-    func.coalesce(func.sum(case((_IS_SKIPPED, _S.c.n_items), else_=0)), 0),
-    func.coalesce(func.sum(case((_IS_SPLIT, 1), else_=0)), 0),
-).where(_S.c.job_id == bindparam("b_id"))
+_NEWEST: Final = (
+    select(_S.c.idx, _S.c.first_item, _S.c.n_items)
+    .where(_S.c.job_id == bindparam("b_id"), _S.c.idx < bindparam("b_before"))
+    .order_by(_S.c.idx.desc())
+    .limit(bindparam("b_limit"))
+)
+_COUNT_OPEN: Final = (
+    select(func.count(), func.coalesce(func.sum(_S.c.n_items), 0))
+    .with_hint(_S, _BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+)
+_COUNT_GIVEN_UP: Final = (
+    select(
+        func.count(),
+        func.coalesce(func.sum(_S.c.n_items), 0),
+        func.coalesce(func.sum(case((_IS_SKIPPED, _S.c.n_items), else_=0)), 0),
+    )
+    .with_hint(_S, _BY_GIVEN_UP, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_GIVEN_UP)
+)
+_COUNT_RETRIED: Final = (
+    select(func.count(), func.coalesce(func.sum(case((_IS_SPLIT, 1), else_=0)), 0))
+    .with_hint(_S, _BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED)
+)
+_RETRIED_INDEXES: Final = (
+    select(_S.c.idx)
+    .with_hint(_S, _BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED)
+)
 # An attempt beside an open one is a copy, and one after a result confirms it: neither is a retry,
 # nor is one after an attempt that gave way. What is on its way to the disk together has the same
 # time.
@@ -72,6 +105,7 @@ _RETRIES: Final = (
     .select_from(_A)
     .where(
         _A.c.job_id == bindparam("b_id"),
+        _A.c.idx.in_(_RETRIED_INDEXES),
         _A.c.attempt > 1,
         ~exists().where(
             _BEFORE.c.job_id == _A.c.job_id,
@@ -89,8 +123,6 @@ _RETRIES: Final = (
         ),
     )
 )
-# SQLite's planner would take the primary key and walk through every shard of the job.
-_BY_OPEN: Final = "INDEXED BY shards_open"
 _OPEN_SHARDS: Final = (
     select(*SHARD_COLUMNS)
     .with_hint(_S, _BY_OPEN, "sqlite")
@@ -127,27 +159,63 @@ def unfinished(
 
 
 def cutting_of(connection: Connection, job_id: str) -> Cutting:
-    """Return how far a job has been cut and done."""
+    """Return how far a job has been cut and done.
+
+    Of a million shards nearly all are done, so those are not counted: each item of the job that was
+    cut is in one shard that is done, open or given up, and all others have small indexes.
+    """
     given = {"b_id": job_id}
-    numbers = [int(each) for each in connection.execute(_CUTTING, given).one()]
-    n_splits = numbers.pop()
-    cut = Cutting(*numbers)  # type: ignore[arg-type]
-    # Few jobs have any, and to count them every attempt is looked at.
-    if cut.n_retries:
-        cut = replace(cut, n_retries=int(connection.execute(_RETRIES, given).scalar_one()))
-    return _with_splits(connection, job_id, cut) if n_splits else cut
+    n_retried, n_splits = connection.execute(_COUNT_RETRIED, given).one()
+    cut = Cutting()
+    if n_splits:
+        rows = connection.execute(_SPLITS, given).all()
+        cut = _with_splits(connection, job_id, rows)
+    n_open, n_open_items = connection.execute(_COUNT_OPEN, given).one()
+    n_given_up, n_given_up_items, n_skipped_items = connection.execute(_COUNT_GIVEN_UP, given).one()
+    n_shards, n_items = _cut_so_far(connection, job_id, cut)
+    # Few jobs have any.
+    n_retries = connection.execute(_RETRIES, given).scalar_one() if n_retried else 0
+    return replace(
+        cut,
+        n_shards=n_shards,
+        n_items=n_items,
+        n_done_shards=n_shards - int(n_open) - int(n_given_up) - int(n_splits),
+        n_done_items=n_items - int(n_open_items) - int(n_given_up_items),
+        n_retries=int(n_retries),
+        n_failed_items=int(n_skipped_items),
+    )
 
 
-def _with_splits(connection: Connection, job_id: str, cut: Cutting) -> Cutting:
-    """Add what the search for items that fail has cost.
+def _cut_so_far(connection: Connection, job_id: str, cut: Cutting) -> tuple[int, int]:
+    """Return how many shards there are, and how many items they hold together.
+
+    Items are cut from the front, and indexes given in turn; only the parts of a shard that was
+    split lie before the end of those that were cut earlier.
+    """
+    n_shards, before = 0, _INDEX_MAX
+    limit = _NEWEST_AT_ONCE if cut.splits else 1
+    while True:
+        given = {"b_id": job_id, "b_before": before, "b_limit": limit}
+        rows = connection.execute(_NEWEST, given).all()
+        if not rows:
+            return n_shards, 0
+        n_shards = n_shards or rows[0].idx + 1
+        for row in rows:
+            was_cut_first = (row.first_item, row.n_items) in cut.splits
+            if was_cut_first or not cut.was_split(row.first_item):
+                return n_shards, row.first_item + row.n_items
+        before = rows[-1].idx
+
+
+def _with_splits(connection: Connection, job_id: str, rows: Sequence[Any]) -> Cutting:
+    """Return which shards were split, and what the search for items that fail has cost.
 
     Attempts that did not take all of their wall time count as none: between their times in the
     store the gateway may have been away, and its clock may have jumped.
     """
     job = get(connection, job_id)
     assert job is not None
-    rows = connection.execute(_SPLITS, {"b_id": job_id}).all()
-    cut = replace(cut, splits=outermost((row.first_item, row.n_items) for row in rows))
+    cut = Cutting(splits=outermost((row.first_item, row.n_items) for row in rows))
     timed_out = [
         bool(row.timed_out)
         for row in connection.execute(_FAILED_LATER, {"b_id": job_id, "b_idx": rows[0].idx})

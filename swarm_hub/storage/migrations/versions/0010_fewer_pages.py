@@ -16,7 +16,7 @@ _ZERO: Final = sa.text("0")
 
 
 def upgrade() -> None:
-    """Change three keys and three indexes; no row changes."""
+    """Change three keys and four indexes; no row changes."""
     if op.get_bind().dialect.name == "sqlite":
         _write_anew("jobs", _jobs(), ("id",))
         _write_anew("results", _results(), ("job_id", "first_item", "assignment_id"))
@@ -44,6 +44,7 @@ def upgrade() -> None:
     op.drop_index("inbox_open", "inbox")
     _index("jobs_by_key", ["idem_key"], "idem_key IS NOT NULL", unique=True)
     _index("jobs_by_result", ["result_sha"], "result_inline IS NULL AND result_sha IS NOT NULL")
+    _index("shards_retried", ["job_id", "idx"], "attempts > 1 OR state = 'split'")
 
 
 def _index(name: str, columns: list[str], condition: str | None, *, unique: bool = False) -> None:
