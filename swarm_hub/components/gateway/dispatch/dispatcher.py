@@ -66,7 +66,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # After a restart the nodes of assignments in flight have this long to come back.
 _RECONNECT_S: Final = 15.0
-_RESULT_WITHIN_S: Final = 0.004
+_RESULT_WITHIN_S: Final = 0.02
 _KEEP_WITHIN_S: Final = 0.5
 _KEEP_SPEEDS_EVERY_S: Final = 30.0
 _FIRST_EPOCH: Final = 1
@@ -110,6 +110,7 @@ class Dispatcher:
         self._storing = False
         self._round = asyncio.Event()
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._progress = Progress(hub)
         self.inputs = Inputs(hub, self._jobs, self._assignments_on)
         self.links = NodeLinks(self.inputs.serve)
@@ -446,16 +447,29 @@ class Dispatcher:
             self._pending.writes.append(self._trust.measured(node_id, node.speeds.values()))
 
     def _wake_within(self, delay_s: float) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+        """Commit what is pending after this time at most; what commits before takes it along."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(delay_s, self._wake.set)
+
+    def _take_pending(self) -> PendingCommit:
+        if self._timer is not None:
+            # What comes after this has its own time to wait.
+            self._timer.cancel()
+            self._timer = None
+        self._wake.clear()
+        commit, self._pending = self._pending, PendingCommit()
+        return commit
 
     async def _run(self) -> None:
         while True:
             await self._wait()
             self._gather(self._handle(TimePassed(), None))
             apart(_LOGGER, "Giving out work", self._give_out)
-            commit, self._pending = self._pending, PendingCommit()
-            self._wake.clear()
-            if commit:
+            if commit := self._take_pending():
                 self._in_hand = commit
                 try:
                     await self._store_and_send(commit)
