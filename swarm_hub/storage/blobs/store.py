@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import math
 import mmap
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,6 +28,11 @@ from swarm_hub.util.hashing import sha256_hex
 # Can't clash with a blob's folder: those have two digits.
 SPOOL_DIR: Final = "incoming"
 
+# A blob that nothing refers to and that was not touched for a minute may be removed (gc); one that
+# was touched this short a time ago is there to stay.
+_TOUCHED_LATELY_S: Final = 10.0
+_TOUCHED_MAX: Final = 256
+
 _INSERT = insert(schema.blobs)
 _REMEMBER: Final = _INSERT.on_conflict_do_update(
     index_elements=["sha"], set_={"last_ref": _INSERT.excluded.last_ref}
@@ -41,6 +47,8 @@ class BlobStore:
         self._files = BlobFiles(directory)
         self._spools = SpoolFolder(directory / SPOOL_DIR)
         self._database = database
+        # Hash → when its row, on disk, says that it was last touched.
+        self._touched: dict[str, float] = {}
 
     def open(self) -> None:
         """Make sure that only the owner of the hub can read what is there."""
@@ -58,6 +66,21 @@ class BlobStore:
             await self._put_large(sha, data, durable)
         row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
         return sha, Write(_REMEMBER, [row])
+
+    async def touch(self, sha: str, data: bytes, now: float) -> list[Write]:
+        """Store bytes that come again and again, as `put` does; none if they are there to stay."""
+        if self._touched_lately(sha, now):
+            return []
+        return [(await self.put(data, now))[1]]
+
+    def touched(self, sha: str, now: float) -> None:
+        """Take note that what `touch` returned at that time has been committed."""
+        if self._touched_lately(sha, now):
+            return
+        self._touched.pop(sha, None)
+        self._touched[sha] = now
+        if len(self._touched) > _TOUCHED_MAX:
+            del self._touched[next(iter(self._touched))]
 
     async def put_verified(self, sha: str, data: Readable, now: float) -> Write:
         """Store bytes of a known hash on disk, part by part; returns the row to commit."""
@@ -161,6 +184,10 @@ class BlobStore:
             ):
                 continue
         return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
+
+    def _touched_lately(self, sha: str, now: float) -> bool:
+        # A clock that was set back makes no note that is newer than its row.
+        return 0 <= now - self._touched.get(sha, -math.inf) < _TOUCHED_LATELY_S
 
     async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
         if self._database.shared:

@@ -14,6 +14,8 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.queries import pruning
 from swarm_hub.util.hashing import sha256_hex
 
+# How long gc leaves alone what was touched (collector.py).
+GRACE_S = 60.0
 LARGE = random.Random(1).randbytes(INLINE_MAX_BYTES + 1)
 
 
@@ -132,3 +134,36 @@ async def test_putting_and_removing_at_once_never_loses_a_committed_blob(store: 
         _, row = await store.blobs.put(body, 1000.0)
         await store.commit([row])
         assert await store.blobs.get(sha256_hex(body)) == body
+
+
+async def test_bytes_that_come_again_within_seconds_are_written_once(store: Store) -> None:
+    body = b"a module"
+    sha = sha256_hex(body)
+    assert len(await store.blobs.touch(sha, body, 100.0)) == 1
+    # What is not on disk yet may fail to get there.
+    assert len(await store.blobs.touch(sha, body, 100.5)) == 1
+    store.blobs.touched(sha, 100.0)
+    assert await store.blobs.touch(sha, body, 109.0) == []
+    # That one came by is no reason to count from it: the row says 100.
+    store.blobs.touched(sha, 109.0)
+    assert len(await store.blobs.touch(sha, body, 110.0)) == 1
+
+
+async def test_a_clock_that_is_set_back_makes_no_note_newer_than_its_row(store: Store) -> None:
+    body = b"a module"
+    sha = sha256_hex(body)
+    store.blobs.touched(sha, 1000.0)
+    assert len(await store.blobs.touch(sha, body, 100.0)) == 1
+    store.blobs.touched(sha, 100.0)
+    assert len(await store.blobs.touch(sha, body, 1001.0)) == 1
+
+
+async def test_a_module_that_came_again_is_not_collected(store: Store) -> None:
+    body = b"a module"
+    sha, row = await store.blobs.put(body, 100.0)
+    await store.commit([row])
+    store.blobs.touched(sha, 100.0)
+    # A job is about to be stored that refers to it, and does not touch it.
+    assert await store.blobs.touch(sha, body, 109.9) == []
+    await store.commit([pruning.drop_blobs([sha], 109.9 - GRACE_S)])
+    assert await store.blobs.get(sha) == body

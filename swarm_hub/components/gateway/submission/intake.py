@@ -195,12 +195,11 @@ class Intake:
         )
         now = self._hub.clock.time()
         store = self._hub.store
-        _, module_row = await store.blobs.put(submission.module, now)
+        blob_rows = await store.blobs.touch(module_sha, submission.module, now)
         dataset_sha, dataset_row = await self._store_dataset(measured, submission, now)
-        blob_rows = [module_row, dataset_row]
-        if submission.script is not None:
-            _, script_row = await store.blobs.put(submission.script[1], now)
-            blob_rows.append(script_row)
+        blob_rows.append(dataset_row)
+        if script is not None and submission.script is not None:
+            blob_rows += await store.blobs.touch(script.sha, submission.script[1], now)
         parts_sha = None
         if measured.parts:
             parts_sha, parts_row = await store.blobs.put(measured.parts, now)
@@ -232,6 +231,9 @@ class Intake:
                 "it again with the same Idempotency-Key",
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
+        for sha in (module_sha, job.script_sha):
+            if sha is not None:
+                store.blobs.touched(sha, now)
         return Submitted(job.id, known=False)
 
     def _with_redundancy(self, requested: RequestedSpec) -> RequestedSpec:

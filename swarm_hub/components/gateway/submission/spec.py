@@ -1,5 +1,6 @@
 """The job spec as users write it, checked key by key; every problem is named with its path."""
 
+import functools
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,9 @@ from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_json import parse_json
 
 SPEC_MAX_BYTES: Final = 256 * 1024
+# Of specs that are kept, and how large one of them may be.
+_KNOWN: Final = 128
+_KNOWN_MAX_BYTES: Final = 4096
 _RECORDS: Final = re.compile(r"records:([1-9][0-9]{0,8})\Z", re.ASCII)
 _PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Split.RECORDS)
 _text: Final = cv.text()
@@ -186,7 +190,7 @@ def parse_spec(raw: bytes) -> RequestedSpec:
     """Read a spec from JSON; raises MalformedRequest for bad JSON and InvalidSpec for bad keys."""
     if len(raw) > SPEC_MAX_BYTES:
         raise TooLarge("spec_too_large", "the spec is larger than 256 KiB")
-    return check_spec(parse_json(raw, "spec"))
+    return _known_spec(raw) if len(raw) <= _KNOWN_MAX_BYTES else _read_spec(raw)
 
 
 def check_spec(plain: Any) -> RequestedSpec:
@@ -205,3 +209,12 @@ def check_spec(plain: Any) -> RequestedSpec:
             f"spec: {first['path']}: {first['message']}" if first["path"] else first["message"],
             errors,
         ) from None
+
+
+def _read_spec(raw: bytes) -> RequestedSpec:
+    return check_spec(parse_json(raw, "spec"))
+
+
+# Jobs that come one after the other have the same spec, which takes 170 µs to check. It can't be
+# changed, so they share it.
+_known_spec: Final = functools.lru_cache(maxsize=_KNOWN)(_read_spec)

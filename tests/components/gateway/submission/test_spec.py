@@ -102,3 +102,11 @@ def test_a_huge_spec_is_not_parsed() -> None:
     with pytest.raises(RequestError) as caught:
         parse_spec(b" " * (256 * 1024 + 1))
     assert isinstance(caught.value, TooLarge)
+
+
+def test_specs_that_come_again_are_read_once_but_small_ones_only() -> None:
+    """They are shared by jobs, so they must not change."""
+    small, large = b'{"priority": 3}', b'{"priority": 3}' + b" " * 4096
+    assert parse_spec(small) is parse_spec(bytes(bytearray(small)))
+    assert parse_spec(large) is not parse_spec(large)
+    assert hash(parse_spec(small)) == hash(parse_spec(large))
