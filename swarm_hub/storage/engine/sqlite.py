@@ -103,8 +103,8 @@ class SqliteDatabase:
         """Run `work` in one immediate transaction and commit it."""
 
         def transaction() -> _T:
-            with self._translated(), self._write_connection.begin():
-                return work(self._write_connection)
+            with self._translated():
+                return self._transaction(work)
 
         return await self._run(self._writer, transaction)
 
@@ -182,20 +182,13 @@ class SqliteDatabase:
             self._keep_private()
             unclean = _size(wal_of(self._path)) > 0
             with self._translated():
-                self._write_connection = self._connect(_WRITER_PRAGMAS, "BEGIN IMMEDIATE")
+                self._write_connection = self._connect(_WRITER_PRAGMAS)
+                self._driver: Any = self._write_connection.connection.driver_connection
                 if unclean and _size(self._path) <= _CHECK_FIRST_MAX_BYTES:
                     self._check(self._write_connection)
                     self._write_connection.rollback()
                 self._unchecked = unclean and _size(self._path) > _CHECK_FIRST_MAX_BYTES
-                with self._write_connection.begin():
-                    if (
-                        self._was_made
-                        and migrations.stored_revision(self._write_connection) is None
-                    ):
-                        raise StoreDamagedError(str(self._path), _GONE)
-                    migrations.bring_to_head(
-                        self._write_connection, str(self._path), self._copy_before_upgrade
-                    )
+                self._transaction(self._bring_to_head)
             self._keep_private()
         except (StoreUnavailableError, StoreFullError) as error:
             raise self._cannot_open(str(error).removeprefix(f"{self._path}: ")) from error
@@ -208,6 +201,27 @@ class SqliteDatabase:
                 "write while the hub runs",
                 sqlite3.sqlite_version,
             )
+
+    def _bring_to_head(self, connection: Connection) -> None:
+        if self._was_made and migrations.stored_revision(connection) is None:
+            raise StoreDamagedError(str(self._path), _GONE)
+        migrations.bring_to_head(connection, str(self._path), self._copy_before_upgrade)
+
+    def _transaction(self, work: Callable[[Connection], _T]) -> _T:
+        # The driver begins and commits: SQLAlchemy's own transaction costs twice as much CPU as
+        # both, and is left out unless `work` uses the connection for more than its cursor.
+        connection, driver = self._write_connection, self._driver
+        driver.execute("BEGIN IMMEDIATE")
+        try:
+            done = work(connection)
+            driver.execute("COMMIT")
+        except BaseException:
+            driver.rollback()
+            raise
+        finally:
+            if connection.in_transaction():
+                connection.rollback()
+        return done
 
     def _keep_private(self) -> None:
         # Earlier versions left it readable by all; a log gets the mode of its database.
@@ -224,7 +238,7 @@ class SqliteDatabase:
         began = time.monotonic()
         # Bypasses SQLAlchemy: this is a transaction of its own, and each step of the statement
         # frees one page; of the driver's methods only `executescript` runs every step.
-        driver: Any = self._write_connection.connection.driver_connection
+        driver = self._driver
         with self._translated():
             (before,) = driver.execute("PRAGMA freelist_count").fetchone()
             driver.executescript(f"PRAGMA incremental_vacuum({pages:d})")
@@ -274,7 +288,7 @@ class SqliteDatabase:
             return StoreConflictError(str(cause))
         return StoreError(f"a write failed: {cause}")
 
-    def _connect(self, pragmas: tuple[str, ...], begin: str) -> Connection:
+    def _connect(self, pragmas: tuple[str, ...], begin: str | None = None) -> Connection:
         engine = create_engine(
             f"sqlite:///{self._path}",
             poolclass=NullPool,
@@ -289,9 +303,11 @@ class SqliteDatabase:
                 connection.execute(f"PRAGMA {pragma}")
 
         # pysqlite's own transactions start too late and deferred (SQLITE_BUSY_SNAPSHOT).
-        @event.listens_for(engine, "begin")
-        def begin_transaction(connection: Connection) -> None:
-            connection.connection.cursor().execute(begin)
+        if begin is not None:
+
+            @event.listens_for(engine, "begin")
+            def begin_transaction(connection: Connection) -> None:
+                connection.connection.cursor().execute(begin)
 
         connection = engine.connect()
         self._connections.append(connection)
