@@ -143,14 +143,19 @@ def committing(table: str, *, committed: bool) -> Any:
     return arm
 
 
-def at_once(point: Any) -> Any:
+def at_once(point: Any, *, after_s: float = 0.0) -> Any:
     """Return a point at which a worker writes down what is short, too."""
 
     def arm(count: Countdown) -> None:
-        intake._WRITE_DOWN_AFTER_S = 0.0  # type: ignore[misc]
+        intake._WRITE_DOWN_AFTER_S = after_s  # type: ignore[misc]
         point(count)
 
     return arm
+
+
+def never(point: Any) -> Any:
+    """Return a point at which a worker writes down nothing that it was given."""
+    return at_once(point, after_s=600.0)
 
 
 def _sends(_self: Any, gathered: Any) -> bool:
@@ -161,7 +166,7 @@ def _posts(kind: str) -> Seen:
     return lambda _self, _peer, posted, _fields, **_named: posted == kind
 
 
-def _any(_self: Any, many: Any) -> bool:
+def _any(_self: Any, many: Any, **_named: Any) -> bool:
     return bool(many)
 
 
@@ -187,9 +192,11 @@ POINTS: Final[dict[str, Any]] = {
     "inbox committed, nobody told": at_once(committing("inbox", committed=True)),
     "before the ACK": at_once(before(EnvelopeChannel, "send", _posts(messages.ACK))),
     "shard ran, outbox not written": before(Outbox, "finish"),
-    "outbox before its commit": committing("outbox", committed=False),
-    "outbox committed, nobody told": committing("outbox", committed=True),
-    "result not sent": before(Delivery, "deliver", _any),
+    "outbox before its commit": at_once(committing("outbox", committed=False)),
+    "outbox committed, nobody told": at_once(committing("outbox", committed=True)),
+    "written down, not sent": at_once(before(Delivery, "deliver", _any)),
+    "result not sent": never(before(Delivery, "deliver", _any)),
+    "sent, not written down": never(before(Outbox, "_write_down")),
     "delivered, not deleted": before(Intake, "_on_delivered"),
 }
 

@@ -60,7 +60,9 @@ WORKER_POINTS = (
     "shard ran, outbox not written:2",
     "outbox before its commit:1",
     "outbox committed, nobody told:1",
+    "written down, not sent:2",
     "result not sent:2",
+    "sent, not written down:1",
     "delivered, not deleted:1",
 )
 UPGRADE_POINTS = (

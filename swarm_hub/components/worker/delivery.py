@@ -31,6 +31,9 @@ _AGAIN: Final = "again"
 @dataclass(slots=True)
 class _Waiting:
     entry: OutboxEntry
+    # Whether the store has, or is about to have, a row of it, and whether that is on disk.
+    has_row: bool = True
+    on_disk: bool = True
     tries: int = 0
     due_at: float = 0.0
     # Whether this run has not said it yet: what is said again is signed, whether asked for or not.
@@ -80,18 +83,47 @@ class Delivery:
             self._left_s, self._resend, "worker resend", pause_s=_PAUSE_S
         )
 
-    def deliver(self, entries: Iterable[OutboxEntry]) -> None:
-        """Send results that are on disk, for as long as it takes."""
-        new = [_Waiting(entry, is_new=True) for entry in entries]
+    def deliver(self, entries: Iterable[OutboxEntry], *, on_disk: bool = True) -> None:
+        """Send results for as long as it takes; `on_disk` says whether they have rows."""
+        new = [_Waiting(entry, on_disk, on_disk, is_new=True) for entry in entries]
         self._waiting.update((each.entry.result.assignment_id, each) for each in new)
         self._send(new)
 
+    def is_on_disk(self, assignment_id: str) -> bool:
+        """Whether a result on its way survives the end of this process."""
+        waiting = self._waiting.get(assignment_id)
+        return waiting is not None and waiting.on_disk
+
+    def unwritten(self, assignment_ids: Iterable[str] | None = None) -> list[str]:
+        """Return which results on their way, of these or of all, have no row."""
+        known = self._waiting if assignment_ids is None else assignment_ids
+        return [
+            assignment_id
+            for assignment_id in known
+            if assignment_id in self._waiting and not self._waiting[assignment_id].has_row
+        ]
+
+    def write_down(self, assignment_ids: Iterable[str]) -> list[OutboxEntry]:
+        """Return what of these still waits; the caller writes it down at once."""
+        found = []
+        for assignment_id in assignment_ids:
+            if (waiting := self._waiting.get(assignment_id)) is not None:
+                waiting.has_row = True
+                found.append(waiting.entry)
+        return found
+
+    def written(self, assignment_ids: Iterable[str]) -> None:
+        """Take note that these are on disk."""
+        for assignment_id in assignment_ids:
+            if (waiting := self._waiting.get(assignment_id)) is not None:
+                waiting.on_disk = True
+
     def drop(self, assignment_ids: Iterable[str]) -> list[str]:
-        """Forget results that were acknowledged or are unwanted; returns those that were held."""
+        """Forget results that were acknowledged or are unwanted; returns those that have rows."""
         dropped = [
             assignment_id
             for assignment_id in assignment_ids
-            if self._waiting.pop(assignment_id, None)
+            if (waiting := self._waiting.pop(assignment_id, None)) and waiting.has_row
         ]
         self._settled.set()
         return dropped
@@ -110,10 +142,12 @@ class Delivery:
             if assignment_id in self._waiting
             and self._waiting[assignment_id].entry.gateway != gateway
         ]
-        self.deliver(
-            replace(self._waiting[assignment_id].entry, gateway=gateway) for assignment_id in moved
-        )
-        return inbox.hand_over(moved, gateway) if moved else []
+        for waiting in (self._waiting[assignment_id] for assignment_id in moved):
+            waiting.entry = replace(waiting.entry, gateway=gateway)
+            waiting.tries = 0
+        self._send(self._waiting[assignment_id] for assignment_id in moved)
+        rows = [assignment_id for assignment_id in moved if self._waiting[assignment_id].has_row]
+        return inbox.hand_over(rows, gateway) if rows else []
 
     @asynccontextmanager
     async def _serve(self, peer_id: str, sha: str) -> AsyncIterator[Readable | None]:

@@ -1,7 +1,7 @@
 """What gateways say to this worker: work is on its disk before they are told that it has it.
 
 Most shards take milliseconds. Only what has no outcome a moment after it came is written down and
-ACKed; what has one is in the outbox by then, and its result says as much as the ACK.
+ACKed; what has one was sent by then, and its result says as much as the ACK.
 """
 
 import asyncio
@@ -151,7 +151,9 @@ class Intake:
             )
 
     def _is_on_disk(self, assignment_id: str) -> bool:
-        return self._assignments.is_on_disk(assignment_id) or assignment_id in self._delivery
+        return self._assignments.is_on_disk(assignment_id) or self._delivery.is_on_disk(
+            assignment_id
+        )
 
     def _is_known(self, assignment_id: str) -> bool:
         return assignment_id in self._assignments or assignment_id in self._delivery
