@@ -173,14 +173,14 @@ def _do_without_sandboxes() -> None:
 
 
 def _count_frames() -> None:
-    encode = send_queue.encode_frame
+    join = send_queue.join_messages
 
     def counting(encoded: Any) -> bytes:
         _frames["frames"] += 1
         _frames["messages"] += len(encoded)
-        return encode(encoded)
+        return join(encoded)
 
-    send_queue.encode_frame = counting
+    send_queue.join_messages = counting
 
 
 async def main() -> None:

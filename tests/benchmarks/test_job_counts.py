@@ -24,11 +24,12 @@ from tests.conftest import Swarm, until, up_nodes
 from tests.helpers import faults
 
 # The most that a job may take, on average, at the gateway and at each worker. Pages hang on where
-# the ids of its rows fall in their indexes: means of 33.8 to 34.3 were seen at the gateway. Frames
+# the ids of its rows fall in their indexes: means of 27.5 to 28 were seen at the gateway. Frames
 # are those with more in them than credit.
 BOUNDS: Final[Mapping[str, Mapping[str, float]]] = {
-    "gateway": {"commits": 2, "syncs": 2, "statements": 45, "pages": 37, "frames": 4},
-    "worker": {"commits": 1, "syncs": 1, "statements": 5, "pages": 4, "frames": 1},
+    "gateway": {"commits": 2, "syncs": 2, "statements": 44, "pages": 30, "frames": 4},
+    # Outcomes that are taken at once are not written down.
+    "worker": {"commits": 0, "syncs": 0, "statements": 0, "pages": 0, "frames": 1},
 }
 WORKERS: Final = 4
 WARM_UP_JOBS: Final = 3
@@ -121,6 +122,10 @@ def test_what_a_job_takes(
         f"{what} of {hub}": counts[what] / JOBS
         for hub, counts in found.items()
         for what, most in BOUNDS[hub.partition("-")[0]].items()
-        if not 0 < counts[what] / JOBS <= most
+        if counts[what] / JOBS > most
     }
     assert not more, more
+    # What is counted is there.
+    assert all(found["gateway"].values())
+    assert all(counts["frames"] for counts in found.values())
+    print({what: count / JOBS for what, count in found["gateway"].items()})
