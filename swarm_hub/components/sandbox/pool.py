@@ -366,7 +366,8 @@ class Sandbox:
             for child in self._children:
                 if child.held_up and (self._has_free_slot(child.scope) or self._can_make_way()):
                     self._take_back(child)
-            self._place_runs()
+            if self._runs:
+                self._place_runs()
         if self._background:
             self._resume_suspended()
 

@@ -128,8 +128,9 @@ class ChildLink(asyncio.BufferedProtocol):
     _suspended_s: float = 0.0
     # The task that removes its directory once it ended.
     _removal: asyncio.Future[None] | None = None
-    # The loop has the socket, and closes it.
+    # Whether the loop has the socket, which it closes, and whether its transport can be ended.
     _given: bool = False
+    _connected: bool = False
 
     @property
     def pid(self) -> int:
@@ -190,6 +191,9 @@ class ChildLink(asyncio.BufferedProtocol):
         self._push(hello)
         self._given = True
         await self.loop.create_unix_connection(lambda: self, sock=self.launched.link)
+        self._connected = True
+        if self.lost:
+            self._abort()
         return await hello.future
 
     async def ask(self, request: Request) -> Answer:
@@ -318,8 +322,7 @@ class ChildLink(asyncio.BufferedProtocol):
         self.launched.process.kill()
         # The verdict is on the shard it was on.
         self.catch_up()
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort()
         waiting = self._lose()
         if self._sent:
             _settle(self._sent.popleft(), verdict)
@@ -336,11 +339,9 @@ class ChildLink(asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, unless the child was ended meanwhile."""
+        """Keep the transport."""
         # Not every loop's transports are of that class; uvloop's only have its methods.
         self._transport = cast(asyncio.Transport, transport)
-        if self.lost:
-            self._transport.abort()
 
     def pause_writing(self) -> None:
         """The transport has enough."""
@@ -416,6 +417,11 @@ class ChildLink(asyncio.BufferedProtocol):
         if not self.lost:
             _LOGGER.warning("Sandbox child %d broke the protocol: %s", self.pid, err)
             self.kill(Answer(CHILD_DIED, f"The sandbox process broke the protocol: {err}"))
+
+    def _abort(self) -> None:
+        # One that is ended while it is made is never closed by uvloop; `connect` sees to it.
+        if self._transport is not None and self._connected:
+            self._transport.abort()
 
     def _answered(self, frame: Frame) -> None:
         sent = self._sent[0]

@@ -111,7 +111,10 @@ class Decoder:
         """The number of the next frame, None until its prefix is read."""
         if self._body is not None:
             return self._prefix.number
-        return self._next_prefix().number if self.pending_bytes >= PREFIX.size else None
+        if self.pending_bytes < PREFIX.size:
+            return None
+        number: int = PREFIX.unpack_from(self._buffer, self._start)[2]
+        return number
 
     def space(self) -> memoryview:
         """Return where to read next; never empty after `take` returned None."""
