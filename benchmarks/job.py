@@ -19,9 +19,9 @@ from typing import Any
 
 import peer_runs
 from calls import Calls, Counted
-from figures import Figures, percentile, start, tree_cpu_s
+from figures import Figures, percentile, start
 from idle_cost import counters
-from machine import foreign_cores, look, sync_ms
+from machine import foreign_cores, look, sync_ms, tree_cpu_s
 from roles import Meter, Spent
 from rounds import ROUNDS, measured, spread, warm_up
 from traced import futex_calls

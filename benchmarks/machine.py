@@ -4,6 +4,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,7 +39,7 @@ class Look:
 
 def look() -> Look:
     """Look at the machine and at the tree of this process."""
-    return Look(time.monotonic(), _busy_s(), tree_s(os.getpid()))
+    return Look(time.monotonic(), _busy_s(), tree_cpu_s([os.getpid()]))
 
 
 def foreign_cores(before: Look, after: Look) -> float:
@@ -48,16 +49,17 @@ def foreign_cores(before: Look, after: Look) -> float:
     return max(0.0, foreign_s) / (after.at - before.at)
 
 
-def tree_s(pid: int) -> float:
-    """Return the CPU of a process, its descendants, and those of them that have ended."""
-    root = psutil.Process(pid)
+def tree_cpu_s(pids: Sequence[int]) -> float:
+    """Return the CPU of processes, their descendants, and those of them that have ended."""
     total = 0.0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
+    for pid in pids:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 from figures import Figures, percentile, start
-from machine import tree_s
+from machine import tree_cpu_s
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm, free_port
@@ -184,7 +184,7 @@ async def _grow(
     joined = 0
     for count in (50, 100, _WORKERS_MAX):
         started = time.perf_counter()
-        cpu_s = tree_s(gateway.pid), sum(process.cpu_s() for process in processes)
+        cpu_s = tree_cpu_s([gateway.pid]), sum(process.cpu_s() for process in processes)
         share = (count - joined) // len(processes)
         starting = [
             process.do("start", count=share, mesh=mesh, trust=f"'{gateway.public_key}'")
@@ -199,7 +199,7 @@ async def _grow(
         added = share * len(processes)
         figures.add(f"join_{count}_s", time.perf_counter() - started, "s", added=added)
         for side, before_s, after_s in (
-            ("gateway", cpu_s[0], tree_s(gateway.pid)),
+            ("gateway", cpu_s[0], tree_cpu_s([gateway.pid])),
             ("worker", cpu_s[1], sum(process.cpu_s() for process in processes)),
         ):
             a_join = (after_s - before_s) / added * 1000

@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 
 import psutil
 from figures import Figures, percentile
-from machine import foreign_cores, look, sync_ms, tree_s
+from machine import foreign_cores, look, sync_ms, tree_cpu_s
 from rounds import ROUNDS, spread, warm_up
 
 from swarm_hub.cli.swarm import LocalSwarm, free_port
@@ -152,7 +152,7 @@ class Ours:
 
     def cpu_s(self) -> float:
         """Return the CPU; see `System`."""
-        return sum(map(tree_s, self._pids)) + time.process_time()
+        return tree_cpu_s(self._pids) + time.process_time()
 
     def rest(self, resting: bool) -> None:
         """Nothing to do: it hardly works at rest."""
@@ -191,7 +191,7 @@ class Peer:
 
     def cpu_s(self) -> float:
         """Return the CPU; see `System`."""
-        return sum(map(tree_s, self._pids))
+        return tree_cpu_s(self._pids)
 
     def rest(self, resting: bool) -> None:
         """Stop or go on, if it polls; others hardly work at rest."""

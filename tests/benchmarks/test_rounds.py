@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from machine import Look, foreign_cores, look, sync_ms, tree_s
+from machine import Look, foreign_cores, look, sync_ms, tree_cpu_s
 from rounds import Spread, WarmUp, is_warm, measured, spread, warm_up
 
 
@@ -41,10 +41,10 @@ async def test_a_warm_up_ends_when_it_is_warm() -> None:
 
 
 def test_the_cpu_of_children_that_ended_is_of_the_tree() -> None:
-    before = tree_s(os.getpid())
+    before = tree_cpu_s([os.getpid()])
     code = "import time\nwhile time.process_time() < 0.2: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert tree_s(os.getpid()) - before >= 0.15
+    assert tree_cpu_s([os.getpid()]) - before >= 0.15
 
 
 def test_foreign_load_is_what_was_busy_without_the_own_tree() -> None:
