@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import cbor2
@@ -82,7 +83,9 @@ class Attacker:
     async def connected(self) -> None:
         """Return once the victim has admitted this peer and has told what it subscribes to."""
         await self.admitted.wait()
-        pubsub = self.transport._running()[1]._gossip._pubsub
+        gossip = self.transport._running()[1]._gossip
+        pubsub = gossip._pubsub
+        await self.in_trio(partial(gossip._meet_all, TOPIC))
 
         async def subscribed() -> bool:
             return self.victim in {str(peer) for peer in pubsub.peer_topics.get(TOPIC, ())}

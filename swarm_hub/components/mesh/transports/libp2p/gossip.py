@@ -1,7 +1,8 @@
 """Gossipsub inside the trio thread: telemetry from whoever publishes to whoever subscribed.
 
 The mesh is a star: its leaves publish to the hubs they are connected to, which subscribe. So nobody
-passes on what others said, and what does not come from its author is refused.
+passes on what others said, and what does not come from its author is refused. Who has nothing to
+publish has no streams for it: the first message opens one each way.
 """
 
 import logging
@@ -29,6 +30,8 @@ _LOGGER = logging.getLogger(__name__)
 _PROTOCOLS = [TProtocol(f"/meshsub/1.{minor}.0") for minor in (2, 1, 0)]
 _MAX_RPC_BYTES = 256 * 1024
 _READY_TIMEOUT_S = 10.0
+# How long a first message waits for peers to say what they want to hear.
+_ANSWER_TIMEOUT_S: Final = 2.0
 # In this star a heartbeat only lets scores decay and old messages go. A hub that hears no gossip,
 # as workers do, has little to forget.
 _BEAT_S: Final = 5
@@ -87,7 +90,8 @@ class Gossip:
             eclipse_protection_enabled=False,
         )
         self._topics = frozenset(topics)
-        self._pubsub = Pubsub(
+        self._host = host
+        self._pubsub = _LazyPubsub(
             host,
             self._router,
             strict_signing=True,
@@ -105,6 +109,8 @@ class Gossip:
             host.set_stream_handler(protocol, self._accept)
         self._deliver = deliver
         self._graylisted: frozenset[ID] = frozenset()
+        # The peers to which a stream is being opened.
+        self._meeting: set[ID] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -133,12 +139,17 @@ class Gossip:
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send a payload to the peers that subscribed to the topic."""
+        await self._meet_all(topic)
         await self._pubsub.publish(topic, payload)
 
     async def subscribe(self, topic: str) -> Any:
         """Subscribe; the answer is what `deliver` reads from."""
         self._router.beat_every(_BEAT_S)
-        return await self._pubsub.subscribe(topic)
+        subscription = await self._pubsub.subscribe(topic)
+        # Those that have published before got no answer.
+        for peer in self._host.get_connected_peers():
+            self._pubsub.manager.run_task(self._meet, peer)
+        return subscription
 
     async def deliver(self, subscription: Any, topic: str) -> None:
         """Hand over every message of a subscription until it ends."""
@@ -150,8 +161,39 @@ class Gossip:
             # The signature was checked against `from_id`, so it is the true source.
             self._deliver(str(ID(message.from_id)), topic, message.data)
 
+    async def _meet_all(self, topic: str) -> None:
+        """Have streams with all peers, and give those that are new time to say what they hear."""
+        peers = self._host.get_connected_peers()
+        if not (new := [peer for peer in peers if peer not in self._pubsub.peers]):
+            return
+
+        async def meet(peer: ID) -> None:
+            await self._meet(peer)
+            try:
+                await self._pubsub.wait_for_subscription(peer, topic, _ANSWER_TIMEOUT_S)
+            except trio.TooSlowError:
+                # 0.8.1 remembers who waited.
+                self._pubsub._subscription_events.pop((peer, topic), None)
+
+        async with trio.open_nursery() as nursery:
+            for peer in new:
+                nursery.start_soon(meet, peer)
+
+    async def _meet(self, peer: ID) -> None:
+        """Open a stream to a peer, on which it is told first what is heard here."""
+        if peer in self._meeting:
+            return
+        self._meeting.add(peer)
+        try:
+            await self._pubsub.ensure_peer_stream(peer, _ANSWER_TIMEOUT_S)
+        finally:
+            self._meeting.discard(peer)
+
     async def _accept(self, stream: INetStream) -> None:
-        peer_id = str(stream.muxed_conn.peer_id)
+        peer = stream.muxed_conn.peer_id
+        if self._pubsub.topic_ids:
+            self._pubsub.manager.run_task(self._meet, peer)
+        peer_id = str(peer)
         await self._pubsub.stream_handler(self._meters.metered(stream, peer_id, _uncounted))
 
     async def _tell_graylist(self) -> None:
@@ -170,6 +212,20 @@ class Gossip:
             for peer in self._graylisted - now:
                 _LOGGER.info("Hearing the gossip of %s again", peer)
             self._graylisted = now
+
+
+class _LazyPubsub(Pubsub):
+    """Opens no stream to a peer because it is there.
+
+    0.8.1 opens one to each peer that connects, which costs both a quarter of a connection.
+    """
+
+    async def handle_peer_queue(self) -> None:
+        """Take note of nobody who connects."""
+        async with self.peer_receive_channel:
+            self.event_handle_peer_queue_started.set()
+            async for _peer in self.peer_receive_channel:
+                continue
 
 
 class _StarRouter(GossipSub):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,6 +55,8 @@ async def star(make: Factory, points: int) -> tuple[Side, list[Side]]:
             pubsub = node_of(side)._gossip._pubsub
             return bool(pubsub.peer_topics.get(TOPIC) and pubsub.peers)
 
+        await in_trio(side, partial(node_of(side)._gossip._meet_all, TOPIC))
+
         await until(known, bool)
     return centre, sides
 
@@ -103,6 +106,47 @@ async def test_a_peer_speaks_for_itself_and_nobody_passes_it_on(make: Factory) -
     await centre.transport.publish(TOPIC, b"of the centre")
     await second.until(lambda: (centre.peer_id, TOPIC, b"of the centre") in second.gossip)
     assert [peer for peer, _, _ in second.gossip if peer == first.peer_id] == []
+
+
+async def streams(side: Side) -> int:
+    """Return to how many peers a side has a stream for its gossip."""
+
+    async def count() -> int:
+        return len(node_of(side)._gossip._pubsub.peers)
+
+    found: int = await in_trio(side, count)
+    return found
+
+
+async def test_who_has_nothing_to_publish_has_no_streams_and_the_first_message_arrives(
+    make: Factory,
+) -> None:
+    centre = await make()
+    await centre.transport.subscribe(TOPIC)
+    silent, speaker = await make(), await make()
+    for side in (silent, speaker):
+        await side.transport.dial(centre.address)
+        await centre.until(lambda side=side: side.peer_id in centre.live())
+    assert await streams(centre) == await streams(silent) == await streams(speaker) == 0
+    await speaker.transport.publish(TOPIC, b"first")
+    await centre.until(lambda: centre.gossip)
+    assert centre.gossip == [(speaker.peer_id, TOPIC, b"first")]
+    assert await streams(centre) == await streams(speaker) == 1
+    assert await streams(silent) == 0
+
+
+async def test_who_subscribes_late_tells_those_that_are_connected(make: Factory) -> None:
+    centre, speaker = await make(), await make()
+    await speaker.transport.dial(centre.address)
+    await speaker.until(lambda: centre.peer_id in speaker.live())
+    await speaker.transport.publish(TOPIC, b"before")
+    await centre.transport.subscribe(TOPIC)
+
+    async def heard() -> bool:
+        await speaker.transport.publish(TOPIC, b"after")
+        return (speaker.peer_id, TOPIC, b"after") in centre.gossip
+
+    await until(heard, bool)
 
 
 async def test_what_another_signed_is_dropped_and_costs_its_sender_the_ear(make: Factory) -> None:
