@@ -48,7 +48,8 @@ export function opening (ticket) {
   return Buffer.concat([head, cipher.getAuthTag()])
 }
 
-function reader (connection) {
+// Reads as many bytes as one asks for.
+export function reader (connection) {
   const chunks = connection[Symbol.asyncIterator]()
   let waiting = Buffer.alloc(0)
   return async (size) => {

@@ -62,7 +62,7 @@ const COMMANDS = {
 
   state ({ peer_id: peerId }) {
     const live = session(peerId)
-    const { gateway = null, rttMs = null, beats = 0, isTrusted = null } = live ?? {}
+    const { gateway = null, rttMs = null, beats = 0, isTrusted = null, express } = live ?? {}
     return {
       live: live !== undefined,
       arbiter: peer.id < peerId,
@@ -71,6 +71,9 @@ const COMMANDS = {
       trusted: isTrusted,
       rtt_ms: rttMs,
       beats,
+      express: express !== undefined && express.sends && express.reads,
+      by_record: peer.byRecord,
+      seq: live?.generation.seq ?? null,
       held: [...peer.held.keys()],
       by_bulk: peer.byBulk,
       log: peer.log,
@@ -120,13 +123,20 @@ const COMMANDS = {
     session(peerId).send(kind, fields)
   },
 
+  // What it holds without a beginning is lost, as by one that has restarted.
+  work_now () {
+    Flawed.isIdle = false
+    peer.held.clear()
+  },
+
+  // The path of its express connection breaks.
+  lose ({ peer_id: peerId }) {
+    session(peerId).express.link.socket.destroy()
+  },
+
   // An envelope with a `drain` in it, as it was written, for the gateway that it names.
   envelope ({ peer_id: peerId, reason }) {
-    let envelope
-    const send = session(peerId).send
-    session(peerId).send = (_, fields) => { envelope = fields }
-    session(peerId).post(['drain', { reason }])
-    session(peerId).send = send
+    const envelope = session(peerId).sealed(['drain', { reason }])
     return { h: hex(envelope.h), s: hex(envelope.s), b: hex(envelope.b) }
   },
 

@@ -3,7 +3,8 @@
 //   const peer = await Peer.start({ trust: [gatewayKeyHex], name: 'visitor' })
 //   await peer.dial('/ip4/192.168.1.20/tcp/4001/p2p/12D3KooW…')
 //
-// wire.mjs has the bytes below it, bulk.mjs the bulk plane, module.mjs the calling of modules.
+// wire.mjs has the bytes below it, bulk.mjs the bulk plane, express.mjs the express plane, module.mjs
+// the calling of modules.
 // It joins a gateway, fetches modules and inputs, runs them with WebAssembly and delivers the
 // results. It is an example for implementers and keeps nothing on disk, which a real worker must.
 // What a module may do is not limited here either: obey only gateways that you trust.
@@ -19,6 +20,7 @@ import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { download, upload } from './bulk.mjs'
+import { BARE, Express } from './express.mjs'
 import { run } from './module.mjs'
 import { check, Float, fromCbor, hex, isSignedBy, keyId, privateKey, readFrames, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
@@ -28,6 +30,7 @@ const CHUNK = 63 * 1024
 const CREDIT_STEP = 32 * 1024
 const WINDOW = 256 * 1024 // what may be under way; fixed, where ours follows the delay
 const RESEND_MS = 5000
+const LAST_WORD_MS = 500
 const INLINE_MAX = 64 * 1024
 const BULK_MIN = 1024 * 1024
 const SIGNED_IN_HELLO = ['iss', 'aud', 'key', 'time', 'name', 'capabilities', 'boot_id', 'db_id']
@@ -43,6 +46,8 @@ class Session {
   constructor (peer, peerId, host, stream, frames, generation, boot) {
     Object.assign(this, { peer, peerId, host, stream, frames, generation, boot })
     this.gateway = null // its hello, once that was in order
+    this.keys = [] // its signing keys that count, the newest first
+    this.express = new Express(this)
     this.taken = this.told = 0 // bytes of the peer's frames, and of these what it knows of
     this.sent = this.credited = 0 // bytes of ours
     this.creditCame = () => {}
@@ -55,18 +60,19 @@ class Session {
 
   async run () {
     this.send('hello', this.peer.hello(this.peerId))
-    const beat = setInterval(() => {
-      if (this.gateway !== null) this.send('heartbeat', { t: new Float(performance.now()) })
-    }, this.peer.heartbeatMs)
+    const beat = setInterval(() => { if (this.gateway !== null) this.beat() }, this.peer.heartbeatMs)
     try {
       for await (const { messages, size } of this.frames) {
-        for (const [kind, fields] of messages) this.on(kind, fields)
-        this.taken += size
-        if (this.taken - this.told >= CREDIT_STEP) this.send('credit', { taken: this.told = this.taken })
+        // A last word is on the stream, whatever the others go over.
+        const bye = messages.find(([kind]) => kind === 'bye')
+        if (bye === undefined && this.express.reads) this.express.held.push([messages, size])
+        else this.take(messages, size, null)
+        if (bye !== undefined) { this.peer.log.push(`bye: ${bye[1].reason}`); this.stream.close() }
       }
     } finally {
       clearInterval(beat)
       this.ended = true
+      this.express.drop()
       for (const fetch of this.fetches.values()) fetch.reject(new Error('the session ended'))
       this.creditCame()
     }
@@ -79,13 +85,40 @@ class Session {
   write (frame) {
     if (this.stream.status !== 'open') return
     this.sent += frame.length
-    this.stream.send(frame)
+    // A record has the body of a frame, and counts as much.
+    if (this.express.sends) this.express.link?.send(frame.subarray(4))
+    else this.stream.send(frame)
   }
 
-  on (kind, fields) {
+  beat () {
+    this.send('heartbeat', { t: new Float(performance.now()) })
+  }
+
+  bye (reason) {
+    this.stream.send(toFrame(this.peer.message('bye', { reason })))
+  }
+
+  // The express connection is gone, and what was in it: the session has to begin anew.
+  lost (error) {
+    const { losses } = this.peer
+    losses.set(this.peerId, [...losses.get(this.peerId) ?? [], Date.now()].slice(-2))
+    // The peer may still say why, on the stream.
+    setTimeout(() => this.stream.abort(error), LAST_WORD_MS).unref()
+  }
+
+  // `link` is the express connection that they came over, null for the stream.
+  take (messages, size, link) {
+    for (const [kind, fields] of messages) this.on(kind, fields, link)
+    this.taken += size
+    if (this.taken - this.told >= CREDIT_STEP) this.send('credit', { taken: this.told = this.taken })
+  }
+
+  on (kind, fields, link) {
     if (kind === 'hello') return this.onHello(fields)
-    if (kind === 'bye') { this.peer.log.push(`bye: ${fields.reason}`); return this.stream.close() }
+    if (kind === 'bye') return
     check(this.gateway !== null, `${kind} before a hello`)
+    if (link !== null && BARE.has(kind)) return this.onBare(kind, fields, link)
+    if (kind === 'plane') return this.express.onMarker(fields.to)
     if (kind === 'heartbeat' && 't' in fields) this.send('heartbeat', { echo: new Float(fields.t) })
     else if (kind === 'heartbeat') { this.rttMs = performance.now() - fields.echo; this.beats++ }
     else if (kind === 'credit') { this.credited = Math.max(this.credited, fields.taken); this.creditCame() }
@@ -95,6 +128,13 @@ class Session {
     // Any other kind is from a later version, and ignored.
   }
 
+  // The word of the key that the connection was made with, as long as that is the peer's.
+  onBare (kind, fields, link) {
+    if (!this.keys.includes(link.theirs)) return
+    this.peer.byRecord.heard.push(kind)
+    this.peer.onSigned(this, kind, fields, true)
+  }
+
   onHello (fields) {
     check(fields.versions.includes(3), 'no common version')
     const signed = Object.fromEntries(SIGNED_IN_HELLO.map((name) => [name, fields[name]]))
@@ -102,6 +142,7 @@ class Session {
     signed.time = new Float(fields.time)
     check(isSignedBy(fields.key, 'hello', toCbor(signed), fields.sig), 'a hello with a wrong signature')
     this.gateway = fields
+    this.keys = [fields.key]
     this.isTrusted = this.peer.trust.has(hex(fields.key))
     // Only a trusted gateway's clock is believed.
     this.clockAhead = this.isTrusted ? fields.time - Date.now() / 1000 : 0
@@ -165,16 +206,31 @@ class Session {
     }
   }
 
-  // Envelopes
+  // Signed messages: in envelopes, but for those that an express connection proves
 
   post (...messages) {
+    if (!this.express.vouchesFor(this.peer.publicKey)) return this.postSigned(...messages)
+    for (const [kind, fields] of messages) {
+      this.peer.byRecord.said.push(kind)
+      this.send(kind, fields)
+    }
+  }
+
+  // Returns the header of the envelope.
+  postSigned (...messages) {
+    const envelope = this.sealed(...messages)
+    this.send('envelope', envelope)
+    return envelope.h
+  }
+
+  sealed (...messages) {
     const body = toCbor(messages.map(([kind, fields]) => this.peer.message(kind, fields)))
     const now = Math.floor(Date.now() / 1000 + this.clockAhead)
     const header = toCbor({
       v: 3, typ: 'batch', kid: keyId(this.peer.publicKey), iss: this.peer.id, aud: this.peerId,
       iat: now, exp: now + 60, jti: randomBytes(16), body_hash: sha256(body), body_len: body.length
     })
-    this.send('envelope', { h: header, s: this.peer.sign('batch', header), b: body })
+    return { h: header, s: this.peer.sign('batch', header), b: body }
   }
 
   onEnvelope ({ h, s, b }) {
@@ -184,17 +240,32 @@ class Session {
     check(names.length === HEADER.length && HEADER.every((name) => names.includes(name)), 'a header with other fields')
     check(header.v === 3 && header.typ === 'batch', 'another version or type')
     check(header.iss === this.peerId, 'a relayed envelope')
-    check(header.kid === keyId(this.gateway.key), 'an unknown key')
-    check(isSignedBy(this.gateway.key, 'batch', h, s), 'a bad signature')
+    const key = this.keys.find((each) => keyId(each) === header.kid)
+    check(key !== undefined, 'an unknown key')
+    check(isSignedBy(key, 'batch', h, s), 'a bad signature')
     check(header.aud === this.peer.id, 'an envelope for somebody else')
     check(header.body_len === b.length && Buffer.compare(sha256(b), header.body_hash) === 0, 'a bad body')
     const theirTime = Date.now() / 1000 + this.clockAhead
     check(header.exp - header.iat <= 300 && header.exp + 120 > theirTime && header.iat - 120 < theirTime, 'expired')
     const isNew = !this.seenIds.has(hex(header.jti))
     this.seenIds.add(hex(header.jti))
-    for (const [kind, fields] of fromCbor(b)) {
+    const messages = fromCbor(b)
+    for (const [kind, fields] of messages) {
       if (kind === 'ticket' && this.isTrusted && isNew) this.onTicket(fields)
+      else if (kind === 'express_offer' && this.isTrusted && isNew && messages.length === 1) this.express.onOffer(fields, h, key)
+      else if (kind === 'rotated') this.onRotated(fields)
       else this.peer.onSigned(this, kind, fields, isNew)
+    }
+  }
+
+  // The word of two keys that the second takes the place of the first.
+  onRotated ({ rotations }) {
+    for (const [statement, signature, accepted] of rotations) {
+      const { peer, old, new: next, until } = fromCbor(statement)
+      const isOurs = peer === this.peerId && Buffer.compare(old, this.keys[0]) === 0 && until + 120 > Date.now() / 1000
+      if (!isOurs || !isSignedBy(old, 'rotation', statement, signature) || !isSignedBy(next, 'successor', statement, accepted)) continue
+      this.keys = [next, this.keys[0]]
+      if (this.isTrusted) this.peer.trust.add(hex(next))
     }
   }
 }
@@ -202,7 +273,7 @@ class Session {
 // The peer: its keys, its sessions, and the work that it holds.
 
 export class Peer {
-  static async start ({ seed = randomBytes(32), signer = randomBytes(32), trust = [], name = 'js', listen = '/ip4/127.0.0.1/tcp/0', bulk = true, heartbeatMs = 5000, version = VERSION } = {}) {
+  static async start ({ seed = randomBytes(32), signer = randomBytes(32), trust = [], name = 'js', listen = '/ip4/127.0.0.1/tcp/0', bulk = true, express = true, heartbeatMs = 5000, version = VERSION } = {}) {
     const node = await createLibp2p({
       privateKey: await generateKeyPairFromSeed('Ed25519', seed),
       addresses: { listen: [listen] },
@@ -211,24 +282,29 @@ export class Peer {
       streamMuxers: [yamux()],
       services: { identify: identify(), ping: ping(), pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign' }) }
     })
-    return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, heartbeatMs, version })
+    return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, express, heartbeatMs, version })
   }
 
-  constructor (node, signer, { identity, trust, name, bulk, heartbeatMs, version }) {
-    Object.assign(this, { node, identity, name, bulk, heartbeatMs, version, protocol: `/swarm-hub/${version}` })
+  constructor (node, signer, { identity, trust, name, bulk, express, heartbeatMs, version }) {
+    Object.assign(this, { node, identity, name, bulk, usesExpress: express, heartbeatMs, version, protocol: `/swarm-hub/${version}` })
     this.id = node.peerId.toString()
     this.key = privateKey(signer)
     this.publicKey = createPublicKey(this.key).export({ format: 'der', type: 'spki' }).subarray(-32)
     this.trust = new Set(trust)
     this.boot = randomBytes(16)
+    this.bootId = hex(this.boot)
     this.lastSeq = 0
     this.sessions = new Map()
     this.offered = new Set() // as the arbiter: peers to whom a stream was offered with live
     this.seen = new Map() // as the follower: peer id → the last session seen live
     this.held = new Map() // assignment id → its result, null while it is computed
+    this.receipts = new Set() // ids of assignments whose results are always signed
+    this.losses = new Map() // peer id → when express connections with it were lost, the last two
+    this.stopping = false
     this.blobs = new Map() // large results that a gateway has yet to fetch
     this.modules = new Map()
     this.byBulk = [] // hashes of what went over the bulk plane
+    this.byRecord = { connections: 0, heard: [], said: [] } // of the express plane: kinds without an envelope
     this.log = []
     node.handle(this.protocol, (stream, connection) => {
       // A stream that does not become the session may be reset at any time.
@@ -237,7 +313,10 @@ export class Peer {
   }
 
   async stop () {
-    for (const session of this.sessions.values()) session.send('bye', { reason: 'done' })
+    this.stopping = true
+    const sessions = [...this.sessions.values()]
+    await Promise.all(sessions.map((session) => session.express.left()))
+    for (const session of sessions) session.bye('done')
     await this.node.stop()
   }
 
@@ -335,8 +414,8 @@ export class Peer {
       time: new Float(Date.now() / 1000),
       name: this.name,
       capabilities: this.capabilities(),
-      boot_id: hex(this.boot),
-      db_id: hex(this.boot)
+      boot_id: this.bootId,
+      db_id: this.bootId
     }
     const cert = sign(null, signedBytes('key', toCbor({ peer: this.id, key: this.publicKey })), this.identity)
     return { versions: [this.version], ...signed, sig: this.sign('hello', toCbor(signed)), cert }
@@ -345,7 +424,8 @@ export class Peer {
   onGateway (session) {
     if (!session.isTrusted) session.post(['drain', { reason: 'this key is not trusted here' }])
     else if (this.held.size > 0) session.post(['ack', { ids: [...this.held.keys()] }])
-    for (const result of this.held.values()) if (result !== null) session.post(['result', result])
+    for (const result of this.held.values()) if (result !== null) session.postSigned(['result', result])
+    if (session.isTrusted && this.usesExpress) session.express.ask()
   }
 
   // Work
@@ -359,10 +439,12 @@ export class Peer {
     } else if (kind === 'assign') {
       session.post(['ack', { ids: fields.shards.map(([id]) => id) }])
       for (const shard of fields.shards) {
-        if (isNew && !this.held.has(shard[0])) this.work(session, fields, shard)
+        if (!isNew || this.held.has(shard[0])) continue
+        if (fields.call.receipt) this.receipts.add(shard[0])
+        this.work(session, fields, shard)
       }
     } else if (kind === 'cancel' || kind === 'result_ack') {
-      for (const id of fields.ids) { this.blobs.delete(this.held.get(id)?.sha); this.held.delete(id) }
+      for (const id of fields.ids) { this.blobs.delete(this.held.get(id)?.sha); this.held.delete(id); this.receipts.delete(id) }
     }
   }
 
@@ -396,20 +478,25 @@ export class Peer {
   }
 
   // A resend is a new envelope, until the gateway says that it has the result on disk.
-  deliver (peerId, id) {
+  deliver (peerId, id, isSigned = this.receipts.has(id)) {
     const result = this.held.get(id)
     if (result === undefined || this.node.status !== 'started') return
-    this.sessions.get(peerId)?.post(['result', result])
-    setTimeout(() => this.deliver(peerId, id), RESEND_MS).unref()
+    const session = this.sessions.get(peerId)
+    if (isSigned) session?.postSigned(['result', result])
+    else session?.post(['result', result])
+    setTimeout(() => this.deliver(peerId, id, true), RESEND_MS).unref()
   }
 
   served (sha) {
     return this.blobs.get(sha)
   }
 
-  // What a gateway wants to know of this device, on gossip; what is left out is unknown.
+  // What a gateway wants to know of this device, on gossip or by record; what is left out is unknown.
   async telemetry ({ cpu_percent: cpu = null, battery_percent: battery = null } = {}) {
-    await this.node.services.pubsub.publish(TELEMETRY, toCbor({ cpu_percent: cpu, battery_percent: battery }))
+    const payload = toCbor({ cpu_percent: cpu, battery_percent: battery })
+    const sessions = [...this.sessions.values()]
+    for (const session of sessions) if (session.express.sends) session.send('gossip', { topic: TELEMETRY, payload })
+    if (!sessions.every((session) => session.express.sends)) await this.node.services.pubsub.publish(TELEMETRY, payload)
   }
 }
 

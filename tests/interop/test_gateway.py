@@ -3,78 +3,27 @@
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
-from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import until
-from tests.interop.javascript import FOLDER, JsPeer, StartJs
+from tests.interop.javascript import FOLDER, StartJs
+from tests.interop.joining import a_client_of, ban_of, beats, dialled, joined, node, nothing_held
 
 # Hubs, node and a busy machine.
 pytestmark = pytest.mark.timeout(180)
 BLOB = os.urandom(16_000_000)
+EITHER_WAY = pytest.mark.parametrize("express", [True, False], ids=["express", "stream"])
 
 
 @pytest.fixture
 def gateway(local: LocalSwarm) -> LocalHub:
     """Return a gateway with its defaults."""
     return local.start_gateway()
-
-
-@asynccontextmanager
-async def a_client_of(gateway: LocalHub) -> AsyncIterator[SwarmClient]:
-    """A client, once the gateway answers."""
-    async with SwarmClient(gateway.url, gateway.token) as client:
-        await until(lambda: answers(client), bool, 60)
-        yield client
-
-
-async def answers(client: SwarmClient) -> bool:
-    try:
-        return (await client.health())["state"] == "running"
-    except UnreachableError:
-        return False
-
-
-async def joined(js: JsPeer, gateway: LocalHub, client: SwarmClient) -> dict[str, Any]:
-    """Dial the gateway; returns the node that it becomes there."""
-    await until(lambda: dialled(js, gateway), bool, 60)
-    return await node(client, js, "up")
-
-
-async def dialled(js: JsPeer, gateway: LocalHub) -> bool:
-    """The mesh of a hub is up a little after its API."""
-    try:
-        return bool((await js.do("dial", address=gateway.address))["live"])
-    except RuntimeError:
-        return False
-
-
-async def node(client: SwarmClient, js: JsPeer, state: str) -> dict[str, Any]:
-    """Return the node once it has that state."""
-
-    async def look() -> dict[str, Any]:
-        return next((each for each in await client.nodes() if each["node_id"] == js.id), {})
-
-    found: dict[str, Any] = await until(look, lambda each: each.get("state") == state)
-    return found
-
-
-async def ban_of(js: JsPeer, client: SwarmClient) -> str:
-    """Return why it is banned, once it is; the reason comes with the store's commit."""
-    found = await until(lambda: node(client, js, "banned"), lambda each: each["ban_reason"])
-    return str(found["ban_reason"])
-
-
-async def nothing_held(js: JsPeer, gateway: LocalHub) -> None:
-    """Wait until the gateway has told it that every result is on disk."""
-    await until(lambda: js.state(gateway.peer_id), lambda state: state["held"] == [])
 
 
 JOBS: dict[str, tuple[Any, dict[str, Any], bytes]] = {
@@ -84,10 +33,11 @@ JOBS: dict[str, tuple[Any, dict[str, Any], bytes]] = {
 }
 
 
+@EITHER_WAY
 async def test_it_computes_jobs_of_three_abis_alone(
-    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes], express: bool
 ) -> None:
-    js = await start_js(trust=[gateway.public_key], name="visitor")
+    js = await start_js(trust=[gateway.public_key], name="visitor", express=express)
     async with a_client_of(gateway) as client:
         found = await joined(js, gateway, client)
         assert (found["name"], found["slots"], found["refuses"]) == ("visitor", 1, None)
@@ -113,11 +63,12 @@ async def test_a_gateway_that_dials_it_gives_it_work(
         assert await client.map(modules["primes"], range(1000), reduce="sum") == 168
 
 
+@EITHER_WAY
 async def test_heartbeats_and_telemetry_are_understood_both_ways(
-    local: LocalSwarm, start_js: StartJs
+    local: LocalSwarm, start_js: StartJs, express: bool
 ) -> None:
     gateway = local.start_gateway(mesh={"heartbeat": "0.5"})
-    js = await start_js(trust=[gateway.public_key], heartbeat_ms=500)
+    js = await start_js(trust=[gateway.public_key], heartbeat_ms=500, express=express)
     async with a_client_of(gateway) as client:
         await joined(js, gateway, client)
 
@@ -135,15 +86,18 @@ async def test_heartbeats_and_telemetry_are_understood_both_ways(
         assert (await node(client, js, "up"))["last_seen"] == before
 
 
-async def beats(js: JsPeer, gateway: LocalHub) -> int:
-    return int((await js.state(gateway.peer_id))["beats"])
-
-
 async def test_sixteen_megabytes_travel_both_ways_by_the_stream(
     local: LocalSwarm, start_js: StartJs, modules: dict[str, bytes]
 ) -> None:
+    # The express plane listens where the bulk plane does.
     gateway = local.start_gateway(mesh={"bulk": "false"})
     assert await carried_both_ways(gateway, start_js, modules) == []
+
+
+async def test_sixteen_megabytes_travel_both_ways_by_record(
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+) -> None:
+    assert await carried_both_ways(gateway, start_js, modules, bulk=False) == [sha256_hex(BLOB)]
 
 
 async def test_sixteen_megabytes_travel_both_ways_by_the_bulk_plane(
@@ -154,13 +108,13 @@ async def test_sixteen_megabytes_travel_both_ways_by_the_bulk_plane(
 
 
 async def carried_both_ways(
-    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
+    gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes], *, bulk: bool = True
 ) -> list[str]:
     """Have it fetch a shard's input, and the gateway fetch the result, which is the same bytes.
 
     Returns the hashes of what went over the bulk plane.
     """
-    js = await start_js(trust=[gateway.public_key])
+    js = await start_js(trust=[gateway.public_key], bulk=bulk)
     async with a_client_of(gateway) as client:
         await joined(js, gateway, client)
         job_id = await client.submit(modules["echo"], BLOB, split="files", reduce="concat")
@@ -226,7 +180,8 @@ async def test_a_wrong_signature_of_its_hello_is_refused_and_does_not_ban(
 async def test_a_wrong_signature_of_an_envelope_bans_it_until_it_is_unbanned(
     gateway: LocalHub, start_js: StartJs, modules: dict[str, bytes]
 ) -> None:
-    js = await start_js(trust=[gateway.public_key])
+    # By record there is no signature that could be wrong.
+    js = await start_js(trust=[gateway.public_key], express=False)
     async with a_client_of(gateway) as client:
         await joined(js, gateway, client)
         await js.do("flaw", type="batch")
@@ -295,6 +250,7 @@ async def all_is_understood(
     js = await start_js(trust=[gateway.public_key], later=is_later, heartbeat_ms=500)
     async with a_client_of(gateway) as client:
         await joined(js, gateway, client)
+        await until(lambda: js.state(gateway.peer_id), lambda state: state["express"])
         for name, (items, spec, result) in JOBS.items():
             job_id = await client.submit(modules[name], items, **spec)
             assert (await client.wait(job_id))["state"] == "completed"
@@ -308,6 +264,7 @@ async def all_is_understood(
         assert found["assignments"] == 0
         state = await js.state(gateway.peer_id)
         assert (state["log"], len(state["by_bulk"])) == ([], 2)
+        assert {"assign", "result_ack"} <= set(state["by_record"]["heard"])
         assert state["is_later"] is not is_later
     assert "malformed" not in gateway.log()
 

@@ -3,7 +3,7 @@
 import { createHash, createPrivateKey, createPublicKey, verify } from 'node:crypto'
 import { decode, encode, Token, Type } from 'cborg'
 
-const FRAME_MAX = 1024 * 1024
+export const FRAME_MAX = 1024 * 1024
 
 // CBOR. JavaScript has one kind of number, CBOR two: what the protocol calls a float must be
 // written as one, also when it is whole. cborg sorts the keys and takes the shortest forms, so
