@@ -6,6 +6,7 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { opening, seal } from './bulk.mjs'
+import * as express from './express.mjs'
 import { callSha, Peer } from './peer.mjs'
 import { Float, hex, keyId, privateKey, sha256, signedBytes, toCbor, toFrame } from './wire.mjs'
 
@@ -43,6 +44,29 @@ const unhex = (text) => Buffer.from(text, 'hex')
 const session = (peerId) => peer.sessions.get(peerId)
 const peerIdOf = async (seed) => peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', seed)).toString()
 const connection = (peerId) => peer.node.getConnections().find((one) => one.remotePeer.toString() === peerId)
+
+// What leads to an express connection, and its records.
+function expressExamples (worker, gateway, askerKey) {
+  const of = (number, length) => Buffer.alloc(length, number)
+  const offererKey = createPublicKey(privateKey(of(9, 32))).export({ format: 'der', type: 'spki' }).subarray(-32)
+  const header = (key, iss, aud, jti, body) => toCbor({
+    v: 3, typ: 'batch', kid: keyId(key), iss, aud, iat: 1700000000, exp: 1700000060,
+    jti: Buffer.from([...Array(16).keys()].map((number) => jti + number)), body_hash: sha256(body), body_len: body.length
+  })
+  const place = { boot: 'b', peer_boot: 'b', session: [of(7, 16), 1] }
+  const [asked, offered] = [7, 8].map((number) => express.ephemeral(of(number, 32)))
+  const ask = toCbor([['express_ask', { suites: [1], eph: asked.eph, ...place }]])
+  const askHeader = header(askerKey, worker, gateway, 0, ask)
+  const id = of(5, 16)
+  const offer = toCbor([['express_offer', { suite: 1, id, eph: offered.eph, port: 4002, ...place, ask: sha256(askHeader) }]])
+  const offerHeader = header(offererKey, gateway, worker, 16, offer)
+  const t = express.transcript(askHeader, askerKey, offerHeader, offererKey)
+  const [ours, theirs] = express.secrets(asked.key, offered.eph, t)
+  const answer = new express.Direction(theirs).seal(express.proof(t))
+  const late = new express.Direction(ours, 2 ** 20).seal(toCbor([]))
+  const first = express.opening(id, new express.Direction(ours), t)
+  return [ask, askHeader, offererKey, offer, offerHeader, t, ours, theirs, first, answer, late]
+}
 
 const COMMANDS = {
   async start ({ seed, signer, flaw, later = false, idle = false, promises, heartbeat_ms: heartbeatMs, ...options }) {
@@ -171,7 +195,8 @@ const COMMANDS = {
     const ticket = { key: of(4, 32), id: of(5, 16) }
     const shown = [
       iss, aud, publicKey, keyId(publicKey), open, credit, hello, signature('hello', hello),
-      cert, callSha(call), body, header, signature('batch', header), opening(ticket), chunk
+      cert, callSha(call), body, header, signature('batch', header), ...expressExamples(iss, aud, publicKey),
+      opening(ticket), chunk
     ]
     return shown.map((each) => typeof each === 'string' ? each : hex(each))
   },

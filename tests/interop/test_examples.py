@@ -1,17 +1,21 @@
 """The bytes at the end of docs/protocol.md are what we make, and what JavaScript makes."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from swarm_hub.components.mesh.express.offers import ASK, OFFER, Ask, Offer, Place
+from swarm_hub.components.mesh.express.records import SUITE, Direction, Ephemeral, transcript
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.wire.framing import encode_frame, encode_message, join_messages
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.models.envelope import TYPE_HELLO, canonical, key_id, seal, sign
 from swarm_hub.models.peer_id import certify
 from swarm_hub.util.ed25519 import SigningKey
+from swarm_hub.util.strict_cbor import to_canonical_cbor
 from tests.interop.javascript import StartJs
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -34,6 +38,47 @@ def on_the_page() -> dict[str, str]:
 def opening_bytes(key: bytes, ticket_id: bytes) -> bytes:
     head = b"SHB3" + ticket_id + bytes(8)
     return head + AESGCM(key).encrypt(b"\xff" * 12, b"", head)
+
+
+def express() -> dict[str, bytes]:
+    """Return what leads to an express connection, and its records."""
+    worker, gateway = (peer_id_from_seed(bytes([number]) * 32) for number in (1, 2))
+    asking, offering = SigningKey(bytes([3]) * 32), SigningKey(bytes([9]) * 32)
+    place = Place("b", "b", (bytes([7]) * 16, 1))
+    asked, offered = Ephemeral(bytes([7]) * 32), Ephemeral(bytes([8]) * 32)
+    ask = to_canonical_cbor([[ASK, Ask((SUITE,), asked.public, place).to_wire()]])
+    ask_header = seal(
+        asking, kid=key_id(asking.public_key), iss=worker, aud=gateway, now=1_700_000_000,
+        ttl_s=60, jti=bytes(range(16)), body=ask,
+    ).header  # fmt: skip
+    offer_id = bytes([5]) * 16
+    made = Offer(SUITE, offer_id, offered.public, 4002, place, hashlib.sha256(ask_header).digest())
+    offer = to_canonical_cbor([[OFFER, made.to_wire()]])
+    offer_header = seal(
+        offering, kid=key_id(offering.public_key), iss=gateway, aud=worker, now=1_700_000_000,
+        ttl_s=60, jti=bytes(range(16, 32)), body=offer,
+    ).header  # fmt: skip
+    agreed = transcript(ask_header, asking.public_key, offer_header, offering.public_key)
+    of_worker, of_gateway = asked.secrets(offered.public, agreed)
+    proof = to_canonical_cbor([["express", {"t": agreed}]])
+    late = Direction(of_worker)
+    # A million records are not made here.
+    late._count = 1 << 20
+    return {
+        "body of an express_ask, X25519 private key 07…, session [07…, 1]": ask,
+        "its h, otherwise as above": ask_header,
+        "public key of 09…, that of the gateway": offering.public_key,
+        "body of the express_offer, X25519 private key 08…, id 05…, port 4002": offer,
+        "its h, from 02… to 01…, jti 10…1f": offer_header,
+        "T": agreed,
+        "secret of what the worker sends": of_worker,
+        "secret of what the gateway sends": of_gateway,
+        "first bytes of the connection": b"SHX1" + offer_id + Direction(of_worker).seal(proof),
+        "first record of the gateway": Direction(of_gateway).seal(proof),
+        "record 1048576 of the worker, the first of the second epoch, of no messages (`80`)": (
+            late.seal(b"\x80")
+        ),
+    }
 
 
 def ours() -> dict[str, str]:
@@ -71,6 +116,7 @@ def ours() -> dict[str, str]:
         "body of an envelope, one ack": body,
         "h": envelope.header,
         "s": envelope.signature,
+        **express(),
         "first bytes of a bulk connection, ticket key 04…, id 05…, from offset 0": opening_bytes(
             ticket_key, ticket_id
         ),
@@ -81,9 +127,12 @@ def ours() -> dict[str, str]:
     return {name: each if isinstance(each, str) else each.hex() for name, each in found.items()}
 
 
-@pytest.mark.parametrize("name", ours())
+OURS = ours()
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_the_page_has_our_bytes(name: str) -> None:
-    assert on_the_page()[name] == ours()[name]
+    assert on_the_page()[name] == OURS[name]
 
 
 async def test_javascript_makes_the_bytes_on_the_page(start_js: StartJs) -> None:
