@@ -269,6 +269,9 @@ class ChildLink(asyncio.BufferedProtocol):
         """Stop its process and the time of the shard it is on; False if the system forbids it."""
         self.thaw()
         self.catch_up()
+        if not self.background:
+            # The one that was to give way has ended meanwhile.
+            return True
         try:
             self.launched.process.send_signal(signal.SIGSTOP)
         except PermissionError:
