@@ -193,9 +193,10 @@ class Sandbox:
         self._begins = begins
 
     def begun(self) -> set[str]:
-        """Return the tags of the shards that run now; the others wait for a child."""
-        self._catch_up()
-        return {child.running for child in self._children} - {""}
+        """Return the tags of the shards that run or have just ended; others wait for a child."""
+        # Whoever waits for those that ended has not heard of it yet.
+        ended = {tag for child in self._children for tag in child.catch_up()}
+        return (ended | {child.running for child in self._children}) - {""}
 
     def preempt(self, tag: str) -> None:
         """Have a shard that has begun give way, from now on, to those that wait for its slot.
@@ -203,7 +204,8 @@ class Sandbox:
         It is suspended while one waits, if there is memory for another child and no more than one
         for each slot is; else its child is killed.
         """
-        self._catch_up()
+        for each in self._children:
+            each.catch_up()
         child = next((child for child in self._children if child.running == tag), None)
         if child is None or child.background:
             return
@@ -260,10 +262,6 @@ class Sandbox:
             if child.started and self._lacks_warm_child():
                 self._start_child(spare=False)
         self._dispatch()
-
-    def _catch_up(self) -> None:
-        for child in self._children:
-            child.catch_up()
 
     # Placing
 

@@ -241,12 +241,15 @@ class ChildLink(asyncio.BufferedProtocol):
             self._flushes = True
             self.loop.call_soon(self._flush_queued)
 
-    def catch_up(self) -> None:
-        """Settle what it has answered without waking anybody."""
+    def catch_up(self) -> list[str]:
+        """Settle what it has answered without waking anybody; returns the tags of those shards."""
+        before = list(self._sent)
         try:
             self._take_quiet()
         except WireError as err:
             self.loop.call_soon(self._break_off, err)
+        settled = before[: len(before) - len(self._sent)]
+        return [sent.request.tag for sent in settled if not sent.withdrawn]
 
     def withdraw(self, request: Request) -> None:
         """Give up a request: the child is killed if it has begun it, else told to skip it."""
