@@ -12,7 +12,6 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import cbor2
@@ -85,7 +84,7 @@ class Attacker:
         await self.admitted.wait()
         gossip = self.transport._running()[1]._gossip
         pubsub = gossip._pubsub
-        await self.in_trio(partial(gossip._meet_all, TOPIC))
+        await self.in_trio(gossip._meet_all)
 
         async def subscribed() -> bool:
             return self.victim in {str(peer) for peer in pubsub.peer_topics.get(TOPIC, ())}

@@ -30,8 +30,8 @@ _LOGGER = logging.getLogger(__name__)
 _PROTOCOLS = [TProtocol(f"/meshsub/1.{minor}.0") for minor in (2, 1, 0)]
 _MAX_RPC_BYTES = 256 * 1024
 _READY_TIMEOUT_S = 10.0
-# How long a first message waits for peers to say what they want to hear.
-_ANSWER_TIMEOUT_S: Final = 2.0
+# How long a first message waits for the streams that it needs.
+_MEET_TIMEOUT_S: Final = 2.0
 # In this star a heartbeat only lets scores decay and old messages go. A hub that hears no gossip,
 # as workers do, has little to forget.
 _BEAT_S: Final = 5
@@ -139,7 +139,7 @@ class Gossip:
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send a payload to the peers that subscribed to the topic."""
-        await self._meet_all(topic)
+        await self._meet_all()
         await self._pubsub.publish(topic, payload)
 
     async def subscribe(self, topic: str) -> Any:
@@ -161,23 +161,13 @@ class Gossip:
             # The signature was checked against `from_id`, so it is the true source.
             self._deliver(str(ID(message.from_id)), topic, message.data)
 
-    async def _meet_all(self, topic: str) -> None:
-        """Have streams with all peers, and give those that are new time to say what they hear."""
+    async def _meet_all(self) -> None:
+        """Have streams with all peers; the library keeps what they may want until they say so."""
         peers = self._host.get_connected_peers()
-        if not (new := [peer for peer in peers if peer not in self._pubsub.peers]):
-            return
-
-        async def meet(peer: ID) -> None:
-            await self._meet(peer)
-            try:
-                await self._pubsub.wait_for_subscription(peer, topic, _ANSWER_TIMEOUT_S)
-            except trio.TooSlowError:
-                # 0.8.1 remembers who waited.
-                self._pubsub._subscription_events.pop((peer, topic), None)
-
         async with trio.open_nursery() as nursery:
-            for peer in new:
-                nursery.start_soon(meet, peer)
+            for peer in peers:
+                if peer not in self._pubsub.peers:
+                    nursery.start_soon(self._meet, peer)
 
     async def _meet(self, peer: ID) -> None:
         """Open a stream to a peer, on which it is told first what is heard here."""
@@ -185,7 +175,7 @@ class Gossip:
             return
         self._meeting.add(peer)
         try:
-            await self._pubsub.ensure_peer_stream(peer, _ANSWER_TIMEOUT_S)
+            await self._pubsub.ensure_peer_stream(peer, _MEET_TIMEOUT_S)
         finally:
             self._meeting.discard(peer)
 
@@ -260,6 +250,13 @@ class _StarRouter(GossipSub):
         super()._prune_idontwant_entries()
         self._beaten.set()
         self._beaten = trio.Event()
+
+    async def send_recent_messages(self, peer_id: ID, topic: str) -> None:
+        """Say nothing twice.
+
+        0.8.1 sends a peer that subscribes all it said in some beats: a worker that comes back the
+        telemetry of minutes, which is a flood.
+        """
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
         """Send a message of ours; count anybody else's against its sender."""

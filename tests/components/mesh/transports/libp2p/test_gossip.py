@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -55,7 +54,7 @@ async def star(make: Factory, points: int) -> tuple[Side, list[Side]]:
             pubsub = node_of(side)._gossip._pubsub
             return bool(pubsub.peer_topics.get(TOPIC) and pubsub.peers)
 
-        await in_trio(side, partial(node_of(side)._gossip._meet_all, TOPIC))
+        await in_trio(side, node_of(side)._gossip._meet_all)
 
         await until(known, bool)
     return centre, sides
@@ -147,6 +146,20 @@ async def test_who_subscribes_late_tells_those_that_are_connected(make: Factory)
         return (speaker.peer_id, TOPIC, b"after") in centre.gossip
 
     await until(heard, bool)
+
+
+async def test_who_comes_later_is_not_told_what_was_said_before(make: Factory) -> None:
+    """A worker that came back would have sent its telemetry of minutes at once: a flood."""
+    centre, (speaker,) = await star(make, 1)
+    for number in range(3):
+        await speaker.transport.publish(TOPIC, b"old %d" % number)
+    await centre.until(lambda: len(centre.gossip) == 3)
+    later = await make()
+    await later.transport.subscribe(TOPIC)
+    await speaker.transport.dial(later.address)
+    await speaker.transport.publish(TOPIC, b"new")
+    await later.until(lambda: (speaker.peer_id, TOPIC, b"new") in later.gossip)
+    assert later.gossip == [(speaker.peer_id, TOPIC, b"new")]
 
 
 async def test_what_another_signed_is_dropped_and_costs_its_sender_the_ear(make: Factory) -> None:
