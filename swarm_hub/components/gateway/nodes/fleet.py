@@ -118,10 +118,10 @@ class Fleet:
         }
 
     async def _known(self, node_id: str) -> NodeRecord:
-        for record in await self._hub.store.read(nodes.all_nodes):
-            if record.peer_id == node_id:
-                return record
-        raise NotFound("unknown_node", f"there is no node {node_id}; see: swarm-hub node list")
+        record = await self._hub.store.read(nodes.get, node_id)
+        if record is None:
+            raise NotFound("unknown_node", f"there is no node {node_id}; see: swarm-hub node list")
+        return record
 
     async def _one(self, node_id: str) -> NodeDetails:
         return self._described(await self._known(node_id))
