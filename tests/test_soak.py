@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.cli.swarm import LocalSwarm
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
+from tests.helpers.swarms import local_swarm
 from tests.soak.jobs import Wanted, wrong_end
 from tests.soak.part import Part, Wait
 from tests.soak.stores import quick_check, sqlite_rows
@@ -156,7 +156,7 @@ def test_how_a_job_may_end(
 
 
 def test_a_wait_is_told_with_what_a_gateway_was_away_of_it(tmp_path: Path) -> None:
-    part = Part("part", LocalSwarm(tmp_path), tmp_path)
+    part = Part("part", local_swarm(tmp_path), tmp_path)
     part.away = [(1.0, 12.0), (11.0, 13.0), (20.0, 25.0), (90.0, 99.0)]
     part.waited(10.0, 22.0)
     assert part.waits == [Wait(12.0, 5.0)]

@@ -81,10 +81,14 @@ class LocalHub:
 
 
 class LocalSwarm:
-    """Gateways and workers with keys that trust each other, all on loopback."""
+    """Gateways and workers with keys that trust each other, all on loopback.
 
-    def __init__(self, folder: Path) -> None:
+    `mesh` are keys of that section for every hub.
+    """
+
+    def __init__(self, folder: Path, mesh: Mapping[str, str] = _NO_KEYS) -> None:
         self._folder = folder
+        self._mesh = mesh
         self.hubs: list[LocalHub] = []
 
     def start_gateway(
@@ -175,10 +179,9 @@ class LocalSwarm:
         self.hubs.append(hub)
         return hub
 
-    @staticmethod
-    def _configure(hub: LocalHub, roles: str, mesh: Mapping[str, str]) -> None:
+    def _configure(self, hub: LocalHub, roles: str, mesh: Mapping[str, str]) -> None:
         listen = f"[/ip4/127.0.0.1/tcp/{hub.mesh_port}]"
-        keys = {"listen": listen, "mdns": "false", **mesh}
+        keys = {"listen": listen, "mdns": "false", **self._mesh, **mesh}
         section = "".join(f"  {key}: {value}\n" for key, value in keys.items())
         (hub.folder / CONFIG_FILE).write_text(f"hub: {{name: {hub.name}}}\n{roles}mesh:\n{section}")
 

@@ -17,6 +17,7 @@ from idle_cost import Counters, counters, memory, rates
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
+from tests.helpers.swarms import local_swarm
 
 MIB: Final = 1024 * 1024
 # Longer than a beat of the mesh; whatever polls more often is in it.
@@ -33,7 +34,7 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSwar
     # Coverage in these processes would be measured with them.
     for name in [name for name in os.environ if name.startswith("COVERAGE")]:
         monkeypatch.delenv(name)
-    made = LocalSwarm(tmp_path)
+    made = local_swarm(tmp_path)
     try:
         yield made
     finally:

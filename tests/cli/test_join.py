@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from swarm_hub import bootstrap
 from swarm_hub.cli.join import join
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.mesh.join_link import JoinLink, parse_join_link
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
@@ -26,6 +26,7 @@ from swarm_hub.util.yaml_loader import load_yaml
 from tests.conftest import EXAMPLES
 from tests.helpers import warm
 from tests.helpers.command_line import Done, Run
+from tests.helpers.swarms import local_swarm
 
 PEER = peer_id_from_seed(b"p" * 32)
 KEY = (b"k" * 32).hex()
@@ -49,7 +50,7 @@ def join_here(text: str, folder: Path) -> Done:
 @pytest.fixture
 def gateway(tmp_path: Path, warm_hubs: None) -> Iterator[LocalHub]:
     """A gateway process that admits by invitation, with the token that `init` would write."""
-    local = LocalSwarm(tmp_path / "swarm")
+    local = local_swarm(tmp_path / "swarm")
     hub = local.start_gateway()
     file = hub.folder / "configuration.yaml"
     hub.kill()

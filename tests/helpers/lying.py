@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
+from tests.helpers.swarms import local_swarm
 
 _COMPONENT: Final = Path(__file__).with_name("liar.py")
 _MANIFEST: Final = {
@@ -90,7 +91,7 @@ async def swarm_with_liars(
     folder: Path, n_honest: int, n_lying: int, lie: Lie | None = None, extra: str = ""
 ) -> AsyncIterator[LyingSwarm]:
     """Start a gateway (with `extra` configuration) and workers of both kinds, and end them."""
-    swarm = LocalSwarm(folder)
+    swarm = local_swarm(folder)
     try:
         gateway = swarm.start_gateway(extra=extra)
         for number in range(n_honest):

@@ -16,12 +16,13 @@ import cbor2
 import psutil
 import pytest
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.telemetry.board import TOPIC
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.swarms import local_swarm
 from tests.hostile.peers import peers_of
 
 # A test takes half a minute, and several times that where other programs want the processors too.
@@ -94,7 +95,7 @@ async def join(swarm: Swarm, name: str, gateway: LocalHub) -> RunningHub:
 async def watched(tmp_path: Path, swarm: Swarm) -> AsyncIterator[Watched]:
     folder = tmp_path / "processes"
     folder.mkdir()
-    local = LocalSwarm(folder)
+    local = local_swarm(folder)
     gateway = await asyncio.to_thread(local.start_gateway)
     async with SwarmClient(gateway.url, gateway.token) as client:
         await local.wait_for_workers(client, 0)

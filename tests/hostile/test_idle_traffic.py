@@ -4,9 +4,10 @@ import asyncio
 import time
 from pathlib import Path
 
-from swarm_hub.cli.swarm import LocalSwarm, free_port
+from swarm_hub.cli.swarm import free_port
 from swarm_hub.client import SwarmClient
 from tests.conftest import Swarm, until
+from tests.helpers.swarms import local_swarm
 from tests.hostile.peers import peers_of
 
 WATCHED_S = 20.0
@@ -72,7 +73,7 @@ async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
     """With every interval at its default: heartbeats of 5 s, telemetry of 10 s."""
     folder = tmp_path / "processes"
     folder.mkdir()
-    local = LocalSwarm(folder)
+    local = local_swarm(folder)
     gateway = await asyncio.to_thread(local.start_gateway)
     proxy = CountingProxy(gateway.mesh_port)
     await proxy.open()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.cli.swarm import LocalSwarm
+from tests.helpers.swarms import local_swarm
 from tests.interop.javascript import JsPeer, StartJs
 
 
@@ -28,6 +29,6 @@ async def start_js() -> AsyncIterator[StartJs]:
 @pytest.fixture
 async def local(tmp_path: Path, warm_hubs: None) -> AsyncIterator[LocalSwarm]:
     """Return an empty swarm of processes."""
-    swarm = LocalSwarm(tmp_path)
+    swarm = local_swarm(tmp_path)
     yield swarm
     await asyncio.to_thread(swarm.stop)

@@ -11,11 +11,15 @@ from swarm_hub.const import STORAGE_DIR
 from swarm_hub.control.client import ask
 from swarm_hub.helpers.signing_keys import KeyFiles
 from tests.conftest import until
+from tests.helpers.swarms import EXPRESS
 from tests.interop.javascript import JsPeer, StartJs
 from tests.interop.joining import a_client_of, joined, nothing_held
 
 # Hubs, node and a busy machine.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not EXPRESS, reason="the hubs are to do without the express plane"),
+]
 
 
 async def on_express(js: JsPeer, gateway: LocalHub) -> dict[str, Any]:

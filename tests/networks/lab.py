@@ -37,6 +37,7 @@ from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 from tests.helpers.signals import signal_all
+from tests.helpers.swarms import MESH
 from tests.networks.link import PERFECT, Link, Quality
 
 _T = TypeVar("_T")
@@ -301,7 +302,8 @@ def _remove_leftovers() -> None:
 def _configure(
     hub: NetworkHub, roles: str, bootnodes: str, mesh: str, listen: str = "0.0.0.0"
 ) -> None:
+    switched = "".join(f"  {key}: {value}\n" for key, value in MESH.items())
     (hub.folder / CONFIG_FILE).write_text(
         f"hub: {{name: {hub.name}}}\n{roles}mesh:\n  listen: [/ip4/{listen}/tcp/{MESH_PORT}]\n"
-        f"  bootnodes: {bootnodes}\n  mdns: false\n{mesh}"
+        f"  bootnodes: {bootnodes}\n  mdns: false\n{switched}{mesh}"
     )

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarm_hub.cli.inspect import with_sandbox
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient, UnreachableError
 from swarm_hub.components.sandbox import Sandbox
 from tests.conftest import EXAMPLES
 from tests.helpers.modules import range_module
+from tests.helpers.swarms import local_swarm
 
 _ROOT: Final = Path(__file__).parents[2]
 # The whole run; what has not come by then is a failure.
@@ -88,7 +89,7 @@ async def main(folder: Path) -> int:
     """Run it all; returns the exit code."""
     modules = await with_sandbox(_assembled)
     with tempfile.TemporaryDirectory(prefix="swarm-hub-aarch64-") as scratch:
-        swarm = LocalSwarm(Path(scratch))
+        swarm = local_swarm(Path(scratch))
         gateway = swarm.start_gateway(
             extra="sla: {platform: fixed, deadline: 600}\n", mesh={"heartbeat": "30"}
         )

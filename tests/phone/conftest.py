@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient
 from tests.conftest import until
+from tests.helpers.swarms import local_swarm
 from tests.phone.memory_group import memory_group
 from tests.phone.phone import MEMORY_BYTES, Phone, answers, missing
 
@@ -32,7 +33,7 @@ async def phone(tmp_path: Path) -> AsyncIterator[Phone]:
 @pytest.fixture
 async def gateway(tmp_path: Path, warm_hubs: None) -> AsyncIterator[LocalHub]:
     """Return a gateway, outside of the jail; silence is noticed after 3 s."""
-    swarm = LocalSwarm(tmp_path)
+    swarm = local_swarm(tmp_path)
     started = swarm.start_gateway(gateway={"admission": "token"}, mesh={"heartbeat": "1"})
     yield started
     await asyncio.to_thread(swarm.stop)

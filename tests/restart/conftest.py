@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.cli.swarm import LocalSwarm
+from tests.helpers.swarms import local_swarm
 
 
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[LocalSwarm]:
-    swarm = LocalSwarm(tmp_path)
+    swarm = local_swarm(tmp_path)
     yield swarm
     await asyncio.to_thread(swarm.stop)

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import ApiError, SwarmClient
 from swarm_hub.storage.engine.space import RESERVE_BYTES
 from tests.conftest import until
 from tests.helpers.command_line import run_process
 from tests.helpers.faults import ROOT, FaultFs, Space
 from tests.helpers.invariants import broken_gateway, broken_worker
+from tests.helpers.swarms import local_swarm
 
 MIN_FREE_BYTES = 4 * 1024 * 1024
 # Room for the reserve above the floor, and some for the work.
@@ -41,7 +42,7 @@ class Disk:
         self._folder = folder / "hubs"
         self._folder.mkdir()
         self._control = folder / "control"
-        self.swarm = LocalSwarm(self._folder)
+        self.swarm = local_swarm(self._folder)
         self._faultfs = faultfs
         self.space = Space.make(self._control, 1 << 30, PLENTY_BYTES)
 

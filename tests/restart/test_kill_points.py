@@ -26,6 +26,7 @@ from tests.helpers import warm
 from tests.helpers.command_line import run_process
 from tests.helpers.invariants import broken_gateway, broken_worker, undelivered
 from tests.helpers.old_databases import FINISHED_JOB, RUNNING_JOB, old_database
+from tests.helpers.swarms import local_swarm
 from tests.helpers.wasm_bytes import custom
 from tests.restart.doomed import POINTS
 
@@ -86,7 +87,7 @@ class Pair:
 
     def __init__(self, new_folder: Callable[[], Path]) -> None:
         self._new_folder = new_folder
-        self._swarm = LocalSwarm(new_folder())
+        self._swarm = local_swarm(new_folder())
         self._whole = False
         self.hubs: list[LocalHub] = []
         self.jobs: dict[str, int] = {}
@@ -103,7 +104,7 @@ class Pair:
         """Have both hubs with nothing left to do."""
         if not self._whole:
             self.stop()
-            self._swarm = LocalSwarm(self._new_folder())
+            self._swarm = local_swarm(self._new_folder())
             gateway = self._swarm.start_gateway(gateway=KEEPS_RECEIPTS)
             self._swarm.start_worker("worker", gateway)
             self.hubs[:] = self._swarm.hubs

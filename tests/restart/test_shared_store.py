@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.dispatch.leases import LEASE_S
 from tests.conftest import until
 from tests.helpers.postgres import PostgresServer
+from tests.helpers.swarms import local_swarm
 
 # A busy machine takes its time over so many starts of hubs.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("warm_hubs")]
@@ -68,7 +69,7 @@ class Pair:
 async def pair(
     tmp_path: Path, postgres_server: PostgresServer, postgres_url: str
 ) -> AsyncIterator[Pair]:
-    swarm = LocalSwarm(tmp_path)
+    swarm = local_swarm(tmp_path)
     extra = f"storage: {{url: '{postgres_url}'}}\n"
     hubs = [swarm.start_gateway(name, extra) for name in ("first", "second")]
     for name in ("amber", "birch"):

@@ -46,8 +46,8 @@ from typing import Any
 
 import psutil
 
-from swarm_hub.cli.swarm import LocalSwarm
 from tests.helpers.postgres import PostgresServer, running_server
+from tests.helpers.swarms import local_swarm
 from tests.soak.faults import Faults
 from tests.soak.jobs import assemble
 from tests.soak.load import Load
@@ -110,7 +110,7 @@ async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, 
         server = await asyncio.to_thread(servers.enter_context, running_server())
         url = await asyncio.to_thread(server.new_database)
         parts = [
-            Part(name, LocalSwarm(folder / name), folder / name) for name in ("sqlite", "postgres")
+            Part(name, local_swarm(folder / name), folder / name) for name in ("sqlite", "postgres")
         ]
         loads = [Load(part, modules, random.Random(f"{seed} load {part.name}")) for part in parts]
         async with AsyncExitStack() as stack:

@@ -16,6 +16,7 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 from tests.helpers.lacking import OF_GATEWAYS, OPTIONAL
+from tests.helpers.swarms import local_swarm
 from tests.helpers.without import python_without
 
 ROOT = Path(__file__).parents[3]
@@ -90,7 +91,7 @@ class Slim:
 
 @pytest.fixture
 def slim(tmp_path: Path) -> Iterator[Slim]:
-    swarm = LocalSwarm(tmp_path / "swarm")
+    swarm = local_swarm(tmp_path / "swarm")
     try:
         yield Slim(tmp_path, swarm, swarm.start_gateway())
     finally:

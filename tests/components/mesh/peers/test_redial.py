@@ -18,6 +18,7 @@ from swarm_hub.tasks import TaskSupervisor
 from tests.conftest import Swarm, until
 from tests.helpers.envelopes import peer_id, state_is
 from tests.helpers.rest import call, finished, submit
+from tests.helpers.swarms import local_swarm
 
 Modules = dict[str, bytes]
 
@@ -41,7 +42,7 @@ class Road(Transport):
 
 @pytest.fixture
 def local(tmp_path: Path, warm_hubs: None) -> Iterator[LocalSwarm]:
-    made = LocalSwarm(tmp_path)
+    made = local_swarm(tmp_path)
     yield made
     made.stop()
 
