@@ -108,7 +108,13 @@ class Session {
 
   // `link` is the express connection that they came over, null for the stream.
   take (messages, size, link) {
-    for (const [kind, fields] of messages) this.on(kind, fields, link)
+    for (const [at, [kind, fields]] of messages.entries()) {
+      this.on(kind, fields, link)
+      if (link !== null || !this.express.reads) continue
+      // The peer has left the stream, and has come back already: the rest waits for what went by record.
+      if (at + 1 < messages.length) this.express.held.push([messages.slice(at + 1), 0])
+      break
+    }
     this.taken += size
     if (this.taken - this.told >= CREDIT_STEP) this.send('credit', { taken: this.told = this.taken })
   }

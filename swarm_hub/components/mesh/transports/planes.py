@@ -63,6 +63,8 @@ class Planes:
         self._wake_stream = wake_stream
         # Whether to send over the express connection once something has come over it.
         self._answers = False
+        # Whether each direction has gone over it: who goes over is followed.
+        self._was_sent = self._was_read = False
         # Whether the connection has broken before anything went over it.
         self._is_broken = False
         self._lost: Callable[[str], None] | None = None
@@ -88,6 +90,7 @@ class Planes:
         on.
         """
         self.link, self._lost, self._answers, self._is_broken = link, lost, answers, False
+        self._was_sent, self._was_read = False, self.reads_express
         self.on_stream.clear()
         if self.reads_express:
             # The peer's marker was quicker.
@@ -117,7 +120,7 @@ class Planes:
 
     def leave(self) -> None:
         """Return to the stream; `on_stream` is set once the peer has as well."""
-        if self.link is None:
+        if self.link is None or (self._was_sent and not self.sends_express):
             return
         if not self.sends_express:
             # The marker has to come on the connection that is left.
@@ -144,7 +147,7 @@ class Planes:
     def moved(self, to: object) -> list[Burst]:
         """Follow the peer's marker; returns what has come on the stream meanwhile."""
         if to == EXPRESS and not self.reads_express:
-            self.reads_express = True
+            self.reads_express = self._was_read = True
             if self.link is not None:
                 self.link.read_on()
             elif self._is_broken:
@@ -162,7 +165,7 @@ class Planes:
     def _send_express(self) -> None:
         assert self.link is not None
         self._answers = False
-        self.sends_express = True
+        self.sends_express = self._was_sent = True
         self.outbox = self._stream_outbox.beside()
         self._stream_outbox.move_to(self.outbox, _TO_EXPRESS)
         self._wake_stream()
@@ -178,8 +181,8 @@ class Planes:
         self._settle()
 
     def _settle(self) -> None:
-        """Close the connection once both directions are back on the stream."""
-        if self.link is not None and not self.reads_express:
+        """Close the connection once both directions have gone over it and are back."""
+        if self.link is not None and self._was_read and not self.reads_express:
             self.link.finish()
             self.link = None
             self.on_stream.set()

@@ -120,8 +120,8 @@ class FramedSession(ABC):
             if messages:
                 self._events.received(self, messages, proof)
             return
-        others, markers = [], []
-        for message in messages:
+        others: list[Message] = []
+        for at, message in enumerate(messages):
             kind, fields = message
             if kind == CREDIT:
                 if outbox.credited(fields.get("taken")):
@@ -129,14 +129,18 @@ class FramedSession(ABC):
             elif kind == REPLY:
                 self._requests.reply(self.peer_id, fields)
             elif kind == PLANE:
-                markers.append(fields.get("to"))
+                if others:
+                    self._events.received(self, others, proof)
+                    others = []
+                for held in self.planes.moved(fields.get("to")):
+                    self.received(*held)
+                # What stands behind it on the stream may have to wait.
+                if proof is None and self.planes.hold((messages[at + 1 :], 0)):
+                    return
             else:
                 others.append(message)
         if others:
             self._events.received(self, others, proof)
-        for marker in markers:
-            for held in self.planes.moved(marker):
-                self.received(*held)
 
     def room_freed(self) -> None:
         """A frame was sent, and somebody may be waiting to send bulk."""

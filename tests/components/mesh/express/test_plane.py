@@ -84,6 +84,31 @@ async def test_both_return_to_the_stream_and_go_over_again(monkeypatch: pytest.M
         assert pair.worker.live().reason is None
 
 
+@pytest.mark.parametrize("who", ["worker", "gateway"])
+async def test_a_side_that_leaves_while_only_the_worker_is_over_loses_nothing(who: str) -> None:
+    async with express_pair() as pair:
+        # The gateway has the connection, and the worker's marker is still on its way.
+        pair.gateway.live().is_slow = True
+        pair.worker.plane.met("gateway")
+        await pair.until(lambda: pair.worker.is_express and pair.gateway.live().planes.link)
+        for number in range(3):
+            pair.worker.say(number)
+        pair.gateway.say(0)
+        (pair.worker if who == "worker" else pair.gateway).live().planes.leave()
+        pair.worker.say(3)
+        pair.gateway.say(1)
+        # What can arrive without the marker has.
+        await asyncio.sleep(0.05)
+        pair.gateway.say(2)
+        pair.gateway.live().go_on()
+        await pair.until(lambda: len(pair.gateway.numbers()) == 4, "all that the worker has said")
+        await pair.until(lambda: len(pair.worker.numbers()) == 3, "all that the gateway has said")
+        pair.check_order()
+        for side in (pair.gateway, pair.worker):
+            await pair.until(side.live().planes.on_stream.is_set, "the way back")
+            assert not side.live().is_over
+
+
 async def test_what_comes_on_the_stream_first_waits_on_the_way_back() -> None:
     async with express_pair() as pair:
         relay = Relay(pair.gateway.listener.port)
