@@ -1,13 +1,15 @@
 """What a worker costs its network while it has nothing to do, counted on the socket."""
 
 import asyncio
+import functools
 import time
 from pathlib import Path
 
 from swarm_hub.cli.swarm import free_port
 from swarm_hub.client import SwarmClient
+from swarm_hub.components.mesh import MESH
 from tests.conftest import Swarm, until
-from tests.helpers.swarms import local_swarm
+from tests.helpers.swarms import EXPRESS, local_swarm
 from tests.hostile.peers import peers_of
 
 WATCHED_S = 20.0
@@ -15,32 +17,41 @@ WATCHED_S = 20.0
 MOST_BYTES_A_MINUTE = 20 * 1024
 
 
+# Where the worker finds the ports that the gateway has on 127.0.0.1: an express connection goes to
+# the address of its session.
+HOST = "127.0.0.2"
+
+
 class CountingProxy:
     """Carries bytes between a worker and a gateway, and counts them in both directions."""
 
-    def __init__(self, gateway_port: int) -> None:
-        self._gateway_port = gateway_port
-        self.port = free_port()
+    def __init__(self, *gateway_ports: int) -> None:
+        self._gateway_ports = gateway_ports
         self.up_bytes = 0
         self.down_bytes = 0
         # When, which way and how much: what a failure shows.
         self.carried: list[str] = []
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        for port in self._gateway_ports:
+            carry = functools.partial(self._carry, port)
+            self._servers.append(await asyncio.start_server(carry, HOST, port))
 
     async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for writer in self._writers:
             writer.transport.abort()
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
-    async def _carry(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, port: int, reader: asyncio.StreamReader, worker: asyncio.StreamWriter
+    ) -> None:
         try:
-            answers, gateway = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+            answers, gateway = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             # The gateway's mesh is not up yet; the worker comes again.
             worker.close()
@@ -74,8 +85,11 @@ async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
     folder = tmp_path / "processes"
     folder.mkdir()
     local = local_swarm(folder)
-    gateway = await asyncio.to_thread(local.start_gateway)
-    proxy = CountingProxy(gateway.mesh_port)
+    bulk_port = free_port()
+    gateway = await asyncio.to_thread(
+        local.start_gateway, mesh={"bulk": f"/ip4/127.0.0.1/tcp/{bulk_port}"}
+    )
+    proxy = CountingProxy(gateway.mesh_port, bulk_port)
     await proxy.open()
     try:
         async with SwarmClient(gateway.url, gateway.token) as client:
@@ -85,7 +99,7 @@ async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
                 "worker: {charging_only: false, min_battery: 0}\n"
                 f"signer: {{trust: ['{gateway.public_key}']}}\n"
                 "mesh: {listen: [/ip4/127.0.0.1/tcp/0], mdns: false,\n"
-                f"  bootnodes: [/ip4/127.0.0.1/tcp/{proxy.port}/p2p/{gateway.peer_id}]}}\n",
+                f"  bootnodes: [/ip4/{HOST}/tcp/{gateway.mesh_port}/p2p/{gateway.peer_id}]}}\n",
             )
             await until(lambda: peers_of(worker), bool)
 
@@ -99,8 +113,12 @@ async def test_an_idle_worker_costs_at_most_twenty_kilobytes_a_minute(
                 await asyncio.sleep(1)
                 return carried == (proxy.up_bytes, proxy.down_bytes)
 
+            async def is_express() -> bool:
+                return worker.hub.services[MESH].is_express(gateway.peer_id)
+
             # The first measurements and subscriptions are part of joining, not of being idle.
             await until(is_measured, bool)
+            await until(is_express, lambda found: found == EXPRESS)
             await until(is_quiet, bool)
             before = proxy.up_bytes, proxy.down_bytes
             proxy.carried.clear()
