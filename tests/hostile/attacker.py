@@ -35,10 +35,11 @@ class Attacker:
         self.transport = Libp2pTransport(os.urandom(32), listen=["/ip4/127.0.0.1/tcp/0"])
         self.said: dict[str, Any] = {"peer_id": self.transport.peer_id, "reasons": []}
         self.admitted, self.let_go = asyncio.Event(), asyncio.Event()
+        self.key = SigningKey(os.urandom(32))
 
     def peer_up(self, session: Session) -> None:
         """Say hello as a worker would, so that the gateway admits this peer."""
-        key = SigningKey(os.urandom(32))
+        key = self.key
         fields = {
             "iss": self.transport.peer_id,
             "aud": session.peer_id,

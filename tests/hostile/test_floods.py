@@ -22,7 +22,7 @@ from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.telemetry.board import TOPIC
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.swarms import local_swarm
+from tests.helpers.swarms import EXPRESS, local_swarm
 from tests.hostile.peers import peers_of
 
 # A test takes half a minute, and several times that where other programs want the processors too.
@@ -111,8 +111,9 @@ async def attack(
     mode: str, gateway: LocalHub, seconds: float, began: asyncio.Event
 ) -> dict[str, Any]:
     """Run an attacker to its end; returns what it says."""
+    module = "express_attacker" if mode == "all" else "attacker"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.hostile.attacker", mode, gateway.address, str(seconds),
+        sys.executable, "-m", f"tests.hostile.{module}", mode, gateway.address, str(seconds),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -230,3 +231,34 @@ async def listen(gateway: LocalHub, heard: dict[str, set[float]]) -> None:
             event = content.get("event") or {}
             if event.get("event_type") == "telemetry":
                 heard[event["data"]["node_id"]].add(event["data"]["load_1m"])
+
+
+@pytest.mark.skipif(not EXPRESS, reason="the hubs are to do without the express plane")
+async def test_admitted_peers_that_misuse_the_express_plane(
+    watched: Watched, modules: dict[str, bytes]
+) -> None:
+    async def is_express() -> bool:
+        return watched.honest.is_express(watched.gateway.peer_id)
+
+    await until(is_express, bool, 60)
+    async with SwarmClient(watched.gateway.url, watched.gateway.token) as client:
+        attacking = asyncio.create_task(through(watched, "all", 4))
+        answers_s, answers_cpu_s, jobs = [], [], 0
+        while not attacking.done():
+            began, began_cpu_s = time.monotonic(), watched.cpu_s
+            assert (await client.health())["state"] == "running"
+            answers_s.append(time.monotonic() - began)
+            answers_cpu_s.append(watched.cpu_s - began_cpu_s)
+            assert await client.map(modules["primes"], range(1000), reduce="sum") == 168
+            jobs += 1
+        told = await attacking
+    print(f"{jobs} jobs; health: usual {statistics.median(answers_s):.3f}, {max(answers_s):.3f} s")
+    assert jobs > 3
+    assert max(answers_cpu_s) < 1.0
+    assert statistics.median(answers_s) < 1.0
+    # The honest one has kept its connection, and each of the others came as far as it wanted.
+    assert await is_express()
+    assert all(told[mode]["proven"] for mode in ("silent", "flapping", "commanding", "telemetry"))
+    assert told["to_and_fro"]["proven"] > 1
+    assert told["asking"]["asked"] > 500 or told["asking"]["reasons"]
+    assert "Traceback" not in watched.gateway.log()
