@@ -20,7 +20,7 @@ from swarm_hub.components.mesh.blobs.exchange import (
 )
 from swarm_hub.components.mesh.blobs.providers import BlobRoutes
 from swarm_hub.components.mesh.express.offers import Place
-from swarm_hub.components.mesh.express.plane import ExpressPlane, SendAlone
+from swarm_hub.components.mesh.express.plane import UNDER_WAY_S, ExpressPlane, SendAlone
 from swarm_hub.components.mesh.identity import PeerAddress
 from swarm_hub.components.mesh.listener import DirectListener
 from swarm_hub.components.mesh.peers.bans import BanList, SessionBans
@@ -132,6 +132,8 @@ class Mesh:
             self, self._listener, hub.tasks, hub.clock, limits, self._heartbeats.silent_s + _SLACK_S
         )
         self._uses_express = express
+        # The newest gossip for sessions that are about to go over an express connection.
+        self._untold: dict[Session, tuple[str, bytes]] = {}
         self.routes = BlobRoutes(self._transports)
         sides = [(each, *self._side_of(each)) for each in transports]
         self._sides = [(transport, side) for transport, side, _ in sides]
@@ -204,6 +206,11 @@ class Mesh:
         """Return the admitted peers."""
         return {peer_id: peer.hello for peer_id, peer in self._peers.items() if peer.hello}
 
+    def is_admitted(self, peer_id: str) -> bool:
+        """Whether a peer is one of `peers()`."""
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.hello is not None
+
     def is_express(self, peer_id: str) -> bool:
         """Whether what is sent to a peer goes over an express connection."""
         peer = self._peers.get(peer_id)
@@ -254,18 +261,24 @@ class Mesh:
     async def publish(self, topic: str, payload: bytes) -> None:
         """Gossip a payload; it may be lost.
 
-        Where there is an express connection it goes over that, and gossip is for the others.
+        Where there is an express connection, or will be in a moment, it goes over that; gossip is
+        for the others, and costs streams of its own.
         """
         others = False
-        for peer in self._peers.values():
+        for peer_id, peer in self._peers.items():
             if peer.hello is None:
                 continue
             if _is_express(peer.session):
                 self._say(peer.session, _GOSSIP, {"topic": topic, "payload": payload})
+            elif self.express.is_under_way(peer_id):
+                self._untold[peer.session] = topic, payload
+                asyncio.get_running_loop().call_later(UNDER_WAY_S, self._tell_late, peer.session)
             else:
                 others = True
-        if not others:
-            return
+        if others:
+            await self._gossip_out(topic, payload)
+
+    async def _gossip_out(self, topic: str, payload: bytes) -> None:
         for transport in self._gossiping:
             try:
                 await transport.publish(topic, payload)
@@ -411,6 +424,7 @@ class Mesh:
         """Forget a session, and its peer unless another session leads to it."""
         self._local.ended(session)
         self.express.parted(session)
+        self._untold.pop(session, None)
         if (peer := self._table.end(session)) is None:
             return
         # The part of a blob that was on its way in it is lost.
@@ -521,6 +535,14 @@ class Mesh:
     def went_express(self, session: Session) -> None:
         """Say something at once: the peer waits for it before it goes over as well."""
         self._say(session, "heartbeat", {"t": self._hub.clock.monotonic()})
+        if (untold := self._untold.pop(session, None)) is not None:
+            topic, payload = untold
+            self._say(session, _GOSSIP, {"topic": topic, "payload": payload})
+
+    def _tell_late(self, session: Session) -> None:
+        """Gossip what waited for an express connection that has not come."""
+        if (untold := self._untold.pop(session, None)) is not None:
+            self._hub.tasks.spawn(self._gossip_out(*untold), "gossip")
 
     def _on_told_gossip(self, peer_id: str, fields: Mapping[str, Any]) -> None:
         topic, payload = fields["topic"], fields["payload"]

@@ -119,7 +119,7 @@ class TelemetryBoard:
 
     def _on_gossip(self, peer_id: str, payload: bytes) -> None:
         # The sender is the subject: the payload names nobody, so nobody can speak for others.
-        if peer_id not in self._mesh.peers() or len(payload) > _PAYLOAD_MAX_BYTES:
+        if not self._mesh.is_admitted(peer_id) or len(payload) > _PAYLOAD_MAX_BYTES:
             return
         try:
             telemetry = Telemetry.from_wire(parse_cbor(payload))

@@ -15,6 +15,7 @@ from swarm_hub.components.mesh import (
     decode_messages,
     encode_message,
 )
+from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.helpers.signing_keys import KeyFiles
@@ -118,15 +119,32 @@ async def test_a_job_needs_no_signature_there(swarm: Swarm, modules: Modules) ->
     assert at_worker.count_signed(messages.ASSIGN) == 0
     _, page = await call(gateway, "GET", f"/jobs/{body['job_id']}/receipts")
     assert page["receipts"] == []
-    # Telemetry takes the same way, and its owner is told.
+    # Its owner is told.
+    status = await gateway.hub.control.run({"command": "status"})
+    assert [each["express"] for each in status["peers"]] == [True]
+
+
+@pytest.mark.parametrize("express", [(True, True), (False, True)])
+async def test_gossip_is_for_those_without_a_connection(
+    swarm: Swarm, express: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway that has said no to one hears of its worker soon as well."""
+    gossiped: list[str] = []
+    publish = Libp2pTransport.publish
+
+    async def counted(transport: Libp2pTransport, topic: str, payload: bytes) -> None:
+        gossiped.append(topic)
+        await publish(transport, topic, payload)
+
+    monkeypatch.setattr(Libp2pTransport, "publish", counted)
+    gateway, worker = await pair(swarm, express=express)
     telemetry = gateway.hub.services[TELEMETRY]
 
     async def measured() -> object:
         return telemetry.of(peer_id(worker)).cpu_percent
 
     await until(measured, lambda found: found is not None)
-    status = await gateway.hub.control.run({"command": "status"})
-    assert [each["express"] for each in status["peers"]] == [True]
+    assert bool(gossiped) is not all(express)
 
 
 @pytest.mark.parametrize("express", [(True, False), (False, True), (False, False)])

@@ -64,6 +64,8 @@ _OFFER_VALID_S: Final = 10.0
 _TRIES: Final = 3
 # An ask costs this side a key exchange.
 _ASKS_EVERY_S: Final = 0.5
+# A connection that was asked for is there by then, or is not to be had.
+UNDER_WAY_S: Final = 2.0
 # A gateway that does not answer knows no express plane, or does not listen.
 _AGAIN_S: Final = (2.0, 600.0)
 _JITTER: Final = (0.75, 1.25)
@@ -141,6 +143,7 @@ class _History:
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=_LOSSES))
     without_until: float = 0.0
     asked_at: float = -1e9
+    own_ask_at: float = -1e9
     failures: int = 0
 
 
@@ -188,6 +191,15 @@ class ExpressPlane:
         link = self._links.get(peer_id)
         return link is not None and link.session.is_express and link.own_key == public_key
 
+    def is_under_way(self, peer_id: str) -> bool:
+        """Whether a connection was asked for so recently that it will be there in a moment."""
+        history = self._history.get(peer_id)
+        return (
+            history is not None
+            and self._clock.monotonic() - history.own_ask_at < UNDER_WAY_S
+            and peer_id not in self._links
+        )
+
     # The session
 
     def met(self, peer_id: str) -> None:
@@ -206,6 +218,7 @@ class ExpressPlane:
         ephemeral, own_key = Ephemeral(), self._own_key()
         header = self._send(peer_id, ASK, Ask((SUITE,), ephemeral.public, place).to_wire())
         if header is not None:
+            history.own_ask_at = now if history.failures == 0 else history.own_ask_at
             self._asked[peer_id] = _Asked(session, ephemeral, place, header, own_key)
         pause_s = back_off_s(_AGAIN_S[0], history.failures, _AGAIN_S[1])
         history.failures += 1
