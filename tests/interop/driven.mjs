@@ -211,7 +211,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   // Commands may overlap: each answer says which it is of.
   Promise.resolve().then(() => COMMANDS[command](fields)).then(
     (answer) => ({ id, answer: answer ?? null }),
-    (error) => ({ id, error: error.stack })
+    (error) => ({ id, error: String(error?.stack ?? error) })
   ).then((answer) => process.stdout.write(JSON.stringify(answer) + '\n'))
 }
 process.exit(0)
