@@ -44,6 +44,8 @@ class LocalHub:
     mesh_port: int
     url: str = ""
     token: str = ""
+    # Where others reach it.
+    host: str = "127.0.0.1"
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
@@ -55,7 +57,7 @@ class LocalHub:
     @property
     def address(self) -> str:
         """Where other hubs dial this one."""
-        return f"/ip4/127.0.0.1/tcp/{self.mesh_port}/p2p/{self.peer_id}"
+        return f"/ip4/{self.host}/tcp/{self.mesh_port}/p2p/{self.peer_id}"
 
     def start(self) -> None:
         """Start the process; its log is `hub.log` in its directory."""

@@ -11,6 +11,7 @@ What duplicates what, and what does not:
 - A worker whose connection is cut just after it spoke has no answer: it sends its results again,
   signed anew. So do kills of gateways and workers. A late result of a shard that went to another
   node meanwhile comes from delays and freezes.
+- A connection of the express plane is cut alone, which ends the session that it belongs to.
 - The bytes of an envelope are never repeated on the wire: the connection is encrypted and ordered,
   so that a proxy can't; tests/components/signer replay envelopes inside.
 
@@ -63,8 +64,8 @@ _SETTLE_S = 60.0
 _PR_SET_CHILD_SUBREAPER = 36
 _COLUMNS = (
     "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
-    "freezes", "cuts", "delays", "backend_kills", "crashes", "poison", "voted", "lies", "jumps",
-    "endless", "split", "skipped", "lost", "double",
+    "freezes", "cuts", "express_cuts", "delays", "backend_kills", "crashes", "poison", "voted",
+    "lies", "jumps", "endless", "split", "skipped", "lost", "double",
 )  # fmt: skip
 
 

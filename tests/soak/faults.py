@@ -51,6 +51,7 @@ class Faults:
             (4, self._freeze_worker),
             (6, self._cut),
             (6, self._cut_after_words),
+            (6, self._cut_express),
             (4, self._delay),
             (4, self._jump),
         ]
@@ -108,6 +109,13 @@ class Faults:
     async def _cut_after_words(self) -> None:
         self._rng.choice(self._part.links).cut_after_words()
         self._part.counts["cuts"] += 1
+
+    async def _cut_express(self) -> None:
+        links = self._part.links
+        for link in self._rng.sample(links, len(links)):
+            if count := link.cut_express():
+                self._part.counts["express_cuts"] += count
+                return
 
     async def _delay(self) -> None:
         link = self._rng.choice(self._part.links)

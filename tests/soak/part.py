@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm, free_port
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
 from tests.helpers.lying import Lie, start_liar
 from tests.helpers.moved_clock import give_moved_clock
@@ -75,21 +75,28 @@ class Part:
         self, n_gateways: int, storage: str, rng: random.Random, stack: AsyncExitStack
     ) -> None:
         """Start the hubs; returns when every worker is at every gateway."""
+        bulk_ports: list[int] = []
         for number in range(n_gateways):
             name = f"gateway-{number}"
             clock = give_moved_clock(self.folder / name)
-            hub = self.swarm.start_gateway(name, f"{storage}{_GATEWAY}{clock}")
+            bulk_port = free_port()
+            hub = self.swarm.start_gateway(
+                name,
+                f"{storage}{_GATEWAY}{clock}",
+                mesh={"bulk": f"/ip4/127.0.0.1/tcp/{bulk_port}"},
+            )
             self.gateways.append(hub)
+            bulk_ports.append(bulk_port)
             client = SwarmClient(hub.url, hub.token)
             self.clients.append(await stack.enter_async_context(client))
         for number in range(WORKERS):
             dialled = []
-            for gateway in self.gateways:
-                link = Link(gateway.mesh_port, rng)
+            for gateway, bulk_port in zip(self.gateways, bulk_ports, strict=True):
+                link = Link(gateway.mesh_port, bulk_port, rng)
                 await link.open()
                 stack.push_async_callback(link.close)
                 self.links.append(link)
-                dialled.append(dataclasses.replace(gateway, mesh_port=link.port))
+                dialled.append(dataclasses.replace(gateway, host=link.host))
             name = f"worker-{number}"
             clock = give_moved_clock(self.folder / name)
             if number < HONEST:

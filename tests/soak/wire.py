@@ -1,33 +1,42 @@
-"""The wire between a worker and a gateway: a TCP proxy that delays bytes and cuts connections."""
+"""The wire between a worker and a gateway: a TCP proxy that delays bytes and cuts connections.
+
+It has the ports of the gateway at another address of loopback, so that what a worker dials at the
+address of its session comes here as well: the connections of the bulk and of the express plane.
+"""
 
 import asyncio
+import functools
+import itertools
 import random
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from swarm_hub.cli.swarm import free_port
-
 _READ_BYTES = 1 << 16
 # A chunk of this size towards the gateway is more than a heartbeat.
 _SPOKEN_BYTES = 300
+_hosts = (f"127.0.1.{number}" for number in itertools.count(1))
 
 
 class Link:
     """What one worker dials instead of one gateway."""
 
-    def __init__(self, gateway_port: int, rng: random.Random) -> None:
-        self._gateway_port = gateway_port
+    def __init__(self, mesh_port: int, bulk_port: int, rng: random.Random) -> None:
+        self._ports = (mesh_port, bulk_port)
+        self._bulk_port = bulk_port
         self._rng = rng
         self._delay_s = 0.0
         self._cut_after_words = False
-        self._ways: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._server: asyncio.Server | None = None
-        self.port = free_port()
+        # Each with the gateway's port that it leads to.
+        self._ways: dict[tuple[asyncio.StreamWriter, asyncio.StreamWriter], int] = {}
+        self._servers: list[asyncio.Server] = []
+        self.host = next(_hosts)
 
     async def open(self) -> None:
         """Listen for the worker."""
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        for port in self._ports:
+            carry = functools.partial(self._carry, port)
+            self._servers.append(await asyncio.start_server(carry, self.host, port))
 
     def delay(self, up_to_s: float) -> None:
         """Hold each chunk back for a random time up to that; 0 ends it."""
@@ -39,25 +48,36 @@ class Link:
             for end in ends:
                 end.transport.abort()
 
+    def cut_express(self) -> int:
+        """Reset what goes beside the session: express and bulk; returns how many there were."""
+        beside = [ends for ends, port in self._ways.items() if port == self._bulk_port]
+        for ends in beside:
+            for end in ends:
+                end.transport.abort()
+        return len(beside)
+
     def cut_after_words(self) -> None:
         """Hand the worker's next words to the gateway, and lose the gateway's answer."""
         self._cut_after_words = True
 
     async def close(self) -> None:
         """Stop listening and cut."""
-        if self._server is not None:
-            self._server.close()
-            self.cut()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+        self.cut()
+        for server in self._servers:
+            await server.wait_closed()
 
-    async def _carry(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, port: int, reader: asyncio.StreamReader, worker: asyncio.StreamWriter
+    ) -> None:
         try:
-            answers, gateway = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+            answers, gateway = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             worker.transport.abort()
             return
         ways = (worker, gateway)
-        self._ways.add(ways)
+        self._ways[ways] = port
         try:
             async with asyncio.TaskGroup() as group:
                 up = group.create_task(_quietly(self._up(reader, gateway, worker)))
@@ -66,7 +86,7 @@ class Link:
                 up.cancel()
                 down.cancel()
         finally:
-            self._ways.discard(ways)
+            del self._ways[ways]
             for end in ways:
                 end.close()
 
