@@ -20,6 +20,8 @@ _TO_EXPRESS: Final = encode_message(PLANE, {"to": EXPRESS})
 _TO_STREAM: Final = encode_message(PLANE, {"to": STREAM})
 # A peer that returns to its stream says little there before its marker has arrived.
 _HELD_MAX_BYTES: Final = 1024 * 1024
+# What the smallest message takes of memory, as far as that is more than its bytes.
+_MESSAGE_BYTES: Final = 200
 
 # What came in one go: messages, and how many bytes they took.
 Burst = tuple[Sequence[Message], int]
@@ -131,7 +133,7 @@ class Planes:
         """Keep what came on the stream if it has to wait; returns whether it has."""
         if not self.reads_express:
             return False
-        self._held_bytes += burst[1]
+        self._held_bytes += burst[1] + _MESSAGE_BYTES * len(burst[0])
         if self._held_bytes <= _HELD_MAX_BYTES:
             self._held.append(burst)
         else:

@@ -505,6 +505,21 @@ async def test_a_record_that_is_too_long_is_not_waited_for() -> None:
         assert "at most 1048592 are accepted" in (pair.gateway.live().reason or "")
 
 
+@pytest.mark.parametrize("body_bytes", [0, 60_000])
+async def test_a_peer_that_goes_on_with_the_stream_that_it_left_is_let_go(body_bytes: int) -> None:
+    async with express_pair() as pair:
+        await joined(pair)
+        worker, gateway = pair.worker.live(), pair.gateway.live()
+        message = encode_message("n", {"b": bytes(body_bytes)})
+        for _ in range(20 if body_bytes else 10_000):
+            worker.stream.put_control(message)
+        worker._wake()
+        await pair.until(lambda: gateway.is_over)
+        assert gateway.reason == "it went on with the stream that it had left"
+        assert sum(len(messages) for messages, _ in gateway.planes._held) < 6000
+        assert ("n", {"b": bytes(body_bytes)}) not in pair.gateway.messages
+
+
 async def test_strangers_take_no_memory_and_no_place() -> None:
     async with express_pair() as pair:
         strangers = []
