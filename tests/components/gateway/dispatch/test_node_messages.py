@@ -155,10 +155,10 @@ async def test_a_result_said_twice_is_counted_once(swarm: Swarm, modules: Module
     post = worker.hub.services[SIGNER]
     send = post.send
 
-    def twice(to: str, kind: str, fields: Any) -> None:
-        send(to, kind, fields)
+    def twice(to: str, kind: str, fields: Any, **options: Any) -> None:
+        send(to, kind, fields, **options)
         if kind == messages.RESULT:
-            send(to, kind, fields)
+            send(to, kind, fields, **options)
 
     post.send = twice  # type: ignore[method-assign]
     _, body = await submit(gateway, modules["primes"], b"0:100", {"shard_size": 10})
