@@ -92,6 +92,10 @@ class Assignments:
                 found.append(entry if entry.gateway == gateway else replace(entry, gateway=gateway))
         return found
 
+    def has_unwritten(self, assignment_ids: Iterable[str]) -> bool:
+        """Whether any of these has no outcome and no row yet."""
+        return not self._unwritten.keys().isdisjoint(assignment_ids)
+
     def written(self, entries: Iterable[InboxEntry]) -> dict[str, list[str]]:
         """Take note that these are on disk; returns what of them each gateway still waits for."""
         waiting: dict[str, list[str]] = defaultdict(list)

@@ -128,10 +128,14 @@ class Intake:
             asyncio.get_running_loop().call_later(_WRITE_DOWN_AFTER_S, self._write_down, new)
 
     def _write_down(self, assignment_ids: list[str]) -> None:
-        if late := self._assignments.unwritten(assignment_ids):
-            self._hub.tasks.spawn(self._write_down_and_ack(late), "write down and ACK")
+        if self._assignments.has_unwritten(assignment_ids):
+            self._hub.tasks.spawn(self._write_down_and_ack(assignment_ids), "write down and ACK")
 
-    async def _write_down_and_ack(self, late: list[InboxEntry]) -> None:
+    async def _write_down_and_ack(self, assignment_ids: list[str]) -> None:
+        # Taken in the turn in which they go to the store: who takes one off, or has its outcome,
+        # before that finds it unwritten, and later deletes a row that is written before.
+        if not (late := self._assignments.unwritten(assignment_ids)):
+            return
         notes = self._outbox.take_notes()
         try:
             await self._hub.store.commit([*notes, inbox.accept(late)])

@@ -164,3 +164,35 @@ async def test_what_can_not_be_written_down_goes_back(
     monkeypatch.setattr(worker.hub.store, "commit", commit)
     go_on.set()
     assert (await finished(gateway, body["job_id"]))["result"] == 25
+
+
+async def test_what_is_taken_off_in_the_turn_in_which_it_is_to_be_written_leaves_no_row(
+    swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row was written behind the order that deletes it, and stayed until the next start."""
+    gateway = await swarm.gateway(extra=PATIENT)
+    worker = await swarm.worker("worker", extra=WORKER)
+    (go_on, waiting) = hold(worker)
+    gateway_id = gateway.hub.services[MESH].peer_id
+    write_down = intake.Intake._write_down
+    taken_off: list[str] = []
+
+    def and_cancel(self: intake.Intake, assignment_ids: list[str]) -> None:
+        write_down(self, assignment_ids)
+        self._on_cancel(gateway_id, assignment_ids)
+        taken_off.extend(assignment_ids)
+
+    monkeypatch.setattr(intake.Intake, "_write_down", and_cancel)
+    await submit(gateway, modules["primes"], b"0:100", PRIMES)
+
+    async def cancelled() -> list[str]:
+        return taken_off
+
+    await until(cancelled, bool)
+    assert waiting
+    go_on.set()
+    # It has written all that it was told to when this is on disk.
+    await worker.hub.store.commit(inbox.drop(["no.such.1"]))
+    await asyncio.sleep(0)
+    await worker.hub.store.commit(inbox.drop(["no.such.1"]))
+    assert rows(worker) == set()
