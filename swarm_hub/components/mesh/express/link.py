@@ -17,13 +17,16 @@ from swarm_hub.components.mesh.transports.session import FramedSession
 from swarm_hub.components.mesh.wire.framing import FrameError, decode_messages
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
-from swarm_hub.components.mesh.wire.metering import FloodError, Meter, messages_in
+from swarm_hub.components.mesh.wire.metering import (
+    CAREFUL_BYTES,
+    FloodError,
+    Meter,
+    messages_in,
+)
 from swarm_hub.components.mesh.wire.send_queue import SendQueue
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 
 _READ_BYTES: Final = 256 * 1024
-# From a peer near its limit less is read at once, so that it can't get far beyond.
-_CAREFUL_BYTES: Final = 16 * 1024
 # So much is sealed in one turn of the loop; the rest waits for the next one.
 _WRITE_BYTES: Final = 256 * 1024
 # The socket takes about as much by itself.
@@ -149,7 +152,7 @@ class Link(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to: all connections share it, as what it has is used at once."""
         view = _shared_buffer()
-        return view if self._is_ample() else view[:_CAREFUL_BYTES]
+        return view if self._is_ample() else view[:CAREFUL_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -269,6 +272,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _paused(self) -> None:
         self._is_pausing = False
+        if self._incoming is None:
+            return
         now = self._loop.time()
         try:
             wait_s = self._meter.wait_s(now)

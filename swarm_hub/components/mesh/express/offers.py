@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from swarm_hub.components.mesh.express.records import EPHEMERAL_BYTES
+from swarm_hub.components.mesh.listener import ID_BYTES
 from swarm_hub.util.bounds import is_text
 
 ASK: Final = "express_ask"
 OFFER: Final = "express_offer"
-ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
 _BOOT_BYTES: Final = 16
 _BOOT_ID_MAX: Final = 200

@@ -4,13 +4,13 @@ The side that seeks work asks, in a signed envelope, and the side that listens o
 one behind a router dials. Both envelopes name the session and the runs of both sides, and the keys
 of the connection are bound to them. A connection that ends without a word ends its session: the
 next one begins anew, and what was under way is asked for again as after any loss. Nothing here is
-kept on disk.
+kept on disk. It is long because both sides of it are here, as a hub may be either, and what becomes
+of a connection decides when the next one is asked for.
 """
 
 import asyncio
 import functools
 import hashlib
-import hmac
 import logging
 import os
 import socket
@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from swarm_hub.components.mesh.express.offers import ASK, OFFER, Ask, Offer, Place
-from swarm_hub.components.mesh.express.records import (
-    LENGTH_BYTES,
-    SUITE,
-    TAG_BYTES,
-    Direction,
-    Ephemeral,
-    transcript,
+from swarm_hub.components.mesh.express.opening import (
+    MAGIC,
+    PROOF_BYTES,
+    Terms,
+    check_first,
+    first_body,
 )
+from swarm_hub.components.mesh.express.records import SUITE, Direction, Ephemeral, transcript
 from swarm_hub.components.mesh.listener import (
     ID_BYTES,
     OPENING_TIMEOUT_S,
@@ -40,7 +40,6 @@ from swarm_hub.components.mesh.listener import (
 )
 from swarm_hub.components.mesh.transports.base import Proof, Session
 from swarm_hub.components.mesh.transports.session import FramedSession
-from swarm_hub.components.mesh.wire.framing import decode_messages, encode_message, join_messages
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.metering import Allowance, MeterTable
 from swarm_hub.exceptions import MeshError
@@ -55,11 +54,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAGIC: Final = b"SHX1"
-_KIND: Final = "express"
-_PROOF_BYTES: Final = (
-    LENGTH_BYTES + TAG_BYTES + len(join_messages((encode_message(_KIND, {"t": bytes(32)}),)))
-)
 _OFFER_VALID_S: Final = 10.0
 _TRIES: Final = 3
 # An ask costs this side a key exchange.
@@ -116,22 +110,11 @@ class _Asked:
     own_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What both sides have agreed on: the hash of it, and what the keys start from."""
-
-    session: FramedSession
-    proof: Proof
-    own_key: bytes
-    secrets: tuple[bytes, bytes]
-    transcript: bytes
-
-
 @dataclass(slots=True)
 class _Offered:
     """An offer that waits for its connection until a monotonic time."""
 
-    terms: _Terms
+    terms: Terms
     until: float
     tries: int = 0
 
@@ -173,14 +156,8 @@ class ExpressPlane:
         self._links: dict[str, Link] = {}
         self._history: dict[str, _History] = {}
         self._stopping = False
-        self._meters = MeterTable(
-            Allowance(
-                limits.max_messages_per_s,
-                limits.max_bytes_per_s,
-                patience_s=limits.flood_patience_s,
-            )
-        )
-        listener.add(Plane(_MAGIC, _PROOF_BYTES, self._prove))
+        self._meters = MeterTable(Allowance.of(limits))
+        listener.add(Plane(MAGIC, PROOF_BYTES, self._prove))
 
     def sign_with(self, own_key: Callable[[], bytes], send: SendAlone) -> None:
         """Agree on connections in signed messages; without it there are none."""
@@ -218,7 +195,8 @@ class ExpressPlane:
         ephemeral, own_key = Ephemeral(), self._own_key()
         header = self._send(peer_id, ASK, Ask((SUITE,), ephemeral.public, place).to_wire())
         if header is not None:
-            history.own_ask_at = now if history.failures == 0 else history.own_ask_at
+            if history.failures == 0:
+                history.own_ask_at = now
             self._asked[peer_id] = _Asked(session, ephemeral, place, header, own_key)
         pause_s = back_off_s(_AGAIN_S[0], history.failures, _AGAIN_S[1])
         history.failures += 1
@@ -291,7 +269,7 @@ class ExpressPlane:
             return
         agreed = transcript(header, key, sent, own_key)
         secrets = own.secrets(ask.ephemeral, agreed)
-        terms = _Terms(session, Proof(peer_id, key, key_id(key)), own_key, secrets, agreed)
+        terms = Terms(session, Proof(peer_id, key, key_id(key)), own_key, secrets, agreed)
         self._offers[offer.id] = _Offered(terms, now + _OFFER_VALID_S)
         self._offer_of[peer_id] = offer.id
 
@@ -312,20 +290,20 @@ class ExpressPlane:
         agreed = transcript(asked.header, asked.own_key, header, key)
         secrets = asked.ephemeral.secrets(offer.ephemeral, agreed)
         proof = Proof(peer_id, key, key_id(key))
-        terms = _Terms(asked.session, proof, asked.own_key, secrets, agreed)
+        terms = Terms(asked.session, proof, asked.own_key, secrets, agreed)
         self._tasks.spawn(self._dial(host, offer.port, offer.id, terms), "express connection")
 
     # Connecting
 
-    async def _dial(self, host: str, port: int, offer_id: bytes, terms: _Terms) -> None:
+    async def _dial(self, host: str, port: int, offer_id: bytes, terms: Terms) -> None:
         outgoing, incoming = Direction(terms.secrets[0]), Direction(terms.secrets[1])
         try:
             async with asyncio.timeout(OPENING_TIMEOUT_S):
                 connection = await connected(host, port)
             with connection:
                 async with asyncio.timeout(OPENING_TIMEOUT_S):
-                    await write(connection, _MAGIC + offer_id + outgoing.seal(_said(terms)))
-                    _check(incoming, bytes(await read(connection, _PROOF_BYTES)), terms)
+                    await write(connection, MAGIC + offer_id + outgoing.seal(first_body(terms)))
+                    check_first(incoming, bytes(await read(connection, PROOF_BYTES)), terms)
                 await self._begin(connection, terms, outgoing, incoming, answers=False)
         except (OSError, TimeoutError, MeshError) as error:
             _LOGGER.info(
@@ -342,7 +320,7 @@ class ExpressPlane:
         terms = offered.terms
         incoming = Direction(terms.secrets[0])
         try:
-            _check(incoming, opening, terms)
+            check_first(incoming, opening, terms)
         except MeshError as error:
             # Whoever has seen the id on its way could use the offer up.
             offered.tries += 1
@@ -353,16 +331,16 @@ class ExpressPlane:
         self._withdraw(terms.proof.peer_id)
         return functools.partial(self._serve, terms, incoming)
 
-    async def _serve(self, terms: _Terms, incoming: Direction, connection: socket.socket) -> None:
+    async def _serve(self, terms: Terms, incoming: Direction, connection: socket.socket) -> None:
         outgoing = Direction(terms.secrets[1])
         async with asyncio.timeout(OPENING_TIMEOUT_S):
-            await write(connection, outgoing.seal(_said(terms)))
+            await write(connection, outgoing.seal(first_body(terms)))
         await self._begin(connection, terms, outgoing, incoming, answers=True)
 
     async def _begin(
         self,
         connection: socket.socket,
-        terms: _Terms,
+        terms: Terms,
         outgoing: Direction,
         incoming: Direction,
         *,
@@ -378,7 +356,7 @@ class ExpressPlane:
             lambda reason: self._broken(link, reason),
             lambda: self._closed(link, asks=not answers),
             lambda reason: self._end(session, reason),
-            functools.partial(self._peers.flooded, peer_id),
+            functools.partial(self._flooded, session),
             self._clock.boottime,
         )
         meter = self._meters.of(peer_id, asyncio.get_running_loop().time())
@@ -431,6 +409,11 @@ class ExpressPlane:
             history.without_until = now + _WITHOUT_S
         asyncio.get_running_loop().call_later(_LAST_WORD_S, self._end, session, reason)
 
+    def _flooded(self, session: FramedSession, reason: str) -> None:
+        """Let go of a peer that keeps sending more than it may."""
+        self._peers.flooded(session.peer_id, reason)
+        self._end(session, reason)
+
     def _end(self, session: FramedSession, reason: str) -> None:
         if not session.is_over:
             self._tasks.spawn(session.close(reason), "end a session")
@@ -456,19 +439,6 @@ class ExpressPlane:
         if len(self._history) > _REMEMBERED_MAX:
             del self._history[next(iter(self._history))]
         return history
-
-
-def _said(terms: _Terms) -> bytes:
-    return join_messages((encode_message(_KIND, {"t": terms.transcript}),))
-
-
-def _check(incoming: Direction, record: bytes, terms: _Terms) -> None:
-    """Read the first record of the other side; raises MeshError if it is not that."""
-    body = incoming.open(record[:LENGTH_BYTES], record[LENGTH_BYTES:])
-    messages = decode_messages(body)
-    said = messages[0][1].get("t") if messages[0][0] == _KIND else None
-    if not isinstance(said, bytes) or not hmac.compare_digest(said, terms.transcript):
-        raise MeshError("the first record is not the one that was agreed on")
 
 
 def _sha(header: bytes) -> bytes:

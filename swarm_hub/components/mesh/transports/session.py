@@ -73,7 +73,7 @@ class FramedSession(ABC):
         Raises `PeerGone` without an express connection, and `QueueFull`.
         """
         link = self.planes.link
-        if self.is_over or link is None or not self.is_express:
+        if self.is_over or link is None or not self.planes.sends_express:
             raise PeerGone(f"there is no express connection with peer {self.peer_id}")
         for message in messages:
             self.outbox.put_control(message)

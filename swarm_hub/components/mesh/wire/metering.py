@@ -5,14 +5,16 @@ stays at its limit for `patience_s` floods on purpose: no honest hub is that fas
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from swarm_hub.components.mesh.wire.framing import LENGTH_BYTES
-from swarm_hub.components.mesh.wire.limits import MIB
+from swarm_hub.components.mesh.wire.limits import MIB, TransportLimits
 from swarm_hub.util.token_bucket import TokenBucket
 
 # The longest array head that a frame can have.
 _ARRAY_HEAD_BYTES: Final = 5
+# From a peer near its limit less is read at once, so that it can't get far beyond.
+CAREFUL_BYTES: Final = 16 * 1024
 # How many meters of disconnected peers are kept; a meter at rest is like a new one.
 _REMEMBERED_MAX: Final = 2048
 
@@ -26,6 +28,13 @@ class Allowance:
     # How many seconds' worth of the rate may come at once.
     burst_s: float = 1.0
     patience_s: float = 10.0
+
+    @classmethod
+    def of(cls, limits: TransportLimits) -> Self:
+        """Return what a transport with these limits allows a peer's messages."""
+        return cls(
+            limits.max_messages_per_s, limits.max_bytes_per_s, patience_s=limits.flood_patience_s
+        )
 
 
 class FloodError(Exception):

@@ -126,11 +126,7 @@ class Libp2pHost:
         self._swarm = swarm
         self._gate = libp2p_policy.BanGate(swarm)
         self._connection_limits = libp2p_limits.ConnectionLimits(swarm, limits)
-        patience_s = limits.flood_patience_s
-        self._meters = Meters(
-            Allowance(limits.max_messages_per_s, limits.max_bytes_per_s, patience_s=patience_s),
-            self._flooded,
-        )
+        self._meters = Meters(Allowance.of(limits), self._flooded)
         self.gossip_unread = Unread()
         self._gossip = Gossip(host, gossip_topics, limits, self._gossiped, self._flooded)
         self._listen = listen

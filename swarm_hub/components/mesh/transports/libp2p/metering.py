@@ -5,10 +5,14 @@ from typing import Any, Final
 
 import trio
 
-from swarm_hub.components.mesh.wire.metering import Allowance, FloodError, Meter, MeterTable
+from swarm_hub.components.mesh.wire.metering import (
+    CAREFUL_BYTES,
+    Allowance,
+    FloodError,
+    Meter,
+    MeterTable,
+)
 
-# From a peer near its limit less is read at once, so that it can't get far beyond.
-_CAREFUL_BYTES: Final = 16 * 1024
 # A peer that floods gets this long to read why it is disconnected.
 _GOODBYE_S: Final = 1.0
 
@@ -58,7 +62,7 @@ class MeteredStream:
         if wait_s > 0:
             await trio.sleep(wait_s)
         if not meter.is_ample(trio.current_time()):
-            n = _CAREFUL_BYTES if n is None else min(n, _CAREFUL_BYTES)
+            n = CAREFUL_BYTES if n is None else min(n, CAREFUL_BYTES)
         received: bytes = await self._stream.read(n)
         meter.charge(self._count(received), len(received), trio.current_time())
         return received
