@@ -2,7 +2,12 @@
 
 from typing import Final
 
-_GATEWAY: Final = frozenset({"aiohttp", "multipart", "rich", "segno", "zeroconf"})
+_GATEWAY: Final = frozenset(
+    {
+        "aiohttp", "backports", "multipart", "prometheus_client", "rich", "segno",
+        "voluptuous_openapi", "zeroconf",
+    }
+)  # fmt: skip
 
 
 def what_to_install(error: BaseException | None) -> str | None:

@@ -99,6 +99,12 @@ class ExpressSide:
     def is_express(self) -> bool:
         return self.session is not None and self.session.is_express
 
+    def state(self) -> str:
+        """Say where this side stands, for the message of a test that waited in vain."""
+        session = self.live()
+        planes = vars(session.planes)
+        return f"{self.name}: over: {session.is_over}, heard {len(self.numbers())}, {planes}"
+
     def send_alone(self, peer_id: str, kind: str, fields: Mapping[str, Any]) -> bytes | None:
         header = os.urandom(40)
         self.headers.append(header)
@@ -154,9 +160,13 @@ class ExpressPair:
         ours.other, theirs.other = theirs, ours
 
     async def until(self, condition: Any, what: str = "the condition") -> None:
-        async with asyncio.timeout(15):
-            while not condition():  # noqa: ASYNC110  what is waited for sets no event
-                await asyncio.sleep(0.002)
+        try:
+            async with asyncio.timeout(15):
+                while not condition():  # noqa: ASYNC110  what is waited for sets no event
+                    await asyncio.sleep(0.002)
+        except TimeoutError:
+            sides = "; ".join(side.state() for side in (self.gateway, self.worker))
+            raise AssertionError(f"no sign of {what}: {sides}") from None
 
     @property
     def is_express(self) -> bool:
@@ -198,6 +208,18 @@ class Relay:
         self._server: asyncio.Server | None = None
         self.writers: list[asyncio.StreamWriter] = []
         self.is_cut = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def before(cls, listener: DirectListener) -> AsyncIterator["Relay"]:
+        """Put a path before a listener, whose peers are told to take it."""
+        relay = cls(listener.port)
+        await relay.start()
+        listener.port = relay.port
+        try:
+            yield relay
+        finally:
+            await relay.stop()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

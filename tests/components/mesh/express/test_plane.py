@@ -109,10 +109,7 @@ async def test_a_side_that_leaves_while_only_the_worker_is_over_loses_nothing(wh
 
 
 async def test_what_comes_on_the_stream_first_waits_on_the_way_back() -> None:
-    async with express_pair() as pair:
-        relay = Relay(pair.gateway.listener.port)
-        await relay.start()
-        pair.gateway.listener.port = relay.port
+    async with express_pair() as pair, Relay.before(pair.gateway.listener) as relay:
         await joined(pair)
         held: list[bytes] = []
         relay.change = lambda way, _at, part: held.append(part) or b"" if way == "up" else part
@@ -121,7 +118,7 @@ async def test_what_comes_on_the_stream_first_waits_on_the_way_back() -> None:
         pair.worker.say(1)
         await pair.until(lambda: held and pair.gateway.live().planes._held)
         assert pair.gateway.numbers() == []
-        await relay.stop()
+        relay.cut()
         # The rest never came, so the session can't go on.
         await pair.until(lambda: pair.gateway.live().is_over)
         assert pair.gateway.numbers() == []
@@ -141,10 +138,13 @@ async def test_a_path_that_cuts_at_any_byte_loses_and_doubles_nothing(
 
 
 async def cut_after(pair: ExpressPair, way: str, cut: int) -> None:
-    relay = Relay(pair.gateway.listener.port)
-    await relay.start()
+    async with Relay.before(pair.gateway.listener) as relay:
+        await settled_after(pair, relay, way, cut)
+    pair.check_order()
+
+
+async def settled_after(pair: ExpressPair, relay: Relay, way: str, cut: int) -> None:
     relay.passes[way] = cut
-    pair.gateway.listener.port = relay.port
     pair.worker.plane.met("gateway")
     sides = (pair.gateway, pair.worker)
     sent = 0
@@ -161,8 +161,6 @@ async def cut_after(pair: ExpressPair, way: str, cut: int) -> None:
         return ended or (arrived and not any(side.live().planes.is_in_use for side in sides))
 
     await pair.until(settled, f"an end after {cut} bytes {way}")
-    pair.check_order()
-    await relay.stop()
 
 
 @pytest.mark.parametrize("at", [0, 5, 30, 70, _OPENING_BYTES - 1])
@@ -318,10 +316,7 @@ async def test_a_connection_is_bound_to_both_envelopes_and_keys(
 
 @pytest.mark.parametrize("change", ["flip", "repeat", "swap", "cut", "long", "reflect"])
 async def test_what_is_changed_on_its_way_ends_the_session_and_bans_nobody(change: str) -> None:
-    async with express_pair() as pair:
-        relay = Relay(pair.gateway.listener.port)
-        await relay.start()
-        pair.gateway.listener.port = relay.port
+    async with express_pair() as pair, Relay.before(pair.gateway.listener) as relay:
         await joined(pair)
         await asyncio.sleep(0.02)
         parts: list[bytes] = []
@@ -353,14 +348,10 @@ async def test_what_is_changed_on_its_way_ends_the_session_and_bans_nobody(chang
         assert pair.gateway.numbers() in ([], [0])
         assert pair.gateway.floods == []
         await pair.until(lambda: pair.worker.live().is_over)
-        await relay.stop()
 
 
 async def test_after_two_losses_there_is_none_for_a_while() -> None:
-    async with express_pair() as pair:
-        relay = Relay(pair.gateway.listener.port)
-        await relay.start()
-        pair.gateway.listener.port = relay.port
+    async with express_pair() as pair, Relay.before(pair.gateway.listener) as relay:
         for _ in range(2):
             await joined(pair)
             relay.cut()
@@ -374,7 +365,6 @@ async def test_after_two_losses_there_is_none_for_a_while() -> None:
         assert pair.worker.plane._history["gateway"].without_until > pair.worker.clock.monotonic()
         pair.worker.say(0)
         await pair.until(lambda: pair.gateway.numbers() == [0])
-        await relay.stop()
 
 
 async def test_a_closed_port_leaves_the_session_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
