@@ -99,6 +99,7 @@ class LocalSwarm:
         extra: str = "",
         mesh: Mapping[str, str] = _NO_KEYS,
         gateway: Mapping[str, str] = _NO_KEYS,
+        api: Mapping[str, str] = _NO_KEYS,
     ) -> LocalHub:
         """Start a gateway; `extra` is added to its configuration, the rest to their sections."""
         hub = self._new(name)
@@ -106,10 +107,16 @@ class LocalSwarm:
         hub.url = f"http://127.0.0.1:{port}"
         tokens = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE)
         _, hub.token = tokens.create("local", "admin", time.time())
-        keys = ", ".join(f"{key}: {text}" for key, text in {"admission": "open", **gateway}.items())
+        keys, of_api = (
+            ", ".join(f"{key}: {text}" for key, text in section.items())
+            for section in (
+                {"admission": "open", **gateway},
+                {"host": "127.0.0.1", "port": str(port), **api},
+            )
+        )
         self._configure(
             hub,
-            f"gateway: {{{keys}}}\napi: {{host: 127.0.0.1, port: {port}}}\n{extra}",
+            f"gateway: {{{keys}}}\napi: {{{of_api}}}\n{extra}",
             {"bootnodes": "[]", **mesh},
         )
         hub.start()
