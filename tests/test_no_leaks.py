@@ -4,8 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 # The tests run in a process of their own: what they leak is not to be found in this one.
@@ -89,26 +88,38 @@ def test_sockets_and_loops_that_are_closed() -> None:
 """
 
 
-def outcome(folder: Path, test: str) -> "subprocess.CompletedProcess[str]":
-    """Run a file of tests under the configuration of ours."""
-    (folder / "test_it.py").write_text(HEAD + test)
-    return subprocess.run(
+def outcome(folder: Path, tests: dict[str, str]) -> dict[str, str]:
+    """Run files of tests under the configuration of ours; returns what was wrong with each."""
+    for name, test in tests.items():
+        (folder / f"test_{name}.py").write_text(HEAD + test)
+    report = folder / "report.xml"
+    done = subprocess.run(
         [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder,
-         "-p", "no:cacheprovider", folder / "test_it.py"],
-        capture_output=True, text=True, timeout=60, check=False,
+         "-p", "no:cacheprovider", f"--junitxml={report}", folder],
+        capture_output=True, text=True, timeout=100, check=False,
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    assert report.exists(), done.stdout + done.stderr
+    found = dict.fromkeys(tests, "")
+    cases = {each.attrib["classname"] + each.attrib["name"]: each for each in _cases(report)}
+    assert len(cases) == sum(test.count("def test_") for test in tests.values()), done.stdout
+    for case in _cases(report):
+        name = case.attrib["classname"].removeprefix("test_")
+        for wrong in case:
+            found[name] += wrong.attrib["message"] + (wrong.text or "")
+    return found
 
 
-@pytest.mark.parametrize("leak", LEAKS)
-def test_what_a_test_leaves_behind_fails_it(tmp_path: Path, leak: str) -> None:
-    test, named = LEAKS[leak]
-    done = outcome(tmp_path, AT_ONCE + test)
-    assert done.returncode == 1, done.stdout
-    assert named in done.stdout
-    assert "1 passed, 1 error" in done.stdout or "1 failed" in done.stdout
+def _cases(report: Path) -> list[ElementTree.Element]:
+    return list(ElementTree.parse(report).iter("testcase"))
+
+
+def test_what_a_test_leaves_behind_fails_it(tmp_path: Path) -> None:
+    names = {leak: leak.replace(" ", "_") for leak in LEAKS}
+    found = outcome(tmp_path, {names[leak]: AT_ONCE + test for leak, (test, _) in LEAKS.items()})
+    for leak, (_, named) in LEAKS.items():
+        assert named in found[names[leak]], f"{leak} was not noticed: {found[names[leak]]}"
 
 
 def test_what_a_test_ends_is_no_leak(tmp_path: Path) -> None:
-    done = outcome(tmp_path, CLEAN)
-    assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout
+    assert outcome(tmp_path, {"clean": CLEAN}) == {"clean": ""}

@@ -136,10 +136,3 @@ def test_a_hub_of_the_wheel_is_made_runs_and_does_a_job(
             cwd=tmp_path,
         )  # fmt: skip
         assert answer.strip() == PRIMES_BELOW_100_000
-
-
-def test_the_demo_of_the_wheel_gives_three_right_answers(
-    installed: Installed, tmp_path: Path
-) -> None:
-    said = installed.run("swarm-hub", "demo", cwd=tmp_path, timeout_s=110)
-    assert "All three answers are right" in said
