@@ -220,8 +220,14 @@ class SwarmClient:
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt."""
-        answer = await self._json("GET", f"/jobs/{job_id}/shards")
-        found: list[dict[str, Any]] = answer["shards"]
+        found: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            query = {"cursor": cursor} if cursor else {}
+            page = await self._json("GET", f"/jobs/{job_id}/shards", query=query)
+            found += page["shards"]
+            # A hub of an earlier version sends all at once.
+            cursor = page.get("cursor")
         return found
 
     async def failures(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:

@@ -4,7 +4,7 @@ A component registers them in `hub.endpoints` while it is set up; `api` serves w
 """
 
 from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connection
-from swarm_hub.endpoints.fields import flag, text, whole_number
+from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whole_number, words
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
 from swarm_hub.endpoints.view import Answer, Blob, Json, Lines, RawBody, Success, Unchanged, View
@@ -21,6 +21,7 @@ __all__ = [
     "Json",
     "Lines",
     "Part",
+    "Prefixed",
     "RawBody",
     "Request",
     "Scope",
@@ -28,6 +29,8 @@ __all__ = [
     "Unchanged",
     "View",
     "flag",
+    "point_in_time",
     "text",
     "whole_number",
+    "words",
 ]

@@ -1,13 +1,44 @@
 """Validators for what clients send; each says in one clause what was expected."""
 
-from collections.abc import Callable
-from typing import Any, Final
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 
 from swarm_hub.util.bounds import is_text
 
 _DIGITS_MAX: Final = 20
+# The year 9999, the last that ISO 8601 has four digits for.
+_TIME_MAX_S: Final = 253_402_300_799.0
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixed:
+    """A key of a `query` that stands for every name with this beginning, such as `label.x`."""
+
+    prefix: str
+
+    def __call__(self, name: Any) -> str:
+        """Validate a name."""
+        if not isinstance(name, str) or not name.startswith(self.prefix) or name == self.prefix:
+            raise vol.Invalid("extra keys not allowed")
+        return name
+
+    def __str__(self) -> str:
+        return f"{self.prefix}*"
+
+    def of(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a checked query by what follows the beginning."""
+        return {
+            name.removeprefix(self.prefix): value
+            for name, value in query.items()
+            if name.startswith(self.prefix)
+        }
 
 
 def whole_number(low: int, high: int) -> Callable[[Any], int]:
@@ -42,3 +73,36 @@ def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Calla
         return str(value)
 
     return validate
+
+
+def words(known: type[_Word]) -> Callable[[Any], frozenset[_Word]]:
+    """Return a validator for one or more words of an enumeration, with commas between them."""
+
+    def validate(value: Any) -> frozenset[_Word]:
+        try:
+            return frozenset(known(word) for word in str(value).split(","))
+        except ValueError:
+            raise vol.Invalid(
+                f"expected one or more of {', '.join(known)}, with commas between them"
+            ) from None
+
+    return validate
+
+
+def point_in_time(value: Any) -> float:
+    """Validate a time: seconds since 1970, or ISO 8601, in UTC if it does not say; in seconds."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            # In a query a plus sign stands for a space.
+            parsed = datetime.fromisoformat(str(value).replace(" ", "+"))
+            aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+            seconds = aware.timestamp()
+        except (ValueError, OverflowError):
+            seconds = math.nan
+    if not 0 <= seconds <= _TIME_MAX_S:
+        raise vol.Invalid(
+            "expected a time: seconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z"
+        )
+    return seconds

@@ -113,6 +113,8 @@ class JobSpec:
     deadline_s: float | None = None
     constraints: Constraints | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    # What people call it; None if it has no name.
+    name: str | None = None
     script: Script | None = None
     # In item order, without overlaps.
     known_answers: tuple[KnownAnswer, ...] = ()

@@ -24,6 +24,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
+    "0011",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
@@ -84,9 +85,13 @@ jobs: Final = _table(
     Column("n_failed_items", _BIGINT, nullable=False, server_default=text("0")),
     # The index of the files that its dataset was made of, a blob.
     Column("parts_sha", Text),
+    # As `cancel_asked`: the new priority, labels or deadline as JSON, NULL if none is asked for.
+    Column("change_asked", Text),
     # Most jobs have none; a full index would have an entry for each of those, too.
     _partial("jobs_by_key", "idem_key", where="idem_key IS NOT NULL", unique=True),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
+    # Most jobs complete, and cost it nothing.
+    _partial("jobs_given_up", "id", where="state IN ('failed', 'cancelled')"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
     _partial("jobs_read", "read_at", where="read_at IS NOT NULL"),
     # Blobs are checked for uses one by one, so that no list of all uses is needed.

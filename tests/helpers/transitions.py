@@ -29,6 +29,7 @@ from swarm_hub.storage.queries import (
     inbox,
     jobs,
     leases,
+    listing,
     receipts,
     recovery,
     replay_cache,
@@ -106,7 +107,8 @@ async def _submit(store: Store, say: Say, rng: random.Random, job_id: str) -> Jo
 
 
 async def _run(store: Store, say: Say, rng: random.Random, job: Job) -> None:
-    shards = {shard.index: shard for shard in await store.read(jobs.shards_of, job.id)}
+    cut, _ = await store.read(listing.shards, job.id, frozenset(), None, -1, N_SHARDS)
+    shards = {shard.index: shard for shard in cut}
     attempts = {}
     for index in range(N_SHARDS):
         before = shards.get(index)

@@ -51,17 +51,19 @@ from swarm_hub.exceptions import (
 )
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
-from swarm_hub.models.shard import Cutting, ShardResult
+from swarm_hub.models.shard import Cutting, ShardResult, ShardState
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage.queries import (
     events,
     jobs,
     leases,
+    listing,
     overview,
     receipts,
     recovery,
     shard_results,
 )
+from swarm_hub.storage.queries.listing import JobFilter
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.within import within
 
@@ -168,10 +170,12 @@ class JobService:
             known |= await self._hub.store.read(jobs.owners_of, rest)
         return known
 
-    async def page(self, before: str | None, limit: int, owner: str | None) -> list[JobSummary]:
-        """Return a page of jobs, newest first; with `owner` only of theirs."""
-        found = await self._hub.store.read(jobs.page, before, limit, owner)
-        return [self._summary(job, await self._cutting(job)) for job in found]
+    async def page(
+        self, wanted: JobFilter, before: str | None, limit: int
+    ) -> tuple[list[JobSummary], str | None]:
+        """Return a page of jobs, newest first, and what the next page is before."""
+        found, cursor = await self._hub.store.read(listing.page, wanted, before, limit)
+        return [self._summary(job, await self._cutting(job)) for job in found], cursor
 
     async def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
@@ -216,12 +220,26 @@ class JobService:
                 raise _lost(job)
             yield body
 
-    async def shards(self, job_id: str) -> list[ShardDetails]:
-        """Return a job's shards with every attempt, and what the attempt that counts used."""
+    async def shards(
+        self,
+        job_id: str,
+        states: frozenset[ShardState],
+        node_id: str | None,
+        after: int,
+        limit: int,
+    ) -> tuple[list[ShardDetails], int | None]:
+        """Return a page of a job's shards with every attempt, and what the next page is after."""
         await self._job(job_id)
-        spent = await self._hub.store.read(shard_results.spent_on, job_id)
+        found, cursor = await self._hub.store.read(
+            listing.shards, job_id, states, node_id, after, limit
+        )
+        if not found:
+            return [], cursor
+        first_items = sorted({shard.first_item for shard in found})
+        spent = await self._hub.store.read(shard_results.spent_on, job_id, first_items)
+        indexes = [shard.index for shard in found]
         attempts: dict[int, list[Attempt]] = defaultdict(list)
-        for attempt, reason in await self._hub.store.read(jobs.assignments_of, job_id):
+        for attempt, reason in await self._hub.store.read(jobs.assignments_of, job_id, indexes):
             attempts[attempt.index].append(
                 {
                     "attempt": attempt.attempt,
@@ -230,7 +248,7 @@ class JobService:
                     "reason": reason,
                 }
             )
-        return [
+        details: list[ShardDetails] = [
             {
                 "index": shard.index,
                 "state": shard.state.value,
@@ -239,8 +257,9 @@ class JobService:
                 "attempts": attempts[shard.index],
                 "result": spent.get(shard.index),
             }
-            for shard in await self._hub.store.read(jobs.shards_of, job_id)
+            for shard in found
         ]
+        return details, cursor
 
     async def failures(self, job_id: str, after: int, limit: int) -> list[FailureShape]:
         """Return a page of the ranges of a job's items that failed, in item order."""
@@ -294,7 +313,6 @@ class JobService:
         summary = self._summary(job, await self._cutting(job))
         plain = {
             **summary,
-            "owner": job.owner,
             "spec": job.spec.to_json(),
             "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
@@ -361,6 +379,9 @@ class JobService:
             "status": _STATUS.get(job.state, job.state.value),
             "state": job.state.value,
             "reduce": job.spec.reduce,
+            "owner": job.owner,
+            "name": job.spec.name,
+            "labels": dict(job.spec.labels),
             "progress": {
                 "items": job.n_items,
                 "items_done": cutting.n_done_items,

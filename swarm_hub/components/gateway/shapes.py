@@ -23,6 +23,9 @@ class JobSummary(TypedDict):
     status: str
     state: str
     reduce: str
+    owner: str
+    name: str | None
+    labels: dict[str, str]
     progress: ProgressShape
     created_at: str
     started_at: str | None
@@ -31,7 +34,10 @@ class JobSummary(TypedDict):
 
 
 class JobPage(TypedDict):
-    """A page of jobs, newest first; `cursor` leads to the next one, None at the end."""
+    """A page of jobs, newest first; `cursor` leads to the next one, None at the end.
+
+    A page of jobs that are looked for may have few of them, or none, and not be the last.
+    """
 
     jobs: list[JobSummary]
     cursor: str | None
@@ -66,7 +72,6 @@ class JobStatus(JobSummary, SeedFields):
     `result_text` if it is text; `result_sha` if the result is large.
     """
 
-    owner: str
     spec: dict[str, Any]
     module_sha: str
     dataset_sha: str | None
@@ -113,9 +118,10 @@ class ShardDetails(TypedDict):
 
 
 class Shards(TypedDict):
-    """The shards of a job."""
+    """A page of a job's shards; `cursor` leads to the next one, None at the end."""
 
     shards: list[ShardDetails]
+    cursor: str | None
 
 
 FailureState = Literal["skipped", "failed", "cancelled", "retrying"]

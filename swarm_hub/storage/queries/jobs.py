@@ -255,7 +255,7 @@ def abandon(job_id: str, reason: str, now: float) -> list[Write]:
 def get(connection: Connection, job_id: str) -> Job | None:
     """Return a job, None if there is none (pruned or never submitted)."""
     row = connection.execute(_GET_JOB, {"b_id": job_id}).one_or_none()
-    return None if row is None else _job(row)
+    return None if row is None else as_job(row)
 
 
 def was_pruned(connection: Connection, job_id: str) -> bool:
@@ -281,28 +281,14 @@ def owners_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.owner for row in rows}
 
 
-def page(
-    connection: Connection, before: str | None, limit: int, owner: str | None = None
-) -> list[Job]:
-    """Return up to `limit` jobs, newest first, older than `before`, of one owner if given."""
-    query = select(_J).order_by(_J.c.id.desc()).limit(limit)
-    if owner is not None:
-        query = query.where(_J.c.owner == owner)
-    if before is not None:
-        query = query.where(_J.c.id < before)
-    return [_job(row) for row in connection.execute(query)]
-
-
-def shards_of(connection: Connection, job_id: str) -> list[Shard]:
-    """Return the cut shards of a job in the order of cutting."""
-    query = select(*SHARD_COLUMNS).where(_S.c.job_id == job_id).order_by(_S.c.idx)
-    return as_shards(connection.execute(query).all())
-
-
-def assignments_of(connection: Connection, job_id: str) -> list[tuple[Assignment, str | None]]:
-    """Return every attempt at a job's shards with the reason of its end."""
+def assignments_of(
+    connection: Connection, job_id: str, indexes: Sequence[int]
+) -> list[tuple[Assignment, str | None]]:
+    """Return every attempt at some of a job's shards with the reason of its end."""
     rows = connection.execute(
-        select(_A).where(_A.c.job_id == job_id).order_by(_A.c.idx, _A.c.attempt)
+        select(_A)
+        .where(_A.c.job_id == job_id, _A.c.idx.in_(indexes))
+        .order_by(_A.c.idx, _A.c.attempt)
     )
     return [as_assignment(row) for row in rows]
 
@@ -329,7 +315,8 @@ def as_assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
     ), row.reason
 
 
-def _job(row: Row[Any]) -> Job:
+def as_job(row: Row[Any]) -> Job:
+    """Return the job in a whole row."""
     return Job(
         id=row.id,
         state=JobState(row.state),

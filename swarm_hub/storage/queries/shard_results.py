@@ -1,6 +1,6 @@
 """Queries on the results of shards; those that count are the results of a job."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, select
@@ -72,10 +72,16 @@ def page(connection: Connection, job_id: str, after: int, limit: int) -> list[Sh
     return _as_results(connection.execute(_GET_RESULTS_PAGE, requested))
 
 
-def spent_on(connection: Connection, job_id: str) -> dict[int, dict[str, Any]]:
-    """Return, by shard, what its accepted attempt used, and the tail of its stderr."""
+def spent_on(
+    connection: Connection, job_id: str, first_items: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """Return, by shard, what its accepted attempt used, and the tail of its stderr.
+
+    It is looked for where shards begin: that is in the key of results, their number is not.
+    """
     spent = {}
-    for row in connection.execute(_GET_SPENT, {"b_id": job_id}):
+    query = _GET_SPENT.where(_R.c.first_item.in_(first_items))
+    for row in connection.execute(query, {"b_id": job_id}):
         fields = dict(row._mapping)
         spent[fields.pop("idx")] = fields
     return spent

@@ -173,12 +173,13 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         )
         connection.execute(
             "ALTER TABLE jobs DROP COLUMN script_sha, DROP COLUMN n_done_items, "
-            "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items, DROP COLUMN parts_sha"
+            "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items, DROP COLUMN parts_sha, "
+            "DROP COLUMN change_asked"
         )
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
         connection.execute("DROP INDEX events_of_no_job, shards_given_up")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
-        connection.execute("DROP INDEX jobs_by_key, jobs_by_result, shards_retried")
+        connection.execute("DROP INDEX jobs_by_key, jobs_by_result, jobs_given_up, shards_retried")
         connection.execute("ALTER TABLE jobs ADD UNIQUE (idem_key)")
         connection.execute("CREATE INDEX jobs_by_result ON jobs (id)")
         connection.execute("CREATE INDEX inbox_open ON inbox (received_at)")

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from swarm_hub.models.job import JobState
 from swarm_hub.storage import Store, schema
 from swarm_hub.storage.queries import (
     content,
@@ -13,12 +14,14 @@ from swarm_hub.storage.queries import (
     failures,
     jobs,
     leases,
+    listing,
     pruning,
     receipts,
     recovery,
     replay_cache,
     shard_results,
 )
+from swarm_hub.storage.queries.listing import JobFilter
 from tests.helpers.stored import put_job
 
 _INDEX = re.compile(r" INDEX (\w+)")
@@ -27,7 +30,7 @@ _INDEX = re.compile(r" INDEX (\w+)")
 def read_all(connection: Connection) -> None:
     """Run what looks for rows of tables that have indexes."""
     jobs.by_idempotency_key(connection, "key")
-    jobs.page(connection, None, 10)
+    listing.page(connection, JobFilter(states=frozenset({JobState.FAILED})), None, 10)
     leases.look(connection, "gateway")
     content.result_blobs(connection, 10)
     content.result_size(connection, "sha")

@@ -187,6 +187,7 @@ class Intake:
             deadline_s=requested.deadline_s,
             constraints=requested.constraints,
             labels=requested.labels,
+            name=requested.name,
             script=script,
             known_answers=requested.known_answers,
             isolate=choose_isolate(requested, reducer),

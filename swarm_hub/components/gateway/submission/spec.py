@@ -154,6 +154,7 @@ class RequestedSpec:
     deadline_s: float | None
     constraints: Constraints | None
     labels: tuple[tuple[str, str], ...]
+    name: str | None
     known_answers: tuple[KnownAnswer, ...]
     isolate: bool | None
     on_error: str
@@ -177,6 +178,7 @@ _SCHEMA: Final = cv.section(
         vol.Optional("deadline_s", default=None): _optional(cv.positive_duration),
         vol.Optional("constraints", default=None): _optional(cv.section(_CONSTRAINTS, Constraints)),
         vol.Optional("labels", default=dict): _pairs,
+        vol.Optional("name", default=None): _optional(_name),
         vol.Optional("known_answers", default=list): _known_answers,
         vol.Optional("isolate", default=None): _optional(cv.boolean),
         vol.Optional("on_error", default=ON_ERROR_FAIL): cv.one_of(ON_ERROR_FAIL, ON_ERROR_SKIP),

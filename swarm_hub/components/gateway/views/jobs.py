@@ -13,7 +13,20 @@ from swarm_hub.components.gateway.shapes import (
     Shards,
     Story,
 )
-from swarm_hub.endpoints import Blob, Json, Request, Scope, Success, View, flag, text, whole_number
+from swarm_hub.components.gateway.views.job_filters import FILTERS, job_filter, seen_alone
+from swarm_hub.endpoints import (
+    Blob,
+    Json,
+    Request,
+    Scope,
+    Success,
+    View,
+    flag,
+    text,
+    whole_number,
+    words,
+)
+from swarm_hub.models.shard import ShardState
 from swarm_hub.util.bounds import ITEMS_MAX
 
 _WAIT_MAX_S: Final = 60
@@ -40,11 +53,17 @@ def views(service: JobService) -> list[View]:
     read, submit, own = Scope.READ, Scope.SUBMIT, _JobViews(service)
     job = "/jobs/{job_id}"
     return [
-        View("GET", "/jobs", own.page, read, JobPage, page_of(50, 500)),
+        View("GET", "/jobs", own.page, read, JobPage, {**FILTERS, **page_of(50, 500)}),
         View("GET", job, own.status, read, JobStatus, WAIT),
         View("DELETE", job, own.cancel, submit, JobStatus),
         View("GET", f"{job}/result", own.result, read, bytes, {"partial": flag}),
-        View("GET", f"{job}/shards", own.shards, read, Shards),
+        View(
+            "GET", f"{job}/shards", own.shards, read, Shards,
+            {
+                "state": words(ShardState), "node": _CURSOR,
+                "cursor": whole_number(0, 2**31), **limited(1000, 5000),
+            },
+        ),
         View(
             "GET", f"{job}/failures", own.failures, read, FailurePage,
             {"cursor": whole_number(0, ITEMS_MAX), **limited(100, 500)},
@@ -64,15 +83,15 @@ class _JobViews:
     async def _visible(self, request: Request) -> str:
         """Return the id of the job that is asked for; raises NotFound for another owner's."""
         job_id = request.path["job_id"]
-        if (owner := _owner(request)) is not None:
+        if (owner := seen_alone(request)) is not None:
             await self._service.check_owner(job_id, owner)
         return job_id
 
     async def page(self, request: Request) -> Json:
         """List jobs, newest first."""
-        limit = request.query["limit"]
-        found = await self._service.page(request.query.get("cursor"), limit, _owner(request))
-        cursor = found[-1]["job_id"] if len(found) == limit else None
+        query = request.query
+        wanted = job_filter(query, seen_alone(request))
+        found, cursor = await self._service.page(wanted, query.get("cursor"), query["limit"])
         page: JobPage = {"jobs": found, "cursor": cursor}
         return Json(page)
 
@@ -96,8 +115,14 @@ class _JobViews:
         return Blob(await request.enter(found.reading), found.media_type, told=told)
 
     async def shards(self, request: Request) -> Json:
-        """List a job's shards with every attempt."""
-        shards: Shards = {"shards": await self._service.shards(await self._visible(request))}
+        """List a job's shards with every attempt, in the order of cutting."""
+        job_id, query = await self._visible(request), request.query
+        found, cursor = await self._service.shards(
+            job_id, query.get("state", frozenset()), query.get("node"), query.get("cursor", -1),
+            query["limit"],
+        )  # fmt: skip
+        after = None if cursor is None else str(cursor)
+        shards: Shards = {"shards": found, "cursor": after}
         return Json(shards)
 
     async def failures(self, request: Request) -> Json:
@@ -128,12 +153,6 @@ def links(request: Request, job_id: str) -> dict[str, str]:
         name: f"{base}/{name}" for name in ("result", "shards", "failures", "receipts", "story")
     }
     return {"self": base, **parts}
-
-
-def _owner(request: Request) -> str | None:
-    """Return whose jobs alone the caller sees, None for one who sees all."""
-    caller = request.caller
-    return None if caller is None or caller.sees_all else caller.account
 
 
 def told(request: Request, status: JobStatus) -> JobStatus:
