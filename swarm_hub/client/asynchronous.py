@@ -263,6 +263,27 @@ class SwarmClient:
         answer: dict[str, Any] = await self._json("DELETE", f"/jobs/{job_id}")
         return answer
 
+    async def change(self, job_id: str, **values: Any) -> dict[str, Any]:
+        """Change `priority`, `labels` or `deadline_s` of an unfinished job; returns its status."""
+        answer: dict[str, Any] = await self._json("PATCH", f"/jobs/{job_id}", json=values)
+        return answer
+
+    async def cancel_many(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Cancel up to 500 jobs; returns what became of each."""
+        answer = await self._json("POST", "/jobs/cancel", json={"ids": list(job_ids)})
+        found: list[dict[str, Any]] = answer["jobs"]
+        return found
+
+    async def resubmit(
+        self, job_id: str, *, idempotency_key: str | None = None, **spec: Any
+    ) -> str:
+        """Submit a job once more, with some keys of its spec changed; returns the new one's id."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        answer = await self._json(
+            "POST", f"/jobs/{job_id}/resubmit", json={"spec": spec}, headers=headers
+        )
+        return str(answer["job_id"])
+
     async def nodes(self) -> list[dict[str, Any]]:
         """Return every node the gateway has met."""
         answer = await self._json("GET", "/nodes")

@@ -97,6 +97,18 @@ class BlockingSwarmClient:
         """Return every node the gateway has met."""
         return self._run(self._client.nodes())
 
+    def change(self, job_id: str, **values: Any) -> dict[str, Any]:
+        """Change `priority`, `labels` or `deadline_s` of an unfinished job; returns its status."""
+        return self._run(self._client.change(job_id, **values))
+
+    def cancel_many(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Cancel up to 500 jobs; returns what became of each."""
+        return self._run(self._client.cancel_many(job_ids))
+
+    def resubmit(self, job_id: str, *, idempotency_key: str | None = None, **spec: Any) -> str:
+        """Submit a job once more, with some keys of its spec changed; returns the new one's id."""
+        return self._run(self._client.resubmit(job_id, idempotency_key=idempotency_key, **spec))
+
     def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
         """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it."""
         return self._run(self._client.node_action(node_id, action, **content))

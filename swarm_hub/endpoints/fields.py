@@ -93,16 +93,20 @@ def point_in_time(value: Any) -> float:
     """Validate a time: seconds since 1970, or ISO 8601, in UTC if it does not say; in seconds."""
     try:
         seconds = float(value)
-    except ValueError:
-        try:
-            # In a query a plus sign stands for a space.
-            parsed = datetime.fromisoformat(str(value).replace(" ", "+"))
-            aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
-            seconds = aware.timestamp()
-        except (ValueError, OverflowError):
-            seconds = math.nan
+    except (TypeError, ValueError):
+        seconds = _parsed(str(value))
     if not 0 <= seconds <= _TIME_MAX_S:
         raise vol.Invalid(
             "expected a time: seconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z"
         )
     return seconds
+
+
+def _parsed(text: str) -> float:
+    try:
+        # In a query a plus sign stands for a space.
+        parsed = datetime.fromisoformat(text.replace(" ", "+"))
+        aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+        return aware.timestamp()
+    except (ValueError, OverflowError):
+        return math.nan

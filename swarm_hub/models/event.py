@@ -12,6 +12,7 @@ class EventType(StrEnum):
 
     JOB_QUEUED = "job_queued"
     JOB_RUNNING = "job_running"
+    JOB_CHANGED = "job_changed"
     JOB_COMPLETED = "job_completed"
     JOB_FAILED = "job_failed"
     JOB_CANCELLED = "job_cancelled"

@@ -170,9 +170,15 @@ def _any(_self: Any, many: Any, **_named: Any) -> bool:
     return bool(many)
 
 
+def _changes(_self: Any, commit: Any, *_more: Any) -> bool:
+    return bool(commit.changes)
+
+
 POINTS: Final[dict[str, Any]] = {
     "job before its commit": committing("jobs", committed=False),
     "job committed, nobody told": committing("jobs", committed=True),
+    "change before its commit": before(Dispatcher, "_commit", _changes),
+    "change committed, nobody told": before(Dispatcher, "_committed", _changes),
     "assignments committed, not sent": before(Dispatcher, "_carry_out", _sends),
     "assignments sent, ACK not heard": before(NodeMessages, "_on_ack"),
     "result heard, not stored": committing("results", committed=False),

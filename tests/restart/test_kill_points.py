@@ -66,6 +66,9 @@ WORKER_POINTS = (
     "sent, not written down:1",
     "delivered, not deleted:1",
 )
+# Each with whether the change is there after the kill.
+CHANGE_POINTS = {"change before its commit:1": False, "change committed, nobody told:1": True}
+REPEATED_POINTS = ("job before its commit:1", "job committed, nobody told:1")
 UPGRADE_POINTS = (
     "before the copy has its name:1",
     "copied, not upgraded:1",
@@ -210,7 +213,10 @@ def results_without_receipt(database: Path) -> list[str]:
 
 
 def test_every_point_is_tried() -> None:
-    tried = (*GATEWAY_POINTS, *FOLD_POINTS, *WORKER_POINTS, *UPGRADE_POINTS, *BACKUP_POINTS)
+    tried = (
+        *GATEWAY_POINTS, *FOLD_POINTS, *WORKER_POINTS, *CHANGE_POINTS, *UPGRADE_POINTS,
+        *BACKUP_POINTS,
+    )  # fmt: skip
     assert {each.partition(":")[0] for each in tried} | {"between two chunks of gc"} == set(POINTS)
 
 
@@ -232,6 +238,47 @@ async def test_a_gateway_killed_at_a_point_finishes_its_job_once(
         assert broken_gateway(database_of(gateway), pair.jobs) == []
         gateway.start()
         await pair.assert_done_once(client, await submitting, n_items)
+
+
+async def test_a_gateway_killed_while_it_changes_or_repeats_a_job_keeps_its_word(
+    local: LocalSwarm, modules: dict[str, bytes]
+) -> None:
+    gateway = local.start_gateway()
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        spec = {"priority": 1, "reduce": "sum"}
+        job_id = await submit_until_taken(client, modules["primes"], 100, spec)
+        for number, (point, is_there) in enumerate(CHANGE_POINTS.items(), 2):
+            doom(gateway, point)
+            await until(lambda: answers(client), bool, 30)
+            with pytest.raises(UnreachableError):
+                await client.change(job_id, priority=number)
+            await death_of(gateway)
+            gateway.start()
+            await until(lambda: answers(client), bool, 30)
+            kept = (await client.status(job_id))["spec"]["priority"]
+            assert (kept == number) == is_there
+        for number, point in enumerate(REPEATED_POINTS):
+            doom(gateway, point)
+            await until(lambda: answers(client), bool, 30)
+            with pytest.raises(UnreachableError):
+                await client.resubmit(job_id, idempotency_key=str(number), priority=number)
+            await death_of(gateway)
+            gateway.start()
+            await until(lambda: answers(client), bool, 30)
+            again = await client.resubmit(job_id, idempotency_key=str(number), priority=number)
+            assert (await client.status(again))["spec"]["priority"] == number
+        # None is there twice, and each of them is done.
+        assert len(await client.jobs()) == 1 + len(REPEATED_POINTS)
+        local.start_worker("worker", gateway)
+        for job in await client.jobs():
+            assert (await client.wait(job["job_id"]))["state"] == "completed"
+
+
+async def answers(client: SwarmClient) -> bool:
+    try:
+        return bool(await client.health())
+    except UnreachableError:
+        return False
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS)

@@ -4,13 +4,14 @@ It is long because it is the one door for all that is asked; each answer is shor
 """
 
 import asyncio
+import dataclasses
 import json
 import mmap
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.failures import Failures
@@ -28,6 +29,7 @@ from swarm_hub.components.gateway.results.reduce import (
 )
 from swarm_hub.components.gateway.shapes import (
     Attempt,
+    CancelledJob,
     FailureShape,
     JobStatus,
     JobSummary,
@@ -41,8 +43,10 @@ from swarm_hub.components.gateway.watchers import JobWatchers
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
+    Busy,
     Conflict,
     Gone,
+    InvalidInput,
     Lost,
     MalformedRequest,
     NotFound,
@@ -51,6 +55,7 @@ from swarm_hub.exceptions import (
 )
 from swarm_hub.models.event import DurableEvent
 from swarm_hub.models.job import Job, JobState
+from swarm_hub.models.job_change import JobChange
 from swarm_hub.models.shard import Cutting, ShardResult, ShardState
 from swarm_hub.models.submission import Submission, Submitted
 from swarm_hub.storage.queries import (
@@ -72,6 +77,10 @@ _BREAKDOWN_MAX: Final = 1000
 _SHOWN_MAX_BYTES: Final = 1024 * 1024
 # How long a cancellation waits for the gateway that owns the job.
 _OWNER_WITHIN_S: Final = 10.0
+# How long a change waits for the disk.
+_COMMIT_WITHIN_S: Final = 20.0
+_LOOK_AGAIN_S: Final = 0.5
+_RETRY_AFTER_S: Final = 2
 # The words that the original Swarm Runtime (the seed) uses for our states.
 _STATUS: Final = {
     JobState.QUEUED: "awaiting_telemetry",
@@ -141,13 +150,15 @@ class JobService:
 
     async def ended(self, job_id: str, wait_s: float) -> JobStatus:
         """Return a job's status once it has ended, or after `wait_s`."""
-        give_up_at = self._hub.clock.monotonic() + wait_s
+        await self._until_ended(job_id, self._hub.clock.monotonic() + wait_s)
+        return await self._described(job_id)
+
+    async def _until_ended(self, job_id: str, give_up_at: float) -> None:
         while (left_s := give_up_at - self._hub.clock.monotonic()) > 0:
             with self._watchers.watching(job_id) as changed:
                 if not await self._is_open(job_id):
-                    break
+                    return
                 await within(left_s, changed.wait())
-        return await self._described(job_id)
 
     async def _is_open(self, job_id: str) -> bool:
         """Whether a job is unfinished, here or at another gateway of a shared store."""
@@ -176,6 +187,84 @@ class JobService:
         """Return a page of jobs, newest first, and what the next page is before."""
         found, cursor = await self._hub.store.read(listing.page, wanted, before, limit)
         return [self._summary(job, await self._cutting(job)) for job in found], cursor
+
+    async def change(self, job_id: str, change: JobChange) -> JobStatus:
+        """Give an unfinished job other values; returns its status once that is durable.
+
+        Raises Conflict for one that has ended.
+        """
+        job = self._dispatcher.job(job_id) or await self._job(job_id)
+        deadline_s = change.values.get("deadline_s")
+        if deadline_s is not None and job.created_at + deadline_s <= self._hub.clock.time():
+            message = "that many seconds after the job was submitted are over already"
+            raise InvalidInput.at("deadline_s", message)
+        committed = self._dispatcher.change(job_id, change)
+        if committed is not None:
+            try:
+                async with asyncio.timeout(_COMMIT_WITHIN_S):
+                    await committed
+            except (StoreError, TimeoutError) as error:
+                told = f"whether job {job_id} was changed is not known; ask for it, or try again"
+                raise Busy("busy", told, retry_after_s=_RETRY_AFTER_S) from error
+        elif not await self._changed_by_its_owner(job_id, change):
+            state = (await self._job(job_id)).state.value
+            raise Conflict(
+                "job_ended", f"job {job_id} is {state}; a job that has ended can't be changed"
+            )
+        return await self._described(job_id)
+
+    async def _changed_by_its_owner(self, job_id: str, change: JobChange) -> bool:
+        """Have the gateway that owns a job change it; returns whether the job was unfinished."""
+        store = self._hub.store
+        if not (
+            store.shared and await store.change(leases.ask_to_change, job_id, change.to_json())
+        ):
+            return False
+        give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
+        while (left_s := give_up_at - self._hub.clock.monotonic()) > 0:
+            with self._watchers.watching(job_id) as changed:
+                if not await store.read(leases.is_asked_to_change, job_id):
+                    return True
+                if not await self._is_open(job_id):
+                    return False
+                # This gateway may be the one that takes the job over, which wakes nobody.
+                await within(min(left_s, _LOOK_AGAIN_S), changed.wait())
+        raise Busy(
+            "busy",
+            f"the gateway of job {job_id} does not answer; it makes the change when it is back, or "
+            "the one that takes the job over",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+
+    async def cancel_many(self, job_ids: Sequence[str], own: str | None) -> list[CancelledJob]:
+        """Cancel jobs, with `own` of this owner alone; returns what became of each.
+
+        They are cancelled together, so this takes hardly longer than one.
+        """
+        store = self._hub.store
+        owners = await self.owners(job_ids)
+        seen = [each for each in job_ids if each in owners and own in (None, owners[each])]
+        elsewhere = [
+            leases.ask_to_cancel(job_id)
+            for job_id in seen
+            if not self._dispatcher.cancel(job_id) and store.shared
+        ]
+        if elsewhere:
+            await store.commit(elsewhere)
+        give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
+        await asyncio.gather(*(self._until_ended(job_id, give_up_at) for job_id in seen))
+        states = await store.read(jobs.states_of, seen)
+        gone = await store.read(jobs.pruned_among, [each for each in job_ids if each not in owners])
+        return [_cancelled(job_id, states.get(job_id), job_id in gone) for job_id in job_ids]
+
+    async def resubmit(
+        self, job_id: str, changes: Mapping[str, Any], caller: str, key: str | None
+    ) -> Submitted:
+        """Submit a job again with some values of its spec changed; raises RequestError."""
+        job = await self._job(job_id)
+        spec = dataclasses.replace(job.spec, **changes)
+        of = json.dumps(["resubmit", job_id, spec.to_json()], sort_keys=True)
+        return await self._intake.resubmit(job, spec, of, caller, key)
 
     async def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
@@ -411,6 +500,15 @@ class JobService:
             now = self._hub.clock.time()
             self._dispatcher.recent.mark_read(job.id, now)
             self._dispatcher.keep([jobs.mark_read(job.id, now)])
+
+
+def _cancelled(job_id: str, state: JobState | None, pruned: bool) -> CancelledJob:
+    if state is None:
+        missing = "pruned" if pruned else "not_found"
+        return {"job_id": job_id, "state": None, "cancelled": False, "code": missing}
+    is_cancelled = state is JobState.CANCELLED
+    why_not = None if is_cancelled else "job_ended" if state.finished else "busy"
+    return {"job_id": job_id, "state": state.value, "cancelled": is_cancelled, "code": why_not}
 
 
 def _lost(job: Job) -> Lost:

@@ -97,6 +97,26 @@ class SubmittedShape(TypedDict):
     links: dict[str, str]
 
 
+class CancelledJob(TypedDict):
+    """What became of a job that was to be cancelled.
+
+    `code` says why it is not: `job_ended`, `not_found`, `pruned`, or `busy` if the gateway it
+    belongs to has not answered; then it will be cancelled.
+    """
+
+    job_id: str
+    state: str | None
+    cancelled: bool
+    code: str | None
+
+
+class CancelledJobs(TypedDict):
+    """What became of jobs; `cursor` leads to those that are left of a filter, None at the end."""
+
+    jobs: list[CancelledJob]
+    cursor: str | None
+
+
 class Attempt(TypedDict):
     """One try at a shard."""
 

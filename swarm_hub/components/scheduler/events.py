@@ -20,6 +20,15 @@ class JobAdded:
 
 
 @dataclass(frozen=True, slots=True)
+class JobChanged:
+    """The job's owner gave it another priority, or another time by which it must be done."""
+
+    job_id: str
+    priority: int
+    deadline_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobCancelled:
     """The job's owner no longer wants it."""
 
@@ -92,6 +101,7 @@ class TimePassed:
 
 Event = (
     JobAdded
+    | JobChanged
     | JobCancelled
     | JobAborted
     | NodeChange

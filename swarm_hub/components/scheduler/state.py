@@ -5,6 +5,7 @@ the assignments, on its node and counted by its job.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -67,6 +68,11 @@ class SchedulerState:
         self.jobs[job.plan.job_id] = job
         self._order = None
         self.nodes.are_alone(len(self.jobs) == 1)
+
+    def change(self, job: JobEntry, priority: int, deadline_in_s: float | None) -> None:
+        """Give a job another priority and deadline."""
+        job.plan = replace(job.plan, priority=priority, deadline_in_s=deadline_in_s)
+        self._order = None
 
     def forget(self, job_id: str) -> None:
         """Drop a job; its results are unknown from now on."""

@@ -20,6 +20,7 @@ from swarm_hub.components.scheduler.events import (
     JobAborted,
     JobAdded,
     JobCancelled,
+    JobChanged,
     NodeLost,
     Rejected,
     StandingChanged,
@@ -67,6 +68,7 @@ class StateMachine:
             Rejected: self._rejected,
             NodeLost: self._node_lost,
             StandingChanged: self._standing_changed,
+            JobChanged: self._job_changed,
             JobCancelled: self._cancelled,
             JobAborted: self._aborted,
         }
@@ -144,8 +146,7 @@ class StateMachine:
         book, plan = self._book, event.plan
         job = JobEntry.of(plan)
         book.add(job)
-        if plan.deadline_in_s is not None:
-            job.deadline = book.alarms.set(now + plan.deadline_in_s, self._overdue, job)
+        self._set_deadline(job, now)
         for shard in job.shards.values():
             for assignment in shard.live:
                 book.assignments[assignment.id] = assignment
@@ -160,6 +161,18 @@ class StateMachine:
                     outcome.instructions.append(book.send_again(node, assignment, now))
         if job.is_done:
             self._complete(job, outcome)
+
+    def _job_changed(self, event: JobChanged, now: float, _outcome: Outcome) -> None:
+        if (job := self._book.jobs.get(event.job_id)) is not None and not job.ended:
+            self._book.change(job, event.priority, event.deadline_in_s)
+            self._set_deadline(job, now)
+
+    def _set_deadline(self, job: JobEntry, now: float) -> None:
+        self._book.alarms.cancel(job.deadline)
+        within_s = job.plan.deadline_in_s
+        job.deadline = (
+            None if within_s is None else self._book.alarms.set(now + within_s, self._overdue, job)
+        )
 
     def _cancelled(self, event: JobCancelled, _now: float, outcome: Outcome) -> None:
         if (job := self._book.jobs.get(event.job_id)) is not None and not job.ended:

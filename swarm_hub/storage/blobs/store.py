@@ -6,12 +6,12 @@ import itertools
 import math
 import mmap
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.const import INLINE_MAX_BYTES
@@ -36,6 +36,11 @@ _TOUCHED_MAX: Final = 256
 _INSERT = insert(schema.blobs)
 _REMEMBER: Final = _INSERT.on_conflict_do_update(
     index_elements=["sha"], set_={"last_ref": _INSERT.excluded.last_ref}
+)
+_KEEP: Final = (
+    update(schema.blobs)
+    .where(schema.blobs.c.sha == bindparam("b_sha"))
+    .values(last_ref=bindparam("b_now"))
 )
 _SELECT_BODY: Final = select(schema.blobs.c.size_bytes, schema.blobs.c.body)
 
@@ -81,6 +86,16 @@ class BlobStore:
         self._touched[sha] = now
         if len(self._touched) > _TOUCHED_MAX:
             del self._touched[next(iter(self._touched))]
+
+    async def keep(self, shas: Iterable[str], now: float) -> bool:
+        """Keep blobs for the while that a new one is kept; returns whether all of them are there.
+
+        What nothing refers to may have been removed a moment ago.
+        """
+        rows = [{"b_sha": sha, "b_now": now} for sha in sorted(set(shas))]
+        return await self._database.write(
+            lambda connection: all(connection.execute(_KEEP, row).rowcount for row in rows)
+        )
 
     async def put_verified(self, sha: str, data: Readable, now: float) -> Write:
         """Store bytes of a known hash on disk, part by part; returns the row to commit."""

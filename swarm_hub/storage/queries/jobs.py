@@ -61,6 +61,7 @@ _FINISH_JOB: Final = (
         n_failed_items=bindparam("b_failed_items"),
     )
 )
+_CHANGE_JOB: Final = update(_J).where(_J.c.id == bindparam("b_id")).values(spec=bindparam("b_spec"))
 _READ_JOB: Final = (
     update(_J)
     .where(_J.c.id == bindparam("b_id"), _J.c.read_at.is_(None))
@@ -131,7 +132,7 @@ def submit(job: Job, gateway: str, epoch: int, idem_key: str | None, idem_sha: s
                 "idem_key": idem_key,
                 "idem_sha": idem_sha,
                 "owner": job.owner,
-                "spec": json.dumps(job.spec.to_json(), separators=(",", ":")),
+                "spec": _written(job.spec),
                 "module_sha": job.module_sha,
                 "module_bytes": job.module_bytes,
                 "script_sha": job.script_sha,
@@ -178,6 +179,11 @@ def finish(ends: Iterable[Finish]) -> Write:
             for end in ends
         ],
     )
+
+
+def change(job_id: str, spec: JobSpec) -> Write:
+    """Return the change of an unfinished job's spec."""
+    return Write(_CHANGE_JOB, [{"b_id": job_id, "b_spec": _written(spec)}])
 
 
 def mark_read(job_id: str, now: float) -> Write:
@@ -267,6 +273,20 @@ def was_pruned(connection: Connection, job_id: str) -> bool:
     )
 
 
+def states_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobState]:
+    """Return the states of the jobs that exist, by id."""
+    rows = connection.execute(select(_J.c.id, _J.c.state).where(_J.c.id.in_(job_ids)))
+    return {row.id: JobState(row.state) for row in rows}
+
+
+def pruned_among(connection: Connection, job_ids: Sequence[str]) -> set[str]:
+    """Return those of these jobs that were finished and pruned."""
+    tomb = schema.tombstones
+    return set(
+        connection.execute(select(tomb.c.job_id).where(tomb.c.job_id.in_(job_ids))).scalars()
+    )
+
+
 def by_idempotency_key(connection: Connection, key: str) -> tuple[str, str] | None:
     """Return (job id, hash of the request) of the job submitted under that key."""
     row = connection.execute(
@@ -313,6 +333,10 @@ def as_assignment(row: Row[Any]) -> tuple[Assignment, str | None]:
         row.node_id,
         state,
     ), row.reason
+
+
+def _written(spec: JobSpec) -> str:
+    return json.dumps(spec.to_json(), separators=(",", ":"))
 
 
 def as_job(row: Row[Any]) -> Job:

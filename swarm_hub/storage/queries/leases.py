@@ -4,10 +4,11 @@ A gateway that shares its store renews its lease. When a lease has run out, anot
 its jobs and increments their epochs; a commit for a job with an older epoch is refused.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -15,11 +16,13 @@ from sqlalchemy import (
     bindparam,
     false,
     literal_column,
+    null,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
+from ulid_transform import ulid_now
 
 from swarm_hub.exceptions import StoreFencedError
 from swarm_hub.storage import schema
@@ -41,6 +44,11 @@ _ASK_TO_CANCEL: Final = (
     .where(_J.c.id == bindparam("b_id"), _J.c.finished_at.is_(None))
     .values(cancel_asked=literal_column("1"))
 )
+_ANSWER_CHANGE: Final = (
+    update(_J)
+    .where(_J.c.id == bindparam("b_id"), _J.c.change_asked == bindparam("b_asked"))
+    .values(change_asked=null())
+)
 
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
@@ -51,6 +59,9 @@ _ORPHANED: Final = and_(
 _ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHANED).limit(1)
 _ASKED: Final = select(_J.c.id).where(
     _J.c.finished_at.is_(None), _IS_MINE, _J.c.cancel_asked == literal_column("1")
+)
+_CHANGE_ASKED: Final = select(_J.c.id, _J.c.change_asked).where(
+    _J.c.finished_at.is_(None), _IS_MINE, _J.c.change_asked.is_not(None)
 )
 
 
@@ -79,6 +90,8 @@ class Seen:
     now: float
     orphaned: bool
     to_cancel: list[str]
+    # Job id and what is asked, as `asked_change` reads it.
+    to_change: list[tuple[str, str]]
 
 
 def look(connection: Connection, gateway: str) -> Seen:
@@ -89,6 +102,7 @@ def look(connection: Connection, gateway: str) -> Seen:
         now,
         connection.execute(_ANY_ORPHANED, values).one_or_none() is not None,
         list(connection.execute(_ASKED, values).scalars()),
+        [(row.id, row.change_asked) for row in connection.execute(_CHANGE_ASKED, values)],
     )
 
 
@@ -157,6 +171,42 @@ def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> N
 def ask_to_cancel(job_id: str) -> Write:
     """Return the request to the owner of a job to cancel it."""
     return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
+
+
+def ask_to_change(connection: Connection, job_id: str, change: Mapping[str, Any]) -> bool:
+    """Ask the owner of a job to change it, besides what it was asked before; call it in a write.
+
+    Returns whether the job is unfinished.
+    """
+    row = connection.execute(
+        select(_J.c.change_asked)
+        .where(_J.c.id == job_id, _J.c.finished_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        return False
+    before = {} if row.change_asked is None else json.loads(row.change_asked)
+    # The number tells it from the same one asked later.
+    asked = {"change": {**before.get("change", {}), **change}, "id": ulid_now()}
+    connection.execute(update(_J).where(_J.c.id == job_id).values(change_asked=json.dumps(asked)))
+    return True
+
+
+def asked_change(asked: str) -> dict[str, Any]:
+    """Return what a job's owner is asked to change."""
+    change: dict[str, Any] = json.loads(asked)["change"]
+    return change
+
+
+def answer_change(job_id: str, asked: str) -> Write:
+    """Return the note that what was asked has been done, unless more is asked by now."""
+    return Write(_ANSWER_CHANGE, [{"b_id": job_id, "b_asked": asked}])
+
+
+def is_asked_to_change(connection: Connection, job_id: str) -> bool:
+    """Return whether the owner of a job has yet to do what it was asked to change."""
+    query = select(_J.c.change_asked).where(_J.c.id == job_id)
+    return connection.execute(query).scalar_one_or_none() is not None
 
 
 def gateways(connection: Connection) -> list[str]:

@@ -112,6 +112,35 @@ async def test_one_idempotency_key_is_one_job_whichever_gateway_is_asked(
     assert (conflict, body["code"]) == (409, "idempotency_conflict")
 
 
+async def test_a_job_is_changed_through_the_other_gateway(
+    swarm: Swarm, modules: Modules, postgres_url: str
+) -> None:
+    first, second = await two_gateways(swarm, postgres_url)
+    job_id = await slow_job(first, modules)
+    for change in ({"priority": 5}, {"labels": {"a": "b"}}, {"priority": 6, "deadline_s": 900}):
+        code, status = await call(second, "PATCH", f"/jobs/{job_id}", json=change)
+        assert code == 200
+        assert {name: status["spec"][name] for name in change} == {
+            name: [["a", "b"]] if name == "labels" else value for name, value in change.items()
+        }
+    _, status = await call(first, "GET", f"/jobs/{job_id}")
+    assert (status["spec"]["priority"], status["labels"]) == (6, {"a": "b"})
+    _, story = await call(second, "GET", f"/jobs/{job_id}/story")
+    told = [event["event_type"] for event in story["events"]]
+    assert told.count("job_changed") == 3
+    # Whoever takes the job over has it, too.
+    await swarm.stop(first)
+    await until(
+        lambda: call(second, "PATCH", f"/jobs/{job_id}", json={"priority": 7}),
+        lambda seen: seen[0] == 200,
+        30,
+    )
+    _, cancelled = await call(second, "POST", "/jobs/cancel", json={"ids": [job_id]})
+    assert cancelled["jobs"][0]["cancelled"]
+    code, _ = await call(second, "PATCH", f"/jobs/{job_id}", json={"priority": 8})
+    assert code == 409
+
+
 async def test_a_job_is_cancelled_through_the_other_gateway(
     swarm: Swarm, modules: Modules, postgres_url: str
 ) -> None:

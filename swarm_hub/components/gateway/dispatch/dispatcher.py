@@ -16,7 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch import rows
-from swarm_hub.components.gateway.dispatch.pending_commit import NewJob, PendingCommit
+from swarm_hub.components.gateway.dispatch.pending_commit import (
+    ChangedJob,
+    NewJob,
+    PendingCommit,
+)
 from swarm_hub.components.gateway.dispatch.progress import Progress
 from swarm_hub.components.gateway.dispatch.sender import Sender, sends_by_job
 from swarm_hub.components.gateway.dispatch.trust import Standing, Trust
@@ -37,6 +41,7 @@ from swarm_hub.components.scheduler import (
     JobAborted,
     JobAdded,
     JobCancelled,
+    JobChanged,
     JobEnded,
     JobPlan,
     NodeChange,
@@ -50,9 +55,16 @@ from swarm_hub.components.scheduler import (
     Withdraw,
 )
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import PASSING_ERRORS, StoreError, StoreFencedError, StoreFullError
-from swarm_hub.models.event import NewEvent
+from swarm_hub.exceptions import (
+    PASSING_ERRORS,
+    StoreBusyError,
+    StoreError,
+    StoreFencedError,
+    StoreFullError,
+)
+from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobState
+from swarm_hub.models.job_change import JobChange
 from swarm_hub.models.messages import Result
 from swarm_hub.models.receipt import Receipt
 from swarm_hub.models.shard import job_of
@@ -311,6 +323,33 @@ class Dispatcher:
             self._gather(self._handle(JobCancelled(job_id), job_id))
         return True
 
+    def change(
+        self, job_id: str, change: JobChange, asked: str | None = None
+    ) -> "asyncio.Future[None] | None":
+        """Give an unfinished job of this gateway other values; None if there is no such job.
+
+        They hold at once; what this returns is done when they are on disk. `asked` is the request
+        of another gateway that this answers.
+        """
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.is_read_anew(job_id):
+            committed.set_exception(_again(job_id))
+            return committed
+        job = self._jobs[job_id] = dataclasses.replace(job, spec=change.applied_to(job.spec))
+        writes = [jobs.change(job_id, job.spec)]
+        if asked is not None:
+            writes.append(leases.answer_change(job_id, asked))
+        data = {"job_id": job_id, **change.to_json()}
+        told = NewEvent(EventType.JOB_CHANGED, data, job_id)
+        self._pending.changes[job_id].append(ChangedJob(writes, told, committed))
+        plan = self._plan(job)
+        event = JobChanged(job_id, plan.priority, plan.deadline_in_s)
+        self._gather(self._handle(event, job_id))
+        return committed
+
     def _assignments_on(self, node_id: str) -> list[str]:
         """Return the ids of the assignments that a connected node holds."""
         node = self._machine.node(node_id)
@@ -368,6 +407,7 @@ class Dispatcher:
         It counts against the one that was at work, or that was alone.
         """
         self._unsure.update(commit.new_jobs)
+        commit.tell_changes(error)
         job_ids, at_work = commit.job_ids(), self._sending
         self._sending = None
         for job_id in job_ids:
@@ -497,6 +537,7 @@ class Dispatcher:
             for job_id in error.job_ids:
                 _LOGGER.warning("Job %s was taken over by another gateway", job_id)
                 self._close(job_id)
+            commit.tell_changes(error, error.job_ids)
             await self._store_and_send(commit.without(error.job_ids))
         except StoreFullError as error:
             # Acknowledged jobs wait for space; new ones are refused.
@@ -570,6 +611,7 @@ class Dispatcher:
         for new in commit.new_jobs.values():
             if not new.committed.done():
                 new.committed.set_result(None)
+        commit.tell_changes(None)
         for job_id in rows.started(commit.outcome):
             if (job := self._jobs.get(job_id)) is not None:
                 self._jobs[job_id] = dataclasses.replace(
@@ -598,6 +640,7 @@ class Dispatcher:
 
     def _give_up(self, job_id: str, commit: PendingCommit, error: Exception) -> None:
         """Refuse a new job that can't be stored, and fail one that was stored before."""
+        commit.tell_changes(error, (job_id,))
         if (new := commit.new_jobs.get(job_id)) is not None:
             self._close(job_id)
             if not new.committed.done():
@@ -628,6 +671,7 @@ class Dispatcher:
 
         There may be more to store for a job that was taken over; that is up to its new gateway.
         """
+        self._pending.tell_changes(_again(job_id), (job_id,))
         self._pending = self._pending.without(frozenset((job_id,)))
         for forget in (
             self._progress.forget, self._machine.forget, self.result_cache.close,
@@ -661,3 +705,7 @@ class Dispatcher:
         for job_id in {result.job_id for result in commit.results}:
             told = self._machine.job(job_id)
             apart(_LOGGER, f"Telling the progress of job {job_id}", self._progress.tell, told)
+
+
+def _again(job_id: str) -> StoreError:
+    return StoreBusyError(f"job {job_id} is being read anew from the store")

@@ -7,6 +7,7 @@ from typing import Final
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import StoreError
+from swarm_hub.models.job_change import JobChange
 from swarm_hub.storage.queries import leases
 from swarm_hub.util.within import within
 
@@ -27,6 +28,8 @@ class LeaseKeeper:
         self._dispatcher = dispatcher
         self._heard = asyncio.Event()
         self._renewed_at = 0.0
+        # What others asked for and is about to be on disk.
+        self._answering: set[str] = set()
 
     async def start(self) -> None:
         """Announce that this gateway is alive, and continue its unfinished jobs."""
@@ -61,10 +64,27 @@ class LeaseKeeper:
             self._renewed_at = self._hub.clock.monotonic()
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
+        for job_id, asked in seen.to_change:
+            self._change(job_id, asked)
         if seen.orphaned:
             await store.change(leases.end_sessions)
             if taken := await self._dispatcher.adopt(starting=False):
                 _LOGGER.warning("Took over %d jobs of a gateway that is gone", taken)
+
+    def _change(self, job_id: str, asked: str) -> None:
+        if asked in self._answering:
+            return
+        change = JobChange.from_json(leases.asked_change(asked))
+        answered = self._dispatcher.change(job_id, change, asked)
+        if answered is not None:
+            self._answering.add(asked)
+            answered.add_done_callback(lambda done: self._answered(asked, done))
+
+    def _answered(self, asked: str, done: "asyncio.Future[None]") -> None:
+        # What failed is found again at the next look.
+        self._answering.discard(asked)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            _LOGGER.debug("What another gateway asked for was not done: %s", error)
 
     async def _resign(self) -> None:
         """Give the lease up, so that others need not wait for it to run out."""

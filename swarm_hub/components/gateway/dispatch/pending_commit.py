@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from swarm_hub.components.scheduler import JobEnded, Outcome
@@ -21,6 +21,24 @@ class NewJob:
     committed: "asyncio.Future[None]"
 
 
+@dataclass(frozen=True, slots=True)
+class ChangedJob:
+    """A job that was given other values, and whoever waits for the commit of that."""
+
+    writes: list[Write]
+    changed: NewEvent
+    committed: "asyncio.Future[None]"
+
+    def tell(self, error: Exception | None) -> None:
+        """Say that it is on disk, or why it isn't."""
+        if self.committed.done():
+            return
+        if error is None:
+            self.committed.set_result(None)
+        else:
+            self.committed.set_exception(error)
+
+
 @dataclass(slots=True)
 class PendingCommit:
     """The effects of some events, gathered while the last commit is on its way to the disk."""
@@ -30,6 +48,8 @@ class PendingCommit:
     # (job id, hash) → the envelope that carried some of the job's results
     receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     new_jobs: dict[str, NewJob] = field(default_factory=dict)
+    # In the order in which they were made.
+    changes: dict[str, list[ChangedJob]] = field(default_factory=lambda: defaultdict(list))
     writes: list[Write] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     # node id → the results that are to be acknowledged to it
@@ -44,8 +64,17 @@ class PendingCommit:
     def job_ids(self) -> set[str]:
         """Return the jobs that rows are written for."""
         return (
-            self.outcome.job_ids() | {result.job_id for result in self.results} | set(self.new_jobs)
+            self.outcome.job_ids()
+            | {result.job_id for result in self.results}
+            | self.new_jobs.keys()
+            | self.changes.keys()
         )
+
+    def tell_changes(self, error: Exception | None, job_ids: Iterable[str] | None = None) -> None:
+        """Tell who waits for changes, of some jobs or of all, that they are on disk, or why not."""
+        for job_id in self.changes if job_ids is None else job_ids:
+            for change in self.changes.get(job_id, ()):
+                change.tell(error)
 
     def ends(self) -> list[JobEnded]:
         """Return the jobs that end with this commit."""
@@ -61,6 +90,7 @@ class PendingCommit:
             [result for result in self.results if wanted(result.job_id)],
             {key: receipt for key, receipt in self.receipts.items() if wanted(key[0])},
             {job_id: new for job_id, new in self.new_jobs.items() if wanted(job_id)},
+            defaultdict(list, {k: each for k, each in self.changes.items() if wanted(k)}),
             acks=acks,
         )
 
@@ -75,6 +105,7 @@ class PendingCommit:
             self.outcome
             or self.results
             or self.new_jobs
+            or self.changes
             or self.writes
             or self.events
             or any(self.acks.values())

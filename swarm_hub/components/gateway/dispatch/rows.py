@@ -24,6 +24,7 @@ def writes(commit: PendingCommit, now: float) -> list[Write]:
     return [
         *commit.writes,
         *(write for new in commit.new_jobs.values() for write in new.writes),
+        *(write for each in commit.changes.values() for change in each for write in change.writes),
         *_writes(commit.outcome, now),
         shard_results.put(commit.results),
         receipts.keep((job_id, each) for (job_id, _), each in commit.receipts.items()),
@@ -35,6 +36,7 @@ def events(commit: PendingCommit, finishes: Sequence[Finish]) -> list[NewEvent]:
     return [
         *commit.events,
         *(new.queued for new in commit.new_jobs.values()),
+        *(change.changed for each in commit.changes.values() for change in each),
         *_events(commit.outcome, commit.results),
         *(endings.ended(finish) for finish in finishes),
     ]

@@ -29,6 +29,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
     Busy,
     Conflict,
+    Gone,
     InvalidInput,
     LimitReached,
     MalformedRequest,
@@ -91,6 +92,60 @@ class Intake:
 
         Raises RequestError that says what to do; then nothing is stored.
         """
+        self._check_room(submission.owner)
+        key = submission.idempotency_key
+        if key is None:
+            return await self._submit(submission, "")
+        key = _own_key(submission.owner, key)
+        submission = dataclasses.replace(submission, idempotency_key=key)
+
+        async def digest() -> str:
+            return await asyncio.to_thread(_digest, submission)
+
+        return await self._once(key, digest, partial(self._submit, submission))
+
+    async def resubmit(
+        self, job: Job, spec: JobSpec, of: str, caller: str, key: str | None
+    ) -> Submitted:
+        """Store a job again, for the same owner; it is durable when this returns.
+
+        `of` says all that was asked for, and `key` is the caller's. Raises RequestError, Gone if
+        its module or its data are not there any more.
+        """
+        self._check_room(job.owner)
+        own_key = None if key is None else _own_key(caller, key)
+
+        async def submit(digest: str) -> Submitted:
+            now = self._hub.clock.time()
+            shas = (job.module_sha, job.dataset_sha, job.script_sha, job.parts_sha)
+            # From here on they stay long enough for the new job to refer to them.
+            if not await self._hub.store.blobs.keep([sha for sha in shas if sha is not None], now):
+                raise Gone("pruned", f"what job {job.id} was made of has been removed (see gc:)")
+            wall_time = spec.limits.wall_time or self._wall_time_s
+            again = Job(
+                id=ulid_now(),
+                state=JobState.QUEUED,
+                spec=dataclasses.replace(
+                    spec, limits=dataclasses.replace(spec.limits, wall_time=wall_time)
+                ),
+                module_sha=job.module_sha,
+                module_bytes=job.module_bytes,
+                dataset_sha=job.dataset_sha,
+                n_items=job.n_items,
+                dataset_bytes=job.dataset_bytes,
+                range_start=job.range_start,
+                created_at=now,
+                owner=job.owner,
+                parts_sha=job.parts_sha,
+            )
+            return await self._store(again, None, [], own_key, digest)
+
+        async def digest() -> str:
+            return sha256_hex(of.encode())
+
+        return await (submit("") if own_key is None else self._once(own_key, digest, submit))
+
+    def _check_room(self, owner: str) -> None:
         if self._hub.store.busy:
             raise Busy("busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S)
         if (full := self._hub.store.full) is not None:
@@ -102,18 +157,19 @@ class Intake:
                 "one to end, or cancel one",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._check_quota(submission.owner)
-        key = submission.idempotency_key
-        if key is not None:
-            # Owners don't know, and must not be able to use up, each other's keys.
-            key = sha256_hex(f"{submission.owner}\n{key}".encode())
-            submission = dataclasses.replace(submission, idempotency_key=key)
-        if key is None:
-            return await self._submit(submission, "")
+        self._check_quota(owner)
+
+    async def _once(
+        self,
+        key: str,
+        digest: Callable[[], Awaitable[str]],
+        submit: Callable[[str], Awaitable[Submitted]],
+    ) -> Submitted:
+        """Submit unless that was done under this key, one request at a time."""
         lock = self._submitting.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                return await self._submit_once(key, submission)
+                return await self._submit_once(key, await digest(), submit)
         finally:
             if not lock.locked():
                 self._submitting.pop(key, None)
@@ -128,12 +184,13 @@ class Intake:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    async def _submit_once(self, key: str, submission: Submission) -> Submitted:
-        digest = await asyncio.to_thread(_digest, submission)
+    async def _submit_once(
+        self, key: str, digest: str, submit: Callable[[str], Awaitable[Submitted]]
+    ) -> Submitted:
         if (known := await self._known(key, digest)) is not None:
             return known
         try:
-            return await self._submit(submission, digest)
+            return await submit(digest)
         except StoreConflictError:
             # Another gateway on this store took the same request a moment ago.
             if (known := await self._known(key, digest)) is None:
@@ -220,7 +277,16 @@ class Intake:
             parts_sha=parts_sha,
         )
         dataset = measured.body if isinstance(measured.body, bytes) else None
-        row = jobs.submit(job, self._gateway_id, 1, submission.idempotency_key, digest)
+        submitted = await self._store(job, dataset, blob_rows, submission.idempotency_key, digest)
+        for sha in (module_sha, job.script_sha):
+            if sha is not None:
+                store.blobs.touched(sha, now)
+        return submitted
+
+    async def _store(
+        self, job: Job, dataset: bytes | None, blob_rows: list[Write], key: str | None, digest: str
+    ) -> Submitted:
+        row = jobs.submit(job, self._gateway_id, 1, key, digest)
         queued = NewEvent(EventType.JOB_QUEUED, {"job_id": job.id, "n_items": job.n_items}, job.id)
         try:
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
@@ -232,9 +298,6 @@ class Intake:
                 "it again with the same Idempotency-Key",
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
-        for sha in (module_sha, job.script_sha):
-            if sha is not None:
-                store.blobs.touched(sha, now)
         return Submitted(job.id, known=False)
 
     def _with_redundancy(self, requested: RequestedSpec) -> RequestedSpec:
@@ -308,6 +371,11 @@ class Intake:
         if size_bytes > _MEASURED_INLINE_BYTES or submission.values is not None:
             return submission, await asyncio.to_thread(work)
         return submission, work()
+
+
+def _own_key(owner: str, key: str) -> str:
+    # Owners don't know, and must not be able to use up, each other's keys.
+    return sha256_hex(f"{owner}\n{key}".encode())
 
 
 def _digest(submission: Submission) -> str:

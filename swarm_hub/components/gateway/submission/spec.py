@@ -33,6 +33,7 @@ _PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Spli
 _text: Final = cv.text()
 _name: Final = cv.text(NAME_MAX_CHARS)
 _optional: Final = cv.optional
+_priority: Final = cv.integer(-100, 100)
 _ERRORS_MAX: Final = 100
 _KNOWN_MAX: Final = 1000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
@@ -174,7 +175,7 @@ _SCHEMA: Final = cv.section(
         vol.Optional("limits", default=dict): cv.section(_LIMITS, JobLimits),
         vol.Optional("args", default=list): _texts,
         vol.Optional("env", default=dict): _pairs,
-        vol.Optional("priority", default=0): cv.integer(-100, 100),
+        vol.Optional("priority", default=0): _priority,
         vol.Optional("deadline_s", default=None): _optional(cv.positive_duration),
         vol.Optional("constraints", default=None): _optional(cv.section(_CONSTRAINTS, Constraints)),
         vol.Optional("labels", default=dict): _pairs,
@@ -185,6 +186,28 @@ _SCHEMA: Final = cv.section(
         vol.Optional("max_failures", default=None): _optional(_max_failures),
     },
     RequestedSpec,
+)
+
+
+# What may be changed of a job while it runs, and of one that is submitted once more.
+_CHANGES: Final = {
+    vol.Optional("priority"): _priority,
+    vol.Optional("deadline_s"): _optional(cv.positive_duration),
+    vol.Optional("labels"): _pairs,
+}
+CHANGE_SCHEMA: Final = vol.Schema(_CHANGES)
+RESUBMISSION_SCHEMA: Final = vol.Schema(
+    {
+        vol.Optional("spec", default=dict): vol.Schema(
+            {
+                **_CHANGES,
+                vol.Optional("name"): _optional(_name),
+                vol.Optional("env"): _pairs,
+                vol.Optional("limits"): cv.section(_LIMITS, JobLimits),
+                vol.Optional("constraints"): _optional(cv.section(_CONSTRAINTS, Constraints)),
+            }
+        )
+    }
 )
 
 

@@ -81,11 +81,7 @@ class _JobViews:
         self._service = service
 
     async def _visible(self, request: Request) -> str:
-        """Return the id of the job that is asked for; raises NotFound for another owner's."""
-        job_id = request.path["job_id"]
-        if (owner := seen_alone(request)) is not None:
-            await self._service.check_owner(job_id, owner)
-        return job_id
+        return await visible(self._service, request)
 
     async def page(self, request: Request) -> Json:
         """List jobs, newest first."""
@@ -144,6 +140,14 @@ class _JobViews:
         found = await self._service.story(await self._visible(request), after, limit)
         story: Story = {"events": [event.shape() for event in found]}
         return Json(story)
+
+
+async def visible(service: JobService, request: Request) -> str:
+    """Return the id of the job that is asked for; raises NotFound for another owner's."""
+    job_id = request.path["job_id"]
+    if (owner := seen_alone(request)) is not None:
+        await service.check_owner(job_id, owner)
+    return job_id
 
 
 def links(request: Request, job_id: str) -> dict[str, str]:

@@ -52,11 +52,7 @@ def view(hub: Hub, service: JobService) -> View:
 
         With `wait` a second line follows: its status when it has ended, or after so many seconds.
         """
-        key = request.header("Idempotency-Key")
-        if key is not None and not _IDEMPOTENCY_KEY.match(key):
-            raise MalformedRequest(
-                "invalid_header", "Idempotency-Key: 1 to 200 visible ASCII characters"
-            )
+        key = idempotency_key(request)
         assert request.caller is not None, "the scope asks for a token"
         owner = request.caller.account
         if request.media_type == _MULTIPART:
@@ -69,12 +65,7 @@ def view(hub: Hub, service: JobService) -> View:
             submitted = await service.submit(await _read_cbor(hub.store, raw, owner, key))
         else:
             submitted = await service.submit(_read_json(await request.read(), owner, key))
-        every = links(request, submitted.job_id)
-        answer: SubmittedShape = {
-            "job_id": submitted.job_id,
-            "status": "pending_scheduler",
-            "links": {name: every[name] for name in ("self", "result", "story")},
-        }
+        answer = submitted_shape(request, submitted.job_id)
         if wait_s := request.query.get("wait", 0):
             return Lines(to_the_end(request, answer, wait_s))
         return Json(answer, Success.ACCEPTED, f"/jobs/{submitted.job_id}")
@@ -89,6 +80,26 @@ def view(hub: Hub, service: JobService) -> View:
         "POST", "/jobs", submit, Scope.SUBMIT, SubmittedShape, WAIT, _BODY,
         lines=(SubmittedShape, JobStatus),
     )  # fmt: skip
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the key under which a request takes effect once, None without one."""
+    key = request.header("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.match(key):
+        raise MalformedRequest(
+            "invalid_header", "Idempotency-Key: 1 to 200 visible ASCII characters"
+        )
+    return key
+
+
+def submitted_shape(request: Request, job_id: str) -> SubmittedShape:
+    """Return what is said of a job that was taken in."""
+    every = links(request, job_id)
+    return {
+        "job_id": job_id,
+        "status": "pending_scheduler",
+        "links": {name: every[name] for name in ("self", "result", "story")},
+    }
 
 
 class _Form:
