@@ -10,7 +10,15 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +35,9 @@ from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.sandbox import Sandbox
 from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.core import Hub
-from swarm_hub.endpoints import Answer, Endpoints, Json, Lines, Request, View
+from swarm_hub.endpoints import Answer, Endpoints, Events, Json, Lines, Request, Unchanged, View
 from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.models.event import PassingEventShape
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.ed25519 import SigningKey
@@ -71,7 +80,10 @@ def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
                 vol.Schema(schema_of(view.answer))(json.loads(dump_json(given.content)))
             elif isinstance(given, Lines):
                 return Lines(lines(given))
-            else:
+            elif isinstance(given, Events):
+                assert view.events
+                return Events(events(given))
+            elif not isinstance(given, Unchanged):
                 assert view.answer is bytes
             return given
 
@@ -80,6 +92,14 @@ def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
             async for content in given.contents:
                 vol.Schema(schema_of(next(shapes)))(json.loads(dump_json(content)))
                 yield content
+
+        async def events(given: Events) -> AsyncGenerator[Any, None]:
+            async with contextlib.aclosing(given.contents) as contents:
+                async for content in contents:
+                    if content is not None:
+                        shape = view.answer if "seq" in content else PassingEventShape
+                        vol.Schema(schema_of(shape))(json.loads(dump_json(content)))
+                    yield content
 
         add_view(endpoints, dataclasses.replace(view, handler=answer))
 

@@ -7,7 +7,17 @@ from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connectio
 from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whole_number, words
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
-from swarm_hub.endpoints.view import Answer, Blob, Json, Lines, RawBody, Success, Unchanged, View
+from swarm_hub.endpoints.view import (
+    Answer,
+    Blob,
+    Events,
+    Json,
+    Lines,
+    RawBody,
+    Success,
+    Unchanged,
+    View,
+)
 
 __all__ = [
     "REPLIED",
@@ -18,6 +28,7 @@ __all__ = [
     "CommandCall",
     "Connection",
     "Endpoints",
+    "Events",
     "Json",
     "Lines",
     "Part",

@@ -1,7 +1,7 @@
 """Views: a method and a path, who may call it, what goes in and what comes out."""
 
 import mmap
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -58,13 +58,24 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
+class Events:
+    """Events, each sent as soon as it is known (text/event-stream, of the HTML standard).
+
+    Each is an `EventShape`, or one without `seq`; None is sent as a comment, the sign that there is
+    nothing to say. If it ends before the first, there is no content.
+    """
+
+    contents: AsyncGenerator[Any, None]
+
+
+@dataclass(frozen=True, slots=True)
 class Unchanged:
     """The caller has this version already."""
 
     etag: str
 
 
-Answer = Json | Blob | Lines | Unchanged
+Answer = Json | Blob | Lines | Events | Unchanged
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
@@ -81,9 +92,9 @@ class View:
 
     `path` is relative to the API's root, such as `/jobs/{job_id}`; with `outside` to the hub's
     address. `answer` is the TypedDict of a JSON answer, or `bytes`; `lines` are those of the lines
-    of a `Lines`, if it may answer so. `query` holds voluptuous fields; an unknown one is ignored.
-    `body` is a voluptuous schema of a JSON object (an empty body counts as an empty object) or a
-    `RawBody`.
+    of a `Lines`, if it may answer so; with `events` it is that of each of its `Events`. `query`
+    holds voluptuous fields; an unknown one is ignored. `body` is a voluptuous schema of a JSON
+    object (an empty body counts as an empty object) or a `RawBody`.
     """
 
     method: str
@@ -95,6 +106,7 @@ class View:
     body: vol.Schema | RawBody | None = None
     outside: bool = False
     lines: tuple[type, ...] = ()
+    events: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

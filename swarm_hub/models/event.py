@@ -70,9 +70,25 @@ class DurableEvent:
         }
 
 
+class PassingEventShape(TypedDict):
+    """A passing event as clients see it."""
+
+    event_type: str
+    time_fired: str
+    data: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class EphemeralEvent:
     """A passing event (`telemetry`, `job_progress`): without `seq`, not kept, may be dropped."""
 
     event_type: str
     data: dict[str, Any]
+
+    def shape(self, time_fired: float) -> PassingEventShape:
+        """Return the event as clients see it."""
+        return {
+            "event_type": self.event_type,
+            "time_fired": isoformat(time_fired),
+            "data": self.data,
+        }

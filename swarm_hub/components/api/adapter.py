@@ -9,13 +9,23 @@ from typing import Any, Final, TypeVar
 import voluptuous as vol
 from aiohttp import web
 
-from swarm_hub.components.api import bodies
+from swarm_hub.components.api import bodies, event_stream
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import ClientGone, RangeNotSatisfiable
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
-from swarm_hub.endpoints import Answer, Blob, Json, Lines, RawBody, Success, Unchanged, View
+from swarm_hub.endpoints import (
+    Answer,
+    Blob,
+    Events,
+    Json,
+    Lines,
+    RawBody,
+    Success,
+    Unchanged,
+    View,
+)
 from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, UnsupportedMedia
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import Token
@@ -59,7 +69,11 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.Rou
                 request.body = _read_json(
                     await bodies.read_whole(raw, JSON_MAX_BYTES, request.count), body
                 )
-            return await _send(raw, await view.handler(request))
+            return await _send(
+                raw,
+                await view.handler(request),
+                lambda: caller is None or access.is_current(caller),
+            )
 
     return web.route(view.method, view.path if view.outside else API_ROOT + view.path, handle)
 
@@ -164,7 +178,9 @@ def problems(error: vol.MultipleInvalid, schema: vol.Schema) -> list[dict[str, s
     return found
 
 
-async def _send(raw: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send(
+    raw: web.Request, answer: Answer, is_admitted: Callable[[], bool]
+) -> web.StreamResponse:
     match answer:
         case Json():
             response = web.Response(
@@ -180,6 +196,8 @@ async def _send(raw: web.Request, answer: Answer) -> web.StreamResponse:
             return await _send_blob(raw, answer)
         case Lines():
             return await _send_lines(raw, answer)
+        case Events():
+            return await event_stream.send(raw, answer, is_admitted)
         case Unchanged():
             return web.Response(status=304, headers=_cached(answer.etag))
 

@@ -25,7 +25,6 @@ from swarm_hub.helpers.tokens import Token
 from swarm_hub.models.event import DurableEvent, EphemeralEvent
 from swarm_hub.storage.queries import events
 from swarm_hub.util.bounds import INT64_MAX, INT64_MIN, is_int, shown
-from swarm_hub.util.clock import isoformat
 from swarm_hub.util.strict_json import parse_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -130,11 +129,7 @@ class LiveClients:
 
     def _on_ephemeral(self, event: EphemeralEvent) -> None:
         if self._clients:
-            content = {
-                "event_type": event.event_type,
-                "time_fired": isoformat(self._hub.clock.time()),
-                "data": event.data,
-            }
+            content = event.shape(self._hub.clock.time())
             text = json.dumps(content, separators=(",", ":"))
             self._offer(None, event.data.get("job_id"), text)
 

@@ -7,6 +7,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
 from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks, NodeWords
 from swarm_hub.components.gateway.links.signed import link_workers
 from swarm_hub.components.gateway.nodes.drains import Drains
@@ -122,7 +123,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
     hub.services[JOBS] = service
     hub.endpoints.judge_events_by(service.owners)
-    register(hub, service, fleet, Networks(hub, mesh), Invitations(hub, mesh, channel))
+    feeds = JobFeeds(hub)
+    invitations = Invitations(hub, mesh, channel)
+    register(hub, service, feeds, fleet, Networks(hub, mesh), invitations)
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
@@ -130,6 +133,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     link_workers(hub, mesh, channel, dispatcher.links)
 
     async def start() -> None:
+        await feeds.start()
         await lease_keeper.start()
         dispatcher.start()
         hub.watchdog.watch(

@@ -350,6 +350,10 @@ class JobService:
         ]
         return details, cursor
 
+    async def has_ended(self, job_id: str) -> bool:
+        """Whether nothing more happens to a job; raises NotFound or Gone without one."""
+        return (await self._job(job_id)).state.finished
+
     async def failures(self, job_id: str, after: int, limit: int) -> list[FailureShape]:
         """Return a page of the ranges of a job's items that failed, in item order."""
         return await self._failures.page(await self._job(job_id), after, limit)

@@ -1,5 +1,6 @@
 """The gateway's views: what clients ask of it, and the shape of the answers."""
 
+from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
@@ -7,6 +8,7 @@ from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.views import (
     invites,
     job_changes,
+    job_events,
     jobs,
     networks,
     nodes,
@@ -16,13 +18,19 @@ from swarm_hub.core import Hub
 
 
 def register(
-    hub: Hub, service: JobService, fleet: Fleet, banned: Networks, invitations: Invitations
+    hub: Hub,
+    service: JobService,
+    feeds: JobFeeds,
+    fleet: Fleet,
+    banned: Networks,
+    invitations: Invitations,
 ) -> None:
     """Have the gateway's views served."""
     for view in (
         submissions.view(hub, service),
         *jobs.views(service),
         *job_changes.views(service),
+        job_events.view(service, feeds),
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
