@@ -191,6 +191,12 @@ class SwarmClient:
                     raise
                 await asyncio.sleep(_RETRY_S)
                 continue
+            except ApiError as error:
+                # Asked too often, or the hub is busy: the job goes on meanwhile.
+                if error.status not in (429, 503) or error.retry_after_s is None:
+                    raise
+                await asyncio.sleep(max(_RETRY_S, error.retry_after_s))
+                continue
             lost_at = None
             if progress is not None:
                 progress(status)
@@ -434,7 +440,9 @@ class _Checked:
         except (aiohttp.ClientError, ValueError, KeyError, TypeError):
             code, message = "http", f"{response.status} {response.reason}"
         await self._request.__aexit__(None, None, None)
-        raise ApiError(response.status, code, message)
+        told = response.headers.get("Retry-After", "")
+        wait_s = float(told) if told.isascii() and told.isdigit() and len(told) < 9 else None
+        raise ApiError(response.status, code, message, wait_s)
 
     async def __aexit__(
         self,

@@ -14,12 +14,18 @@ class UnreachableError(ClientError):
 
 
 class ApiError(ClientError):
-    """The hub refused a request; `status` is the HTTP status, `code` a machine-readable reason."""
+    """The hub refused a request; `status` is the HTTP status, `code` a machine-readable reason.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    `retry_after_s` is when to try again, None if that would change nothing or is not known.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class JobFailedError(ClientError):

@@ -24,6 +24,7 @@ class Endpoints:
         self._views: dict[tuple[str, str, bool], View] = {}
         self._commands: dict[str, tuple[Command, vol.Schema]] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
+        self._limits: dict[str, Any] = {}
         self._explain: Callable[[str], str | None] = lambda _path: None
         self._owners: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]] | None = None
         self._sealed = False
@@ -99,6 +100,14 @@ class Endpoints:
     def health(self) -> dict[str, Any]:
         """Return the fields that components add to the hub's health."""
         return {name: value for describe in self._health for name, value in describe().items()}
+
+    def add_limits(self, limits: Mapping[str, Any]) -> None:
+        """Tell clients of limits on what they may ask of a component, by the names of its keys."""
+        self._limits.update(limits)
+
+    def limits(self) -> dict[str, Any]:
+        """Return the limits that components told of."""
+        return dict(self._limits)
 
     def explain_missing(self, explain: Callable[[str], str | None]) -> None:
         """Register the function that knows which component would serve a path of the API."""

@@ -25,12 +25,14 @@ class Success(StrEnum):
 class Json:
     """An answer in JSON, of the shape that its view declares.
 
-    `location` is the path of what was created, relative like a view's path.
+    `location` is the path of what was created, relative like a view's path. `etag` names what the
+    answer says, which the caller may keep and has to ask about each time.
     """
 
     content: Any
     success: Success = Success.OK
     location: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The caller has this version already."""
+    """The caller has this version already, `forever` or until it asks again."""
 
     etag: str
+    forever: bool = True
 
 
 Answer = Json | Blob | Lines | Events | Unchanged

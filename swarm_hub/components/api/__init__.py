@@ -12,6 +12,7 @@ from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.server import LINGER_S, ApiServer
+from swarm_hub.components.api.system import system_view
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
@@ -72,6 +73,17 @@ CONFIG_SCHEMA = cv.section(
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, to report a port in use now; serve once everything has started."""
     hub.endpoints.add_view(health_view(hub))
+    hub.endpoints.add_view(
+        system_view(
+            hub,
+            {
+                "request": config.request_bytes, "connections": config.connections,
+                "connections_per_ip": config.connections_per_ip,
+                "requests_per_owner": config.requests_per_owner,
+                "upload_per_owner": config.upload_per_owner_bytes,
+            },
+        )
+    )  # fmt: skip
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
     logins = Logins(hub.clock, config.login_attempts, config.ip_ban_s, config.trusted_proxies)
     connections = Connections(

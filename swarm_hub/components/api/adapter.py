@@ -9,10 +9,10 @@ from typing import Any, Final, TypeVar
 import voluptuous as vol
 from aiohttp import web
 
-from swarm_hub.components.api import bodies, event_stream
+from swarm_hub.components.api import bodies, encoding, event_stream, ranges
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
-from swarm_hub.components.api.errors import ClientGone, RangeNotSatisfiable
+from swarm_hub.components.api.errors import RETRY_AFTER_S, ClientGone
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
 from swarm_hub.endpoints import (
@@ -191,7 +191,11 @@ async def _send(
             )
             if answer.location is not None:
                 response.headers["Location"] = API_ROOT + answer.location
-            return response
+            if answer.etag is not None:
+                response.headers.update(_checked_again(answer.etag))
+            if answer.success is Success.NOT_OK:
+                response.headers["Retry-After"] = str(RETRY_AFTER_S)
+            return await encoding.fit(raw, response)
         case Blob():
             return await _send_blob(raw, answer)
         case Lines():
@@ -199,11 +203,17 @@ async def _send(
         case Events():
             return await event_stream.send(raw, answer, is_admitted)
         case Unchanged():
-            return web.Response(status=304, headers=_cached(answer.etag))
+            told = _cached(answer.etag) if answer.forever else _checked_again(answer.etag)
+            return web.Response(status=304, headers=told)
 
 
 def _cached(etag: str) -> dict[str, str]:
     return {"ETag": f'"{etag}"', "Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def _checked_again(etag: str) -> dict[str, str]:
+    # Weak: an encoding makes other bytes of the same answer.
+    return {"ETag": f'W/"{etag}"', "Cache-Control": "private, no-cache"}
 
 
 async def _send_lines(raw: web.Request, lines: Lines) -> web.StreamResponse:
@@ -229,35 +239,31 @@ async def _send_lines(raw: web.Request, lines: Lines) -> web.StreamResponse:
 
 
 async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
-    """Send bytes, or the one range of them that was asked for (RFC 9110, section 14)."""
-    size_bytes = len(blob.body)
+    """Send bytes, or the one range of them that was asked for."""
+    size_bytes, status = len(blob.body), 200
     cached = {} if blob.etag is None else _cached(blob.etag)
     headers = {"Accept-Ranges": "bytes", **cached, **blob.told}
-    try:
-        wanted = raw.http_range
-    except ValueError:
-        # A header that is not understood is ignored (RFC 9110, section 14.2).
-        wanted = slice(None, None, 1)
-    start, stop, _ = wanted.indices(size_bytes)
-    status = 200
-    if wanted.start is not None or wanted.stop is not None:
-        if start >= stop:
-            raise RangeNotSatisfiable("invalid_range", f"the blob has {size_bytes} bytes")
-        status = 206
+    start, stop = 0, size_bytes
+    if (part := ranges.wanted(raw, size_bytes, blob.etag)) is not None:
+        (start, stop), status = part, 206
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size_bytes}"
     if isinstance(blob.body, bytes):
         body = blob.body if status == 200 else blob.body[start:stop]
-        return web.Response(body=body, status=status, headers=headers, content_type=blob.media_type)
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_type = blob.media_type
-    response.content_length = stop - start
+        response = web.Response(
+            body=body, status=status, headers=headers, content_type=blob.media_type
+        )
+        # What has a version is the same bytes for all, and ranges are of those.
+        return response if status == 206 or blob.etag else await encoding.fit(raw, response)
+    streamed = web.StreamResponse(status=status, headers=headers)
+    streamed.content_type = blob.media_type
+    streamed.content_length = stop - start
     try:
-        await response.prepare(raw)
+        await streamed.prepare(raw)
         if raw.method != "HEAD":
-            await _stream(response, blob.body, start, stop)
+            await _stream(streamed, blob.body, start, stop)
     except ConnectionError as error:
         raise ClientGone(str(error)) from error
-    return response
+    return streamed
 
 
 async def _stream(response: web.StreamResponse, body: mmap.mmap, start: int, stop: int) -> None:

@@ -12,6 +12,10 @@ from swarm_hub.util.strict_json import dump_json
 class RangeNotSatisfiable(RequestError):
     """No byte lies in the range that was asked for."""
 
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__("invalid_range", f"the blob has {size_bytes} bytes")
+        self.size_bytes = size_bytes
+
 
 class MethodNotAllowed(RequestError):
     """The path exists, but does not support this method."""
@@ -42,7 +46,8 @@ _STATUS: Final[dict[type[BaseException], int]] = {
     exceptions.Unavailable: 503,
     exceptions.StorageFull: 507,
 }
-_RETRY_AFTER_S: Final = 2
+# Of a refusal that will pass, and that does not know when.
+RETRY_AFTER_S: Final = 2
 # What concerns the hub's own disk and database is for its log, not for clients.
 _DISK_FULL: Final = "the hub's disk is full; try again when there is space"
 _BUSY: Final = "the store can't take this at the moment; try again"
@@ -62,7 +67,7 @@ def as_request_error(error: BaseException) -> RequestError | None:
         case exceptions.StoreFullError():
             return exceptions.StorageFull("disk_full", _DISK_FULL)
         case exceptions.StoreBusyError() | exceptions.StoreUnavailableError():
-            return exceptions.Busy("busy", _BUSY, retry_after_s=_RETRY_AFTER_S)
+            return exceptions.Busy("busy", _BUSY, retry_after_s=RETRY_AFTER_S)
         case exceptions.StoreError() | exceptions.ConfigError() | exceptions.SetupError():
             # Their words name files, and quote the database.
             return RequestError("failed", _FAILED)
@@ -80,8 +85,13 @@ def error_response(error: RequestError, status: int | None = None) -> web.Respon
         content_type="application/json",
         charset="utf-8",
     )
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and isinstance(error, exceptions.Busy | exceptions.LimitReached):
+        retry_after_s = RETRY_AFTER_S
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    if isinstance(error, RangeNotSatisfiable):
+        response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
     if isinstance(error, exceptions.Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,9 +78,12 @@ class Logins:
         if not self._failures:
             return
         found = self._failures.get(self.address_of(request))
-        if found is not None and self._clock.monotonic() < found.banned_until:
+        left_s = 0.0 if found is None else found.banned_until - self._clock.monotonic()
+        if left_s > 0:
             raise Forbidden(
-                "banned", "too many failed logins from this address (api: ip_ban); try again later"
+                "banned",
+                "too many failed logins from this address (api: ip_ban); try again later",
+                retry_after_s=math.ceil(left_s),
             )
 
     async def failed(self, request: web.Request) -> None:

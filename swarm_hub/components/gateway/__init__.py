@@ -122,6 +122,12 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         hub, receipts, watchers, intake, dispatcher, machine, partial_results, failures
     )
     hub.services[JOBS] = service
+    hub.endpoints.add_limits(
+        {
+            "dataset": config.dataset_bytes, "module": sandbox.module_bytes_max,
+            "jobs": config.jobs, "jobs_per_owner": config.jobs_per_owner,
+        }
+    )  # fmt: skip
     hub.endpoints.judge_events_by(service.owners)
     feeds = JobFeeds(hub)
     invitations = Invitations(hub, mesh, channel)

@@ -96,6 +96,7 @@ class Result:
     reading: AbstractAsyncContextManager[bytes | mmap.mmap]
     n_done_items: int
     n_items: int
+    ended_at: str
 
 
 class JobService:
@@ -286,7 +287,11 @@ class JobService:
             reading = self._reading(job)
         else:
             reading = self._reading_partial(job)
-        return Result(media_type(job.spec.reduce), reading, job.n_done_items, job.n_items)
+        assert job.finished_at is not None, "only what has ended has a result"
+        return Result(
+            media_type(job.spec.reduce), reading, job.n_done_items, job.n_items,
+            isoformat(job.finished_at),
+        )  # fmt: skip
 
     @asynccontextmanager
     async def _reading_partial(self, job: Job) -> AsyncIterator[bytes | mmap.mmap]:
@@ -353,6 +358,13 @@ class JobService:
     async def has_ended(self, job_id: str) -> bool:
         """Whether nothing more happens to a job; raises NotFound or Gone without one."""
         return (await self._job(job_id)).state.finished
+
+    async def ended_at(self, job_id: str) -> str | None:
+        """Return when a job ended, None if it has not, or if there is none."""
+        if self._dispatcher.job(job_id) is not None:
+            return None
+        ended_at = await self._hub.store.read(jobs.ended_at, job_id)
+        return None if ended_at is None else isoformat(ended_at)
 
     async def failures(self, job_id: str, after: int, limit: int) -> list[FailureShape]:
         """Return a page of the ranges of a job's items that failed, in item order."""

@@ -273,6 +273,12 @@ def was_pruned(connection: Connection, job_id: str) -> bool:
     )
 
 
+def ended_at(connection: Connection, job_id: str) -> float | None:
+    """Return when a job ended, None if it has not, or if there is none."""
+    query = select(_J.c.finished_at).where(_J.c.id == job_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def states_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the states of the jobs that exist, by id."""
     rows = connection.execute(select(_J.c.id, _J.c.state).where(_J.c.id.in_(job_ids)))

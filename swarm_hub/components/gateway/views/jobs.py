@@ -14,12 +14,14 @@ from swarm_hub.components.gateway.shapes import (
     Story,
 )
 from swarm_hub.components.gateway.views.job_filters import FILTERS, job_filter, seen_alone
+from swarm_hub.const import __version__
 from swarm_hub.endpoints import (
     Blob,
     Json,
     Request,
     Scope,
     Success,
+    Unchanged,
     View,
     flag,
     text,
@@ -28,6 +30,7 @@ from swarm_hub.endpoints import (
 )
 from swarm_hub.models.shard import ShardState
 from swarm_hub.util.bounds import ITEMS_MAX
+from swarm_hub.util.hashing import sha256_hex
 
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
@@ -35,6 +38,7 @@ _CURSOR: Final = text(200)
 _HIDDEN: Final = "(hidden)"
 # How many seconds an answer may be held.
 WAIT: Final = {"wait": whole_number(0, _WAIT_MAX_S)}
+_VERSION_DIGITS: Final = 24
 _SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
 
 
@@ -91,35 +95,55 @@ class _JobViews:
         page: JobPage = {"jobs": found, "cursor": cursor}
         return Json(page)
 
-    async def status(self, request: Request) -> Json:
+    async def _known_version(self, request: Request, job_id: str) -> str | None:
+        """Return the version of an ended job that the caller has, so that nothing is to be built.
+
+        A job that runs has none: whoever follows it waits for its changes, or for its events.
+        """
+        if request.header("If-None-Match") is None:
+            return None
+        version = ended_version(request, await self._service.ended_at(job_id))
+        return version if version is not None and request.has_version(version) else None
+
+    async def status(self, request: Request) -> Json | Unchanged:
         """Return a job's status, held for up to `wait` seconds until its state changes."""
-        wait_s = request.query.get("wait", 0)
-        status = await self._service.status(await self._visible(request), wait_s)
-        return Json(told(request, status), _SUCCESS.get(status["state"], Success.OK))
+        job_id, wait_s = await self._visible(request), request.query.get("wait", 0)
+        if (known := await self._known_version(request, job_id)) is not None:
+            return Unchanged(known, forever=False)
+        status = await self._service.status(job_id, wait_s)
+        ended_at = status["finished_at"]
+        success = _SUCCESS.get(status["state"], Success.OK)
+        return Json(told(request, status), success, etag=ended_version(request, ended_at))
 
     async def cancel(self, request: Request) -> Json:
         """Cancel a job; one that has ended stays as it is."""
         status = await self._service.cancel(await self._visible(request))
         return Json(told(request, status))
 
-    async def result(self, request: Request) -> Blob:
+    async def result(self, request: Request) -> Blob | Unchanged:
         """Return a job's result in bytes; with `partial` what was done of one that has none."""
         job_id, partial = await self._visible(request), request.query.get("partial", False)
+        if (known := await self._known_version(request, job_id)) is not None:
+            return Unchanged(known)
         found = await self._service.result(job_id, partial=partial)
         # Of a partial result this shows how much it is of.
         told = {"Swarm-Items-Done": str(found.n_done_items), "Swarm-Items": str(found.n_items)}
-        return Blob(await request.enter(found.reading), found.media_type, told=told)
+        version = ended_version(request, found.ended_at)
+        return Blob(await request.enter(found.reading), found.media_type, version, told)
 
-    async def shards(self, request: Request) -> Json:
+    async def shards(self, request: Request) -> Json | Unchanged:
         """List a job's shards with every attempt, in the order of cutting."""
         job_id, query = await self._visible(request), request.query
+        if (known := await self._known_version(request, job_id)) is not None:
+            return Unchanged(known, forever=False)
+        version = ended_version(request, await self._service.ended_at(job_id))
         found, cursor = await self._service.shards(
             job_id, query.get("state", frozenset()), query.get("node"), query.get("cursor", -1),
             query["limit"],
         )  # fmt: skip
         after = None if cursor is None else str(cursor)
         shards: Shards = {"shards": found, "cursor": after}
-        return Json(shards)
+        return Json(shards, etag=version)
 
     async def failures(self, request: Request) -> Json:
         """List the items of a job that failed, each range once, with where they are and why."""
@@ -134,12 +158,26 @@ class _JobViews:
         cursor, limit = request.query.get("cursor"), request.query["limit"]
         return Json(await self._service.receipts(await self._visible(request), cursor, limit))
 
-    async def story(self, request: Request) -> Json:
+    async def story(self, request: Request) -> Json | Unchanged:
         """List a job's transitions in order."""
-        after, limit = request.query.get("after", 0), request.query["limit"]
-        found = await self._service.story(await self._visible(request), after, limit)
+        job_id, query = await self._visible(request), request.query
+        if (known := await self._known_version(request, job_id)) is not None:
+            return Unchanged(known, forever=False)
+        version = ended_version(request, await self._service.ended_at(job_id))
+        found = await self._service.story(job_id, query.get("after", 0), query["limit"])
         story: Story = {"events": [event.shape() for event in found]}
-        return Json(story)
+        return Json(story, etag=version)
+
+
+def ended_version(request: Request, ended_at: str | None) -> str | None:
+    """Return the version of what a caller is told of a job that ended then, None of one that runs.
+
+    It does not change any more, but what may be seen of it differs by token.
+    """
+    if ended_at is None or request.caller is None:
+        return None
+    told = (__version__, request.path["job_id"], ended_at, request.caller.id)
+    return sha256_hex("\n".join(told).encode())[:_VERSION_DIGITS]
 
 
 async def visible(service: JobService, request: Request) -> str:
