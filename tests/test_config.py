@@ -61,7 +61,7 @@ def problems(folder: Path, text: str) -> list[str]:
          "configuration.yaml:2: gateway → redundncy: unknown key; did you mean redundancy?"),
         ("gateway:\n  zzzz: 1\n",
          "configuration.yaml:2: gateway → zzzz: unknown key; known keys: redundancy, receipts, "
-         "admission, dataset, jobs, jobs_per_owner, wall_time"),
+         "admission, dataset, jobs, jobs_per_owner, wall_time, uploads, keep_uploads"),
         ("gateway:\n  redundancy: 8\n",
          "configuration.yaml:2: gateway → redundancy: expected a whole number from 1 to 7 "
          "or adaptive, got 8"),

@@ -8,6 +8,7 @@ from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whol
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
 from swarm_hub.endpoints.view import (
+    ANY_TYPE,
     Answer,
     Blob,
     Events,
@@ -20,6 +21,7 @@ from swarm_hub.endpoints.view import (
 )
 
 __all__ = [
+    "ANY_TYPE",
     "REPLIED",
     "Answer",
     "Blob",

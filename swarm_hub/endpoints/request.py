@@ -102,6 +102,16 @@ class Request(Protocol):
         Raises TooLarge beyond `max_bytes`, or beyond 4 MiB.
         """
 
+    @property
+    def content_length(self) -> int | None:
+        """How long the body is, None if the client does not say."""
+
+    def chunks(self, max_bytes: int) -> AsyncIterator[bytes]:
+        """Return the body of a view with a `RawBody` piece by piece.
+
+        Raises TooLarge beyond `max_bytes`, or beyond what a request may have.
+        """
+
     def parts(self) -> AsyncIterator[Part]:
         """Return the parts of a multipart body, which raise MalformedRequest if it isn't one."""
 

@@ -4,7 +4,7 @@ import mmap
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import voluptuous as vol
 
@@ -26,13 +26,14 @@ class Json:
     """An answer in JSON, of the shape that its view declares.
 
     `location` is the path of what was created, relative like a view's path. `etag` names what the
-    answer says, which the caller may keep and has to ask about each time.
+    answer says, which the caller may keep and has to ask about each time. `told` as in `Blob`.
     """
 
     content: Any
     success: Success = Success.OK
     location: str | None = None
     etag: str | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,19 @@ class Unchanged:
     forever: bool = True
 
 
+# The media type that stands for all of them (RFC 9110, section 12.5.1).
+ANY_TYPE: Final = "*/*"
+
 Answer = Json | Blob | Lines | Events | Unchanged
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body that the handler reads itself: its media types, and what to send in each."""
+    """A body that the handler reads itself: its media types, and what to send in each.
+
+    With `ANY_TYPE` among them bytes of any type, or of none, are taken.
+    """
 
     media_types: Mapping[str, str]
 

@@ -225,6 +225,17 @@ blob_chunks: Final = _table(
     rowid=False,
 )
 
+# Blobs that owners have uploaded beforehand: each keeps its blob until it expires.
+uploads: Final = _table(
+    "uploads",
+    Column("owner", Text, primary_key=True),
+    Column("sha", Text, primary_key=True),
+    Column("size_bytes", _BIGINT, nullable=False),
+    Column("expires_at", _DOUBLE, nullable=False),
+    Index("uploads_by_blob", "sha"),
+    rowid=False,
+)
+
 events: Final = _table(
     "events",
     Column("seq", _BIGINT, primary_key=True, autoincrement=False),

@@ -2,7 +2,7 @@
 
 import logging
 import mmap
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ from swarm_hub.components.api.errors import RETRY_AFTER_S, ClientGone
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT
 from swarm_hub.endpoints import (
+    ANY_TYPE,
     Answer,
     Blob,
     Events,
@@ -118,6 +119,13 @@ class _Request:
         most_bytes = min(self.max_bytes, JSON_MAX_BYTES, max_bytes or JSON_MAX_BYTES)
         return await bodies.read_whole(self._raw, most_bytes, self.count)
 
+    @property
+    def content_length(self) -> int | None:
+        return self._raw.content_length
+
+    def chunks(self, max_bytes: int) -> AsyncIterator[bytes]:
+        return bodies.chunks(self._raw, min(self.max_bytes, max_bytes), self.count)
+
     def parts(self) -> bodies.FormReader:
         return bodies.FormReader(self._raw, self.count)
 
@@ -151,7 +159,7 @@ def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
 
 
 def _check_media_type(media_type: str, body: RawBody) -> None:
-    if media_type not in body.media_types:
+    if media_type not in body.media_types and ANY_TYPE not in body.media_types:
         known = (f"{name} ({what})" for name, what in body.media_types.items())
         raise UnsupportedMedia("unsupported_media_type", f"send {' or '.join(known)}")
 
@@ -188,6 +196,7 @@ async def _send(
                 status=_STATUS[answer.success],
                 content_type="application/json",
                 charset="utf-8",
+                headers=answer.told,
             )
             if answer.location is not None:
                 response.headers["Location"] = API_ROOT + answer.location

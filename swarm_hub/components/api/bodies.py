@@ -49,6 +49,18 @@ async def read_whole(raw: web.Request, most_bytes: int, count: Count) -> bytes:
     return bytes(body)
 
 
+async def chunks(raw: web.Request, most_bytes: int, count: Count) -> AsyncIterator[bytes]:
+    """Yield a body piece by piece; raises what `read_whole` raises."""
+    if (raw.content_length or 0) > most_bytes:
+        raise _too_large(most_bytes)
+    size_bytes = 0
+    async for chunk in _chunks(raw, count):
+        size_bytes += len(chunk)
+        if size_bytes > most_bytes:
+            raise _too_large(most_bytes)
+        yield chunk
+
+
 class FormReader:
     """The parts of a form, one after the other; what is left unread of one is skipped.
 

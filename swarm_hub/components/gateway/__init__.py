@@ -22,6 +22,7 @@ from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import owner_key
+from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import register
 from swarm_hub.components.gateway.watchers import JobWatchers
 from swarm_hub.components.mesh import MESH, Capability
@@ -55,6 +56,8 @@ class GatewayConfig:
     jobs: int
     jobs_per_owner: int | None
     wall_time_s: float | None
+    uploads_bytes: int
+    keep_uploads_s: float
 
 
 CONFIG_SCHEMA = cv.section(
@@ -70,6 +73,10 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("wall_time", default=None, reloadable=True, field="wall_time_s"): cv.optional(
             cv.positive_duration
         ),
+        cv.Key("uploads", default="1GiB", reloadable=True, field="uploads_bytes"): cv.size,
+        cv.Key(
+            "keep_uploads", default="24h", reloadable=True, field="keep_uploads_s"
+        ): cv.positive_duration,
     },
     GatewayConfig,
 )
@@ -129,9 +136,15 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         }
     )  # fmt: skip
     hub.endpoints.judge_events_by(service.owners)
+    uploads = Uploads(
+        hub,
+        max(config.dataset_bytes, sandbox.module_bytes_max),
+        config.uploads_bytes,
+        config.keep_uploads_s,
+    )
     feeds = JobFeeds(hub)
     invitations = Invitations(hub, mesh, channel)
-    register(hub, service, feeds, fleet, Networks(hub, mesh), invitations)
+    register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations)
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)

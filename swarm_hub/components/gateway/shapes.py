@@ -117,6 +117,18 @@ class CancelledJobs(TypedDict):
     cursor: str | None
 
 
+class UploadShape(TypedDict):
+    """How much of a blob is here: `offset` bytes, `complete` if that is all of it.
+
+    A whole one is kept until `expires_at` at least, and as long as jobs need it.
+    """
+
+    sha256: str
+    offset: int
+    complete: bool
+    expires_at: str | None
+
+
 class Attempt(TypedDict):
     """One try at a shard."""
 

@@ -17,7 +17,7 @@ from swarm_hub.helpers.platforms import Platform
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Fence
 from swarm_hub.storage.engine.database import Chunk
-from swarm_hub.storage.queries import events, pruning
+from swarm_hub.storage.queries import events, pruning, uploads
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Collector:
         try:
             if await self._hub.store.read(pruning.collects, self._gateway):
                 await self._collect_jobs()
+                await self._expire_uploads()
                 await self._collect_blobs()
                 await self._collect_events()
                 await self._collect_tombstones()
@@ -147,6 +148,11 @@ class Collector:
             await self._in_chunks(
                 self._rows, lambda size: store.change(pruning.sweep, before, size)
             )
+
+    async def _expire_uploads(self) -> None:
+        store, now = self._hub.store, self._hub.clock.time()
+        if await store.read(uploads.any_expired, now):
+            await store.commit([uploads.expire(now)])
 
     async def _collect_blobs(self) -> None:
         began = self._hub.clock.monotonic()

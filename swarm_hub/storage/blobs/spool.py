@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,15 +42,20 @@ class SpoolFolder:
         self._owned: set[str] = set()
 
     @contextmanager
-    def spool(self) -> Iterator["Spool"]:
-        """Give a new spool, whose file is deleted after the block unless adopted; StoreError."""
+    def spool(self, begun: "Begun | None" = None) -> Iterator["Spool"]:
+        """Give a spool, whose file is deleted after the block unless adopted or parked; StoreError.
+
+        With `begun` it goes on with that file, which is then this spool's.
+        """
         path = self._directory / f"{self._life}{next(self._numbers)}"
         with self._lock:
             self._owned.add(path.name)
         try:
             try:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                spool = Spool(path)
+                if begun is not None:
+                    begun.path.replace(path)
+                spool = Spool(path, begun)
             except OSError as error:
                 raise store_error(path, error) from error
             try:
@@ -80,18 +86,28 @@ class SpoolFolder:
         return removed
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A file with the beginning of a blob, and the hash of what is in it so far."""
+
+    path: Path
+    digest: "hashlib._Hash"
+    size_bytes: int
+
+
 class Spool:
     """A file that is written and hashed in a thread while the next bytes arrive."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, begun: Begun | None = None) -> None:
         self._path = path
-        self._file = path.open("x+b", buffering=0)
-        self._hash = hashlib.sha256()
+        self._file = path.open("x+b" if begun is None else "r+b", buffering=0)
+        self._file.seek(0, os.SEEK_END)
+        self._hash = hashlib.sha256() if begun is None else begun.digest
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._writing: asyncio.Future[None] | None = None
         self._view: mmap.mmap | None = None
-        self.size_bytes = 0
+        self.size_bytes = 0 if begun is None else begun.size_bytes
 
     async def write(self, chunk: bytes) -> None:
         """Add bytes; raises StoreError when an earlier part could not be written."""
@@ -106,6 +122,19 @@ class Spool:
         await self._flush()
         await self._written()
         return SpooledBlob(self._path, self._hash.hexdigest(), self.size_bytes)
+
+    async def park(self, path: Path) -> Begun:
+        """Move what has come so far to a file of that name, for another spool to go on with.
+
+        Raises StoreError when some of it could not be written.
+        """
+        await self._flush()
+        await self._written()
+        try:
+            self._path.replace(path)
+        except OSError as error:
+            raise store_error(path, error) from error
+        return Begun(path, self._hash, self.size_bytes)
 
     async def copy(self, data: Readable, sha: str) -> SpooledBlob:
         """Write a whole blob whose hash is known; raises StoreError."""

@@ -20,6 +20,7 @@ from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage import schema
 from swarm_hub.storage.blobs import chunks as blob_chunks
 from swarm_hub.storage.blobs.files import BlobFiles, map_file, store_error
+from swarm_hub.storage.blobs.parked import ParkedUploads
 from swarm_hub.storage.blobs.spool import Spool, SpoolFolder
 from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.write import Write
@@ -27,6 +28,7 @@ from swarm_hub.util.hashing import sha256_hex
 
 # Can't clash with a blob's folder: those have two digits.
 SPOOL_DIR: Final = "incoming"
+PARKED_DIR: Final = "parked"
 
 # A blob that nothing refers to and that was not touched for a minute may be removed (gc); one that
 # was touched this short a time ago is there to stay.
@@ -51,6 +53,7 @@ class BlobStore:
     def __init__(self, directory: Path, database: Database) -> None:
         self._files = BlobFiles(directory)
         self._spools = SpoolFolder(directory / SPOOL_DIR)
+        self.parked = ParkedUploads(directory / PARKED_DIR, self._spools)
         self._database = database
         # Hash → when its row, on disk, says that it was last touched.
         self._touched: dict[str, float] = {}
@@ -109,8 +112,8 @@ class BlobStore:
         return self._spools.spool()
 
     async def tidy_spools(self) -> int:
-        """Delete the files of uploads that a kill interrupted; returns how many."""
-        return await asyncio.to_thread(self._spools.tidy)
+        """Delete the files of uploads that a kill interrupted, or nobody goes on with; how many."""
+        return await asyncio.to_thread(self._spools.tidy) + await self.parked.tidy()
 
     async def adopt(self, spooled: SpooledBlob, now: float) -> Write:
         """Make a finished spool a blob on disk; returns the row to commit."""
@@ -122,6 +125,13 @@ class BlobStore:
             await asyncio.to_thread(self._files.adopt, sha, path, durable=not shared)
         row = {"sha": sha, "size_bytes": spooled.size_bytes, "last_ref": now, "body": None}
         return Write(_REMEMBER, [row])
+
+    def kept(self, sha: str, size_bytes: int) -> SpooledBlob:
+        """Return a large blob that is `at_hand` as if it were uploaded anew, to be adopted again.
+
+        So it stays, whatever else refers to it.
+        """
+        return SpooledBlob(self._files.path(sha), sha, size_bytes)
 
     async def get(self, sha: str) -> bytes | None:
         """Return the bytes, verified against their hash; None if there are none.

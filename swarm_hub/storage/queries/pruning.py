@@ -125,7 +125,7 @@ _FORGET: Final = delete(_T).where(
 _DROP_BLOB: Final = delete(_B).where(
     _B.c.sha == bindparam("b_sha"), _B.c.last_ref < bindparam("b_before")
 )
-# What refers to a blob. The first six have an index of their own; the last two are short.
+# What refers to a blob. The first seven have an index of their own; the last two are short.
 _UNUSED: Final = and_(
     ~exists().where(_J.c.module_sha == _B.c.sha),
     ~exists().where(_J.c.script_sha == _B.c.sha),
@@ -133,6 +133,7 @@ _UNUSED: Final = and_(
     ~exists().where(_J.c.parts_sha == _B.c.sha),
     ~exists().where(_J.c.result_sha == _B.c.sha, _J.c.result_inline.is_(None)),
     ~exists().where(_R.c.sha == _B.c.sha, _R.c.body.is_(None)),
+    ~exists().where(schema.uploads.c.sha == _B.c.sha),
     _B.c.sha.not_in(select(schema.outbox.c.sha).where(schema.outbox.c.body.is_(None))),
     _B.c.sha.not_in(select(schema.inbox.c.input_sha).where(schema.inbox.c.input.is_(None))),
 )

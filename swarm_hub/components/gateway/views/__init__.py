@@ -5,7 +5,9 @@ from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import (
+    blobs,
     invites,
     job_changes,
     job_events,
@@ -20,6 +22,7 @@ from swarm_hub.core import Hub
 def register(
     hub: Hub,
     service: JobService,
+    uploads: Uploads,
     feeds: JobFeeds,
     fleet: Fleet,
     banned: Networks,
@@ -27,7 +30,8 @@ def register(
 ) -> None:
     """Have the gateway's views served."""
     for view in (
-        submissions.view(hub, service),
+        submissions.view(hub, service, uploads),
+        *blobs.views(uploads),
         *jobs.views(service),
         *job_changes.views(service),
         job_events.view(service, feeds),

@@ -5,13 +5,14 @@ import base64
 import binascii
 import re
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission import uploaded_archive
 from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
+from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views.jobs import WAIT, links, told
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Lines, Part, RawBody, Request, Scope, Success, View
@@ -20,6 +21,7 @@ from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
 from swarm_hub.storage import Store
 from swarm_hub.util.bounds import is_text, shown
+from swarm_hub.util.hashing import SHA256_HEX
 from swarm_hub.util.strict_cbor import parse_cbor
 from swarm_hub.util.strict_json import dump_json, parse_json
 
@@ -27,24 +29,27 @@ _PARTS_MAX: Final = 10_000
 _SPOOLED_BYTES: Final = 1024 * 1024
 # Of a job that is sent as CBOR; beyond, a form is read piece by piece.
 SMALL_MAX_BYTES: Final = 1024 * 1024
-_SHA: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
-_JSON_KEYS: Final = ("wasm_base64", "script", "dataset", "spec")
-_CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "spec")
+_JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
+_CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _NAME_MAX_CHARS: Final = 4096
+# Each is open until the request is answered.
+_NAMED_MAX: Final = 256
+# 64 digits, and white space around them.
+_SHA_BYTES: Final = 100
 _MULTIPART: Final = "multipart/form-data"
 _CBOR: Final = "application/cbor"
 _BODY: Final = RawBody(
     {
-        _MULTIPART: "module, dataset or files, spec",
+        _MULTIPART: "module, dataset or files, spec; module_sha and dataset_sha of blobs",
         _CBOR: "module, dataset, spec; 1 MiB at most",
         "application/json": "wasm_base64, dataset, spec",
     }
 )
 
 
-def view(hub: Hub, service: JobService) -> View:
+def view(hub: Hub, service: JobService, uploads: Uploads) -> View:
     """Return the view."""
 
     async def submit(request: Request) -> Json | Lines:
@@ -55,16 +60,17 @@ def view(hub: Hub, service: JobService) -> View:
         key = idempotency_key(request)
         assert request.caller is not None, "the scope asks for a token"
         owner = request.caller.account
-        if request.media_type == _MULTIPART:
-            with ExitStack() as spools:
-                form = _Form(hub.store, request, spools, service.module_bytes_max)
+        async with AsyncExitStack() as files:
+            named = _Named(uploads, owner, files)
+            if request.media_type == _MULTIPART:
+                form = _Form(hub.store, request, named, files, service.module_bytes_max)
                 submission = await form.read(owner, key)
-                submitted = await service.submit(submission)
-        elif request.media_type == _CBOR:
-            raw = await request.read(SMALL_MAX_BYTES)
-            submitted = await service.submit(await _read_cbor(hub.store, raw, owner, key))
-        else:
-            submitted = await service.submit(_read_json(await request.read(), owner, key))
+            elif request.media_type == _CBOR:
+                raw = await request.read(SMALL_MAX_BYTES)
+                submission = await _read_cbor(named, raw, owner, key)
+            else:
+                submission = await _read_json(named, await request.read(), owner, key)
+            submitted = await service.submit(submission)
         answer = submitted_shape(request, submitted.job_id)
         if wait_s := request.query.get("wait", 0):
             return Lines(to_the_end(request, answer, wait_s))
@@ -102,19 +108,62 @@ def submitted_shape(request: Request, job_id: str) -> SubmittedShape:
     }
 
 
+class _Named:
+    """What a request names by hash instead of sending it."""
+
+    def __init__(self, uploads: Uploads, owner: str, files: AsyncExitStack) -> None:
+        self._uploads = uploads
+        self._owner = owner
+        self._files = files
+        self._n_files = 0
+
+    async def module(self, sha: object) -> bytes:
+        """Return a module; raises NotFound for one that the owner may not name."""
+        if not (isinstance(sha, str) and SHA256_HEX.match(sha)):
+            raise InvalidInput("no_module", "module_sha: expected 64 hexadecimal digits")
+        if (module := await self._uploads.module(self._owner, sha)) is None:
+            raise NotFound("unknown_module", f"there is no module {sha} here; send its bytes")
+        return module
+
+    async def dataset(self, name: str, sha: object) -> DatasetPart:
+        """Return a file of a dataset, to read until the request is answered."""
+        self._n_files += 1
+        if self._n_files > _NAMED_MAX:
+            raise TooLarge("too_many_files", f"at most {_NAMED_MAX} files can be named by hash")
+        if not (isinstance(sha, str) and SHA256_HEX.match(sha)):
+            raise InvalidInput("no_dataset", "dataset_sha: expected 64 hexadecimal digits")
+        return await self._files.enter_async_context(self._uploads.dataset(self._owner, name, sha))
+
+    async def datasets(self, listed: object) -> tuple[DatasetPart, ...]:
+        """Return the files of a list of [name, hash]; one hash alone is a file without a name."""
+        if listed is None:
+            return ()
+        pairs = [["", listed]] if isinstance(listed, str) else listed
+        if not isinstance(pairs, list) or not all(map(_is_hashed, pairs)):
+            raise InvalidInput("no_dataset", "dataset_sha: expected a list of [name, SHA-256]")
+        return tuple([await self.dataset(name, sha) for name, sha in pairs])
+
+
 class _Form:
     """A multipart body as it is read, within the size of a request."""
 
     def __init__(
-        self, store: Store, request: Request, spools: ExitStack, module_bytes_max: int
+        self,
+        store: Store,
+        request: Request,
+        named: _Named,
+        files: AsyncExitStack,
+        module_bytes_max: int,
     ) -> None:
         self._store = store
         self._request = request
-        self._spools = spools
+        self._named = named
+        self._files = files
         self._left = request.max_bytes
         # Of each part that is kept in memory.
         self._most_bytes = {
             "module": module_bytes_max, "spec": SPEC_MAX_BYTES, "script": SCRIPT_BYTES_MAX,
+            "module_sha": _SHA_BYTES, "dataset_sha": _SHA_BYTES,
         }  # fmt: skip
 
     async def read(self, owner: str, key: str | None) -> Submission:
@@ -135,15 +184,22 @@ class _Form:
             if part.name not in self._most_bytes:
                 raise MalformedRequest(
                     "bad_multipart",
-                    f"unknown part {shown(part.name)}; known: module, script, dataset, files, spec",
+                    f"unknown part {shown(part.name)}; known: module, module_sha, script, dataset, "
+                    "dataset_sha, files, spec",
                 )
+            if part.name == "dataset_sha":
+                dataset.append(await self._named.dataset(part.filename, await self._read_sha(part)))
+                continue
             if part.name in whole:
                 raise MalformedRequest("bad_multipart", f"the part {part.name} is there twice")
             whole[part.name] = await self._read_part(part)
             if part.name == "script":
                 script_name = part.filename
+        module = whole.get("module", b"")
+        if "module_sha" in whole and not module:
+            module = await self._named.module(_text(whole["module_sha"]))
         return Submission(
-            whole.get("module", b""), tuple(dataset), None, whole.get("spec", b"{}"), owner, key,
+            module, tuple(dataset), None, whole.get("spec", b"{}"), owner, key,
             (script_name, whole["script"]) if "script" in whole else None,
         )  # fmt: skip
 
@@ -162,6 +218,9 @@ class _Form:
         self._left -= len(body)
         return bytes(body)
 
+    async def _read_sha(self, part: Part) -> str:
+        return _text(await self._read_part(part))
+
     async def _read_dataset(self, part: Part) -> DatasetPart:
         """Read an uploaded file; beyond 1 MiB it goes to disk as it comes."""
         start = bytearray()
@@ -172,7 +231,7 @@ class _Form:
         else:
             self._left -= len(start)
             return DatasetPart(part.filename, bytes(start))
-        spool = self._spools.enter_context(self._store.blobs.spool())
+        spool = self._files.enter_context(self._store.blobs.spool())
         chunk = bytes(start)
         while chunk:
             await spool.write(chunk)
@@ -187,7 +246,7 @@ class _Form:
             raise TooLarge("request_too_large", "the request is too large (see api: request)")
 
 
-def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
+async def _read_json(named: _Named, raw: bytes, owner: str, key: str | None) -> Submission:
     plain: Any = parse_json(raw, "request")
     if not isinstance(plain, dict):
         raise MalformedRequest("invalid_json", "request: expected an object")
@@ -198,24 +257,34 @@ def _read_json(raw: bytes, owner: str, key: str | None) -> Submission:
             f"unknown key {unknown[0]!r}; known: {', '.join(_JSON_KEYS)}",
             [{"path": name, "message": "unknown key"} for name in unknown],
         )
-    encoded = plain.get("wasm_base64")
-    if not isinstance(encoded, str):
-        raise InvalidInput("no_module", "wasm_base64: expected the module as base64 text")
-    try:
-        module = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput("no_module", "wasm_base64: not valid base64") from None
+    encoded, sha = plain.get("wasm_base64"), plain.get("module_sha")
+    if sha is not None and encoded is None:
+        module = await named.module(sha)
+    else:
+        module = _from_base64(encoded)
     spec = dump_json(plain.get("spec", {}))
     script = plain.get("script")
     if script is not None and not _is_script(script):
         raise InvalidInput("no_script", "script: expected {name: text, text: text}")
+    parts = await named.datasets(plain.get("dataset_sha"))
+    if parts and plain.get("dataset") is not None:
+        raise InvalidInput("no_dataset", "dataset: give values or dataset_sha, not both")
     return Submission(
-        module, (), plain.get("dataset"), spec, owner, key,
+        module, parts, plain.get("dataset"), spec, owner, key,
         None if script is None else (script["name"], script["text"].encode()),
     )  # fmt: skip
 
 
-async def _read_cbor(store: Store, raw: bytes, owner: str, key: str | None) -> Submission:
+def _from_base64(encoded: object) -> bytes:
+    if not isinstance(encoded, str):
+        raise InvalidInput("no_module", "wasm_base64: expected the module as base64 text")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("no_module", "wasm_base64: not valid base64") from None
+
+
+async def _read_cbor(named: _Named, raw: bytes, owner: str, key: str | None) -> Submission:
     try:
         plain = parse_cbor(raw)
     except ValueError as error:
@@ -228,7 +297,7 @@ async def _read_cbor(store: Store, raw: bytes, owner: str, key: str | None) -> S
         )
     module, sha = plain.get("module"), plain.get("module_sha")
     if sha is not None and module is None:
-        module = await _known_module(store, sha)
+        module = await named.module(sha)
     if not isinstance(module, bytes):
         raise InvalidInput("no_module", "module: expected the module's bytes, or module_sha")
     try:
@@ -244,16 +313,13 @@ async def _read_cbor(store: Store, raw: bytes, owner: str, key: str | None) -> S
     if len(dataset) > _PARTS_MAX:
         raise _too_many_files()
     parts = tuple(DatasetPart(name, body) for name, body in dataset)
-    named = None if script is None else (script[0], script[1])
-    return Submission(module, parts, None, spec, owner, key, named)
+    parts += await named.datasets(plain.get("dataset_sha"))
+    text = None if script is None else (script[0], script[1])
+    return Submission(module, parts, None, spec, owner, key, text)
 
 
-async def _known_module(store: Store, sha: object) -> bytes:
-    if not (isinstance(sha, str) and _SHA.match(sha)):
-        raise InvalidInput("no_module", "module_sha: expected 64 hexadecimal digits")
-    if (module := await store.blobs.get(sha)) is None:
-        raise NotFound("unknown_module", f"there is no module {sha} here; send its bytes")
-    return module
+def _text(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip()
 
 
 def _too_many_files() -> TooLarge:
@@ -270,6 +336,10 @@ def _is_named(value: object) -> bool:
         and is_text(value[0], _NAME_MAX_CHARS)
         and isinstance(value[1], bytes)
     )
+
+
+def _is_hashed(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and is_text(value[0], _NAME_MAX_CHARS)
 
 
 def _is_script(value: Any) -> bool:
