@@ -66,7 +66,7 @@ def _constraints(wanted: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option("--abi", help="How the module is called; by default found from its exports.")
 @click.option("--entry", help="The export to call if several fit.")
-@click.option("--split", help="What an item is: i32, lines, json, files, records:N.")
+@click.option("--split", help="What an item is: i32, lines, json, files, args, records:N.")
 @click.option("--range", "bounds", metavar="LO:HI", help="Numbers as items: LO to HI - 1.")
 @click.option("--reduce", "reducer", type=click.Choice(REDUCERS), help="How results are folded.")
 @click.option(

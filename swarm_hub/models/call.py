@@ -45,7 +45,8 @@ class ModuleCall:
 
     `needs` names the features that a worker must know to obey it. `owner` tells apart whose jobs
     may share a process, and says nothing else of them. With `receipt` the gateway keeps the signed
-    results.
+    results. With `argument` a shard is one text in JSON, which the module gets as an argument, in
+    the place of `{item}` or else as the last one.
     """
 
     module_sha: str
@@ -62,6 +63,7 @@ class ModuleCall:
     needs: tuple[str, ...] = ()
     owner: str = ""
     receipt: bool = False
+    argument: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for CBOR or JSON."""
@@ -77,6 +79,8 @@ class ModuleCall:
             del plain["owner"]
         if not self.receipt:
             del plain["receipt"]
+        if not self.argument:
+            del plain["argument"]
         return plain
 
     @property
@@ -133,6 +137,7 @@ class ModuleCall:
             read_needs(plain.get("needs", [])),
             shape.text(plain.get("owner", ""), "owner", OWNER_MAX_CHARS),
             _is_set(plain, "receipt"),
+            _is_set(plain, "argument"),
         )
 
 

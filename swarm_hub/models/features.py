@@ -10,11 +10,13 @@ from typing import Final
 DETERMINISTIC: Final = "deterministic"
 FUEL: Final = "fuel"
 SCRIPT: Final = "script"
+# Of shards whose item is an argument.
+ARGUMENT: Final = "argument"
 # Not of a call: the worker knows the message of that name.
 PREEMPT: Final = "preempt"
 
 # What this worker knows, as it says in its hello.
-FEATURES: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT, PREEMPT})
+FEATURES: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT, ARGUMENT, PREEMPT})
 # What a worker that names no features knows: never more than version 2 began with.
 BASELINE: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT})
 

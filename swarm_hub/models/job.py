@@ -31,6 +31,8 @@ class Split(StrEnum):
     JSON = "json"
     FILES = "files"
     RANGE = "range"
+    # A text, which the module gets as an argument, one a call.
+    ARGS = "args"
     RECORDS = "records"
 
 

@@ -18,6 +18,8 @@ from swarm_hub.exceptions import InvalidInput, MalformedRequest, RequestError
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.strict_json import finite, refuse_constant
 
+# In UTF-8; with the other arguments it has to fit into a message to a sandbox child.
+ARGUMENT_BYTES_MAX: Final = 16 * 1024
 ITEM_MAX_CHARS: Final = 16 * 1024 * 1024
 _READ_BYTES: Final = 256 * 1024
 _BATCH_BYTES: Final = 256 * 1024
@@ -89,9 +91,32 @@ def as_i32(values: Iterable[Any]) -> Iterator[bytes]:
             ) from None
 
 
+def as_args(values: Iterable[Any]) -> Iterator[bytes]:
+    """Yield each item, a text that can be an argument, as a line of compact JSON."""
+    for number, value in enumerate(values):
+        if not isinstance(value, str) or "\0" in value:
+            raise InvalidInput(
+                "invalid_dataset",
+                f"dataset: split args takes texts without NUL characters; item {number} is "
+                f"{shown(value)}",
+            )
+        try:
+            size_bytes = len(value.encode())
+        except UnicodeEncodeError:
+            raise _malformed("its text is not valid UTF-8") from None
+        if size_bytes > ARGUMENT_BYTES_MAX:
+            raise InvalidInput(
+                "item_too_large",
+                f"dataset: item {number} has {size_bytes} bytes, an argument at most "
+                f"{ARGUMENT_BYTES_MAX}; put it into lines or files instead",
+            )
+        yield _encode(value).encode() + b"\n"
+
+
 FORMS: Final[dict[str, Callable[[Iterable[Any]], Iterator[bytes]]]] = {
     "lines": as_lines,
     "i32": as_i32,
+    "args": as_args,
 }
 
 

@@ -79,7 +79,7 @@ class SandboxService:
         return Call(
             requested.module_sha, requested.abi, requested.entry, limits, requested.args,
             requested.env, requested.deterministic,
-            scope=self._scope(gateway, requested.owner, job_id),
+            scope=self._scope(gateway, requested.owner, job_id), argument=requested.argument,
         )  # fmt: skip
 
     def _scope(self, gateway: str, owner: str, job_id: str) -> str | None:

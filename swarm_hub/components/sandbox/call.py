@@ -1,7 +1,8 @@
 """The values of the sandbox's public interface: a call, its limits and its outcome."""
 
+import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from swarm_hub.exceptions import HubError
@@ -20,6 +21,7 @@ BAD_INPUT = "bad_input"
 COMPILE_LIMIT = "compile_limit"
 CHILD_DIED = "child_died"
 
+_ITEM = "{item}"
 # With the JSON escapes this stays within a frame's header.
 _TEXT_CHARS_MAX = 32 * 1024
 
@@ -68,6 +70,21 @@ class Call:
     script: tuple[str, bytes] | None = None
     # Only calls of one scope share a child; None is a scope that no other call is in.
     scope: str | None = ""
+    # Whether the shard is one text in JSON, for `{item}` among the arguments or at their end.
+    argument: bool = False
+
+    def given(self, body: bytes) -> "Call":
+        """Return the call with its shard as an argument; raises SandboxError if it is no text."""
+        try:
+            item = json.loads(body)
+        except (ValueError, RecursionError):
+            item = None
+        if not isinstance(item, str):
+            raise SandboxError(BAD_INPUT, "The shard is to be an argument, but is no text in JSON")
+        args = tuple(item if arg == _ITEM else arg for arg in self.args)
+        return replace(
+            self, args=args if _ITEM in self.args else (*self.args, item), argument=False
+        )
 
     @property
     def variant(self) -> str:

@@ -225,6 +225,8 @@ class Executor:
                 data = await self._mesh.fetch(
                     self._gateway_of(entry), entry.input_sha, entry.size_bytes
                 )
+            if call.argument:
+                call, data = call.given(data), b""
         except MeshError as error:
             self._given_up(entry, f"its input or script could not be fetched: {error}")
             return

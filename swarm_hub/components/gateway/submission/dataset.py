@@ -8,7 +8,7 @@ import array
 import mmap
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,8 @@ from swarm_hub.util import json_items
 from swarm_hub.util.bounds import INT64_MAX, INT64_MIN, ITEMS_MAX, is_int, shown
 
 _STRIDE: Final = 64
+# Whose items are lines of the stored dataset.
+_OF_LINES: Final = (Split.LINES, Split.JSON, Split.ARGS)
 _LINES: Final = re.compile(rb"(?:[^\n]*+\n){64}+")
 _RANGE: Final = re.compile(r"\s*(-?[0-9]{1,19})\s*[:\s]\s*(-?[0-9]{1,19})\s*\Z", re.ASCII)
 # Two numbers of 64 bits, and as much white space.
@@ -68,6 +70,8 @@ def json_form(
     kind = default if split is None else split[0]
     if kind is Split.JSON:
         return "lines"
+    if kind is Split.ARGS:
+        return "args" if len(parts) == 1 and parts[0].name.endswith(".json") else None
     return "i32" if kind is Split.I32 and _is_json_list(parts) else None
 
 
@@ -88,7 +92,8 @@ def measure(
     kind, record_bytes = split or (Split.JSON if values is not None else default, 0)
     if split is None and default in (Split.I32, Split.RANGE):
         kind = default
-    if values is None and not converted and (form := json_form(parts, split, default)) is not None:
+    form = None if values is not None or converted else json_form(parts, split, default)
+    if form is not None:
         body = _joined(parts)
         chunks = (body[at : at + _CHUNK_BYTES] for at in range(0, len(body), _CHUNK_BYTES))
         lines = b"".join(json_items.FORMS[form](json_items.items(chunks)))
@@ -99,7 +104,9 @@ def measure(
         measured = _measured_values(values, kind)
     elif kind is Split.FILES:
         measured = _measured_files(_archived(parts) if as_archive else parts)
-    elif kind in (Split.LINES, Split.JSON):
+    elif kind is Split.ARGS and form is None and not converted:
+        measured = _measured_lines([_args_of_lines(parts)], kind)
+    elif kind in _OF_LINES:
         measured = _measured_lines(parts, kind)
     else:
         measured = _measured_records(_joined(parts), kind, record_bytes)
@@ -117,7 +124,7 @@ class Dataset:
         self._range_start = job.range_start
         self._body = body
         self._offsets: Sequence[int] = ()
-        if self._split in (Split.LINES, Split.JSON):
+        if self._split in _OF_LINES:
             self._offsets = _line_index(body)
         elif self._split is Split.FILES:
             self._offsets = _file_index(body)
@@ -308,11 +315,30 @@ def _measured_values(values: Any, kind: Split) -> Measured:
             )
         body = "".join(f"{value}\n" for value in values).encode()
         return _measured_lines([DatasetPart("", body)], kind)
+    if kind is Split.ARGS:
+        return _measured_lines([DatasetPart("", b"".join(json_items.as_args(values)))], kind)
     if kind is not Split.JSON:
         raise InvalidInput(
             "invalid_dataset", f"dataset: split {kind.value} takes an uploaded file, not JSON"
         )
     return _measured_lines([DatasetPart("", b"".join(json_items.as_lines(values)))], kind)
+
+
+def _args_of_lines(parts: Sequence[DatasetPart]) -> DatasetPart:
+    """Return text files whose lines are arguments in the form of a JSON list's items."""
+    lines = (line for part in parts for line in _texts(part))
+    return DatasetPart("", b"".join(json_items.as_args(lines)))
+
+
+def _texts(part: DatasetPart) -> Iterator[str]:
+    try:
+        text = part.body[:].decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "invalid_dataset", f"dataset: {shown(part.name)} is no text in UTF-8: {error}"
+        ) from None
+    ended = text.removesuffix("\n")
+    return (line.removesuffix("\r") for line in ended.split("\n")) if text else iter(())
 
 
 def _measured_range(given: Any) -> Measured:

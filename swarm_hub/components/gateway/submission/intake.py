@@ -20,6 +20,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     choose_isolate,
     choose_max_failures,
     choose_reduce,
+    choose_shard_size,
     default_split,
     place_script,
 )
@@ -232,7 +233,7 @@ class Intake:
             split=measured.split,
             record_bytes=measured.record_bytes,
             reduce=reducer,
-            shard_size=requested.shard_size,
+            shard_size=choose_shard_size(requested, measured.split),
             redundancy=requested.redundancy or self._redundancy,
             deterministic=requested.deterministic,
             limits=dataclasses.replace(

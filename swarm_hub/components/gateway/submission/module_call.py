@@ -6,7 +6,7 @@ from typing import Final
 
 from swarm_hub.models import features
 from swarm_hub.models.call import ModuleCall
-from swarm_hub.models.job import Job, JobSpec
+from swarm_hub.models.job import Job, JobSpec, Split
 
 _OWNER_CHARS: Final = 32
 
@@ -38,6 +38,7 @@ def module_call(job: Job, key: bytes | None) -> ModuleCall:
         script=spec.script,
         needs=needs_of(spec),
         owner=owner[:_OWNER_CHARS],
+        argument=spec.split is Split.ARGS,
     )
 
 
@@ -47,5 +48,6 @@ def needs_of(spec: JobSpec) -> tuple[str, ...]:
         features.DETERMINISTIC: spec.deterministic,
         features.FUEL: spec.limits.fuel is not None,
         features.SCRIPT: spec.script is not None,
+        features.ARGUMENT: spec.split is Split.ARGS,
     }
     return tuple(name for name, is_requested in requested.items() if is_requested)

@@ -22,6 +22,8 @@ _ONLY_SPLIT: Final = {
     "range": Split.RANGE,
     "wasi-files": Split.FILES,
 }
+# The only one whose modules have arguments and whose shards are no files.
+_ARGS_ABI: Final = "wasi"
 _REDUCE_NO_FILES: Final = ("sum", "min", "max", "json")
 _DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
 # Arguments that stand for the script's path and its text.
@@ -49,7 +51,7 @@ def choose_abi(requested: RequestedSpec, report: ModuleReport) -> str:
     if requested.split is not None:
         # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
         split = requested.split[0]
-        abis = tuple(abi for abi in abis if _ONLY_SPLIT.get(abi, split) is split)
+        abis = tuple(abi for abi in abis if _fits(abi, split))
     if not abis:
         raise InvalidSpec(
             "no_abi",
@@ -148,6 +150,19 @@ def place_script(
     return script, tuple(values.get(arg, arg) for arg in requested.args)
 
 
+def choose_shard_size(requested: RequestedSpec, split: Split) -> int | None:
+    """Return how many items each shard has; None lets the scheduler decide."""
+    if split is not Split.ARGS:
+        return requested.shard_size
+    if requested.shard_size not in (None, 1):
+        raise InvalidSpec(
+            "no_shard_size",
+            "split args calls the module once for each item, so shard_size can only be 1; leave it "
+            "out",
+        )
+    return 1
+
+
 def choose_isolate(requested: RequestedSpec, reducer: str) -> bool:
     """Return whether shards that fail are split, by default wherever no cuts are promised."""
     if requested.isolate is None:
@@ -181,6 +196,11 @@ def check_fit(requested: RequestedSpec, abi: str, measured: Measured) -> None:
             "abi wasi-files can't be deterministic: the order of a directory, times and numbers of "
             "files are the device's own; use abi wasi or bytes, or redundancy 1",
         )
+    if measured.split is Split.ARGS and abi != _ARGS_ABI:
+        raise InvalidSpec(
+            "wrong_split",
+            f"split args gives arguments to a command of abi {_ARGS_ABI}; abi {abi} has none",
+        )
     needed = _ONLY_SPLIT.get(abi)
     if needed is not None and measured.split is not needed:
         raise InvalidSpec(
@@ -188,15 +208,17 @@ def check_fit(requested: RequestedSpec, abi: str, measured: Measured) -> None:
             f"abi {abi} takes split {needed.value}, not {measured.split.value}",
         )
     _check_known(requested, measured)
-    if (
-        requested.shard_size is not None
-        and -(-measured.n_items // requested.shard_size) > 1_000_000
-    ):
+    shard_size = choose_shard_size(requested, measured.split)
+    if shard_size is not None and -(-measured.n_items // shard_size) > 1_000_000:
         raise InvalidSpec(
             "too_many_shards",
-            f"shard_size {requested.shard_size} would cut {measured.n_items} items into more than "
+            f"shard_size {shard_size} would cut {measured.n_items} items into more than "
             "1,000,000 shards; choose a larger one",
         )
+
+
+def _fits(abi: str, split: Split) -> bool:
+    return abi == _ARGS_ABI if split is Split.ARGS else _ONLY_SPLIT.get(abi, split) is split
 
 
 def _check_known(requested: RequestedSpec, measured: Measured) -> None:

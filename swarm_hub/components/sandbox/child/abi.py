@@ -37,6 +37,7 @@ class Session:
     limits: RunLimits
     scratch: Scratch
     signatures: Mapping[str, exports.Signature]
+    has_memory: bool = True
 
     @property
     def memory(self) -> Memory:

@@ -224,8 +224,9 @@ def run(
             bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         with watched:
             session = Session(
-                store, module.pre.instantiate(store), entry, limits, scratch, module.signatures
-            )
+                store, module.pre.instantiate(store), entry, limits, scratch, module.signatures,
+                module.has_memory,
+            )  # fmt: skip
             module.begun = True
             bound_files(limits.output_bytes + 1)
             # A WASI reactor sets itself up here; a command does so in _start.

@@ -1,11 +1,12 @@
 """The report on a module: what it exports and imports, and which ABIs it fits."""
 
 import json
+from dataclasses import replace
 
 from .abi import registry
 from .engine import Library
 from .failure import Failure
-from .shape import Port, Shape, describe, refusal
+from .shape import Port, Shape, defines_memory, describe, refusal
 from .variants import PLAIN
 
 # A report is for people and for choosing an entry; the rest is of no use.
@@ -17,6 +18,8 @@ def inspect(library: Library, wasm: bytes) -> bytes:
     """Compile the module, to know that this works, and describe it as JSON."""
     module = library.compile(wasm, PLAIN)
     shape = describe(module)
+    if not shape.has("memory", "memory") and defines_memory(wasm):
+        shape = replace(shape, hides_memory=True)
     refused = refusal(shape)
     if refused is None:
         try:

@@ -9,6 +9,7 @@ from .failure import Failure
 # A module with more has nothing to do with a job, and each export costs every run a little.
 _EXPORTS_MAX = 5_000
 _PAGE_BYTES = 65_536
+_MEMORY_SECTION = 5
 
 WASI_MODULE = "wasi_snapshot_preview1"
 # What a preview1 command exports, and no other module does.
@@ -32,6 +33,8 @@ class Shape:
     imports: tuple[Port, ...]
     memory_min_bytes: int
     memory_max_bytes: int | None
+    # Whether it has a memory of its own that it does not export; only an inspection finds out.
+    hides_memory: bool = False
 
     def functions(self, type_text: str) -> tuple[str, ...]:
         """Return the names of the exported functions of exactly this type."""
@@ -81,6 +84,23 @@ def describe(module: Module) -> Shape:
         memory_min_bytes=limits.min * _PAGE_BYTES if limits else 0,
         memory_max_bytes=limits.max * _PAGE_BYTES if limits and limits.max is not None else None,
     )
+
+
+def defines_memory(wasm: bytes) -> bool:
+    """Return whether a valid module has a memory section, by the heads of its sections."""
+    at = 8
+    while at < len(wasm):
+        kind = wasm[at]
+        if kind == _MEMORY_SECTION:
+            return True
+        size, shift, at = 0, 0, at + 1
+        while True:
+            size |= (wasm[at] & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if wasm[at - 1] < 0x80:
+                break
+        at += size
+    return False
 
 
 def refusal(shape: Shape) -> str | None:
