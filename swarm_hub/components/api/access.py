@@ -1,5 +1,6 @@
 """Who may call what: a bearer token with the view's scope, and no requests by foreign web pages."""
 
+import base64
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -31,8 +32,9 @@ class Access:
     async def admit(self, request: web.Request, scope: Scope) -> Token | None:
         """Let a request pass and return its token; raises Unauthorized or Forbidden."""
         self.check_source(request)
-        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        token = self.find(secret.strip()) if scheme.lower() == "bearer" else None
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        secret = _secret(scheme.lower(), given.strip())
+        token = None if secret is None else self.find(secret)
         if token is not None:
             self._logins.succeeded(request)
         elif scheme:
@@ -87,6 +89,18 @@ class Access:
         except ValueError:
             return False
         return True
+
+
+def _secret(scheme: str, given: str) -> str | None:
+    """Return the token of a header; with Basic it is the password, for clients with a URL alone."""
+    if scheme == "bearer":
+        return given
+    if scheme != "basic":
+        return None
+    try:
+        return base64.b64decode(given, validate=True).decode("ascii").partition(":")[2]
+    except ValueError:
+        return None
 
 
 def check_scope(token: Token, scope: Scope) -> None:

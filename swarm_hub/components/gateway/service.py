@@ -532,19 +532,23 @@ def _lost(job: Job) -> Lost:
 
 
 def _seed_fields(job: Job, results: list[ShardResult]) -> SeedFields:
-    """Return `total_sum` and `breakdown`, which the seed's clients read."""
-    nothing: SeedFields = {"total_sum": None, "breakdown": []}
+    """Return what the seed's clients read: `total_sum` and others."""
+    nothing: SeedFields = {"total_sum": 0, "breakdown": [], "hashes": []}
     if not is_numeric(job.spec.reduce):
         return nothing
     if len(results) > _BREAKDOWN_MAX:
         omitted = f"more than {_BREAKDOWN_MAX} shards; see links.shards"
-        return {**nothing, "breakdown_omitted": omitted}
+        # A sum is the job's result, too.
+        known = job.result_inline if job.spec.reduce == "sum" else None
+        sum_of_all = 0 if known is None else json.loads(known)
+        return {**nothing, "total_sum": sum_of_all, "breakdown_omitted": omitted}
     try:
         values = [number(result.body or b"") for result in results]
         sum_so_far = total(values)
     except (ValueError, ReduceError):
         return nothing
     return {
+        **nothing,
         "total_sum": sum_so_far,
         "breakdown": [[each.index, value] for each, value in zip(results, values, strict=True)],
     }

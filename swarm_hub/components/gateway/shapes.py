@@ -55,10 +55,14 @@ class NodeShare(TypedDict):
 
 
 class SeedFields(TypedDict):
-    """What the seed's clients read of a job whose results are numbers."""
+    """What the seed's clients read; they know no null, and `hashes` is always empty.
+
+    `total_sum` is 0 where results are no numbers, or too many to be added for a status.
+    """
 
     total_sum: Any
     breakdown: list[Any]
+    hashes: list[Any]
     breakdown_omitted: NotRequired[str]
 
 

@@ -168,7 +168,7 @@ async def test_a_module_that_fails_on_three_nodes_fails_the_job_with_the_text(
     gateway = await gateway_with(swarm, 3)
     _, body = await submit(gateway, modules["says_no"], b"a\n")
     status = await finished(gateway, body["job_id"])
-    assert (status["state"], status["status"], status["total_sum"]) == ("failed", "failed", None)
+    assert (status["state"], status["status"], status["total_sum"]) == ("failed", "failed", 0)
     # The same text of all three is said once.
     (text,) = status["failures"]
     told, _, nodes = text.partition("; on ")

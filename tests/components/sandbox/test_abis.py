@@ -17,6 +17,13 @@ async def test_i32_array_gets_packed_integers_at_address_0(bench: Bench) -> None
     assert (outcome.code, outcome.output) == ("ok", b"-12")
 
 
+async def test_i32_array_gives_a_module_without_a_memory_the_length_alone(bench: Bench) -> None:
+    module = """(module (func (export "f") (param i32 i32) (result i32)
+      (i32.add (i32.mul (local.get 0) (i32.const 100)) (local.get 1))))"""
+    outcome = await bench.run(module, "i32-array", bytes(12))
+    assert (outcome.code, outcome.output) == ("ok", b"3")
+
+
 async def test_i32_array_grows_the_memory_for_a_large_shard(bench: Bench) -> None:
     outcome = await bench.run(modules.SUM, "i32-array", struct.pack("<i", 1) * 500_000)
     assert outcome.output == b"500000"

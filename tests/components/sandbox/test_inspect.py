@@ -53,6 +53,17 @@ async def test_a_module_with_a_foreign_import_says_so(bench: Bench) -> None:
     assert report.imports == (Import("env.abort", "func", "(i32, i32, i32, i32) -> ()"),)
 
 
+async def test_a_module_that_hides_its_memory_would_never_see_its_data(bench: Bench) -> None:
+    function = '(func (export "f") (param i32 i32) (result i32) (local.get 1))'
+    for memory, abis in (
+        ("", ("i32-array",)),
+        ("(memory 1)", ()),
+        ('(memory (export "memory") 1)', ("i32-array",)),
+    ):
+        report = await bench.sandbox.inspect(await bench.wasm(f"(module {memory} {function})"))
+        assert report.abis == abis, memory
+
+
 async def test_a_module_without_a_memory_fits_no_abi_that_needs_one(bench: Bench) -> None:
     report = await bench.sandbox.inspect(await bench.wasm(modules.SPIN))
     assert report.abis == ("range",)

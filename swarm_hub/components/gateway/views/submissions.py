@@ -34,6 +34,11 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 _JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _NAME_MAX_CHARS: Final = 4096
+# What the seed's later clients send: a module, and texts that its command gets as arguments.
+_SEED_PARTS: Final = {"wasm": "module"}
+_SEED_SPEC: Final = b'{"split":"args"}'
+_METADATA_MAX_BYTES: Final = 4 * 1024 * 1024
+_INTERPRETER: Final = "POLYGLOT:"
 # Each is open until the request is answered.
 _NAMED_MAX: Final = 256
 # 64 digits, and white space around them.
@@ -163,7 +168,7 @@ class _Form:
         # Of each part that is kept in memory.
         self._most_bytes = {
             "module": module_bytes_max, "spec": SPEC_MAX_BYTES, "script": SCRIPT_BYTES_MAX,
-            "module_sha": _SHA_BYTES, "dataset_sha": _SHA_BYTES,
+            "module_sha": _SHA_BYTES, "dataset_sha": _SHA_BYTES, "metadata": _METADATA_MAX_BYTES,
         }  # fmt: skip
 
     async def read(self, owner: str, key: str | None) -> Submission:
@@ -181,7 +186,8 @@ class _Form:
                 packed = await self._read_dataset(part)
                 dataset += await asyncio.to_thread(uploaded_archive.unpack, packed.body)
                 continue
-            if part.name not in self._most_bytes:
+            name = _SEED_PARTS.get(part.name, part.name)
+            if name not in self._most_bytes:
                 raise MalformedRequest(
                     "bad_multipart",
                     f"unknown part {shown(part.name)}; known: module, module_sha, script, dataset, "
@@ -190,36 +196,42 @@ class _Form:
             if part.name == "dataset_sha":
                 dataset.append(await self._named.dataset(part.filename, await self._read_sha(part)))
                 continue
-            if part.name in whole:
-                raise MalformedRequest("bad_multipart", f"the part {part.name} is there twice")
-            whole[part.name] = await self._read_part(part)
-            if part.name == "script":
+            if name in whole:
+                raise MalformedRequest("bad_multipart", f"the part {name} is there twice")
+            whole[name] = await self._read_part(part, name)
+            if name == "script":
                 script_name = part.filename
         module = whole.get("module", b"")
         if "module_sha" in whole and not module:
             module = await self._named.module(_text(whole["module_sha"]))
+        _check_no_interpreter(module[:_NAME_MAX_CHARS].decode("ascii", "replace"))
+        values, spec = None, whole.get("spec", b"{}")
+        if "metadata" in whole:
+            values, spec = _from_metadata(whole["metadata"]), whole.get("spec", _SEED_SPEC)
+            if dataset:
+                raise MalformedRequest("bad_multipart", "give metadata or a dataset, not both")
         return Submission(
-            module, tuple(dataset), None, whole.get("spec", b"{}"), owner, key,
+            module, tuple(dataset), values, spec, owner, key,
             (script_name, whole["script"]) if "script" in whole else None,
         )  # fmt: skip
 
-    async def _read_part(self, part: Part) -> bytes:
-        most_bytes = self._most_bytes[part.name]
+    async def _read_part(self, part: Part, name: str) -> bytes:
+        most_bytes = self._most_bytes[name]
         body = bytearray()
         while chunk := await part.read_chunk():
             body += chunk
             self._check(len(body))
             if len(body) > most_bytes:
                 raise TooLarge(
-                    f"{part.name}_too_large",
-                    f"the {part.name} is larger than {most_bytes} bytes"
-                    + (" (sandbox: module)" if part.name == "module" else ""),
+                    f"{name}_too_large",
+                    f"the {name} is larger than {most_bytes} bytes"
+                    + (" (sandbox: module)" if name == "module" else ""),
                 )
         self._left -= len(body)
         return bytes(body)
 
     async def _read_sha(self, part: Part) -> str:
-        return _text(await self._read_part(part))
+        return _text(await self._read_part(part, part.name))
 
     async def _read_dataset(self, part: Part) -> DatasetPart:
         """Read an uploaded file; beyond 1 MiB it goes to disk as it comes."""
@@ -275,9 +287,29 @@ async def _read_json(named: _Named, raw: bytes, owner: str, key: str | None) -> 
     )  # fmt: skip
 
 
+def _from_metadata(raw: bytes) -> list[Any]:
+    plain = parse_json(raw, "metadata")
+    values = plain.get("dataset") if isinstance(plain, dict) else None
+    if not isinstance(values, list):
+        raise InvalidInput("no_dataset", 'metadata: expected {"dataset": [text, …]}')
+    return values
+
+
+def _check_no_interpreter(module: str) -> None:
+    """Refuse what the seed's clients send in the place of a module for a program in a language."""
+    if module.startswith(_INTERPRETER):
+        raise InvalidInput(
+            "no_interpreter",
+            f"{shown(module)} asks for an interpreter that the gateway has, and this one has none; "
+            "send the interpreter as the module and the program as its script: "
+            "swarm-hub submit --with INTERPRETER.wasm PROGRAM",
+        )
+
+
 def _from_base64(encoded: object) -> bytes:
     if not isinstance(encoded, str):
         raise InvalidInput("no_module", "wasm_base64: expected the module as base64 text")
+    _check_no_interpreter(encoded[:_NAME_MAX_CHARS])
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
