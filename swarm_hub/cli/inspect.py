@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ def inspect_module(as_json: bool, module: Path) -> int:
     wasm = load_module(module)
     report = asyncio.run(with_sandbox(lambda sandbox: sandbox.inspect(wasm)))
     if as_json:
-        print_json(_plain(report))
+        print_json(report.to_plain())
     else:
         _print(report)
     return 0 if report.refused is None and report.abis else 1
@@ -64,22 +64,6 @@ async def with_sandbox(work: Callable[[Sandbox], Awaitable[_T]]) -> _T:
         finally:
             await sandbox.stop()
             await tasks.stop(timeout_s=2)
-
-
-def _plain(report: ModuleReport) -> dict[str, Any]:
-    return {
-        "abis": [{"abi": abi, "entries": list(report.entries(abi))} for abi in report.abis],
-        "exports": [
-            {"name": each.name, "kind": each.kind, "type": each.type} for each in report.exports
-        ],
-        "imports": [
-            {"name": each.name, "kind": each.kind, "type": each.type} for each in report.imports
-        ],
-        "memory_min_bytes": report.memory_min_bytes,
-        "memory_max_bytes": report.memory_max_bytes,
-        "folds": report.folds,
-        "refused": report.refused,
-    }
 
 
 def _print(report: ModuleReport) -> None:

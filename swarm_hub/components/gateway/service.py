@@ -40,6 +40,7 @@ from swarm_hub.components.gateway.shapes import (
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.gateway.watchers import JobWatchers
+from swarm_hub.components.sandbox import ModuleReport
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
@@ -132,6 +133,10 @@ class JobService:
     async def submit(self, submission: Submission) -> Submitted:
         """Check and store a job; raises RequestError."""
         return await self._intake.submit(submission)
+
+    async def inspect(self, module: bytes) -> tuple[str, ModuleReport]:
+        """Return a module's hash and what it exports and needs; raises RequestError."""
+        return await self._intake.inspect(module)
 
     def _on_event(self, event: DurableEvent) -> None:
         """Wake those who wait for another gateway's job; for our own the dispatcher does so."""

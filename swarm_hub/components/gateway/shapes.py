@@ -133,6 +133,37 @@ class UploadShape(TypedDict):
     expires_at: str | None
 
 
+class PortShape(TypedDict):
+    """An export or an import of a module; `type` is text such as `(i32, i32) -> i64`."""
+
+    name: str
+    kind: str
+    type: str
+
+
+class FittingAbi(TypedDict):
+    """An abi that a module fits, and the exports that can be the entry."""
+
+    abi: str
+    entries: list[str]
+
+
+class ModuleShape(TypedDict):
+    """What a module exports and needs; the abis come best first, `refused` says why it can't run.
+
+    Of a module in text form `sha256` is that of the binary one.
+    """
+
+    sha256: str
+    abis: list[FittingAbi]
+    exports: list[PortShape]
+    imports: list[PortShape]
+    memory_min_bytes: int
+    memory_max_bytes: int | None
+    folds: bool
+    refused: str | None
+
+
 class Attempt(TypedDict):
     """One try at a shard."""
 

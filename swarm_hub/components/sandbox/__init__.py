@@ -12,6 +12,7 @@ from swarm_hub.components.sandbox.call import (
     Reuse,
     SandboxError,
     SandboxStats,
+    is_wat,
     not_wasm,
 )
 from swarm_hub.components.sandbox.child import archive
@@ -40,6 +41,7 @@ __all__ = [
     "SandboxStats",
     "archive",
     "default_slots",
+    "is_wat",
     "not_wasm",
 ]
 

@@ -153,6 +153,12 @@ class SandboxStats:
     fence: Fence | None = None
 
 
+def is_wat(module: bytes) -> bool:
+    """Whether these bytes are the text form of a module; looks at the first bytes only."""
+    start = module[:4096].lstrip()
+    return start.startswith((b"(module", b"(;", b";;", b"(component"))
+
+
 def not_wasm(module: bytes) -> str | None:
     """Return why these bytes can't be a core module; looks at the first bytes only."""
     if module.startswith(b"\0asm\1\0\0\0"):
@@ -162,7 +168,6 @@ def not_wasm(module: bytes) -> str | None:
             "This is a Wasm component or an unknown version; build a core module instead, such as "
             "a command for wasm32-wasip1"
         )
-    start = module[:4096].lstrip()
-    if start.startswith((b"(module", b"(;", b";;", b"(component")):
+    if is_wat(module):
         return "This is WAT text: assemble it with `wat2wasm` or `wasm-tools parse` first"
     return "This is not a Wasm module: it does not start with the bytes 00 61 73 6d 01 00 00 00"

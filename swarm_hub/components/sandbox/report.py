@@ -41,6 +41,22 @@ class ModuleReport:
         """Return the exports that can be the entry for this abi."""
         return dict(self.candidates).get(abi, ())
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "abis": [{"abi": abi, "entries": list(self.entries(abi))} for abi in self.abis],
+            "exports": [
+                {"name": each.name, "kind": each.kind, "type": each.type} for each in self.exports
+            ],
+            "imports": [
+                {"name": each.name, "kind": each.kind, "type": each.type} for each in self.imports
+            ],
+            "memory_min_bytes": self.memory_min_bytes,
+            "memory_max_bytes": self.memory_max_bytes,
+            "folds": self.folds,
+            "refused": self.refused,
+        }
+
 
 def parse_report(body: bytes) -> ModuleReport:
     """Read the report a child wrote; raises ValueError when it is not one."""

@@ -25,7 +25,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     place_script,
 )
 from swarm_hub.components.gateway.submission.spec import RequestedSpec, parse_spec
-from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService, is_wat
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
     Busy,
@@ -46,6 +46,7 @@ from swarm_hub.storage.queries import jobs
 from swarm_hub.util.hashing import sha256_hex
 
 _REPORTS_KEPT: Final = 256
+_WAT_MAX_BYTES: Final = 4 * 1024 * 1024
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
 # JSON is parsed in a thread up to this size, which holds the interpreter as long.
@@ -330,7 +331,31 @@ class Intake:
                 f"the dataset is larger than {self._dataset_max_bytes} bytes (gateway: dataset)",
             )
 
+    async def inspect(self, module: bytes) -> tuple[str, ModuleReport]:
+        """Return the hash of a module, in text form that of what it becomes, and what it is for.
+
+        Raises RequestError for what is no module.
+        """
+        if not is_wat(module):
+            return await self._report(module)
+        if len(module) > _WAT_MAX_BYTES:
+            raise TooLarge(
+                "module_too_large", f"the text of a module has at most {_WAT_MAX_BYTES} bytes"
+            )
+        try:
+            return await self._report(await self._service.sandbox.assemble(module.decode()))
+        except UnicodeDecodeError as error:
+            raise InvalidInput("bad_module", f"this is no WAT text in UTF-8: {error}") from None
+        except SandboxError as error:
+            raise InvalidInput(error.code, str(error)) from error
+
     async def _inspect(self, module: bytes) -> tuple[str, ModuleReport]:
+        sha, report = await self._report(module)
+        if report.refused is not None:
+            raise InvalidInput("bad_module", report.refused)
+        return sha, report
+
+    async def _report(self, module: bytes) -> tuple[str, ModuleReport]:
         if not module:
             raise MalformedRequest("no_module", "the request has no module")
         sha = sha256_hex(module)
@@ -343,8 +368,6 @@ class Intake:
             self._reports[sha] = report
             if len(self._reports) > _REPORTS_KEPT:
                 self._reports.popitem(last=False)
-        if report.refused is not None:
-            raise InvalidInput("bad_module", report.refused)
         return sha, report
 
     async def _measure(

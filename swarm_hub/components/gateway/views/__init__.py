@@ -12,6 +12,7 @@ from swarm_hub.components.gateway.views import (
     job_changes,
     job_events,
     jobs,
+    modules,
     networks,
     nodes,
     submissions,
@@ -32,6 +33,7 @@ def register(
     for view in (
         submissions.view(hub, service, uploads),
         *blobs.views(uploads),
+        modules.view(service),
         *jobs.views(service),
         *job_changes.views(service),
         job_events.view(service, feeds),
