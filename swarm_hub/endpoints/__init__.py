@@ -4,6 +4,14 @@ A component registers them in `hub.endpoints` while it is set up; `api` serves w
 """
 
 from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connection
+from swarm_hub.endpoints.events import (
+    EventFilter,
+    EventStream,
+    JobFacts,
+    JobKnowledge,
+    StreamBegins,
+    StreamEnd,
+)
 from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whole_number, words
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
@@ -30,7 +38,11 @@ __all__ = [
     "CommandCall",
     "Connection",
     "Endpoints",
+    "EventFilter",
+    "EventStream",
     "Events",
+    "JobFacts",
+    "JobKnowledge",
     "Json",
     "Lines",
     "Part",
@@ -38,6 +50,8 @@ __all__ = [
     "RawBody",
     "Request",
     "Scope",
+    "StreamBegins",
+    "StreamEnd",
     "Success",
     "Unchanged",
     "View",

@@ -40,9 +40,11 @@ class CommandCall:
 class Command:
     """One command; `Endpoints.add_command` refuses one that lacks scope or schema.
 
-    `name` is the message's `type`, such as `nodes/list`. `handler` returns the result, or `REPLIED`
-    if it replied itself; a `RequestError` becomes the command's error. `params` holds voluptuous
-    fields; an unknown one is refused. `result` is the TypedDict of the result, or `type(None)`.
+    `name` is the message's `type`, such as `nodes/list`. `handler` returns the result, an
+    `EventStream` that begins a subscription, or `REPLIED` if it replied itself; a `RequestError`
+    becomes the command's error. It may take its time, others of the same connection go on.
+    `params` holds voluptuous fields; an unknown one is refused. `result` is the TypedDict of the
+    result, or `type(None)`.
     """
 
     name: str

@@ -1,15 +1,17 @@
 """The registry of a hub's views and commands."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import voluptuous as vol
 
 from swarm_hub.endpoints.command import Command
+from swarm_hub.endpoints.events import JobFacts, JobKnowledge
 from swarm_hub.endpoints.request import Scope
 from swarm_hub.endpoints.view import View
 from swarm_hub.exceptions import SetupError
+from swarm_hub.models.event import EventType
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PATH: Final = re.compile(r"(/|(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+)\Z", re.ASCII)
@@ -26,7 +28,8 @@ class Endpoints:
         self._health: list[Callable[[], Mapping[str, Any]]] = []
         self._limits: dict[str, Any] = {}
         self._explain: Callable[[str], str | None] = lambda _path: None
-        self._owners: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]] | None = None
+        self._jobs: JobKnowledge | None = None
+        self._event_types = {kind.value for kind in EventType}
         self._sealed = False
 
     @property
@@ -80,18 +83,35 @@ class Endpoints:
         if self._sealed:
             raise SetupError(f"{what}: the hub has started; register it in async_setup")
 
-    def judge_events_by(
-        self, owners: Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
-    ) -> None:
-        """Have events of jobs shown to those alone who may see them; `owners(job_ids)` says whose.
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """Every command, in the order of registration."""
+        return tuple(command for command, _ in self._commands.values())
+
+    @property
+    def event_types(self) -> frozenset[str]:
+        """Every type of events that clients may ask for."""
+        return frozenset(self._event_types)
+
+    def add_event_type(self, event_type: str) -> None:
+        """Let clients ask for passing events of this type; the durable ones are known."""
+        self._check_open(f"event type {event_type!r}")
+        self._event_types.add(event_type)
+
+    def judge_events_by(self, jobs: JobKnowledge) -> None:
+        """Have events of jobs shown to those alone who may see them, and found by labels.
 
         Without it no event of a job is shown to a caller who does not see everything.
         """
-        self._owners = owners
+        self._jobs = jobs
 
-    async def owners(self, job_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the owners of jobs by id, as far as they are known."""
-        return {} if self._owners is None else await self._owners(job_ids)
+    def job_facts(self, job_id: str) -> JobFacts | None:
+        """Return what decides who hears of a job, None if it has to be looked up."""
+        return None if self._jobs is None else self._jobs.known(job_id)
+
+    async def find_job_facts(self, job_ids: Sequence[str]) -> Mapping[str, JobFacts]:
+        """Return what decides who hears of jobs, by id; those of unknown ones are left out."""
+        return {} if self._jobs is None else await self._jobs.find(job_ids)
 
     def add_health(self, describe: Callable[[], Mapping[str, Any]]) -> None:
         """Add the fields that `describe` returns to the hub's health."""

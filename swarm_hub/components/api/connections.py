@@ -150,6 +150,19 @@ class Connection(RequestHandler):
             self._head_at = self._heard_at
         super().data_received(data)
 
+    async def send(self, data: bytes) -> None:
+        """Write to a connection that was upgraded; waits while its client does not read."""
+        if self._socket is None or self._socket.is_closing():
+            raise ConnectionResetError("the client has left")
+        self._socket.write(data)
+        if self.writing_paused:
+            await self._drain_helper()
+
+    def cut(self) -> None:
+        """End the connection, whatever is still to be sent."""
+        if self._socket is not None:
+            self._socket.abort()
+
     def begin(self, request: web.Request) -> None:
         """A request's head is complete."""
         self._busy, self._head_at = True, None

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from swarm_hub.components.api import adapter, websocket
+from swarm_hub.components.api import adapter
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
 from swarm_hub.components.api.errors import (
@@ -19,6 +19,7 @@ from swarm_hub.components.api.errors import (
     as_request_error,
     error_response,
 )
+from swarm_hub.components.api.live import LiveClients
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.core import Hub
@@ -61,7 +62,7 @@ class ApiServer:
         self._quotas = quotas
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
-        self._live = websocket.LiveClients(hub, self._access)
+        self._live = LiveClients(hub, self._access)
 
     def bind(self, host: str, port: int) -> None:
         """Bind the port; raises SetupError with one clear line when it is in use."""

@@ -7,6 +7,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
 from swarm_hub.components.gateway.dispatch.trust import Trust
+from swarm_hub.components.gateway.job_facts import KnownJobs
 from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks, NodeWords
 from swarm_hub.components.gateway.links.signed import link_workers
@@ -135,7 +136,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
             "jobs": config.jobs, "jobs_per_owner": config.jobs_per_owner,
         }
     )  # fmt: skip
-    hub.endpoints.judge_events_by(service.owners)
+    hub.endpoints.judge_events_by(KnownJobs(hub, dispatcher.job))
+    hub.endpoints.add_event_type("job_progress")
     uploads = Uploads(
         hub,
         max(config.dataset_bytes, sandbox.module_bytes_max),

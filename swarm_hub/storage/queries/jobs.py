@@ -307,6 +307,14 @@ def owners_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.owner for row in rows}
 
 
+def owners_and_labels(
+    connection: Connection, job_ids: Sequence[str]
+) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
+    """Return the owners and the labels of the jobs that exist, by id."""
+    rows = connection.execute(select(_J.c.id, _J.c.owner, _J.c.spec).where(_J.c.id.in_(job_ids)))
+    return {row.id: (row.owner, JobSpec.from_json(json.loads(row.spec)).labels) for row in rows}
+
+
 def assignments_of(
     connection: Connection, job_id: str, indexes: Sequence[int]
 ) -> list[tuple[Assignment, str | None]]:

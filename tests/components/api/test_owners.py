@@ -168,7 +168,8 @@ async def test_who_would_miss_events_of_their_own_is_disconnected(
         for client in (hers, all_of_them):
             await client.command("subscribe_events")
         with monkeypatch.context() as patched:
-            patched.setattr(gateway.hub.endpoints, "owners", unknown)
+            patched.setattr(gateway.hub.endpoints, "job_facts", lambda _job_id: None)
+            patched.setattr(gateway.hub.endpoints, "find_job_facts", unknown)
             code, body = await submit(gateway, modules["primes"], b"0:10", token=ada)
             assert code == 202
             message = await hers.socket.receive(timeout=20)

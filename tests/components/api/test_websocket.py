@@ -95,8 +95,8 @@ async def test_ids_must_increase(gateway: RunningHub) -> None:
         ('{"id": 1, "type": "subscribe_events", "since": "0"}', "invalid_format"),
         ('{"id": 1, "type": "subscribe_events", "since": 1e3}', "invalid_format"),
         ('{"id": 1, "type": "unsubscribe_events", "subscription": 7}', "not_found"),
-        ('{"id": 1, "type": "unsubscribe_events", "subscription": [1]}', "not_found"),
-        ('{"id": 1, "type": "unsubscribe_events", "subscription": {}}', "not_found"),
+        ('{"id": 1, "type": "unsubscribe_events", "subscription": [1]}', "invalid_format"),
+        ('{"id": 1, "type": "unsubscribe_events", "subscription": {}}', "invalid_format"),
     ],
 )
 async def test_a_wrong_command_is_answered_and_the_connection_stays(
