@@ -27,6 +27,7 @@ from swarm_hub.endpoints.view import (
     Unchanged,
     View,
 )
+from swarm_hub.endpoints.view_command import CommandRequest, view_command
 
 __all__ = [
     "ANY_TYPE",
@@ -36,6 +37,7 @@ __all__ = [
     "Caller",
     "Command",
     "CommandCall",
+    "CommandRequest",
     "Connection",
     "Endpoints",
     "EventFilter",
@@ -58,6 +60,7 @@ __all__ = [
     "flag",
     "point_in_time",
     "text",
+    "view_command",
     "whole_number",
     "words",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from swarm_hub.util.clock import isoformat
 
@@ -32,6 +32,10 @@ class EventType(StrEnum):
     COMPONENT_FAILED = "component_failed"
 
 
+# One of these is the last of a job's, but for its removal.
+ENDS_OF_JOBS: Final = (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """A durable event on its way into the store; `data` is JSON-serialisable."""
@@ -45,6 +49,14 @@ class EventShape(TypedDict):
     """A durable event as clients see it."""
 
     seq: int
+    event_type: str
+    time_fired: str
+    data: dict[str, Any]
+
+
+class PassingShape(TypedDict):
+    """A passing event as clients see it."""
+
     event_type: str
     time_fired: str
     data: dict[str, Any]
@@ -70,14 +82,6 @@ class DurableEvent:
         }
 
 
-class PassingEventShape(TypedDict):
-    """A passing event as clients see it."""
-
-    event_type: str
-    time_fired: str
-    data: dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class EphemeralEvent:
     """A passing event (`telemetry`, `job_progress`): without `seq`, not kept, may be dropped."""
@@ -85,10 +89,6 @@ class EphemeralEvent:
     event_type: str
     data: dict[str, Any]
 
-    def shape(self, time_fired: float) -> PassingEventShape:
-        """Return the event as clients see it."""
-        return {
-            "event_type": self.event_type,
-            "time_fired": isoformat(time_fired),
-            "data": self.data,
-        }
+    def shape(self, at: float) -> PassingShape:
+        """Return the event as clients see it, fired at a time."""
+        return {"event_type": self.event_type, "time_fired": isoformat(at), "data": self.data}

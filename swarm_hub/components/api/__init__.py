@@ -7,6 +7,7 @@ from typing import Any
 import voluptuous as vol
 
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.config_command import get_config
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.logins import IPNetwork, Logins
@@ -73,6 +74,7 @@ CONFIG_SCHEMA = cv.section(
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, to report a port in use now; serve once everything has started."""
     hub.endpoints.add_view(health_view(hub))
+    hub.endpoints.add_command(get_config(hub))
     hub.endpoints.add_view(
         system_view(
             hub,

@@ -62,7 +62,7 @@ class ApiServer:
         self._quotas = quotas
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
-        self._live = LiveClients(hub, self._access)
+        self._live = LiveClients(hub, self._access, quotas)
 
     def bind(self, host: str, port: int) -> None:
         """Bind the port; raises SetupError with one clear line when it is in use."""

@@ -9,11 +9,11 @@ from typing import Final
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import LimitReached, Unavailable
 from swarm_hub.models.event import (
+    ENDS_OF_JOBS,
     DurableEvent,
     EphemeralEvent,
     EventShape,
-    EventType,
-    PassingEventShape,
+    PassingShape,
 )
 from swarm_hub.storage.queries import events
 from swarm_hub.util.within import within
@@ -24,14 +24,6 @@ _WAITING_MAX: Final = 1024
 _PAGE: Final = 500
 _SIGN_EVERY_S: Final = 15.0
 _RETRY_AFTER_S: Final = 5
-_LAST: Final = frozenset(
-    {
-        EventType.JOB_COMPLETED,
-        EventType.JOB_FAILED,
-        EventType.JOB_CANCELLED,
-        EventType.JOB_PRUNED,
-    }
-)
 
 
 class JobFeed:
@@ -103,7 +95,7 @@ class JobFeeds:
 
     async def events(
         self, job_id: str, feed: JobFeed, after: int, *, ended: bool
-    ) -> AsyncGenerator[EventShape | PassingEventShape | None, None]:
+    ) -> AsyncGenerator[EventShape | PassingShape | None, None]:
         """Yield a job's events after that `seq` up to its last; None where there is none for long.
 
         The first comes at once. Raises Unavailable when the hub stops.
@@ -118,7 +110,7 @@ class JobFeeds:
                 for event in page:
                     sent = event.seq
                     yield event.shape()
-                    if event.event_type in _LAST:
+                    if event.event_type in ENDS_OF_JOBS:
                         return
                 more = len(page) == _PAGE
             if ended:
@@ -134,7 +126,7 @@ class JobFeeds:
                     elif live.seq > sent:
                         sent = live.seq
                         yield live.shape()
-                        if live.event_type in _LAST:
+                        if live.event_type in ENDS_OF_JOBS:
                             return
                 if not taken and not feed.behind:
                     yield None

@@ -394,6 +394,17 @@ class JobService:
         await self._job(job_id)
         return await self._hub.store.read(events.story, job_id, after, limit)
 
+    async def check_kept(self, job_id: str) -> None:
+        """Raise NotFound for a job that was never here, Gone for one that was removed."""
+        if self._dispatcher.job(job_id) is None:
+            await self._job(job_id)
+
+    async def end_seq(self, job_id: str) -> int | None:
+        """Return the `seq` of the event that a job ended with, None if it has not ended."""
+        found = await self._hub.store.read(events.end_seq, job_id)
+        # The event of a job that ended long ago may have been removed before it.
+        return 0 if found is None and not await self._is_open(job_id) else found
+
     async def _job(self, job_id: str) -> Job:
         job = await self._hub.store.read(jobs.get, job_id)
         if job is None:

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.mesh import MESH
-from swarm_hub.components.telemetry.board import DeviceMeasured, NodeTelemetry, TelemetryBoard
+from swarm_hub.components.telemetry.board import (
+    EVENT,
+    DeviceMeasured,
+    NodeTelemetry,
+    TelemetryBoard,
+)
+from swarm_hub.components.telemetry.commands import subscribe_command
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers import config_validation as cv
 
@@ -30,6 +36,8 @@ async def async_setup(hub: Hub, config: TelemetryConfig) -> bool:
     """Measure and gossip on workers, listen on gateways."""
     board = TelemetryBoard(hub, hub.services[MESH])
     hub.services[TELEMETRY] = board
+    hub.endpoints.add_event_type(EVENT)
+    hub.endpoints.add_command(subscribe_command(board))
 
     async def start() -> None:
         board.start(config.interval_s)

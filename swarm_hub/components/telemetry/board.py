@@ -15,6 +15,7 @@ from swarm_hub.util.strict_cbor import parse_cbor, to_cbor
 _LOGGER = logging.getLogger(__name__)
 
 TOPIC: Final = "swarm-hub/telemetry"
+EVENT: Final = "telemetry"
 _PAYLOAD_MAX_BYTES: Final = 4096
 
 
@@ -39,6 +40,8 @@ class TelemetryBoard:
         self._mesh = mesh
         self._probe = Probe(hub.clock.boottime)
         self._newest: dict[str, Telemetry] = {}
+        # When it came, by the clock on the wall.
+        self._heard_at: dict[str, float] = {}
         # Logged once per connection: no single peer may fill the log.
         self._logged: set[str] = set()
         # What the owner says about the network, which no measurement tells as well.
@@ -74,6 +77,13 @@ class TelemetryBoard:
     def of(self, peer_id: str) -> Telemetry:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
         return self._newest.get(peer_id, Telemetry())
+
+    def heard(self) -> list[tuple[float, EphemeralEvent]]:
+        """Return the event of each connected node's newest telemetry, and when it came."""
+        return [
+            (self._heard_at[peer_id], _event(peer_id, telemetry))
+            for peer_id, telemetry in self._newest.items()
+        ]
 
     async def _begin(self) -> None:
         # A phone that was not asked yet is not one whose battery can't be read.
@@ -115,6 +125,7 @@ class TelemetryBoard:
 
     def _on_peer_down(self, down: PeerDown) -> None:
         self._newest.pop(down.peer_id, None)
+        self._heard_at.pop(down.peer_id, None)
         self._logged.discard(down.peer_id)
 
     def _on_gossip(self, peer_id: str, payload: bytes) -> None:
@@ -129,5 +140,10 @@ class TelemetryBoard:
                 _LOGGER.warning("%s gossiped unreadable telemetry: %s", peer_id, error)
             return
         self._newest[peer_id] = telemetry
+        self._heard_at[peer_id] = self._hub.clock.time()
         self._hub.bus.fire(NodeTelemetry(peer_id, telemetry))
-        self._hub.bus.fire(EphemeralEvent("telemetry", {"node_id": peer_id, **telemetry.to_wire()}))
+        self._hub.bus.fire(_event(peer_id, telemetry))
+
+
+def _event(peer_id: str, telemetry: Telemetry) -> EphemeralEvent:
+    return EphemeralEvent(EVENT, {"node_id": peer_id, **telemetry.to_wire()})

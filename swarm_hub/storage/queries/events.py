@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Delete, bindparam, delete, func, select
 
-from swarm_hub.models.event import DurableEvent, EventType
+from swarm_hub.models.event import ENDS_OF_JOBS, DurableEvent, EventType
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine.database import Chunk
 from swarm_hub.storage.queries import meta
@@ -66,6 +66,12 @@ def story(connection: Connection, job_id: str, after: int, limit: int) -> list[D
         _COLUMNS.where(_T.c.job_id == job_id, _T.c.seq > after).order_by(_T.c.seq).limit(limit)
     )
     return [_event(row) for row in rows]
+
+
+def end_seq(connection: Connection, job_id: str) -> int | None:
+    """Return the sequence number of the event that a job ended with, None if it has none."""
+    query = select(_T.c.seq).where(_T.c.job_id == job_id, _T.c.event_type.in_(ENDS_OF_JOBS))
+    return connection.execute(query.order_by(_T.c.seq.desc()).limit(1)).scalar_one_or_none()
 
 
 def any_older(connection: Connection, fired_before: float) -> bool:

@@ -15,6 +15,7 @@ from swarm_hub.components.api.live.connection import LiveConnection
 from swarm_hub.components.api.live.fanout import Fanout
 from swarm_hub.components.api.live.frames import text_frame
 from swarm_hub.components.api.live.outbox import Outbox
+from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import __version__
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import RequestError
@@ -33,9 +34,10 @@ _DEFLATE: Final = "permessage-deflate"
 class LiveClients:
     """Every websocket."""
 
-    def __init__(self, hub: Hub, access: Access) -> None:
+    def __init__(self, hub: Hub, access: Access, quotas: Quotas) -> None:
         self._hub = hub
         self._access = access
+        self._quotas = quotas
         self._fanout = Fanout(hub)
         self._connections: set[LiveConnection] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -64,7 +66,7 @@ class LiveClients:
             self._subscribe_schema = messages.subscribe_schema(self._hub.endpoints.event_types)
         connection = LiveConnection(
             self._hub, socket, Outbox(socket, _wire(request), self._hub.tasks), token, self._fanout,
-            self._subscribe_schema,
+            self._quotas, self._subscribe_schema,
         )  # fmt: skip
         self._connections.add(connection)
         if self._watching is None or self._watching.done():

@@ -16,6 +16,7 @@ from swarm_hub.components.api.live import messages
 from swarm_hub.components.api.live.fanout import Fanout
 from swarm_hub.components.api.live.outbox import Outbox
 from swarm_hub.components.api.live.stream import Stream
+from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import REPLIED, Command, CommandCall, EventStream
 from swarm_hub.exceptions import LimitReached, MalformedRequest, RequestError
@@ -41,6 +42,7 @@ class LiveConnection:
         outbox: Outbox,
         caller: Token,
         fanout: Fanout,
+        quotas: Quotas,
         subscribe_schema: vol.Schema,
     ) -> None:
         self._hub = hub
@@ -48,6 +50,7 @@ class LiveConnection:
         self.caller = caller
         self._outbox = outbox
         self._fanout = fanout
+        self._quotas = quotas
         self._subscribe_schema = subscribe_schema
         self._last_id = 0
         self._n_running = 0
@@ -108,9 +111,11 @@ class LiveConnection:
     def _receive(self, raw: str) -> None:
         """Take a command, or several in a list."""
         try:
+            self._quotas.upload(self.caller.account, len(raw))
             content = parse_json(raw.encode(), "command")
         except RequestError as error:
-            self._fail(self._last_id, "invalid_format", str(error))
+            code = error.code if isinstance(error, LimitReached) else "invalid_format"
+            self._fail(self._last_id, code, str(error))
             return
         if not isinstance(content, list):
             self._command(content)
@@ -169,6 +174,7 @@ class LiveConnection:
         """Have a component answer, while other commands are taken."""
         if command.scope is not None:
             check_scope(self.caller, command.scope)
+        self._quotas.request(self.caller.account)
         params = _checked(schema, fields)
         if self._n_running >= _RUNNING_MAX:
             raise LimitReached(
@@ -216,7 +222,7 @@ class LiveConnection:
         if told is None:
             _LOGGER.error("Command %d failed", number, exc_info=error)
             told = RequestError("internal", "an unexpected error; see the log")
-        self._fail(number, told.code, told.message)
+        self._outbox.put(messages.failure(number, told.code, told.message, told.errors))
 
     def _fail(self, number: int, code: str, message: str) -> None:
         self._outbox.put(messages.failure(number, code, message))

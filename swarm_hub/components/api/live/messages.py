@@ -1,7 +1,7 @@
 """The protocol's own messages: what a client may say, checked, and how it is answered."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,9 +107,11 @@ def result(number: int, content: Any) -> bytes:
     return _dump({"id": number, "type": "result", "success": True, "result": content})
 
 
-def failure(number: int, code: str, message: str) -> bytes:
-    """Return the answer to a command that did not."""
-    error = {"code": code, "message": message}
+def failure(number: int, code: str, message: str, errors: Sequence[Any] = ()) -> bytes:
+    """Return the answer to a command that did not; `errors` are several that it has."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    if errors:
+        error["errors"] = errors
     return _dump({"id": number, "type": "result", "success": False, "error": error})
 
 

@@ -73,12 +73,16 @@ class Fleet:
         found = [self._described(record) for record in records]
         return sorted(found, key=lambda node: (node["slots"] is None, node["name"]))
 
+    async def one(self, node_id: str) -> NodeDetails:
+        """Return a node; raises NotFound for one that was never met."""
+        return self._described(await self._known(node_id))
+
     async def ban(self, node_id: str, reason: str, for_s: float | None) -> NodeDetails:
         """Ban a node; raises NotFound for one that was never met."""
         await self._known(node_id)
         until = None if for_s is None else self._hub.clock.time() + for_s
         await self._mesh.ban(node_id, reason or "banned by an administrator", until)
-        return await self._one(node_id)
+        return await self.one(node_id)
 
     async def unban(self, node_id: str) -> None:
         """Lift a ban and let the node come back, also with a new signing key."""
@@ -90,13 +94,13 @@ class Fleet:
         """Keep a node from new work, and have it give back what it has not begun."""
         await self._known(node_id)
         await self._drains.drain(node_id, reason or "drained by an administrator")
-        return await self._one(node_id)
+        return await self.one(node_id)
 
     async def undrain(self, node_id: str) -> NodeDetails:
         """Give a node work again."""
         await self._known(node_id)
         await self._drains.undrain(node_id)
-        return await self._one(node_id)
+        return await self.one(node_id)
 
     async def hold_back(self) -> None:
         """Give out nothing more, as this gateway is stopping; the nodes keep what they have."""
@@ -122,9 +126,6 @@ class Fleet:
         if record is None:
             raise NotFound("unknown_node", f"there is no node {node_id}; see: swarm-hub node list")
         return record
-
-    async def _one(self, node_id: str) -> NodeDetails:
-        return self._described(await self._known(node_id))
 
     def _described(self, record: NodeRecord) -> NodeDetails:
         node_id = record.peer_id

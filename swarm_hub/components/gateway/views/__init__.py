@@ -8,6 +8,7 @@ from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import (
     blobs,
+    commands,
     invites,
     job_changes,
     job_events,
@@ -29,8 +30,8 @@ def register(
     banned: Networks,
     invitations: Invitations,
 ) -> None:
-    """Have the gateway's views served."""
-    for view in (
+    """Have the gateway's views and commands served."""
+    views = (
         submissions.view(hub, service, uploads),
         *blobs.views(uploads),
         modules.view(service),
@@ -40,6 +41,9 @@ def register(
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
-    ):
+    )
+    for view in views:
         hub.endpoints.add_view(view)
+    for command in commands.commands(views, service, fleet):
+        hub.endpoints.add_command(command)
     hub.endpoints.add_health(fleet.counts)

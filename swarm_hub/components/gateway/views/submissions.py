@@ -31,7 +31,7 @@ _SPOOLED_BYTES: Final = 1024 * 1024
 SMALL_MAX_BYTES: Final = 1024 * 1024
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In the seed's JSON a list of numbers stands for an i32 dataset.
-_JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
+JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _NAME_MAX_CHARS: Final = 4096
 # What the seed's later clients send: a module, and texts that its command gets as arguments.
@@ -262,11 +262,11 @@ async def _read_json(named: _Named, raw: bytes, owner: str, key: str | None) -> 
     plain: Any = parse_json(raw, "request")
     if not isinstance(plain, dict):
         raise MalformedRequest("invalid_json", "request: expected an object")
-    unknown = [name for name in plain if name not in _JSON_KEYS]
+    unknown = [name for name in plain if name not in JSON_KEYS]
     if unknown:
         raise InvalidInput(
             "unknown_key",
-            f"unknown key {unknown[0]!r}; known: {', '.join(_JSON_KEYS)}",
+            f"unknown key {unknown[0]!r}; known: {', '.join(JSON_KEYS)}",
             [{"path": name, "message": "unknown key"} for name in unknown],
         )
     encoded, sha = plain.get("wasm_base64"), plain.get("module_sha")
