@@ -374,9 +374,12 @@ class SwarmClient:
             answer: dict[str, Any] = await response.json()
         return answer
 
-    async def events(self, since: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(
+        self, since: int | None = None, **wanted: Any
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield events as they happen; `since` first yields every durable one after that `seq`.
 
+        `wanted` are the filters of `subscribe_events`: `event_type`, `job_id`, `node_id`, `label`.
         Ends when the hub closes the connection. Raises ClientError when events were lost.
         """
         try:
@@ -385,7 +388,7 @@ class SwarmClient:
                 await socket.send_json({"type": "auth", "access_token": self._token or ""})
                 if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
                     raise ApiError(401, "unauthorized", "the hub does not know this token")
-                command = {"id": 1, "type": "subscribe_events"}
+                command = {"id": 1, "type": "subscribe_events", **wanted}
                 await socket.send_json(command if since is None else {**command, "since": since})
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
@@ -393,6 +396,8 @@ class SwarmClient:
                     content = json.loads(message.data)
                     if content["type"] == "event":
                         yield content["event"]
+                    elif (refused := content.get("error")) is not None:
+                        raise ApiError(400, refused["code"], refused["message"])
                     elif (content.get("result") or {}).get("events_lost"):
                         raise ClientError("events were lost: they are no longer kept")
         except aiohttp.ClientConnectionError as error:
