@@ -37,7 +37,7 @@ from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOK
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Answer, Endpoints, Events, Json, Lines, Request, Unchanged, View
 from swarm_hub.helpers.tokens import TokenFile
-from swarm_hub.models.event import PassingEventShape
+from swarm_hub.models.event import PassingShape
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.ed25519 import SigningKey
@@ -97,7 +97,7 @@ def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
             async with contextlib.aclosing(given.contents) as contents:
                 async for content in contents:
                     if content is not None:
-                        shape = view.answer if "seq" in content else PassingEventShape
+                        shape = view.answer if "seq" in content else PassingShape
                         vol.Schema(schema_of(shape))(json.loads(dump_json(content)))
                     yield content
 

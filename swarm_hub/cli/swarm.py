@@ -107,16 +107,11 @@ class LocalSwarm:
         hub.url = f"http://127.0.0.1:{port}"
         tokens = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE)
         _, hub.token = tokens.create("local", "admin", time.time())
-        keys, of_api = (
-            ", ".join(f"{key}: {text}" for key, text in section.items())
-            for section in (
-                {"admission": "open", **gateway},
-                {"host": "127.0.0.1", "port": str(port), **api},
-            )
-        )
+        own = _inline({"admission": "open", **gateway})
+        listen = _inline({"host": "127.0.0.1", "port": str(port), **api})
         self._configure(
             hub,
-            f"gateway: {{{keys}}}\napi: {{{of_api}}}\n{extra}",
+            f"gateway: {{{own}}}\napi: {{{listen}}}\n{extra}",
             {"bootnodes": "[]", **mesh},
         )
         hub.start()
@@ -193,6 +188,10 @@ class LocalSwarm:
         keys = {"listen": listen, "mdns": "false", **self._mesh, **mesh}
         section = "".join(f"  {key}: {value}\n" for key, value in keys.items())
         (hub.folder / CONFIG_FILE).write_text(f"hub: {{name: {hub.name}}}\n{roles}mesh:\n{section}")
+
+
+def _inline(keys: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}: {text}" for key, text in keys.items())
 
 
 @asynccontextmanager

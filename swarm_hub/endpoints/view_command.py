@@ -58,6 +58,15 @@ class CommandRequest:
             raise TooLarge("request_too_large", f"a body of at most {max_bytes} bytes was expected")
         return self.raw
 
+    @property
+    def content_length(self) -> int | None:
+        """How long the body is."""
+        return len(self.raw)
+
+    async def chunks(self, max_bytes: int) -> AsyncIterator[bytes]:
+        """Return the body in one piece; raises TooLarge beyond `max_bytes`."""
+        yield await self.read(max_bytes)
+
     def parts(self) -> AsyncIterator[Part]:
         """Raise MalformedRequest: a command has no parts."""
         raise MalformedRequest("bad_multipart", "a command has no parts")

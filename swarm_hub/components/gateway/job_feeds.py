@@ -13,6 +13,7 @@ from swarm_hub.models.event import (
     DurableEvent,
     EphemeralEvent,
     EventShape,
+    EventType,
     PassingShape,
 )
 from swarm_hub.storage.queries import events
@@ -24,6 +25,8 @@ _WAITING_MAX: Final = 1024
 _PAGE: Final = 500
 _SIGN_EVERY_S: Final = 15.0
 _RETRY_AFTER_S: Final = 5
+# If it was removed before its follower was told of its end, there is only the last of them.
+_LAST: Final = frozenset({*ENDS_OF_JOBS, EventType.JOB_PRUNED})
 
 
 class JobFeed:
@@ -110,7 +113,7 @@ class JobFeeds:
                 for event in page:
                     sent = event.seq
                     yield event.shape()
-                    if event.event_type in ENDS_OF_JOBS:
+                    if event.event_type in _LAST:
                         return
                 more = len(page) == _PAGE
             if ended:
@@ -126,7 +129,7 @@ class JobFeeds:
                     elif live.seq > sent:
                         sent = live.seq
                         yield live.shape()
-                        if live.event_type in ENDS_OF_JOBS:
+                        if live.event_type in _LAST:
                             return
                 if not taken and not feed.behind:
                     yield None
