@@ -72,6 +72,23 @@ def problems(folder: Path, text: str) -> list[str]:
          "configuration.yaml:1: gateway: expected keys and values below it, each on its own line"),
         ("gateway: [a]\n",
          "configuration.yaml:1: gateway: expected keys and values below it, each on its own line"),
+        ("gateway:\napi:\n  tls:\n    certificate: a.pem\n",
+         "configuration.yaml:4: api → tls → certificate: key: is needed beside it"),
+        ("gateway:\napi:\n  tls:\n    self_signed: true\n    key: a.pem\n",
+         "configuration.yaml:5: api → tls → key: a self_signed certificate has its own files"),
+        ("gateway:\napi:\n  tls:\n    self_sgned: true\n",
+         "configuration.yaml:4: api → tls → self_sgned: unknown key; did you mean self_signed?"),
+        ("gateway:\napi:\n  tls: {}\n",
+         "configuration.yaml:3: api → tls: expected certificate: and key:, or self_signed: true"),
+        ("gateway:\napi:\n  tls: {self_signed: yes please}\n",
+         "configuration.yaml:3: api → tls → self_signed: expected true or false, got "
+         "'yes please'"),
+        ("gateway:\napi:\n  cors_allowed_origins:\n    - https://a.example\n    - '*'\n",
+         "configuration.yaml:5: api → cors_allowed_origins → 1: name each origin, such as "
+         "https://dashboard.example.org; * is refused"),
+        ("gateway:\napi:\n  cors_allowed_origins: [https://a.example/x]\n",
+         "configuration.yaml:3: api → cors_allowed_origins → 0: expected an origin such as "
+         "https://dashboard.example.org:8443, without a path, got 'https://a.example/x'"),
         ("gatewy:\n",
          "configuration.yaml:1: gatewy: there is no such component; did you mean gateway?"),
         ("hub: {name: a}\nstorage:\n",

@@ -39,6 +39,8 @@ def status(config_dir: Path, as_json: bool) -> None:
             echo(f"connected {role}s: {', '.join(names)}")
     if not peers:
         echo("connected to no other hub")
+    if "api" in found:
+        echo(f"API's certificate: {found['api']['tls_fingerprint']}")
     if "worker" in found:
         _print_worker(found["worker"])
 

@@ -5,21 +5,26 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import click
 
 from swarm_hub.config import read_configuration
 from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
+    API_SOCKET,
     CONFIG_FILE,
     DEFAULT_API_PORT,
     DEFAULT_URL,
     RESTORE_FILE,
     STORAGE_DIR,
+    TLS_CERTIFICATE_FILE,
 )
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.key_pin import pin_of_file
 from swarm_hub.util.printable import printable
 from swarm_hub.util.units import parse_duration
+from swarm_hub.util.unix_socket import answers_at
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,7 +49,11 @@ def config_option(command: _F) -> _F:
 
 def hub_options(command: _F) -> _F:
     """Add `--url` and `--token`, and the configuration directory they default from."""
-    url = click.option("--url", envvar="SWARM_HUB_URL", help="The hub's API address.")
+    url = click.option(
+        "--url",
+        envvar="SWARM_HUB_URL",
+        help="The hub's API address, with `#sha256=…` if its certificate is self-signed.",
+    )
     token = click.option("--token", envvar="SWARM_HUB_TOKEN", help="An API token of that hub.")
     return config_option(url(token(command)))
 
@@ -105,11 +114,27 @@ def _finish_restore(config_dir: Path) -> None:
 
 
 def _configured_url(config_dir: Path) -> str:
+    """Return how the hub of a directory is reached: by its unix socket, else as it is configured.
+
+    The key of its certificate is pinned, so that it has not to be issued for the local address.
+    """
     if not (config_dir / CONFIG_FILE).is_file():
         return DEFAULT_URL
+    path = (config_dir / API_SOCKET).absolute()
+    if answers_at(path):
+        return f"unix://{quote(os.fspath(path))}"
     api = read_configuration(config_dir, "hub").sections.get("api") or {}
     host, port = api.get("host", "127.0.0.1"), api.get("port", DEFAULT_API_PORT)
-    return f"http://{_WILDCARDS.get(host, host)}:{port}"
+    address = f"{_WILDCARDS.get(host, host)}:{port}"
+    tls = api.get("tls")
+    if not isinstance(tls, dict):
+        return f"http://{address}"
+    certificate = tls.get("certificate", f"{STORAGE_DIR}/{TLS_CERTIFICATE_FILE}")
+    try:
+        return f"https://{address}#sha256={pin_of_file(config_dir / str(certificate)).hex()}"
+    except (OSError, ValueError):
+        # Whoever connects says what is wrong with it.
+        return f"https://{address}"
 
 
 def seconds(_ctx: object, _option: object, text: str | None) -> float | None:

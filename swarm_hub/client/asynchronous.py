@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +16,7 @@ import aiohttp
 
 from swarm_hub.client import submission
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
+from swarm_hub.client.reach import Reach
 from swarm_hub.client.submission import Module
 from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
 
@@ -33,16 +34,18 @@ class SwarmClient:
     """
 
     def __init__(self, url: str = DEFAULT_URL, token: str | None = None) -> None:
-        self._url = url.rstrip("/")
+        self._reach = Reach.parse(url)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._token = token
         self._session: aiohttp.ClientSession | None = None
+        self._open = ExitStack()
         self._takes_cbor = True
         # The hashes of those that the hub has.
         self._modules_there: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            connector=self._open.enter_context(self._reach.connector()),
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120),
         )
@@ -56,6 +59,7 @@ class SwarmClient:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+        self._open.close()
 
     async def map(
         self,
@@ -383,7 +387,7 @@ class SwarmClient:
         Ends when the hub closes the connection. Raises ClientError when events were lost.
         """
         try:
-            async with self._live.ws_connect(f"{self._url}{WEBSOCKET_PATH}") as socket:
+            async with self._live.ws_connect(f"{self._reach.base}{WEBSOCKET_PATH}") as socket:
                 await socket.receive_json(timeout=10)
                 await socket.send_json({"type": "auth", "access_token": self._token or ""})
                 if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
@@ -401,7 +405,7 @@ class SwarmClient:
                     elif (content.get("result") or {}).get("events_lost"):
                         raise ClientError("events were lost: they are no longer kept")
         except aiohttp.ClientConnectionError as error:
-            raise _unreachable(self._url) from error
+            raise _unreachable(self._reach.url, error) from error
 
     @property
     def _live(self) -> aiohttp.ClientSession:
@@ -418,8 +422,8 @@ class SwarmClient:
     def _request(
         self, method: str, path: str, *, also: Sequence[int] = (), **options: Any
     ) -> "_Checked":
-        url = f"{self._url}{API_ROOT}{path}"
-        return _Checked(self._url, self._live.request(method, url, **options), also)
+        url = f"{self._reach.base}{API_ROOT}{path}"
+        return _Checked(self._reach.url, self._live.request(method, url, **options), also)
 
 
 class _Checked:
@@ -436,7 +440,7 @@ class _Checked:
         except aiohttp.InvalidURL as error:
             raise ClientError(f"{self._url} is not the address of a hub: {error}") from error
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            raise _unreachable(self._url) from error
+            raise _unreachable(self._url, error) from error
         if response.status < 400 or response.status in self._also:
             return response
         try:
@@ -458,10 +462,23 @@ class _Checked:
         await self._request.__aexit__(kind, error, trace)
         # The hub may be killed between an answer's head and its end.
         if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)):
-            raise _unreachable(self._url) from error
+            raise _unreachable(self._url, error) from error
 
 
-def _unreachable(url: str) -> UnreachableError:
+def _unreachable(url: str, error: BaseException) -> ClientError:
+    match error:
+        case aiohttp.ServerFingerprintMismatch():
+            return ClientError(
+                f"{url}: another key answers there than that of the fingerprint: its certificate's "
+                f"is sha256={error.got.hex()}; nothing was sent. Compare it with what `swarm-hub "
+                "status` shows on the hub's device"
+            )
+        case aiohttp.ClientConnectorCertificateError():
+            return ClientError(
+                f"{url}: its certificate is not trusted here ({error.certificate_error}); if it is "
+                "self-signed, append the fingerprint that `swarm-hub status` shows on the hub's "
+                f"device: {url}#sha256=…"
+            )
     return UnreachableError(
         f"no hub answers at {url}; is it running (swarm-hub run), and is that its address?"
     )

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from swarm_hub.const import CONTROL_SOCKET
 from swarm_hub.control.commands import ANSWER_WITHIN_S, Refused
-from swarm_hub.control.place import socket_address
 from swarm_hub.control.wire import ANSWER_MAX_BYTES, read_answer
 from swarm_hub.exceptions import HubError, HubNotRunningError
 from swarm_hub.util.strict_json import dump_json
+from swarm_hub.util.unix_socket import short_address
 
 # Longer than the hub takes to give up itself.
 _WITHIN_S: Final = ANSWER_WITHIN_S + 5.0
@@ -24,7 +25,7 @@ def ask(config_dir: Path, command: str, **arguments: object) -> dict[str, Any]:
     request = dump_json({"command": command, "arguments": arguments}) + b"\n"
     try:
         with (
-            socket_address(config_dir) as address,
+            short_address(config_dir / CONTROL_SOCKET) as address,
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
         ):
             connection.settimeout(_WITHIN_S)

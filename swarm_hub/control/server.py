@@ -3,18 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from pathlib import Path
 from typing import Final
 
 from swarm_hub.const import CONTROL_SOCKET
 from swarm_hub.control.commands import ControlCommands, Refused
-from swarm_hub.control.place import socket_address
 from swarm_hub.control.wire import ANSWER_MAX_BYTES, REQUEST_MAX_BYTES, answered, refused
 from swarm_hub.exceptions import HubError
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.strict_json import parse_json
+from swarm_hub.util.unix_socket import bind_private
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,14 +33,16 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen; a hub that can't is without its commands, and says why."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = None
         try:
-            self._bind(listening)
+            # The caller holds the directory's lock, so nobody listens on what is left there.
+            listening = bind_private(self._config_dir / CONTROL_SOCKET)
             self._server = await asyncio.start_unix_server(
                 self._on_connection, sock=listening, limit=REQUEST_MAX_BYTES
             )
         except (OSError, HubError) as error:
-            listening.close()
+            if listening is not None:
+                listening.close()
             _LOGGER.warning(
                 "`swarm-hub status`, pause and resume can't reach this hub; its socket %s: %s",
                 self._config_dir / CONTROL_SOCKET, error,
@@ -54,15 +54,6 @@ class ControlServer:
             self._server.close()
             (self._config_dir / CONTROL_SOCKET).unlink(missing_ok=True)
             self._server = None
-
-    def _bind(self, listening: socket.socket) -> None:
-        with socket_address(self._config_dir) as address:
-            # The caller holds the directory's lock, so nobody listens on what is left here.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)
-            listening.bind(address)
-            # Nobody can connect before it listens, so it is private from its first moment.
-            os.chmod(address, 0o600)
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._connections >= _CONNECTIONS_MAX:

@@ -17,12 +17,12 @@ from swarm_hub.control import (
     Refused,
     client,
     commands,
-    place,
     server,
     wire,
 )
 from swarm_hub.exceptions import HubError, HubNotRunningError
 from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util import unix_socket
 
 
 async def echo(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ async def hub(folder: Path, tasks: TaskSupervisor) -> AsyncIterator[Path]:
 
 async def said(folder: Path, raw: bytes, *, eof: bool = False) -> list[dict[str, Any]]:
     """Return the answers to raw bytes, up to the end of the connection or one for each line."""
-    with place.socket_address(folder) as address:
+    with unix_socket.short_address(folder / CONTROL_SOCKET) as address:
         reader, writer = await asyncio.open_unix_connection(address, limit=2**21)
     writer.write(raw)
     if eof:
@@ -209,7 +209,7 @@ async def test_where_no_short_path_works_the_hub_lives_and_says_so(
     tmp_path: Path, tasks: TaskSupervisor, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(place, "_DESCRIPTORS", tmp_path / "nowhere")
+    monkeypatch.setattr(unix_socket, "_DESCRIPTORS", tmp_path / "nowhere")
     folder = tmp_path / ("long" * 40)
     (folder / ".storage").mkdir(parents=True, mode=0o700)
     made = await listening(folder, tasks)

@@ -1,24 +1,35 @@
 """The API: REST and websocket, on loopback unless configured otherwise, never without a token."""
 
 import ipaddress
+import logging
+import socket
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import voluptuous as vol
 
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.config_command import get_config
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
+from swarm_hub.components.api.cors import CrossOrigin, origin
 from swarm_hub.components.api.health import health_view
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.server import LINGER_S, ApiServer
 from swarm_hub.components.api.system import system_view
+from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.clock import isoformat
+from swarm_hub.util.device import interface_ips
+
+_LOGGER = logging.getLogger(__name__)
+
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - left out, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ class ApiConfig:
 
     host: str
     port: int
+    tls: TlsConfig | None
     request_bytes: int
     connections: int
     connections_per_ip: int
@@ -34,8 +46,10 @@ class ApiConfig:
     upload_per_owner_bytes: int | None
     login_attempts: int
     ip_ban_s: float | None
+    use_x_forwarded_for: bool
     trusted_proxies: tuple[IPNetwork, ...]
     allowed_hosts: tuple[str, ...]
+    cors_allowed_origins: tuple[str, ...]
 
 
 def _network(value: Any) -> IPNetwork:
@@ -51,6 +65,7 @@ CONFIG_SCHEMA = cv.section(
     {
         cv.Key("host", default="127.0.0.1", reloadable=False): cv.host,
         cv.Key("port", default=DEFAULT_API_PORT, reloadable=False): cv.integer(0, 65535),
+        cv.Key("tls", default=None, reloadable=False): cv.optional(TLS_SCHEMA),
         cv.Key("request", default="384MiB", reloadable=True, field="request_bytes"): cv.size,
         cv.Key("connections", default=1000, reloadable=True): cv.integer(8, 1_000_000),
         cv.Key("connections_per_ip", default=256, reloadable=True): cv.integer(1, 1_000_000),
@@ -64,8 +79,10 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("ip_ban", default="1h", reloadable=True, field="ip_ban_s"): vol.Any(
             vol.All(False, lambda _off: None), cv.positive_duration
         ),
+        cv.Key("use_x_forwarded_for", default=True, reloadable=True): cv.boolean,
         cv.Key("trusted_proxies", default=list, reloadable=True): cv.sequence(_network),
         cv.Key("allowed_hosts", default=list, reloadable=True): cv.sequence(cv.host),
+        cv.Key("cors_allowed_origins", default=list, reloadable=True): cv.sequence(origin),
     },
     ApiConfig,
 )
@@ -87,16 +104,56 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         )
     )  # fmt: skip
     tokens = TokenFile(hub.storage_path(TOKENS_FILE))
-    logins = Logins(hub.clock, config.login_attempts, config.ip_ban_s, config.trusted_proxies)
+    logins = Logins(
+        hub.clock, config.login_attempts, config.ip_ban_s, config.trusted_proxies,
+        use_x_forwarded_for=config.use_x_forwarded_for,
+    )  # fmt: skip
     connections = Connections(
         config.connections, config.connections_per_ip, logins.is_proxy,
         keepalive_timeout=KEEP_ALIVE_S, lingering_time=LINGER_S, access_log=None,
     )  # fmt: skip
     quotas = Quotas(hub.clock, config.requests_per_owner, config.upload_per_owner_bytes)
-    access = Access(tokens, hub.clock, logins, [config.host, *config.allowed_hosts])
-    server = ApiServer(hub, access, connections, quotas, config.request_bytes)
+    cors = CrossOrigin(config.cors_allowed_origins)
+    access = Access(tokens, hub.clock, logins, [config.host, *config.allowed_hosts], cors)
+    certificate = None
+    if config.tls is not None:
+        names = partial(_names, (config.host, *config.allowed_hosts))
+        certificate = Certificate(config.tls, hub.config_dir, hub.clock, names)
+        await certificate.load()
+        hub.control.add_status("api", partial(_tls_status, certificate))
+    elif not (config.trusted_proxies or _is_loopback(config.host)):
+        _LOGGER.warning(
+            "The API listens on %s without TLS: whoever is in that network can read every token "
+            "and job; give it a certificate (api: tls), a proxy with one (api: trusted_proxies), "
+            "or api: host: 127.0.0.1",
+            config.host,
+        )
+    server = ApiServer(
+        hub, access, connections, quotas, config.request_bytes, certificate, cors
+    )  # fmt: skip
     server.bind(config.host, config.port)
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)
     return True
+
+
+def _tls_status(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "tls_fingerprint": f"sha256={certificate.pin.hex()}",
+        "tls_ends_at": isoformat(certificate.ends_at),
+    }
+
+
+def _names(configured: tuple[str, ...]) -> set[str]:
+    """Return the names and addresses by which clients may know this device."""
+    own = socket.gethostname().lower()
+    names = {"localhost", own, f"{own}.local", "127.0.0.1", "::1", *configured, *interface_ips()}
+    return {name for name in names if name not in _WILDCARDS and "%" not in name}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,9 +4,12 @@ import base64
 import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
+from swarm_hub.components.api.connections import Connection
+from swarm_hub.components.api.cors import CrossOrigin
 from swarm_hub.components.api.logins import Logins
 from swarm_hub.endpoints import Scope
 from swarm_hub.exceptions import Forbidden, Unauthorized
@@ -14,16 +17,25 @@ from swarm_hub.helpers.tokens import Token, TokenFile
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import Clock
 
+# The hub's own user, by its unix socket.
+LOCAL: Final = Token("local", "local", "admin", "", 0.0, owner="local")
+
 
 class Access:
     """Checks tokens and the headers that keep foreign web pages out."""
 
     def __init__(
-        self, tokens: TokenFile, clock: Clock, logins: Logins, allowed_hosts: Sequence[str]
+        self,
+        tokens: TokenFile,
+        clock: Clock,
+        logins: Logins,
+        allowed_hosts: Sequence[str],
+        cors: CrossOrigin,
     ) -> None:
         self._tokens = tokens
         self._clock = clock
         self._logins = logins
+        self._cors = cors
         own = socket.gethostname().lower()
         named = (host.lower() for host in allowed_hosts)
         # `.local` names are given by mDNS, which no foreign page can make lead elsewhere.
@@ -33,8 +45,8 @@ class Access:
         """Let a request pass and return its token; raises Unauthorized or Forbidden."""
         self.check_source(request)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        secret = _secret(scheme.lower(), given.strip())
-        token = None if secret is None else self.find(secret)
+        secret = _secret(scheme.lower(), given.strip()) if scheme else ""
+        token = self.identify(request, secret)
         if token is not None:
             self._logins.succeeded(request)
         elif scheme:
@@ -64,16 +76,27 @@ class Access:
             )
         # Such a page can't remove its Origin.
         origin = request.headers.get("Origin")
-        if origin is not None and origin.partition("://")[2] != request.host:
-            raise Forbidden("foreign_origin", f"requests from {shown(origin)} are not allowed")
+        if origin is None or origin.partition("://")[2] == request.host:
+            return
+        if not self._cors.allows(origin):
+            raise Forbidden(
+                "foreign_origin",
+                f"requests from {shown(origin)} are not allowed (api: cors_allowed_origins)",
+            )
 
-    def find(self, secret: str) -> Token | None:
-        """Return the token that has this secret, unless it has expired."""
-        return self._tokens.find(secret, self._clock.time())
+    def identify(self, request: web.Request, secret: object) -> Token | None:
+        """Return the token that has this secret, unless it has expired.
+
+        Who comes by the hub's unix socket may as well read its tokens, and needs none.
+        """
+        if secret == "":
+            connection = request.protocol
+            return LOCAL if isinstance(connection, Connection) and connection.is_own else None
+        return self._tokens.find(secret, self._clock.time()) if isinstance(secret, str) else None
 
     def is_current(self, token: Token) -> bool:
         """Whether a token is neither revoked nor expired since it was found."""
-        return self._tokens.current(token, self._clock.time())
+        return token is LOCAL or self._tokens.current(token, self._clock.time())
 
     async def failed(self, request: web.Request) -> None:
         """Note that a token was refused; this takes a moment, longer each time."""

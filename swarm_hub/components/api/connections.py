@@ -6,7 +6,10 @@ no byte of a body for 30 s, is cut; one that waits for its next request is close
 
 import asyncio
 import logging
+import os
 import resource
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -28,6 +31,8 @@ _LEAST_BYTES_PER_S: Final = 100
 _AVERAGE_AFTER_S: Final = 60.0
 _LOOK_EVERY_S: Final = 2.0
 _LOG_EVERY_S: Final = 60.0
+# struct ucred: process, user, group.
+_UCRED: Final = struct.Struct("iII")
 
 
 class Connections:
@@ -44,6 +49,7 @@ class Connections:
         self._options = options
         self._server: web.Server | None = None
         self._open: set[Connection] = set()
+        self._n_taken = 0
         self._per_ip: Counter[str] = Counter()
         self._looking: asyncio.TimerHandle | None = None
         self._logged_at = float("-inf")
@@ -53,34 +59,50 @@ class Connections:
         """Hand requests to that server."""
         self._server = server
 
-    def __call__(self) -> "Connection":
-        """Return the protocol of a new connection."""
+    def __call__(self, taken_for: str | None = None) -> "Connection":
+        """Return the protocol of a new connection; of one that was `take`n, for which address."""
         assert self._server is not None
-        return Connection(self, self._server, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(
+            self, self._server, taken_for, loop=asyncio.get_running_loop(), **self._options
+        )
 
     def close(self) -> None:
         """Look after nothing any more."""
         if self._looking is not None:
             self._looking.cancel()
 
-    def admit(self, connection: "Connection", ip: str) -> bool:
-        """Take a new connection, unless there are too many."""
-        too_many = len(self._open) >= self._most
+    @property
+    def count(self) -> int:
+        """How many there are, with those that have not said yet what they want."""
+        return self._n_taken
+
+    def take(self, ip: str) -> bool:
+        """Count a new connection, unless there are too many; whoever took it gives it back."""
+        too_many = self._n_taken >= self._most
         if too_many or (self._per_ip[ip] >= self._most_per_ip and not self._is_exempt(ip)):
             self._refused(ip, "in all" if too_many else "of its address")
             return False
-        self._open.add(connection)
+        self._n_taken += 1
         self._per_ip[ip] += 1
+        return True
+
+    def give_back(self, ip: str) -> None:
+        """Count a connection no more."""
+        self._n_taken -= 1
+        self._per_ip[ip] -= 1
+        if self._per_ip[ip] <= 0:
+            del self._per_ip[ip]
+
+    def watch(self, connection: "Connection") -> None:
+        """Look after a connection from now on."""
+        self._open.add(connection)
         if self._looking is None:
             self._look_later()
-        return True
 
     def left(self, connection: "Connection", ip: str) -> None:
         """Forget a connection."""
         self._open.discard(connection)
-        self._per_ip[ip] -= 1
-        if self._per_ip[ip] <= 0:
-            del self._per_ip[ip]
+        self.give_back(ip)
 
     def _refused(self, ip: str, which: str) -> None:
         self._n_refused += 1
@@ -108,9 +130,16 @@ class Connections:
 class Connection(RequestHandler):
     """aiohttp's protocol, which also notes when it heard something."""
 
-    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, connections: Connections, server: web.Server, taken_for: str | None, **options: Any
+    ) -> None:
+        super().__init__(server, **options)
         self._connections = connections
+        self._taken_for = taken_for
+        # From then on it gives itself back.
+        self.is_begun = False
+        # Whether a process of the hub's own user is at the other end of its unix socket.
+        self.is_own = False
         self._socket: asyncio.Transport | None = None
         self._ip = ""
         self._body: web.Request | None = None
@@ -124,12 +153,18 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many connections."""
         self._socket = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self._ip = str(peer[0]) if peer else ""
-        if not self._connections.admit(self, self._ip):
-            self._ip, self._socket = "", None
-            cast(asyncio.Transport, transport).abort()
-            return
+        self.is_begun = True
+        self.is_own = _is_own(transport.get_extra_info("socket"))
+        if self._taken_for is None:
+            peer = transport.get_extra_info("peername")
+            self._ip = str(peer[0]) if peer else ""
+            if not self._connections.take(self._ip):
+                self._ip, self._socket = "", None
+                cast(asyncio.Transport, transport).abort()
+                return
+        else:
+            self._ip = self._taken_for
+        self._connections.watch(self)
         # The first head is due from now on.
         self._heard_at = self._head_at = asyncio.get_running_loop().time()
         super().connection_made(transport)
@@ -177,11 +212,11 @@ class Connection(RequestHandler):
         if self._socket is not None and self._is_slow(self._socket, now):
             self._socket.abort()
 
-    def _is_slow(self, socket: asyncio.Transport, now: float) -> bool:
+    def _is_slow(self, transport: asyncio.Transport, now: float) -> bool:
         if not self._busy:
             return self._head_at is not None and now - self._head_at > _HEAD_WITHIN_S
         # A body that the hub does not read at the moment is not its client's fault.
-        if self._body is None or self._body.content.is_eof() or not socket.is_reading():
+        if self._body is None or self._body.content.is_eof() or not transport.is_reading():
             return False
         if now - self._heard_at > _BYTE_WITHIN_S:
             return True
@@ -205,3 +240,13 @@ class Connection(RequestHandler):
         response.headers["Server"] = SERVER_NAME
         response.force_close()
         return response
+
+
+def _is_own(connected: socket.socket | None) -> bool:
+    if connected is None or connected.family is not socket.AF_UNIX:
+        return False
+    if not hasattr(socket, "SO_PEERCRED"):
+        # The mode of the socket lets nobody else connect.
+        return True
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return _UCRED.unpack(credentials)[1] in (0, os.geteuid())

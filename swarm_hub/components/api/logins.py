@@ -47,11 +47,14 @@ class Logins:
         attempts: int,
         banned_for_s: float | None,
         trusted_proxies: Sequence[IPNetwork],
+        *,
+        use_x_forwarded_for: bool,
     ) -> None:
         self._clock = clock
         self._attempts = attempts
         self._banned_for_s = banned_for_s
         self._trusted_proxies = tuple(trusted_proxies)
+        self._use_x_forwarded_for = use_x_forwarded_for
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
 
     def is_proxy(self, ip: str) -> bool:
@@ -62,7 +65,7 @@ class Logins:
     def address_of(self, request: web.Request) -> str:
         """Return whom a request is from; X-Forwarded-For counts as far as proxies are trusted."""
         ip = request.remote or ""
-        if not self.is_proxy(ip):
+        if not self._use_x_forwarded_for or not self.is_proxy(ip):
             return ip
         hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
         for hop in reversed(hops):

@@ -13,6 +13,7 @@ from aiohttp import web
 from swarm_hub.components.api import adapter
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
+from swarm_hub.components.api.cors import CrossOrigin
 from swarm_hub.components.api.errors import (
     ClientGone,
     MethodNotAllowed,
@@ -21,16 +22,20 @@ from swarm_hub.components.api.errors import (
 )
 from swarm_hub.components.api.live import LiveClients
 from swarm_hub.components.api.quotas import Quotas
-from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
+from swarm_hub.components.api.tls import Certificate
+from swarm_hub.components.api.tls_listener import TlsListener
+from swarm_hub.const import API_ROOT, API_SOCKET, WEBSOCKET_PATH
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Scope
 from swarm_hub.exceptions import (
+    HubError,
     NotFound,
     RequestError,
     SetupError,
     TooLarge,
     Unavailable,
 )
+from swarm_hub.util.unix_socket import bind_private
 
 _LOGGER = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,11 +58,15 @@ class ApiServer:
         connections: Connections,
         quotas: Quotas,
         request_max_bytes: int,
+        certificate: Certificate | None,
+        cors: CrossOrigin,
     ) -> None:
         self._hub = hub
         self._access = access
+        self._certificate = certificate
+        self._cors = cors
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._connections = connections
         self._quotas = quotas
         self._request_max_bytes = request_max_bytes
@@ -88,18 +97,39 @@ class ApiServer:
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
-        application.on_response_prepare.append(_without_version)
+        application.on_response_prepare.append(self._finish_headers)
         self._runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         assert self._runner.server is not None
         self._connections.serve_by(self._runner.server)
-        loop = asyncio.get_running_loop()
         for bound in self._sockets:
-            self._servers.append(
-                await loop.create_server(self._connections, sock=bound, backlog=_BACKLOG)
-            )
+            self._servers.append(await self._serve(bound))
             host, port = bound.getsockname()[:2]
-            _LOGGER.info("API on http://%s:%d", host, port)
+            scheme = "http" if self._certificate is None else "https"
+            _LOGGER.info("API on %s://%s:%d", scheme, host, port)
+        await self._serve_own_user()
+
+    async def _serve(self, bound: socket.socket) -> asyncio.Server | TlsListener:
+        if self._certificate is not None:
+            bound.listen(_BACKLOG)
+            return TlsListener(bound, self._certificate, self._connections, self._hub.tasks)
+        return await asyncio.get_running_loop().create_server(
+            self._connections, sock=bound, backlog=_BACKLOG
+        )
+
+    async def _serve_own_user(self) -> None:
+        """Serve on the unix socket as well; the command line can do without it."""
+        path = self._hub.config_dir / API_SOCKET
+        try:
+            # The hub holds the directory's lock, so nobody listens on what is left there.
+            bound = bind_private(path)
+            self._servers.append(
+                await asyncio.get_running_loop().create_unix_server(
+                    self._connections, sock=bound, backlog=_BACKLOG
+                )
+            )
+        except (OSError, HubError) as error:
+            _LOGGER.warning("There is no API on the unix socket %s: %s", path, error)
 
     async def stop(self) -> None:
         """Close every connection."""
@@ -111,6 +141,7 @@ class ApiServer:
             await self._runner.cleanup()
         for bound in self._sockets:
             bound.close()
+        (self._hub.config_dir / API_SOCKET).unlink(missing_ok=True)
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -124,6 +155,9 @@ class ApiServer:
 
     async def _answered(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
+            if self._cors.is_preflight(request):
+                self._access.check_source(request)
+                return self._cors.answer(request)
             if request.match_info.http_exception is not None:
                 # A client without a token does not even learn which paths exist.
                 await self._access.admit(request, Scope.READ)
@@ -142,6 +176,10 @@ class ApiServer:
             elif not isinstance(error, RequestError):
                 _LOGGER.warning("%s %s failed: %s", request.method, request.path, error)
             return error_response(told)
+
+    async def _finish_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = SERVER_NAME
+        self._cors.allow(request, response)
 
     def _answer_http(self, request: web.Request, error: web.HTTPException) -> web.Response:
         """Turn aiohttp's own refusals into our shape."""
@@ -175,10 +213,6 @@ class ApiServer:
             f"{path} needs {domain}:, which does not run on this hub; ask a hub that has it, or "
             f"add {domain}: here",
         )
-
-
-async def _without_version(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER_NAME
 
 
 def _family(host: str) -> socket.AddressFamily:
