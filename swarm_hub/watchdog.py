@@ -67,12 +67,15 @@ class Watchdog:
 
     async def problems(self) -> list[str]:
         """Ask every part, and say in words which are stuck; [] if all is well."""
-        await self._ask()
         return [
-            f"{part.name} has given no sign for {part.waited_s:.0f} s"
-            for part in self._parts
-            if _is_stuck(part)
+            f"{name} has given no sign for {waited_s:.0f} s"
+            for name, waited_s in (await self.stuck()).items()
         ]
+
+    async def stuck(self) -> dict[str, float]:
+        """Ask every part; return which are stuck, and for how many seconds."""
+        await self._ask()
+        return {part.name: part.waited_s for part in self._parts if _is_stuck(part)}
 
     async def _look_regularly(self, every_s: float) -> None:
         while True:

@@ -12,6 +12,7 @@ from swarm_hub.endpoints.request import Scope
 from swarm_hub.endpoints.view import View
 from swarm_hub.exceptions import SetupError
 from swarm_hub.models.event import EventType
+from swarm_hub.util.metrics import Metric, ReadMetrics
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PATH: Final = re.compile(r"(/|(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+)\Z", re.ASCII)
@@ -27,6 +28,7 @@ class Endpoints:
         self._commands: dict[str, tuple[Command, vol.Schema]] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
         self._limits: dict[str, Any] = {}
+        self._metrics: list[ReadMetrics] = []
         self._explain: Callable[[str], str | None] = lambda _path: None
         self._jobs: JobKnowledge | None = None
         self._event_types = {kind.value for kind in EventType}
@@ -128,6 +130,14 @@ class Endpoints:
     def limits(self) -> dict[str, Any]:
         """Return the limits that components told of."""
         return dict(self._limits)
+
+    def add_metrics(self, read: ReadMetrics) -> None:
+        """Add the metrics that `read` returns to those of the hub; it is called at each look."""
+        self._metrics.append(read)
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics of every component, as they are now."""
+        return [metric for read in self._metrics for metric in read()]
 
     def explain_missing(self, explain: Callable[[str], str | None]) -> None:
         """Register the function that knows which component would serve a path of the API."""

@@ -24,6 +24,7 @@ from swarm_hub.storage.engine.writer import Fence, Writer
 from swarm_hub.storage.queries import meta, pruning
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.metrics import Metric, gauge, histogram
 
 __all__ = ["Fence", "Store", "StoreSpace", "Write"]
 
@@ -169,6 +170,20 @@ class Store:
     def idle(self) -> bool:
         """Whether nothing waits for the disk."""
         return self._writer.idle
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return what the writer has done and has to do."""
+        return (
+            histogram(
+                "swarm_hub_store_commit_seconds", "How long transactions took until they were on "
+                "disk.", self._writer.commit_s,
+            ),
+            gauge(
+                "swarm_hub_store_pending_rows", "Rows that wait for the disk.",
+                self._writer.pending_rows,
+            ),
+            gauge("swarm_hub_store_last_seq", "The number of the newest event.", self.last_seq),
+        )  # fmt: skip
 
     async def sign(self) -> None:
         """Return when the thread that writes has made a round; raises StoreError."""

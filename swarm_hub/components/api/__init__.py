@@ -10,16 +10,19 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.config_command import get_config
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.cors import CrossOrigin, origin
-from swarm_hub.components.api.health import health_view
+from swarm_hub.components.api.diagnostics import WarningsKept, diagnostics_view
+from swarm_hub.components.api.health import health_views
 from swarm_hub.components.api.logins import IPNetwork, Logins
+from swarm_hub.components.api.metrics import RequestMetrics, metrics_view
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.server import LINGER_S, ApiServer
 from swarm_hub.components.api.system import system_view
 from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
-from swarm_hub.const import DEFAULT_API_PORT, TOKENS_FILE
+from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
@@ -90,7 +93,6 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, to report a port in use now; serve once everything has started."""
-    hub.endpoints.add_view(health_view(hub))
     hub.endpoints.add_command(get_config(hub))
     hub.endpoints.add_view(
         system_view(
@@ -112,6 +114,13 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         config.connections, config.connections_per_ip, logins.is_proxy,
         keepalive_timeout=KEEP_ALIVE_S, lingering_time=LINGER_S, access_log=None,
     )  # fmt: skip
+    requests, audit = RequestMetrics(), AuditLog(hub.storage_path(AUDIT_FILE), logins)
+    for view in (
+        *health_views(hub),
+        metrics_view(hub, requests, connections),
+        diagnostics_view(hub, WarningsKept.of(hub)),
+    ):
+        hub.endpoints.add_view(view)
     quotas = Quotas(hub.clock, config.requests_per_owner, config.upload_per_owner_bytes)
     cors = CrossOrigin(config.cors_allowed_origins)
     access = Access(tokens, hub.clock, logins, [config.host, *config.allowed_hosts], cors)
@@ -129,7 +138,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
             config.host,
         )
     server = ApiServer(
-        hub, access, connections, quotas, config.request_bytes, certificate, cors
+        hub, access, connections, quotas, config.request_bytes, certificate, cors, requests, audit
     )  # fmt: skip
     server.bind(config.host, config.port)
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.

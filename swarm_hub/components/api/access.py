@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from swarm_hub.components.api.audit import CALLER
 from swarm_hub.components.api.connections import Connection
 from swarm_hub.components.api.cors import CrossOrigin
 from swarm_hub.components.api.logins import Logins
@@ -48,6 +49,7 @@ class Access:
         secret = _secret(scheme.lower(), given.strip()) if scheme else ""
         token = self.identify(request, secret)
         if token is not None:
+            request[CALLER] = token
             self._logins.succeeded(request)
         elif scheme:
             await self.failed(request)

@@ -1,9 +1,9 @@
-"""The view of the hub's own health."""
+"""The views of the hub's own health: in full, and for whoever only restarts or routes."""
 
 from typing import Any, TypedDict
 
 from swarm_hub.const import __version__
-from swarm_hub.core import Hub
+from swarm_hub.core import Hub, HubState
 from swarm_hub.endpoints import Json, Request, Scope, Success, View
 
 
@@ -33,8 +33,25 @@ class HealthShape(_Health, total=False):
     slots: int
 
 
-def health_view(hub: Hub) -> View:
-    """Return the view."""
+class LiveShape(TypedDict):
+    """The hub answers."""
+
+    ok: bool
+
+
+class _Ready(TypedDict):
+    ok: bool
+    waits_for: list[str]
+
+
+class ReadyShape(_Ready, total=False):
+    """Whether the hub does its work; with a token also why not."""
+
+    problems: list[str]
+
+
+def health_views(hub: Hub) -> tuple[View, ...]:
+    """Return the views."""
 
     async def health(_request: Request) -> Json:
         """Return the state of the hub and of what it runs; 503 if a part of it is stuck."""
@@ -54,4 +71,25 @@ def health_view(hub: Hub) -> View:
         success = Success.NOT_OK if stuck else Success.OK
         return Json({**own, **hub.endpoints.health()}, success)
 
-    return View("GET", "/health", health, Scope.READ, HealthShape)
+    async def live(_request: Request) -> Json:
+        """Answer, which is all that whoever would restart the hub has to know."""
+        shape: LiveShape = {"ok": True}
+        return Json(shape)
+
+    async def ready(request: Request) -> Json:
+        """Return whether each part of the hub makes its rounds; 503 with those that do not."""
+        stuck = await hub.watchdog.stuck()
+        starting = [] if hub.state is HubState.RUNNING else [f"the hub is {hub.state}"]
+        shape: ReadyShape = {
+            "ok": not (stuck or starting),
+            "waits_for": [*starting, *stuck],
+        }
+        if request.caller is not None:
+            shape["problems"] = await hub.watchdog.problems()
+        return Json(shape, Success.OK if shape["ok"] else Success.NOT_OK)
+
+    return (
+        View("GET", "/health", health, Scope.READ, HealthShape),
+        View("GET", "/health/live", live, Scope.PUBLIC, LiveShape),
+        View("GET", "/health/ready", ready, Scope.PUBLIC, ReadyShape),
+    )

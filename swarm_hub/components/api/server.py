@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from swarm_hub.components.api import adapter
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
 from swarm_hub.components.api.cors import CrossOrigin
 from swarm_hub.components.api.errors import (
@@ -21,6 +23,7 @@ from swarm_hub.components.api.errors import (
     error_response,
 )
 from swarm_hub.components.api.live import LiveClients
+from swarm_hub.components.api.metrics import RequestMetrics
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.tls import Certificate
 from swarm_hub.components.api.tls_listener import TlsListener
@@ -60,11 +63,15 @@ class ApiServer:
         request_max_bytes: int,
         certificate: Certificate | None,
         cors: CrossOrigin,
+        requests: RequestMetrics,
+        audit: AuditLog,
     ) -> None:
         self._hub = hub
         self._access = access
         self._certificate = certificate
         self._cors = cors
+        self._requests = requests
+        self._audit = audit
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server | TlsListener] = []
         self._connections = connections
@@ -141,6 +148,7 @@ class ApiServer:
             await self._runner.cleanup()
         for bound in self._sockets:
             bound.close()
+        self._audit.close()
         (self._hub.config_dir / API_SOCKET).unlink(missing_ok=True)
 
     @web.middleware
@@ -148,10 +156,19 @@ class ApiServer:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.begin(request)
+        began = time.monotonic()
         try:
-            return await self._answered(request, handler)
+            response = await self._answered(request, handler)
         finally:
             connection.end()
+        self._audit.request(request, response.status)
+        resource = request.match_info.route.resource
+        if not isinstance(response, web.WebSocketResponse):
+            self._requests.answered(
+                request.method, None if resource is None else resource.canonical,
+                response.status, time.monotonic() - began,
+            )  # fmt: skip
+        return response
 
     async def _answered(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:

@@ -11,6 +11,7 @@ from swarm_hub.components.gateway.job_facts import KnownJobs
 from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.links.base import NodeLink, NodeLinks, NodeWords
 from swarm_hub.components.gateway.links.signed import link_workers
+from swarm_hub.components.gateway.metrics import JobMetrics
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
@@ -21,6 +22,7 @@ from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
+from swarm_hub.components.gateway.story import JobStory
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import owner_key
 from swarm_hub.components.gateway.submission.uploads import Uploads
@@ -145,6 +147,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         config.keep_uploads_s,
     )
     feeds = JobFeeds(hub)
+    JobMetrics(hub, dispatcher, machine, fleet)
+    JobStory(hub, dispatcher)
     invitations = Invitations(hub, mesh, channel)
     register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations)
 

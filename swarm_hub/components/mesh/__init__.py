@@ -1,6 +1,6 @@
 """The mesh: who is connected, and messages to and from them, over libp2p or in-process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ from swarm_hub.components.mesh.wire.framing import decode_messages, encode_messa
 from swarm_hub.components.mesh.wire.kinds import Message
 from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
+from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
@@ -52,6 +53,7 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.files import load_or_create_key
+from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
 
 __all__ = [
     "ADDRESSES_MAX",
@@ -186,6 +188,18 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
         ],
     )
 
+    hub.endpoints.add_metrics(lambda: _metrics(mesh))
     hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
     return True
+
+
+def _metrics(mesh: Mesh) -> Iterable[Metric]:
+    moved = {"connections": TRAFFIC.connections_bytes, "direct": TRAFFIC.direct_bytes}
+    return (
+        gauge("swarm_hub_peers", "Connected peers.", len(mesh.peers())),
+        by_label(
+            "swarm_hub_mesh_bytes_total", MetricKind.COUNTER, "What the mesh has sent and "
+            "received, over the transport's connections and beside them.", "way", moved,
+        ),
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """The sandbox: Wasm in child processes that know nothing of the hub."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ from swarm_hub.components.sandbox.request import PREEMPTED, STOPPED
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import ModuleCall
+from swarm_hub.util.metrics import Metric, counter, gauge
 
 __all__ = [
     "OK",
@@ -140,9 +142,22 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         Reuse(config.reuse),
     )
     hub.endpoints.add_health(lambda: {"sandbox": _fence_shape(sandbox.stats().fence)})
+    hub.endpoints.add_metrics(lambda: _metrics(sandbox.stats()))
     hub.on_start(sandbox.start)
     hub.on_stop(StopStage.DISCONNECT, "sandbox", sandbox.stop, timeout_s=4)
     return True
+
+
+def _metrics(stats: SandboxStats) -> Iterable[Metric]:
+    return (
+        gauge("swarm_hub_sandbox_children", "Children of the sandbox.", stats.children),
+        gauge("swarm_hub_sandbox_running", "Children that run shards.", stats.running),
+        gauge("swarm_hub_sandbox_suspended", "Children whose shards gave way.", stats.suspended),
+        gauge("swarm_hub_sandbox_queued", "Calls that wait for a child.", stats.queued),
+        gauge("swarm_hub_sandbox_cache_bytes", "Size of the compiled modules.", stats.cache_bytes),
+        counter("swarm_hub_sandbox_restarts_total", "Children that were replaced.", stats.restarts),
+        counter("swarm_hub_sandbox_compiled_total", "Modules that were compiled.", stats.compiled),
+    )
 
 
 def _fence_shape(fence: Fence | None) -> dict[str, dict[str, str]] | None:

@@ -39,6 +39,7 @@ from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.device import POWER_SOURCES, total_memory_bytes
+from swarm_hub.util.metrics import gauge
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -264,6 +265,14 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         }
 
     hub.control.add_status("worker", status)
+    hub.endpoints.add_metrics(
+        lambda: (
+            gauge("swarm_hub_worker_running", "Shards that run here.", len(executor.running())),
+            gauge("swarm_hub_worker_waiting", "Shards that wait.", len(executor.not_begun())),
+            gauge("swarm_hub_worker_to_deliver", "Results to be delivered.", len(delivery)),
+            gauge("swarm_hub_worker_takes_work", "Whether it takes work.", not drain.refuses),
+        )
+    )
     for view in views(pause, status):
         hub.endpoints.add_view(view)
     hub.bus.listen(

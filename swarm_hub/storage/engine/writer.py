@@ -23,6 +23,7 @@ from swarm_hub.storage.engine.prepared import PreparedStatements
 from swarm_hub.storage.queries import leases
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.metrics import Histogram
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -75,6 +76,13 @@ class Writer:
         self._wake = asyncio.Event()
         self._closed = False
         self._at_work = False
+        # How long transactions took until they were on disk.
+        self.commit_s = Histogram()
+
+    @property
+    def pending_rows(self) -> int:
+        """How many rows wait for the disk."""
+        return self._pending_rows
 
     @property
     def idle(self) -> bool:
@@ -146,7 +154,9 @@ class Writer:
             # The rows are made here, so that an event that isn't valid JSON fails with its unit.
             rows = [_event_row(event, now) for unit in batch for event in unit.events]
             work = functools.partial(self._execute, batch, rows)
+            began = self._clock.monotonic()
             first_seq = await self._database.write(work)
+            self.commit_s.observe(self._clock.monotonic() - began)
         except Exception as error:
             if isinstance(error, PASSING_ERRORS):
                 # Trying the units one by one would fail on the same disk or server.

@@ -1,0 +1,87 @@
+"""What the gateway tells of jobs and shards: counted as they happen, gathered when asked for."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.scheduler import StateMachine
+from swarm_hub.core import Hub
+from swarm_hub.models.event import DurableEvent, EventType
+from swarm_hub.models.job import JobState
+from swarm_hub.models.shard import ShardState
+from swarm_hub.util.metrics import Histogram, Metric, MetricKind, by_label, gauge, histogram
+
+_OPEN_JOBS: Final[tuple[str, ...]] = (JobState.QUEUED, JobState.RUNNING)
+_OPEN_SHARDS: Final[tuple[str, ...]] = (ShardState.QUEUED, ShardState.ASSIGNED)
+_ENDS: Final = (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
+
+
+class JobMetrics:
+    """Counts the events of jobs, and how long each stage took.
+
+    On a store that gateways share the events are those of all, the times those of its own jobs.
+    """
+
+    def __init__(
+        self, hub: Hub, dispatcher: Dispatcher, machine: StateMachine, fleet: Fleet
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._machine = machine
+        self._fleet = fleet
+        self._events: Counter[EventType] = Counter()
+        self._stages = {stage: Histogram() for stage in ("queued", "running", "total")}
+        self._shard_s = Histogram()
+        hub.bus.listen(DurableEvent, self._on_event)
+        hub.endpoints.add_metrics(self._read)
+
+    def _on_event(self, event: DurableEvent) -> None:
+        kind = event.event_type
+        self._events[kind] += 1
+        if kind is EventType.SHARD_DONE:
+            self._shard_s.observe(event.data["wall_s"])
+        elif kind is EventType.JOB_RUNNING or kind in _ENDS:
+            # A job is forgotten only after its last event was told.
+            job = self._dispatcher.job(event.job_id or "")
+            if job is None:
+                return
+            if kind is EventType.JOB_RUNNING:
+                self._stages["queued"].observe(event.time_fired - job.created_at)
+                return
+            self._stages["total"].observe(event.time_fired - job.created_at)
+            if job.started_at is not None:
+                self._stages["running"].observe(event.time_fired - job.started_at)
+
+    def _read(self) -> Iterable[Metric]:
+        jobs = dict.fromkeys(_OPEN_JOBS, 0.0)
+        shards = dict.fromkeys(_OPEN_SHARDS, 0.0)
+        for job in filter(None, map(self._machine.job, self._machine.job_ids())):
+            if not job.ended:
+                jobs[job.state] += 1
+                shards[ShardState.QUEUED] += len(job.wanting)
+                shards[ShardState.ASSIGNED] += len(job.shards) - len(job.wanting)
+        fleet = self._fleet.counts()
+        return (
+            by_label(
+                "swarm_hub_jobs", MetricKind.GAUGE, "Unfinished jobs by state.", "state", jobs
+            ),
+            by_label(
+                "swarm_hub_shards", MetricKind.GAUGE, "Shards of unfinished jobs that were cut "
+                "and are not done, by state.", "state", shards,
+            ),
+            by_label(
+                "swarm_hub_events_total", MetricKind.COUNTER, "Durable events by type.", "type",
+                {kind.value: self._events[kind] for kind in EventType},
+            ),
+            by_label(
+                "swarm_hub_job_seconds", MetricKind.HISTOGRAM, "How long jobs were queued, ran, "
+                "and took from their submission to their end.", "stage", self._stages,
+            ),
+            histogram(
+                "swarm_hub_shard_wall_seconds", "How long the counted results of shards took on "
+                "their nodes.", self._shard_s,
+            ),
+            gauge("swarm_hub_nodes", "Connected nodes.", fleet["nodes"]),
+            gauge("swarm_hub_slots", "Slots of the connected nodes.", fleet["slots"]),
+        )  # fmt: skip
