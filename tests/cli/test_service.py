@@ -125,6 +125,16 @@ def test_systemd_itself_understands_the_unit(tmp_path: Path, system: bool) -> No
     assert [line for line in told if "Restart" not in line] == []
 
 
+def test_the_unit_of_the_system_is_fenced_in_by_what_systemd_counts(tmp_path: Path) -> None:
+    path = tmp_path / "swarm-hub.service"
+    program = (shutil.which("true") or "",)
+    path.write_text(systemd.Systemd(system=True).unit(Service("hub", program, tmp_path)))
+    # It was 3.0 of 10 with systemd 252, of which 1.8 is what a hub is for: network, root's files.
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=40", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_what_systemd_tells_is_shown_and_its_code_says_whether_it_runs(
     call: Call, with_systemd: Programs
 ) -> None:

@@ -51,8 +51,11 @@ RestrictSUIDSGID=yes
 RestrictNamespaces=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
-# Not MemoryDenyWriteExecute: modules are compiled to machine code. No SystemCallFilter: the
-# sandbox's children bring a stricter one of their own.
+# What no hub calls; the sandbox's children bring a list of their own of what they may call.
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+SystemCallErrorNumber=EPERM
+KeyringMode=private
+# Not MemoryDenyWriteExecute: modules are compiled to machine code.
 {fence}
 [Install]
 WantedBy={target}
