@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -123,9 +124,21 @@ def _configured_url(config_dir: Path) -> str:
     path = (config_dir / API_SOCKET).absolute()
     if answers_at(path):
         return f"unix://{quote(os.fspath(path))}"
+    return _tcp_url(config_dir, _WILDCARDS)
+
+
+def url_for_others(config_dir: Path) -> str | None:
+    """Return the address of the API for other devices; None if there is none for them."""
+    own = platform.node()
+    url = _tcp_url(config_dir, dict.fromkeys(_WILDCARDS, own))
+    return None if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1") else url
+
+
+def _tcp_url(config_dir: Path, wildcards: Mapping[str, str]) -> str:
+    """Return the configured address, with the pin of the certificate."""
     api = read_configuration(config_dir, "hub").sections.get("api") or {}
     host, port = api.get("host", "127.0.0.1"), api.get("port", DEFAULT_API_PORT)
-    address = f"{_WILDCARDS.get(host, host)}:{port}"
+    address = f"{wildcards.get(host, host)}:{port}"
     tls = api.get("tls")
     if not isinstance(tls, dict):
         return f"http://{address}"

@@ -13,6 +13,7 @@ from swarm_hub.cli.options import (
     note,
     print_json,
     seconds,
+    url_for_others,
     working_dir,
 )
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
@@ -52,6 +53,8 @@ def create(
         return
     note(f"Token {made.id} ({name}, may {scope}); it won't be shown again:")
     echo(secret)
+    if (url := url_for_others(config_dir)) is not None:
+        note(f"Other devices reach this hub at {url}")
 
 
 @token.command("list")

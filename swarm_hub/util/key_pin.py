@@ -4,10 +4,15 @@ What is hashed is the public key (SubjectPublicKeyInfo), as curl's `--pinnedpubk
 when the certificate is renewed.
 """
 
+import functools
 import hashlib
 import re
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _PIN: Final = re.compile(r"(?:sha256=)?([0-9a-fA-F]{64})\Z", re.ASCII)
 
@@ -21,22 +26,33 @@ def parse_pin(text: str) -> bytes | None:
 
 def pin_of_der(certificate: bytes) -> bytes:
     """Return the pin of a certificate in DER; raises ValueError if it is none."""
-    from cryptography.x509 import load_der_x509_certificate
-
-    return _pin(load_der_x509_certificate(certificate).public_key())
+    return _pin(_x509().load_der_x509_certificate(certificate))
 
 
 def pin_of_file(path: Path) -> bytes:
     """Return the pin of the first certificate in a PEM file; raises OSError and ValueError."""
-    from cryptography.x509 import load_pem_x509_certificate
-
-    return _pin(load_pem_x509_certificate(path.read_bytes()).public_key())
+    return _pin(load_certificate(path))
 
 
-def _pin(public_key: object) -> bytes:
+def load_certificate(path: Path) -> "x509.Certificate":
+    """Return the first certificate in a PEM file; raises OSError and ValueError."""
+    found: x509.Certificate = _x509().load_pem_x509_certificate(path.read_bytes())
+    return found
+
+
+def _pin(certificate: "x509.Certificate") -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    encoded: bytes = public_key.public_bytes(  # type: ignore[attr-defined]
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
+    encoded = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).digest()
+
+
+@functools.cache
+def _x509() -> ModuleType:
+    """Return the library, which few processes need; its first import is by the API's set-up.
+
+    Kept, since the import of libp2p puts something else in its place for a moment.
+    """
+    from cryptography import x509
+
+    return x509

@@ -87,14 +87,18 @@ class Access:
             )
 
     def identify(self, request: web.Request, secret: object) -> Token | None:
-        """Return the token that has this secret, unless it has expired.
+        """Return the token that a request is for.
 
         Who comes by the hub's unix socket may as well read its tokens, and needs none.
         """
         if secret == "":
             connection = request.protocol
             return LOCAL if isinstance(connection, Connection) and connection.is_own else None
-        return self._tokens.find(secret, self._clock.time()) if isinstance(secret, str) else None
+        return self.find(secret) if isinstance(secret, str) else None
+
+    def find(self, secret: str) -> Token | None:
+        """Return the token that has this secret, unless it has expired."""
+        return self._tokens.find(secret, self._clock.time())
 
     def is_current(self, token: Token) -> bool:
         """Whether a token is neither revoked nor expired since it was found."""

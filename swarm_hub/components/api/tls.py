@@ -15,7 +15,7 @@ from swarm_hub.exceptions import HubError, SetupError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.clock import Clock, isoformat
 from swarm_hub.util.files import file_stamp
-from swarm_hub.util.key_pin import pin_of_file
+from swarm_hub.util.key_pin import load_certificate, pin_of_file
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -158,10 +158,4 @@ def _load(certificate: Path, key: Path) -> tuple[ssl.SSLContext, bytes, float]:
         raise SetupError(
             f"{certificate}: {why}; both are PEM files, the key without a passphrase (api → tls)"
         ) from error
-    return context, pin, _ends_at(certificate)
-
-
-def _ends_at(certificate: Path) -> float:
-    from cryptography.x509 import load_pem_x509_certificate
-
-    return load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
+    return context, pin, load_certificate(certificate).not_valid_after_utc.timestamp()

@@ -2,7 +2,7 @@
 
 One line each, and a bounded number of lines: a gateway that takes 1,000 small jobs a second must
 not spend its time on its log, nor fill a disk with it. What goes beyond is counted, and all of it
-is in the store (`swarm-hub show`, `/jobs/{id}/story`) and at the level `debug`.
+is in the store (`swarm-hub job show`, `/jobs/{id}/story`) and at the level `debug`.
 """
 
 import logging

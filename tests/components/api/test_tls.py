@@ -63,7 +63,9 @@ async def test_a_self_signed_certificate_is_known_by_the_hash_of_its_key(swarm: 
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     async with pinned(hub, certificate) as client:
         assert (await client.health())["ok"] is True
+        await client.ban_network("203.0.113.0/24")
         events = client.events(since=0)
+        assert (await anext(events))["event_type"] == "network_banned"
         await events.aclose()
     # Whoever trusts the file needs no pin: it has every name of the hub.
     trusting = ssl.create_default_context(cafile=str(certificate))
