@@ -26,7 +26,7 @@ def path(hub: RunningHub) -> Path:
 
 def lines(hub: RunningHub) -> list[str]:
     found = path(hub).read_text(encoding="utf-8").splitlines()
-    return [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", "", line) for line in found]
+    return [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", "", line) for line in found]
 
 
 async def test_changes_are_noted_and_looks_are_not(hub: RunningHub) -> None:
@@ -58,11 +58,12 @@ async def test_nobody_writes_a_line_of_their_own(hub: RunningHub) -> None:
 
 
 async def test_its_size_is_bounded(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit._PrivateFile, "shouldRollover", lambda *_: 1)
-    for _ in range(8):
+    monkeypatch.setattr(audit, "FILE_MAX_BYTES", 250)
+    for _ in range(16):
         await call(hub, "POST", "/networks/unban", json={"network": "203.0.113.0/24"})
     files = sorted(path(hub).parent.glob(f"{AUDIT_FILE}*"))
-    assert len(files) == 1 + audit._FILES_KEPT
+    assert len(files) == 1 + audit.FILES_KEPT
+    assert all(each.stat().st_size <= 250 for each in files)
     assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
 
 
