@@ -103,7 +103,7 @@ class View:
     `path` is relative to the API's root, such as `/jobs/{job_id}`; with `outside` to the hub's
     address. `answer` is the TypedDict of a JSON answer, or `bytes`; `lines` are those of the lines
     of a `Lines`, if it may answer so; with `events` it is that of each of its `Events`. `query`
-    holds voluptuous fields; an unknown one is ignored. `body` is a voluptuous schema of a JSON
+    holds voluptuous fields; an unknown one is refused. `body` is a voluptuous schema of a JSON
     object (an empty body counts as an empty object) or a `RawBody`.
     """
 

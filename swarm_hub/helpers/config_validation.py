@@ -206,9 +206,14 @@ def did_you_mean(word: Any, known: "tuple[str, ...] | list[str] | set[str]") -> 
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def is_unknown_key(error: vol.Invalid) -> bool:
+    """Whether a problem is a key at the top that a schema doesn't have."""
+    return error.msg == "extra keys not allowed" and len(error.path) == 1
+
+
 def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
     """Return the error, with a hint if it is about an unknown key of a section."""
-    if error.msg != "extra keys not allowed" or len(error.path) != 1:
+    if not is_unknown_key(error):
         return error
     key = error.path[0]
     hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"

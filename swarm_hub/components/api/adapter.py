@@ -2,7 +2,8 @@
 
 import logging
 import mmap
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar
 
@@ -48,12 +49,13 @@ _CHUNK_BYTES: Final = 256 * 1024
 _UNMAP_BYTES: Final = 8 * 1024 * 1024
 _NAME_MAX_CHARS: Final = 200
 _QUERY_MAX_CHARS: Final = 4096
+_ERRORS_MAX: Final = 20
 
 
 def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.RouteDef:
     """Return the route that serves a view."""
     scope, body = view.scope, view.body
-    query = vol.Schema(dict(view.query), extra=vol.REMOVE_EXTRA) if view.query else None
+    query = vol.Schema(dict(view.query))
     assert scope is not None, "the registry takes no view without a scope"
 
     async def handle(raw: web.Request) -> web.StreamResponse:
@@ -62,7 +64,7 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.Rou
             quotas.request(caller.account)
         async with _Request(raw, caller, max_bytes, quotas) as request:
             _check_path(raw)
-            if query is not None:
+            if view.query or raw.query_string:
                 request.query = _read_query(raw, query)
             if isinstance(body, RawBody):
                 _check_media_type(request.media_type, body)
@@ -76,7 +78,9 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.Rou
                 lambda: caller is None or access.is_current(caller),
             )
 
-    return web.route(view.method, view.path if view.outside else API_ROOT + view.path, handle)
+    path = view.path if view.outside else API_ROOT + view.path
+    # `web.get` also serves HEAD.
+    return web.get(path, handle) if view.method == "GET" else web.route(view.method, path, handle)
 
 
 class _Request:
@@ -146,16 +150,31 @@ def _check_path(raw: web.Request) -> None:
 
 def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
     given = raw.query
-    if not all(is_text(value, _QUERY_MAX_CHARS) for value in given.values()):
+    if not all(is_text(each, _QUERY_MAX_CHARS) for pair in given.items() for each in pair):
         raise MalformedRequest(
             "invalid_query",
-            f"a value has more than {_QUERY_MAX_CHARS} characters, or one that is no text",
+            f"a name or value has more than {_QUERY_MAX_CHARS} characters, or one that is no text",
         )
+    # The keys of such a mapping are there once each.
+    times = Counter(name for name, _ in given.items())
+    if repeated := [name for name, n_times in times.items() if n_times > 1]:
+        raise _unfit_query(repeated, "is there more than once")
     try:
-        # If a name is given twice, the first one counts.
-        return schema({name: given[name] for name in given})  # type: ignore[no-any-return]
+        return schema(dict(given))  # type: ignore[no-any-return]
     except vol.MultipleInvalid as error:
-        raise MalformedRequest("invalid_query", problems(error, schema)[0]["message"]) from None
+        if unknown := [str(each.path[0]) for each in error.errors if cv.is_unknown_key(each)]:
+            known = ", ".join(str(key) for key in schema.schema) or "none"
+            raise _unfit_query(unknown, f"unknown key; known keys: {known}") from None
+        found = problems(error, schema)
+        raise MalformedRequest("invalid_query", found[0]["message"], found) from None
+
+
+def _unfit_query(names: Sequence[str], problem: str) -> InvalidInput:
+    found = [
+        {"path": name[:_NAME_MAX_CHARS], "message": f"{name[:_NAME_MAX_CHARS]}: {problem}"}
+        for name in names[:_ERRORS_MAX]
+    ]
+    return InvalidInput("invalid_query", found[0]["message"], found)
 
 
 def _check_media_type(media_type: str, body: RawBody) -> None:
@@ -229,6 +248,9 @@ async def _send_lines(raw: web.Request, lines: Lines) -> web.StreamResponse:
     response = web.StreamResponse()
     response.content_type = "application/x-ndjson"
     try:
+        if raw.method == "HEAD":
+            await response.prepare(raw)
+            return response
         async for content in lines.contents:
             if not response.prepared:
                 await response.prepare(raw)

@@ -210,7 +210,9 @@ class ApiServer:
                     )
                 )
             case web.HTTPMethodNotAllowed():
-                allowed = ", ".join(sorted(error.allowed_methods))
+                allowed = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
+                if request.method == "OPTIONS":
+                    return web.Response(status=204, headers={"Allow": allowed})
                 response = error_response(
                     MethodNotAllowed("method_not_allowed", f"{request.path} takes {allowed}")
                 )
