@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import inspect
 import json
 import os
@@ -31,11 +32,14 @@ from swarm_hub.bootstrap import start_hub
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, free_port
 from swarm_hub.client import SwarmClient
+from swarm_hub.components.api.errors import status_of
+from swarm_hub.components.api.openapi.answers import statuses
 from swarm_hub.components.mesh.identity import peer_id_from_seed
 from swarm_hub.components.sandbox import Sandbox
 from swarm_hub.const import IDENTITY_KEY_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Answer, Endpoints, Events, Json, Lines, Request, Unchanged, View
+from swarm_hub.exceptions import RequestError
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.models.event import PassingShape
 from swarm_hub.storage import Store
@@ -74,16 +78,27 @@ def _answers_of_views_have_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     add_view = Endpoints.add_view
 
     def add_checked(endpoints: Endpoints, view: View) -> None:
+        told = statuses(view)
+
+        @functools.wraps(view.handler)
         async def answer(request: Request) -> Answer:
-            given = await view.handler(request)
+            try:
+                given = await view.handler(request)
+            except RequestError as error:
+                if status_of(error) not in told:
+                    pytest.fail(f"{view} does not say that it raises {error!r}")
+                raise
             if isinstance(given, Json):
+                assert given.success in view.successes, f"{view} does not say {given.success}"
                 vol.Schema(schema_of(view.answer))(json.loads(dump_json(given.content)))
+            elif isinstance(given, Unchanged):
+                assert view.versioned, f"{view} does not say that it has versions"
             elif isinstance(given, Lines):
                 return Lines(lines(given))
             elif isinstance(given, Events):
                 assert view.events
                 return Events(events(given))
-            elif not isinstance(given, Unchanged):
+            else:
                 assert view.answer is bytes
             return given
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import voluptuous as vol
 
 from swarm_hub.util.bounds import is_text
+from swarm_hub.util.described import described
 
 _DIGITS_MAX: Final = 20
 # The year 9999, the last that ISO 8601 has four digits for.
@@ -44,6 +45,7 @@ class Prefixed:
 def whole_number(low: int, high: int) -> Callable[[Any], int]:
     """Return a validator for a whole number in a query, written in ASCII digits."""
 
+    @described({"type": "integer", "minimum": low, "maximum": high})
     def validate(value: Any) -> int:
         if (
             not isinstance(value, str)
@@ -57,6 +59,7 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
     return validate
 
 
+@described({"type": "boolean"})
 def flag(value: Any) -> bool:
     """Validate `true` or `false` in a query."""
     if value not in ("true", "false"):
@@ -67,6 +70,7 @@ def flag(value: Any) -> bool:
 def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Callable[[Any], str]:
     """Return a validator for a text with a bounded number of characters."""
 
+    @described({"type": "string", "minLength": min_length, "maxLength": max_length})
     def validate(value: Any) -> str:
         if not is_text(value, max_length, min_length):
             raise vol.Invalid(f"expected {what} of at most {max_length} characters")

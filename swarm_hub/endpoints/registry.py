@@ -62,6 +62,11 @@ class Endpoints:
         """Return the command of that name, with the schema of its parameters."""
         return self._commands.get(name)
 
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """Every command, in the order of registration."""
+        return tuple(command for command, _ in self._commands.values())
+
     def add_command(self, command: Command) -> None:
         """Have a command served; raises SetupError that says what is wrong with it."""
         what = f"command {command.name!r}"

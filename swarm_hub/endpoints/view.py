@@ -9,6 +9,7 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.endpoints.request import Request, Scope
+from swarm_hub.exceptions import RequestError
 
 
 class Success(StrEnum):
@@ -90,10 +91,14 @@ Handler = Callable[[Request], Awaitable[Answer]]
 class RawBody:
     """A body that the handler reads itself: its media types, and what to send in each.
 
-    With `ANY_TYPE` among them bytes of any type, or of none, are taken.
+    With `ANY_TYPE` among them bytes of any type, or of none, are taken. `schemas`
+    and `examples` describe those that have a shape, by media type, with a voluptuous schema;
+    nothing is checked by them.
     """
 
     media_types: Mapping[str, str]
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,12 @@ class View:
     of a `Lines`, if it may answer so; with `events` it is that of each of its `Events`. `query`
     holds voluptuous fields; an unknown one is refused. `body` is a voluptuous schema of a JSON
     object (an empty body counts as an empty object) or a `RawBody`.
+
+    The rest describes it to clients (`/openapi.json`). `successes` are the ways in which it may
+    succeed, and `errors` what it raises besides the refusals that it shares with all views of its
+    kind. `media_types` are those of bytes; `other_media_types` those of what it may answer instead
+    of JSON. `versioned` says that it has an `etag` and may answer `Unchanged`. Headers that it
+    takes have a JSON Schema, those that it answers with a text.
     """
 
     method: str
@@ -117,6 +128,14 @@ class View:
     outside: bool = False
     lines: tuple[type, ...] = ()
     events: bool = False
+    successes: tuple[Success, ...] = (Success.OK,)
+    errors: tuple[type[RequestError], ...] = ()
+    media_types: tuple[str, ...] = ("application/octet-stream",)
+    other_media_types: tuple[str, ...] = ()
+    versioned: bool = False
+    request_headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    example_answer: Any = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

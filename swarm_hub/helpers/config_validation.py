@@ -10,6 +10,7 @@ import voluptuous as vol
 from swarm_hub.models.job import ADAPTIVE, REDUNDANCY_MAX
 from swarm_hub.models.node import LABEL_MAX_CHARS, LABELS_MAX
 from swarm_hub.util.bounds import LIST_MAX, TEXT_MAX_CHARS, is_int, is_number, is_text, shown
+from swarm_hub.util.described import described
 from swarm_hub.util.units import parse_duration, parse_size
 
 _T = TypeVar("_T")
@@ -53,16 +54,19 @@ def section(keys: dict[Any, Any], into: Callable[..., _T]) -> Callable[[Any], _T
     return validate
 
 
+@described({"type": ["integer", "string"], "examples": ["128MiB"]})
 def size(value: Any) -> int:
     """Validate a size in bytes: an integer or text such as `128MiB`."""
     return _converted(parse_size, value)
 
 
+@described({"type": ["number", "string"], "examples": ["24h"]})
 def duration(value: Any) -> float:
     """Validate a duration in seconds: a number or text such as `24h`."""
     return _converted(parse_duration, value)
 
 
+@described({"type": ["number", "string"], "examples": [60]})
 def positive_duration(value: Any) -> float:
     """Validate a duration that is not zero."""
     seconds = duration(value)
@@ -71,6 +75,7 @@ def positive_duration(value: Any) -> float:
     return seconds
 
 
+@described({"type": "boolean"})
 def boolean(value: Any) -> bool:
     """Validate true or false; text such as "yes" is refused so that a typo is never a yes."""
     if not isinstance(value, bool):
@@ -81,6 +86,7 @@ def boolean(value: Any) -> bool:
 def integer(low: int, high: int) -> Callable[[Any], int]:
     """Return a validator for a whole number between `low` and `high`, both included."""
 
+    @described({"type": "integer", "minimum": low, "maximum": high})
     def validate(value: Any) -> int:
         if not is_int(value, low, high):
             raise vol.Invalid(f"expected a whole number from {low} to {high}, got {shown(value)}")
@@ -92,6 +98,7 @@ def integer(low: int, high: int) -> Callable[[Any], int]:
 def number(low: float, high: float) -> Callable[[Any], float]:
     """Return a validator for a finite number between `low` and `high`, both included."""
 
+    @described({"type": "number", "minimum": low, "maximum": high})
     def validate(value: Any) -> float:
         if not is_number(value, low, high):
             raise vol.Invalid(f"expected a number from {low:g} to {high:g}, got {shown(value)}")
@@ -103,6 +110,7 @@ def number(low: float, high: float) -> Callable[[Any], float]:
 def one_of(*choices: str) -> Callable[[Any], str]:
     """Return a validator for one of a few words, with a suggestion for a near miss."""
 
+    @described({"type": "string", "enum": list(choices)})
     def validate(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
             raise vol.Invalid(
@@ -149,6 +157,9 @@ def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
     return validate
 
 
+@described(
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": REDUNDANCY_MAX}, {"const": ADAPTIVE}]}
+)
 def redundancy(value: Any) -> int | str:
     """Accept how many nodes do a shard, or `adaptive`."""
     if value == ADAPTIVE:
@@ -160,6 +171,13 @@ def redundancy(value: Any) -> int | str:
     return int(value)
 
 
+@described(
+    {
+        "type": "object",
+        "maxProperties": LABELS_MAX,
+        "additionalProperties": {"type": "string", "maxLength": LABEL_MAX_CHARS},
+    }
+)
 def labels(value: Any) -> dict[str, str]:
     """Accept at most 32 names, each with a text."""
     if not isinstance(value, dict) or len(value) > LABELS_MAX:
@@ -177,6 +195,7 @@ def labels(value: Any) -> dict[str, str]:
 def text(most_chars: int = TEXT_MAX_CHARS, least_chars: int = 0) -> Callable[[Any], str]:
     """Return a validator for a text without NUL and of so many characters."""
 
+    @described({"type": "string", "minLength": least_chars, "maxLength": most_chars})
     def validate(value: Any) -> str:
         if not isinstance(value, str):
             raise vol.Invalid("expected text")
@@ -192,7 +211,13 @@ def text(most_chars: int = TEXT_MAX_CHARS, least_chars: int = 0) -> Callable[[An
 
 def optional(validator: Callable[[Any], _T]) -> Callable[[Any], _T | None]:
     """Return a validator that takes null too; unlike vol.Any it says what is bad in a bad value."""
-    return lambda value: None if value is None else validator(value)
+
+    def validate(value: Any) -> _T | None:
+        return None if value is None else validator(value)
+
+    # For the description of the API alone.
+    validate.schema = vol.Any(validator, None)  # type: ignore[attr-defined]
+    return validate
 
 
 def did_you_mean(word: Any, known: "tuple[str, ...] | list[str] | set[str]") -> str:

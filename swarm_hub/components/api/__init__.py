@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
+from swarm_hub.components.api import description
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.config_command import get_config
@@ -117,6 +118,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     requests, audit = RequestMetrics(), AuditLog(hub.storage_path(AUDIT_FILE), logins)
     for view in (
         *health_views(hub),
+        *description.views(hub),
         metrics_view(hub, requests, connections),
         diagnostics_view(hub, WarningsKept.of(hub)),
     ):

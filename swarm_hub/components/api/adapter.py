@@ -38,7 +38,8 @@ _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_STATUS: Final = {
+# Of each way to succeed.
+STATUS: Final = {
     Success.OK: 200,
     Success.CREATED: 201,
     Success.ACCEPTED: 202,
@@ -212,7 +213,7 @@ async def _send(
         case Json():
             response = web.Response(
                 body=dump_json(answer.content),
-                status=_STATUS[answer.success],
+                status=STATUS[answer.success],
                 content_type="application/json",
                 charset="utf-8",
                 headers=answer.told,

@@ -56,7 +56,12 @@ _FAILED: Final = "the store refused this; see the hub's log"
 
 def status_of(error: RequestError) -> int:
     """Return the HTTP status of a refusal."""
-    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    return status_of_kind(type(error))
+
+
+def status_of_kind(kind: type[RequestError]) -> int:
+    """Return the HTTP status of refusals of a kind."""
+    return next((_STATUS[each] for each in kind.__mro__ if each in _STATUS), 500)
 
 
 def as_request_error(error: BaseException) -> RequestError | None:

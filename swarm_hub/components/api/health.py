@@ -1,10 +1,12 @@
 """The views of the hub's own health: in full, and for whoever only restarts or routes."""
 
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from swarm_hub.const import __version__
 from swarm_hub.core import Hub, HubState
 from swarm_hub.endpoints import Json, Request, Scope, Success, View
+
+_GOOD_OR_BAD: Final = (Success.OK, Success.NOT_OK)
 
 
 class FenceShape(TypedDict):
@@ -89,7 +91,7 @@ def health_views(hub: Hub) -> tuple[View, ...]:
         return Json(shape, Success.OK if shape["ok"] else Success.NOT_OK)
 
     return (
-        View("GET", "/health", health, Scope.READ, HealthShape),
+        View("GET", "/health", health, Scope.READ, HealthShape, successes=_GOOD_OR_BAD),
         View("GET", "/health/live", live, Scope.PUBLIC, LiveShape),
-        View("GET", "/health/ready", ready, Scope.PUBLIC, ReadyShape),
+        View("GET", "/health/ready", ready, Scope.PUBLIC, ReadyShape, successes=_GOOD_OR_BAD),
     )

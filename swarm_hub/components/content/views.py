@@ -18,4 +18,4 @@ def view(service: ContentService) -> View:
             return Unchanged(sha)
         return Blob(await request.enter(service.reading(sha)), etag=sha)
 
-    return View("GET", "/data/{sha256}", data, Scope.READ, bytes)
+    return View("GET", "/data/{sha256}", data, Scope.READ, bytes, versioned=True)

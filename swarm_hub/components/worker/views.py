@@ -9,6 +9,7 @@ from swarm_hub.components.worker.owners_pause import LONGEST_S, OwnersPause
 from swarm_hub.endpoints import Json, Request, Scope, View
 from swarm_hub.util.bounds import is_number, shown
 from swarm_hub.util.clock import isoformat
+from swarm_hub.util.described import described
 
 _SHORTEST_S = 0.001
 
@@ -40,6 +41,7 @@ class WorkerStatus(TypedDict):
     drained_by: dict[str, str]
 
 
+@described({"type": ["number", "null"], "minimum": _SHORTEST_S, "maximum": LONGEST_S})
 def for_s(value: Any) -> float | None:
     """Validate how long a pause lasts in seconds, None for no end."""
     if value is None:

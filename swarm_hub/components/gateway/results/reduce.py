@@ -19,6 +19,8 @@ _DIGITS_MAX: Final = 4000
 _PART_BYTES: Final = 64 * 1024
 _JSON_TYPE: Final = "application/json"
 _BYTES_TYPE: Final = "application/octet-stream"
+# Of every result.
+MEDIA_TYPES: Final = (_JSON_TYPE, _BYTES_TYPE)
 _DECIMALS: Final = tuple(b"%d" % value for value in range(256))
 _NUMBER: Final = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 

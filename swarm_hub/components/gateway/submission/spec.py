@@ -20,7 +20,8 @@ from swarm_hub.models.job import (
     KnownAnswer,
     Split,
 )
-from swarm_hub.util.bounds import ITEMS_MAX, LIST_MAX, is_int, is_number, shown
+from swarm_hub.util.bounds import ITEMS_MAX, LIST_MAX, TEXT_MAX_CHARS, is_int, is_number, shown
+from swarm_hub.util.described import described
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_json import parse_json
 
@@ -30,6 +31,7 @@ _KNOWN: Final = 128
 _KNOWN_MAX_BYTES: Final = 4096
 _RECORDS: Final = re.compile(r"records:([1-9][0-9]{0,8})\Z", re.ASCII)
 _PLAIN_SPLITS: Final = tuple(split.value for split in Split if split is not Split.RECORDS)
+_SPLIT_PATTERN: Final = f"^({'|'.join(_PLAIN_SPLITS)}|records:[1-9][0-9]{{0,8}})$"
 _text: Final = cv.text()
 _name: Final = cv.text(NAME_MAX_CHARS)
 _optional: Final = cv.optional
@@ -39,6 +41,7 @@ _KNOWN_MAX: Final = 1000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 
 
+@described({"type": "string", "pattern": _SPLIT_PATTERN, "examples": ["lines"]})
 def _split(value: Any) -> tuple[Split, int]:
     if isinstance(value, str):
         if value in _PLAIN_SPLITS:
@@ -51,18 +54,33 @@ def _split(value: Any) -> tuple[Split, int]:
     )
 
 
+@described(
+    {
+        "type": "array",
+        "maxItems": LIST_MAX,
+        "items": {"type": "string", "maxLength": TEXT_MAX_CHARS},
+    }
+)
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > LIST_MAX:
         raise vol.Invalid(f"expected a list of at most {LIST_MAX} texts")
     return tuple(_text(each) for each in value)
 
 
+@described(
+    {
+        "type": "object",
+        "maxProperties": LIST_MAX,
+        "additionalProperties": {"type": "string", "maxLength": TEXT_MAX_CHARS},
+    }
+)
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict) or len(value) > LIST_MAX:
         raise vol.Invalid(f"expected at most {LIST_MAX} names, each with a text")
     return tuple(sorted((_text(name), _text(text)) for name, text in value.items()))
 
 
+@described({"type": ["integer", "string"], "minimum": 0, "examples": ["5%"]})
 def _max_failures(value: Any) -> int | float:
     """Return a number of items, or the share that a text such as `5%` stands for."""
     if isinstance(value, str) and value.endswith("%"):
@@ -94,6 +112,7 @@ _CONSTRAINTS: Final = {
 }
 
 
+@described({"type": "string", "pattern": "^[0-9a-f]{64}$"})
 def _sha256(value: Any) -> str:
     if not isinstance(value, str) or not _SHA256.match(value):
         raise vol.Invalid("expected the SHA-256 of the result's bytes in 64 hex digits")
@@ -127,6 +146,23 @@ def _known_answer(value: Any) -> KnownAnswer:
     return KnownAnswer(requested.first_item, requested.n_items, sha)
 
 
+@described(
+    {
+        "type": "array",
+        "maxItems": _KNOWN_MAX,
+        "items": {
+            "type": "object",
+            "properties": {
+                "first_item": {"type": "integer", "minimum": 0, "maximum": ITEMS_MAX},
+                "n_items": {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": 1},
+                "sha256": {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"},
+                "result": {"type": ["string", "null"]},
+            },
+            "required": ["first_item"],
+            "additionalProperties": False,
+        },
+    }
+)
 def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
     if not isinstance(value, list) or len(value) > _KNOWN_MAX:
         raise vol.Invalid(f"expected a list of at most {_KNOWN_MAX} answers")
@@ -163,7 +199,7 @@ class RequestedSpec:
     max_failures: int | float | None
 
 
-_SCHEMA: Final = cv.section(
+SPEC: Final = cv.section(
     {
         vol.Optional("abi", default=None): _optional(_name),
         vol.Optional("entry", default=None): _optional(_name),
@@ -189,6 +225,8 @@ _SCHEMA: Final = cv.section(
 )
 
 
+# The description of the API has it once, under this name.
+SPEC.title = "JobSpec"  # type: ignore[attr-defined]
 # What may be changed of a job while it runs, and of one that is submitted once more.
 _CHANGES: Final = {
     vol.Optional("priority"): _priority,
@@ -221,7 +259,7 @@ def parse_spec(raw: bytes) -> RequestedSpec:
 def check_spec(plain: Any) -> RequestedSpec:
     """Check a decoded spec; raises InvalidSpec that lists every problem with its path."""
     try:
-        return _SCHEMA(plain)
+        return SPEC(plain)
     except vol.Invalid as error:
         found = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
         errors = [

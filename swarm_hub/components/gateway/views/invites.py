@@ -7,7 +7,9 @@ import voluptuous as vol
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.shapes import Invites, NewInvite, RevokedInvite
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
+from swarm_hub.exceptions import Conflict, Unavailable
 from swarm_hub.util.bounds import DURATION_MAX_S, is_number, is_text, shown
+from swarm_hub.util.described import described
 
 _OWNER_MAX: Final = 64
 _EXPIRES_S: Final = 3600.0
@@ -15,12 +17,20 @@ _ADDRESSES_MAX: Final = 100
 _ADDRESS_MAX: Final = 1000
 
 
+@described({"type": "number", "minimum": -DURATION_MAX_S, "maximum": DURATION_MAX_S})
 def _seconds(value: Any) -> float:
     if not is_number(value, -DURATION_MAX_S, DURATION_MAX_S):
         raise vol.Invalid(f"expected seconds, got {shown(value)}")
     return float(value)
 
 
+@described(
+    {
+        "type": "array",
+        "maxItems": _ADDRESSES_MAX,
+        "items": {"type": "string", "maxLength": _ADDRESS_MAX},
+    }
+)
 def _addresses(value: Any) -> list[str]:
     if (
         not isinstance(value, list)
@@ -45,9 +55,14 @@ def views(invitations: Invitations) -> list[View]:
     own, admin = _InviteViews(invitations), Scope.ADMIN
     return [
         View("GET", "/invites", own.list, Scope.READ, Invites),
-        View("POST", "/invites", own.create, admin, NewInvite, body=_BODY),
-        View("DELETE", "/invites/{invite_id}", own.revoke, admin, RevokedInvite),
-    ]
+        View(
+            "POST", "/invites", own.create, admin, NewInvite, body=_BODY,
+            successes=(Success.CREATED,), errors=(Conflict, Unavailable),
+        ),
+        View(
+            "DELETE", "/invites/{invite_id}", own.revoke, admin, RevokedInvite, errors=(Conflict,)
+        ),
+    ]  # fmt: skip
 
 
 class _InviteViews:

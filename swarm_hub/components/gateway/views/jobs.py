@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
+from swarm_hub.components.gateway.results.reduce import MEDIA_TYPES
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import (
     FailurePage,
@@ -28,6 +29,7 @@ from swarm_hub.endpoints import (
     whole_number,
     words,
 )
+from swarm_hub.exceptions import Conflict, Gone
 from swarm_hub.models.shard import ShardState
 from swarm_hub.util.bounds import ITEMS_MAX
 from swarm_hub.util.hashing import sha256_hex
@@ -39,6 +41,10 @@ _HIDDEN: Final = "(hidden)"
 # How many seconds an answer may be held.
 WAIT: Final = {"wait": whole_number(0, _WAIT_MAX_S)}
 _VERSION_DIGITS: Final = 24
+_TOLD: Final = {
+    "Swarm-Items-Done": "Of how many items this is the result.",
+    "Swarm-Items": "How many items the job has.",
+}
 _SUCCESS: Final = {"queued": Success.ACCEPTED, "running": Success.PARTIAL}
 
 
@@ -55,27 +61,37 @@ def page_of(default: int, most: int) -> dict[Any, Any]:
 def views(service: JobService) -> list[View]:
     """Return the views."""
     read, submit, own = Scope.READ, Scope.SUBMIT, _JobViews(service)
-    job = "/jobs/{job_id}"
+    job, pruned = "/jobs/{job_id}", (Gone,)
     return [
         View("GET", "/jobs", own.page, read, JobPage, {**FILTERS, **page_of(50, 500)}),
-        View("GET", job, own.status, read, JobStatus, WAIT),
-        View("DELETE", job, own.cancel, submit, JobStatus),
-        View("GET", f"{job}/result", own.result, read, bytes, {"partial": flag}),
+        View(
+            "GET", job, own.status, read, JobStatus, WAIT, versioned=True,
+            successes=(Success.OK, *_SUCCESS.values()), errors=pruned,
+        ),
+        View("DELETE", job, own.cancel, submit, JobStatus, errors=pruned),
+        View(
+            "GET", f"{job}/result", own.result, read, bytes, {"partial": flag},
+            errors=(Gone, Conflict), media_types=MEDIA_TYPES, answer_headers=_TOLD, versioned=True,
+        ),
         View(
             "GET", f"{job}/shards", own.shards, read, Shards,
             {
                 "state": words(ShardState), "node": _CURSOR,
                 "cursor": whole_number(0, 2**31), **limited(1000, 5000),
             },
+            errors=pruned,
         ),
         View(
             "GET", f"{job}/failures", own.failures, read, FailurePage,
-            {"cursor": whole_number(0, ITEMS_MAX), **limited(100, 500)},
+            {"cursor": whole_number(0, ITEMS_MAX), **limited(100, 500)}, errors=pruned,
         ),
-        View("GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500)),
+        View(
+            "GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500),
+            errors=pruned,
+        ),
         View(
             "GET", f"{job}/story", own.story, read, Story,
-            {"after": whole_number(0, 2**62), **limited(1000, 10_000)},
+            {"after": whole_number(0, 2**62), **limited(1000, 10_000)}, errors=pruned,
         ),
     ]  # fmt: skip
 

@@ -8,12 +8,15 @@ from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.shapes import NetworkBan, NetworkBans, NetworkName
 from swarm_hub.components.gateway.views.nodes import BAN
 from swarm_hub.endpoints import Json, Request, Scope, View
+from swarm_hub.exceptions import Conflict, NotFound
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.bounds import is_text, shown
+from swarm_hub.util.described import described
 
 _NETWORK_MAX_CHARS: Final = 100
 
 
+@described({"type": "string", "maxLength": _NETWORK_MAX_CHARS, "examples": ["10.1.0.0/16"]})
 def _network(value: Any) -> str:
     if not is_text(value, _NETWORK_MAX_CHARS):
         raise vol.Invalid(f"expected a network such as 10.1.0.0/16, got {shown(value)}")
@@ -32,8 +35,10 @@ def views(banned: Networks) -> list[View]:
     unban = vol.Schema(_NAME, extra=vol.REMOVE_EXTRA)
     return [
         View("GET", "/networks", own.list, Scope.READ, NetworkBans),
-        View("POST", "/networks/ban", own.ban, admin, NetworkBan, body=ban),
-        View("POST", "/networks/unban", own.unban, admin, NetworkName, body=unban),
+        View("POST", "/networks/ban", own.ban, admin, NetworkBan, body=ban, errors=(Conflict,)),
+        View(
+            "POST", "/networks/unban", own.unban, admin, NetworkName, body=unban, errors=(NotFound,)
+        ),
     ]
 
 

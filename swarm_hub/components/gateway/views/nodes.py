@@ -8,12 +8,14 @@ from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.shapes import NodeDetails, Nodes, NodeState
 from swarm_hub.endpoints import Json, Request, Scope, View
 from swarm_hub.util.bounds import is_number, is_text, shown
+from swarm_hub.util.described import described
 
 _REASON_MAX: Final = 200
 _BAN_MIN_S: Final = 0.001
 _BAN_MAX_S: Final = 10 * 365 * 24 * 3600.0
 
 
+@described({"type": "string"})
 def reason(value: Any) -> str:
     """Validate a reason: a text, cut to 200 characters."""
     if not is_text(value):
@@ -21,6 +23,7 @@ def reason(value: Any) -> str:
     return str(value)[:_REASON_MAX]
 
 
+@described({"type": ["number", "null"], "minimum": _BAN_MIN_S, "maximum": _BAN_MAX_S})
 def for_s(value: Any) -> float | None:
     """Validate how long a ban lasts in seconds, None for no end."""
     if value is None:

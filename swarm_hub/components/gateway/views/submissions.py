@@ -13,10 +13,11 @@ from swarm_hub.components.gateway.shapes import JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission import uploaded_archive
 from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
 from swarm_hub.components.gateway.submission.uploads import Uploads
+from swarm_hub.components.gateway.views import submission_shapes
 from swarm_hub.components.gateway.views.jobs import WAIT, links, told
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Lines, Part, RawBody, Request, Scope, Success, View
-from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, TooLarge
+from swarm_hub.exceptions import Conflict, InvalidInput, MalformedRequest, NotFound, TooLarge
 from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
 from swarm_hub.storage import Store
@@ -50,7 +51,9 @@ _BODY: Final = RawBody(
         _MULTIPART: "module, dataset or files, spec; module_sha and dataset_sha of blobs",
         _CBOR: "module, dataset, spec; 1 MiB at most",
         "application/json": "wasm_base64, dataset, spec",
-    }
+    },
+    submission_shapes.SCHEMAS,
+    submission_shapes.EXAMPLES,
 )
 
 
@@ -89,7 +92,8 @@ def view(hub: Hub, service: JobService, uploads: Uploads) -> View:
 
     return View(
         "POST", "/jobs", submit, Scope.SUBMIT, SubmittedShape, WAIT, _BODY,
-        lines=(SubmittedShape, JobStatus),
+        lines=(SubmittedShape, JobStatus), successes=(Success.ACCEPTED,),
+        errors=(Conflict, NotFound), request_headers=submission_shapes.HEADERS,
     )  # fmt: skip
 
 
