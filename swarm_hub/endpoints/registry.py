@@ -91,11 +91,6 @@ class Endpoints:
             raise SetupError(f"{what}: the hub has started; register it in async_setup")
 
     @property
-    def commands(self) -> tuple[Command, ...]:
-        """Every command, in the order of registration."""
-        return tuple(command for command, _ in self._commands.values())
-
-    @property
     def event_types(self) -> frozenset[str]:
         """Every type of events that clients may ask for."""
         return frozenset(self._event_types)

@@ -10,7 +10,7 @@ from swarm_hub.endpoints import Blob, Request, Scope, View
 OPENAPI_TYPE: Final = "application/json"
 # The page asks nobody but this hub, runs nothing but its own script, and is nobody's frame.
 _CSP: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {

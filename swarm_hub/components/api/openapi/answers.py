@@ -269,12 +269,13 @@ def _pointer(
 ) -> str | None:
     """Return where in an answer the value of another view's parameter stands."""
     properties = schema.get("properties", {})
-    names = [parameter, *(["id"] if target.path.startswith(f"{view.path}/{{") else [])]
+    is_within = target.path.startswith(f"{view.path}/{{")
+    names = [parameter, *(["id"] if is_within else [])]
     for name in names:
         if name in properties:
             return f"/{name}"
     for key, value in properties.items():
-        if value.get("type") == "array":
+        if is_within and value.get("type") == "array":
             inner = _resolved(value["items"], named).get("properties", {})
             for name in names:
                 if name in inner:

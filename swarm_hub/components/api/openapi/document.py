@@ -8,7 +8,7 @@ import voluptuous as vol
 
 from swarm_hub.components.api.openapi import answers
 from swarm_hub.components.api.openapi.answers import Json
-from swarm_hub.components.api.openapi.json_schemas import Schema, Schemas
+from swarm_hub.components.api.openapi.json_schemas import Schema, Schemas, prose
 from swarm_hub.components.api.openapi.samples import sample
 from swarm_hub.const import API_ROOT, WEBSOCKET_PATH
 from swarm_hub.endpoints import Command, RawBody, Scope, View
@@ -92,11 +92,11 @@ def _path(view: View) -> str:
 
 
 def _operation(view: View, schemas: Schemas, operation_id: str) -> Json:
-    summary, _, rest = (inspect.getdoc(view.handler) or str(view)).partition("\n\n")
+    summary, _, rest = prose(inspect.getdoc(view.handler) or str(view)).partition("\n\n")
     operation: Json = {
         "operationId": operation_id,
         "tags": [view.path.split("/")[1].partition(".")[0] or "root"],
-        "summary": " ".join(summary.split()).removesuffix("."),
+        "summary": summary.removesuffix("."),
     }
     if rest:
         operation["description"] = rest
@@ -184,7 +184,7 @@ def _body(body: vol.Schema | RawBody, schemas: Schemas) -> Json:
 
 def _command(command: Command, schemas: Schemas) -> Json:
     assert command.scope is not None, "the registry takes no command without a scope"
-    summary = (inspect.getdoc(command.handler) or command.name).partition("\n")[0]
+    summary = prose(inspect.getdoc(command.handler) or command.name).partition("\n\n")[0]
     return {
         "type": command.name,
         "summary": summary.removesuffix("."),

@@ -127,4 +127,9 @@ def _is_closed(validator: Any) -> bool:
 
 def _description(shape: Any) -> Schema:
     text = inspect.getdoc(shape)
-    return {} if text is None or text.startswith("dict(") else {"description": text}
+    return {} if text is None or text.startswith("dict(") else {"description": prose(text)}
+
+
+def prose(text: str) -> str:
+    """Return a docstring without the line breaks within its paragraphs."""
+    return "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
