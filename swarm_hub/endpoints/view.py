@@ -115,7 +115,8 @@ class View:
     succeed, and `errors` what it raises besides the refusals that it shares with all views of its
     kind. `media_types` are those of bytes; `other_media_types` those of what it may answer instead
     of JSON. `versioned` says that it has an `etag` and may answer `Unchanged`. Headers that it
-    takes have a JSON Schema, those that it answers with a text.
+    takes have a JSON Schema, as its `path_values` may by their names; those that it answers with
+    have a text.
     """
 
     method: str
@@ -133,6 +134,7 @@ class View:
     media_types: tuple[str, ...] = ("application/octet-stream",)
     other_media_types: tuple[str, ...] = ()
     versioned: bool = False
+    path_values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     request_headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     example_answer: Any = None

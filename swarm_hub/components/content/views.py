@@ -18,4 +18,7 @@ def view(service: ContentService) -> View:
             return Unchanged(sha)
         return Blob(await request.enter(service.reading(sha)), etag=sha)
 
-    return View("GET", "/data/{sha256}", data, Scope.READ, bytes, versioned=True)
+    hashes = {"sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}}
+    return View(
+        "GET", "/data/{sha256}", data, Scope.READ, bytes, versioned=True, path_values=hashes
+    )

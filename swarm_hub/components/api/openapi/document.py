@@ -16,6 +16,7 @@ from swarm_hub.endpoints import Command, RawBody, Scope, View
 _VERSION: Final = "1"
 _NAME_MAX_CHARS: Final = 200
 _TEXT: Final[Schema] = {"type": "string"}
+_NAME: Final[Schema] = {**_TEXT, "minLength": 1, "maxLength": _NAME_MAX_CHARS}
 _ABOUT: Final = (
     "What a hub serves. Every call needs `Authorization: Bearer …` unless it says otherwise; "
     "tokens are made with `swarm-hub token create`. What is refused has one shape, `Error`. "
@@ -114,7 +115,7 @@ def _parameters(view: View, schemas: Schemas) -> list[Json]:
     found: list[Json] = [
         {
             "name": name, "in": "path", "required": True,
-            "schema": {**_TEXT, "minLength": 1, "maxLength": _NAME_MAX_CHARS},
+            "schema": dict(view.path_values.get(name, _NAME)),
         }
         for name in answers.path_parameters(view.path)
     ]  # fmt: skip

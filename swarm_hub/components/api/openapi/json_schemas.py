@@ -113,8 +113,11 @@ def _of_ours(validator: Any) -> Any:
         if stands_for is None:
             return dict(_ANYTHING)
         found = convert(stands_for, custom_serializer=_of_ours, openapi_version=OpenApiVersion.V3_1)
-        if _is_closed(stands_for) and found.get("type") == "object":
-            found.setdefault("additionalProperties", False)
+        if isinstance(stands_for, vol.Schema):
+            # An empty section takes every default.
+            found["type"] = ["object", "null"]
+            if _is_closed(stands_for):
+                found.setdefault("additionalProperties", False)
         if title := getattr(validator, "title", None):
             found["title"] = title
         return found

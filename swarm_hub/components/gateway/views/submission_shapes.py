@@ -13,12 +13,15 @@ _BINARIES: Final = described(
 )(lambda value: value)
 _BASE64: Final = described({"type": "string", "contentEncoding": "base64"})(lambda value: value)
 _DATASET: Final = described(
-    {"type": "array", "description": "Numbers, texts or JSON values; of a range its two ends."}
+    {
+        "type": ["array", "null"],
+        "description": "Numbers, texts or JSON values; of a range its two ends.",
+    }
 )(lambda value: value)
 _SHA: Final = described({"type": "string", "pattern": "^[0-9a-f]{64}$"})(lambda value: value)
 _SCRIPT: Final = described(
     {
-        "type": "object",
+        "type": ["object", "null"],
         "properties": {"name": {"type": "string"}, "text": {"type": "string"}},
         "required": ["name", "text"],
         "additionalProperties": False,
