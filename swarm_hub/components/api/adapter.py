@@ -156,12 +156,13 @@ def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
             "invalid_query",
             f"a name or value has more than {_QUERY_MAX_CHARS} characters, or one that is no text",
         )
-    # The keys of such a mapping are there once each.
-    times = Counter(name for name, _ in given.items())
-    if repeated := [name for name, n_times in times.items() if n_times > 1]:
+    once = dict(given)
+    if len(once) < len(given):
+        times = Counter(name for name, _ in given.items())
+        repeated = [name for name, n_times in times.items() if n_times > 1]
         raise _unfit_query(repeated, "is there more than once")
     try:
-        return schema(dict(given))  # type: ignore[no-any-return]
+        return schema(once)  # type: ignore[no-any-return]
     except vol.MultipleInvalid as error:
         if unknown := [str(each.path[0]) for each in error.errors if cv.is_unknown_key(each)]:
             known = ", ".join(str(key) for key in schema.schema) or "none"
