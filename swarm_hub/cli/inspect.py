@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from swarm_hub.cli.options import echo, json_option, print_json
-from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError, not_wasm
+from swarm_hub.components.sandbox import ModuleReport, Sandbox, SandboxError, is_wat, not_wasm
 from swarm_hub.exceptions import HubError
 from swarm_hub.tasks import TaskSupervisor
 
@@ -32,23 +32,19 @@ def inspect_module(as_json: bool, module: Path) -> int:
 
 
 def load_module(path: Path) -> bytes:
-    """Return a module's bytes; a `.wat` file is assembled. Raises HubError."""
+    """Return a module's bytes; WAT text is assembled. Raises HubError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise HubError(f"{path}: can't be read: {error.strerror}") from error
-    if path.suffix != ".wat":
-        if (problem := not_wasm(raw)) is not None:
-            raise HubError(
-                f"{path}: {problem}. Give a compiled module, or WAT text in a file whose name "
-                "ends in .wat; a script needs its interpreter: submit --with MODULE SCRIPT"
-            )
-        return raw
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise HubError(f"{path}: is not WAT text: {error}") from error
-    return asyncio.run(with_sandbox(lambda sandbox: sandbox.assemble(text)))
+    if is_wat(raw):
+        return asyncio.run(with_sandbox(lambda sandbox: sandbox.as_wasm(raw)))
+    if (problem := not_wasm(raw)) is not None:
+        raise HubError(
+            f"{path}: {problem}. Give a compiled module or WAT text; a script needs its "
+            "interpreter: submit --with MODULE SCRIPT"
+        )
+    return raw
 
 
 async def with_sandbox(work: Callable[[Sandbox], Awaitable[_T]]) -> _T:

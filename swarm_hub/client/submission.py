@@ -50,7 +50,9 @@ class Job:
         named = None
         if script is not None:
             named = script if isinstance(script, tuple) else _named(Path(script))
-        sha = sha256_hex(wasm) if len(wasm) > _SENT_AGAIN_BYTES else ""
+        # The hub stores text assembled, under another hash.
+        by_hash = len(wasm) > _SENT_AGAIN_BYTES and wasm.startswith(b"\0asm")
+        sha = sha256_hex(wasm) if by_hash else ""
         return cls(wasm, sha, files, named, wanted)
 
     def is_small(self, module_bytes: int) -> bool:

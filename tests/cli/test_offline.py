@@ -205,11 +205,10 @@ def test_inspect_says_how_a_module_is_called(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("text.wasm", b"(module)", "WAT text"),
         ("image.wasm", b"\x89PNG", "image.wasm: This is not a Wasm module"),
         ("add.py", b"print(1)", "a script needs its interpreter: submit --with"),
-        ("broken.wat", b"(module (func", "expected"),
-        ("bytes.wat", b"\xff\xfe", "is not WAT text"),
+        ("broken.wat", b"(module\n(func", "line 2, column 6: expected `)`"),
+        ("bytes.wat", b"\xff\xfe", "Give a compiled module or WAT text"),
     ],
 )
 def test_inspect_of_what_is_no_module_says_what_it_is(

@@ -1,6 +1,7 @@
 """The values of the sandbox's public interface: a call, its limits and its outcome."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,6 +25,11 @@ CHILD_DIED = "child_died"
 _ITEM = "{item}"
 # With the JSON escapes this stays within a frame's header.
 _TEXT_CHARS_MAX = 32 * 1024
+# A comment, `(module`, or a field of a module, which may stand without it.
+_WAT = re.compile(
+    rb"\s*(?:;;|\(;|\(\s*(?:module|component|type|rec|import|func|table|memory|global|export|start|"
+    rb"elem|data)\b)"
+)
 
 
 class Reuse(StrEnum):
@@ -154,9 +160,8 @@ class SandboxStats:
 
 
 def is_wat(module: bytes) -> bool:
-    """Whether these bytes are the text form of a module; looks at the first bytes only."""
-    start = module[:4096].lstrip()
-    return start.startswith((b"(module", b"(;", b";;", b"(component"))
+    """Return whether this is Wasm as text; looks at the first bytes only."""
+    return _WAT.match(module[:4096]) is not None
 
 
 def not_wasm(module: bytes) -> str | None:
@@ -169,5 +174,5 @@ def not_wasm(module: bytes) -> str | None:
             "a command for wasm32-wasip1"
         )
     if is_wat(module):
-        return "This is WAT text: assemble it with `wat2wasm` or `wasm-tools parse` first"
+        return "This is WAT text, which has to be assembled first"
     return "This is not a Wasm module: it does not start with the bytes 00 61 73 6d 01 00 00 00"

@@ -25,6 +25,7 @@ from .call import (
     ModuleSource,
     SandboxError,
     SandboxStats,
+    is_wat,
     not_wasm,
 )
 from .child.wire import encode_header
@@ -150,6 +151,18 @@ class Sandbox:
             return parse_report(body)
         except ValueError as err:
             raise SandboxError(CHILD_DIED, f"The sandbox process sent {err}") from err
+
+    async def as_wasm(self, module: bytes) -> bytes:
+        """Return a module as it is run: WAT text assembled, and everything else as it came.
+
+        Raises SandboxError with the place of a mistake.
+        """
+        if not is_wat(module):
+            return module
+        if len(module) > (most := self._compile.module_bytes):
+            said = f"The WAT text has {len(module)} bytes, more than the limit of {most}"
+            raise SandboxError(BAD_MODULE, said)
+        return await self._aside("assemble", module, most)
 
     async def assemble(self, wat: str) -> bytes:
         """Turn WAT text into a binary module; raises SandboxError with the place of a mistake."""

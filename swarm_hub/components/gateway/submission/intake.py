@@ -25,7 +25,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     place_script,
 )
 from swarm_hub.components.gateway.submission.spec import RequestedSpec, parse_spec
-from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService, is_wat
+from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
     Busy,
@@ -46,7 +46,6 @@ from swarm_hub.storage.queries import jobs
 from swarm_hub.util.hashing import sha256_hex
 
 _REPORTS_KEPT: Final = 256
-_WAT_MAX_BYTES: Final = 4 * 1024 * 1024
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
 # JSON is parsed in a thread up to this size, which holds the interpreter as long.
@@ -221,6 +220,7 @@ class Intake:
     ) -> Submitted:
         requested = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
+        submission = await self._assembled(submission)
         module_sha, report = await self._inspect(submission.module)
         abi = choose_abi(requested, report)
         entry = choose_entry(requested, report, abi)
@@ -336,16 +336,16 @@ class Intake:
 
         Raises RequestError for what is no module.
         """
-        if not is_wat(module):
-            return await self._report(module)
-        if len(module) > _WAT_MAX_BYTES:
-            raise TooLarge(
-                "module_too_large", f"the text of a module has at most {_WAT_MAX_BYTES} bytes"
-            )
+        return await self._report(await self._as_wasm(module))
+
+    async def _assembled(self, submission: Submission) -> Submission:
+        """Return the submission with its module as Wasm, where it came as WAT text."""
+        module = await self._as_wasm(submission.module)
+        return dataclasses.replace(submission, module=module)
+
+    async def _as_wasm(self, module: bytes) -> bytes:
         try:
-            return await self._report(await self._service.sandbox.assemble(module.decode()))
-        except UnicodeDecodeError as error:
-            raise InvalidInput("bad_module", f"this is no WAT text in UTF-8: {error}") from None
+            return await self._service.sandbox.as_wasm(module)
         except SandboxError as error:
             raise InvalidInput(error.code, str(error)) from error
 

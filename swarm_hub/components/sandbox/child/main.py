@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from wasmtime import WasmtimeError, wat2wasm
-
 from .abi import registry
+from .assemble import assemble
 from .engine import Library, Spent, run
 from .failure import Failure
 from .fence import apply
@@ -167,9 +166,9 @@ class _Server:
                     give_back_memory()
             case "assemble":
                 try:
-                    return bytes(wat2wasm(body))
-                except WasmtimeError as err:
-                    raise Failure("bad_module", f"The WAT text has an error:\n{err}") from None
+                    return assemble(body)
+                finally:
+                    give_back_memory()
             case unknown:
                 raise ValueError(f"the hub sent an unknown request {unknown!r}")
 

@@ -39,7 +39,16 @@ def seed(module: bytes, **fields: Any) -> dict[str, Any]:
 # name -> (module, dataset, spec), status, code, a part of the message
 REFUSALS: list[tuple[str, Callable[[Modules], tuple[Any, Any, Any]], int, str, str]] = [
     ("not wasm", lambda m: (b"\x7fELF" * 9, b"a\n", {}), 422, "bad_module", "does not start with"),
-    ("wat text", lambda m: (b"(module)", b"a\n", {}), 422, "bad_module", "wat2wasm"),
+    ("wrong text", lambda m: (b"(module\n  (fun))", b"a\n", {}), 422, "bad_module",
+     "error in line 2, column 4: expected valid module field: `(fun))`"),
+    ("text that is no UTF-8", lambda m: (b"(module)\n;; \xff", b"a\n", {}), 422, "bad_module",
+     "error in line 2: it is not UTF-8"),
+    ("a long line", lambda m: (b"(module (data \"" + b"a" * 9000 + b"\") oops" + b" " * 9000 + b")",
+     b"a\n", {}), 422, "bad_module", "aaa\") oops"),
+    ("text of a component", lambda m: (b"(component)", b"a\n", {}), 422, "bad_module",
+     "core module"),
+    ("text too large", lambda m: (b"(module)" + b" " * 70_000, b"a\n", {}), 413,
+     "module_too_large", "sandbox: module"),
     ("component", lambda m: (b"\0asm\x0d\0\1\0", b"a", {}), 422, "bad_module", "core module"),
     ("cut short", lambda m: (m["primes"][:-9], b"0:5", {}), 422, "bad_module", ""),
     ("no module", lambda m: (None, b"a\n", {}), 400, "no_module", "no module"),
@@ -130,7 +139,7 @@ async def test_every_bad_submission_is_refused_and_nothing_is_stored(
         ('{"dataset": [1]}', 422, "no_module"),
         ('{"wasm_base64": "", "dataset": [1]}', 400, "no_module"),
         ('{"wasm_base64": "", "datset": [1]}', 422, "unknown_key"),
-        ('{"wasm_base64": "KG1vZHVsZSk=", "dataset": [1]}', 422, "bad_module"),
+        ('{"wasm_base64": "KG1vZHVsZSk=", "dataset": [1]}', 422, "no_abi"),
         ('{"wasm_base64": "AA==", "spec": {"labels": {"a": "\\ud800"}}}', 400, "invalid_json"),
     ],
 )
