@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
+    "example": ("example", "example", "Print the module of an example, to submit it."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
 }
 

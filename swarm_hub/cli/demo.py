@@ -17,12 +17,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from swarm_hub.cli.example import examples_dir
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.options import echo
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm, running_swarm
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.sandbox import Sandbox
-from swarm_hub.exceptions import HubError
 
 _WORKERS: Final = ("amber", "birch", "cedar")
 _PRIMES_BELOW: Final = 2_000_000
@@ -175,22 +175,9 @@ async def _busy_worker(client: SwarmClient, job_id: str, swarm: LocalSwarm) -> L
 
 
 async def _assemble(sandbox: Sandbox) -> list[bytes]:
-    examples = _examples()
+    examples = examples_dir()
     texts = [(examples / f"{name}.wat").read_text(encoding="utf-8") for name in _MODULES]
     return [await sandbox.assemble(text) for text in texts]
-
-
-def _examples() -> Path:
-    """Return the examples: inside the package when installed, beside it in a checkout.
-
-    What lies beside an installed package belongs to others; libp2p brings an `examples` folder of
-    its own.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "examples", package.parent / "examples"):
-        if folder.is_dir():
-            return folder
-    raise HubError("the examples are missing; install swarm-hub again")
 
 
 def _library_files() -> list[bytes]:
