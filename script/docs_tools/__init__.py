@@ -1,0 +1,1 @@
+"""What `script/docs` does: builds the site of the documentation, and writes docs/cli.md."""
