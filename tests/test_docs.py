@@ -1,18 +1,23 @@
-"""The documentation is complete and its links lead somewhere."""
+"""The documentation is complete, its links lead somewhere, and each block of code says its part."""
 
 import importlib
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import pytest
 
+from script.docs_tools.__main__ import made_pages
 from swarm_hub import config
+from swarm_hub.cli import main
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.models.event import EventType
 from swarm_hub.models.features import BASELINE, FEATURES
 from tests.helpers.sections import component, has_platforms, keys_of, platforms
+from tests.helpers.snippets import LANGUAGES, Snippet, pages, snippets, spans
 
 _ROOT = Path(__file__).parents[1]
 _DOCS = _ROOT / "docs"
@@ -22,6 +27,8 @@ _CORE: Final[dict[str, Any]] = {
     "hub": config._hub_schema("hub"),
     "storage": config._STORAGE_SCHEMA,
 }
+
+_SNIPPETS = [each for page in pages() for each in snippets(page)]
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -93,6 +100,12 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(target), f"{path}#{anchor}"
 
 
+@pytest.mark.parametrize("page", ["docs/cli.md", "docs/adr/README.md"])
+def test_a_page_that_is_made_says_what_it_is_made_from(page: str) -> None:
+    made = made_pages(_ROOT)[_ROOT / page]
+    assert (_ROOT / page).read_text("utf-8") == made, "write it anew: script/docs pages"
+
+
 def test_every_durable_event_is_explained() -> None:
     texts = [page.read_text(encoding="utf-8") for page in (_DOCS / "components").glob("*.md")]
     for event in EventType:
@@ -126,3 +139,79 @@ def test_every_source_file_that_is_named_exists(page: Path) -> None:
     rooms = (_ROOT, package, package / "components", *(package / "components").iterdir())
     for name in _SOURCE.findall(page.read_text(encoding="utf-8")):
         assert any((room / name).is_file() for room in rooms), name
+
+
+@pytest.mark.parametrize("snippet", _SNIPPETS, ids=lambda each: each.place)
+def test_a_block_of_code_has_a_language_that_says_how_it_is_held_true(snippet: Snippet) -> None:
+    assert snippet.language in LANGUAGES, "write ```text for what is only shown"
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [each for each in _SNIPPETS if each.not_run or each.run_by],
+    ids=lambda each: each.place,
+)
+def test_what_is_not_run_here_says_why_or_by_what(snippet: Snippet) -> None:
+    if snippet.not_run:
+        assert len(snippet.not_run.split()) >= 3, "a reason, please"
+    else:
+        by = _ROOT / snippet.run_by.split()[0]
+        assert by.is_file()
+        text = by.read_text("utf-8")
+        # It reads the block, or runs the script that the block calls.
+        assert snippet.page in text or any(word in text for word in scripts(snippet.code))
+
+
+def scripts(code: str) -> set[str]:
+    return {Path(word).name for word in re.findall(r"script/\w+|install\.sh|-m build", code)}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_command_within_the_text_exists_with_its_options(page: str) -> None:
+    wrong = []
+    for span in spans(page):
+        words = span.split() or [""]
+        if words[0] in ("swarm-hub", ".venv/bin/swarm-hub"):
+            wrong += [f"{span}: {said}" for said in unknown(span)]
+        elif words[0].startswith("script/") and "." not in words[0]:
+            name = words[0].rstrip("…/")
+            wrong += [] if (_ROOT / name).exists() else [f"{span}: there is no {name}"]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("swarm-hub job shw ID", "no command shw"),
+        ("swarm-hub submit MODULE --redundancy 3 --wach", "no option --wach"),
+        ("swarm-hub node ban [NODE…] --reason TEXT", None),
+    ],
+)
+def test_a_command_that_is_not_there_would_be_noticed(line: str, said: str | None) -> None:
+    assert next(unknown(line), None) == said
+
+
+def unknown(line: str) -> Iterator[str]:
+    """Yield what a line asks of `swarm-hub` that it does not have."""
+    command: click.Command = main
+    ctx = click.Context(main)
+    known: set[str] = set()
+    for word in plain_words(line):
+        if word in ("|", ">", "&&", ";"):
+            return
+        if word.startswith("-") and len(word) > 1 and not word[1:].isdigit():
+            known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+            if word.partition("=")[0] not in known | {"-h", "--help", "--version"}:
+                yield f"no option {word}"
+        elif isinstance(command, click.Group):
+            for name in word.split("|"):
+                if (found := command.get_command(ctx, name)) is None:
+                    yield f"no command {name}"
+                    return
+            command = found
+
+
+def plain_words(line: str) -> list[str]:
+    """Return the words of a command; brackets and dots say what may be left out or repeated."""
+    text = re.sub(r"[\[\]…]|<[^>]*>", " ", line)
+    return shlex.split(text)[1:]

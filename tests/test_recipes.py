@@ -12,12 +12,12 @@ import pytest
 
 from swarm_hub.storage import Store, schema
 from swarm_hub.util.clock import Clock
+from tests.helpers.snippets import code_of
 from tests.tree import ROOT, Tree
 
 pytestmark = pytest.mark.slow
 
-ABI_F64 = (ROOT / "docs/components/sandbox.md").read_text().partition("```python\n")[2]
-ABI_F64 = ABI_F64.partition("```")[0]
+ABI_F64 = code_of("docs/components/sandbox.md", "python")
 
 
 @pytest.fixture(scope="module")

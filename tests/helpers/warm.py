@@ -84,10 +84,11 @@ def start(
     stdout: IO[bytes] | None = None,
     stderr: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> Process:
     """Run a module with these arguments; what is not given is /dev/null."""
     texts = [str(argument) for argument in arguments]
-    order = {"module": module, "arguments": texts, "env": dict(env or os.environ)}
+    order = {"module": module, "arguments": texts, "env": dict(env or os.environ), "cwd": cwd}
     hears, tells = os.pipe()
     with open(os.devnull, "r+b", buffering=0) as nothing:
         files = [(file or nothing).fileno() for file in (stdin, stdout, stderr)]
@@ -219,6 +220,8 @@ def _become(order: dict[str, Any], standard: Sequence[int]) -> _Order:
         os.close(file)
     os.environ.clear()
     os.environ.update(order["env"])
+    if order["cwd"] is not None:
+        os.chdir(order["cwd"])
     return _Order(order["module"], order["arguments"])
 
 

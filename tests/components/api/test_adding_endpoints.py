@@ -11,9 +11,9 @@ from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.rest import call, live
+from tests.helpers.snippets import code_of
 
-PAGE = (Path(__file__).parents[3] / "docs/components/api.md").read_text()
-GREETER = PAGE.partition("```python\n")[2].partition("```")[0]
+GREETER = code_of("docs/components/api.md", "python")
 MANIFEST = {
     "domain": "greeter",
     "name": "Greeter",

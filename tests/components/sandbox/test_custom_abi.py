@@ -9,13 +9,12 @@ from swarm_hub.components.sandbox import SANDBOX
 from tests.conftest import Swarm, until
 from tests.helpers.modules import HALVES
 from tests.helpers.rest import call, finished, submit
+from tests.helpers.snippets import code_of
 
 Modules = dict[str, bytes]
 
-# What docs/components/sandbox.md shows.
-TUTORIAL = (Path(__file__).parents[3] / "docs/components/sandbox.md").read_text()
-ABI_F64 = TUTORIAL.partition("```python\n")[2].partition("```")[0]
-SETUP = TUTORIAL.partition("```python\n")[2].partition("```python\n")[2].partition("```")[0]
+ABI_F64 = code_of("docs/components/sandbox.md", "python")
+SETUP = code_of("docs/components/sandbox.md", "python", 1)
 
 
 def component(hub: Path, abi: str, setup: str = SETUP) -> None:

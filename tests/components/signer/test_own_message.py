@@ -11,9 +11,9 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import HubKey
 from tests.conftest import RunningHub, Swarm, until
+from tests.helpers.snippets import code_of
 
-PAGE = (Path(__file__).parents[3] / "docs/components/signer.md").read_text()
-NOTES = PAGE.partition("```python\n")[2].partition("```")[0]
+NOTES = code_of("docs/components/signer.md", "python")
 MANIFEST = {
     "domain": "notes", "name": "Notes", "documentation": "none", "version": "1",
     "dependencies": ["signer"],

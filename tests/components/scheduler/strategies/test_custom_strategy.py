@@ -12,11 +12,11 @@ from swarm_hub.models.node import Telemetry
 from tests.conftest import Swarm
 from tests.helpers.rest import call, finished, submit
 from tests.helpers.sections import platforms
+from tests.helpers.snippets import code_of
 
-PAGE = (Path(__file__).parents[4] / "docs/components/scheduler.md").read_text()
-STEADY = PAGE.partition("```python\n")[2].partition("```")[0]
+STEADY = code_of("docs/components/scheduler.md", "python")
 BUILT_IN = ", ".join(sorted(platforms("scheduler")))
-CHOSEN = PAGE.partition("```yaml\n")[2].partition("```")[0]
+CHOSEN = code_of("docs/components/scheduler.md", "yaml")
 
 
 def bring(folder: Path, code: str, name: str = "steady", domain: str = "scheduler") -> None:
