@@ -33,6 +33,8 @@ _S = schema.shards
 
 # Of one page.
 LOOKED_AT_MAX: Final = 20_000
+_CHECKED_AT_ONCE: Final = 100
+_ROUNDS: Final = 10
 # The characters of a ULID that are its time.
 _TIME_CHARS: Final = 10
 _GIVEN_UP: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
@@ -110,10 +112,20 @@ def page(
         ).scalar_one_or_none()
     if last is not None:
         place.append(_J.c.id >= last)
-    query = select(_J).where(*place, *rest).order_by(newest_first).limit(limit)
-    found = [as_job(row) for row in connection.execute(query)]
-    cursor = found[-1].id if len(found) == limit else last
-    return [job for job in found if wanted.fits(job)], cursor
+    # Of what the database finds some may not fit.
+    at_once = max(limit, _CHECKED_AT_ONCE) if wanted.labels or wanted.text else limit
+    query = select(_J).where(*place, *rest).order_by(newest_first).limit(at_once)
+    fitting: list[Job] = []
+    for _ in range(_ROUNDS):
+        found = [as_job(row) for row in connection.execute(query)]
+        fitting += filter(wanted.fits, found)
+        if len(fitting) >= limit:
+            return fitting[:limit], fitting[limit - 1].id
+        if len(found) < at_once:
+            return fitting, last
+        last_checked = found[-1].id
+        query = query.where(_J.c.id < last_checked)
+    return fitting, last_checked
 
 
 def shards(

@@ -118,6 +118,22 @@ async def test_a_page_looks_at_so_many_jobs_and_leads_on(
     assert ([job.id for job in page], cursor) == ([ids[8]], ids[8])
 
 
+async def test_what_only_looks_right_to_the_database_is_bounded_too(
+    either: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await put_ten(either)
+    monkeypatch.setattr(listing, "_CHECKED_AT_ONCE", 2)
+    # Each spec has this word, but the last alone has it where it counts.
+    await put(either, -1, JobState.QUEUED, "ada", dataclasses.replace(SPEC, name="fuel"))
+    found, cursor = await either.read(listing.page, JobFilter(text="fuel"), None, 1)
+    assert ([job.spec.name for job in found], cursor is None) == (
+        ["fuel"], False,
+    )  # fmt: skip
+    monkeypatch.setattr(listing, "_ROUNDS", 3)
+    found, cursor = await either.read(listing.page, JobFilter(text="fuel"), None, 1)
+    assert (found, cursor) == ([], ids[4])
+
+
 async def test_shards_are_found_by_state_and_node(
     either: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
