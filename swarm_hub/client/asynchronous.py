@@ -14,10 +14,11 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from swarm_hub.client import submission
+from swarm_hub.client import submission, uploads
 from swarm_hub.client.errors import ApiError, ClientError, JobFailedError, UnreachableError
 from swarm_hub.client.reach import Reach
 from swarm_hub.client.submission import Module
+from swarm_hub.client.uploads import Source
 from swarm_hub.const import API_ROOT, DEFAULT_URL, WEBSOCKET_PATH
 
 _WAIT_S: Final = 30
@@ -40,6 +41,7 @@ class SwarmClient:
         self._session: aiohttp.ClientSession | None = None
         self._open = ExitStack()
         self._takes_cbor = True
+        self._takes_blobs = True
         # The hashes of those that the hub has.
         self._modules_there: set[str] = set()
 
@@ -145,7 +147,8 @@ class SwarmClient:
         job = submission.Job.of(module, items, script, spec)
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         query = {"wait": wait_s} if wait_s else {}
-        for body in self._bodies(job):
+        named = await self._uploaded(job)
+        for body in self._bodies(job, named):
             kind = {} if isinstance(body, aiohttp.FormData) else {"Content-Type": submission.CBOR}
             try:
                 async with self._request(
@@ -159,18 +162,43 @@ class SwarmClient:
                 if error.code == "unsupported_media_type" and isinstance(body, bytes):
                     # A hub of an earlier version takes forms only.
                     self._takes_cbor = False
-                elif error.code == "unknown_module":
+                elif error.code == "unknown_module" and isinstance(body, bytes):
                     self._modules_there.discard(job.module_sha)
+                elif error.code in ("unknown_module", "unknown_blob") and named:
+                    # It went already, for lack of room.
+                    named.clear()
                 else:
                     raise
 
-    def _bodies(self, job: submission.Job) -> Iterator[bytes | aiohttp.FormData]:
+    async def _uploaded(self, job: submission.Job) -> dict[Source, str]:
+        """Send what is large of a job, if the hub lacks it; returns the hashes to name it by."""
+        named: dict[Source, str] = {}
+        for source in job.large() if self._takes_blobs else ():
+            sha = await uploads.hash_of(source)
+            try:
+                await uploads.ensure(self._json, source, sha)
+            except ApiError as error:
+                if error.code == "blob_too_large":
+                    continue
+                if error.code not in ("not_found", "method_not_allowed"):
+                    raise
+                # A hub of an earlier version.
+                self._takes_blobs = False
+                return {}
+            named[source] = sha
+        return named
+
+    def _bodies(
+        self, job: submission.Job, named: Mapping[Source, str]
+    ) -> Iterator[bytes | aiohttp.FormData]:
         """Yield the ways to say a job, each for a hub that does not take the one before."""
+        if named:
+            yield job.as_form(named)
         if self._takes_cbor and job.module_sha in self._modules_there and job.is_small(0):
             yield job.as_cbor(by_hash=True)
         if self._takes_cbor and job.is_small(len(job.module)):
             yield job.as_cbor(by_hash=False)
-        yield job.as_form()
+        yield job.as_form({})
 
     async def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
         """Return a job's status; `wait_s` (at most 60) holds the answer until its state changes."""

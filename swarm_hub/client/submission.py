@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final, Self
 import aiohttp
 
 from swarm_hub.client.errors import ClientError
+from swarm_hub.client.uploads import LARGE_BYTES, Source, read, size_of, unreadable
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_cbor import to_cbor
 
@@ -31,7 +32,8 @@ class Job:
 
     module: bytes
     module_sha: str
-    files: list[tuple[str, bytes]]
+    # A large file is its path, until it is sent.
+    files: list[tuple[str, Source]]
     script: tuple[str, bytes] | None
     spec: dict[str, Any]
 
@@ -44,7 +46,7 @@ class Job:
         spec: Mapping[str, Any],
     ) -> Self:
         """Read what is named by a path; raises ClientError for what can't be sent."""
-        wasm = module if isinstance(module, bytes) else _read(Path(module))
+        wasm = module if isinstance(module, bytes) else read(Path(module))
         wanted = {key: value for key, value in spec.items() if value is not None}
         files = _files(items, wanted)
         named = None
@@ -57,14 +59,22 @@ class Job:
 
     def is_small(self, module_bytes: int) -> bool:
         """Whether it can be sent as CBOR, with so many bytes of its module."""
-        size_bytes = module_bytes + sum(len(body) for _, body in self.files)
+        size_bytes = module_bytes + sum(size_of(body) for _, body in self.files)
         return size_bytes + len(self.script[1] if self.script else b"") <= _SMALL_BYTES
+
+    def large(self) -> list[Source]:
+        """Return what is better sent before the job, of which it names the hashes."""
+        if len(self.files) > _PARTS_MAX:
+            # These go in one archive.
+            return []
+        sources: list[Source] = [self.module, *(body for _, body in self.files)]
+        return [each for each in sources if size_of(each) > LARGE_BYTES]
 
     def as_cbor(self, *, by_hash: bool) -> bytes:
         """Return it as CBOR; `by_hash` leaves the module out."""
         said: dict[str, Any] = {
             "spec": self.spec,
-            "dataset": [[name, body] for name, body in self.files],
+            "dataset": [[name, read(body)] for name, body in self.files],
         }
         if by_hash:
             said["module_sha"] = self.module_sha
@@ -74,23 +84,30 @@ class Job:
             said["script"] = list(self.script)
         return to_cbor(said)
 
-    def as_form(self) -> aiohttp.FormData:
-        """Return it as a form; many files become one archive."""
+    def as_form(self, named: Mapping[Source, str]) -> aiohttp.FormData:
+        """Return it as a form; many files become one archive, and what is `named` its hash."""
         # Names are sent as UTF-8: a hub can't tell a `%20` made by quoting from one in the name.
         form = aiohttp.FormData(quote_fields=False)
-        form.add_field("module", self.module, filename="module.wasm")
+        if (sha := named.get(self.module)) is not None:
+            form.add_field("module_sha", sha)
+        else:
+            form.add_field("module", self.module, filename="module.wasm")
         if len(self.files) > _PARTS_MAX:
             form.add_field("files", _archive(self.files), filename="files.tar")
         else:
             for name, body in self.files:
-                form.add_field("dataset", body, filename=name.replace('"', "%22"))
+                filename = name.replace('"', "%22")
+                if (sha := named.get(body)) is not None:
+                    form.add_field("dataset_sha", sha, filename=filename)
+                else:
+                    form.add_field("dataset", _sent(body), filename=filename)
         if self.script is not None:
             form.add_field("script", self.script[1], filename=self.script[0].replace('"', "%22"))
         form.add_field("spec", json.dumps(self.spec), content_type="application/json")
         return form
 
 
-def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
+def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, Source]]:
     """Return the dataset as uploads; a range or a list of values implies its split."""
     if isinstance(items, range):
         if items.step != 1:
@@ -100,9 +117,9 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     if isinstance(items, bytes):
         return [("dataset", items)]
     if isinstance(items, str | Path):
-        return [_named(Path(items))]
+        return [_file(Path(items))]
     if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
-        return [_named(path) for path in items]
+        return [_file(path) for path in items]
     if isinstance(items, Sequence):
         # Split i32 takes a JSON list too.
         spec.setdefault("split", "json")
@@ -110,11 +127,26 @@ def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, bytes]]:
     raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
 
 
-def _archive(files: Sequence[tuple[str, bytes]]) -> BinaryIO:
+def _file(path: Path) -> tuple[str, Source]:
+    return (path.name, path) if size_of(path) > LARGE_BYTES else _named(path)
+
+
+def _sent(source: Source) -> bytes | BinaryIO:
+    """Return a source as a form takes it, which closes what it opened."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def _archive(files: Sequence[tuple[str, Source]]) -> BinaryIO:
     """Return many files as one tar archive, which costs less to send and to read than parts."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, body in files:
+        for name, source in files:
+            body = read(source)
             member = tarfile.TarInfo(name)
             member.size = len(body)
             archive.addfile(member, io.BytesIO(body))
@@ -123,11 +155,4 @@ def _archive(files: Sequence[tuple[str, bytes]]) -> BinaryIO:
 
 
 def _named(path: Path) -> tuple[str, bytes]:
-    return path.name, _read(path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ClientError(f"{path}: can't be read: {error.strerror}") from error
+    return path.name, read(path)

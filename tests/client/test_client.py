@@ -251,9 +251,9 @@ async def test_a_hub_that_takes_no_cbor_is_sent_a_form(
     forms = []
     as_form = Job.as_form
 
-    def noted(job: Job) -> aiohttp.FormData:
+    def noted(job: Job, named: Any) -> aiohttp.FormData:
         forms.append(job)
-        return as_form(job)
+        return as_form(job, named)
 
     monkeypatch.setattr(Job, "as_form", noted)
     monkeypatch.setattr(submission, "CBOR", "application/unheard-of")
