@@ -52,14 +52,14 @@ async def _measure(figures: Figures, folder: Path, module: bytes, mib: int, shar
     items = b"".join(b"%06d\n" % number for number in range(n_shards))
     async with running_swarm(folder, ["worker"]) as (swarm, client):
         gateway = swarm.hubs[0]
-        _reset_peak(gateway.pid)
-        idle = _peak_bytes(gateway.pid)
+        reset_peak(gateway.pid)
+        idle = peak_bytes(gateway.pid)
         spec: dict[str, Any] = {"split": "lines", "shard_size": 1}
         job = await client.submit(module, items, reduce="concat", **spec)
         status = await client.wait(job)
         assert status["result_bytes"] == mib * _MIB, status
-        folded = _peak_bytes(gateway.pid) - idle
-        _reset_peak(gateway.pid)
+        folded = peak_bytes(gateway.pid) - idle
+        reset_peak(gateway.pid)
         fetched = hashlib.sha256()
         headers = {"Authorization": f"Bearer {gateway.token}"}
         async with (
@@ -69,22 +69,23 @@ async def _measure(figures: Figures, folder: Path, module: bytes, mib: int, shar
             async for chunk in response.content.iter_chunked(_MIB):
                 fetched.update(chunk)
         assert fetched.hexdigest() == status["result_sha"], "the result has other bytes"
-        sent = _peak_bytes(gateway.pid) - idle
-        _reset_peak(gateway.pid)
+        sent = peak_bytes(gateway.pid) - idle
+        reset_peak(gateway.pid)
         by_module = await client.wait(await client.submit(module, items, reduce="module", **spec))
         assert by_module["result_bytes"] == shard_mib * _MIB, by_module
-        by_module_peak = _peak_bytes(gateway.pid) - idle
+        by_module_peak = peak_bytes(gateway.pid) - idle
     for name, peak in (("fold", folded), ("fetch", sent), ("module_fold", by_module_peak)):
         figures.add(
             f"large_{name}_peak_mib", peak / _MIB, "MiB", target=_TARGET_MIB, result_mib=mib
         )
 
 
-def _reset_peak(pid: int) -> None:
+def reset_peak(pid: int) -> None:
+    """Have the peak of a process's memory begin at what it takes now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _peak_bytes(pid: int) -> int:
+def peak_bytes(pid: int) -> int:
     """Return the peak of a process's resident memory since the last reset."""
     status = Path(f"/proc/{pid}/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -1,10 +1,9 @@
 """What a user submits, before anything is checked or stored."""
 
-import mmap
 from dataclasses import dataclass
 from typing import Any
 
-from swarm_hub.models.blob import SpooledBlob
+from swarm_hub.models.blob import Readable, SpooledBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +11,7 @@ class DatasetPart:
     """One uploaded file of a dataset; a large one is already on disk, and mapped from there."""
 
     name: str
-    body: bytes | mmap.mmap
+    body: Readable
     spooled: SpooledBlob | None = None
 
 

@@ -152,6 +152,14 @@ class Spool:
         """Return a part of the finished file, which then is in memory once; blocks."""
         return os.pread(self._file.fileno(), size_bytes, start)
 
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return a part of the finished file; blocks."""
+        start, stop, _ = part.indices(self.size_bytes)
+        return self.read(start, stop - start)
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
     def mapped(self) -> mmap.mmap:
         """Map the finished, non-empty file into memory for reading parts of it."""
         with self._path.open("rb") as file:

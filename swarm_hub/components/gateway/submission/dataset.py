@@ -5,7 +5,6 @@ Items of fixed size need no index. For lines every 64th offset is kept, so a mil
 """
 
 import array
-import mmap
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 from swarm_hub.components.gateway.submission.places import pack_parts
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import InvalidInput
+from swarm_hub.models.blob import Readable, Slice, let_go, windows
 from swarm_hub.models.job import Job, Split
 from swarm_hub.models.submission import DatasetPart
 from swarm_hub.util import json_items
@@ -32,6 +32,7 @@ _LIST_TAIL: Final = re.compile(rb"[\x20-\x7e\s]*\]\s*\Z", re.ASCII)
 # A shard's input travels as one message or one blob, and is in memory on both sides.
 SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
+_LET_GO_BYTES: Final = 8 * 1024 * 1024
 _FILE_SIZE: Final = struct.Struct("<Q")
 
 
@@ -52,15 +53,26 @@ class Bytes(Protocol):
 class Measured:
     """A dataset ready to be stored; `n_items` is never 0.
 
-    `parts` is an index of the files that it was made of, empty where items can't be found by it.
+    `pieces` one after the other are its bytes. `parts` is an index of the files that it was made
+    of, empty where items can't be found by it.
     """
 
     split: Split
     record_bytes: int
-    body: bytes | mmap.mmap
+    pieces: Sequence[Readable]
     n_items: int
     range_start: int = 0
     parts: bytes = b""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it has."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def body(self) -> bytes:
+        """All of its bytes, in memory."""
+        return b"".join(piece[:] for piece in self.pieces)
 
 
 def json_form(
@@ -103,13 +115,13 @@ def measure(
     if values is not None:
         measured = _measured_values(values, kind)
     elif kind is Split.FILES:
-        measured = _measured_files(_archived(parts) if as_archive else parts)
+        measured = _measured_files(parts, as_archive=as_archive)
     elif kind is Split.ARGS and form is None and not converted:
         measured = _measured_lines([_args_of_lines(parts)], kind)
     elif kind in _OF_LINES:
         measured = _measured_lines(parts, kind)
     else:
-        measured = _measured_records(_joined(parts), kind, record_bytes)
+        measured = _measured_records([part.body for part in parts], kind, record_bytes)
     if measured.n_items == 0:
         raise InvalidInput("empty_dataset", "the dataset has no items; nothing would be run")
     return measured
@@ -133,19 +145,23 @@ class Dataset:
         """Return the bytes of `n_items` items from `first_item` on, as the module gets them."""
         return self.part(first_item, n_items)[:]
 
-    def part(self, first_item: int, n_items: int) -> "Part":
+    def part(self, first_item: int, n_items: int) -> Slice:
         """Return where those bytes are, to read a part of them at a time."""
         if self._split is Split.RANGE:
             low = self._range_start + first_item
             said = b"%d %d\n" % (low, low + n_items)
-            return Part(said, 0, len(said))
+            return Slice(said, 0, len(said))
         end_item = first_item + n_items
         if self._split in (Split.I32, Split.RECORDS):
             size = self._record_bytes
-            return Part(self._body, first_item * size, end_item * size)
+            return Slice(self._body, first_item * size, end_item * size)
         if self._split is Split.FILES:
-            return Part(self._body, self._offsets[first_item], self._offsets[end_item])
-        return Part(self._body, self._line(first_item), self._line(end_item))
+            return Slice(self._body, self._offsets[first_item], self._offsets[end_item])
+        return Slice(self._body, self._line(first_item), self._line(end_item))
+
+    def let_go(self) -> None:
+        """Give back the memory that reading a mapped dataset took."""
+        let_go(self._body)
 
     def _line(self, number: int) -> int:
         """Return where a line begins: from the nearest indexed line, then line by line."""
@@ -161,28 +177,16 @@ class Dataset:
         return offset
 
 
-class Part:
-    """The bytes from `start` to `end` of a dataset."""
-
-    def __init__(self, body: Bytes, start: int, end: int) -> None:
-        self._body = body
-        self._start = start
-        self._end = end
-
-    def __getitem__(self, part: slice, /) -> bytes:
-        start, stop, _ = part.indices(len(self))
-        return bytes(self._body[self._start + start : self._start + stop])
-
-    def __len__(self) -> int:
-        return self._end - self._start
-
-
 def _line_index(body: Bytes) -> Sequence[int]:
     offsets = array.array("Q", [0])
     # The pattern runs in C over bytes or a mapped file alike. It is matched at one place only: a
     # search would retry from each byte of the last lines, and a line may be megabytes long.
+    let_go_at = _LET_GO_BYTES
     while found := _LINES.match(body, offsets[-1]):  # type: ignore[call-overload]
         offsets.append(found.end())
+        if offsets[-1] >= let_go_at:
+            let_go(body)
+            let_go_at = offsets[-1] + _LET_GO_BYTES
     return offsets
 
 
@@ -202,36 +206,43 @@ def _is_json_list(parts: Sequence[DatasetPart]) -> bool:
 
     Those hardly ever begin with a bracket and go on with nothing but printable characters.
     """
-    body = parts[0].body if len(parts) == 1 else b""
+    body: Readable = parts[0].body if len(parts) == 1 else b""
     return bool(_LIST_HEAD.match(body[:64]) and _LIST_TAIL.match(body[-64:]))
 
 
-def _joined(parts: Sequence[DatasetPart]) -> bytes | mmap.mmap:
-    return parts[0].body if len(parts) == 1 else b"".join(part.body for part in parts)
+def _joined(parts: Sequence[DatasetPart]) -> Readable:
+    return parts[0].body if len(parts) == 1 else b"".join(part.body[:] for part in parts)
 
 
 def _measured_lines(parts: Sequence[DatasetPart], kind: Split) -> Measured:
-    bodies = [part.body for part in parts if len(part.body)]
-    # A last line without its newline still ends where the next file begins.
-    ended = [body if _is_ended(body) else body[:] + b"\n" for body in bodies[:-1]]
-    body = bodies[0] if len(bodies) == 1 else b"".join([*ended, *bodies[-1:]])
-    named = [(part.name, _count_lines(part.body)) for part in parts]
-    _check_lines(body)
-    n_lines = sum(count for _, count in named)
+    pieces: list[Readable] = []
+    named, n_lines, ended = [], 0, True
+    for part in parts:
+        n_here, is_ended = _count_lines(part.body, n_lines)
+        # A last line without its newline still ends where the next file begins.
+        if len(part.body) and pieces and not ended:
+            pieces.append(b"\n")
+        if len(part.body):
+            pieces.append(part.body)
+            ended = is_ended
+        n_lines += n_here
+        named.append((part.name, n_here))
     # A value of a JSON list is on no line that its owner knows.
     index = pack_parts(named) if kind is Split.LINES else b""
-    return Measured(kind, 0, body, n_lines, parts=index)
+    return Measured(kind, 0, pieces, n_lines, parts=index)
 
 
-def _check_lines(body: bytes | mmap.mmap) -> None:
-    """Check that no line is too long: each search finds the last line that ends within reach."""
-    start = 0
-    while len(body) - start > SHARD_MAX_BYTES:
-        newline = body.rfind(b"\n", start, start + SHARD_MAX_BYTES)
-        if newline < 0:
-            number = _count_newlines(body[:start])
-            raise _item_too_large(f"line {number + 1}")
-        start = newline + 1
+def _count_lines(body: Readable, n_before: int) -> tuple[int, bool]:
+    """Return how many lines a file has, none too long, and whether the last one has a newline."""
+    n_lines, size_bytes, is_ended = 0, 0, True
+    for window in windows(body):
+        first, last = window.find(b"\n"), window.rfind(b"\n")
+        n_here = window.count(b"\n")
+        if size_bytes + (len(window) if first < 0 else first + 1) > SHARD_MAX_BYTES:
+            raise _item_too_large(f"line {n_before + n_lines + 1}")
+        size_bytes = size_bytes + len(window) if last < 0 else len(window) - last - 1
+        n_lines, is_ended = n_lines + n_here, last == len(window) - 1
+    return n_lines + (not is_ended), is_ended
 
 
 def _item_too_large(item: str) -> InvalidInput:
@@ -242,72 +253,64 @@ def _item_too_large(item: str) -> InvalidInput:
     )
 
 
-def _is_ended(body: bytes | mmap.mmap) -> bool:
-    return body[-1:] == b"\n"
-
-
-def _count_lines(body: bytes | mmap.mmap) -> int:
-    return _count_newlines(body) + (len(body) > 0 and not _is_ended(body))
-
-
-def _count_newlines(body: bytes | mmap.mmap) -> int:
-    if isinstance(body, bytes):
-        return body.count(b"\n")
-    step = 1024 * 1024
-    return sum(body[start : start + step].count(b"\n") for start in range(0, len(body), step))
-
-
-def _measured_files(parts: Sequence[DatasetPart]) -> Measured:
-    sizes = array.array("Q", [len(part.body) for part in parts])
-    for part, size in zip(parts, sizes, strict=True):
-        if size > SHARD_MAX_BYTES:
-            raise _item_too_large(f"the file {shown(part.name)}")
-    index = sizes.tobytes() + _FILE_SIZE.pack(len(parts))
-    named = pack_parts([(part.name, 1) for part in parts])
-    return Measured(Split.FILES, 0, _joined(parts)[:] + index, len(parts), parts=named)
-
-
-def _archived(parts: Sequence[DatasetPart]) -> list[DatasetPart]:
-    """Return each file as a piece of an archive, so that any run of them is one, too."""
+def _measured_files(parts: Sequence[DatasetPart], *, as_archive: bool) -> Measured:
+    pieces: list[Readable] = []
+    sizes = array.array("Q")
     seen: set[str] = set()
-    found = []
     for part in parts:
-        name = part.name
-        if name in seen or not archive.is_file_name(name):
-            wrong = "is given twice" if name in seen else "is not a file name"
-            raise InvalidInput(
-                "bad_file_name",
-                f"dataset: {shown(name)} {wrong}; abi wasi-files needs a unique name for each "
-                f"file, of at most {archive.NAME_BYTES_MAX} bytes and without directories",
-            )
-        seen.add(name)
-        try:
-            head = archive.header(name, len(part.body))
-        except ValueError as error:
-            raise InvalidInput("bad_file_name", f"dataset: {error}") from None
-        tail = archive.padding(len(part.body))
-        found.append(DatasetPart(name, b"".join((head, part.body, tail))))
-    return found
+        file = [part.body]
+        if as_archive:
+            _check_name(part.name, seen)
+            file = _archived(part)
+        size_bytes = sum(map(len, file))
+        if size_bytes > SHARD_MAX_BYTES:
+            raise _item_too_large(f"the file {shown(part.name)}")
+        sizes.append(size_bytes)
+        pieces += file
+    pieces.append(sizes.tobytes() + _FILE_SIZE.pack(len(parts)))
+    named = pack_parts([(part.name, 1) for part in parts])
+    return Measured(Split.FILES, 0, pieces, len(parts), parts=named)
 
 
-def _measured_records(body: bytes | mmap.mmap, kind: Split, record_bytes: int) -> Measured:
+def _check_name(name: str, seen: set[str]) -> None:
+    if name in seen or not archive.is_file_name(name):
+        wrong = "is given twice" if name in seen else "is not a file name"
+        raise InvalidInput(
+            "bad_file_name",
+            f"dataset: {shown(name)} {wrong}; abi wasi-files needs a unique name for each "
+            f"file, of at most {archive.NAME_BYTES_MAX} bytes and without directories",
+        )
+    seen.add(name)
+
+
+def _archived(part: DatasetPart) -> list[Readable]:
+    """Return a file as a piece of an archive, so that any run of them is one, too."""
+    try:
+        head = archive.header(part.name, len(part.body))
+    except ValueError as error:
+        raise InvalidInput("bad_file_name", f"dataset: {error}") from None
+    return [head, part.body, archive.padding(len(part.body))]
+
+
+def _measured_records(pieces: Sequence[Readable], kind: Split, record_bytes: int) -> Measured:
     size = 4 if kind is Split.I32 else record_bytes
     if size > SHARD_MAX_BYTES:
         raise _item_too_large("a record")
-    if len(body) % size:
+    size_bytes = sum(map(len, pieces))
+    if size_bytes % size:
         raise InvalidInput(
             "ragged_dataset",
-            f"the dataset has {len(body)} bytes, which is not a multiple of the {size} bytes "
+            f"the dataset has {size_bytes} bytes, which is not a multiple of the {size} bytes "
             f"of an item; split {kind.value} takes whole items only",
         )
-    return Measured(kind, record_bytes, body, len(body) // size)
+    return Measured(kind, record_bytes, pieces, size_bytes // size)
 
 
 def _measured_values(values: Any, kind: Split) -> Measured:
     if not isinstance(values, list):
         raise InvalidInput("invalid_dataset", "dataset: expected a JSON list of items")
     if kind is Split.I32:
-        return _measured_records(b"".join(json_items.as_i32(values)), kind, 0)
+        return _measured_records([b"".join(json_items.as_i32(values))], kind, 0)
     if kind is Split.LINES:
         if not all(isinstance(value, str) and "\n" not in value for value in values):
             raise InvalidInput(
@@ -361,4 +364,4 @@ def _measured_range(given: Any) -> Measured:
             "too_many_items",
             f"the range {low}:{high} has {high - low} numbers; a job has at most {ITEMS_MAX} items",
         )
-    return Measured(Split.RANGE, 0, b"%d:%d" % (low, high), high - low, low)
+    return Measured(Split.RANGE, 0, [b"%d:%d" % (low, high)], high - low, low)

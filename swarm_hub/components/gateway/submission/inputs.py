@@ -49,6 +49,7 @@ class _Open:
             yield self.dataset
         finally:
             self.readers -= 1
+            self.dataset.let_go()
             self._unmap()
 
     def end(self) -> None:

@@ -26,6 +26,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
 )
 from swarm_hub.components.gateway.submission.spec import RequestedSpec, parse_spec
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
+from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
     Busy,
@@ -38,6 +39,7 @@ from swarm_hub.exceptions import (
     StoreConflictError,
     TooLarge,
 )
+from swarm_hub.models.blob import windows
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState
 from swarm_hub.models.submission import Submission, Submitted
@@ -51,6 +53,8 @@ _MEASURED_INLINE_BYTES: Final = 64 * 1024
 # JSON is parsed in a thread up to this size, which holds the interpreter as long.
 _PARSED_HERE_BYTES: Final = 4 * 1024 * 1024
 _RETRY_AFTER_S: Final = 2
+# Larger datasets of several pieces are put together on disk.
+_JOINED_HERE_BYTES: Final = 1024 * 1024
 _COMMIT_TIMEOUT_S: Final = 20.0
 
 
@@ -272,13 +276,13 @@ class Intake:
             module_bytes=len(submission.module),
             dataset_sha=dataset_sha,
             n_items=measured.n_items,
-            dataset_bytes=len(measured.body),
+            dataset_bytes=measured.size_bytes,
             range_start=measured.range_start,
             created_at=now,
             owner=submission.owner,
             parts_sha=parts_sha,
         )
-        dataset = measured.body if isinstance(measured.body, bytes) else None
+        dataset = measured.body if measured.size_bytes <= INLINE_MAX_BYTES else None
         submitted = await self._store(job, dataset, blob_rows, submission.idempotency_key, digest)
         for sha in (module_sha, job.script_sha):
             if sha is not None:
@@ -314,9 +318,17 @@ class Intake:
         """Store a dataset; an upload that already is the dataset, byte for byte, is on disk."""
         blobs = self._hub.store.blobs
         for part in submission.parts:
-            if part.spooled is not None and part.body is measured.body:
+            is_whole = len(measured.pieces) == 1 and measured.pieces[0] is part.body
+            if part.spooled is not None and is_whole:
                 return part.spooled.sha, await blobs.adopt(part.spooled, now)
-        return await blobs.put(measured.body[:], now)
+        if measured.size_bytes <= _JOINED_HERE_BYTES:
+            return await blobs.put(measured.body, now)
+        with blobs.spool() as spool:
+            for piece in measured.pieces:
+                for window in windows(piece):
+                    await spool.write(window)
+            spooled = await spool.finish()
+            return spooled.sha, await blobs.adopt(spooled, now)
 
     def _check_sizes(self, submission: Submission) -> None:
         if len(submission.module) > self._service.module_bytes_max:
@@ -407,7 +419,8 @@ def _digest(submission: Submission) -> str:
     digest = hashlib.sha256(submission.spec)
     for part in (submission.module, *(part.body for part in submission.parts)):
         digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
+        for window in windows(part):
+            digest.update(window)
     digest.update(repr(submission.values).encode())
     if submission.script is not None:
         digest.update(repr(submission.script).encode())

@@ -9,6 +9,7 @@ from typing import Final
 
 import swarm_hub
 from swarm_hub.exceptions import InvalidInput, MalformedRequest
+from swarm_hub.models.blob import windows
 from swarm_hub.models.submission import DatasetPart
 from swarm_hub.storage import Spool
 
@@ -62,8 +63,8 @@ async def _pump(
     async def write() -> None:
         try:
             for part in parts:
-                for at in range(0, len(part.body), _CHUNK_BYTES):
-                    stdin.write(part.body[at : at + _CHUNK_BYTES])
+                for window in windows(part.body):
+                    stdin.write(window)
                     await stdin.drain()
             stdin.close()
             await stdin.wait_closed()

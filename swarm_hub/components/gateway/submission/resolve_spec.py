@@ -222,7 +222,7 @@ def _fits(abi: str, split: Split) -> bool:
 
 
 def _check_known(requested: RequestedSpec, measured: Measured) -> None:
-    n_items_max = shard_items_max(len(measured.body), measured.n_items)
+    n_items_max = shard_items_max(measured.size_bytes, measured.n_items)
     for known in requested.known_answers:
         end = known.first_item + known.n_items
         if end > measured.n_items:

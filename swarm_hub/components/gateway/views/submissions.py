@@ -18,9 +18,10 @@ from swarm_hub.components.gateway.views.jobs import WAIT, links, told
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Lines, Part, RawBody, Request, Scope, Success, View
 from swarm_hub.exceptions import Conflict, InvalidInput, MalformedRequest, NotFound, TooLarge
+from swarm_hub.models.blob import Slice
 from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
-from swarm_hub.storage import Store
+from swarm_hub.storage import Spool, Store
 from swarm_hub.util.bounds import is_text, shown
 from swarm_hub.util.hashing import SHA256_HEX
 from swarm_hub.util.strict_cbor import parse_cbor
@@ -28,6 +29,7 @@ from swarm_hub.util.strict_json import dump_json, parse_json
 
 _PARTS_MAX: Final = 10_000
 _SPOOLED_BYTES: Final = 1024 * 1024
+_HELD_BYTES: Final = 8 * 1024 * 1024
 # Of a job that is sent as CBOR; beyond, a form is read piece by piece.
 SMALL_MAX_BYTES: Final = 1024 * 1024
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
@@ -169,6 +171,9 @@ class _Form:
         self._named = named
         self._files = files
         self._left = request.max_bytes
+        # Of small files that are in memory; further ones go to a file that they share.
+        self._held_bytes = 0
+        self._shared: Spool | None = None
         # Of each part that is kept in memory.
         self._most_bytes = {
             "module": module_bytes_max, "spec": SPEC_MAX_BYTES, "script": SCRIPT_BYTES_MAX,
@@ -205,6 +210,8 @@ class _Form:
             whole[name] = await self._read_part(part, name)
             if name == "script":
                 script_name = part.filename
+        if self._shared is not None:
+            await self._shared.finish()
         module = whole.get("module", b"")
         if "module_sha" in whole and not module:
             module = await self._named.module(_text(whole["module_sha"]))
@@ -246,7 +253,10 @@ class _Form:
                 break
         else:
             self._left -= len(start)
-            return DatasetPart(part.filename, bytes(start))
+            self._held_bytes += len(start)
+            if self._held_bytes <= _HELD_BYTES:
+                return DatasetPart(part.filename, bytes(start))
+            return DatasetPart(part.filename, await self._shelve(bytes(start)))
         spool = self._files.enter_context(self._store.blobs.spool())
         chunk = bytes(start)
         while chunk:
@@ -256,6 +266,14 @@ class _Form:
         self._left -= spool.size_bytes
         spooled = await spool.finish()
         return DatasetPart(part.filename, spool.mapped(), spooled)
+
+    async def _shelve(self, body: bytes) -> Slice:
+        """Write a small file into the one that they share; it can be read once that is finished."""
+        if self._shared is None:
+            self._shared = self._files.enter_context(self._store.blobs.spool())
+        at = self._shared.size_bytes
+        await self._shared.write(body)
+        return Slice(self._shared, at, at + len(body))
 
     def _check(self, size_bytes: int) -> None:
         if size_bytes > self._left:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.components.gateway.submission.dataset import Dataset, Part
+from swarm_hub.components.gateway.submission.dataset import Dataset
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.const import INLINE_MAX_BYTES
+from swarm_hub.models.blob import Slice
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.storage import Store
 from swarm_hub.util.hashing import sha256_hex
@@ -26,7 +27,7 @@ class SlowReads:
         self.let = threading.Event()
         part = Dataset.part
 
-        def slow(dataset: Dataset, first_item: int, n_items: int) -> Part:
+        def slow(dataset: Dataset, first_item: int, n_items: int) -> Slice:
             self.began.set()
             assert self.let.wait(10)
             return part(dataset, first_item, n_items)
