@@ -91,8 +91,7 @@ class LiveClients:
             await asyncio.sleep(_WATCH_EVERY_S)
             for connection in tuple(self._connections):
                 if not self._access.is_current(connection.caller):
-                    message = b"the token was revoked or has expired"
-                    await connection.socket.close(code=1008, message=message)
+                    connection.let_go("the token was revoked or has expired")
 
     async def _authenticate(
         self, request: web.Request, socket: web.WebSocketResponse

@@ -1,5 +1,6 @@
 """One websocket: its commands, each in its own time, and its subscriptions."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 SUBSCRIPTIONS_MAX: Final = 128
 _RUNNING_MAX: Final = 32
+_CATCHING_UP_MAX: Final = 4
 # How many subscriptions that ended by themselves a client may still end.
 _OVER_MAX: Final = 1024
 
@@ -58,6 +60,8 @@ class LiveConnection:
         self._ends: dict[int, Callable[[], None]] = {}
         self._streams: dict[int, Stream] = {}
         self._over: deque[int] = deque(maxlen=_OVER_MAX)
+        # Subscriptions that read from the store at once.
+        self._turns = asyncio.Semaphore(_CATCHING_UP_MAX)
 
     async def serve(self) -> None:
         """Take commands until the client leaves."""
@@ -69,8 +73,13 @@ class LiveConnection:
                 self._receive(message.data)
         finally:
             sender.cancel()
+            self._outbox.close()
             for call_id in tuple(self._ends):
                 self._end(call_id)
+
+    def let_go(self, reason: str) -> None:
+        """Tell the client why and disconnect it."""
+        self._outbox.let_go(reason)
 
     def reply(self, call_id: int, result: Any) -> None:
         """Send the result of a command."""
@@ -147,6 +156,7 @@ class LiveConnection:
                 _checked(messages.PING, fields)
                 self._outbox.put(messages.pong(number, self._seen()))
             case "subscribe_events":
+                self._quotas.request(self.caller.account)
                 asked = messages.wanted(_checked(self._subscribe_schema, fields))
                 self._follow(number, EventStream(asked.events, asked.since))
             case "unsubscribe_events":
@@ -199,7 +209,7 @@ class LiveConnection:
     def _follow(self, number: int, asked: EventStream) -> None:
         """Begin a subscription to events."""
         account = None if self.caller.sees_all else self.caller.account
-        stream = Stream(self._hub, self._fanout, self._outbox, number, asked, account)
+        stream = Stream(self._hub, self._fanout, self._outbox, self._turns, number, asked, account)
         self.subscribe(number, lambda: self._stop(number))
         if number in self._ends:
             self._streams[number] = stream

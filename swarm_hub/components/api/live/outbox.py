@@ -76,9 +76,13 @@ class Outbox:
     def let_go(self, reason: str) -> None:
         """Tell the client why and disconnect it; it can resume after the last event it was sent."""
         if not self._closed:
-            self._closed = True
-            self._forget()
+            self.close()
             self._tasks.spawn(self._close(reason), "let a websocket go")
+
+    def close(self) -> None:
+        """Take nothing more: the client has left."""
+        self._closed = True
+        self._forget()
 
     async def sent(self) -> None:
         """Wait until everything was sent, or nothing can be any more."""
@@ -99,8 +103,7 @@ class Outbox:
             _LOGGER.debug("A websocket's client left: %s", error)
         finally:
             # Who waits for the reader must not wait for one that has disconnected.
-            self._closed = True
-            self._forget()
+            self.close()
 
     def _forget(self) -> None:
         self._pending.clear()

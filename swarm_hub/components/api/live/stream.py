@@ -25,6 +25,7 @@ class Stream:
         hub: Hub,
         fanout: Fanout,
         outbox: Outbox,
+        turns: asyncio.Semaphore,
         call_id: int,
         asked: EventStream,
         account: str | None,
@@ -32,6 +33,7 @@ class Stream:
         self._hub = hub
         self._fanout = fanout
         self._outbox = outbox
+        self._turns = turns
         self._call_id = call_id
         self._asked = asked
         audience = fanout.audience(asked.wanted, account)
@@ -72,7 +74,8 @@ class Stream:
             if self._asked.first is not None:
                 for event in await self._asked.first():
                     self._outbox.put(messages.event(self._call_id, event))
-            await replay.catch_up(self._hub, self._subscription, self._outbox)
+            async with self._turns:
+                await replay.catch_up(self._hub, self._subscription, self._outbox)
             await self._end()
         except Exception:
             _LOGGER.exception("A subscription to events failed")

@@ -45,6 +45,8 @@ async def closes(client: Live) -> int | None:
         '{"type": "auth", "access_token": "swh_wrong"}',
         '{"type": "auth", "access_token": 5}',
         '{"type": "auth"}',
+        '{"type": "auth", "access_token": "swh_wrong", "other": 1}',
+        '{"type": "authenticate", "access_token": "swh_wrong"}',
         "[]",
         "{",
         "[" * 60_000,
