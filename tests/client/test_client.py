@@ -129,6 +129,24 @@ async def test_events_follow_a_job_and_resume_with_since(
     assert rest[-1]["data"]["job_id"] == job_id
 
 
+async def test_events_are_filtered_and_a_filter_that_is_none_is_refused(
+    gateway_with_workers: Start, modules: Modules
+) -> None:
+    swarm = await gateway_with_workers(1)
+    job_id = await swarm.submit(modules["primes"], range(100), labels={"team": "blue"})
+    await swarm.wait(job_id)
+    wanted = {"event_type": ["job_queued", "job_completed"], "label": {"team": "blue"}}
+    kinds = []
+    async for event in swarm.events(0, **wanted):
+        kinds.append(event["event_type"])
+        if len(kinds) == 2:
+            break
+    assert kinds == ["job_queued", "job_completed"]
+    with pytest.raises(ApiError, match="unknown type of events"):
+        async for _ in swarm.events(event_type="job_quued"):
+            pass
+
+
 async def test_lost_events_raise(gateway_with_workers: Start) -> None:
     swarm = await gateway_with_workers(0)
     with pytest.raises(ClientError, match="events were lost"):

@@ -96,15 +96,13 @@ class Fanout:
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_passing)
 
-    def audience(self, wanted: EventFilter, account: str | None) -> Audience:
-        """Return those who want the same, a new audience if nobody does."""
-        of_job = self._audiences.setdefault(wanted.job_id, {})
-        return of_job.setdefault((wanted, account), Audience(wanted, account))
-
     def add(self, subscription: Subscription) -> None:
-        """Offer it events from now on."""
+        """Offer it events from now on, together with those that want the same."""
+        own = subscription.audience
+        of_job = self._audiences.setdefault(own.wanted.job_id, {})
+        subscription.audience = of_job.setdefault((own.wanted, own.account), own)
         subscription.audience.members[subscription] = None
-        self._n_needing_facts += subscription.audience.needs_facts
+        self._n_needing_facts += own.needs_facts
 
     def discard(self, subscription: Subscription) -> None:
         """Offer it nothing more."""

@@ -2,7 +2,7 @@
 
 Ours and not aiohttp's, because several go out in one write, and because what is compressed is so
 without a context of its connection (RFC 7692, `server_no_context_takeover`): aiohttp's would cost
-each connection 256 KiB.
+each connection up to 256 KiB.
 """
 
 import struct

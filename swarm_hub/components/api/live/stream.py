@@ -7,7 +7,7 @@ from typing import Final
 
 from swarm_hub.components.api.live import messages, replay
 from swarm_hub.components.api.live.event import LiveEvent
-from swarm_hub.components.api.live.fanout import Fanout, Subscription
+from swarm_hub.components.api.live.fanout import Audience, Fanout, Subscription
 from swarm_hub.components.api.live.outbox import Outbox
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import EventStream, StreamBegins
@@ -36,8 +36,9 @@ class Stream:
         self._turns = turns
         self._call_id = call_id
         self._asked = asked
-        audience = fanout.audience(asked.wanted, account)
-        self._subscription = Subscription(audience, self._give, outbox.let_go)
+        self._subscription = Subscription(
+            Audience(asked.wanted, account), self._give, outbox.let_go
+        )
         self._running: asyncio.Task[None] | None = None
         self._ended: Callable[[], None] = lambda: None
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.components.api.live import event as event_module
+from swarm_hub.components.api.live.fanout import Audience, Fanout, Subscription
 from swarm_hub.endpoints import EventFilter
 from swarm_hub.models.event import EphemeralEvent, EventType, NewEvent
 from tests.conftest import RunningHub, Swarm
@@ -80,3 +81,20 @@ async def test_who_leaves_is_forgotten(gateway: RunningHub) -> None:
             event = NewEvent(EventType.JOB_QUEUED, {"job_id": "x", "number": number}, "x")
             await gateway.hub.store.commit([], [event])
             assert (await stays.receive())["event"]["data"]["number"] == number
+
+
+async def test_nothing_is_kept_of_subscriptions_that_have_ended(gateway: RunningHub) -> None:
+    fanout = Fanout(gateway.hub)
+
+    def subscription(wanted: EventFilter) -> Subscription:
+        return Subscription(Audience(wanted, "ada"), lambda _event: None, lambda _why: None)
+
+    wanted = [EventFilter(), EventFilter(job_id="a"), EventFilter(node_id="n"), EventFilter()]
+    every = [subscription(each) for each in wanted]
+    never_added = subscription(EventFilter(job_id="b"))
+    for each in every:
+        fanout.add(each)
+    assert every[0].audience is every[3].audience
+    for each in (*every, never_added, *every):
+        fanout.discard(each)
+    assert (fanout._audiences, fanout._n_needing_facts) == ({}, 0)
