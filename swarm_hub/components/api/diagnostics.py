@@ -89,10 +89,14 @@ def diagnostics_view(hub: Hub, kept: WarningsKept) -> View:
     async def diagnostics(_request: Request) -> Json:
         """Return what helps to find a fault; secrets are left out, wherever they are."""
         configuration, secrets = await asyncio.to_thread(_configured, hub.config_dir)
+        libraries = await asyncio.to_thread(lambda: dict(_libraries()))
         told: DiagnosticsShape = {
             "time": isoformat(hub.clock.time()),
-            "versions": {"swarm_hub": __version__, "python": platform.python_version()}
-            | dict(_libraries()),
+            "versions": {
+                "swarm_hub": __version__,
+                "python": platform.python_version(),
+                **libraries,
+            },
             "platform": {
                 "system": platform.platform(),
                 "machine": platform.machine(),

@@ -290,3 +290,16 @@ async def test_an_api_that_others_can_read_along_with_says_so_once(
     port = free_port()
     await swarm.start("gateway", f"gateway:\napi: {{port: {port}, {options}}}\n", port)
     assert sum("without TLS: whoever" in line for line in caplog.messages) == warned
+
+
+async def test_a_hub_that_runs_for_a_year_renews_its_own_certificate(swarm: Swarm) -> None:
+    hub, port = await started(swarm, "{self_signed: true}")
+    certificate = hub.folder / STORAGE_DIR / TLS_CERTIFICATE_FILE
+    first, client = await presented(port), pinned(hub, certificate)
+    assert await presented(port) == first
+    hub.clock.offset_s += 336 * 86400
+    hub.clock.monotonic_offset_s += 336 * 86400
+    assert await presented(port) == der(certificate) != first
+    # With the pin of the first one.
+    async with client:
+        assert (await client.health())["name"] == "gateway"
