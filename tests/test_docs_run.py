@@ -1,19 +1,26 @@
-"""What the pages say to type works: each page is followed by a reader with a hub of their own.
+"""What the pages and the client's docstrings say to type works, beside one real hub.
 
 tests/helpers/snippets.py says how a page marks what is not run here.
 """
 
+import ast
+import asyncio
 import contextlib
+import doctest
+import inspect
 import io
 import json
 import os
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 import pytest
 
-from swarm_hub import bootstrap
+from swarm_hub import bootstrap, client
 from tests.helpers.reader import Reader, RunningHub
 from tests.helpers.snippets import Snippet, pages, snippets
 
@@ -41,20 +48,21 @@ def outliving(reader: Reader) -> Sequence[RunningHub]:
 def test_what_a_page_says_to_type_works(
     page: str, reader: Reader, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
     try:
         for each in (each for each in snippets(page) if each.followed):
             with subtests.test(each.place):
-                follow(each, reader, tmp_path)
+                follow(each, reader, names, tmp_path)
     finally:
         reader.stop_but(1)
 
 
-def follow(snippet: Snippet, reader: Reader, tmp_path: Path) -> None:
+def follow(snippet: Snippet, reader: Reader, names: dict[str, Any], tmp_path: Path) -> None:
     match snippet.language:
         case "sh":
             printed = reader.output(snippet.code)
         case "python":
-            printed = run_python(reader.filled_in(snippet.code), reader)
+            printed = run_python(reader.filled_in(snippet.code), names, reader)
         case "yaml":
             printed = checked(reader.filled_in(snippet.code), tmp_path)
         case _:
@@ -64,7 +72,7 @@ def follow(snippet: Snippet, reader: Reader, tmp_path: Path) -> None:
     assert snippet.prints in printed
 
 
-def run_python(code: str, reader: Reader) -> str:
+def run_python(code: str, names: dict[str, Any], reader: Reader) -> str:
     printed = io.StringIO()
     with (
         contextlib.chdir(reader.clone),
@@ -72,7 +80,7 @@ def run_python(code: str, reader: Reader) -> str:
         pytest.MonkeyPatch.context() as patched,
     ):
         patched.setitem(os.environ, "HOME", str(reader.home))
-        exec(compile(code, "a page", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "a page", "exec"), names)
     return printed.getvalue()
 
 
@@ -83,3 +91,80 @@ def checked(yaml: str, folder: Path) -> str:
     (folder / "secrets.yaml").write_text(SECRETS)
     _, planned = bootstrap.check(folder)
     return " ".join(each.manifest.domain for each in planned.components)
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Yield (name, docstring) of all that is public in the client."""
+    yield "swarm_hub.client", client.__doc__ or ""
+    for name in client.__all__:
+        found = getattr(client, name)
+        yield name, found.__doc__ or ""
+        for called, method in vars(found).items():
+            if inspect.isfunction(method) and not called.startswith("_"):
+                yield f"{name}.{called}", method.__doc__ or ""
+
+
+@pytest.fixture(scope="module")
+def known(reader: Reader) -> dict[str, Any]:
+    """Return what an example has: the names of the client, an address, a token and a job."""
+    for name in ("primes", "wordcount"):
+        reader.output(f"swarm-hub example {name} > {name}.wat")
+    spec = "--range 0:100 --shard-size 50 --watch --json"
+    return {
+        **{name: getattr(client, name) for name in client.__all__},
+        "url": reader.filled_in("http://127.0.0.1:8470"),
+        "token": (reader.folder / ".storage" / "admin.token").read_text().strip(),
+        "job_id": json.loads(reader.output(f"swarm-hub submit primes.wat {spec}"))["job_id"],
+        "node_id": json.loads(reader.output("swarm-hub node list --json"))[0]["node_id"],
+    }
+
+
+DOCUMENTED = dict(documented())
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_an_example_in_a_docstring_of_the_client_gives_what_it_says(
+    name: str, reader: Reader, known: dict[str, Any]
+) -> None:
+    examples = doctest.DocTestParser().get_examples(DOCUMENTED[name])
+    assert examples, "show how it is called"
+    with contextlib.chdir(reader.clone):
+        if name.startswith("SwarmClient"):
+            asyncio.run(tried_async(examples, known))
+        else:
+            with client.BlockingSwarmClient(known["url"], known["token"]) as swarm:
+                names = {**known, "swarm": swarm}
+                for example in examples:
+                    with printing(example):
+                        eval(compiled(example), names)
+
+
+async def tried_async(examples: Sequence[doctest.Example], known: dict[str, Any]) -> None:
+    async with client.SwarmClient(known["url"], known["token"]) as swarm:
+        names = {**known, "swarm": swarm}
+        for example in examples:
+            with printing(example):
+                if (work := eval(compiled(example), names)) is not None:
+                    await work
+
+
+def compiled(example: doctest.Example) -> CodeType:
+    """Return an example as code that, like a notebook, may wait at its top."""
+    return compile(example.source, "example", "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@contextlib.contextmanager
+def printing(example: doctest.Example) -> Iterator[None]:
+    """Fail unless what runs in it prints, or raises, what the example says."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    except Exception as error:
+        if example.exc_msg is None:
+            raise
+        found, wanted = "".join(traceback.format_exception_only(error)), example.exc_msg
+    else:
+        found, wanted = printed.getvalue(), example.want
+    right = doctest.OutputChecker().check_output(wanted, found, doctest.ELLIPSIS)
+    assert right, f"{example.source}gives {found}, not {wanted}"

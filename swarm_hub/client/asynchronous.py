@@ -32,6 +32,12 @@ class SwarmClient:
     """Talks to one hub: `async with SwarmClient(url, token) as swarm: …`.
 
     Every call raises UnreachableError when no hub answers and ApiError when it refuses.
+
+    >>> async with SwarmClient(url, token) as swarm:
+    ...     await swarm.map("primes.wat", range(100), reduce="sum")
+    25
+
+    The examples of the calls have a connected `swarm`, and the `job_id` of a job like this one.
     """
 
     def __init__(self, url: str = DEFAULT_URL, token: str | None = None) -> None:
@@ -76,6 +82,12 @@ class SwarmClient:
         `items` is a `range`, bytes, a path or a list of paths (files), or a list of JSON values.
         Numbers and JSON come as Python values, the others as bytes.
         Raises JobFailedError.
+
+        >>> await swarm.map("primes.wat", range(100), reduce="sum")
+        25
+        >>> counts = await swarm.map("wordcount.wat", b"to be or not", split="lines", reduce="json")
+        >>> sorted(counts)
+        ['be', 'not', 'or', 'to']
         """
         status = await self.run(module, items, reduce=reduce, **spec)
         job_id = status["job_id"]
@@ -99,6 +111,10 @@ class SwarmClient:
         """Submit a job; returns its id once the hub has it on disk.
 
         `script` is what the module interprets: a path, or a name and its bytes.
+
+        >>> job_id = await swarm.submit("primes.wat", range(100), priority=10, shard_size=50)
+        >>> (await swarm.wait(job_id))["state"]
+        'completed'
         """
         async with self._submitting(module, items, script, idempotency_key, spec, 0) as response:
             return str((await response.json())["job_id"])
@@ -116,6 +132,10 @@ class SwarmClient:
 
         A short job takes one request. Once the hub has it on disk this also waits for a hub that
         restarts.
+
+        >>> status = await swarm.run("primes.wat", range(100), shard_size=50)
+        >>> status["state"], status["result"], status["progress"]["shards"]
+        ('completed', 25, 2)
         """
         job_id = None
         try:
@@ -201,7 +221,12 @@ class SwarmClient:
         yield job.as_form({})
 
     async def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
-        """Return a job's status; `wait_s` (at most 60) holds the answer until its state changes."""
+        """Return a job's status; `wait_s` (at most 60) holds the answer until its state changes.
+
+        >>> status = await swarm.status(job_id)
+        >>> status["state"], status["progress"]["items_done"]
+        ('completed', 100)
+        """
         found: dict[str, Any] = await self._json("GET", f"/jobs/{job_id}", query={"wait": wait_s})
         return found
 
@@ -212,7 +237,13 @@ class SwarmClient:
         progress: Callable[[dict[str, Any]], None] | None = None,
         every_s: float = _WAIT_S,
     ) -> dict[str, Any]:
-        """Wait for a job and return its final status; also waits for a gateway that restarts."""
+        """Wait for a job and return its final status; also waits for a gateway that restarts.
+
+        >>> status = await swarm.wait(job_id, progress=lambda status: print(status["state"]))
+        completed
+        >>> status["result"]
+        25
+        """
         lost_at: float | None = None
         while True:
             try:
@@ -240,24 +271,41 @@ class SwarmClient:
 
         With `partial` those of what was done of a job that failed or was cancelled; the status has
         how much that is.
+
+        >>> await swarm.result(job_id)
+        b'25'
         """
         query = {"partial": "true"} if partial else {}
         async with self._request("GET", f"/jobs/{job_id}/result", params=query) as response:
             return await response.read()
 
     async def data(self, sha: str) -> bytes:
-        """Return the bytes with that SHA-256, from the hub or wherever it finds them."""
+        """Return the bytes with that SHA-256, from the hub or wherever it finds them.
+
+        >>> await swarm.data("0" * 64)
+        Traceback (most recent call last):
+        swarm_hub.client.errors.ApiError: /api/v1/data/... needs content:, ...
+        """
         async with self._request("GET", f"/data/{sha}") as response:
             return await response.read()
 
     async def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs."""
+        """Return the newest jobs.
+
+        >>> newest = await swarm.jobs(limit=1)
+        >>> newest[0]["state"]
+        'completed'
+        """
         answer = await self._json("GET", "/jobs", query={"limit": limit})
         found: list[dict[str, Any]] = answer["jobs"]
         return found
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's shards with every attempt."""
+        """Return a job's shards with every attempt.
+
+        >>> [shard["state"] for shard in await swarm.shards(job_id)]
+        ['done', 'done']
+        """
         found: list[dict[str, Any]] = []
         cursor: str | None = ""
         while cursor is not None:
@@ -269,7 +317,11 @@ class SwarmClient:
         return found
 
     async def failures(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the items of a job that failed, each range once and in their order."""
+        """Yield the items of a job that failed, each range once and in their order.
+
+        >>> [failure["message"] async for failure in swarm.failures(job_id)]
+        []
+        """
         cursor: str | None = ""
         while cursor is not None:
             query = {"cursor": cursor} if cursor else {}
@@ -282,6 +334,9 @@ class SwarmClient:
         """Yield the results of a job that have receipts, page by page, with those receipts.
 
         `swarm_hub.models.receipt` checks them. `why_none` says why a job has none.
+
+        >>> [page["why_none"] async for page in swarm.receipts(job_id)]
+        ["this job's gateway keeps receipts of redundant jobs only; ..."]
         """
         cursor: str | None = ""
         while cursor is not None:
@@ -291,23 +346,44 @@ class SwarmClient:
             cursor = page["cursor"]
 
     async def story(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's transitions in order (the first 10,000)."""
+        """Return a job's transitions in order (the first 10,000).
+
+        >>> [event["event_type"] for event in await swarm.story(job_id)][:2]
+        ['job_queued', 'job_running']
+        """
         answer = await self._json("GET", f"/jobs/{job_id}/story", query={"limit": 10_000})
         found: list[dict[str, Any]] = answer["events"]
         return found
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
-        """Cancel a job and return its status."""
+        """Cancel a job and return its status.
+
+        >>> job_id = await swarm.submit("primes.wat", range(10**9))
+        >>> (await swarm.cancel(job_id))["state"]
+        'cancelled'
+        """
         answer: dict[str, Any] = await self._json("DELETE", f"/jobs/{job_id}")
         return answer
 
     async def change(self, job_id: str, **values: Any) -> dict[str, Any]:
-        """Change `priority`, `labels` or `deadline_s` of an unfinished job; returns its status."""
+        """Change `priority`, `labels` or `deadline_s` of an unfinished job; returns its status.
+
+        >>> gpu = {"node_labels": {"gpu": "yes"}}
+        >>> waiting = await swarm.submit("primes.wat", range(100), constraints=gpu)
+        >>> (await swarm.change(waiting, priority=50))["spec"]["priority"]
+        50
+        >>> (await swarm.cancel(waiting))["state"]
+        'cancelled'
+        """
         answer: dict[str, Any] = await self._json("PATCH", f"/jobs/{job_id}", json=values)
         return answer
 
     async def cancel_many(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Cancel up to 500 jobs; returns what became of each."""
+        """Cancel up to 500 jobs; returns what became of each.
+
+        >>> (await swarm.cancel_many([job_id]))[0]["code"]
+        'job_ended'
+        """
         answer = await self._json("POST", "/jobs/cancel", json={"ids": list(job_ids)})
         found: list[dict[str, Any]] = answer["jobs"]
         return found
@@ -315,7 +391,12 @@ class SwarmClient:
     async def resubmit(
         self, job_id: str, *, idempotency_key: str | None = None, **spec: Any
     ) -> str:
-        """Submit a job once more, with some keys of its spec changed; returns the new one's id."""
+        """Submit a job once more, with some keys of its spec changed; returns the new one's id.
+
+        >>> again = await swarm.resubmit(job_id, labels={"run": "2"})
+        >>> (await swarm.wait(again))["labels"]
+        {'run': '2'}
+        """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         answer = await self._json(
             "POST", f"/jobs/{job_id}/resubmit", json={"spec": spec}, headers=headers
@@ -323,7 +404,11 @@ class SwarmClient:
         return str(answer["job_id"])
 
     async def nodes(self) -> list[dict[str, Any]]:
-        """Return every node the gateway has met."""
+        """Return every node the gateway has met.
+
+        >>> "up" in [node["state"] for node in await swarm.nodes()]
+        True
+        """
         answer = await self._json("GET", "/nodes")
         found: list[dict[str, Any]] = answer["nodes"]
         return found
@@ -332,6 +417,11 @@ class SwarmClient:
         """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
 
         `ban` takes `reason` and `for_s` (seconds, None for no end), `drain` a `reason`.
+
+        >>> (await swarm.node_action(node_id, "drain", reason="new battery"))["drain_reason"]
+        'new battery'
+        >>> (await swarm.node_action(node_id, "undrain"))["state"]
+        'up'
         """
         answer: dict[str, Any] = await self._json(
             "POST", f"/nodes/{node_id}/{action}", json=content
@@ -339,23 +429,41 @@ class SwarmClient:
         return answer
 
     async def worker(self) -> dict[str, Any]:
-        """Return what the hub's own worker does, and why it takes no work if it takes none."""
+        """Return what the hub's own worker does, and why it takes no work if it takes none.
+
+        >>> (await swarm.worker())["paused"] is None
+        True
+        """
         answer: dict[str, Any] = await self._json("GET", "/worker")
         return answer
 
     async def pause(self, for_s: float | None = None) -> dict[str, Any]:
-        """Have the hub's own worker take no work, for so long or until `resume`; returns it."""
+        """Have the hub's own worker take no work, for so long or until `resume`; returns it.
+
+        >>> (await swarm.pause(for_s=3600))["paused"]
+        {'until': '...'}
+        >>> (await swarm.resume())["paused"] is None
+        True
+        """
         content = {"for_s": for_s}
         answer: dict[str, Any] = await self._json("POST", "/worker/pause", json=content)
         return answer
 
     async def resume(self) -> dict[str, Any]:
-        """End the pause of the hub's own worker; returns it."""
+        """End the pause of the hub's own worker; returns it.
+
+        >>> (await swarm.resume())["paused"] is None
+        True
+        """
         answer: dict[str, Any] = await self._json("POST", "/worker/resume")
         return answer
 
     async def banned_networks(self) -> list[dict[str, Any]]:
-        """Return the networks that are banned, with reason and end."""
+        """Return the networks that are banned, with reason and end.
+
+        >>> await swarm.banned_networks()
+        []
+        """
         answer = await self._json("GET", "/networks")
         found: list[dict[str, Any]] = answer["networks"]
         return found
@@ -366,17 +474,31 @@ class SwarmClient:
         """Refuse every address of a range such as 10.1.0.0/16; returns the ban.
 
         One that the gateway itself is in is banned only with `force`.
+
+        >>> (await swarm.ban_network("10.9.0.0/16", reason="a flood", for_s=3600))["network"]
+        '10.9.0.0/16'
+        >>> await swarm.unban_network("10.9.0.0/16")
         """
         content = {"network": network, "reason": reason, "for_s": for_s, "force": force}
         answer: dict[str, Any] = await self._json("POST", "/networks/ban", json=content)
         return answer
 
     async def unban_network(self, network: str) -> None:
-        """Let a network in again."""
+        """Let a network in again.
+
+        >>> _ = await swarm.ban_network("10.9.0.0/16")
+        >>> await swarm.unban_network("10.9.0.0/16")
+        >>> await swarm.banned_networks()
+        []
+        """
         await self._json("POST", "/networks/unban", json={"network": network})
 
     async def approve(self, node_id: str) -> dict[str, Any]:
-        """Admit a node that waits for approval, or one that has yet to connect."""
+        """Admit a node that waits for approval, or one that has yet to connect.
+
+        >>> (await swarm.approve("12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"))["state"]
+        'approved'
+        """
         return await self.node_action(node_id, "approve")
 
     async def invite(
@@ -385,23 +507,39 @@ class SwarmClient:
         """Make an invitation; returns it with its `link`, which admits one node.
 
         All nodes of one `owner` have one vote where results are compared.
+
+        >>> (await swarm.invite(expires_s=600, owner="ada"))["link"]
+        'swarmhub://join/1/...'
         """
         content = {"expires_s": expires_s, "addresses": list(addresses), "owner": owner}
         answer: dict[str, Any] = await self._json("POST", "/invites", json=content)
         return answer
 
     async def invites(self) -> list[dict[str, Any]]:
-        """Return the invitations that are kept."""
+        """Return the invitations that are kept.
+
+        >>> made = await swarm.invite(expires_s=600)
+        >>> made["id"] in [invite["id"] for invite in await swarm.invites()]
+        True
+        """
         answer = await self._json("GET", "/invites")
         found: list[dict[str, Any]] = answer["invites"]
         return found
 
     async def revoke_invite(self, invite_id: str) -> None:
-        """Remove an invitation; who was admitted by it stays."""
+        """Remove an invitation; who was admitted by it stays.
+
+        >>> made = await swarm.invite(expires_s=600)
+        >>> await swarm.revoke_invite(made["id"])
+        """
         await self._json("DELETE", f"/invites/{invite_id}")
 
     async def health(self) -> dict[str, Any]:
-        """Return the hub's health; of a hub that is not well it says so in `problems`."""
+        """Return the hub's health; of a hub that is not well it says so in `problems`.
+
+        >>> (await swarm.health())["state"]
+        'running'
+        """
         async with self._request("GET", "/health", also=(503,)) as response:
             answer: dict[str, Any] = await response.json()
         return answer
@@ -413,6 +551,11 @@ class SwarmClient:
 
         `wanted` are the filters of `subscribe_events`: `event_type`, `job_id`, `node_id`, `label`.
         Ends when the hub closes the connection. Raises ClientError when events were lost.
+
+        >>> from contextlib import aclosing
+        >>> async with aclosing(swarm.events(since=0)) as events:
+        ...     (await anext(events))["event_type"]
+        'node_up'
         """
         try:
             async with self._live.ws_connect(f"{self._reach.base}{WEBSOCKET_PATH}") as socket:
