@@ -130,7 +130,8 @@ def test_a_hub_of_the_wheel_is_made_runs_and_does_a_job(
     assert package.is_relative_to(installed.folder)
     assert installed.run("swarm-hub", "--version", cwd=tmp_path).endswith(f"{__version__}\n")
     with running_hub(installed, tmp_path):
-        primes = package / "examples" / "primes" / "primes.wat"
+        primes = tmp_path / "primes.wat"
+        primes.write_text(installed.run("swarm-hub", "example", "primes", cwd=tmp_path))
         answer = installed.run(
             "swarm-hub", "submit", primes, "--range", "0:100000", "--reduce", "sum", "--watch",
             cwd=tmp_path,

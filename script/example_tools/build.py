@@ -51,7 +51,7 @@ def build(source: Path) -> Path:
 
 
 def module(source: Path) -> bytes:
-    """Return the Wasm that a source file compiles to."""
+    """Return what a source file compiles to, as it is submitted: Wasm, or its WAT text."""
     return load_module(build(source))
 
 

@@ -84,7 +84,7 @@ async def _demo(folder: Path) -> bool:
 
 async def _sum_job(client: SwarmClient, module: bytes, tally: _Tally) -> bool:
     values = [(number * 7919) % 2_000_003 - 1_000_000 for number in range(10_000)]
-    echo("\n1. The seed's job: the sum of 10,000 int32, by the i32-array abi")
+    echo("\n1. The sum of 10,000 int32, by the i32-array abi")
     job_id = await client.submit(module, struct.pack("<10000i", *values), split="i32")
     status = await _finished(client, job_id, tally)
     return _judge(status.get("result"), sum(values))

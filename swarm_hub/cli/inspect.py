@@ -22,8 +22,12 @@ _T = TypeVar("_T")
 def inspect_module(as_json: bool, module: Path) -> int:
     """Show what a Wasm module (or WAT text) exports and needs, and how it can be called."""
 
-    wasm = load_module(module)
-    report = asyncio.run(with_sandbox(lambda sandbox: sandbox.inspect(wasm)))
+    raw = load_module(module)
+
+    async def look(sandbox: Sandbox) -> ModuleReport:
+        return await sandbox.inspect(await sandbox.as_wasm(raw))
+
+    report = asyncio.run(with_sandbox(look))
     if as_json:
         print_json(report.to_plain())
     else:
@@ -32,14 +36,12 @@ def inspect_module(as_json: bool, module: Path) -> int:
 
 
 def load_module(path: Path) -> bytes:
-    """Return a module's bytes; WAT text is assembled. Raises HubError."""
+    """Return what a file has, Wasm or WAT text; raises HubError where it is neither."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise HubError(f"{path}: can't be read: {error.strerror}") from error
-    if is_wat(raw):
-        return asyncio.run(with_sandbox(lambda sandbox: sandbox.as_wasm(raw)))
-    if (problem := not_wasm(raw)) is not None:
+    if not is_wat(raw) and (problem := not_wasm(raw)) is not None:
         raise HubError(
             f"{path}: {problem}. Give a compiled module or WAT text; a script needs its "
             "interpreter: submit --with MODULE SCRIPT"

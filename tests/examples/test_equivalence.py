@@ -121,7 +121,7 @@ async def run_shards(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[An
 
     async def run(source: Path, shards: list[bytes]) -> Any:
         if source not in modules:
-            modules[source] = await asyncio.to_thread(build.module, source)
+            modules[source] = await sandbox.as_wasm(await asyncio.to_thread(build.module, source))
         wasm = modules[source]
 
         async def load() -> bytes:
