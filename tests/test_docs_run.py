@@ -24,7 +24,8 @@ from swarm_hub import bootstrap, client
 from tests.helpers.reader import Reader, RunningHub
 from tests.helpers.snippets import Snippet, pages, snippets
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+# On a busy machine each of many commands takes its time.
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # What a page's yaml takes from there.
 SECRETS = "store: postgresql://hub:password@db.lan/swarm\n"
