@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 # A block in `text` is only shown.
-LANGUAGES: Final = ("sh", "python", "yaml", "json", "text")
+LANGUAGES: Final = ("sh", "python", "yaml", "json", "text", "js", "ini")
 
 ROOT: Final = Path(__file__).parents[2]
 _BLOCK: Final = re.compile(

@@ -250,7 +250,7 @@ async def test_websocket_commands_out_of_range_are_answered(swarm: Swarm) -> Non
 
 
 # From the schemas: every key of a spec, with hostile values and fair ones.
-KEYS = tuple(str(key) for key in spec_module._SCHEMA.schema.schema)  # type: ignore[attr-defined]
+KEYS = tuple(str(key) for key in spec_module.SPEC.schema.schema)  # type: ignore[attr-defined]
 
 
 @HOSTILE

@@ -28,6 +28,7 @@ Json = dict[str, Any]
 # Method, path, and whether it stands outside the API.
 Key = tuple[str, str, bool]
 
+EVENT_STREAM: Final = "text/event-stream"
 ERROR: Final = "Error"
 ERROR_SCHEMA: Final[Schema] = {
     "type": "object",
@@ -119,6 +120,8 @@ def statuses(view: View) -> set[int]:
         found.add(STATUS[Success.OK])
     if view.answer is bytes and view.method == "GET":
         found.add(206)
+    if view.events:
+        found.add(204)
     return found | ({304} if view.versioned else set())
 
 
@@ -151,6 +154,8 @@ def answers(
                 "Content-Range": {"required": True, "schema": _TEXT},
             },
         }
+    if view.events:
+        found["204"] = {"description": "Nothing more can follow."}
     if view.versioned:
         found["304"] = {"description": "You have this version already.", "headers": _etag()}
     for status in refusals(view):
@@ -167,6 +172,9 @@ def answers(
 
 def _content(view: View, success: Success, schemas: Schemas, named: Mapping[str, Schema]) -> Json:
     content: Json = {}
+    if view.events:
+        event = {**_TEXT, "description": "Events, each with JSON as its data."}
+        return {EVENT_STREAM: {"schema": event, "x-events": schemas.of_shape(view.answer)}}
     if view.answer is not bytes and success in view.successes:
         schema = schemas.of_shape(view.answer)
         example = view.example_answer or sample(schema, named)

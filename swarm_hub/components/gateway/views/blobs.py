@@ -6,23 +6,33 @@ from typing import Final
 from swarm_hub.components.gateway.shapes import UploadShape
 from swarm_hub.components.gateway.submission.uploads import Arrived, Piece, Uploads
 from swarm_hub.endpoints import ANY_TYPE, Json, RawBody, Request, Scope, Success, View
-from swarm_hub.exceptions import MalformedRequest
+from swarm_hub.exceptions import Conflict, MalformedRequest
 from swarm_hub.util.bounds import INT64_MAX
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.hashing import SHA256_HEX
 
-_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})\Z", re.ASCII)
+_RANGE_SHAPE: Final = r"^bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})$"
+_RANGE: Final = re.compile(_RANGE_SHAPE[1:-1], re.ASCII)
 _BODY: Final = RawBody({ANY_TYPE: "the bytes of the blob, or with Content-Range a piece of them"})
+# As draft-ietf-httpbis-resumable-upload calls them.
+_TOLD: Final = {
+    "Upload-Offset": "How many bytes of it are here.",
+    "Upload-Complete": "`?1` if that is all of it, else `?0`.",
+}
 
 
 def views(uploads: Uploads) -> list[View]:
     """Return the views."""
     own, submit, blob = _BlobViews(uploads), Scope.SUBMIT, "/blobs/{sha256}"
     return [
-        View("PUT", blob, own.put, submit, UploadShape, body=_BODY),
-        View("GET", blob, own.get, submit, UploadShape),
-        View("DELETE", blob, own.delete, submit, UploadShape),
-    ]
+        View(
+            "PUT", blob, own.put, submit, UploadShape, body=_BODY, errors=(Conflict,),
+            successes=(Success.OK, Success.CREATED, Success.ACCEPTED), answer_headers=_TOLD,
+            request_headers={"Content-Range": {"type": "string", "pattern": _RANGE_SHAPE}},
+        ),
+        View("GET", blob, own.get, submit, UploadShape, answer_headers=_TOLD),
+        View("DELETE", blob, own.delete, submit, UploadShape, answer_headers=_TOLD),
+    ]  # fmt: skip
 
 
 class _BlobViews:
@@ -59,7 +69,6 @@ def _told(sha: str, arrived: Arrived, success: Success) -> Json:
         "complete": arrived.is_whole,
         "expires_at": expires_at,
     }
-    # As draft-ietf-httpbis-resumable-upload calls them.
     headers = {
         "Upload-Offset": str(arrived.size_bytes),
         "Upload-Complete": "?1" if arrived.is_whole else "?0",

@@ -8,11 +8,12 @@ import voluptuous as vol
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import CancelledJobs, JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission.spec import CHANGE_SCHEMA, RESUBMISSION_SCHEMA
+from swarm_hub.components.gateway.views import submission_shapes
 from swarm_hub.components.gateway.views.job_filters import FILTERS, job_filter, seen_alone
 from swarm_hub.components.gateway.views.jobs import told, visible
 from swarm_hub.components.gateway.views.submissions import idempotency_key, submitted_shape
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
-from swarm_hub.exceptions import InvalidInput
+from swarm_hub.exceptions import Conflict, Gone, InvalidInput
 from swarm_hub.models.job import JobState
 from swarm_hub.models.job_change import JobChange
 from swarm_hub.storage.queries.listing import JobFilter
@@ -41,11 +42,12 @@ def views(service: JobService) -> list[View]:
 
     async def change(request: Request) -> Json:
         """Change the priority, labels or deadline of an unfinished job; durable when answered."""
+        job_id = await visible(service, request)
+        await service.check_kept(job_id)
         if not request.body:
             raise InvalidInput(
                 "invalid_request", "say what to change: priority, labels, deadline_s"
             )
-        job_id = await visible(service, request)
         return Json(told(request, await service.change(job_id, JobChange(request.body))))
 
     async def cancel(request: Request) -> Json:
@@ -79,10 +81,16 @@ def views(service: JobService) -> list[View]:
 
     submit, job = Scope.SUBMIT, "/jobs/{job_id}"
     return [
-        View("PATCH", job, change, submit, JobStatus, body=CHANGE_SCHEMA),
+        View(
+            "PATCH", job, change, submit, JobStatus, body=CHANGE_SCHEMA, errors=(Conflict, Gone)
+        ),
         View("POST", "/jobs/cancel", cancel, submit, CancelledJobs, body=_CANCEL),
-        View("POST", f"{job}/resubmit", resubmit, submit, SubmittedShape, body=RESUBMISSION_SCHEMA),
-    ]
+        View(
+            "POST", f"{job}/resubmit", resubmit, submit, SubmittedShape, body=RESUBMISSION_SCHEMA,
+            successes=(Success.ACCEPTED,), errors=(Conflict, Gone),
+            request_headers=submission_shapes.HEADERS,
+        ),
+    ]  # fmt: skip
 
 
 def _unfinished(wanted: JobFilter) -> JobFilter:

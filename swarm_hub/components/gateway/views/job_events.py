@@ -6,10 +6,11 @@ from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.views.jobs import visible
 from swarm_hub.endpoints import Events, Request, Scope, View, whole_number
-from swarm_hub.exceptions import MalformedRequest
+from swarm_hub.exceptions import Gone, MalformedRequest
 from swarm_hub.models.event import EventShape
 
 _SEQ_MAX: Final = 2**62
+_SEQ: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 
 
 def view(service: JobService, feeds: JobFeeds) -> View:
@@ -33,4 +34,5 @@ def view(service: JobService, feeds: JobFeeds) -> View:
     return View(
         "GET", "/jobs/{job_id}/events", events, Scope.READ, EventShape,
         {"since": whole_number(0, _SEQ_MAX)}, events=True,
+        errors=(Gone,), request_headers={"Last-Event-ID": _SEQ},
     )  # fmt: skip

@@ -79,7 +79,7 @@ def views(service: JobService) -> list[View]:
                 "state": words(ShardState), "node": _CURSOR,
                 "cursor": whole_number(0, 2**31), **limited(1000, 5000),
             },
-            errors=pruned,
+            errors=pruned, versioned=True,
         ),
         View(
             "GET", f"{job}/failures", own.failures, read, FailurePage,
@@ -92,6 +92,7 @@ def views(service: JobService) -> list[View]:
         View(
             "GET", f"{job}/story", own.story, read, Story,
             {"after": whole_number(0, 2**62), **limited(1000, 10_000)}, errors=pruned,
+            versioned=True,
         ),
     ]  # fmt: skip
 

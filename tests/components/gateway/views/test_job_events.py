@@ -142,7 +142,8 @@ async def test_who_does_not_read_or_leaves_is_let_go(
         # What it does not take fills the buffers of both ends; then its time runs.
         text = "x" * 1_000_000
         for _ in range(20):
-            event = NewEvent(EventType.SHARD_FAILED, {"job_id": job_id, "text": text}, job_id)
+            data = {"job_id": job_id, "index": 0, "node_id": "somebody", "message": text}
+            event = NewEvent(EventType.SHARD_FAILED, data, job_id)
             await gateway.hub.store.commit([], [event])
         await until(told, lambda text: "it did not read" in text)
     assert "Traceback" not in caplog.text
