@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     exists,
     func,
@@ -62,13 +63,16 @@ class JobFilter:
         words = (job.id, job.spec.name or "", *labels.values())
         return not self.text or any(self.text.lower() in word.lower() for word in words)
 
+    def earliest(self) -> str | None:
+        """Return what the ids of the jobs begin with at least, None for any."""
+        if self.submitted_since is None:
+            return None
+        # Ids begin with the time at which they were made.
+        return ulid_at_time(max(0.0, self.submitted_since))[:_TIME_CHARS]
+
     def place(self) -> list[ColumnElement[bool]]:
         """Return the conditions that an index knows."""
         found: list[ColumnElement[bool]] = []
-        if self.submitted_since is not None:
-            # Ids begin with the time at which they were made.
-            earliest = ulid_at_time(max(0.0, self.submitted_since))[:_TIME_CHARS]
-            found.append(_J.c.id >= earliest)
         if self.states and not any(state.finished for state in self.states):
             found.append(_J.c.finished_at.is_(None))
         if self.states and self.states <= _GIVEN_UP:
@@ -102,30 +106,34 @@ def page(
     The next are older than that; it is None at the end. A page may have few jobs, or none, and not
     be the last.
     """
-    place = wanted.place()
-    if before is not None:
-        place.append(_J.c.id < before)
-    newest_first, rest, last = _J.c.id.desc(), wanted.rest(), None
+    newest_first, place, rest = _J.c.id.desc(), wanted.place(), wanted.rest()
+    earliest, last = wanted.earliest(), None
+
+    def between(query: Select[Any], before: str | None) -> Select[Any]:
+        # One bound on each side: of two SQLite may begin at the wider one.
+        if earliest is not None:
+            query = query.where(_J.c.id >= earliest)
+        if before is not None:
+            query = query.where(_J.c.id < before)
+        return query.where(*place).order_by(newest_first)
+
     if rest:
-        last = connection.execute(
-            select(_J.c.id).where(*place).order_by(newest_first).offset(LOOKED_AT_MAX - 1).limit(1)
-        ).scalar_one_or_none()
-    if last is not None:
-        place.append(_J.c.id >= last)
+        looked_at = between(select(_J.c.id), before).offset(LOOKED_AT_MAX - 1).limit(1)
+        if (last := connection.execute(looked_at).scalar_one_or_none()) is not None:
+            earliest = last
     # Of what the database finds some may not fit.
     at_once = max(limit, _CHECKED_AT_ONCE) if wanted.labels or wanted.text else limit
-    query = select(_J).where(*place, *rest).order_by(newest_first).limit(at_once)
     fitting: list[Job] = []
     for _ in range(_ROUNDS):
+        query = between(select(_J), before).where(*rest).limit(at_once)
         found = [as_job(row) for row in connection.execute(query)]
         fitting += filter(wanted.fits, found)
         if len(fitting) >= limit:
             return fitting[:limit], fitting[limit - 1].id
         if len(found) < at_once:
             return fitting, last
-        last_checked = found[-1].id
-        query = query.where(_J.c.id < last_checked)
-    return fitting, last_checked
+        before = found[-1].id
+    return fitting, before
 
 
 def shards(

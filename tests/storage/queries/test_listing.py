@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from ulid_transform import ulid_at_time
 
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
@@ -162,3 +164,41 @@ async def test_shards_are_found_by_state_and_node(
     assert await found("dead") == ([], 2)
     assert await found("dead", after=2) == ([3], None)
     assert await either.read(listing.shards, "none", frozenset(), None, -1, 9) == ([], None)
+
+
+async def test_a_page_of_many_jobs_costs_what_it_looks_at(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured in steps of SQLite's machine, which are the same each time."""
+    monkeypatch.setattr(listing, "LOOKED_AT_MAX", 100)
+    many = [
+        Job(ulid_at_time(BEGAN + n), JobState.QUEUED, SPEC, "m", 1, "d", 1, 1, 0, BEGAN, "ada")
+        for n in range(3000)
+    ]
+    await store.commit([jobs.submit(job, "gateway", 1, None, "") for job in many])
+
+    def hundreds_of_steps(connection: Connection, wanted: JobFilter, before: str | None) -> int:
+        steps = 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(count, 100)
+        found, cursor = listing.page(connection, wanted, before, 10)
+        driver.set_progress_handler(None, 0)
+        assert (found, cursor is None) == ([], False)
+        return steps
+
+    nobody = frozenset({"nobody"})
+    for before in (None, many[1500].id):
+        steps = [
+            await store.read(hundreds_of_steps, wanted, before)
+            for wanted in (
+                JobFilter(owners=nobody),
+                JobFilter(owners=nobody, submitted_since=BEGAN),
+                JobFilter(owners=nobody, submitted_since=BEGAN, labels={"a": "b"}, text="zzzz"),
+            )
+        ]
+        assert max(steps) < 60, steps
