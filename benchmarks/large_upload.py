@@ -7,6 +7,7 @@ memory (VmHWM of proc(5)), mapped files included, above what it took when it was
 import argparse
 import asyncio
 import json
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -85,14 +86,17 @@ async def _measure(figures: Figures, folder: Path, module: bytes, mib: int, only
         if only and way not in only.split(","):
             continue
         hub = await _gateway(swarm, way)
-        reset_peak(hub.pid)
-        idle = peak_bytes(hub.pid)
-        await upload(hub)
-        peak = peak_bytes(hub.pid) - idle
+        try:
+            reset_peak(hub.pid)
+            idle = peak_bytes(hub.pid)
+            await upload(hub)
+            peak = peak_bytes(hub.pid) - idle
+        finally:
+            hub.kill()
+            shutil.rmtree(hub.folder)
         figures.add(
             f"upload_{way}_peak_mib", peak / _MIB, "MiB", target=_TARGET_MIB, dataset_mib=mib
         )
-        hub.kill()
 
 
 async def _gateway(swarm: LocalSwarm, name: str) -> LocalHub:
