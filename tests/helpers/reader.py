@@ -74,7 +74,7 @@ class Reader:
         # What a page leaves to fill in, and how it is found.
         self._blanks: dict[str, Callable[[], str]] = {
             r"127\.0\.0\.1:8470": lambda: f"127.0.0.1:{self._port}",
-            r"/tmp/second|/mnt/stick": lambda: str(folder / "elsewhere"),
+            r"/tmp/second": lambda: str(folder / "second"),
             r"\bNEW_DIR\b": lambda: str(folder / f"new-{time.monotonic_ns()}"),
             r"swarmhub://join/1/…": self._link,
             r"\bADDRESS\b": lambda: parse_join_link(self._link()).addresses[0],
