@@ -47,6 +47,10 @@ class AuditLog:
             path = request.rel_url.raw_path[:_PATH_MAX_CHARS]
             self.note(caller, self._logins.address_of(request), f"{request.method} {path}", status)
 
+    def command(self, request: web.Request, caller: Token, name: str, outcome: str) -> None:
+        """Note a command that came by the websocket of a request, if it could change anything."""
+        self.note(caller, self._logins.address_of(request), f"command {name}", outcome)
+
     def note(self, caller: Token, address: str, action: str, outcome: object) -> None:
         """Note what somebody did, and what came of it; `address` is empty on the unix socket."""
         line = printable(

@@ -78,7 +78,7 @@ class ApiServer:
         self._quotas = quotas
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
-        self._live = LiveClients(hub, self._access, quotas)
+        self._live = LiveClients(hub, self._access, quotas, audit)
 
     def bind(self, host: str, port: int) -> None:
         """Bind the port; raises SetupError with one clear line when it is in use."""

@@ -12,7 +12,7 @@ from swarm_hub.components.api import audit
 from swarm_hub.const import AUDIT_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
-from tests.helpers.rest import call
+from tests.helpers.rest import call, live
 
 
 @pytest.fixture
@@ -48,6 +48,22 @@ async def test_changes_are_noted_and_looks_are_not(hub: RunningHub) -> None:
     ]
     assert stat.S_IMODE(path(hub).stat().st_mode) == 0o600
     assert "hush" not in path(hub).read_text()
+
+
+async def test_commands_of_the_websocket_are_noted_as_requests_are(hub: RunningHub) -> None:
+    _, secret = TokenFile(hub.folder / STORAGE_DIR / TOKENS_FILE).create("ci", "read", time.time())
+    for token in (hub.token, secret):
+        async with live(hub, token=token) as client:
+            await client.command("nodes/list")
+            await client.command("nodes/drain", node_id="nobody")
+            await client.command("nodes/drain", nobody="hush")
+    told = [line.partition(" from ")[2] for line in lines(hub)]
+    assert told == [
+        "127.0.0.1: command nodes/drain unknown_node",
+        "127.0.0.1: command nodes/drain invalid_format",
+        "127.0.0.1: command nodes/drain wrong_scope",
+        "127.0.0.1: command nodes/drain wrong_scope",
+    ]
 
 
 async def test_nobody_writes_a_line_of_their_own(hub: RunningHub) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Final
 
 import voluptuous as vol
 from aiohttp import WSMsgType, hdrs, web
 
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.connections import Connection
 from swarm_hub.components.api.errors import ClientGone
 from swarm_hub.components.api.live import messages
@@ -34,10 +36,11 @@ _DEFLATE: Final = "permessage-deflate"
 class LiveClients:
     """Every websocket."""
 
-    def __init__(self, hub: Hub, access: Access, quotas: Quotas) -> None:
+    def __init__(self, hub: Hub, access: Access, quotas: Quotas, audit: AuditLog) -> None:
         self._hub = hub
         self._access = access
         self._quotas = quotas
+        self._audit = audit
         self._fanout = Fanout(hub)
         self._connections: set[LiveConnection] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -66,7 +69,7 @@ class LiveClients:
             self._subscribe_schema = messages.subscribe_schema(self._hub.endpoints.event_types)
         connection = LiveConnection(
             self._hub, socket, Outbox(socket, _wire(request), self._hub.tasks), token, self._fanout,
-            self._quotas, self._subscribe_schema,
+            self._quotas, self._subscribe_schema, partial(self._audit.command, request, token),
         )  # fmt: skip
         self._connections.add(connection)
         if self._watching is None or self._watching.done():

@@ -19,7 +19,7 @@ from swarm_hub.components.api.live.outbox import Outbox
 from swarm_hub.components.api.live.stream import Stream
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.core import Hub
-from swarm_hub.endpoints import REPLIED, Command, CommandCall, EventStream
+from swarm_hub.endpoints import REPLIED, Command, CommandCall, EventStream, Scope
 from swarm_hub.exceptions import LimitReached, MalformedRequest, RequestError
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.util.bounds import INT64_MAX, INT64_MIN, is_int, shown
@@ -46,6 +46,7 @@ class LiveConnection:
         fanout: Fanout,
         quotas: Quotas,
         subscribe_schema: vol.Schema,
+        audit: Callable[[str, str], None],
     ) -> None:
         self._hub = hub
         self.socket = socket
@@ -54,6 +55,8 @@ class LiveConnection:
         self._fanout = fanout
         self._quotas = quotas
         self._subscribe_schema = subscribe_schema
+        # Called with the name of a command that changes something, and what came of it.
+        self._audit = audit
         self._last_id = 0
         self._n_running = 0
         # What ends each subscription, by the id of its command.
@@ -182,15 +185,20 @@ class LiveConnection:
         self, number: int, command: Command, schema: vol.Schema, fields: dict[str, Any]
     ) -> None:
         """Have a component answer, while other commands are taken."""
-        if command.scope is not None:
-            check_scope(self.caller, command.scope)
-        self._quotas.request(self.caller.account)
-        params = _checked(schema, fields)
-        if self._n_running >= _RUNNING_MAX:
-            raise LimitReached(
-                "too_many_commands",
-                f"{_RUNNING_MAX} commands of this connection are not answered yet; wait for one",
-            )
+        try:
+            if command.scope is not None:
+                check_scope(self.caller, command.scope)
+            self._quotas.request(self.caller.account)
+            params = _checked(schema, fields)
+            if self._n_running >= _RUNNING_MAX:
+                raise LimitReached(
+                    "too_many_commands",
+                    f"{_RUNNING_MAX} commands of this connection are not answered yet; wait for "
+                    "one",
+                )
+        except RequestError as error:
+            self._note(command, error.code)
+            raise
         self._n_running += 1
         self._hub.tasks.spawn(self._run(number, command, params), f"command {command.name}")
 
@@ -201,8 +209,10 @@ class LiveConnection:
                 self._follow(number, result)
             elif result is not REPLIED:
                 self.reply(number, result)
+            self._note(command, "ok")
         except Exception as error:
-            self._refuse(number, error)
+            told = self._refuse(number, error)
+            self._note(command, told.code)
         finally:
             self._n_running -= 1
 
@@ -226,13 +236,18 @@ class LiveConnection:
             stream.leave()
         self._over.append(number)
 
-    def _refuse(self, number: int, error: Exception) -> None:
-        """Answer a command that failed; an error ends this command and nothing else."""
+    def _note(self, command: Command, outcome: str) -> None:
+        if command.scope is not Scope.READ:
+            self._audit(command.name, outcome)
+
+    def _refuse(self, number: int, error: Exception) -> RequestError:
+        """Answer a command that failed, and return why; it ends this command and nothing else."""
         told = as_request_error(error)
         if told is None:
             _LOGGER.error("Command %d failed", number, exc_info=error)
             told = RequestError("internal", "an unexpected error; see the log")
         self._outbox.put(messages.failure(number, told.code, told.message, told.errors))
+        return told
 
     def _fail(self, number: int, code: str, message: str) -> None:
         self._outbox.put(messages.failure(number, code, message))

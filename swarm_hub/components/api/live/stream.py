@@ -47,7 +47,7 @@ class Stream:
         """The durable event up to which it was given what it wants."""
         return self._fanout.seen(self._subscription)
 
-    def begin(self, refuse: Callable[[Exception], None], ended: Callable[[], None]) -> None:
+    def begin(self, refuse: Callable[[Exception], object], ended: Callable[[], None]) -> None:
         """Answer and go on, or `refuse`; `ended` is called when it has ended by itself."""
         self._ended = ended
         self._fanout.add(self._subscription)
@@ -63,7 +63,7 @@ class Stream:
         if self._running is not None:
             self._running.cancel()
 
-    async def _run(self, refuse: Callable[[Exception], None]) -> None:
+    async def _run(self, refuse: Callable[[Exception], object]) -> None:
         try:
             begins = await self._begins()
         except Exception as error:
