@@ -28,7 +28,7 @@ _COMMANDS: Final = {
     "pause": ("control", "pause", "Have this device take no work for a while."),
     "resume": ("control", "resume", "Have a paused device take work again."),
     "service": ("service", "service", "Have the service manager keep a hub running."),
-    "submit": ("jobs", "submit", "Submit a job."),
+    "submit": ("submit", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),

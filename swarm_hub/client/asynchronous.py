@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
@@ -24,6 +24,8 @@ _FINISHED: Final = ("completed", "failed", "cancelled")
 # A gateway that restarts is back within seconds; a poll that fails meanwhile doesn't fail the job.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.25
+_PAGE_MAX: Final = 500
+_EVERYTHING: Final[Mapping[str, int | str]] = MappingProxyType({})
 
 
 class SwarmClient:
@@ -212,11 +214,24 @@ class SwarmClient:
         async with self._request("GET", f"/data/{sha}") as response:
             return await response.read()
 
-    async def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs."""
-        answer = await self._json("GET", "/jobs", query={"limit": limit})
-        found: list[dict[str, Any]] = answer["jobs"]
-        return found
+    async def jobs(
+        self, limit: int | None = 50, wanted: Mapping[str, int | str] = _EVERYTHING
+    ) -> list[dict[str, Any]]:
+        """Return the newest jobs, all of them with a `limit` of None.
+
+        `wanted` narrows them: `state` (several with commas between them), `owner`, `since` (seconds
+        since 1970), `text`, and `label.NAME`.
+        """
+        found: list[dict[str, Any]] = []
+        query = dict(wanted)
+        while True:
+            left = _PAGE_MAX if limit is None else min(_PAGE_MAX, limit - len(found))
+            page = await self._json("GET", "/jobs", query={**query, "limit": left})
+            found += page["jobs"]
+            # A page may be short, or empty, without being the last.
+            if page["cursor"] is None or (limit is not None and len(found) >= limit):
+                return found
+            query["cursor"] = page["cursor"]
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt."""
@@ -246,9 +261,10 @@ class SwarmClient:
             yield page
             cursor = page["cursor"]
 
-    async def story(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's transitions in order (the first 10,000)."""
-        answer = await self._json("GET", f"/jobs/{job_id}/story", query={"limit": 10_000})
+    async def story(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return a job's transitions in order, the first 10,000 of those after a `seq`."""
+        query = {"limit": 10_000, "after": after}
+        answer = await self._json("GET", f"/jobs/{job_id}/story", query=query)
         found: list[dict[str, Any]] = answer["events"]
         return found
 
@@ -341,10 +357,13 @@ class SwarmClient:
             answer: dict[str, Any] = await response.json()
         return answer
 
-    async def events(self, since: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(
+        self, since: int | None = None, job_id: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield events as they happen; `since` first yields every durable one after that `seq`.
 
-        Ends when the hub closes the connection. Raises ClientError when events were lost.
+        With `job_id` only those of that job. Ends when the hub closes the connection. Raises
+        ClientError when events were lost.
         """
         try:
             async with self._live.ws_connect(f"{self._url}{WEBSOCKET_PATH}") as socket:
@@ -352,14 +371,18 @@ class SwarmClient:
                 await socket.send_json({"type": "auth", "access_token": self._token or ""})
                 if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
                     raise ApiError(401, "unauthorized", "the hub does not know this token")
-                command = {"id": 1, "type": "subscribe_events"}
-                await socket.send_json(command if since is None else {**command, "since": since})
+                wanted = {"since": since, "job_id": job_id}
+                asked = {name: value for name, value in wanted.items() if value is not None}
+                await socket.send_json({"id": 1, "type": "subscribe_events", **asked})
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         return
                     content = json.loads(message.data)
                     if content["type"] == "event":
-                        yield content["event"]
+                        event = content["event"]
+                        # A hub of an earlier version sends those of every job.
+                        if job_id is None or event["data"].get("job_id") == job_id:
+                            yield event
                     elif (content.get("result") or {}).get("events_lost"):
                         raise ClientError("events were lost: they are no longer kept")
         except aiohttp.ClientConnectionError as error:

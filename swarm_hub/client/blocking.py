@@ -69,9 +69,9 @@ class BlockingSwarmClient:
         """Return the bytes with that SHA-256."""
         return self._run(self._client.data(sha))
 
-    def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs."""
-        return self._run(self._client.jobs(limit))
+    def jobs(self, limit: int | None = 50, **options: Any) -> list[dict[str, Any]]:
+        """Return the newest jobs, all of them with a `limit` of None."""
+        return self._run(self._client.jobs(limit, **options))
 
     def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt."""
@@ -85,9 +85,9 @@ class BlockingSwarmClient:
         """Yield the results of a job that have receipts, page by page, with those receipts."""
         return self._each(self._client.receipts(job_id))
 
-    def story(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's transitions in order (the first 10,000)."""
-        return self._run(self._client.story(job_id))
+    def story(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return a job's transitions in order, the first 10,000 of those after a `seq`."""
+        return self._run(self._client.story(job_id, after))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job and return its status."""

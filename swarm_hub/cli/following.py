@@ -1,0 +1,52 @@
+"""The events of one job from its beginning, through every loss of the connection."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Final
+
+from swarm_hub.client import ClientError, SwarmClient, UnreachableError
+from swarm_hub.exceptions import HubError
+
+_ENDS: Final = ("job_completed", "job_failed", "job_cancelled", "job_pruned")
+_RETRY_S: Final = 0.5
+
+
+async def job_events(
+    swarm: SwarmClient, job_id: str, *, follow: bool = True, lost: Callable[[], None] | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield a job's durable events in order, each once; with `follow` until the job has ended.
+
+    A gateway that goes away is waited for, and asked for what came since; `lost` is called then.
+    """
+    seen = 0
+    while True:
+        try:
+            # What was committed before this the story has, whatever comes after it the socket.
+            newest = (await swarm.health())["last_seq"]
+            while page := await swarm.story(job_id, seen):
+                for event in page:
+                    seen = event["seq"]
+                    yield event
+                if page[-1]["event_type"] in _ENDS:
+                    return
+            if not follow:
+                return
+            async with aclosing(swarm.events(max(seen, newest), job_id)) as live:
+                async for event in live:
+                    if event.get("seq", 0) <= seen:
+                        continue
+                    seen = event["seq"]
+                    yield event
+                    if event["event_type"] in _ENDS:
+                        return
+        except UnreachableError:
+            if not follow:
+                raise
+            if lost is not None:
+                lost()
+        except HubError as error:
+            # Events that are no longer kept are in the story.
+            if type(error) is not ClientError:
+                raise
+        await asyncio.sleep(_RETRY_S)
