@@ -201,7 +201,8 @@ def _named(node: Mapping[str, Any]) -> str:
 def _slots(slots: int | None, slower: str | None) -> str:
     if not slots:
         return ""
-    return f"{slots} slots ({slower})" if slower else f"{slots} slots"
+    text = "1 slot" if slots == 1 else f"{slots} slots"
+    return f"{text} ({slower})" if slower else text
 
 
 def _battery(telemetry: Mapping[str, Any]) -> str:

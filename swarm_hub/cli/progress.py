@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from swarm_hub.cli.tables import Column, table_lines
@@ -26,6 +27,14 @@ class NodeTally:
     shards: int = 0
     items: int = 0
     failures: int = 0
+    # When it was given its first shard, and when it ended its last, by the gateway's clock.
+    since: float = 0.0
+    until: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """The items that it does in a second."""
+        return self.items / (self.until - self.since) if self.until > self.since else None
 
 
 @dataclass(slots=True)
@@ -40,8 +49,8 @@ class JobView:
     # The newest of the shards that were given out again, and why.
     retried: str = ""
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
-    # The nodes that run a shard, by its index, each with the items that it has of it.
-    _running: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    # The nodes that run a shard, by its index.
+    _running: dict[int, list[str]] = field(default_factory=dict)
 
     def see_status(self, status: dict[str, Any], now: float) -> None:
         """Take in what the gateway says of the job."""
@@ -53,16 +62,18 @@ class JobView:
 
     def see_event(self, event: Mapping[str, Any]) -> None:
         """Take in a durable event of the job."""
-        data, kind = event["data"], event["event_type"]
-        match kind:
+        data = event["data"]
+        match event["event_type"]:
             case "shard_assigned":
-                node_id = data["node_id"]
-                self._running.setdefault(data["index"], []).append((node_id, data["n_items"]))
-                self._tally(node_id).running += 1
+                self._running.setdefault(data["index"], []).append(data["node_id"])
+                tally = self._tally(data["node_id"])
+                tally.running += 1
+                tally.since = tally.since or _seconds(event)
             case "shard_done":
                 tally = self._tally(data["node_id"])
                 tally.shards += 1
                 tally.items += data["n_items"]
+                tally.until = _seconds(event)
                 self._ended(data["index"], data["node_id"])
             case "shard_failed":
                 self._tally(data["node_id"]).failures += 1
@@ -98,17 +109,21 @@ class JobView:
             return None
         return float((progress["items"] - progress["items_done"]) / rate)
 
+    @property
+    def running(self) -> frozenset[int]:
+        """The shards that nodes run now."""
+        return frozenset(self._running)
+
     def _tally(self, node_id: str) -> NodeTally:
         return self.nodes.setdefault(node_id, NodeTally())
 
     def _ended(self, index: int, node_id: str | None) -> None:
         """Note that a node runs a shard no more; None is the one that has had it longest."""
         running = self._running.get(index, [])
-        for each in running:
-            if node_id in (None, each[0]):
-                running.remove(each)
-                self._tally(each[0]).running -= 1
-                break
+        ended = next((each for each in running if node_id in (None, each)), None)
+        if ended is not None:
+            running.remove(ended)
+            self._tally(ended).running -= 1
         if not running:
             self._running.pop(index, None)
 
@@ -118,7 +133,7 @@ def bar_line(view: JobView, now: float, width: int) -> str:
     status, progress = view.status, view.status["progress"]
     ended = status["finished_at"] is not None
     counted = share(progress["items_done"], progress["items"])
-    more = [f"{counted} items" if width >= 2 * _BAR_MAX else counted]
+    more = [counted]
     if ended:
         more.append(f"in {format_duration(status['duration_s'])}")
     else:
@@ -150,21 +165,20 @@ def below_lines(view: JobView, now: float) -> list[str]:
     return lines
 
 
-def node_lines(view: JobView, now: float, width: int | None) -> list[str]:
+def node_lines(view: JobView, width: int | None) -> list[str]:
     """Return a table of what each node does."""
     if not view.nodes:
         return []
-    elapsed_s = max(1.0, now - view.began_at)
     found = sorted(view.nodes.items(), key=lambda each: (-each[1].items, view.name(each[0])))
     tallies = [tally for _, tally in found]
+    rates = ["" if each.rate is None else _per_second(each.rate) for each in tallies]
     return table_lines(
         [
             Column("NODE", [view.name(node_id) for node_id, _ in found], may_be_cut=True),
             Column("RUNS", [f"{each.running}" for each in tallies], 1, is_number=True),
             Column("SHARDS", [f"{each.shards:,}" for each in tallies], 4, is_number=True),
             Column("ITEMS", [f"{each.items:,}" for each in tallies], 2, is_number=True),
-            Column("RATE", [_per_second(each.items / elapsed_s) for each in tallies], 3,
-                   is_number=True),
+            Column("RATE", rates, 3, is_number=True),
             Column("FAILED", [f"{each.failures}" if each.failures else "" for each in tallies], 5,
                    is_number=True),
         ],
@@ -205,6 +219,10 @@ def progress_bar(done: int, of: int | None, width: int = _BAR_MAX) -> str:
     """Return a bar that tells what is done by its characters: colours get lost in a log."""
     full = 0 if not of else min(width, width * done // of)
     return "━" * full + "·" * (width - full)
+
+
+def _seconds(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["time_fired"]).timestamp()
 
 
 def _joined(state: str, parts: list[str]) -> str:

@@ -206,7 +206,7 @@ class _Live:
         now, width = time.monotonic(), shutil.get_terminal_size().columns
         lines = [bar_line(view, now, width), *below_lines(view, now)]
         if self._with_nodes:
-            lines += node_lines(view, now, width)
+            lines += node_lines(view, width)
         self._live.update(Text("\n".join(map(printable, lines))), refresh=True)
 
 
@@ -219,5 +219,5 @@ def _shown(with_nodes: bool) -> Iterator[_Screen]:
     if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines()
         return
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         yield _Live(live, with_nodes)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from swarm_hub.components.scheduler import state_machine
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import EXAMPLES, RunningHub, Swarm, until
+from tests.helpers import warm
 from tests.helpers.command_line import Done
 from tests.helpers.rest import call
 
@@ -55,6 +57,61 @@ async def test_submit_watch_prints_the_result_alone_on_stdout(
         "submit", PRIMES, "--range", "0:10", "--watch", "--json", "-c", gateway.folder
     )
     assert json.loads(done.out)["result"] == 4
+
+
+async def test_submit_watch_asks_for_its_result_once(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    result, status = JobService.result, JobService.status
+
+    async def noted_result(self: JobService, job_id: str, **options: Any) -> Any:
+        asked.append("result")
+        return await result(self, job_id, **options)
+
+    async def noted_status(self: JobService, job_id: str, wait_s: float) -> Any:
+        found = await status(self, job_id, wait_s)
+        if "result" in found:
+            asked.append("status")
+        return found
+
+    monkeypatch.setattr(JobService, "result", noted_result)
+    monkeypatch.setattr(JobService, "status", noted_status)
+    await swarm.worker("worker")
+    here = ("--watch", "-c", gateway.folder)
+    done = await run_beside("submit", PRIMES, "--range", "0:100", *here)
+    assert (done.out, asked) == ("25", ["status"])
+    asked.clear()
+    done = await run_beside("submit", ECHO, "-", *here, stdin=b"x\n")
+    assert (done.code, asked) == (0, ["result"])
+
+
+async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
+    gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = asyncio.Event()
+    status = JobService.status
+
+    async def noted(self: JobService, job_id: str, wait_s: float) -> Any:
+        if wait_s:
+            asked.set()
+        return await status(self, job_id, wait_s)
+
+    monkeypatch.setattr(JobService, "status", noted)
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
+    with (tmp_path / "said").open("wb") as said:
+        process = await asyncio.to_thread(
+            warm.start, "swarm_hub", ["job", "watch", job, "-c", gateway.folder], stderr=said
+        )
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 30) == 130
+    text = (tmp_path / "said").read_text()
+    assert text.endswith(
+        f"Job {job} goes on. To watch it again: swarm-hub job watch {job}; "
+        f"to cancel it: swarm-hub job cancel {job}\n\n"
+    )
+    assert (await call(gateway, "GET", f"/jobs/{job}"))[1]["state"] == "queued"
 
 
 async def test_submit_watch_in_a_pipe_says_why_the_job_waits(
