@@ -239,6 +239,12 @@ class SwarmClient:
         found: list[dict[str, Any]] = answer["shards"]
         return found
 
+    async def shard_result(self, job_id: str, index: int) -> bytes:
+        """Return the bytes that one shard of a job gave, whether the job has ended or not."""
+        path = f"/jobs/{job_id}/shards/{index}/result"
+        async with self._request("GET", path) as response:
+            return await response.read()
+
     async def failures(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the items of a job that failed, each range once and in their order."""
         cursor: str | None = ""

@@ -77,6 +77,10 @@ class BlockingSwarmClient:
         """Return a job's shards with every attempt."""
         return self._run(self._client.shards(job_id))
 
+    def shard_result(self, job_id: str, index: int) -> bytes:
+        """Return the bytes that one shard of a job gave, whether the job has ended or not."""
+        return self._run(self._client.shard_result(job_id, index))
+
     def failures(self, job_id: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a job that failed, each range once and in their order."""
         return self._each(self._client.failures(job_id))

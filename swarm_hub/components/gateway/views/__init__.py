@@ -4,7 +4,14 @@ from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.service import JobService
-from swarm_hub.components.gateway.views import invites, jobs, networks, nodes, submissions
+from swarm_hub.components.gateway.views import (
+    invites,
+    jobs,
+    networks,
+    nodes,
+    shard_result,
+    submissions,
+)
 from swarm_hub.core import Hub
 
 
@@ -15,6 +22,7 @@ def register(
     for view in (
         submissions.view(hub, service),
         *jobs.views(service),
+        shard_result.view(hub, service),
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
