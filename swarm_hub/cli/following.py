@@ -1,23 +1,34 @@
 """The events of one job from its beginning, through every loss of the connection."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from swarm_hub.client import ClientError, SwarmClient, UnreachableError
 from swarm_hub.exceptions import HubError
+
+_T = TypeVar("_T")
 
 _ENDS: Final = ("job_completed", "job_failed", "job_cancelled", "job_pruned")
 _RETRY_S: Final = 0.5
 
 
+async def persistently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Return an answer of the gateway, however long it is away."""
+    while True:
+        try:
+            return await ask()
+        except UnreachableError:
+            await asyncio.sleep(_RETRY_S)
+
+
 async def job_events(
-    swarm: SwarmClient, job_id: str, *, follow: bool = True, lost: Callable[[], None] | None = None
+    swarm: SwarmClient, job_id: str, *, follow: bool = True
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield a job's durable events in order, each once; with `follow` until the job has ended.
 
-    A gateway that goes away is waited for, and asked for what came since; `lost` is called then.
+    A gateway that goes away is waited for, and asked for what came since.
     """
     seen = 0
     while True:
@@ -43,8 +54,6 @@ async def job_events(
         except UnreachableError:
             if not follow:
                 raise
-            if lost is not None:
-                lost()
         except HubError as error:
             # Events that are no longer kept are in the story.
             if type(error) is not ClientError:

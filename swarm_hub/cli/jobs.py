@@ -9,7 +9,16 @@ from typing import Any, Final
 import click
 
 from swarm_hub.cli.calls import call
-from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json, seconds
+from swarm_hub.cli.options import (
+    Target,
+    echo,
+    hub_options,
+    json_option,
+    note,
+    pairs,
+    print_json,
+    seconds,
+)
 from swarm_hub.cli.selection import node_names, the_job
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.watch import note_of_failed_items, note_of_result, print_result, watched
@@ -31,18 +40,6 @@ def job() -> None:
 
     JOB is a job's id, or so much of its beginning that only one job has it.
     """
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise click.BadParameter(f"expected NAME=TEXT, got {text!r}")
-    return name, value
-
-
-def pairs(_ctx: object, _option: object, texts: tuple[str, ...]) -> dict[str, str]:
-    """Read options such as `--label kind=nightly`."""
-    return dict(_pair(text) for text in texts)
 
 
 def _states(_ctx: object, _option: object, texts: tuple[str, ...]) -> str:

@@ -176,3 +176,14 @@ def seconds(_ctx: object, _option: object, text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def pairs(_ctx: object, _option: object, texts: tuple[str, ...]) -> dict[str, str]:
+    """Read options such as `--label kind=nightly`."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"expected NAME=TEXT, got {text!r}")
+        found[name] = value
+    return found

@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
 
@@ -21,7 +21,6 @@ _RETRY_S: Final = 0.5
 # In a file or a pipe, how often it is told how far the job is.
 _LINE_EVERY_S: Final = 10.0
 _LAST_SEEN_S: Final = 1.0
-_LAST_EVENTS_S: Final = 30.0
 # What a proxy or a hub that starts says.
 _AWAY: Final = (502, 503, 504)
 
@@ -45,7 +44,8 @@ async def watched(
     swarm: SwarmClient, job_id: str, as_json: bool = False, with_nodes: bool = False
 ) -> int:
     """Wait for a job and print its result; returns 1 if it failed or items are left out of it."""
-    status = await follow(swarm, job_id, with_nodes)
+    with shown(with_nodes) as screen:
+        status = await follow(swarm, job_id, screen)
     note_of_result(status)
     if as_json:
         print_json(status)
@@ -79,29 +79,43 @@ def print_result(body: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+class Listener(Protocol):
+    """Who wants to know more of a job that is watched."""
+
+    async def on_event(self, event: dict[str, Any], view: JobView) -> None:
+        """Take in a durable event; all of them come, in their order."""
+
+    async def on_status(self, view: JobView) -> None:
+        """Take in what is known now, every second or so; a gateway may be away meanwhile."""
+
+
 async def follow(
     swarm: SwarmClient,
     job_id: str,
-    with_nodes: bool = False,
-    each: Callable[[dict[str, Any]], None] | None = None,
+    screen: "Screen",
+    listener: Listener | None = None,
+    again: str = "swarm-hub job watch {}",
 ) -> dict[str, Any]:
-    """Wait for a job with its progress on stderr; returns its last status.
+    """Wait for a job; returns its last status. A gateway that goes away is waited for.
 
-    A gateway that goes away is waited for. `each` is called with every event of the job.
+    `again` is the command that goes on with it.
     """
     view = JobView(time.monotonic())
     try:
         view.see_status(await swarm.status(job_id), time.monotonic())
-        with _shown(with_nodes) as screen:
-            async with _events(swarm, job_id, view, each):
-                while view.status["finished_at"] is None:
-                    screen.show(view)
-                    await _look(swarm, job_id, view)
-            screen.end(view)
+        async with _events(swarm, job_id, view, listener) as seeing:
+            while view.status["finished_at"] is None:
+                screen.show(view)
+                await _look(swarm, job_id, view)
+                if listener is not None:
+                    await listener.on_status(view)
+                    if seeing.done():
+                        await seeing
+        screen.end(view)
     except asyncio.CancelledError:
         if view.status.get("finished_at") is None:
             note(
-                f"Job {job_id} goes on. To watch it again: swarm-hub job watch {job_id}; "
+                f"Job {job_id} goes on. To watch it again: {again.format(job_id)}; "
                 f"to cancel it: swarm-hub job cancel {job_id}"
             )
         raise
@@ -124,29 +138,33 @@ async def _look(swarm: SwarmClient, job_id: str, view: JobView) -> None:
 
 @asynccontextmanager
 async def _events(
-    swarm: SwarmClient, job_id: str, view: JobView, each: Callable[[dict[str, Any]], None] | None
-) -> AsyncIterator[None]:
+    swarm: SwarmClient, job_id: str, view: JobView, listener: Listener | None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Have the view see the job's events meanwhile; at the end all that there were."""
 
     async def see() -> None:
         async for event in job_events(swarm, job_id):
             view.see_event(event)
-            if each is not None:
-                each(event)
+            if listener is not None:
+                await listener.on_event(event, view)
 
     seeing = asyncio.create_task(see())
     try:
-        yield
+        yield seeing
         # The last ones are on their way.
-        await asyncio.wait([seeing], timeout=_LAST_EVENTS_S if each else _LAST_SEEN_S)
+        await asyncio.wait([seeing], timeout=_LAST_SEEN_S if listener is None else None)
     finally:
         seeing.cancel()
         (outcome,) = await asyncio.gather(seeing, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            note(f"What the nodes did can't be told: {outcome}")
+    if isinstance(outcome, Exception):
+        if listener is not None:
+            raise outcome
+        note(f"What the nodes did can't be told: {outcome}")
 
 
-class _Screen(Protocol):
+class Screen(Protocol):
+    """Where progress is told."""
+
     def show(self, view: JobView) -> None:
         """Tell how far the job is."""
 
@@ -161,9 +179,24 @@ class _Lines:
         self._told: dict[str, Any] = {"lost": False, "at": 0.0}
 
     def show(self, view: JobView) -> None:
+        self.tell_problems(view)
         now = time.monotonic()
-        self._tell_whether_lost(view)
-        if view.lost_at is not None:
+        is_new = view.status["state"] != self._told.get("state")
+        if view.lost_at is None and (is_new or now - self._told["at"] >= _LINE_EVERY_S):
+            self._told |= {"state": view.status["state"], "at": now}
+            note(plain_line(view))
+
+    def end(self, view: JobView) -> None:
+        self.tell_problems(view)
+        note(plain_line(view))
+
+    def tell_problems(self, view: JobView) -> None:
+        """Tell what keeps the job from going on, each reason once."""
+        is_lost = view.lost_at is not None
+        if is_lost != self._told["lost"]:
+            self._told["lost"] = is_lost
+            note(gone(0) if is_lost else "The gateway is back")
+        if is_lost or view.status["finished_at"] is not None:
             return
         for words, text in (("It waits", view.status.get("waits")),
                             ("Problem", view.status.get("problem")),
@@ -171,20 +204,6 @@ class _Lines:
             if text and text != self._told.get(words):
                 self._told[words] = text
                 note(f"{words}: {text}")
-        is_new = view.status["state"] != self._told.get("state")
-        if is_new or now - self._told["at"] >= _LINE_EVERY_S:
-            self._told |= {"state": view.status["state"], "at": now}
-            note(plain_line(view))
-
-    def end(self, view: JobView) -> None:
-        self._tell_whether_lost(view)
-        note(plain_line(view))
-
-    def _tell_whether_lost(self, view: JobView) -> None:
-        is_lost = view.lost_at is not None
-        if is_lost != self._told["lost"]:
-            self._told["lost"] = is_lost
-            note(gone(0) if is_lost else "The gateway is back")
 
 
 class _Live:
@@ -210,8 +229,27 @@ class _Live:
         self._live.update(Text("\n".join(map(printable, lines))), refresh=True)
 
 
+class _Silence:
+    """No progress: stdout is the same terminal, or nobody asked for it; what is wrong is told."""
+
+    def __init__(self) -> None:
+        self._lines = _Lines()
+
+    def show(self, view: JobView) -> None:
+        self._lines.tell_problems(view)
+
+    def end(self, view: JobView) -> None:
+        self._lines.tell_problems(view)
+
+
 @contextmanager
-def _shown(with_nodes: bool) -> Iterator[_Screen]:
+def shown(
+    with_nodes: bool = False, *, beside_output: bool = False, eta: bool = False
+) -> Iterator[Screen]:
+    """Give a screen for progress; a bar only where nothing else is written on the terminal."""
+    if beside_output and sys.stdout.isatty():
+        yield _Lines() if eta else _Silence()
+        return
     from rich.console import Console
     from rich.live import Live
 
