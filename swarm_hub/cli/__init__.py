@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "service": ("service", "service", "Have the service manager keep a hub running."),
     "submit": ("submit", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
+    "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),

@@ -140,7 +140,7 @@ def bar_line(view: JobView, now: float, width: int) -> str:
         if (left_s := view.left_s()) is not None:
             more.append(f"ETA {format_duration(left_s)}")
         if (rate := view.rate()) is not None:
-            more.append(f"{_per_second(rate)}")
+            more.append(f"{per_second(rate)}")
         if view.n_working:
             more.append(_nodes(view.n_working))
         if progress["retries"]:
@@ -171,7 +171,7 @@ def node_lines(view: JobView, width: int | None) -> list[str]:
         return []
     found = sorted(view.nodes.items(), key=lambda each: (-each[1].items, view.name(each[0])))
     tallies = [tally for _, tally in found]
-    rates = ["" if each.rate is None else _per_second(each.rate) for each in tallies]
+    rates = ["" if each.rate is None else per_second(each.rate) for each in tallies]
     return table_lines(
         [
             Column("NODE", [view.name(node_id) for node_id, _ in found], may_be_cut=True),
@@ -195,7 +195,7 @@ def plain_line(view: JobView) -> str:
     if status["finished_at"] is not None:
         parts.append(f"in {format_duration(status['duration_s'])}")
     elif (rate := view.rate()) is not None:
-        parts.append(_per_second(rate))
+        parts.append(per_second(rate))
     if status["finished_at"] is None:
         if (left_s := view.left_s()) is not None:
             parts.append(f"about {format_duration(left_s)} left")
@@ -221,6 +221,11 @@ def progress_bar(done: int, of: int | None, width: int = _BAR_MAX) -> str:
     return "━" * full + "·" * (width - full)
 
 
+def per_second(rate: float) -> str:
+    """Render how many items are done in a second."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
 def _seconds(event: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(event["time_fired"]).timestamp()
 
@@ -235,7 +240,3 @@ def _nodes(count: int) -> str:
 
 def _retries(count: int) -> str:
     return f"{count:,} {'retry' if count == 1 else 'retries'}"
-
-
-def _per_second(rate: float) -> str:
-    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
