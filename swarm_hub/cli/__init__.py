@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
+    "completion": ("completion", "completion", "Print a script for a shell's completion."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
 }
 
@@ -75,7 +76,7 @@ def main() -> None:
 
 def run(started_at: float) -> None:
     """Run the command line and exit with its code."""
-    run_command(main, started_at)
+    run_command(main, started_at, "swarm-hub")
 
 
 def run_command(

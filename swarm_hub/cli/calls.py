@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from swarm_hub.cli.options import Target
-from swarm_hub.client import SwarmClient
+from swarm_hub.client import ApiError, SwarmClient
 
 _T = TypeVar("_T")
+_UNAUTHORIZED: Final = 401
 
 
 def call(hub: Target, work: Callable[[SwarmClient], Awaitable[_T]]) -> _T:
@@ -17,4 +18,13 @@ def call(hub: Target, work: Callable[[SwarmClient], Awaitable[_T]]) -> _T:
         async with SwarmClient(hub.url, hub.token) as swarm:
             return await work(swarm)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except ApiError as error:
+        if error.status != _UNAUTHORIZED or hub.token is not None:
+            raise
+        raise ApiError(
+            error.status, error.code,
+            f"{hub.url} wants a token, and none is in the configuration directory here: give it "
+            "with --token or SWARM_HUB_TOKEN; it is made on that hub: swarm-hub token create NAME",
+        ) from None  # fmt: skip

@@ -24,6 +24,7 @@ from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.watch import note_of_failed_items, note_of_result, print_result, watched
 from swarm_hub.cli.wording import age, local_time, share, short_node_id, short_sha
 from swarm_hub.client import SwarmClient
+from swarm_hub.exceptions import HubError
 from swarm_hub.models.job import JobState
 from swarm_hub.util.units import format_duration, format_size
 
@@ -182,6 +183,28 @@ def watch(hub: Target, as_json: bool, with_nodes: bool, job_id: str) -> int:
 @job.command()
 @hub_options
 @json_option
+@click.option("--watch", "wait", is_flag=True, help="Wait, show progress and print the result.")
+@_JOB
+def rerun(hub: Target, as_json: bool, wait: bool, job_id: str) -> int:
+    """Submit a job once more: the same module, inputs and spec. Prints the id of the new one."""
+
+    async def work(swarm: SwarmClient) -> int:
+        new_id = await swarm.resubmit(await the_job(swarm, job_id))
+        if wait:
+            note(f"Job {new_id}")
+            return await watched(swarm, new_id, as_json)
+        if as_json:
+            print_json({"job_id": new_id})
+        else:
+            echo(new_id)
+        return 0
+
+    return call(hub, work)
+
+
+@job.command()
+@hub_options
+@json_option
 @_JOB
 def cancel(hub: Target, as_json: bool, job_id: str) -> int:
     """Cancel a job."""
@@ -313,7 +336,10 @@ def data(hub: Target, sha: str, output: Path | None) -> None:
 
 def _give(body: bytes, output: Path | None) -> None:
     if output is not None:
-        output.write_bytes(body)
+        try:
+            output.write_bytes(body)
+        except OSError as error:
+            raise HubError(f"-o {output}: can't be written: {error.strerror}") from error
         note(f"{len(body)} bytes in {output}")
     else:
         print_result(body)

@@ -89,6 +89,7 @@ def show(hub: Target, as_json: bool, node_id: str) -> None:
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", required=False, metavar="NODE|NETWORK")
 @click.option("--network", help="Ban every address of a range, such as 10.1.0.0/16.")
 @click.option("--for", "duration", help="How long, such as 1h; for ever by default.")
@@ -101,6 +102,7 @@ def ban(
     duration: str | None,
     reason: str,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Ban a node or a network: it is refused at connection, in both directions."""
     for_s = _seconds(duration)
@@ -110,24 +112,26 @@ def ban(
             hub,
             lambda swarm: swarm.ban_network(chosen, reason=reason, for_s=for_s, force=force),
         )
-        note(f"{told['network']} is banned{_until(told['until'])}")
+        _tell(as_json, told, f"{told['network']} is banned{_until(told['until'])}")
         return
     told = call(hub, lambda swarm: _act(swarm, chosen, "ban", reason=reason, for_s=for_s))
-    note(f"{_named(told)} is banned{_until(told['ban_until'])}")
+    _tell(as_json, told, f"{_named(told)} is banned{_until(told['ban_until'])}")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", required=False, metavar="NODE|NETWORK")
 @click.option("--network", help="Lift the ban of a range, such as 10.1.0.0/16.")
-def unban(hub: Target, node_id: str | None, network: str | None) -> None:
+def unban(hub: Target, as_json: bool, node_id: str | None, network: str | None) -> None:
     """Lift the ban of a node or a network."""
     chosen, is_network = _chosen(node_id, network)
     if is_network:
         call(hub, lambda swarm: swarm.unban_network(chosen))
-    else:
-        chosen = _named(call(hub, lambda swarm: _act(swarm, chosen, "unban")))
-    note(f"{chosen} may come back")
+        _tell(as_json, {"network": chosen}, f"{chosen} may come back")
+        return
+    told = call(hub, lambda swarm: _act(swarm, chosen, "unban"))
+    _tell(as_json, told, f"{_named(told)} may come back")
 
 
 @node.command()
@@ -151,36 +155,46 @@ def bans(hub: Target, as_json: bool) -> None:
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", metavar="NODE")
 @click.option("--reason", default="", help="Why; `node list` shows it.")
-def drain(hub: Target, node_id: str, reason: str) -> None:
+def drain(hub: Target, as_json: bool, node_id: str, reason: str) -> None:
     """Give a node no more work; what it has not begun goes to others."""
     told = call(hub, lambda swarm: _act(swarm, node_id, "drain", reason=reason))
-    note(f"{_named(told)} gets no more work and is {told['state']}")
+    _tell(as_json, told, f"{_named(told)} gets no more work and is {told['state']}")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", metavar="NODE")
-def undrain(hub: Target, node_id: str) -> None:
+def undrain(hub: Target, as_json: bool, node_id: str) -> None:
     """Give a drained node work again."""
     told = call(hub, lambda swarm: _act(swarm, node_id, "undrain"))
-    note(f"{_named(told)} gets work again")
+    _tell(as_json, told, f"{_named(told)} gets work again")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", metavar="NODE")
-def approve(hub: Target, node_id: str) -> None:
+def approve(hub: Target, as_json: bool, node_id: str) -> None:
     """Admit a node that is pending, or one that is still to come, by its peer id."""
 
-    async def work(swarm: SwarmClient) -> str:
-        chosen = await _id_of(swarm, node_id)
-        await swarm.approve(chosen)
-        return chosen
+    async def work(swarm: SwarmClient) -> dict[str, Any]:
+        return await swarm.approve(await _id_of(swarm, node_id))
 
-    approved = call(hub, work)
-    note(f"{approved} is admitted at its next try, within seconds if it is waiting")
+    told = call(hub, work)
+    said = f"{told['node_id']} is admitted at its next try, within seconds if it is waiting"
+    _tell(as_json, told, said)
+
+
+def _tell(as_json: bool, told: Any, text: str) -> None:
+    """Say what was done, to a program or to a person."""
+    if as_json:
+        print_json(told)
+    else:
+        note(text)
 
 
 async def _id_of(swarm: SwarmClient, text: str) -> str:

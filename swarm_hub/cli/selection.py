@@ -6,6 +6,7 @@ from typing import Any, Final
 from swarm_hub.cli.wording import age, local_time
 from swarm_hub.client import SwarmClient
 from swarm_hub.exceptions import HubError
+from swarm_hub.helpers.config_validation import did_you_mean
 
 _JOB_ID_CHARS: Final = 26
 # Those that are looked through for a beginning, where the hub can't do so itself.
@@ -45,7 +46,8 @@ async def the_node(swarm: SwarmClient, text: str) -> dict[str, Any]:
     found = found or [each for each in nodes if text == each["name"]]
     found = found or [each for each in nodes if text and each["node_id"].startswith(text)]
     if not found:
-        raise HubError(f"there is no node {text}; see: swarm-hub node list")
+        hint = did_you_mean(text, tuple(each["name"] for each in nodes))
+        raise HubError(f"there is no node {text}{hint or '; see: swarm-hub node list'}")
     if len(found) > 1:
         told = [f"{each['node_id']}  {each['state']}, {each['name']}" for each in found]
         raise _ambiguous(f"{text} can be any of {len(found)} nodes", told)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,13 +25,26 @@ from swarm_hub.models.job import ON_ERROR_SKIP
 _A_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FILE_OR_STDIN: Final = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 _STDIN: Final = Path("-")
+_NUMBERS: Final = re.compile(r"-?[0-9]+:-?[0-9]+", re.ASCII)
+
+
+def _inputs(_ctx: object, _argument: object, texts: tuple[str, ...]) -> tuple[Path, ...]:
+    for text in texts:
+        path = Path(text)
+        if path == _STDIN or path.is_file() or path.is_fifo():
+            continue
+        if path.is_dir():
+            raise click.BadParameter(f"{text} is a directory; give its files: {text}/*")
+        hint = f"; numbers are given with --range {text}" if _NUMBERS.fullmatch(text) else ""
+        raise click.BadParameter(f"there is no file {text}{hint}")
+    return tuple(map(Path, texts))
 
 
 @click.command()
 @hub_options
 @json_option
-@click.argument("module", required=False, type=_A_FILE)
-@click.argument("inputs", nargs=-1, type=_FILE_OR_STDIN)
+@click.argument("module", required=False, type=_A_FILE, metavar="MODULE")
+@click.argument("inputs", nargs=-1, callback=_inputs, metavar="[INPUT]...")
 @click.option("--range", "bounds", metavar="LO:HI", help="Numbers as items: LO to HI - 1.")
 @click.option(
     "-a", "--arg-file", type=_FILE_OR_STDIN, help="A file of inputs, each a line; `-` for stdin."

@@ -279,6 +279,11 @@ class SwarmClient:
         answer: dict[str, Any] = await self._json("DELETE", f"/jobs/{job_id}")
         return answer
 
+    async def resubmit(self, job_id: str) -> str:
+        """Submit a job once more; returns the id of the new one."""
+        answer = await self._json("POST", f"/jobs/{job_id}/resubmit", json={})
+        return str(answer["job_id"])
+
     async def nodes(self) -> list[dict[str, Any]]:
         """Return every node the gateway has met."""
         answer = await self._json("GET", "/nodes")

@@ -174,6 +174,8 @@ async def test_a_dry_run_submits_nothing(run_beside: Beside, tmp_path: Path) -> 
         ((PRIMES, "--range", "0:9", "--tag", "--shard-size", "2"), "leave out --shard-size"),
         ((PRIMES, "--range", "0:9", "--resume"), "--resume needs the --joblog"),
         ((PRIMES, PRIMES, "-a", PRIMES), "-a gives the inputs, each a line"),
+        ((PRIMES, "0:9"), "there is no file 0:9; numbers are given with --range 0:9"),
+        ((PRIMES, EXAMPLES), "is a directory; give its files: "),
         ((PRIMES, "-", PRIMES), "either - for stdin or files"),
         ((PRIMES, "--range", "0:9", "--halt", "1"), "expected now,fail=1, soon,fail=3"),
         ((PRIMES, "--range", "0:9", "--env", "LANG"), "expected NAME=TEXT, got 'LANG'"),

@@ -1,4 +1,4 @@
-"""`job list`: what is asked of the hub, and what is shown of its answer."""
+"""`job list` and `job rerun`: what is asked of the hub, and what is shown of its answer."""
 
 import json
 import time
@@ -28,6 +28,7 @@ class Gateway:
     def __init__(self, jobs: list[dict[str, Any]]) -> None:
         self._jobs = jobs
         self.asked: list[dict[str, str]] = []
+        self.resubmitted: list[str] = []
         self.url = ""
 
     async def page(self, request: web.Request) -> web.Response:
@@ -37,6 +38,11 @@ class Gateway:
         cursor = str(end) if end < len(self._jobs) else None
         return web.json_response({"jobs": self._jobs[begin:end], "cursor": cursor})
 
+    async def resubmit(self, request: web.Request) -> web.Response:
+        assert await request.json() == {}
+        self.resubmitted.append(request.match_info["job"])
+        return web.json_response({"job_id": "01M8MVX07FGHB7RS5HPN3DK499"}, status=202)
+
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
@@ -44,6 +50,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     found = Gateway([job(number) for number in range(7)])
     app = web.Application()
     app.router.add_get("/api/v1/jobs", found.page)
+    app.router.add_post("/api/v1/jobs/{job}/resubmit", found.resubmit)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -100,6 +107,15 @@ async def test_the_list_has_headings_and_all_that_matters(
     assert (empty.out, empty.err) == ("", "No job was submitted yet\n")
     empty = await run_beside("job", "list", "--state", "failed", "--url", gateway.url)
     assert empty.err == "There is no such job\n"
+
+
+async def test_a_job_is_run_once_more(gateway: Gateway, run_beside: Beside) -> None:
+    job_id = gateway._jobs[3]["job_id"]
+    done = await run_beside("job", "rerun", job_id.lower(), "--url", gateway.url)
+    assert (done.code, done.out) == (0, "01M8MVX07FGHB7RS5HPN3DK499\n")
+    done = await run_beside("job", "rerun", job_id, "--json", "--url", gateway.url)
+    assert json.loads(done.out) == {"job_id": "01M8MVX07FGHB7RS5HPN3DK499"}
+    assert gateway.resubmitted == [job_id, job_id]
 
 
 @pytest.mark.parametrize(

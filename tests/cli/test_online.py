@@ -182,6 +182,8 @@ async def test_a_job_is_listed_shown_watched_and_its_result_fetched(
     assert (await run_beside("job", "result", job, *here)).out == "25"
     saved = await run_beside("job", "result", job, "-o", tmp_path / "out", *here)
     assert (saved.code, saved.out, (tmp_path / "out").read_text()) == (0, "", "25")
+    unwritable = await run_beside("job", "result", job, "-o", tmp_path / "no" / "out", *here)
+    assert (unwritable.code, "can't be written: No such file" in unwritable.err) == (1, True)
     shown = await run_beside("job", "show", job, *here)
     assert "2 of 2 shards" in shown.out
     status = json.loads((await run_beside("job", "show", job, "--json", *here)).out)
@@ -375,7 +377,7 @@ async def test_no_hub_is_exit_code_3(run_beside: Beside, tmp_path: Path) -> None
 
 
 async def test_what_a_token_may_not_do_is_exit_code_4(
-    gateway: RunningHub, run_beside: Beside
+    gateway: RunningHub, run_beside: Beside, tmp_path: Path
 ) -> None:
     tokens = TokenFile(gateway.folder / STORAGE_DIR / TOKENS_FILE)
     _, reader = tokens.create("reader", "read", 0.0)
@@ -386,6 +388,10 @@ async def test_what_a_token_may_not_do_is_exit_code_4(
     assert "this needs submit" in done.err
     done = await run_beside("job", "list", **{**environ, "SWARM_HUB_TOKEN": "swh_wrong"})
     assert done.code == 4
+    assert "this token is not known here; it may be revoked or have expired" in done.err
+    done = await run_beside("job", "list", "-c", tmp_path, "--url", gateway.url)
+    assert done.code == 4
+    assert f"{gateway.url} wants a token, and none is in the configuration directory" in done.err
 
 
 async def test_tokens_are_made_and_revoked_beside_the_running_hub(

@@ -74,6 +74,7 @@ async def test_a_node_is_found_by_name_id_and_beginning() -> None:
         ("cellar", "cellar can be any of 2 nodes; give more"),
         ("12D3KooWA", "12D3KooWA can be any of 2 nodes"),
         ("attic", "there is no node attic; see: swarm-hub node list"),
+        ("kichen", "there is no node kichen; did you mean kitchen?"),
         ("", "there is no node "),
     ):
         with pytest.raises(HubError, match=said):
