@@ -43,9 +43,10 @@ async def job_events(
                     return
             if not follow:
                 return
-            async with aclosing(swarm.events(max(seen, newest), job_id)) as live:
+            async with aclosing(swarm.events(max(seen, newest), job_id=job_id)) as live:
                 async for event in live:
-                    if event.get("seq", 0) <= seen:
+                    # A hub of an earlier version sends those of every job, and passing ones.
+                    if event["data"].get("job_id") != job_id or event.get("seq", 0) <= seen:
                         continue
                     seen = event["seq"]
                     yield event

@@ -281,7 +281,7 @@ class SwarmClient:
 
     async def resubmit(self, job_id: str) -> str:
         """Submit a job once more; returns the id of the new one."""
-        answer = await self._json("POST", f"/jobs/{job_id}/resubmit", json={})
+        answer = await self._json("POST", f"/jobs/{job_id}/resubmit", json={"spec": {}})
         return str(answer["job_id"])
 
     async def nodes(self) -> list[dict[str, Any]]:
@@ -369,12 +369,12 @@ class SwarmClient:
         return answer
 
     async def events(
-        self, since: int | None = None, job_id: str | None = None
+        self, since: int | None = None, **wanted: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield events as they happen; `since` first yields every durable one after that `seq`.
 
-        With `job_id` only those of that job. Ends when the hub closes the connection. Raises
-        ClientError when events were lost.
+        `wanted` are the filters of `subscribe_events`: `event_type`, `job_id`, `node_id`, `label`.
+        Ends when the hub closes the connection. Raises ClientError when events were lost.
         """
         try:
             async with self._live.ws_connect(f"{self._url}{WEBSOCKET_PATH}") as socket:
@@ -382,18 +382,16 @@ class SwarmClient:
                 await socket.send_json({"type": "auth", "access_token": self._token or ""})
                 if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
                     raise ApiError(401, "unauthorized", "the hub does not know this token")
-                wanted = {"since": since, "job_id": job_id}
-                asked = {name: value for name, value in wanted.items() if value is not None}
-                await socket.send_json({"id": 1, "type": "subscribe_events", **asked})
+                command = {"id": 1, "type": "subscribe_events", **wanted}
+                await socket.send_json(command if since is None else {**command, "since": since})
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         return
                     content = json.loads(message.data)
                     if content["type"] == "event":
-                        event = content["event"]
-                        # A hub of an earlier version sends those of every job.
-                        if job_id is None or event["data"].get("job_id") == job_id:
-                            yield event
+                        yield content["event"]
+                    elif (refused := content.get("error")) is not None:
+                        raise ApiError(400, refused["code"], refused["message"])
                     elif (content.get("result") or {}).get("events_lost"):
                         raise ClientError("events were lost: they are no longer kept")
         except aiohttp.ClientConnectionError as error:

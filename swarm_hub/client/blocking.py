@@ -151,9 +151,9 @@ class BlockingSwarmClient:
         """Remove an invitation; who was admitted by it stays."""
         self._run(self._client.revoke_invite(invite_id))
 
-    def events(self, since: int | None = None) -> Iterator[dict[str, Any]]:
+    def events(self, since: int | None = None, **wanted: Any) -> Iterator[dict[str, Any]]:
         """Yield events as they happen; `since` first yields every durable one after that `seq`."""
-        return self._each(self._client.events(since))
+        return self._each(self._client.events(since, **wanted))
 
     def health(self) -> dict[str, Any]:
         """Return the hub's health."""

@@ -39,7 +39,7 @@ class Gateway:
         return web.json_response({"jobs": self._jobs[begin:end], "cursor": cursor})
 
     async def resubmit(self, request: web.Request) -> web.Response:
-        assert await request.json() == {}
+        assert await request.json() == {"spec": {}}
         self.resubmitted.append(request.match_info["job"])
         return web.json_response({"job_id": "01M8MVX07FGHB7RS5HPN3DK499"}, status=202)
 
