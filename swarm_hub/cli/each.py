@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import click
 
-from swarm_hub.cli.following import persistently
+from swarm_hub.cli.following import is_away, persistently
 from swarm_hub.cli.inputs import Input
 from swarm_hub.cli.joblog import JobLog, Line, exit_code_of
 from swarm_hub.cli.options import note, print_json
 from swarm_hub.cli.progress import JobView
 from swarm_hub.cli.selection import node_names
 from swarm_hub.cli.watch import follow, shown
-from swarm_hub.client import SwarmClient, UnreachableError
+from swarm_hub.client import ClientError, SwarmClient
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.files import write_atomic
 from swarm_hub.util.printable import printable
@@ -196,8 +196,10 @@ class Round:
             if view.status["failed_items"] != self._n_told:
                 await self.see_failures()
             await self._halt(view)
-        except UnreachableError:
-            return  # It is asked again.
+        except ClientError as error:
+            if not is_away(error):
+                raise
+            # It is asked again.
 
     async def see_failures(self) -> None:
         """Ask which inputs were given up."""

@@ -5,13 +5,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from swarm_hub.client import ClientError, SwarmClient, UnreachableError
-from swarm_hub.exceptions import HubError
+from swarm_hub.client import ApiError, ClientError, SwarmClient, UnreachableError
 
 _T = TypeVar("_T")
 
 _ENDS: Final = ("job_completed", "job_failed", "job_cancelled", "job_pruned")
+# What a proxy or a hub that starts says.
+_AWAY: Final = (502, 503, 504)
 _RETRY_S: Final = 0.5
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the gateway does not answer for now, be it that a proxy or a starting hub says so."""
+    return isinstance(error, UnreachableError) or (
+        isinstance(error, ApiError) and error.status in _AWAY
+    )
 
 
 async def persistently(ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -19,7 +27,9 @@ async def persistently(ask: Callable[[], Awaitable[_T]]) -> _T:
     while True:
         try:
             return await ask()
-        except UnreachableError:
+        except ClientError as error:
+            if not is_away(error):
+                raise
             await asyncio.sleep(_RETRY_S)
 
 
@@ -52,11 +62,9 @@ async def job_events(
                     yield event
                     if event["event_type"] in _ENDS:
                         return
-        except UnreachableError:
-            if not follow:
-                raise
-        except HubError as error:
+        except ClientError as error:
             # Events that are no longer kept are in the story.
-            if type(error) is not ClientError:
+            were_lost = type(error) is ClientError
+            if not follow or not (were_lost or is_away(error)):
                 raise
         await asyncio.sleep(_RETRY_S)

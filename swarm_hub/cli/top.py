@@ -15,14 +15,14 @@ from typing import Any, Final
 import click
 
 from swarm_hub.cli.calls import call
+from swarm_hub.cli.following import is_away
 from swarm_hub.cli.options import Target, echo, hub_options, json_option, print_json
 from swarm_hub.cli.overview import SORTS, Overview, overview_lines
-from swarm_hub.client import ApiError, SwarmClient, UnreachableError
+from swarm_hub.client import ClientError, SwarmClient
 from swarm_hub.util.printable import printable
 
 _EVERY_S: Final = 1.0
 _JOBS: Final = 50
-_AWAY: Final = (502, 503, 504)
 _KEY_BYTES: Final = 64
 # Those that have no character of their own come as a sequence.
 _KEY: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|\x1bO.|.", re.DOTALL)
@@ -112,8 +112,8 @@ async def _live(swarm: SwarmClient, view: Overview) -> None:
 async def _ask_again(swarm: SwarmClient, view: Overview) -> None:
     try:
         nodes, jobs = await _asked(swarm)
-    except (UnreachableError, ApiError) as error:
-        if isinstance(error, ApiError) and error.status not in _AWAY:
+    except ClientError as error:
+        if not is_away(error):
             raise
         view.lost_at = view.lost_at or time.monotonic()
     else:
@@ -129,7 +129,7 @@ async def _on_key(swarm: SwarmClient, view: Overview, key: str) -> bool:
             try:
                 status = await swarm.cancel(job_id)
                 view.said = f"{job_id} is {status['state']}"
-            except (ApiError, UnreachableError) as error:
+            except ClientError as error:
                 view.said = str(error)
         return True
     if key in ("q", "Q", "\x04"):

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
 
-from swarm_hub.cli.following import job_events
+from swarm_hub.cli.following import is_away, job_events
 from swarm_hub.cli.options import note, print_json
 from swarm_hub.cli.progress import JobView, bar_line, below_lines, gone, node_lines, plain_line
 from swarm_hub.cli.selection import node_names
-from swarm_hub.client import ApiError, JobFailedError, SwarmClient, UnreachableError
+from swarm_hub.client import ClientError, JobFailedError, SwarmClient
 from swarm_hub.util.printable import printable
 
 _POLL_S: Final = 1
@@ -21,8 +21,6 @@ _RETRY_S: Final = 0.5
 # In a file or a pipe, how often it is told how far the job is.
 _LINE_EVERY_S: Final = 10.0
 _LAST_SEEN_S: Final = 1.0
-# What a proxy or a hub that starts says.
-_AWAY: Final = (502, 503, 504)
 
 
 def note_of_result(status: dict[str, Any]) -> None:
@@ -129,8 +127,8 @@ async def _look(swarm: SwarmClient, job_id: str, view: JobView) -> None:
         view.see_status(status, time.monotonic())
         if view.nodes.keys() - view.names.keys():
             view.names = await node_names(swarm)
-    except (UnreachableError, ApiError) as error:
-        if isinstance(error, ApiError) and error.status not in _AWAY:
+    except ClientError as error:
+        if not is_away(error):
             raise
         view.lost_at = view.lost_at or time.monotonic()
         await asyncio.sleep(_RETRY_S)

@@ -100,4 +100,5 @@ async def test_a_node_is_drained_banned_and_shown_by_its_name(
     await until(lambda: up_nodes(client), lambda count: count == 1)
     banned = {each["node_id"] for each in await client.nodes() if each["ban_reason"]}
     assert banned == {first["node_id"]}
-    assert (await run_beside("node", "unban", "worker-0", **here)).code == 0
+    lifted = await run_beside("node", "unban", "worker-0", "--json", **here)
+    assert (lifted.code, json.loads(lifted.out)["name"]) == (0, "worker-0")
