@@ -28,11 +28,13 @@ _COMMANDS: Final = {
     "pause": ("control", "pause", "Have this device take no work for a while."),
     "resume": ("control", "resume", "Have a paused device take work again."),
     "service": ("service", "service", "Have the service manager keep a hub running."),
-    "submit": ("jobs", "submit", "Submit a job."),
+    "submit": ("submit", "submit", "Submit a job."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
+    "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "example": ("example", "example", "Print the module of an example, to submit it."),
+    "completion": ("completion", "completion", "Print a script for a shell's completion."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),
 }
 
@@ -75,7 +77,7 @@ def main() -> None:
 
 def run(started_at: float) -> None:
     """Run the command line and exit with its code."""
-    run_command(main, started_at)
+    run_command(main, started_at, "swarm-hub")
 
 
 def run_command(

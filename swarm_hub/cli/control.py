@@ -1,6 +1,5 @@
 """Commands for the owner of a device, to the hub that runs on it: status, pause, resume."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,24 @@ from swarm_hub.cli.options import (
 from swarm_hub.control import Refused
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
+from swarm_hub.util.units import format_duration
 
 
 @click.command()
 @config_option
 @json_option
 def status(config_dir: Path, as_json: bool) -> None:
-    """Show what the hub on this device does, and why it takes no work if it takes none."""
+    """Show what the hub on this device does, and why it takes no work if it takes none.
+
+    It asks the hub that runs on the directory, whatever its role: no API and no token is needed.
+    """
     found = ask(working_dir(config_dir), "status")
     if as_json:
         print_json(found)
         return
     hub = found["hub"]
     roles = " and ".join(hub["roles"]) or "hub"
-    echo(f"{hub['name']}: {roles}, {hub['state']}, up {_duration(hub['uptime_s'])}")
+    echo(f"{hub['name']}: {roles}, {hub['state']}, up {format_duration(hub['uptime_s'])}")
     peers = found.get("peers", [])
     for role in ("gateway", "worker"):
         names = sorted(peer["name"] for peer in peers if role in peer["roles"])
@@ -47,21 +50,29 @@ def status(config_dir: Path, as_json: bool) -> None:
 
 @click.command()
 @config_option
+@json_option
 @click.argument("duration", required=False, metavar="[2h]", callback=seconds)
-def pause(config_dir: Path, duration: float | None) -> None:
+def pause(config_dir: Path, as_json: bool, duration: float | None) -> None:
     """Have this device take no work, for a time such as 2h or until `swarm-hub resume`.
 
     What it has goes back to the gateways at once; a restart does not end the pause.
     """
     answer = _of_worker(config_dir, "pause", for_s=duration)
+    if as_json:
+        print_json(answer)
+        return
     note(str(answer["reason"]).capitalize())
 
 
 @click.command()
 @config_option
-def resume(config_dir: Path) -> None:
+@json_option
+def resume(config_dir: Path, as_json: bool) -> None:
     """End a pause: have this device take work again."""
     answer = _of_worker(config_dir, "resume")
+    if as_json:
+        print_json(answer)
+        return
     state = "Resumed" if answer["was_paused"] else "It was not paused"
     refuses = answer["refuses"]
     note(f"{state}; it takes no work: {refuses}" if refuses else f"{state}; it takes work")
@@ -94,11 +105,3 @@ def _print_worker(worker: dict[str, Any]) -> None:
     for gateway, reason in worker["drained_by"].items():
         echo(f"no work from {gateway}: {reason}")
     echo(f"takes no work: {worker['refuses']}" if worker["refuses"] else "takes work")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    days, rest = divmod(int(seconds), 86400)
-    clock = time.strftime("%H:%M", time.gmtime(rest))
-    return f"{days} d {clock} h" if days else f"{clock} h"

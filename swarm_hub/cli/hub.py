@@ -111,7 +111,14 @@ def init(
 )  # fmt: skip
 @click.pass_obj
 def run_hub(started_at: float | None, config_dir: Path, verbose: int, log_file: Path | None) -> int:
-    """Run the hub until Ctrl-C or SIGTERM."""
+    """Run the hub of a configuration directory, in the foreground.
+
+    Ctrl-C (SIGINT) or SIGTERM stops it: nodes are told, what is acknowledged is on disk, and its
+    jobs go on when it runs again. SIGKILL loses nothing either.
+
+    The log goes to stderr, or with --log to a file: INFO and above, with -v -v everything. As a
+    service (swarm-hub service install) it is where the service manager keeps it.
+    """
     handler = logging.StreamHandler(sys.stderr) if log_file is None else _rotating(log_file)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, handlers=[handler])

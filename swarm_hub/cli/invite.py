@@ -2,13 +2,14 @@
 
 import shutil
 import sys
-from pathlib import Path
 from typing import Final
 
 import click
 
-from swarm_hub.cli.jobs import call
-from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json, seconds
+from swarm_hub.cli.calls import call
+from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json, seconds
+from swarm_hub.cli.tables import Column, print_table
+from swarm_hub.cli.wording import local_time, node_id_for_people
 
 _QUIET_ZONE: Final = 2
 
@@ -37,9 +38,7 @@ _QUIET_ZONE: Final = 2
 @click.option("--list", "list_them", is_flag=True, help="List invitations instead of making one.")
 @click.option("--revoke", metavar="ID", help="Revoke this invitation instead of making one.")
 def invite(
-    config_dir: Path,
-    url: str | None,
-    token: str | None,
+    hub: Target,
     as_json: bool,
     expires: float,
     addresses: tuple[str, ...],
@@ -52,33 +51,43 @@ def invite(
 
     On the device: swarm-hub join LINK. The link holds a secret: give it to nobody else.
     """
-    options = (config_dir, url, token)
     if revoke is not None:
-        call(options, lambda swarm: swarm.revoke_invite(revoke))
+        call(hub, lambda swarm: swarm.revoke_invite(revoke))
         note(f"Invitation {revoke} is revoked")
         return
     if list_them:
-        _list(options, as_json)
+        _list(hub, as_json)
         return
-    made = call(options, lambda swarm: swarm.invite(expires, addresses, owner))
+    made = call(hub, lambda swarm: swarm.invite(expires, addresses, owner))
     if as_json:
         print_json(made)
         return
     if not no_qr and sys.stderr.isatty():
         _show_qr(made["link"])
-    note(f"This link admits one device until {made['expires_at']}; run on it: swarm-hub join LINK")
+    until = local_time(made["expires_at"])
+    note(f"This link admits one device until {until}; run on it: swarm-hub join LINK")
     note(f"It leads to {', '.join(each.partition('/p2p/')[0] for each in made['addresses'])}")
     echo(made["link"])
 
 
-def _list(options: tuple[Path, str | None, str | None], as_json: bool) -> None:
-    found = call(options, lambda swarm: swarm.invites())
+def _list(hub: Target, as_json: bool) -> None:
+    found = call(hub, lambda swarm: swarm.invites())
     if as_json:
         print_json(found)
         return
-    for each in found:
-        used = f"by {each['used_by']}" if each["used_by"] else ""
-        echo(f"{each['id']}  {each['state']:7}  {each['expires_at']}  {used}".rstrip())
+    if not found:
+        note("There is no invitation; make one with: swarm-hub invite")
+        return
+    by = [each["used_by"] or "" for each in found]
+    print_table(
+        [
+            Column("ID", [each["id"] for each in found]),
+            Column("STATE", [each["state"] for each in found], 1),
+            Column("EXPIRES", [local_time(each["expires_at"]) for each in found], 2),
+            Column("OWNER", [each["owner"] or "" for each in found], 4, may_be_cut=True),
+            Column("USED BY", [node_id_for_people(each) for each in by], 3),
+        ]
+    )
 
 
 def _show_qr(link: str) -> None:

@@ -51,7 +51,10 @@ def join(config_dir: Path, link: str, name: str | None) -> None:
     with locked(config_dir):
         finish_restore(config_dir)
         _join(config_dir, invitation, name)
-    note(f"Joined {invitation.name} ({invitation.peer_id})")
+    note(
+        f"{invitation.name} ({invitation.peer_id}) admits this device when its hub first runs, and "
+        "says then if somebody else has used the invitation"
+    )
     note(f"Next: swarm-hub run -c {config_dir}")
 
 

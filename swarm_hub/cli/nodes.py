@@ -1,126 +1,146 @@
 """Commands on nodes."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from swarm_hub.cli.jobs import call
-from swarm_hub.cli.options import echo, hub_options, json_option, note, print_json
+from swarm_hub.cli.calls import call
+from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json
+from swarm_hub.cli.selection import the_node
+from swarm_hub.cli.tables import Column, print_table
+from swarm_hub.cli.wording import local_time, node_id_for_people, short_node_id
+from swarm_hub.client import SwarmClient
 from swarm_hub.util.units import format_size, parse_duration
+
+_TIMES: Final = ("first_seen", "last_seen", "ban_until")
+# Of the peer id of an Ed25519 key.
+_NODE_ID_CHARS: Final = 52
 
 
 @click.group()
 def node() -> None:
-    """List, approve, ban and drain nodes."""
+    """List, approve, ban and drain nodes.
+
+    NODE is a node's name, its peer id, or so much of the beginning that only one node has it.
+    """
 
 
 @node.command("list")
 @hub_options
 @json_option
-def list_nodes(config_dir: Path, url: str | None, token: str | None, as_json: bool) -> None:
+def list_nodes(hub: Target, as_json: bool) -> None:
     """List the nodes this gateway has met."""
-    found = call((config_dir, url, token), lambda swarm: swarm.nodes())
+    found = call(hub, lambda swarm: swarm.nodes())
     if as_json:
         print_json(found)
         return
     if not found:
         note("No node has joined yet; see docs/user-guide.md for adding one")
-    for each in found:
-        telemetry = each["telemetry"]
-        memory, cpu = telemetry["available_memory_bytes"], telemetry["cpu_percent"]
-        details = [
-            _slots(each["slots"], telemetry.get("slower")),
-            f"cpu {cpu:.0f} %" if cpu is not None else "",
-            f"{format_size(memory)} free" if memory is not None else "",
-            _battery(telemetry),
-            f"{warmth:.0f} °C" if (warmth := telemetry["temperature_c"]) is not None else "",
-            telemetry.get("network") or "",
-            "metered" if telemetry.get("metered") else "",
-            each["drain_reason"] or each["refuses"] or "",
-            _ban(each["ban_reason"], each["ban_until"]),
+        return
+    print_table(
+        [
+            Column("NODE", [node_id_for_people(each["node_id"]) for each in found], 2),
+            Column("STATE", [each["state"] for each in found], 1),
+            Column("NAME", [each["name"] for each in found], may_be_cut=True),
+            Column("BUSY", [_busy(each) for each in found], 3, is_number=True),
+            Column("DETAILS", [_details(each) for each in found], 4, may_be_cut=True),
         ]
-        text = ", ".join(detail for detail in details if detail)
-        echo(f"{each['node_id']}  {each['state']:8}  {each['name']}  {text}")
+    )
+
+
+def _busy(node: Mapping[str, Any]) -> str:
+    return "" if node["slots"] is None else f"{node['assignments']}"
+
+
+def _details(node: Mapping[str, Any]) -> str:
+    telemetry = node["telemetry"]
+    memory, cpu = telemetry["available_memory_bytes"], telemetry["cpu_percent"]
+    details = [
+        node["drain_reason"] or node["refuses"] or "",
+        _ban(node["ban_reason"], node["ban_until"]),
+        _slots(node["slots"], telemetry.get("slower")),
+        f"cpu {cpu:.0f} %" if cpu is not None else "",
+        f"{format_size(memory)} free" if memory is not None else "",
+        _battery(telemetry),
+        f"{warmth:.0f} °C" if (warmth := telemetry["temperature_c"]) is not None else "",
+        telemetry.get("network") or "",
+        "metered" if telemetry.get("metered") else "",
+    ]
+    return ", ".join(detail for detail in details if detail)
 
 
 @node.command()
 @hub_options
 @json_option
 @click.argument("node_id", metavar="NODE")
-def show(config_dir: Path, url: str | None, token: str | None, as_json: bool, node_id: str) -> None:
-    """Show all that this gateway knows of a node; NODE is its id or its name."""
-    found = call((config_dir, url, token), lambda swarm: swarm.nodes())
-    chosen = [each for each in found if node_id in (each["node_id"], each["name"])]
-    if not chosen:
-        raise click.ClickException(f"there is no node {node_id}; see: swarm-hub node list")
+def show(hub: Target, as_json: bool, node_id: str) -> None:
+    """Show all that this gateway knows of a node; also how far it is trusted."""
+    found = call(hub, lambda swarm: the_node(swarm, node_id))
     if as_json:
-        print_json(chosen[0] if len(chosen) == 1 else chosen)
+        print_json(found)
         return
-    for each in chosen:
-        for name, value in each.items():
-            for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
-                if text not in (None, [], {}):
-                    echo(f"{f'{name} {inner}'.strip():34}{text}")
+    for name, value in found.items():
+        for inner, text in value.items() if isinstance(value, dict) else [("", value)]:
+            if text not in (None, [], {}):
+                shown = local_time(text) if name in _TIMES else text
+                echo(f"{f'{name} {inner}'.strip():34}{shown}")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", required=False, metavar="NODE|NETWORK")
 @click.option("--network", help="Ban every address of a range, such as 10.1.0.0/16.")
 @click.option("--for", "duration", help="How long, such as 1h; for ever by default.")
 @click.option("--reason", default="", help="Why; it is kept with the ban.")
 @click.option("--force", is_flag=True, help="Ban a network even if the gateway itself is in it.")
 def ban(
-    config_dir: Path,
-    url: str | None,
-    token: str | None,
+    hub: Target,
     node_id: str | None,
     network: str | None,
     duration: str | None,
     reason: str,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Ban a node or a network: it is refused at connection, in both directions."""
-    where = (config_dir, url, token)
     for_s = _seconds(duration)
     chosen, is_network = _chosen(node_id, network)
     if is_network:
         told = call(
-            where,
+            hub,
             lambda swarm: swarm.ban_network(chosen, reason=reason, for_s=for_s, force=force),
         )
-        note(f"{told['network']} is banned{_until(told['until'])}")
+        _tell(as_json, told, f"{told['network']} is banned{_until(told['until'])}")
         return
-    told = call(where, lambda swarm: swarm.node_action(chosen, "ban", reason=reason, for_s=for_s))
-    note(f"{chosen} is banned{_until(told['ban_until'])}")
-
-
-@node.command()
-@hub_options
-@click.argument("node_id", required=False, metavar="NODE|NETWORK")
-@click.option("--network", help="Lift the ban of a range, such as 10.1.0.0/16.")
-def unban(
-    config_dir: Path, url: str | None, token: str | None, node_id: str | None, network: str | None
-) -> None:
-    """Lift the ban of a node or a network."""
-    chosen, is_network = _chosen(node_id, network)
-    if is_network:
-        call((config_dir, url, token), lambda swarm: swarm.unban_network(chosen))
-    else:
-        call((config_dir, url, token), lambda swarm: swarm.node_action(chosen, "unban"))
-    note(f"{chosen} may come back")
+    told = call(hub, lambda swarm: _act(swarm, chosen, "ban", reason=reason, for_s=for_s))
+    _tell(as_json, told, f"{_named(told)} is banned{_until(told['ban_until'])}")
 
 
 @node.command()
 @hub_options
 @json_option
-def bans(config_dir: Path, url: str | None, token: str | None, as_json: bool) -> None:
+@click.argument("node_id", required=False, metavar="NODE|NETWORK")
+@click.option("--network", help="Lift the ban of a range, such as 10.1.0.0/16.")
+def unban(hub: Target, as_json: bool, node_id: str | None, network: str | None) -> None:
+    """Lift the ban of a node or a network."""
+    chosen, is_network = _chosen(node_id, network)
+    if is_network:
+        call(hub, lambda swarm: swarm.unban_network(chosen))
+        _tell(as_json, {"network": chosen}, f"{chosen} may come back")
+        return
+    told = call(hub, lambda swarm: _act(swarm, chosen, "unban"))
+    _tell(as_json, told, f"{_named(told)} may come back")
+
+
+@node.command()
+@hub_options
+@json_option
+def bans(hub: Target, as_json: bool) -> None:
     """List the nodes and networks that are banned, and until when."""
-    where = (config_dir, url, token)
-    networks = call(where, lambda swarm: swarm.banned_networks())
-    nodes = [each for each in call(where, lambda swarm: swarm.nodes()) if each["ban_reason"]]
+    networks = call(hub, lambda swarm: swarm.banned_networks())
+    nodes = [each for each in call(hub, lambda swarm: swarm.nodes()) if each["ban_reason"]]
     if as_json:
         print_json({"nodes": nodes, "networks": networks})
         return
@@ -128,45 +148,75 @@ def bans(config_dir: Path, url: str | None, token: str | None, as_json: bool) ->
         note("No node or network is banned")
     for each in nodes:
         text = _ban(each["ban_reason"], each["ban_until"])
-        echo(f"{each['node_id']}  {each['name']}  {text}")
+        echo(f"{node_id_for_people(each['node_id'])}  {each['name']}  {text}")
     for each in networks:
         echo(f"{each['network']}  {_ban(each['reason'], each['until'])}")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", metavar="NODE")
 @click.option("--reason", default="", help="Why; `node list` shows it.")
-def drain(config_dir: Path, url: str | None, token: str | None, node_id: str, reason: str) -> None:
+def drain(hub: Target, as_json: bool, node_id: str, reason: str) -> None:
     """Give a node no more work; what it has not begun goes to others."""
-    told = call(
-        (config_dir, url, token), lambda swarm: swarm.node_action(node_id, "drain", reason=reason)
-    )
-    note(f"{node_id} gets no more work and is {told['state']}")
+    told = call(hub, lambda swarm: _act(swarm, node_id, "drain", reason=reason))
+    _tell(as_json, told, f"{_named(told)} gets no more work and is {told['state']}")
 
 
 @node.command()
 @hub_options
+@json_option
 @click.argument("node_id", metavar="NODE")
-def undrain(config_dir: Path, url: str | None, token: str | None, node_id: str) -> None:
+def undrain(hub: Target, as_json: bool, node_id: str) -> None:
     """Give a drained node work again."""
-    call((config_dir, url, token), lambda swarm: swarm.node_action(node_id, "undrain"))
-    note(f"{node_id} gets work again")
+    told = call(hub, lambda swarm: _act(swarm, node_id, "undrain"))
+    _tell(as_json, told, f"{_named(told)} gets work again")
 
 
 @node.command()
 @hub_options
-@click.argument("node_id")
-def approve(config_dir: Path, url: str | None, token: str | None, node_id: str) -> None:
+@json_option
+@click.argument("node_id", metavar="NODE")
+def approve(hub: Target, as_json: bool, node_id: str) -> None:
     """Admit a node that is pending, or one that is still to come, by its peer id."""
-    call((config_dir, url, token), lambda swarm: swarm.approve(node_id))
-    note(f"{node_id} is admitted at its next try, within seconds if it is waiting")
+
+    async def work(swarm: SwarmClient) -> dict[str, Any]:
+        return await swarm.approve(await _id_of(swarm, node_id))
+
+    told = call(hub, work)
+    said = f"{told['node_id']} is admitted at its next try, within seconds if it is waiting"
+    _tell(as_json, told, said)
+
+
+def _tell(as_json: bool, told: Any, text: str) -> None:
+    """Say what was done, to a program or to a person."""
+    if as_json:
+        print_json(told)
+    else:
+        note(text)
+
+
+async def _id_of(swarm: SwarmClient, text: str) -> str:
+    """Return a node's id; one that the gateway has not met yet is named by all of its id."""
+    return text if len(text) >= _NODE_ID_CHARS else str((await the_node(swarm, text))["node_id"])
+
+
+async def _act(swarm: SwarmClient, text: str, action: str, **content: Any) -> dict[str, Any]:
+    """Do something to the node that is meant; returns what it is then, with its name."""
+    chosen = await the_node(swarm, text)
+    return {**chosen, **await swarm.node_action(chosen["node_id"], action, **content)}
+
+
+def _named(node: Mapping[str, Any]) -> str:
+    return f"{node['name']} ({short_node_id(node['node_id'])})"
 
 
 def _slots(slots: int | None, slower: str | None) -> str:
     if not slots:
         return ""
-    return f"{slots} slots ({slower})" if slower else f"{slots} slots"
+    text = "1 slot" if slots == 1 else f"{slots} slots"
+    return f"{text} ({slower})" if slower else text
 
 
 def _battery(telemetry: Mapping[str, Any]) -> str:
@@ -202,4 +252,4 @@ def _ban(reason: str | None, until: str | None) -> str:
 
 
 def _until(until: str | None) -> str:
-    return "" if until is None else f" until {until}"
+    return "" if until is None else f" until {local_time(until)}"

@@ -1,9 +1,12 @@
 """Options and output that several commands share."""
 
+import functools
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
@@ -28,9 +31,12 @@ from swarm_hub.util.units import parse_duration
 from swarm_hub.util.unix_socket import answers_at
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 _DEFAULT_DIR: Final = Path("~/.config/swarm_hub")
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
+# Names and addresses of either kind; more a client might take for something else.
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
 
 
 def config_option(command: _F) -> _F:
@@ -48,34 +54,43 @@ def config_option(command: _F) -> _F:
     return option(command)
 
 
-def hub_options(command: _F) -> _F:
-    """Add `--url` and `--token`, and the configuration directory they default from."""
-    url = click.option(
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The hub that a command talks to."""
+
+    url: str
+    token: str | None
+
+
+def hub_options(command: Callable[..., _T]) -> Callable[..., _T]:
+    """Add `--url`, `--token` and the configuration directory they default from; gives a `hub`."""
+
+    @functools.wraps(command)
+    def with_target(*, config_dir: Path, url: str | None, token: str | None, **rest: Any) -> _T:
+        return command(hub=target(config_dir, url, token), **rest)
+
+    of_url = click.option(
         "--url",
         envvar="SWARM_HUB_URL",
-        help="The hub's API address, with `#sha256=…` if its certificate is self-signed.",
+        callback=_address,
+        metavar="[http://]HOST[:PORT]",
+        help=(
+            "The address of the hub's API, with `#sha256=…` if its certificate is self-signed; by "
+            "default that of the hub configured here."
+        ),
     )
-    token = click.option("--token", envvar="SWARM_HUB_TOKEN", help="An API token of that hub.")
-    return config_option(url(token(command)))
+    of_token = click.option(
+        "--token",
+        envvar="SWARM_HUB_TOKEN",
+        help="An API token of that hub; by default the one in the configuration directory.",
+    )
+    return config_option(of_url(of_token(with_target)))
 
 
 def json_option(command: _F) -> _F:
     """Add `--json`."""
     option: Callable[[_F], _F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return option(command)
-
-
-def target(config_dir: Path, url: str | None, token: str | None) -> tuple[str, str | None]:
-    """Return the address and token to use; those of a hub configured here are found by default."""
-    if token is None:
-        path = config_dir / STORAGE_DIR / ADMIN_TOKEN_FILE
-        try:
-            token = path.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            token = None
-        except OSError as error:
-            raise HubError(f"{path}: can't be read: {error.strerror}") from error
-    return url or _configured_url(config_dir), token
 
 
 def print_json(content: Any) -> None:
@@ -112,6 +127,51 @@ def _finish_restore(config_dir: Path) -> None:
 
     with locked(config_dir):
         finish_restore(config_dir)
+
+
+def target(config_dir: Path, url: str | None, token: str | None) -> Target:
+    """Return the hub to talk to; a hub configured here is found by default, with its token."""
+    if token is None:
+        path = config_dir / STORAGE_DIR / ADMIN_TOKEN_FILE
+        try:
+            token = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            token = None
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            raise HubError(f"{path}: can't be read: {said}") from error
+    return Target(url or _configured_url(config_dir), token)
+
+
+def _address(_ctx: object, _option: object, text: str | None) -> str | None:
+    """Read the address of an API, with or without its scheme and its port."""
+    if text is None:
+        return None
+    if text.startswith("unix://"):
+        return text
+    has_scheme = "://" in text
+    said = f"expected http://HOST:PORT, such as {DEFAULT_URL}, got {text!r}"
+    try:
+        parts = urlsplit(text if has_scheme else f"http://{text}")
+        port = parts.port
+    except ValueError:
+        raise click.BadParameter(said) from None
+    odd = (
+        parts.query
+        or (parts.fragment and parts.scheme != "https")
+        or parts.username
+        or (not has_scheme and parts.path not in ("", "/"))
+    )
+    if parts.scheme not in ("http", "https") or not parts.hostname or odd:
+        raise click.BadParameter(said)
+    if not _HOST.fullmatch(parts.hostname):
+        raise click.BadParameter(said)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    # Who writes a scheme may mean its own port, as behind a proxy.
+    usual = "" if has_scheme else f":{DEFAULT_API_PORT}"
+    pin = f"#{parts.fragment}" if parts.fragment else ""
+    address = f"{host}{usual if port is None else f':{port}'}"
+    return f"{parts.scheme}://{address}{parts.path.rstrip('/')}{pin}"
 
 
 def _configured_url(config_dir: Path) -> str:
@@ -156,3 +216,14 @@ def seconds(_ctx: object, _option: object, text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def pairs(_ctx: object, _option: object, texts: tuple[str, ...]) -> dict[str, str]:
+    """Read options such as `--label kind=nightly`."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"expected NAME=TEXT, got {text!r}")
+        found[name] = value
+    return found

@@ -16,6 +16,8 @@ from swarm_hub.cli.options import (
     url_for_others,
     working_dir,
 )
+from swarm_hub.cli.tables import Column, print_table
+from swarm_hub.cli.wording import local_time
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
@@ -66,12 +68,26 @@ def list_tokens(config_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json([_shape(each) for each in found])
         return
-    for each in found:
-        owner = "" if each.owner in (None, each.name) else f"  of {each.owner}"
-        if each.expires_at is not None:
-            over = is_expired(each, time.time())
-            owner += f"  {'expired' if over else 'expires'} {isoformat(each.expires_at)}"
-        echo(f"{each.id}  {each.scope:6}  {isoformat(each.created_at)}  {each.name}{owner}")
+    if not found:
+        note("There is no token; make one with: swarm-hub token create NAME")
+        return
+    print_table(
+        [
+            Column("ID", [each.id for each in found]),
+            Column("SCOPE", [each.scope for each in found], 2),
+            Column("NAME", [each.name for each in found], 1, may_be_cut=True),
+            Column("OWNER", [each.owner or "" for each in found], 4, may_be_cut=True),
+            Column("CREATED", [local_time(isoformat(each.created_at)) for each in found], 5),
+            Column("EXPIRES", [_end(each) for each in found], 3),
+        ]
+    )
+
+
+def _end(token: Token) -> str:
+    if token.expires_at is None:
+        return ""
+    until = local_time(isoformat(token.expires_at))
+    return f"expired {until}" if is_expired(token, time.time()) else until
 
 
 def _shape(token: Token) -> dict[str, Any]:
@@ -84,12 +100,16 @@ def _shape(token: Token) -> dict[str, Any]:
 
 @token.command()
 @config_option
+@json_option
 @click.argument("token_id")
-def revoke(config_dir: Path, token_id: str) -> None:
+def revoke(config_dir: Path, as_json: bool, token_id: str) -> None:
     """Revoke a token; a running hub refuses it at once."""
     if not _tokens(config_dir).revoke(token_id):
         raise HubError(f"there is no token {token_id}; see: swarm-hub token list")
-    note(f"Token {token_id} is revoked")
+    if as_json:
+        print_json({"id": token_id, "revoked": True})
+    else:
+        note(f"Token {token_id} is revoked")
 
 
 def _tokens(config_dir: Path) -> TokenFile:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
@@ -26,6 +26,8 @@ _FINISHED: Final = ("completed", "failed", "cancelled")
 # A gateway that restarts is back within seconds; a poll that fails meanwhile doesn't fail the job.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.25
+_PAGE_MAX: Final = 500
+_EVERYTHING: Final[Mapping[str, int | str]] = MappingProxyType({})
 
 
 class SwarmClient:
@@ -289,16 +291,28 @@ class SwarmClient:
         async with self._request("GET", f"/data/{sha}") as response:
             return await response.read()
 
-    async def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs.
+    async def jobs(
+        self, limit: int | None = 50, wanted: Mapping[str, int | str] = _EVERYTHING
+    ) -> list[dict[str, Any]]:
+        """Return the newest jobs, all of them with a `limit` of None.
 
-        >>> newest = await swarm.jobs(limit=1)
+        `wanted` narrows them: `state` (several with commas between them), `owner`, `since` (seconds
+        since 1970), `text`, and `label.NAME`.
+
+        >>> newest = await swarm.jobs(limit=1, wanted={"state": "completed"})
         >>> newest[0]["state"]
         'completed'
         """
-        answer = await self._json("GET", "/jobs", query={"limit": limit})
-        found: list[dict[str, Any]] = answer["jobs"]
-        return found
+        found: list[dict[str, Any]] = []
+        query = dict(wanted)
+        while True:
+            left = _PAGE_MAX if limit is None else min(_PAGE_MAX, limit - len(found))
+            page = await self._json("GET", "/jobs", query={**query, "limit": left})
+            found += page["jobs"]
+            # A page may be short, or empty, without being the last.
+            if page["cursor"] is None or (limit is not None and len(found) >= limit):
+                return found
+            query["cursor"] = page["cursor"]
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt.
@@ -315,6 +329,16 @@ class SwarmClient:
             # A hub of an earlier version sends all at once.
             cursor = page.get("cursor")
         return found
+
+    async def shard_result(self, job_id: str, index: int) -> bytes:
+        """Return the bytes that one shard of a job gave, whether the job has ended or not.
+
+        >>> await swarm.shard_result(job_id, 0)
+        b'15'
+        """
+        path = f"/jobs/{job_id}/shards/{index}/result"
+        async with self._request("GET", path) as response:
+            return await response.read()
 
     async def failures(self, job_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the items of a job that failed, each range once and in their order.
@@ -345,13 +369,14 @@ class SwarmClient:
             yield page
             cursor = page["cursor"]
 
-    async def story(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's transitions in order (the first 10,000).
+    async def story(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return a job's transitions in order, the first 10,000 of those after a `seq`.
 
         >>> [event["event_type"] for event in await swarm.story(job_id)][:2]
         ['job_queued', 'job_running']
         """
-        answer = await self._json("GET", f"/jobs/{job_id}/story", query={"limit": 10_000})
+        query = {"limit": 10_000, "after": after}
+        answer = await self._json("GET", f"/jobs/{job_id}/story", query=query)
         found: list[dict[str, Any]] = answer["events"]
         return found
 

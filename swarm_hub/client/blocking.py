@@ -112,14 +112,14 @@ class BlockingSwarmClient:
         """
         return self._run(self._client.data(sha))
 
-    def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs.
+    def jobs(self, limit: int | None = 50, **options: Any) -> list[dict[str, Any]]:
+        """Return the newest jobs, all of them with a `limit` of None.
 
-        >>> newest = swarm.jobs(limit=1)
+        >>> newest = swarm.jobs(limit=1, wanted={"state": "completed"})
         >>> newest[0]["state"]
         'completed'
         """
-        return self._run(self._client.jobs(limit))
+        return self._run(self._client.jobs(limit, **options))
 
     def shards(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's shards with every attempt.
@@ -128,6 +128,14 @@ class BlockingSwarmClient:
         ['done', 'done']
         """
         return self._run(self._client.shards(job_id))
+
+    def shard_result(self, job_id: str, index: int) -> bytes:
+        """Return the bytes that one shard of a job gave, whether the job has ended or not.
+
+        >>> swarm.shard_result(job_id, 0)
+        b'15'
+        """
+        return self._run(self._client.shard_result(job_id, index))
 
     def failures(self, job_id: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a job that failed, each range once and in their order.
@@ -145,13 +153,13 @@ class BlockingSwarmClient:
         """
         return self._each(self._client.receipts(job_id))
 
-    def story(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's transitions in order (the first 10,000).
+    def story(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return a job's transitions in order, the first 10,000 of those after a `seq`.
 
         >>> [event["event_type"] for event in swarm.story(job_id)][:2]
         ['job_queued', 'job_running']
         """
-        return self._run(self._client.story(job_id))
+        return self._run(self._client.story(job_id, after))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job and return its status.

@@ -12,6 +12,8 @@ _SIZE_UNITS: Final = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _DURATION_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# Each with the one below it, the largest first.
+_LARGER_UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _A_SIZE: Final = "a size such as 128MiB"
 _A_DURATION: Final = "a duration such as 300 or 24h"
 _QUANTITY: Final = re.compile(
@@ -50,6 +52,18 @@ def format_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} GiB"
+
+
+def format_duration(duration_s: float) -> str:
+    """Render seconds in the two largest units that matter: `0.4 s`, `3 min 20 s`, `2 d 5 h`."""
+    if duration_s < 9.95:
+        return f"{duration_s:.1f} s"
+    whole_s = round(duration_s)
+    if whole_s < 60:
+        return f"{whole_s} s"
+    unit_s, unit, below_s, below = next(each for each in _LARGER_UNITS if whole_s >= each[0])
+    whole, rest = divmod(whole_s, unit_s)
+    return f"{whole} {unit} {rest // below_s} {below}" if rest >= below_s else f"{whole} {unit}"
 
 
 def _split(text: str, units: Mapping[str, float], expected: str) -> float:

@@ -56,6 +56,10 @@ async def test_the_owner_pauses_a_worker_and_resumes_it(
     done = await run_beside("resume", *here)
     assert done.err == "It was not paused; it takes work\n"
     assert (await run_beside("status", *here)).out.endswith("takes work\n")
+    told = json.loads((await run_beside("pause", "2h", "--json", *here)).out)
+    assert told["reason"].startswith("paused by the owner until ")
+    told = json.loads((await run_beside("resume", "--json", *here)).out)
+    assert told == {"was_paused": True, "refuses": None}
     for wrong in ("soon", "-1", "0"):
         done = await run_beside("pause", wrong, *here)
         assert (done.code, "Traceback" in done.err) in ((1, False), (2, False))

@@ -96,7 +96,7 @@ def test_invite_join_run_and_the_worker_runs_a_job(
         assert (done.code, done.out) == (0, "168"), done.err
         (node,) = json.loads(run("node", "list", "-c", gateway.folder, "--json").out)
         assert (node["name"], node["state"]) == ("phone", "up")
-        listed = run("invite", "--list", "-c", gateway.folder).out.split()
+        listed = run("invite", "--list", "-c", gateway.folder).out.splitlines()[1].split()
         assert (listed[1], listed[-1]) == ("used", node["node_id"])
     finally:
         process.terminate()

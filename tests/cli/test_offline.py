@@ -31,6 +31,23 @@ def test_nothing_and_nonsense_are_usage_errors(run: Run) -> None:
     assert "did you mean submit?" in run("sumbit").err
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(run: Run, shell: str) -> None:
+    done = run("completion", shell)
+    assert done.code == 0, done.err
+    assert "_SWARM_HUB_COMPLETE=" in done.out
+    at = "ev" if shell == "fish" else "2"
+    environ = {"COMP_WORDS": "swarm-hub job ev", "COMP_CWORD": at}
+    environ["_SWARM_HUB_COMPLETE"] = f"{shell}_complete"
+    assert "events" in run(**environ).out
+
+
+def test_the_help_of_run_names_its_signals_and_its_log(run: Run) -> None:
+    said = run("run", "--help").out
+    for word in ("Ctrl-C", "SIGTERM", "SIGKILL", "stderr", "--log"):
+        assert word in said, word
+
+
 @pytest.mark.parametrize("role", ["both", "gateway", "worker"])
 def test_init_makes_a_directory_that_checks(run: Run, tmp_path: Path, role: str) -> None:
     folder = tmp_path / "hub"

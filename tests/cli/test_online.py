@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from swarm_hub.components.scheduler import state_machine
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import EXAMPLES, RunningHub, Swarm, until
+from tests.helpers import warm
 from tests.helpers.command_line import Done
 from tests.helpers.rest import call
 
@@ -55,6 +57,61 @@ async def test_submit_watch_prints_the_result_alone_on_stdout(
         "submit", PRIMES, "--range", "0:10", "--watch", "--json", "-c", gateway.folder
     )
     assert json.loads(done.out)["result"] == 4
+
+
+async def test_submit_watch_asks_for_its_result_once(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    result, status = JobService.result, JobService.status
+
+    async def noted_result(self: JobService, job_id: str, **options: Any) -> Any:
+        asked.append("result")
+        return await result(self, job_id, **options)
+
+    async def noted_status(self: JobService, job_id: str, wait_s: float) -> Any:
+        found = await status(self, job_id, wait_s)
+        if "result" in found:
+            asked.append("status")
+        return found
+
+    monkeypatch.setattr(JobService, "result", noted_result)
+    monkeypatch.setattr(JobService, "status", noted_status)
+    await swarm.worker("worker")
+    here = ("--watch", "-c", gateway.folder)
+    done = await run_beside("submit", PRIMES, "--range", "0:100", *here)
+    assert (done.out, asked) == ("25", ["status"])
+    asked.clear()
+    done = await run_beside("submit", ECHO, "-", *here, stdin=b"x\n")
+    assert (done.code, asked) == (0, ["result"])
+
+
+async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
+    gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = asyncio.Event()
+    status = JobService.status
+
+    async def noted(self: JobService, job_id: str, wait_s: float) -> Any:
+        if wait_s:
+            asked.set()
+        return await status(self, job_id, wait_s)
+
+    monkeypatch.setattr(JobService, "status", noted)
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
+    with (tmp_path / "said").open("wb") as said:
+        process = await asyncio.to_thread(
+            warm.start, "swarm_hub", ["job", "watch", job, "-c", gateway.folder], stderr=said
+        )
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 30) == 130
+    text = (tmp_path / "said").read_text()
+    assert text.endswith(
+        f"Job {job} goes on. To watch it again: swarm-hub job watch {job}; "
+        f"to cancel it: swarm-hub job cancel {job}\n\n"
+    )
+    assert (await call(gateway, "GET", f"/jobs/{job}"))[1]["state"] == "queued"
 
 
 async def test_submit_watch_in_a_pipe_says_why_the_job_waits(
@@ -125,12 +182,32 @@ async def test_a_job_is_listed_shown_watched_and_its_result_fetched(
     assert (await run_beside("job", "result", job, *here)).out == "25"
     saved = await run_beside("job", "result", job, "-o", tmp_path / "out", *here)
     assert (saved.code, saved.out, (tmp_path / "out").read_text()) == (0, "", "25")
+    unwritable = await run_beside("job", "result", job, "-o", tmp_path / "no" / "out", *here)
+    assert (unwritable.code, "can't be written: No such file" in unwritable.err) == (1, True)
     shown = await run_beside("job", "show", job, *here)
     assert "2 of 2 shards" in shown.out
     status = json.loads((await run_beside("job", "show", job, "--json", *here)).out)
     assert (status["state"], status["result"]) == ("completed", 25)
     (listed,) = json.loads((await run_beside("job", "list", "--json", *here)).out)
     assert listed["job_id"] == job
+
+
+async def test_the_events_of_a_job_are_followed_to_its_end(
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+) -> None:
+    here = ("-c", gateway.folder)
+    job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100", "--shard-size", "50")
+    so_far = await run_beside("job", "events", job[:20], *here)
+    assert re.fullmatch(r"20\d\d-\S+ \S+  job_queued      100 items\n", so_far.out)
+    following = asyncio.create_task(run_beside("job", "events", "-f", job, "--json", *here))
+    await swarm.worker("worker")
+    events = [json.loads(line) for line in (await following).out.splitlines()]
+    kinds = [each["event_type"] for each in events]
+    assert (kinds[0], kinds[-1], kinds.count("shard_done")) == ("job_queued", "job_completed", 2)
+    assert sorted({each["seq"] for each in events}) == [each["seq"] for each in events]
+    told = await run_beside("job", "events", job, *here)
+    assert len(told.out.splitlines()) == len(events)
+    assert re.search(r"shard_assigned  shard 0, 50 items, on worker$", told.out, re.MULTILINE)
 
 
 async def test_a_large_result_is_fetched_by_the_hash_in_the_status(
@@ -161,7 +238,7 @@ async def test_a_job_is_cancelled(gateway: RunningHub, run_beside: Beside) -> No
     assert "is cancelled" in done.err
     watched = await run_beside("job", "watch", job, "-c", gateway.folder)
     assert (watched.code, watched.out) == (1, "")
-    assert re.search(rf"cancelled {'·' * 40} +0/100 ", watched.err)
+    assert "cancelled: 0 of 100 items (0%), in " in watched.err
     unknown = await run_beside("job", "cancel", "01NONE", "-c", gateway.folder)
     assert (unknown.code, "there is no job 01NONE" in unknown.err) == (1, True)
 
@@ -177,8 +254,10 @@ async def test_a_failed_job_is_shown_with_what_was_done(
     job = await job_id(run_beside, gateway, tmp_path / "unlucky.wasm", *ranged)
     watched = await run_beside("job", "watch", job, *here)
     assert watched.code == 1
-    assert re.search(rf"failed {'━' * 35}{'·' * 5} +7/8 ", watched.err)
-    assert "7/8 items" in (await run_beside("job", "list", *here)).out
+    assert re.search(
+        r"^failed: 7 of 8 items \(87%\), in [^,]+, 2 retries$", watched.err, re.MULTILINE
+    )
+    assert "  7/8 87%  " in (await run_beside("job", "list", *here)).out
     shown = await run_beside("job", "show", job, *here)
     assert "7 of 8 items, 7 of 8 shards" in shown.out
     refused = await run_beside("job", "result", job, *here)
@@ -222,7 +301,9 @@ async def test_nodes_are_listed_banned_and_unbanned(
 
     await until(states, lambda found: found == ["up"])
     listed = await run_beside("node", "list", *here)
-    node_id, state, name = listed.out.split()[:3]
+    heading, row = listed.out.splitlines()
+    assert heading.split()[:4] == ["NODE", "STATE", "NAME", "BUSY"]
+    node_id, state, name = row.split()[:3]
     assert (state, name) == ("up", "kitchen-tablet")
     assert (await run_beside("node", "ban", node_id, "--reason", "too slow", *here)).code == 0
     listed = await run_beside("node", "list", *here)
@@ -245,7 +326,8 @@ async def test_a_pending_node_is_listed_and_approved(swarm: Swarm, run_beside: B
         return [node["state"] for node in body["nodes"]]
 
     await until(states, lambda found: found == ["pending"])
-    node_id, state, name = (await run_beside("node", "list", *here)).out.split()[:3]
+    listed = await run_beside("node", "list", *here)
+    node_id, state, name = listed.out.splitlines()[1].split()[:3]
     assert (state, name) == ("pending", "kitchen-tablet")
     assert (await run_beside("node", "approve", node_id, *here)).code == 0
     await until(states, lambda found: found == ["up"])
@@ -295,7 +377,7 @@ async def test_no_hub_is_exit_code_3(run_beside: Beside, tmp_path: Path) -> None
 
 
 async def test_what_a_token_may_not_do_is_exit_code_4(
-    gateway: RunningHub, run_beside: Beside
+    gateway: RunningHub, run_beside: Beside, tmp_path: Path
 ) -> None:
     tokens = TokenFile(gateway.folder / STORAGE_DIR / TOKENS_FILE)
     _, reader = tokens.create("reader", "read", 0.0)
@@ -306,6 +388,10 @@ async def test_what_a_token_may_not_do_is_exit_code_4(
     assert "this needs submit" in done.err
     done = await run_beside("job", "list", **{**environ, "SWARM_HUB_TOKEN": "swh_wrong"})
     assert done.code == 4
+    assert "this token is not known here; it may be revoked or have expired" in done.err
+    done = await run_beside("job", "list", "-c", tmp_path, "--url", gateway.url)
+    assert done.code == 4
+    assert f"{gateway.url} wants a token, and none is in the configuration directory" in done.err
 
 
 async def test_tokens_are_made_and_revoked_beside_the_running_hub(
@@ -320,10 +406,20 @@ async def test_tokens_are_made_and_revoked_beside_the_running_hub(
 
 
 async def test_a_hub_that_goes_away_while_it_is_watched_is_waited_for(
-    swarm: Swarm, gateway: RunningHub, run_beside: Beside
+    swarm: Swarm, gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
+    asked = asyncio.Event()
+    status = JobService.status
+
+    async def noted(self: JobService, job_id: str, wait_s: float) -> Any:
+        if wait_s:
+            asked.set()
+        return await status(self, job_id, wait_s)
+
+    monkeypatch.setattr(JobService, "status", noted)
     watching = asyncio.create_task(run_beside("job", "watch", job, "-c", gateway.folder))
+    await asked.wait()
     await swarm.stop(gateway)
     again = await swarm.start(
         "gateway",
@@ -333,6 +429,8 @@ async def test_a_hub_that_goes_away_while_it_is_watched_is_waited_for(
     await swarm.worker("worker")
     done = await watching
     assert (done.code, done.out) == (0, "25"), done.err
+    assert done.err.count("The gateway does not answer. The job is safe: ") == 1
+    assert done.err.count("The gateway is back\n") == 1
 
 
 async def test_items_that_are_left_out_are_exit_code_1_beside_the_result(

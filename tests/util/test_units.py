@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm_hub.util.units import format_size, parse_duration, parse_size
+from swarm_hub.util.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_no_duration(value: object) -> None:
 def test_sizes_are_shown_in_the_largest_fitting_unit() -> None:
     shown = [format_size(size) for size in (0, 1023, 1024, 5 * 2**20, 3 * 2**30)]
     assert shown == ["0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3.0 GiB"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0.0 s"), (0.44, "0.4 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min"),
+        (200, "3 min 20 s"), (3600, "1 h"), (7500, "2 h 5 min"), (86_399.9, "1 d"),
+        (200_000, "2 d 7 h"), (1e9, "11574 d 1 h"),
+    ],
+)  # fmt: skip
+def test_durations_are_written_in_their_two_largest_units(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown

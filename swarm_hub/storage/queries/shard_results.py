@@ -11,6 +11,7 @@ from swarm_hub.storage import schema
 from swarm_hub.storage.write import Write
 
 _R = schema.results
+_S = schema.shards
 
 _NO_LIMIT: Final = 2**62
 
@@ -27,6 +28,13 @@ _GET_SPENT: Final = select(
     _R.c.idx, _R.c.node_id, _R.c.sha, _R.c.size_bytes, _R.c.wall_s, _R.c.cpu_s,
     _R.c.peak_memory_bytes, _R.c.fuel, _R.c.stderr,
 ).where(_R.c.job_id == bindparam("b_id"), _R.c.counted == 1)  # fmt: skip
+# By its first item, as the index is.
+_GET_OF_SHARD: Final = (
+    select(_R)
+    .join(_S, (_S.c.job_id == _R.c.job_id) & (_S.c.first_item == _R.c.first_item))
+    .where(_S.c.job_id == bindparam("b_id"), _S.c.idx == bindparam("b_index"))
+    .where(_R.c.job_id == bindparam("b_id"), _R.c.idx == bindparam("b_index"), _R.c.counted == 1)
+)
 _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 
@@ -85,6 +93,12 @@ def spent_on(
         fields = dict(row._mapping)
         spent[fields.pop("idx")] = fields
     return spent
+
+
+def of_shard(connection: Connection, job_id: str, index: int) -> ShardResult | None:
+    """Return the accepted result of a shard, None if there is none (yet)."""
+    rows = connection.execute(_GET_OF_SHARD, {"b_id": job_id, "b_index": index})
+    return next(iter(_as_results(rows)), None)
 
 
 def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:

@@ -116,7 +116,7 @@ async def test_the_command_line_on_the_device_finds_the_fingerprint_by_itself(
     hub, _ = await started(swarm, "{self_signed: true}")
     # Without the socket, which it prefers.
     (hub.folder / API_SOCKET).unlink()
-    url, _ = target(hub.folder, None, None)
+    url = target(hub.folder, None, None).url
     assert url.startswith(f"{hub.url}#sha256=")
     async with SwarmClient(url, hub.token) as client:
         assert (await client.health())["ok"] is True

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from swarm_hub.cli.options import target
+from swarm_hub.cli.options import Target, target
 from swarm_hub.client import ApiError, SwarmClient, UnreachableError
 from swarm_hub.components.api import connections
 from swarm_hub.const import API_SOCKET
@@ -62,12 +62,12 @@ async def test_another_user_at_the_socket_needs_a_token(
 async def test_the_command_line_prefers_it_while_the_hub_runs(
     swarm: Swarm, hub: RunningHub
 ) -> None:
-    url, _ = target(hub.folder, None, None)
+    url = target(hub.folder, None, None).url
     assert url == f"unix://{hub.folder / API_SOCKET}"
-    assert target(hub.folder, "http://h:1", "t") == ("http://h:1", "t")
+    assert target(hub.folder, "http://h:1", "t") == Target("http://h:1", "t")
     await swarm.stop(hub)
     assert not (hub.folder / API_SOCKET).exists()
-    url, _ = target(hub.folder, None, None)
+    url = target(hub.folder, None, None).url
     assert url == hub.url
 
 
@@ -78,7 +78,7 @@ async def test_one_that_a_killed_hub_left_is_passed_over_and_replaced(
     await swarm.stop(hub)
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    url, _ = target(hub.folder, None, None)
+    url = target(hub.folder, None, None).url
     assert url == hub.url
     async with SwarmClient(f"unix://{path}") as client:
         with pytest.raises(UnreachableError):
@@ -90,7 +90,7 @@ async def test_one_that_a_killed_hub_left_is_passed_over_and_replaced(
 
 async def test_a_path_that_is_too_long_for_a_socket_is_shortened(swarm: Swarm) -> None:
     hub = await swarm.gateway("g" * 64)
-    url, _ = target(hub.folder, None, None)
+    url = target(hub.folder, None, None).url
     assert url.startswith("unix:///")
     async with SwarmClient(url) as client:
         assert (await client.health())["ok"] is True

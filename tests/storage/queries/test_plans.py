@@ -48,6 +48,7 @@ def read_all(connection: Connection) -> None:
     recovery.unfinished(connection, "job")
     recovery.unconfirmed_of(connection, "job")
     replay_cache.unexpired(connection, 1.0)
+    shard_results.of_shard(connection, "job", 0)
     shard_results.page(connection, "job", -1, 10)
 
 

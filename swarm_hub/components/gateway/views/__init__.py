@@ -16,6 +16,7 @@ from swarm_hub.components.gateway.views import (
     modules,
     networks,
     nodes,
+    shard_result,
     submissions,
 )
 from swarm_hub.core import Hub
@@ -38,6 +39,7 @@ def register(
         *jobs.views(service),
         *job_changes.views(service),
         job_events.view(service, feeds),
+        shard_result.view(hub, service),
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
