@@ -93,7 +93,7 @@ class BanList:
 
     async def add(self, peer_id: str, reason: str, until: float | None) -> None:
         """Ban a peer in both directions and end its session; the ban is stored first."""
-        self._peers[peer_id] = Ban(reason, until)
+        ban = self._peers[peer_id] = Ban(reason, until)
         _LOGGER.warning("Banned %s: %s", peer_id, reason)
         data = {"node_id": peer_id, "reason": reason, "until": until}
         await self._hub.store.commit(
@@ -101,7 +101,8 @@ class BanList:
             [NewEvent(EventType.NODE_BANNED, data)],
         )
         self.apply()
-        await self._cut({peer_id: self._peers[peer_id]})
+        # It may be over or lifted since it was stored.
+        await self._cut({peer_id: ban})
 
     async def lift(self, peer_id: str) -> bool:
         """Lift the ban of a peer; returns whether there was one."""

@@ -166,3 +166,28 @@ async def test_a_network_that_is_not_banned_can_not_be_unbanned(swarm: Swarm) ->
     gateway = await swarm.gateway()
     status, body = await call(gateway, "POST", "/networks/unban", json={"network": "10.0.0.0/8"})
     assert (status, body["code"]) == (404, "not_banned")
+
+
+@pytest.mark.parametrize("how", ["it is over", "it is lifted"])
+async def test_a_ban_that_ends_while_it_is_stored_is_answered(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+    await until(lambda: state(gateway), lambda now: now == "up")
+    node_id = (await node(gateway))["node_id"]
+    store, bans = gateway.hub.store, gateway.hub.services[MESH].bans
+    commit = store.commit
+
+    async def slow_commit(*args: Any, **options: Any) -> Any:
+        done = await commit(*args, **options)
+        monkeypatch.setattr(store, "commit", commit)
+        if how == "it is lifted":
+            await bans.lift(node_id)
+        else:
+            gateway.clock.offset_s += 2
+        return done
+
+    monkeypatch.setattr(store, "commit", slow_commit)
+    status, told = await call(gateway, "POST", f"/nodes/{node_id}/ban", json={"for_s": 1})
+    assert (status, told["node_id"]) == (200, node_id)
