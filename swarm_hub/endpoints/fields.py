@@ -82,6 +82,10 @@ def text(max_length: int, *, what: str = "a text", min_length: int = 0) -> Calla
 def words(known: type[_Word]) -> Callable[[Any], frozenset[_Word]]:
     """Return a validator for one or more words of an enumeration, with commas between them."""
 
+    names = [each.value for each in known]
+    one = f"({'|'.join(names)})"
+
+    @described({"type": "string", "pattern": f"^{one}(,{one})*$", "examples": names})
     def validate(value: Any) -> frozenset[_Word]:
         try:
             return frozenset(known(word) for word in str(value).split(","))
@@ -93,6 +97,15 @@ def words(known: type[_Word]) -> Callable[[Any], frozenset[_Word]]:
     return validate
 
 
+@described(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": _TIME_MAX_S},
+            {"type": "string", "format": "date-time"},
+        ],
+        "description": "Seconds since 1970, or ISO 8601.",
+    }
+)
 def point_in_time(value: Any) -> float:
     """Validate a time: seconds since 1970, or ISO 8601, in UTC if it does not say; in seconds."""
     try:

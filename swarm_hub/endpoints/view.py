@@ -113,10 +113,9 @@ class View:
 
     The rest describes it to clients (`/openapi.json`). `successes` are the ways in which it may
     succeed, and `errors` what it raises besides the refusals that it shares with all views of its
-    kind. `media_types` are those of bytes; `other_media_types` those of what it may answer instead
-    of JSON. `versioned` says that it has an `etag` and may answer `Unchanged`. Headers that it
-    takes have a JSON Schema, as its `path_values` may by their names; those that it answers with
-    have a text.
+    kind. `media_types` are those of bytes. `versioned` says that it has an `etag` and may answer
+    `Unchanged`. Headers that it takes have a JSON Schema, as its `path_values` may by their names;
+    those that it answers with have a text.
     """
 
     method: str
@@ -132,7 +131,6 @@ class View:
     successes: tuple[Success, ...] = (Success.OK,)
     errors: tuple[type[RequestError], ...] = ()
     media_types: tuple[str, ...] = ("application/octet-stream",)
-    other_media_types: tuple[str, ...] = ()
     versioned: bool = False
     path_values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     request_headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Every view that a hub has, by whoever may not call it; a new view can't be missing here."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from swarm_hub.components.api.openapi.json_schemas import Schemas
+from swarm_hub.components.api.openapi.samples import sample
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.endpoints import RawBody, Scope, View
 from swarm_hub.helpers.tokens import SCOPES, TokenFile
@@ -37,9 +40,14 @@ class Asking:
             filled = filled.replace(f"{{{name}}}", path.get(name, "x"))
         url = f"{self.hub.url}{'' if view.outside else '/api/v1'}{filled}"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        body = None
         if isinstance(view.body, RawBody):
             headers["Content-Type"] = next(iter(view.body.media_types))
-        asked = self._session.request(method or view.method, url, headers=headers)
+        elif view.body is not None:
+            schemas = Schemas()
+            schema = schemas.of_validator(view.body)
+            body = json.dumps(sample(schema, schemas.named))
+        asked = self._session.request(method or view.method, url, headers=headers, data=body)
         async with asked as response:
             if response.content_type == "text/event-stream":
                 return response.status, b""

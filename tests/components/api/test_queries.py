@@ -11,8 +11,12 @@ from tests.helpers.rest import call
 @pytest.mark.parametrize(
     ("path", "name", "said"),
     [
-        ("/jobs?limt=5", "limt", "text, cursor, limit"),
-        ("/jobs?limit=5&cursor=x&state=y&a=b", "a", "known keys: state, label.*, owner"),
+        ("/jobs?limt=5", "limt", "limt: unknown key; known keys: "),
+        (
+            "/jobs/x/receipts?limit=5&cursor=x&state=y&a=b",
+            "a",
+            "a: unknown key; known keys: cursor, limit",
+        ),
         ("/nodes?x=", "x", "x: unknown key; known keys: none"),
         ("/jobs/x/story?since=1", "since", "since: unknown key; known keys: after, limit"),
         ("/jobs?limit=5&limit=6", "limit", "limit: is there more than once"),

@@ -168,7 +168,7 @@ function contentOf(content) {
     const box = make("details", { class: "content" },
       make("summary", {}, make("code", {}, kind), " ", make("span", { class: "soft" }, typeOf(schema))),
       schemaOf(schema));
-    for (const line of media["x-lines"] || []) box.append(schemaOf(line));
+    for (const line of [].concat(media["x-lines"] || [], media["x-event"] || [])) box.append(schemaOf(line));
     if (media.example !== undefined) {
       box.append(make("details", {}, make("summary", { class: "soft" }, "Example"),
         make("pre", {}, pretty(media.example))));

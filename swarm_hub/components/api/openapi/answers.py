@@ -28,7 +28,6 @@ Json = dict[str, Any]
 # Method, path, and whether it stands outside the API.
 Key = tuple[str, str, bool]
 
-EVENT_STREAM: Final = "text/event-stream"
 ERROR: Final = "Error"
 ERROR_SCHEMA: Final[Schema] = {
     "type": "object",
@@ -118,10 +117,10 @@ def statuses(view: View) -> set[int]:
     found = {STATUS[success] for success in view.successes} | set(refusals(view))
     if view.lines:
         found.add(STATUS[Success.OK])
-    if view.answer is bytes and view.method == "GET":
-        found.add(206)
     if view.events:
         found.add(204)
+    if view.answer is bytes and view.method == "GET":
+        found.add(206)
     return found | ({304} if view.versioned else set())
 
 
@@ -155,7 +154,7 @@ def answers(
             },
         }
     if view.events:
-        found["204"] = {"description": "Nothing more can follow."}
+        found["204"] = {"description": "There is nothing more to tell."}
     if view.versioned:
         found["304"] = {"description": "You have this version already.", "headers": _etag()}
     for status in refusals(view):
@@ -173,8 +172,8 @@ def answers(
 def _content(view: View, success: Success, schemas: Schemas, named: Mapping[str, Schema]) -> Json:
     content: Json = {}
     if view.events:
-        event = {**_TEXT, "description": "Events, each with JSON as its data."}
-        return {EVENT_STREAM: {"schema": event, "x-events": schemas.of_shape(view.answer)}}
+        event = {"schema": {**_TEXT, "description": "Events, each as JSON in `data`."}}
+        return {"text/event-stream": {**event, "x-event": schemas.of_shape(view.answer)}}
     if view.answer is not bytes and success in view.successes:
         schema = schemas.of_shape(view.answer)
         example = view.example_answer or sample(schema, named)
@@ -187,8 +186,8 @@ def _content(view: View, success: Success, schemas: Schemas, named: Mapping[str,
             "schema": {**_TEXT, "description": "JSON, one value a line."},
             "x-lines": shapes,
         }
-    for media_type in view.media_types if view.answer is bytes else view.other_media_types:
-        content[media_type] = {"schema": _bytes_of(media_type)}
+    if view.answer is bytes:
+        content |= {each: {"schema": _bytes_of(each)} for each in view.media_types}
     return content
 
 

@@ -59,7 +59,7 @@ def document(views: Sequence[View], commands: Sequence[Command]) -> Json:
     links = answers.links_between(views, ids)
 
     def links_of(view: View) -> Json:
-        if view.answer is bytes:
+        if view.answer is bytes or view.events:
             return {}
         return links(view, schemas.of_shape(view.answer), schemas.named)
 

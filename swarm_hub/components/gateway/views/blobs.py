@@ -11,13 +11,21 @@ from swarm_hub.util.bounds import INT64_MAX
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.hashing import SHA256_HEX
 
-_RANGE_SHAPE: Final = r"^bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})$"
-_RANGE: Final = re.compile(_RANGE_SHAPE[1:-1], re.ASCII)
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})\Z", re.ASCII)
 _BODY: Final = RawBody({ANY_TYPE: "the bytes of the blob, or with Content-Range a piece of them"})
+# For the description of the API.
+_HASH: Final = {"sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}}
+_PIECE: Final = {
+    "Content-Range": {
+        "type": "string",
+        "pattern": "^bytes [0-9]{1,19}-[0-9]{1,19}/[0-9]{1,19}$",
+        "description": "Which piece this is: `bytes 0-1023/4096`.",
+    }
+}
 # As draft-ietf-httpbis-resumable-upload calls them.
-_TOLD: Final = {
-    "Upload-Offset": "How many bytes of it are here.",
-    "Upload-Complete": "`?1` if that is all of it, else `?0`.",
+_ARRIVED: Final = {
+    "Upload-Offset": "How many bytes have arrived.",
+    "Upload-Complete": "`?1` if it is whole, `?0` if not.",
 }
 
 
@@ -26,12 +34,17 @@ def views(uploads: Uploads) -> list[View]:
     own, submit, blob = _BlobViews(uploads), Scope.SUBMIT, "/blobs/{sha256}"
     return [
         View(
-            "PUT", blob, own.put, submit, UploadShape, body=_BODY, errors=(Conflict,),
-            successes=(Success.OK, Success.CREATED, Success.ACCEPTED), answer_headers=_TOLD,
-            request_headers={"Content-Range": {"type": "string", "pattern": _RANGE_SHAPE}},
+            "PUT", blob, own.put, submit, UploadShape, body=_BODY, path_values=_HASH,
+            successes=(Success.OK, Success.CREATED, Success.ACCEPTED), errors=(Conflict,),
+            request_headers=_PIECE, answer_headers=_ARRIVED,
         ),
-        View("GET", blob, own.get, submit, UploadShape, answer_headers=_TOLD),
-        View("DELETE", blob, own.delete, submit, UploadShape, answer_headers=_TOLD),
+        View(
+            "GET", blob, own.get, submit, UploadShape, path_values=_HASH, answer_headers=_ARRIVED
+        ),
+        View(
+            "DELETE", blob, own.delete, submit, UploadShape, path_values=_HASH, errors=(Conflict,),
+            answer_headers=_ARRIVED,
+        ),
     ]  # fmt: skip
 
 

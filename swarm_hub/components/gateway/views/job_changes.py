@@ -8,21 +8,31 @@ import voluptuous as vol
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import CancelledJobs, JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission.spec import CHANGE_SCHEMA, RESUBMISSION_SCHEMA
-from swarm_hub.components.gateway.views import submission_shapes
 from swarm_hub.components.gateway.views.job_filters import FILTERS, job_filter, seen_alone
 from swarm_hub.components.gateway.views.jobs import told, visible
+from swarm_hub.components.gateway.views.submission_shapes import HEADERS
 from swarm_hub.components.gateway.views.submissions import idempotency_key, submitted_shape
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
 from swarm_hub.exceptions import Conflict, Gone, InvalidInput
 from swarm_hub.models.job import JobState
 from swarm_hub.models.job_change import JobChange
 from swarm_hub.storage.queries.listing import JobFilter
+from swarm_hub.util.described import described
 
 _CANCELLED_MAX: Final = 500
-_ID: Final = text(200)
+_ID_MAX_CHARS: Final = 200
+_ID: Final = text(_ID_MAX_CHARS)
 _UNFINISHED: Final = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
+@described(
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": _CANCELLED_MAX,
+        "items": {"type": "string", "maxLength": _ID_MAX_CHARS},
+    }
+)
 def _ids(value: Any) -> list[str]:
     if not isinstance(value, list) or not 1 <= len(value) <= _CANCELLED_MAX:
         raise vol.Invalid(f"expected a list of 1 to {_CANCELLED_MAX} ids of jobs")
@@ -82,13 +92,12 @@ def views(service: JobService) -> list[View]:
     submit, job = Scope.SUBMIT, "/jobs/{job_id}"
     return [
         View(
-            "PATCH", job, change, submit, JobStatus, body=CHANGE_SCHEMA, errors=(Conflict, Gone)
+            "PATCH", job, change, submit, JobStatus, body=CHANGE_SCHEMA, errors=(Gone, Conflict)
         ),
         View("POST", "/jobs/cancel", cancel, submit, CancelledJobs, body=_CANCEL),
         View(
             "POST", f"{job}/resubmit", resubmit, submit, SubmittedShape, body=RESUBMISSION_SCHEMA,
-            successes=(Success.ACCEPTED,), errors=(Conflict, Gone),
-            request_headers=submission_shapes.HEADERS,
+            successes=(Success.ACCEPTED,), errors=(Gone, Conflict), request_headers=HEADERS,
         ),
     ]  # fmt: skip
 

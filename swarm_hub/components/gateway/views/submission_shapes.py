@@ -18,7 +18,18 @@ _DATASET: Final = described(
         "description": "Numbers, texts or JSON values; of a range its two ends.",
     }
 )(lambda value: value)
-_SHA: Final = described({"type": "string", "pattern": "^[0-9a-f]{64}$"})(lambda value: value)
+_HASH: Final = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SHA: Final = described(_HASH)(lambda value: value)
+_SHAS: Final = described({"type": "array", "items": _HASH, "maxItems": 256})(lambda value: value)
+_NAMED_SHAS: Final = described(
+    {
+        "anyOf": [
+            _HASH,
+            {"type": "null"},
+            {"type": "array", "maxItems": 256, "description": "Of [name, hash]."},
+        ]
+    }
+)(lambda value: value)
 _SCRIPT: Final = described(
     {
         "type": ["object", "null"],
@@ -36,8 +47,10 @@ _NAMED_PARTS: Final = described({"type": "array", "items": _NAMED, "maxItems": 1
 SCHEMAS: Final[dict[str, Any]] = {
     "multipart/form-data": vol.Schema(
         {
-            vol.Required("module", description="A Wasm module, or its text (WAT)."): _BINARY,
+            vol.Optional("module", description="A Wasm module, or its text (WAT)."): _BINARY,
+            vol.Optional("module_sha", description="Of an uploaded blob, instead."): _SHA,
             vol.Optional("dataset", description="One or more files."): _BINARIES,
+            vol.Optional("dataset_sha", description="Of uploaded blobs."): _SHAS,
             vol.Optional("files", description="More files, as a tar archive."): _BINARY,
             vol.Optional("script", description="A text that the module interprets."): _BINARY,
             vol.Optional("spec"): SPEC,
@@ -48,13 +61,16 @@ SCHEMAS: Final[dict[str, Any]] = {
             vol.Optional("module", description="The bytes, or else `module_sha`."): _BINARY,
             vol.Optional("module_sha", description="Of a module that the hub has."): _SHA,
             vol.Optional("dataset"): _NAMED_PARTS,
+            vol.Optional("dataset_sha", description="Of uploaded blobs."): _NAMED_SHAS,
             vol.Optional("script"): _NAMED_BYTES,
             vol.Optional("spec"): SPEC,
         }
     ),
     "application/json": vol.Schema(
         {
-            vol.Required("wasm_base64"): _BASE64,
+            vol.Optional("wasm_base64"): _BASE64,
+            vol.Optional("module_sha", description="Of an uploaded blob, instead."): _SHA,
+            vol.Optional("dataset_sha", description="Of uploaded blobs."): _NAMED_SHAS,
             vol.Optional("dataset"): _DATASET,
             vol.Optional("script"): _SCRIPT,
             vol.Optional("spec"): SPEC,

@@ -138,16 +138,16 @@ def test_bytes_streams_and_texts_have_their_media_types() -> None:
              successes=(Success.CREATED, Success.OK)),
         View("GET", "/metrics", handler, Scope.READ, bytes, media_types=("text/plain",),
              outside=True),
-        View("GET", "/things/events", handler, Scope.READ, Things,
-             other_media_types=("text/event-stream",)),
+        View("GET", "/things/events", handler, Scope.READ, Things, events=True),
     )  # fmt: skip
     put = made["paths"]["/api/v1/blobs/{sha256}"]["put"]
     assert put["requestBody"]["content"].keys() == {"application/octet-stream", "*/*"}
     assert {"200", "201", "413", "415", "507"} <= put["responses"].keys()
     metrics = made["paths"]["/metrics"]["get"]["responses"]["200"]
     assert metrics["content"] == {"text/plain": {"schema": {"type": "string"}}}
-    events = made["paths"]["/api/v1/things/events"]["get"]["responses"]["200"]["content"]
-    assert events.keys() == {"application/json", "text/event-stream"}
+    events = made["paths"]["/api/v1/things/events"]["get"]["responses"]
+    assert events["200"]["content"].keys() == {"text/event-stream"}
+    assert "204" in events
 
 
 def test_links_lead_from_an_answer_to_what_takes_its_ids() -> None:
