@@ -28,7 +28,7 @@ from tests.helpers.rest import finished, submit
 
 _ROOT: Final = Path(__file__).parents[2]
 _PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
-_EXAMPLES: Final = 200
+_EXAMPLES: Final = 300
 _LEAST: Final = 5000
 _STOP_WITHIN_S: Final = 10
 # A value that a schema can't tell from a good one, by the operations that take such, and why.
@@ -38,6 +38,12 @@ _CAN_NOT_SAY: Final = {
     "post_networks_ban": "a network has no format",
     "post_networks_unban": "a network has no format",
     "get_job_receipts": "a cursor is one of this job's",
+    "get_jobs": "a time is after 1970, and labels are sixteen at most",
+    "post_jobs_cancel": "which jobs are named one way or the other, by values as in a list",
+    "post_modules_inspect": "a module is any bytes",
+    "put_blobs_sha256": "a hash is that of the bytes, a piece within its size",
+    "post_job_resubmit": "another spec has to fit the module",
+    "patch_job": "something has to be changed, of a job that has not ended",
 }
 # What is deleted stays: a job is cancelled, an invitation revoked.
 _CHECKS: Final = """\

@@ -115,7 +115,8 @@ def metrics_view(hub: Hub, requests: RequestMetrics, connections: Connections) -
         # In a thread, as the first look imports the library, which takes longer than all others.
         return Blob(await asyncio.to_thread(_written, found), _MEDIA_TYPE)
 
-    return View("GET", "/metrics", metrics, Scope.READ, bytes, outside=True)
+    kinds = (_MEDIA_TYPE,)
+    return View("GET", "/metrics", metrics, Scope.READ, bytes, outside=True, media_types=kinds)
 
 
 def _written(found: Iterable[Metric]) -> bytes:
