@@ -172,8 +172,8 @@ def answers(
 def _content(view: View, success: Success, schemas: Schemas, named: Mapping[str, Schema]) -> Json:
     content: Json = {}
     if view.events:
-        event = {"schema": {**_TEXT, "description": "Events, each as JSON in `data`."}}
-        return {"text/event-stream": {**event, "x-event": schemas.of_shape(view.answer)}}
+        event = schemas.of_shape(view.answer)
+        return {"text/event-stream": {"schema": {}, "x-event": event}}
     if view.answer is not bytes and success in view.successes:
         schema = schemas.of_shape(view.answer)
         example = view.example_answer or sample(schema, named)
