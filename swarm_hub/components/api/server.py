@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -79,6 +80,8 @@ class ApiServer:
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
         self._live = LiveClients(hub, self._access, quotas, audit)
+        # Of each path as it was registered, with the names of its parameters.
+        self._methods: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
 
     def bind(self, host: str, port: int) -> None:
         """Bind the port; raises SetupError with one clear line when it is in use."""
@@ -104,6 +107,9 @@ class ApiServer:
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
+        for resource in application.router.resources():
+            methods = {route.method for route in resource}
+            self._methods[resource.canonical] = self._methods[resource.canonical] | methods
         application.on_response_prepare.append(self._finish_headers)
         self._runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
@@ -210,7 +216,9 @@ class ApiServer:
                     )
                 )
             case web.HTTPMethodNotAllowed():
-                allowed = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
+                # A path without names may fit one with names, too.
+                methods = self._methods.get(request.path) or error.allowed_methods
+                allowed = ", ".join(sorted({*methods, "OPTIONS"}))
                 if request.method == "OPTIONS":
                     return web.Response(status=204, headers={"Allow": allowed})
                 response = error_response(

@@ -48,6 +48,15 @@ async def test_options_tells_the_methods_to_whoever_has_a_token(swarm: Swarm) ->
     assert (await ask(gateway, "OPTIONS", "/api/v1/nothing"))[0] == 404
 
 
+async def test_a_path_without_names_takes_its_own_methods_alone(swarm: Swarm) -> None:
+    """Not those of /jobs/{job_id} besides, which it would fit as well."""
+    gateway = await swarm.gateway()
+    status, headers, _ = await ask(gateway, "OPTIONS", "/api/v1/jobs/cancel")
+    assert (status, headers["Allow"]) == (204, "OPTIONS, POST")
+    status, headers, _ = await ask(gateway, "PUT", "/api/v1/jobs/cancel")
+    assert (status, headers["Allow"]) == (405, "OPTIONS, POST")
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "MKCOL"])
 async def test_another_method_is_405_and_says_which_there_are(swarm: Swarm, method: str) -> None:
     gateway = await swarm.gateway()
