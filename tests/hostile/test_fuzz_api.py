@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Swarm
 from tests.fuzz.api import hunt, small_swarm
 
 SEED = 20_261_129
-# About 500 requests, of some 30 operations; script/fuzz api tries more.
-EXAMPLES = 16
+# About 500 requests, of some 40 operations; script/fuzz api tries more.
+EXAMPLES = 10
 LEAST = 300
 
 
+# It takes 17 s of CPU time, which a machine that is busy with more spreads over minutes.
+@pytest.mark.timeout(300)
 async def test_every_answer_is_described_and_none_is_5xx(
     swarm: Swarm, tmp_path: Path, modules: dict[str, bytes]
 ) -> None:
