@@ -65,12 +65,11 @@ async def test_the_client_asks_for_no_text_by_its_hash(
 
 async def test_text_that_is_hostile_is_refused_and_the_gateway_goes_on(swarm: Swarm) -> None:
     gateway = await swarm.gateway()
-    deep = b"(module " + b"(func " * 1_000_000
-    blocks = b"(module (func " + b"(block " * 1_000_000 + b")" * 1_000_002
-    huge_line = b'(module (data "' + b"\\00" * 2_000_000 + b'") oops)'
-    for text in (deep, blocks, huge_line):
+    deep = b"(module " + b"(func " * 200_000
+    huge_line = b'(module (data "' + b"\\00" * 500_000 + b'") oops)'
+    for text in (deep, huge_line):
         status, answer = await submit(gateway, text, b"0:100", {})
-        assert (status, answer["code"]) in ((422, "bad_module"), (422, "compile_limit")), answer
+        assert (status, answer["code"]) == (422, "bad_module"), answer
         assert len(answer["message"]) < 1000
     status, _ = await call(gateway, "GET", "/health")
     assert status == 200
