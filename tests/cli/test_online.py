@@ -105,7 +105,7 @@ async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
         )
         await asked.wait()
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 30) == 130
+        assert await asyncio.to_thread(process.wait, 60) == 130
     text = (tmp_path / "said").read_text()
     assert text.endswith(
         f"Job {job} goes on. To watch it again: swarm-hub job watch {job}; "
