@@ -116,8 +116,8 @@ async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
         assert await asyncio.to_thread(process.wait, 60) == 130
     text = (tmp_path / "said").read_text()
     assert text.endswith(
-        f"Job {job} goes on. To watch it again: swarm-hub job watch {job}; "
-        f"to cancel it: swarm-hub job cancel {job}\n\n"
+        f"Job {job} goes on\nTo watch it again: swarm-hub job watch {job}\n"
+        f"To cancel it: swarm-hub job cancel {job}\n\n"
     )
     assert (await call(gateway, "GET", f"/jobs/{job}"))[1]["state"] == "queued"
 
