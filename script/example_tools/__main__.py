@@ -36,7 +36,7 @@ def example(name: str | None, workers: int) -> None:
     # Imported here because listing the examples needs none of it.
     from script.example_tools.build import build
     from swarm_hub.cli.inspect import load_module
-    from swarm_hub.cli.jobs import print_result
+    from swarm_hub.cli.watch import print_result
 
     chosen = catalog.read(name)
     note(f"Building {chosen.source.relative_to(ROOT)}")
@@ -50,7 +50,7 @@ def example(name: str | None, workers: int) -> None:
 
 async def _run(chosen: Example, wasm: bytes, folder: Path, workers: int) -> bytes:
     from swarm_hub.cli.swarm import running_swarm
-    from swarm_hub.cli.watch import follow
+    from swarm_hub.cli.watch import follow, shown
     from swarm_hub.client import JobFailedError
 
     note(f"Starting a gateway and {workers} workers, each a process of its own")
@@ -59,7 +59,8 @@ async def _run(chosen: Example, wasm: bytes, folder: Path, workers: int) -> byte
         client,
     ):
         job_id = await client.submit(wasm, chosen.items, **chosen.spec)
-        status = await follow(client, job_id)
+        with shown() as screen:
+            status = await follow(client, job_id, screen)
         if status["state"] != "completed":
             raise JobFailedError(status)
         names = {hub.peer_id: hub.name for hub in swarm.hubs}

@@ -34,6 +34,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 
 _DEFAULT_DIR: Final = Path("~/.config/swarm_hub")
+_BY_SOCKET: Final = "unix://"
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
 # Names and addresses of either kind; more a client might take for something else.
 _HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
@@ -144,10 +145,11 @@ def target(config_dir: Path, url: str | None, token: str | None) -> Target:
 
 
 def _address(_ctx: object, _option: object, text: str | None) -> str | None:
-    """Read the address of an API, with or without its scheme and its port."""
-    if text is None:
-        return None
-    if text.startswith("unix://"):
+    """Read the address of an API, with or without its scheme and its port.
+
+    What is behind a `#` is the client's to read, and so is what a socket on this device is called.
+    """
+    if text is None or text.startswith(_BY_SOCKET):
         return text
     has_scheme = "://" in text
     said = f"expected http://HOST:PORT, such as {DEFAULT_URL}, got {text!r}"
@@ -156,12 +158,7 @@ def _address(_ctx: object, _option: object, text: str | None) -> str | None:
         port = parts.port
     except ValueError:
         raise click.BadParameter(said) from None
-    odd = (
-        parts.query
-        or (parts.fragment and parts.scheme != "https")
-        or parts.username
-        or (not has_scheme and parts.path not in ("", "/"))
-    )
+    odd = parts.query or parts.username or (not has_scheme and parts.path not in ("", "/"))
     if parts.scheme not in ("http", "https") or not parts.hostname or odd:
         raise click.BadParameter(said)
     if not _HOST.fullmatch(parts.hostname):
@@ -169,9 +166,8 @@ def _address(_ctx: object, _option: object, text: str | None) -> str | None:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     # Who writes a scheme may mean its own port, as behind a proxy.
     usual = "" if has_scheme else f":{DEFAULT_API_PORT}"
-    pin = f"#{parts.fragment}" if parts.fragment else ""
-    address = f"{host}{usual if port is None else f':{port}'}"
-    return f"{parts.scheme}://{address}{parts.path.rstrip('/')}{pin}"
+    rest = parts.path.rstrip("/") + (f"#{parts.fragment}" if parts.fragment else "")
+    return f"{parts.scheme}://{host}{usual if port is None else f':{port}'}{rest}"
 
 
 def _configured_url(config_dir: Path) -> str:

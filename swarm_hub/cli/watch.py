@@ -111,10 +111,13 @@ async def follow(
                         await seeing
         screen.end(view)
     except asyncio.CancelledError:
+        # Nothing may be drawn over what is said last.
+        screen.leave()
         if view.status.get("finished_at") is None:
             note(
-                f"Job {job_id} goes on. To watch it again: {again.format(job_id)}; "
-                f"to cancel it: swarm-hub job cancel {job_id}"
+                f"Job {job_id} goes on\n"
+                f"To watch it again: {again.format(job_id)}\n"
+                f"To cancel it: swarm-hub job cancel {job_id}"
             )
         raise
     return view.status
@@ -169,6 +172,9 @@ class Screen(Protocol):
     def end(self, view: JobView) -> None:
         """Tell how it ended."""
 
+    def leave(self) -> None:
+        """Show nothing more."""
+
 
 class _Lines:
     """Progress as lines of a log, each time that there is something new to say."""
@@ -187,6 +193,9 @@ class _Lines:
     def end(self, view: JobView) -> None:
         self.tell_problems(view)
         note(plain_line(view))
+
+    def leave(self) -> None:
+        pass
 
     def tell_problems(self, view: JobView) -> None:
         """Tell what keeps the job from going on, each reason once."""
@@ -217,6 +226,9 @@ class _Live:
     def end(self, view: JobView) -> None:
         self._draw(view)
 
+    def leave(self) -> None:
+        self._live.stop()
+
     def _draw(self, view: JobView) -> None:
         from rich.text import Text
 
@@ -238,6 +250,9 @@ class _Silence:
 
     def end(self, view: JobView) -> None:
         self._lines.tell_problems(view)
+
+    def leave(self) -> None:
+        pass
 
 
 @contextmanager

@@ -122,7 +122,7 @@ async def test_a_job_is_attached_to_again_and_gives_everything(
         _, page = await call(gateway, "GET", "/jobs")
         return [each["job_id"] for each in page["jobs"]]
 
-    (job,) = await until(jobs, bool)
+    (job,) = await until(jobs, bool, timeout_s=60)
     other = await run_beside("submit", cat, "-", "-k", "--job", job, *here, stdin=b"one\n")
     assert other.code == 1
     assert "has 2 items in shards of 1, and these are 1 inputs" in other.err

@@ -42,6 +42,22 @@ def test_a_shell_can_complete_commands(run: Run, shell: str) -> None:
     assert "events" in run(**environ).out
 
 
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("127.0.0.1:8471", "http://127.0.0.1:8471"),
+        ("hub.local", "http://hub.local:8470"),
+        ("[::1]", "http://[::1]:8470"),
+        ("http://hub:80/", "http://hub:80"),
+        ("https://home.example/hub/", "https://home.example/hub"),
+        ("https://hub:1#sha256=00ff", "https://hub:1#sha256=00ff"),
+        ("unix:///run/hub/api.sock", "unix:///run/hub/api.sock"),
+    ],
+)
+def test_an_address_needs_neither_scheme_nor_port(text: str, url: str) -> None:
+    assert options._address(None, None, text) == url
+
+
 def test_the_help_of_run_names_its_signals_and_its_log(run: Run) -> None:
     said = run("run", "--help").out
     for word in ("Ctrl-C", "SIGTERM", "SIGKILL", "stderr", "--log"):

@@ -4,9 +4,11 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -15,7 +17,6 @@ from swarm_hub.components.scheduler import state_machine
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import EXAMPLES, RunningHub, Swarm, until
-from tests.helpers import warm
 from tests.helpers.command_line import Done
 from tests.helpers.rest import call
 
@@ -86,6 +87,15 @@ async def test_submit_watch_asks_for_its_result_once(
     assert (done.code, asked) == (0, ["result"])
 
 
+def watcher(job: str, hub: RunningHub, said: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start `job watch` as a terminal does: what a shell runs in its background ignores Ctrl-C."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "swarm_hub", "job", "watch", job, "-c", str(hub.folder)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
 async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
     gateway: RunningHub, run_beside: Beside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -100,16 +110,14 @@ async def test_ctrl_c_ends_the_watching_and_says_that_the_job_goes_on(
     monkeypatch.setattr(JobService, "status", noted)
     job = await job_id(run_beside, gateway, PRIMES, "--range", "0:100")
     with (tmp_path / "said").open("wb") as said:
-        process = await asyncio.to_thread(
-            warm.start, "swarm_hub", ["job", "watch", job, "-c", gateway.folder], stderr=said
-        )
-        await asked.wait()
+        process = watcher(job, gateway, said)
+        await asyncio.wait_for(asked.wait(), 60)
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 30) == 130
+        assert await asyncio.to_thread(process.wait, 60) == 130
     text = (tmp_path / "said").read_text()
     assert text.endswith(
-        f"Job {job} goes on. To watch it again: swarm-hub job watch {job}; "
-        f"to cancel it: swarm-hub job cancel {job}\n\n"
+        f"Job {job} goes on\nTo watch it again: swarm-hub job watch {job}\n"
+        f"To cancel it: swarm-hub job cancel {job}\n\n"
     )
     assert (await call(gateway, "GET", f"/jobs/{job}"))[1]["state"] == "queued"
 
