@@ -113,7 +113,6 @@ def submit(
 
     With --with, MODULE is a script and the option names the Wasm module that interprets it.
 
-    \b
     What GNU parallel does is done with --results, --joblog, --resume, --keep-order, --tag, --halt
     and --retries: each input (a file, or a line of -a FILE) is a shard by itself, what it gives is
     there as soon as it is done, and inputs that fail are left out.

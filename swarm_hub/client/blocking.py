@@ -170,6 +170,10 @@ class BlockingSwarmClient:
         """
         return self._run(self._client.cancel(job_id))
 
+    def resubmit(self, job_id: str) -> str:
+        """Submit a job once more; returns the id of the new one."""
+        return self._run(self._client.resubmit(job_id))
+
     def nodes(self) -> list[dict[str, Any]]:
         """Return every node the gateway has met.
 
