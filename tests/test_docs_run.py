@@ -55,7 +55,7 @@ def test_what_a_page_says_to_type_works(
             with subtests.test(each.place):
                 follow(each, reader, names, tmp_path)
     finally:
-        reader.stop_but(1)
+        reader.turn_page()
 
 
 def follow(snippet: Snippet, reader: Reader, names: dict[str, Any], tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from tests.helpers.snippets import ROOT
 _WITHIN_S: Final = 60.0
 _ORDER_BYTES_MAX: Final = 1 << 17
 _NOT_IN_A_CLONE: Final = {".venv", ".git", "build"}
+_ASSIGNMENT: Final = re.compile(r"^[A-Z_]+=.*\n", re.MULTILINE)
+# A request that is refused is an error, as is a command that fails.
+_CURL: Final = "fail-with-body\nno-progress-meter\n"
 _PROGRAM: Final = f"""#!{sys.executable} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as hub:
@@ -71,6 +74,8 @@ class Reader:
             "READER_SOCKET": str(folder / "socket"),
             "COLUMNS": "100",
         }  # fmt: skip
+        # What the blocks of a page have set for those that follow.
+        self._set = ""
         # What a page leaves to fill in, and how it is found.
         self._blanks: dict[str, Callable[[], str]] = {
             r"127\.0\.0\.1:8470": lambda: f"127.0.0.1:{self._port}",
@@ -104,19 +109,20 @@ class Reader:
                 self.output("swarm-hub init && swarm-hub run && swarm-hub token create spare")
                 yield self
             finally:
-                self.stop_but(0)
+                self._stop_but(0)
                 listening.shutdown(socket.SHUT_RDWR)
                 server.join()
 
-    def stop_but(self, kept: int) -> None:
-        """End the hubs that were started, but so many of the first."""
-        while len(self.hubs) > kept:
-            process = self.hubs.pop().process
-            process.terminate()
-            process.wait(_WITHIN_S)
+    def turn_page(self) -> None:
+        """End the hubs that a page had started, and forget what it has set."""
+        self._stop_but(1)
+        self._set = ""
 
     def filled_in(self, code: str) -> str:
         """Return code with what a reader puts in for the words that stand for something."""
+        if "PATCH" in code:
+            # Only a job that has not ended can be changed.
+            code = code.replace("01M8…", self._waiting_job())
         for blank, found in self._blanks.items():
             if re.search(blank, code):
                 code = re.sub(blank, found(), code)
@@ -124,8 +130,10 @@ class Reader:
 
     def type(self, code: str) -> "subprocess.CompletedProcess[str]":
         """Have bash run code in the clone; it stops at the first command that fails."""
+        code = self._set + self.filled_in(code)
+        self._set = "".join(_ASSIGNMENT.findall(code))
         return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.filled_in(code)],
+            ["bash", "-euo", "pipefail", "-c", code],
             cwd=self.clone, env=self._env, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, check=False, timeout=_WITHIN_S,
         )  # fmt: skip
@@ -136,12 +144,19 @@ class Reader:
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def _stop_but(self, kept: int) -> None:
+        while len(self.hubs) > kept:
+            process = self.hubs.pop().process
+            process.terminate()
+            process.wait(_WITHIN_S)
+
     def _make_folders(self) -> None:
         for folder in (self.home, self.clone / ".venv" / "bin", self._folder / "bin"):
             folder.mkdir(parents=True)
         for path in ROOT.iterdir():
             if path.name not in _NOT_IN_A_CLONE:
                 (self.clone / path.name).symlink_to(path)
+        (self.home / ".curlrc").write_text(_CURL)
         program = self._folder / "bin" / "swarm-hub"
         program.write_text(_PROGRAM)
         program.chmod(0o755)
@@ -152,6 +167,10 @@ class Reader:
 
     def _newest_job(self) -> str:
         return str(json.loads(self.output("swarm-hub job list --json"))[0]["job_id"])
+
+    def _waiting_job(self) -> str:
+        job = "examples/primes/primes.wat --range 0:10 --on room=attic"
+        return self.output(f"swarm-hub submit {job}").strip()
 
     def _token_id(self) -> str:
         return str(json.loads(self.output("swarm-hub token list --json"))[-1]["id"])

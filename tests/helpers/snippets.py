@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# A block in `text` is only shown.
-LANGUAGES: Final = ("sh", "python", "yaml", "json", "text", "js", "ini")
+# Those that a reader follows; a block in `text` is only shown, and any other needs a marker.
+FOLLOWED: Final = ("sh", "python", "yaml", "json")
 
 ROOT: Final = Path(__file__).parents[2]
 _BLOCK: Final = re.compile(
@@ -47,7 +47,7 @@ class Snippet:
     @property
     def followed(self) -> bool:
         """Whether tests/test_docs_run.py runs it."""
-        return self.language != "text" and not (self.not_run or self.run_by)
+        return self.language in FOLLOWED and not (self.not_run or self.run_by)
 
     @property
     def place(self) -> str:
