@@ -52,7 +52,7 @@ _OPTIONS: Final = (
     ),
     click.option("--abi", help="How the module is called; by default found from its exports."),
     click.option("--entry", help="The export to call if several fit."),
-    click.option("--split", help="What an item is: i32, lines, json, files, records:N."),
+    click.option("--split", help="What an item is: i32, lines, json, files, args, records:N."),
     click.option("--reduce", type=click.Choice(REDUCERS), help="How results are folded."),
     click.option(
         "--shard-size", type=click.IntRange(min=1), help="The exact size of a shard, in items."

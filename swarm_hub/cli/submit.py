@@ -109,7 +109,7 @@ def submit(
     eta: bool,
     **options: Any,
 ) -> int:
-    """Submit MODULE (Wasm, or WAT text in a .wat file) with INPUT files, `-` for stdin.
+    """Submit MODULE (Wasm, or WAT text) with INPUT files, `-` for stdin.
 
     With --with, MODULE is a script and the option names the Wasm module that interprets it.
 

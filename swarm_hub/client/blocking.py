@@ -170,10 +170,6 @@ class BlockingSwarmClient:
         """
         return self._run(self._client.cancel(job_id))
 
-    def resubmit(self, job_id: str) -> str:
-        """Submit a job once more; returns the id of the new one."""
-        return self._run(self._client.resubmit(job_id))
-
     def nodes(self) -> list[dict[str, Any]]:
         """Return every node the gateway has met.
 
@@ -187,9 +183,9 @@ class BlockingSwarmClient:
 
         >>> gpu = {"node_labels": {"gpu": "yes"}}
         >>> waiting = swarm.submit("primes.wat", range(100), constraints=gpu)
-        >>> (swarm.change(waiting, priority=50))["spec"]["priority"]
+        >>> swarm.change(waiting, priority=50)["spec"]["priority"]
         50
-        >>> (swarm.cancel(waiting))["state"]
+        >>> swarm.cancel(waiting)["state"]
         'cancelled'
         """
         return self._run(self._client.change(job_id, **values))
@@ -197,7 +193,7 @@ class BlockingSwarmClient:
     def cancel_many(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Cancel up to 500 jobs; returns what became of each.
 
-        >>> (swarm.cancel_many([job_id]))[0]["code"]
+        >>> swarm.cancel_many([job_id])[0]["code"]
         'job_ended'
         """
         return self._run(self._client.cancel_many(job_ids))
@@ -206,7 +202,7 @@ class BlockingSwarmClient:
         """Submit a job once more, with some keys of its spec changed; returns the new one's id.
 
         >>> again = swarm.resubmit(job_id, labels={"run": "2"})
-        >>> (swarm.wait(again))["labels"]
+        >>> swarm.wait(again)["labels"]
         {'run': '2'}
         """
         return self._run(self._client.resubmit(job_id, idempotency_key=idempotency_key, **spec))

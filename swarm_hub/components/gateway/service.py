@@ -34,7 +34,7 @@ from swarm_hub.components.gateway.shapes import (
     JobStatus,
     JobSummary,
     Receipts,
-    SeedFields,
+    RuntimeFields,
     ShardDetails,
 )
 from swarm_hub.components.gateway.submission.intake import Intake
@@ -82,7 +82,7 @@ _OWNER_WITHIN_S: Final = 10.0
 _COMMIT_WITHIN_S: Final = 20.0
 _LOOK_AGAIN_S: Final = 0.5
 _RETRY_AFTER_S: Final = 2
-# The words that the original Swarm Runtime (the seed) uses for our states.
+# The words that the original Swarm Runtime uses for our states.
 _STATUS: Final = {
     JobState.QUEUED: "awaiting_telemetry",
     JobState.RUNNING: "partial",
@@ -435,7 +435,6 @@ class JobService:
         plain = {
             **summary,
             "spec": job.spec.to_json(),
-            "module_sha": job.module_sha,
             "dataset_sha": job.dataset_sha,
             "failures": list(job.failures),
             "failed_items": summary["progress"]["items_failed"],
@@ -445,7 +444,7 @@ class JobService:
             "missing_shards": []
             if entry is None
             else [shard.index for shard in entry.shards.values()],
-            **_seed_fields(job, results),
+            **_runtime_fields(job, results),
         }
         described = cast(JobStatus, plain)
         if job.result_sha is not None and job.result_inline is None:
@@ -503,6 +502,7 @@ class JobService:
             "owner": job.owner,
             "name": job.spec.name,
             "labels": dict(job.spec.labels),
+            "module_sha": job.module_sha,
             "progress": {
                 "items": job.n_items,
                 "items_done": cutting.n_done_items,
@@ -547,9 +547,9 @@ def _lost(job: Job) -> Lost:
     return Lost("result_lost", f"the result of job {job.id} is gone")
 
 
-def _seed_fields(job: Job, results: list[ShardResult]) -> SeedFields:
-    """Return what the seed's clients read: `total_sum` and others."""
-    nothing: SeedFields = {"total_sum": 0, "breakdown": [], "hashes": []}
+def _runtime_fields(job: Job, results: list[ShardResult]) -> RuntimeFields:
+    """Return what Swarm Runtime's clients read: `total_sum` and others."""
+    nothing: RuntimeFields = {"total_sum": 0, "breakdown": [], "hashes": []}
     if not is_numeric(job.spec.reduce):
         return nothing
     if len(results) > _BREAKDOWN_MAX:

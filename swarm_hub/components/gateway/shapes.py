@@ -17,7 +17,7 @@ class ProgressShape(TypedDict):
 
 
 class JobSummary(TypedDict):
-    """A job in a list; `status` is the seed's word for its `state`."""
+    """A job in a list; `status` is Swarm Runtime's word for its `state`."""
 
     job_id: str
     status: str
@@ -26,6 +26,7 @@ class JobSummary(TypedDict):
     owner: str
     name: str | None
     labels: dict[str, str]
+    module_sha: str
     progress: ProgressShape
     created_at: str
     started_at: str | None
@@ -54,8 +55,8 @@ class NodeShare(TypedDict):
     peak_memory_bytes: int | None
 
 
-class SeedFields(TypedDict):
-    """What the seed's clients read; they know no null, and `hashes` is always empty.
+class RuntimeFields(TypedDict):
+    """What Swarm Runtime's clients read; they know no null, and `hashes` is always empty.
 
     `total_sum` is 0 where results are no numbers, or too many to be added for a status.
     """
@@ -66,8 +67,8 @@ class SeedFields(TypedDict):
     breakdown_omitted: NotRequired[str]
 
 
-class JobStatus(JobSummary, SeedFields):
-    """A job with all that is known of it; `total_sum` and `breakdown` are for the seed's clients.
+class JobStatus(JobSummary, RuntimeFields):
+    """A job with all that is known of it; `total_sum` and `breakdown` are for Swarm Runtime's clients.
 
     `failed_items` counts those that were left out, `problem` is the last failure of a job that is
     still tried.
@@ -77,7 +78,6 @@ class JobStatus(JobSummary, SeedFields):
     """
 
     spec: dict[str, Any]
-    module_sha: str
     dataset_sha: str | None
     failures: list[Any]
     failed_items: int

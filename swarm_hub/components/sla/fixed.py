@@ -1,4 +1,4 @@
-"""`fixed`: the same deadline for every attempt (the seed's 15 seconds)."""
+"""`fixed`: the same deadline for every attempt (Swarm Runtime's 15 seconds)."""
 
 from collections.abc import Callable
 from typing import Final

@@ -36,7 +36,7 @@ from swarm_hub.util.hashing import sha256_hex
 
 _WAIT_MAX_S: Final = 60
 _CURSOR: Final = text(200)
-# The seed's clients tell from the HTTP status whether a job has ended.
+# Swarm Runtime's clients tell from the HTTP status whether a job has ended.
 _HIDDEN: Final = "(hidden)"
 # How many seconds an answer may be held.
 WAIT: Final = {"wait": whole_number(0, _WAIT_MAX_S)}

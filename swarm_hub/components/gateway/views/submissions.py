@@ -1,4 +1,4 @@
-"""The view that takes jobs in: a form, CBOR for small ones, JSON as the seed's clients send it."""
+"""The view that takes jobs in: a form, CBOR for small ones, JSON as Swarm Runtime's clients send it."""
 
 import asyncio
 import base64
@@ -33,13 +33,13 @@ _HELD_BYTES: Final = 8 * 1024 * 1024
 # Of a job that is sent as CBOR; beyond, a form is read piece by piece.
 SMALL_MAX_BYTES: Final = 1024 * 1024
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
-# In the seed's JSON a list of numbers stands for an i32 dataset.
+# In Swarm Runtime's JSON a list of numbers stands for an i32 dataset.
 JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _NAME_MAX_CHARS: Final = 4096
-# What the seed's later clients send: a module, and texts that its command gets as arguments.
-_SEED_PARTS: Final = {"wasm": "module"}
-_SEED_SPEC: Final = b'{"split":"args"}'
+# What Swarm Runtime's later clients send: a module, and texts that its command gets as arguments.
+_RUNTIME_PARTS: Final = {"wasm": "module"}
+_RUNTIME_SPEC: Final = b'{"split":"args"}'
 _METADATA_MAX_BYTES: Final = 4 * 1024 * 1024
 _INTERPRETER: Final = "POLYGLOT:"
 # Each is open until the request is answered.
@@ -195,7 +195,7 @@ class _Form:
                 packed = await self._read_dataset(part)
                 dataset += await asyncio.to_thread(uploaded_archive.unpack, packed.body)
                 continue
-            name = _SEED_PARTS.get(part.name, part.name)
+            name = _RUNTIME_PARTS.get(part.name, part.name)
             if name not in self._most_bytes:
                 raise MalformedRequest(
                     "bad_multipart",
@@ -218,7 +218,7 @@ class _Form:
         _check_no_interpreter(module[:_NAME_MAX_CHARS].decode("ascii", "replace"))
         values, spec = None, whole.get("spec", b"{}")
         if "metadata" in whole:
-            values, spec = _from_metadata(whole["metadata"]), whole.get("spec", _SEED_SPEC)
+            values, spec = _from_metadata(whole["metadata"]), whole.get("spec", _RUNTIME_SPEC)
             if dataset:
                 raise MalformedRequest("bad_multipart", "give metadata or a dataset, not both")
         return Submission(
@@ -318,7 +318,7 @@ def _from_metadata(raw: bytes) -> list[Any]:
 
 
 def _check_no_interpreter(module: str) -> None:
-    """Refuse what the seed's clients send in the place of a module for a program in a language."""
+    """Refuse what Swarm Runtime's clients send for a program in a language, in a module's place."""
     if module.startswith(_INTERPRETER):
         raise InvalidInput(
             "no_interpreter",

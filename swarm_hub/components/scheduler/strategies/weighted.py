@@ -1,4 +1,4 @@
-"""`weighted`: the seed's fitness, memory over CPU use; every node gets its share at once.
+"""`weighted`: Swarm Runtime's fitness, memory over CPU use; every node gets its share at once.
 
 fitness = free_ram_mb / (cpu_usage + 1), 1.0 without telemetry (Swarm Runtime v0.16.1). The
 shares are rounded by the largest remainder method (Hamilton), so that they always add up and
@@ -42,7 +42,7 @@ def fitness(telemetry: Telemetry) -> float:
     """Return a node's weight, always finite and above zero.
 
     A missing value counts as no telemetry (1.0); zero memory and negative or NaN readings,
-    which broke the seed, are clamped to the possible range.
+    which broke Swarm Runtime, are clamped to the possible range.
     """
     cpu, memory = telemetry.cpu_percent, telemetry.available_memory_bytes
     if cpu is None or memory is None or not math.isfinite(cpu) or not math.isfinite(memory):
