@@ -1,7 +1,7 @@
-"""What the API carries: submits, events to many clients, uploads, downloads, and CPU a request.
+"""What REST carries: submits, uploads, downloads, and CPU a request; live.py has the websocket.
 
 A gateway and two workers are processes of their own. Clients write prepared requests to sockets, so
-that the gateway is measured and not they; what listens to events is a process of its own too.
+that the gateway is measured and not they.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 from figures import Figures, percentile, start
-from listeners import Listeners
 from machine import foreign_cores, look, sync_ms, tree_cpu_s
 from rounds import measured, spread, warm_up
 
@@ -56,8 +55,6 @@ async def main() -> None:
                 await swarm.wait_for_workers(client, _WORKERS)
                 await _submits(figures, gateway, module, 500 if quick else 3000)
                 await _requests(figures, gateway, 500 if quick else 2000)
-                for count in (1, 100) if quick else (1, 100, 1000):
-                    await _events(figures, gateway, client, module, count)
                 await _bytes(figures, gateway, client, module, 16 if quick else 128)
             figures.add("foreign_cores", foreign_cores(before, look()), "cores")
         finally:
@@ -210,34 +207,6 @@ def serve_plainly(port: int) -> None:
     application = web.Application()
     application.router.add_get("/{size}", answer)
     web.run_app(application, host="127.0.0.1", port=port, access_log=None, print=None)
-
-
-async def _events(
-    figures: Figures, gateway: LocalHub, client: SwarmClient, module: bytes, count: int
-) -> None:
-    """Let many clients follow all events of jobs of a hundred shards."""
-    data = os.urandom(100)
-    cpu_us: list[float] = []
-    async with Listeners.of(gateway.url, gateway.token, count) as listeners:
-
-        async def rate() -> float:
-            used_s, began, heard = tree_cpu_s([gateway.pid]), time.monotonic(), listeners.heard
-            job_id = await client.submit(
-                module, data, abi="bytes", split="records:1", shard_size=1, reduce="concat"
-            )
-            await client.wait(job_id)
-            ended, events = await listeners.until(job_id)
-            cpu_us.append((tree_cpu_s([gateway.pid]) - used_s) / (events - heard) * 1e6)
-            return (events - heard) / (ended - began)
-
-        await warm_up(rate)
-        cpu_us.clear()
-        found = await measured(rate)
-    figures.add_spread(
-        f"events_per_s_{count}_clients", found, "events/s", better="higher",
-        target=50_000 if count == 1000 else None,
-    )  # fmt: skip
-    figures.add_spread(f"event_gateway_cpu_us_{count}_clients", spread(cpu_us), "us")
 
 
 async def _bytes(

@@ -68,7 +68,7 @@ class RuntimeFields(TypedDict):
 
 
 class JobStatus(JobSummary, RuntimeFields):
-    """A job with all that is known of it; `total_sum` and `breakdown` are for Swarm Runtime's clients.
+    """A job with all that is known; `total_sum` and `breakdown` are for Swarm Runtime's clients.
 
     `failed_items` counts those that were left out, `problem` is the last failure of a job that is
     still tried.

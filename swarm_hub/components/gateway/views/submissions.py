@@ -1,4 +1,4 @@
-"""The view that takes jobs in: a form, CBOR for small ones, JSON as Swarm Runtime's clients send it."""
+"""The view that takes jobs in: a form, CBOR for small ones, JSON as Swarm Runtime's clients do."""
 
 import asyncio
 import base64
