@@ -10,7 +10,9 @@ from script.docs_tools.site import build
 from tests.helpers.snippets import ROOT
 
 # A whole site takes its time on a busy machine.
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.process, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(600)
+]  # fmt: skip
 
 # What a page loads by itself; a link is only followed by who clicks it.
 _LOADED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=["']([^"']+)""")
