@@ -90,9 +90,22 @@ def run(config_dir: Path, started_at: float) -> int:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 return runner.run(_run(config_dir, started_at, early))
         except BaseException as error:
-            if is_exhausted(error):
-                _end_exhausted(error)
+            _end_if_exhausted(error)
             raise
+
+
+def _end_if_exhausted(error: BaseException) -> None:
+    """End this process if an error says that there is no memory; to look at it takes some, too."""
+    global _reserve
+    _reserve = None
+    try:
+        exhausted = is_exhausted(error)
+    except MemoryError:
+        exhausted = True
+    if exhausted:
+        _end_exhausted(error)
+    with contextlib.suppress(MemoryError):
+        _reserve = bytearray(_RESERVE_BYTES)
 
 
 def _end_exhausted(error: BaseException) -> NoReturn:
@@ -100,8 +113,6 @@ def _end_exhausted(error: BaseException) -> NoReturn:
 
     To stop in order needs what there is none of; nothing that was acknowledged depends on it.
     """
-    global _reserve
-    _reserve = None
     try:
         _LOGGER.error("The hub ends: %s", explain(error))
         sys.stderr.flush()
@@ -111,9 +122,8 @@ def _end_exhausted(error: BaseException) -> NoReturn:
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:
-    if is_exhausted(failed.exc_value):
-        assert failed.exc_value is not None
-        _end_exhausted(failed.exc_value)
+    if failed.exc_value is not None:
+        _end_if_exhausted(failed.exc_value)
     threading.__excepthook__(failed)
 
 
@@ -141,9 +151,8 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
         _LOGGER.info("The hub was told to stop before it was ready")
         return _INTERRUPTED
     except Exception as error:
-        if is_exhausted(error):
-            # Before the loop waits for threads that may never end.
-            _end_exhausted(error)
+        # Before the loop waits for threads that may never end.
+        _end_if_exhausted(error)
         raise
     if starting.cancelling():
         hub.ask_to_stop()  # The start had finished before it noticed the signal.
@@ -170,8 +179,8 @@ def _of_the_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal logged_at
-        if (error := context.get("exception")) is not None and is_exhausted(error):
-            _end_exhausted(error)
+        if (error := context.get("exception")) is not None:
+            _end_if_exhausted(error)
         if "socket.accept()" not in str(context.get("message")):
             loop.default_exception_handler(context)
         elif loop.time() - logged_at >= _ACCEPT_ERRORS_EVERY_S:

@@ -352,3 +352,24 @@ def test_what_a_hub_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
     assert {"swarm_hub.db", "swarm_hub.db-wal", "blobs", STORAGE_DIR} <= found.keys()
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
+
+
+def test_there_is_memory_to_look_at_an_error_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserves: list[object] = []
+    ended: list[BaseException] = []
+
+    def look(_error: BaseException) -> bool:
+        reserves.append(runner._reserve)
+        raise MemoryError
+
+    monkeypatch.setattr(runner, "_reserve", bytearray(1))
+    monkeypatch.setattr(runner, "is_exhausted", look)
+    monkeypatch.setattr(runner, "_end_exhausted", ended.append)
+    error = RuntimeError("something else")
+    runner._end_if_exhausted(error)
+    assert (reserves, ended) == ([None], [error])
+    # Of an error that says nothing of memory the reserve stays.
+    monkeypatch.setattr(runner, "is_exhausted", lambda _error: False)
+    runner._end_if_exhausted(error)
+    assert len(ended) == 1
+    assert runner._reserve

@@ -45,7 +45,7 @@ def test_an_example_runs_on_real_processes_and_leaves_nothing_behind(tmp_path: P
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b'{"rows":30,"skipped":1,"sums":{')
-    assert b"31/31" in done.stderr
+    assert b"31 of 31 items" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 def on_the_page() -> dict[str, str]:
     """Return what the last block of the page says: each line a name and, indented, its bytes."""
-    block = PAGE.read_text().rpartition("## Bytes to check against")[2].split("```")[1]
+    block = (
+        PAGE.read_text()
+        .rpartition("## Bytes to check against")[2]
+        .split("```text")[1]
+        .split("```")[0]
+    )
     found: dict[str, str] = {}
     name = ""
     for line in block.strip().splitlines():

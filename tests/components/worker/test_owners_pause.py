@@ -35,7 +35,7 @@ async def spin(gateway: RunningHub, modules: Modules, shards: int, ms_each: int)
 
 
 async def attempts(gateway: RunningHub, job_id: str) -> list[dict[str, Any]]:
-    _, body = await call(gateway, "GET", f"/jobs/{job_id}/shards")
+    _, body = await call(gateway, "GET", f"/jobs/{job_id}/shards?limit=5000")
     return [attempt for shard in body["shards"] for attempt in shard["attempts"]]
 
 

@@ -38,7 +38,7 @@ def peer_id(hub: RunningHub) -> str:
 
 async def attempts(gateway: RunningHub, job_id: str) -> list[tuple[str, str | None]]:
     """Return the state of each attempt at a job's shards, and the reason for it."""
-    _, found = await call(gateway, "GET", f"/jobs/{job_id}/shards")
+    _, found = await call(gateway, "GET", f"/jobs/{job_id}/shards?limit=5000")
     return [
         (attempt["state"], attempt["reason"])
         for shard in found["shards"]
