@@ -39,6 +39,7 @@ def test_what_it_writes_is_clean(tree: Tree) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_it_writes_passes_its_own_tests_and_those_of_the_house(tree: Tree) -> None:
     components = tree.folder / "tests" / "components"
     names = "careful", "hub_names", "room_heater", "room_temperatures"

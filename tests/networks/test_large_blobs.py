@@ -43,6 +43,7 @@ async def slow_lab(lab: Lab) -> tuple[NetworkHub, NetworkHub, NetworkHub, Link]:
     return gateway, slow, quick, link
 
 
+@pytest.mark.nightly
 async def test_fifty_megabytes_delay_no_heartbeat_and_no_ack(
     lab: Lab, modules: dict[str, bytes]
 ) -> None:

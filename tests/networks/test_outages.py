@@ -64,6 +64,7 @@ async def test_a_link_that_is_cut_costs_nothing_but_time(
     await nothing_lost_or_doubled(gateway, {first: n_items, second: n_items}, [staying, leaving])
 
 
+@pytest.mark.nightly
 async def test_frozen_workers_are_replaced_and_their_late_results_count_at_most_once(
     lab: Lab, modules: dict[str, bytes]
 ) -> None:
