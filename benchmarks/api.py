@@ -115,9 +115,11 @@ async def _submits(figures: Figures, gateway: LocalHub, module: bytes, count: in
                 if status != 202:
                     raise SystemExit(f"a job was refused: {status} {answer!r}")
 
+    measuring = True
+
     async def probe() -> None:
         async with _Line.to(gateway.url) as line:
-            while True:
+            while measuring:
                 began = time.perf_counter()
                 await line.ask(health)
                 probes.append((time.perf_counter() - began) * 1000)
@@ -139,9 +141,10 @@ async def _submits(figures: Figures, gateway: LocalHub, module: bytes, count: in
 
     await warm_up(rate)
     cpu_ms.clear()
-    probing = asyncio.ensure_future(probe())
-    found = await measured(rate)
-    probing.cancel()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(probe())
+        found = await measured(rate)
+        measuring = False
     figures.add_spread("submits_per_s", found, "jobs/s", better="higher", target=300)
     figures.add_spread("submit_gateway_cpu_ms", spread(cpu_ms), "ms", of="a job of one shard")
     figures.add(

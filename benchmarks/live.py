@@ -260,13 +260,12 @@ async def beside_a_load(
                 sizes.append(rss(hub))
                 await asyncio.sleep(0.1)
 
-        asking = asyncio.ensure_future(ask())
         async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
             while time.monotonic() - began < seconds:
                 group.create_task(submit())
                 jobs += 1
                 await asyncio.sleep(max(0.0, began + jobs / _SUBMITS_PER_S - time.monotonic()))
-        await asking
         took_s = time.monotonic() - began
         hub_s = cpu_s(hub) - spent_s
     deliveries = clients.received() - before

@@ -6,10 +6,10 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from swarm_hub.client import ApiError, ClientError, SwarmClient, UnreachableError
+from swarm_hub.models.event import LAST_OF_JOBS
 
 _T = TypeVar("_T")
 
-_ENDS: Final = ("job_completed", "job_failed", "job_cancelled", "job_pruned")
 # What a proxy or a hub that starts says.
 _AWAY: Final = (502, 503, 504)
 _RETRY_S: Final = 0.5
@@ -49,7 +49,7 @@ async def job_events(
                 for event in page:
                     seen = event["seq"]
                     yield event
-                if page[-1]["event_type"] in _ENDS:
+                if page[-1]["event_type"] in LAST_OF_JOBS:
                     return
             if not follow:
                 return
@@ -60,7 +60,7 @@ async def job_events(
                         continue
                     seen = event["seq"]
                     yield event
-                    if event["event_type"] in _ENDS:
+                    if event["event_type"] in LAST_OF_JOBS:
                         return
         except ClientError as error:
             # Events that are no longer kept are in the story.

@@ -34,6 +34,8 @@ class EventType(StrEnum):
 
 # One of these is the last of a job's, but for its removal.
 ENDS_OF_JOBS: Final = (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
+# After one of these nothing follows for who follows a job; the last outlives the job's others.
+LAST_OF_JOBS: Final = (*ENDS_OF_JOBS, EventType.JOB_PRUNED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-KILLS = 100
+KILLS = 150
 # It takes 15 s at rest; beside a load each life waits longer for its first word.
 pytestmark = pytest.mark.timeout(600)
 # A later run can be given the seed that a failure printed.

@@ -21,7 +21,10 @@ _SENT: Final = (
     "Authorization, Content-Type, Content-Range, Idempotency-Key, If-Match, If-None-Match, "
     "Last-Event-ID, Range"
 )
-_SEEN: Final = "Accept-Ranges, Allow, Content-Range, ETag, Link, Location, Retry-After"
+_SEEN: Final = (
+    "Accept-Ranges, Allow, Content-Range, ETag, Link, Location, Retry-After, Swarm-Items, "
+    "Swarm-Items-Done, Upload-Complete, Upload-Offset"
+)
 _KNOWN_FOR_S: Final = 600
 
 

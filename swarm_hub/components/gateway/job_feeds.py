@@ -9,11 +9,10 @@ from typing import Final
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import LimitReached, Unavailable
 from swarm_hub.models.event import (
-    ENDS_OF_JOBS,
+    LAST_OF_JOBS,
     DurableEvent,
     EphemeralEvent,
     EventShape,
-    EventType,
     PassingShape,
 )
 from swarm_hub.storage.queries import events
@@ -25,8 +24,6 @@ _WAITING_MAX: Final = 1024
 _PAGE: Final = 500
 _SIGN_EVERY_S: Final = 15.0
 _RETRY_AFTER_S: Final = 5
-# If it was removed before its follower was told of its end, there is only the last of them.
-_LAST: Final = frozenset({*ENDS_OF_JOBS, EventType.JOB_PRUNED})
 
 
 class JobFeed:
@@ -113,7 +110,7 @@ class JobFeeds:
                 for event in page:
                     sent = event.seq
                     yield event.shape()
-                    if event.event_type in _LAST:
+                    if event.event_type in LAST_OF_JOBS:
                         return
                 more = len(page) == _PAGE
             if ended:
@@ -129,7 +126,7 @@ class JobFeeds:
                     elif live.seq > sent:
                         sent = live.seq
                         yield live.shape()
-                        if live.event_type in _LAST:
+                        if live.event_type in LAST_OF_JOBS:
                             return
                 if not taken and not feed.behind:
                     yield None

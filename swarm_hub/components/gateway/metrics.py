@@ -8,14 +8,13 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
-from swarm_hub.models.event import DurableEvent, EventType
+from swarm_hub.models.event import ENDS_OF_JOBS, DurableEvent, EventType
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import ShardState
 from swarm_hub.util.metrics import Histogram, Metric, MetricKind, by_label, gauge, histogram
 
 _OPEN_JOBS: Final[tuple[str, ...]] = (JobState.QUEUED, JobState.RUNNING)
 _OPEN_SHARDS: Final[tuple[str, ...]] = (ShardState.QUEUED, ShardState.ASSIGNED)
-_ENDS: Final = (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
 
 
 class JobMetrics:
@@ -41,7 +40,7 @@ class JobMetrics:
         self._events[kind] += 1
         if kind is EventType.SHARD_DONE:
             self._shard_s.observe(event.data["wall_s"])
-        elif kind is EventType.JOB_RUNNING or kind in _ENDS:
+        elif kind is EventType.JOB_RUNNING or kind in ENDS_OF_JOBS:
             # A job is forgotten only after its last event was told.
             job = self._dispatcher.job(event.job_id or "")
             if job is None:

@@ -43,6 +43,17 @@ async def test_a_page_that_is_named_asks_first_and_reads_the_answer(hub: Running
         assert told["Vary"] == "Origin"
 
 
+async def test_a_page_may_send_and_see_each_header_that_a_call_has(hub: RunningHub) -> None:
+    wanted = {"Origin": PAGE, "Access-Control-Request-Method": "PUT"}
+    _, told = await headers_of(hub, "OPTIONS", "/jobs", **wanted)
+    sent = told["Access-Control-Allow-Headers"].split(", ")
+    _, told = await headers_of(hub, "GET", "/jobs", Origin=PAGE)
+    seen = told["Access-Control-Expose-Headers"].split(", ")
+    views = hub.hub.endpoints.views
+    assert {name for view in views for name in view.request_headers} <= set(sent)
+    assert {name for view in views for name in view.answer_headers} <= set(seen)
+
+
 @pytest.mark.parametrize(
     "origin", ["https://example.org", "http://dashboard.example.org", "null", f"{PAGE}:8443"]
 )

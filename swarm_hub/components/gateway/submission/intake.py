@@ -1,4 +1,8 @@
-"""Taking a job in: everything is checked before anything is stored, then committed at once."""
+"""Taking a job in: everything is checked before anything is stored, then committed at once.
+
+It is long because one order counts, from the first check to the commit, whoever sends the job and
+whether it is new, sent again or repeated.
+"""
 
 import asyncio
 import dataclasses

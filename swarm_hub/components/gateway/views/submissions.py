@@ -15,6 +15,7 @@ from swarm_hub.components.gateway.submission.spec import SPEC_MAX_BYTES
 from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import submission_shapes
 from swarm_hub.components.gateway.views.jobs import WAIT, links, told
+from swarm_hub.components.gateway.views.named_blobs import FILE_NAME_MAX_CHARS, NamedBlobs
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Json, Lines, Part, RawBody, Request, Scope, Success, View
 from swarm_hub.exceptions import Conflict, InvalidInput, MalformedRequest, NotFound, TooLarge
@@ -23,7 +24,6 @@ from swarm_hub.models.call import SCRIPT_BYTES_MAX
 from swarm_hub.models.submission import DatasetPart, Submission
 from swarm_hub.storage import Spool, Store
 from swarm_hub.util.bounds import is_text, shown
-from swarm_hub.util.hashing import SHA256_HEX
 from swarm_hub.util.strict_cbor import parse_cbor
 from swarm_hub.util.strict_json import dump_json, parse_json
 
@@ -36,14 +36,11 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}\Z", re.ASCII)
 # In Swarm Runtime's JSON a list of numbers stands for an i32 dataset.
 JSON_KEYS: Final = ("wasm_base64", "module_sha", "script", "dataset", "dataset_sha", "spec")
 _CBOR_KEYS: Final = ("module", "module_sha", "script", "dataset", "dataset_sha", "spec")
-_NAME_MAX_CHARS: Final = 4096
 # What Swarm Runtime's later clients send: a module, and texts that its command gets as arguments.
 _RUNTIME_PARTS: Final = {"wasm": "module"}
 _RUNTIME_SPEC: Final = b'{"split":"args"}'
 _METADATA_MAX_BYTES: Final = 4 * 1024 * 1024
 _INTERPRETER: Final = "POLYGLOT:"
-# Each is open until the request is answered.
-_NAMED_MAX: Final = 256
 # 64 digits, and white space around them.
 _SHA_BYTES: Final = 100
 _MULTIPART: Final = "multipart/form-data"
@@ -71,7 +68,7 @@ def view(hub: Hub, service: JobService, uploads: Uploads) -> View:
         assert request.caller is not None, "the scope asks for a token"
         owner = request.caller.account
         async with AsyncExitStack() as files:
-            named = _Named(uploads, owner, files)
+            named = NamedBlobs(uploads, owner, files)
             if request.media_type == _MULTIPART:
                 form = _Form(hub.store, request, named, files, service.module_bytes_max)
                 submission = await form.read(owner, key)
@@ -119,42 +116,6 @@ def submitted_shape(request: Request, job_id: str) -> SubmittedShape:
     }
 
 
-class _Named:
-    """What a request names by hash instead of sending it."""
-
-    def __init__(self, uploads: Uploads, owner: str, files: AsyncExitStack) -> None:
-        self._uploads = uploads
-        self._owner = owner
-        self._files = files
-        self._n_files = 0
-
-    async def module(self, sha: object) -> bytes:
-        """Return a module; raises NotFound for one that the owner may not name."""
-        if not (isinstance(sha, str) and SHA256_HEX.match(sha)):
-            raise InvalidInput("no_module", "module_sha: expected 64 hexadecimal digits")
-        if (module := await self._uploads.module(self._owner, sha)) is None:
-            raise NotFound("unknown_module", f"there is no module {sha} here; send its bytes")
-        return module
-
-    async def dataset(self, name: str, sha: object) -> DatasetPart:
-        """Return a file of a dataset, to read until the request is answered."""
-        self._n_files += 1
-        if self._n_files > _NAMED_MAX:
-            raise TooLarge("too_many_files", f"at most {_NAMED_MAX} files can be named by hash")
-        if not (isinstance(sha, str) and SHA256_HEX.match(sha)):
-            raise InvalidInput("no_dataset", "dataset_sha: expected 64 hexadecimal digits")
-        return await self._files.enter_async_context(self._uploads.dataset(self._owner, name, sha))
-
-    async def datasets(self, listed: object) -> tuple[DatasetPart, ...]:
-        """Return the files of a list of [name, hash]; one hash alone is a file without a name."""
-        if listed is None:
-            return ()
-        pairs = [["", listed]] if isinstance(listed, str) else listed
-        if not isinstance(pairs, list) or not all(map(_is_hashed, pairs)):
-            raise InvalidInput("no_dataset", "dataset_sha: expected a list of [name, SHA-256]")
-        return tuple([await self.dataset(name, sha) for name, sha in pairs])
-
-
 class _Form:
     """A multipart body as it is read, within the size of a request."""
 
@@ -162,7 +123,7 @@ class _Form:
         self,
         store: Store,
         request: Request,
-        named: _Named,
+        named: NamedBlobs,
         files: AsyncExitStack,
         module_bytes_max: int,
     ) -> None:
@@ -215,7 +176,7 @@ class _Form:
         module = whole.get("module", b"")
         if "module_sha" in whole and not module:
             module = await self._named.module(_text(whole["module_sha"]))
-        _check_no_interpreter(module[:_NAME_MAX_CHARS].decode("ascii", "replace"))
+        _check_no_interpreter(module[:FILE_NAME_MAX_CHARS].decode("ascii", "replace"))
         values, spec = None, whole.get("spec", b"{}")
         if "metadata" in whole:
             values, spec = _from_metadata(whole["metadata"]), whole.get("spec", _RUNTIME_SPEC)
@@ -280,7 +241,7 @@ class _Form:
             raise TooLarge("request_too_large", "the request is too large (see api: request)")
 
 
-async def _read_json(named: _Named, raw: bytes, owner: str, key: str | None) -> Submission:
+async def _read_json(named: NamedBlobs, raw: bytes, owner: str, key: str | None) -> Submission:
     plain: Any = parse_json(raw, "request")
     if not isinstance(plain, dict):
         raise MalformedRequest("invalid_json", "request: expected an object")
@@ -331,14 +292,14 @@ def _check_no_interpreter(module: str) -> None:
 def _from_base64(encoded: object) -> bytes:
     if not isinstance(encoded, str):
         raise InvalidInput("no_module", "wasm_base64: expected the module as base64 text")
-    _check_no_interpreter(encoded[:_NAME_MAX_CHARS])
+    _check_no_interpreter(encoded[:FILE_NAME_MAX_CHARS])
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput("no_module", "wasm_base64: not valid base64") from None
 
 
-async def _read_cbor(named: _Named, raw: bytes, owner: str, key: str | None) -> Submission:
+async def _read_cbor(named: NamedBlobs, raw: bytes, owner: str, key: str | None) -> Submission:
     try:
         plain = parse_cbor(raw)
     except ValueError as error:
@@ -387,13 +348,9 @@ def _is_named(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and is_text(value[0], _NAME_MAX_CHARS)
+        and is_text(value[0], FILE_NAME_MAX_CHARS)
         and isinstance(value[1], bytes)
     )
-
-
-def _is_hashed(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and is_text(value[0], _NAME_MAX_CHARS)
 
 
 def _is_script(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from swarm_hub.components.gateway.views import submissions
+from swarm_hub.components.gateway.views import named_blobs
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.storage.blobs.store import PARKED_DIR, SPOOL_DIR
@@ -243,7 +243,7 @@ async def test_an_interrupted_upload_goes_after_a_day(swarm: Swarm) -> None:
 async def test_too_many_named_files_are_refused(
     swarm: Swarm, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submissions, "_NAMED_MAX", 2)
+    monkeypatch.setattr(named_blobs, "_NAMED_MAX", 2)
     gateway = await swarm.gateway()
     assert (await put(gateway, BODY))[0] == 201
     assert (await put(gateway, modules["echo"]))[0] == 201

@@ -2,7 +2,8 @@
 
 `apply()` patches classes and module globals, once per process; `libp2p_policy` holds what is
 set per host. tests/components/mesh/transports/libp2p/test_patches.py fails for each patch that a
-newer libp2p has made unnecessary. Only imported in the trio thread, after `import_libp2p`.
+newer libp2p has made unnecessary. Only imported in the trio thread, after `import_libp2p`. It is
+long because all patches stand in one place, each with its defect.
 """
 
 import os
