@@ -286,7 +286,12 @@ export class Peer {
       transports: [tcp()],
       connectionEncrypters: [noise()],
       streamMuxers: [yamux()],
-      services: { identify: identify(), ping: ping(), pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign' }) }
+      services: {
+        identify: identify(),
+        ping: ping(),
+        // A gateway's subscription may come after its session: what is told before it is lost, as gossip may be.
+        pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign', allowPublishToZeroTopicPeers: true })
+      }
     })
     return new this(node, signer, { identity: privateKey(seed), trust, name, bulk, express, heartbeatMs, version })
   }
