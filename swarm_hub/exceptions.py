@@ -92,6 +92,14 @@ class MeshError(HubError):
     """The mesh can't listen, dial or deliver."""
 
 
+class UnreachablePeerError(MeshError):
+    """No address of a peer could be dialled."""
+
+
+class NotAdmittedError(MeshError):
+    """A peer does not admit this hub, in its own words."""
+
+
 class JoinLinkError(HubError):
     """An invitation link can't be read or made."""
 

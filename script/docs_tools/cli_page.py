@@ -27,7 +27,7 @@ what for. Results go to stdout, progress and messages to stderr.
 | 1 | the job, the check or the request failed, or items are left out of the result |
 | 2 | wrong usage |
 | 3 | no hub answers, or none runs on the directory |
-| 4 | not allowed: no token, an unknown one, or the wrong scope |
+| 4 | not allowed: no token, an unknown one, or the wrong scope; `join`: not admitted |
 | 130 | interrupted; `run`: told to stop before the hub was ready, afterwards it is 0 |
 """
 

@@ -8,7 +8,12 @@ import click
 
 from swarm_hub.cli.options import note
 from swarm_hub.const import __version__
-from swarm_hub.exceptions import HubError, HubNotRunningError
+from swarm_hub.exceptions import (
+    HubError,
+    HubNotRunningError,
+    NotAdmittedError,
+    UnreachablePeerError,
+)
 from swarm_hub.util.extras import what_to_install
 
 # command -> (module, attribute, one line of help)
@@ -114,8 +119,10 @@ def run_command(
 
 
 def _exit_code(error: HubError) -> int:
-    if isinstance(error, HubNotRunningError):
+    if isinstance(error, HubNotRunningError | UnreachablePeerError):
         return 3
+    if isinstance(error, NotAdmittedError):
+        return 4
     # Only commands that talk to a hub have imported the client, and only they raise its errors.
     errors = sys.modules.get("swarm_hub.client.errors")
     if errors is None:

@@ -1,38 +1,65 @@
 """`join`: from an invitation link to a configured worker."""
 
+import asyncio
+import contextlib
+import functools
 import platform
+import secrets
 import stat
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from swarm_hub.cli.directory import configuration, make_directory, quoted, unwritable
 from swarm_hub.cli.extend import CannotExtendError, extended, missing
-from swarm_hub.cli.options import config_option, note
-from swarm_hub.components.mesh import JoinLink, parse_join_link, peer_id_from_seed
+from swarm_hub.cli.options import config_option, json_option, note, print_json
+from swarm_hub.components.mesh import (
+    JoinLink,
+    NoAnswerError,
+    parse_join_link,
+    peer_id_from_seed,
+    visit,
+)
 from swarm_hub.config import read_configuration
 from swarm_hub.const import (
     CONFIG_FILE,
     IDENTITY_KEY_FILE,
     JOIN_TOKENS_FILE,
+    LOCK_FILE,
+    SIGNER_KEY_FILE,
     STORAGE_DIR,
 )
-from swarm_hub.exceptions import HubError, JoinLinkError
+from swarm_hub.exceptions import (
+    HubError,
+    JoinLinkError,
+    NotAdmittedError,
+    UnreachablePeerError,
+)
 from swarm_hub.helpers.join_tokens import JoinToken, keep_join_token
+from swarm_hub.models.peer_id import certify
 from swarm_hub.util.clock import isoformat
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key, write_atomic
+
+# A gateway looks into its store before it decides.
+_DECIDED_WITHIN_S: Final = 30.0
 
 
 @click.command()
 @config_option
 @click.argument("link")
 @click.option("--name", default=None, help="What this device is called, if it has no name yet.")
-def join(config_dir: Path, link: str, name: str | None) -> None:
+@click.option("--offline", is_flag=True, help="Don't ask the gateway now; its hub asks later.")
+@json_option
+def join(config_dir: Path, link: str, name: str | None, offline: bool, as_json: bool) -> None:
     """Make this device a worker of the gateway that LINK (from swarm-hub invite) leads to.
 
-    No hub may be running on the configuration directory. What is configured there stays.
+    The gateway is asked to admit it; if it does not, or can't be reached, nothing is configured. No
+    hub may be running on the configuration directory. What is configured there stays.
     """
     # The runner imports all that a hub needs, but a broken link should be reported at once.
     invitation = parse_join_link(link)
@@ -44,51 +71,151 @@ def join(config_dir: Path, link: str, name: str | None) -> None:
     from swarm_hub.runner import locked
     from swarm_hub.storage.backup.unfinished import finish_restore
 
+    found = {each for each in _made_by_asking(config_dir) if each.exists()}
     try:
         config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(config_dir, error) from error
     with locked(config_dir):
         finish_restore(config_dir)
-        _join(config_dir, invitation, name)
-    note(
-        f"{invitation.name} ({invitation.peer_id}) admits this device when its hub first runs, and "
-        "says then if somebody else has used the invitation"
-    )
+        try:
+            device = _device(config_dir, invitation, name)
+            if not offline:
+                _ask(config_dir, invitation, device)
+        except NoAnswerError:
+            raise  # Perhaps it has admitted this identity, which must stay then.
+        except (NotAdmittedError, UnreachablePeerError):
+            _remove(each for each in _made_by_asking(config_dir) if each not in found)
+            raise
+        _configure(config_dir, invitation, device)
+    if as_json:
+        print_json(
+            {
+                "gateway": invitation.peer_id,
+                "gateway_name": invitation.name,
+                "node_id": device.peer_id,
+                "name": device.name,
+                "admitted": not offline,
+                "config": str(config_dir),
+            }
+        )
+        return
+    gateway = f"{invitation.name} ({invitation.peer_id})"
+    if offline:
+        note(
+            f"{gateway} was not asked: it admits this device when its hub first runs, and says "
+            "then if somebody else has used the invitation"
+        )
+    else:
+        note(f"Joined {gateway}, as {device.name}")
     note(f"Next: swarm-hub run -c {config_dir}")
 
 
-def _join(config_dir: Path, link: JoinLink, name: str | None) -> None:
-    path = config_dir / CONFIG_FILE
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """This device as gateways will know it."""
+
+    name: str
+    seed: bytes
+    peer_id: str
+
+
+def _made_by_asking(config_dir: Path) -> list[Path]:
+    """Return what is there before the gateway has admitted this device, in order."""
     storage = config_dir / STORAGE_DIR
-    seed = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
-    if peer_id_from_seed(seed) == link.peer_id:
+    keys = (storage / each for each in (IDENTITY_KEY_FILE, SIGNER_KEY_FILE))
+    return [config_dir, storage, config_dir / LOCK_FILE, *keys]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for each in reversed(list(paths)):
+        with contextlib.suppress(OSError):
+            if each.is_dir():
+                each.rmdir()
+            else:
+                each.unlink()
+
+
+def _device(config_dir: Path, link: JoinLink, name: str | None) -> _Device:
+    seed = load_or_create_key(config_dir / STORAGE_DIR / IDENTITY_KEY_FILE, "mesh identity")
+    if (peer_id := peer_id_from_seed(seed)) == link.peer_id:
         raise HubError(
             f"{config_dir} is the gateway that made this invitation; use it on another device"
         )
-    is_new = not path.exists()
-    if not is_new:
-        _check_fits(config_dir)
+    name = name or platform.node() or "hub"
+    if (config_dir / CONFIG_FILE).exists():
+        name = _name_if_it_fits(config_dir, name)
+    return _Device(name, seed, peer_id)
+
+
+def _ask(config_dir: Path, link: JoinLink, device: _Device) -> None:
+    """Have the gateway admit this device, now; raises HubError that says why it does not."""
+    # What a hub needs to greet, which a wrong link should not have to wait for.
+    from swarm_hub.components.signer import signed_hello
+    from swarm_hub.helpers.signing_keys import KeyFiles
+
+    now = time.time()
+    hello = signed_hello(
+        KeyFiles(config_dir / STORAGE_DIR).own(now),
+        {
+            "iss": device.peer_id,
+            "aud": link.peer_id,
+            "time": now,
+            "name": device.name,
+            # No job fits into a byte: nothing is given to a device that is about to leave.
+            "capabilities": {"worker": {"slots": 1, "memory_bytes": 1}},
+            "boot_id": secrets.token_hex(16),
+            "db_id": secrets.token_hex(16),
+        },
+        functools.partial(certify, SigningKey(device.seed)),
+        link.token,
+        now,
+    )
+    gateway = f"{link.name} ({link.peer_id})"
+    try:
+        asyncio.run(
+            visit(
+                device.seed, link.addresses, hello,
+                decided_within_s=_DECIDED_WITHIN_S, goodbye="it has joined; now its hub may come",
+            )
+        )  # fmt: skip
+    except NotAdmittedError as error:
+        raise NotAdmittedError(f"{gateway} does not admit this device: {error}") from None
+    except NoAnswerError as error:
+        raise NoAnswerError(
+            f"{gateway} did not say whether it admits this device: {error}; join again with the "
+            "same link, it counts for this device"
+        ) from None
+    except UnreachablePeerError as error:
+        raise UnreachablePeerError(
+            f"{gateway} can't be reached, so nothing was changed here:\n{error}\nDoes its hub run, "
+            "is its mesh port open, is this device on a network that leads there? Without asking: "
+            "--offline"
+        ) from None
+
+
+def _configure(config_dir: Path, link: JoinLink, device: _Device) -> None:
+    path = config_dir / CONFIG_FILE
     # The token first: a configuration without it would only be refused.
     token = JoinToken(link.peer_id, link.token.hex(), link.expires_at)
     try:
-        keep_join_token(storage / JOIN_TOKENS_FILE, token, time.time())
-        if is_new:
-            text = configuration(
-                "join", "worker", name or platform.node() or "hub",
-                # Nobody has to dial a worker, and the gateway may have the usual port.
-                mesh_port=0, bootnodes=link.addresses, trust=(link.public_key.hex(),),
-            )  # fmt: skip
-            make_directory(config_dir, text)
-        else:
+        keep_join_token(config_dir / STORAGE_DIR / JOIN_TOKENS_FILE, token, time.time())
+        if path.exists():
             _extend(path, link)
+            return
+        text = configuration(
+            "join", "worker", device.name,
+            # Nobody has to dial a worker, and the gateway may have the usual port.
+            mesh_port=0, bootnodes=link.addresses, trust=(link.public_key.hex(),),
+        )  # fmt: skip
+        make_directory(config_dir, text)
     except OSError as error:
         raise unwritable(config_dir, error) from error
 
 
-def _check_fits(config_dir: Path) -> None:
-    """Refuse a configuration that added lines can't turn into a worker."""
-    found = read_configuration(config_dir, "hub")
+def _name_if_it_fits(config_dir: Path, name: str) -> str:
+    """Return the hub's name; refuses a configuration that added lines can't turn into a worker."""
+    found = read_configuration(config_dir, name)
     if found.storage.shared:
         raise HubError(
             f"{config_dir}: this hub shares its store (storage: url), and a worker needs one of "
@@ -100,6 +227,7 @@ def _check_fits(config_dir: Path) -> None:
             f"{config_dir / CONFIG_FILE}: mesh: transport: loopback has no network; remove it, "
             "then join again"
         )
+    return found.hub.name
 
 
 def _extend(path: Path, link: JoinLink) -> None:

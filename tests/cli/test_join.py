@@ -40,8 +40,8 @@ def link(expires_in_s: float = 600, token: bytes = b"t" * 16) -> str:
 
 
 def join_here(text: str, folder: Path) -> Done:
-    """Run `swarm-hub join` in this process, which is quicker than one of its own."""
-    done = CliRunner().invoke(join, [text, "-c", str(folder)])
+    """Run `swarm-hub join` in this process, which is quicker, of a gateway that nobody asks."""
+    done = CliRunner().invoke(join, [text, "-c", str(folder), "--offline"])
     error = f"{done.exception}" if isinstance(done.exception, HubError) else ""
     assert done.exit_code == 0 or error, done.exception
     return Done(done.exit_code, done.stdout, done.stderr + error)
@@ -101,6 +101,50 @@ def test_invite_join_run_and_the_worker_runs_a_job(
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_a_device_that_the_gateway_does_not_admit_is_told_so_and_configured_as_nothing(
+    run: Run, gateway: LocalHub, tmp_path: Path
+) -> None:
+    here = ("-c", gateway.folder)
+    link, revoked = (json.loads(until_it_works(run, "invite", "--json", *here)) for _ in range(2))
+    assert run("invite", "--revoke", revoked["id"], *here).code == 0
+    joined = run("join", link["link"], "-c", tmp_path / "phone", "--name", "phone", "--json")
+    assert joined.code == 0, joined.err
+    (node,) = json.loads(run("node", "list", *here, "--json").out)
+    assert json.loads(joined.out) == {
+        "gateway": gateway.peer_id,
+        "gateway_name": parse_join_link(link["link"]).name,
+        "node_id": node["node_id"],
+        "name": "phone",
+        "admitted": True,
+        "config": str(tmp_path / "phone"),
+    }
+    assert node["name"] == "phone"
+    # The same device may join again: whoever was admitted stays so.
+    assert run("join", link["link"], "-c", tmp_path / "phone").code == 0
+    refused = (
+        (link, "was used by another device"),
+        (revoked, "knows no such invitation"),
+    )
+    for made, said in refused:
+        done = run("join", made["link"], "-c", tmp_path / "other")
+        assert (done.code, said in done.err, "Joined" in done.err) == (4, True, False), done.err
+        assert not (tmp_path / "other").exists()
+    gateway.kill()
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "configuration.yaml").write_text("worker:\n")
+    for folder in (tmp_path / "other", there):
+        done = run("join", link["link"], "-c", folder)
+        assert (done.code, "can't be reached" in done.err) == (3, True), done.err
+        assert "Connection refused" in done.err
+        assert "--offline" in done.err
+    assert not (tmp_path / "other").exists()
+    assert [each.name for each in there.iterdir()] == ["configuration.yaml"]
+    assert (there / "configuration.yaml").read_text() == "worker:\n"
+    offline = run("join", link["link"], "-c", tmp_path / "other", "--offline")
+    assert (offline.code, "was not asked" in offline.err) == (0, True)
 
 
 def test_an_invitation_is_printed_alone_on_stdout_listed_and_revoked(

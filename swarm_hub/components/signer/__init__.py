@@ -7,7 +7,7 @@ from typing import Final
 from swarm_hub.components.mesh import EXPRESS_ASK, EXPRESS_OFFER, MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
 from swarm_hub.components.signer.envelope_channel import Batch, EnvelopeChannel
-from swarm_hub.components.signer.greeting import SignedGreeter
+from swarm_hub.components.signer.greeting import SignedGreeter, signed_hello
 from swarm_hub.components.signer.keybook import KeyBook
 from swarm_hub.components.signer.keys import KeyWatch
 from swarm_hub.components.signer.replay import ReplayCache
@@ -24,7 +24,15 @@ from swarm_hub.storage.queries import admission, keys, nodes
 from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
 
-__all__ = ["ADMISSION", "SIGNER", "Admission", "Batch", "EnvelopeChannel", "token_sha"]
+__all__ = [
+    "ADMISSION",
+    "SIGNER",
+    "Admission",
+    "Batch",
+    "EnvelopeChannel",
+    "signed_hello",
+    "token_sha",
+]
 
 SIGNER: Final = HubKey[EnvelopeChannel]("signer")
 ADMISSION: Final = HubKey[Admission]("admission")

@@ -63,29 +63,21 @@ class SignedGreeter:
 
     def compose(self, peer_id: str) -> dict[str, Any]:
         """Return the fields of our hello to that peer."""
-        now = self._hub.clock.time()
-        signed = {
-            "iss": self._mesh.peer_id,
-            "aud": peer_id,
-            "key": self._own.public_key,
-            "time": self._hub.clock.steady(),
-            "name": self._hub.name,
-            "capabilities": self._mesh.capabilities,
-            "boot_id": self._hub.boot_id,
-            "db_id": self._hub.store.shown_id(peer_id),
-        }
-        fields = {
-            **signed,
-            "sig": sign(self._own.key, TYPE_HELLO, canonical(signed)),
-            "cert": self._certify(self._own.public_key),
-        }
-        # Not signed: the token is a secret between two peers that the connection has proven, and
-        # a rotation is signed by the key that it replaces.
-        if (token := self._tokens.get(peer_id)) is not None:
-            fields["token"] = token
-        if rotations := [each.to_wire() for each in self._own.rotations if each.overlaps(now)]:
-            fields["rotations"] = rotations
-        return fields
+        return signed_hello(
+            self._own,
+            {
+                "iss": self._mesh.peer_id,
+                "aud": peer_id,
+                "time": self._hub.clock.steady(),
+                "name": self._hub.name,
+                "capabilities": self._mesh.capabilities,
+                "boot_id": self._hub.boot_id,
+                "db_id": self._hub.store.shown_id(peer_id),
+            },
+            self._certify,
+            self._tokens.get(peer_id),
+            self._hub.clock.time(),
+        )
 
     async def check(self, peer_id: str, fields: Mapping[str, Any]) -> Hello:
         """Return who a peer is according to its hello; raises SignatureRefusedError."""
@@ -153,6 +145,29 @@ class SignedGreeter:
                 f"if its owner confirms it, put the new key {public_key.hex()} into signer: trust"
             )
         return f"if its owner replaced the key, lift the pin with: swarm-hub node unban {peer_id}"
+
+
+def signed_hello(
+    own: OwnKey,
+    said: Mapping[str, Any],
+    certify: Callable[[bytes], bytes],
+    token: bytes | None,
+    now: float,
+) -> dict[str, Any]:
+    """Return the fields of a hello that says this, signed, and what goes with it unsigned."""
+    signed = {**said, "key": own.public_key}
+    fields = {
+        **signed,
+        "sig": sign(own.key, TYPE_HELLO, canonical(signed)),
+        "cert": certify(own.public_key),
+    }
+    # Not signed: the token is a secret between two peers that the connection has proven, and a
+    # rotation is signed by the key that it replaces.
+    if token is not None:
+        fields["token"] = token
+    if rotations := [each.to_wire() for each in own.rotations if each.overlaps(now)]:
+        fields["rotations"] = rotations
+    return fields
 
 
 def _checked(fields: Mapping[str, Any], peer_id: str, me: str) -> bytes:

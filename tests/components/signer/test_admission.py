@@ -35,7 +35,7 @@ async def invite(gateway: RunningHub, expires_s: float = 3600) -> dict[str, Any]
 async def invited(swarm: Swarm, gateway: RunningHub, name: str, link: str) -> RunningHub:
     """Join with a link, then run the worker with the configuration of all hubs here."""
     folder = gateway.folder.parent / name
-    done = await asyncio.to_thread(CliRunner().invoke, join, [link, "-c", str(folder)])
+    done = await asyncio.to_thread(CliRunner().invoke, join, [link, "-c", str(folder), "--offline"])
     assert done.exit_code == 0, done.output
     return await swarm.worker(name)
 

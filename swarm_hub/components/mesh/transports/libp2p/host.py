@@ -440,6 +440,14 @@ class Libp2pHost:
 
 
 def _innermost(error: BaseException | None) -> str:
-    while error is not None and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
+    while inner := _inner(error):
+        error = inner
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return (str(error) or type(error).__name__) if error is not None else "no address found"
+
+
+def _inner(error: BaseException | None) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return None if error is None else error.__cause__ or error.__context__
