@@ -184,12 +184,14 @@ def watch(hub: Target, as_json: bool, with_nodes: bool, job_id: str) -> int:
 @hub_options
 @json_option
 @click.option("--watch", "wait", is_flag=True, help="Wait, show progress and print the result.")
+@click.option("--failed", is_flag=True, help="Only the items that failed (see job failures).")
 @_JOB
-def rerun(hub: Target, as_json: bool, wait: bool, job_id: str) -> int:
+def rerun(hub: Target, as_json: bool, wait: bool, failed: bool, job_id: str) -> int:
     """Submit a job once more: the same module, inputs and spec. Prints the id of the new one."""
 
     async def work(swarm: SwarmClient) -> int:
-        new_id = await swarm.resubmit(await the_job(swarm, job_id))
+        found_id = await the_job(swarm, job_id)
+        new_id = await swarm.resubmit(found_id, items="failed" if failed else None)
         if wait:
             note(f"Job {new_id}")
             return await watched(swarm, new_id, as_json)

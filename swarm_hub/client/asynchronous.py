@@ -414,18 +414,26 @@ class SwarmClient:
         return found
 
     async def resubmit(
-        self, job_id: str, *, idempotency_key: str | None = None, **spec: Any
+        self,
+        job_id: str,
+        *,
+        items: str | Sequence[Mapping[str, int]] | None = None,
+        idempotency_key: str | None = None,
+        **spec: Any,
     ) -> str:
         """Submit a job once more, with some keys of its spec changed; returns the new one's id.
+
+        `items="failed"` takes those of its items that failed, `[{"first_item": 3, "n_items": 2}]`
+        those that it names.
 
         >>> again = await swarm.resubmit(job_id, labels={"run": "2"})
         >>> (await swarm.wait(again))["labels"]
         {'run': '2'}
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        answer = await self._json(
-            "POST", f"/jobs/{job_id}/resubmit", json={"spec": spec}, headers=headers
-        )
+        # Gateways of an earlier version know no `items`.
+        body = {"spec": spec} if items is None else {"spec": spec, "items": items}
+        answer = await self._json("POST", f"/jobs/{job_id}/resubmit", json=body, headers=headers)
         return str(answer["job_id"])
 
     async def nodes(self) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The blocking twin of `SwarmClient`, for scripts without asyncio."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -198,14 +198,26 @@ class BlockingSwarmClient:
         """
         return self._run(self._client.cancel_many(job_ids))
 
-    def resubmit(self, job_id: str, *, idempotency_key: str | None = None, **spec: Any) -> str:
+    def resubmit(
+        self,
+        job_id: str,
+        *,
+        items: str | Sequence[Mapping[str, int]] | None = None,
+        idempotency_key: str | None = None,
+        **spec: Any,
+    ) -> str:
         """Submit a job once more, with some keys of its spec changed; returns the new one's id.
+
+        `items="failed"` takes those of its items that failed, `[{"first_item": 3, "n_items": 2}]`
+        those that it names.
 
         >>> again = swarm.resubmit(job_id, labels={"run": "2"})
         >>> swarm.wait(again)["labels"]
         {'run': '2'}
         """
-        return self._run(self._client.resubmit(job_id, idempotency_key=idempotency_key, **spec))
+        return self._run(
+            self._client.resubmit(job_id, items=items, idempotency_key=idempotency_key, **spec)
+        )
 
     def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
         """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.

@@ -29,6 +29,7 @@ class Gateway:
         self._jobs = jobs
         self.asked: list[dict[str, str]] = []
         self.resubmitted: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.url = ""
 
     async def page(self, request: web.Request) -> web.Response:
@@ -39,7 +40,7 @@ class Gateway:
         return web.json_response({"jobs": self._jobs[begin:end], "cursor": cursor})
 
     async def resubmit(self, request: web.Request) -> web.Response:
-        assert await request.json() == {"spec": {}}
+        self.bodies.append(await request.json())
         self.resubmitted.append(request.match_info["job"])
         return web.json_response({"job_id": "01M8MVX07FGHB7RS5HPN3DK499"}, status=202)
 
@@ -115,7 +116,9 @@ async def test_a_job_is_run_once_more(gateway: Gateway, run_beside: Beside) -> N
     assert (done.code, done.out) == (0, "01M8MVX07FGHB7RS5HPN3DK499\n")
     done = await run_beside("job", "rerun", job_id, "--json", "--url", gateway.url)
     assert json.loads(done.out) == {"job_id": "01M8MVX07FGHB7RS5HPN3DK499"}
-    assert gateway.resubmitted == [job_id, job_id]
+    assert (await run_beside("job", "rerun", job_id, "--failed", "--url", gateway.url)).code == 0
+    assert gateway.resubmitted == [job_id] * 3
+    assert gateway.bodies == [{"spec": {}}] * 2 + [{"spec": {}, "items": "failed"}]
 
 
 @pytest.mark.parametrize(

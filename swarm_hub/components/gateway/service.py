@@ -37,6 +37,7 @@ from swarm_hub.components.gateway.shapes import (
     RuntimeFields,
     ShardDetails,
 )
+from swarm_hub.components.gateway.submission.chosen_items import RUNS_MAX, Run, joined
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import module_call
 from swarm_hub.components.gateway.watchers import JobWatchers
@@ -78,6 +79,7 @@ _BREAKDOWN_MAX: Final = 1000
 _SHOWN_MAX_BYTES: Final = 1024 * 1024
 # How long a cancellation waits for the gateway that owns the job.
 _OWNER_WITHIN_S: Final = 10.0
+_FAILURES_A_PAGE: Final = 500
 # How long a change waits for the disk.
 _COMMIT_WITHIN_S: Final = 20.0
 _LOOK_AGAIN_S: Final = 0.5
@@ -264,13 +266,54 @@ class JobService:
         return [_cancelled(job_id, states.get(job_id), job_id in gone) for job_id in job_ids]
 
     async def resubmit(
-        self, job_id: str, changes: Mapping[str, Any], caller: str, key: str | None
+        self,
+        job_id: str,
+        changes: Mapping[str, Any],
+        items: str | list[Run] | None,
+        caller: str,
+        key: str | None,
     ) -> Submitted:
-        """Submit a job again with some values of its spec changed; raises RequestError."""
+        """Submit a job, or some of its items, again with some values of its spec changed.
+
+        Raises RequestError.
+        """
         job = await self._job(job_id)
         spec = dataclasses.replace(job.spec, **changes)
-        of = json.dumps(["resubmit", job_id, spec.to_json()], sort_keys=True)
-        return await self._intake.resubmit(job, spec, of, caller, key)
+        asked = [job_id, spec.to_json()] if items is None else [job_id, spec.to_json(), items]
+        of = json.dumps(["resubmit", *asked], sort_keys=True)
+        if items is None:
+            return await self._intake.resubmit(job, spec, of, caller, key)
+
+        async def find_runs() -> list[Run]:
+            return joined(await self._failed_runs(job) if isinstance(items, str) else items)
+
+        return await self._intake.resubmit(job, spec, of, caller, key, find_runs)
+
+    async def _failed_runs(self, job: Job) -> list[Run]:
+        """Return the items that failed and are not tried again; raises Conflict if none did."""
+        found: list[Run] = []
+        after = -1
+        while len(found) <= RUNS_MAX:
+            page = await self._failures.page(job, after, _FAILURES_A_PAGE)
+            found += [
+                (each["first_item"], each["n_items"])
+                for each in page
+                if each["state"] != "retrying"
+            ]
+            if len(page) < _FAILURES_A_PAGE:
+                break
+            after = page[-1]["first_item"]
+        else:
+            raise Conflict(
+                "too_many_failures",
+                f"more than {RUNS_MAX} runs of items of job {job.id} failed; submit it as a whole",
+            )
+        if not found:
+            raise Conflict(
+                "nothing_failed",
+                f"no item of job {job.id} has failed so far; see: swarm-hub job failures {job.id}",
+            )
+        return found
 
     async def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job; returns its status once that is durable. An ended job stays as it is."""

@@ -7,8 +7,10 @@ Items of fixed size need no index. For lines every 64th offset is kept, so a mil
 import array
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 from swarm_hub.components.gateway.submission.places import pack_parts
@@ -33,7 +35,7 @@ _LIST_TAIL: Final = re.compile(rb"[\x20-\x7e\s]*\]\s*\Z", re.ASCII)
 SHARD_MAX_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _LET_GO_BYTES: Final = 8 * 1024 * 1024
-_FILE_SIZE: Final = struct.Struct("<Q")
+FILE_COUNT: Final = struct.Struct("<Q")
 
 
 class Bytes(Protocol):
@@ -133,13 +135,23 @@ class Dataset:
     def __init__(self, job: Job, body: Bytes) -> None:
         self._split = job.spec.split
         self._record_bytes = 4 if self._split is Split.I32 else job.spec.record_bytes
-        self._range_start = job.range_start
         self._body = body
         self._offsets: Sequence[int] = ()
+        # The first number of each run of a range, and where these begin among the items.
+        self._lows: Sequence[int] = ()
         if self._split in _OF_LINES:
             self._offsets = _line_index(body)
         elif self._split is Split.FILES:
             self._offsets = _file_index(body)
+        elif self._split is Split.RANGE:
+            runs = [tuple(map(int, line.split(b":"))) for line in body[:].split(b"\n")]
+            self._lows = [low for low, _ in runs]
+            self._offsets = [0, *accumulate(high - low for low, high in runs)]
+
+    def value(self, item: int) -> int:
+        """Return the number that an item of a range is."""
+        at = bisect_right(self._offsets, item) - 1
+        return self._lows[at] + item - self._offsets[at]
 
     def read(self, first_item: int, n_items: int) -> bytes:
         """Return the bytes of `n_items` items from `first_item` on, as the module gets them."""
@@ -148,7 +160,7 @@ class Dataset:
     def part(self, first_item: int, n_items: int) -> Slice:
         """Return where those bytes are, to read a part of them at a time."""
         if self._split is Split.RANGE:
-            low = self._range_start + first_item
+            low = self.value(first_item)
             said = b"%d %d\n" % (low, low + n_items)
             return Slice(said, 0, len(said))
         end_item = first_item + n_items
@@ -192,7 +204,7 @@ def _line_index(body: Bytes) -> Sequence[int]:
 
 def _file_index(body: Bytes) -> Sequence[int]:
     """Read the offsets written by `_measured_files`: sizes, then their count, at the end."""
-    (count,) = _FILE_SIZE.unpack(body[len(body) - 8 :])
+    (count,) = FILE_COUNT.unpack(body[len(body) - 8 :])
     sizes = array.array("Q")
     sizes.frombytes(body[len(body) - 8 - 8 * count : len(body) - 8])
     offsets = array.array("Q", [0])
@@ -267,7 +279,7 @@ def _measured_files(parts: Sequence[DatasetPart], *, as_archive: bool) -> Measur
             raise _item_too_large(f"the file {shown(part.name)}")
         sizes.append(size_bytes)
         pieces += file
-    pieces.append(sizes.tobytes() + _FILE_SIZE.pack(len(parts)))
+    pieces.append(sizes.tobytes() + FILE_COUNT.pack(len(parts)))
     named = pack_parts([(part.name, 1) for part in parts])
     return Measured(Split.FILES, 0, pieces, len(parts), parts=named)
 

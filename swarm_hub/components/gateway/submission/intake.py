@@ -8,15 +8,17 @@ import asyncio
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Final
 
 from ulid_transform import ulid_now
 
 from swarm_hub.components.gateway.submission import json_process
+from swarm_hub.components.gateway.submission.chosen_items import Run, chosen, spec_of
 from swarm_hub.components.gateway.submission.dataset import Measured, json_form, measure
+from swarm_hub.components.gateway.submission.places import Parts
 from swarm_hub.components.gateway.submission.resolve_spec import (
     check_fit,
     choose_abi,
@@ -46,7 +48,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.models.blob import windows
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.job import Job, JobSpec, JobState
-from swarm_hub.models.submission import Submission, Submitted
+from swarm_hub.models.submission import DatasetPart, Submission, Submitted
 from swarm_hub.storage import Write
 from swarm_hub.storage.queries import jobs
 from swarm_hub.util.hashing import sha256_hex
@@ -114,12 +116,18 @@ class Intake:
         return await self._once(key, digest, partial(self._submit, submission))
 
     async def resubmit(
-        self, job: Job, spec: JobSpec, of: str, caller: str, key: str | None
+        self,
+        job: Job,
+        spec: JobSpec,
+        of: str,
+        caller: str,
+        key: str | None,
+        find_runs: Callable[[], Awaitable[list[Run]]] | None = None,
     ) -> Submitted:
         """Store a job again, for the same owner; it is durable when this returns.
 
-        `of` says all that was asked for, and `key` is the caller's. Raises RequestError, Gone if
-        its module or its data are not there any more.
+        `of` says all that was asked for, `key` is the caller's, and `find_runs` finds which items
+        it is to have. Raises RequestError, Gone if its module or its data are not there any more.
         """
         self._check_room(job.owner)
         own_key = None if key is None else _own_key(caller, key)
@@ -131,28 +139,59 @@ class Intake:
             if not await self._hub.store.blobs.keep([sha for sha in shas if sha is not None], now):
                 raise Gone("pruned", f"what job {job.id} was made of has been removed (see gc:)")
             wall_time = spec.limits.wall_time or self._wall_time_s
+            blob_rows: list[Write] = []
+            of_items, of_spec = job, spec
+            if find_runs is not None:
+                runs = await find_runs()
+                of_spec = spec_of(spec, runs)
+                of_items = await self._chosen(job, runs, blob_rows, now)
             again = Job(
                 id=ulid_now(),
                 state=JobState.QUEUED,
                 spec=dataclasses.replace(
-                    spec, limits=dataclasses.replace(spec.limits, wall_time=wall_time)
+                    of_spec, limits=dataclasses.replace(spec.limits, wall_time=wall_time)
                 ),
                 module_sha=job.module_sha,
                 module_bytes=job.module_bytes,
-                dataset_sha=job.dataset_sha,
-                n_items=job.n_items,
-                dataset_bytes=job.dataset_bytes,
-                range_start=job.range_start,
+                dataset_sha=of_items.dataset_sha,
+                n_items=of_items.n_items,
+                dataset_bytes=of_items.dataset_bytes,
+                range_start=of_items.range_start,
                 created_at=now,
                 owner=job.owner,
-                parts_sha=job.parts_sha,
+                parts_sha=of_items.parts_sha,
             )
-            return await self._store(again, None, [], own_key, digest)
+            return await self._store(again, None, blob_rows, own_key, digest)
 
         async def digest() -> str:
             return sha256_hex(of.encode())
 
         return await (submit("") if own_key is None else self._once(own_key, digest, submit))
+
+    async def _chosen(
+        self, job: Job, runs: Sequence[Run], blob_rows: list[Write], now: float
+    ) -> Job:
+        """Return a job with these items alone as its dataset, which is stored."""
+        blobs = self._hub.store.blobs
+        async with AsyncExitStack() as opened:
+            body = await opened.enter_async_context(blobs.reading(job.dataset_sha))
+            index = None
+            if job.parts_sha is not None:
+                index = await opened.enter_async_context(blobs.reading(job.parts_sha))
+            if body is None:
+                raise Gone("pruned", f"the dataset of job {job.id} has been removed (see gc:)")
+            parts = None if index is None else Parts(index)
+            measured = await asyncio.to_thread(chosen, job, body, parts, runs)
+            dataset_sha, row = await self._store_dataset(measured, (), now)
+        blob_rows.append(row)
+        parts_sha = None
+        if measured.parts:
+            parts_sha, row = await blobs.put(measured.parts, now)
+            blob_rows.append(row)
+        return dataclasses.replace(
+            job, dataset_sha=dataset_sha, n_items=measured.n_items, parts_sha=parts_sha,
+            dataset_bytes=measured.size_bytes, range_start=measured.range_start,
+        )  # fmt: skip
 
     def _check_room(self, owner: str) -> None:
         if self._hub.store.busy:
@@ -264,7 +303,7 @@ class Intake:
         now = self._hub.clock.time()
         store = self._hub.store
         blob_rows = await store.blobs.touch(module_sha, submission.module, now)
-        dataset_sha, dataset_row = await self._store_dataset(measured, submission, now)
+        dataset_sha, dataset_row = await self._store_dataset(measured, submission.parts, now)
         blob_rows.append(dataset_row)
         if script is not None and submission.script is not None:
             blob_rows += await store.blobs.touch(script.sha, submission.script[1], now)
@@ -317,11 +356,11 @@ class Intake:
         return dataclasses.replace(requested, redundancy=redundancy, deterministic=deterministic)
 
     async def _store_dataset(
-        self, measured: Measured, submission: Submission, now: float
+        self, measured: Measured, parts: Sequence[DatasetPart], now: float
     ) -> tuple[str, Write]:
         """Store a dataset; an upload that already is the dataset, byte for byte, is on disk."""
         blobs = self._hub.store.blobs
-        for part in submission.parts:
+        for part in parts:
             is_whole = len(measured.pieces) == 1 and measured.pieces[0] is part.body
             if part.spooled is not None and is_whole:
                 return part.spooled.sha, await blobs.adopt(part.spooled, now)

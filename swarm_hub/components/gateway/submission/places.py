@@ -20,7 +20,8 @@ def pack_parts(parts: Sequence[tuple[str, int]]) -> bytes:
     """Return an index of the files of a dataset, each given by its name and its number of items.
 
     It has the number of files, where the items of each end, where the name of each ends, and the
-    names; so a file is found without reading the others. It is empty if no file has a name.
+    names; so a file is found without reading the others. It is empty if no file has a name. Of a
+    range with gaps a part is a run, which has its first number as its name.
     """
     if not any(name for name, _ in parts):
         return b""
@@ -63,16 +64,20 @@ def place(job: Job, parts: Parts | None, first_item: int, n_items: int) -> str |
     That is `prices.csv:18` for a line, the name of a file that is an item, the number that an item
     of a range is, and the offset of a record.
     """
-    last_item = first_item + n_items - 1
     split = job.spec.split
     if split is Split.RANGE:
-        low = job.range_start
-        return _numbers("value", low + first_item, low + last_item) if low else None
+        low = job.range_start + first_item
+        if parts is not None:
+            run, at = parts.find(first_item)
+            low = int(run) + at
+        is_known = parts is not None or job.range_start
+        return _numbers("value", low, low + n_items - 1) if is_known else None
     if split in (Split.RECORDS, Split.I32):
         size = 4 if split is Split.I32 else job.spec.record_bytes
         return f"byte {first_item * size}"
     if parts is None or split not in (Split.LINES, Split.FILES):
         return None
+    last_item = first_item + n_items - 1
     (first_name, first), (last_name, last) = parts.find(first_item), parts.find(last_item)
     if split is Split.FILES:
         return first_name if n_items == 1 else f"{first_name} to {last_name}"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
+from swarm_hub.components.gateway.submission.chosen_items import RUNS_MAX, Run
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import NAME_MAX_CHARS
@@ -234,8 +235,52 @@ _CHANGES: Final = {
     vol.Optional("labels"): _pairs,
 }
 CHANGE_SCHEMA: Final = vol.Schema(_CHANGES)
+FAILED_ITEMS: Final = "failed"
+
+
+@described(
+    {
+        "anyOf": [
+            {"type": "string", "enum": [FAILED_ITEMS]},
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": RUNS_MAX,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "first_item": {"type": "integer", "minimum": 0, "maximum": ITEMS_MAX},
+                        "n_items": {
+                            "type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": 1,
+                        },
+                    },
+                    "required": ["first_item"],
+                    "additionalProperties": False,
+                },
+            },
+            {"type": "null"},
+        ]
+    }
+)  # fmt: skip
+def _items(value: Any) -> str | list[Run] | None:
+    if value is None or value == FAILED_ITEMS:
+        return value  # type: ignore[no-any-return]
+    if not isinstance(value, list) or not 1 <= len(value) <= RUNS_MAX:
+        raise vol.Invalid(
+            f'expected "{FAILED_ITEMS}" or a list of 1 to {RUNS_MAX} runs such as '
+            '{"first_item": 3, "n_items": 2}'
+        )
+    return [(each["first_item"], each["n_items"]) for each in vol.Schema([_RUN])(value)]
+
+
+_RUN: Final = {
+    vol.Required("first_item"): cv.integer(0, ITEMS_MAX),
+    vol.Optional("n_items", default=1): cv.integer(1, ITEMS_MAX),
+}
 RESUBMISSION_SCHEMA: Final = vol.Schema(
     {
+        # Those of its items that the job is to have; by default all.
+        vol.Optional("items", default=None): _items,
         vol.Optional("spec", default=dict): vol.Schema(
             {
                 **_CHANGES,
@@ -244,7 +289,7 @@ RESUBMISSION_SCHEMA: Final = vol.Schema(
                 vol.Optional("limits"): cv.section(_LIMITS, JobLimits),
                 vol.Optional("constraints"): _optional(cv.section(_CONSTRAINTS, Constraints)),
             }
-        )
+        ),
     }
 )
 

@@ -79,12 +79,15 @@ def views(service: JobService) -> list[View]:
         return Json(answer)
 
     async def resubmit(request: Request) -> Json:
-        """Submit a job once more: the same module, data and spec, as far as it is not changed."""
+        """Submit a job, or some of its items, once more: module and spec are as they were.
+
+        Of the spec some keys may be changed; `items` is `failed` or says which of them.
+        """
         key = idempotency_key(request)
         job_id = await visible(service, request)
         assert request.caller is not None, "the scope asks for a token"
         submitted = await service.resubmit(
-            job_id, request.body["spec"], request.caller.account, key
+            job_id, request.body["spec"], request.body["items"], request.caller.account, key
         )
         shape = submitted_shape(request, submitted.job_id)
         return Json(shape, Success.ACCEPTED, f"/jobs/{submitted.job_id}")
@@ -97,7 +100,8 @@ def views(service: JobService) -> list[View]:
         View("POST", "/jobs/cancel", cancel, submit, CancelledJobs, body=_CANCEL),
         View(
             "POST", f"{job}/resubmit", resubmit, submit, SubmittedShape, body=RESUBMISSION_SCHEMA,
-            successes=(Success.ACCEPTED,), errors=(Gone, Conflict), request_headers=HEADERS,
+            successes=(Success.ACCEPTED,), errors=(Gone, Conflict),
+            request_headers=HEADERS,
         ),
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import RunningHub, Swarm
-from tests.helpers.rest import call, finished, submit
+from tests.helpers.rest import call, finished, submit, submit_files
 
 Modules = dict[str, bytes]
 
@@ -164,3 +164,50 @@ async def test_a_job_is_submitted_once_more(swarm: Swarm, modules: Modules) -> N
         database.commit()
     code, gone = await call(gateway, "POST", path, token=ada)
     assert (code, gone["code"]) == (410, "pruned")
+
+
+async def test_the_items_that_failed_are_submitted_once_more(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+    files = {name: name.encode() for name in ("caX.txt", "dog.txt", "foX.txt", "yak.txt")}
+    spec = {"split": "files", "on_error": "skip"}
+    first = await submit_files(gateway, modules["cat_but_x"], files, spec)
+    assert (await finished(gateway, first))["failed_items"] == 2
+    path, headers = f"/jobs/{first}/resubmit", {"Idempotency-Key": "failed"}
+    answers = [
+        await call(gateway, "POST", path, json={"items": "failed"}, headers=headers)
+        for _ in range(2)
+    ]
+    assert [code for code, _ in answers] == [202, 202]
+    (second,) = {body["job_id"] for _, body in answers}
+    again = await finished(gateway, second)
+    assert (again["state"], again["progress"]["items"]) == ("failed", 2), again
+    _, told = await call(gateway, "GET", f"/jobs/{second}/failures")
+    assert [each["place"] for each in told["failures"]] == ["caX.txt", "foX.txt"]
+    chosen = {"items": [{"first_item": 3}, {"first_item": 1}], "spec": {"name": "two"}}
+    code, body = await call(gateway, "POST", path, json=chosen)
+    assert (await finished(gateway, body["job_id"]))["name"] == "two"
+    result = await call(gateway, "GET", f"/jobs/{body['job_id']}/result")
+    assert result == (200, b"dog.txtyak.txt")
+    code, nothing = await call(
+        gateway, "POST", f"/jobs/{body['job_id']}/resubmit", json={"items": "failed"}
+    )
+    assert (code, nothing["code"]) == (409, "nothing_failed")
+    for wrong in ("all", [], [{"first_item": -1}], [{"first_item": 3, "n_items": 2}], [3]):
+        assert (await call(gateway, "POST", path, json={"items": wrong}))[0] == 422
+
+
+async def test_of_a_range_the_numbers_that_failed_are_submitted_once_more(
+    swarm: Swarm, modules: Modules
+) -> None:
+    gateway = await swarm.gateway()
+    await swarm.worker("worker")
+    first = await queued(gateway, modules)
+    await finished(gateway, first)
+    # The primes among 2, 3, 11, 12 and 13.
+    runs = [{"first_item": 11, "n_items": 3}, {"first_item": 2, "n_items": 2}]
+    _, body = await call(gateway, "POST", f"/jobs/{first}/resubmit", json={"items": runs})
+    status = await finished(gateway, body["job_id"])
+    assert (status["result"], status["progress"]["items"]) == (4, 5)
