@@ -23,6 +23,10 @@ _PLAINER: Final = {
     "required key not provided": "this key is required",
     "expected str": "expected text",
 }
+_NOT_OFF: Final = (
+    "false switches off only what comes by itself, such as frontend; to do without this, take the "
+    "line out"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ def read_configuration(directory: Path, default_name: str) -> Configuration:
 def validate_section(content: YamlMap, domain: str, schema: Callable[[Any], _T]) -> _T:
     """Check one section; raises ConfigError with every problem, its line and a suggestion."""
     value = content.get(domain)
+    if value is False:
+        raise ConfigError([problem_at(content, domain, _NOT_OFF)])
     try:
         return schema(value)
     except vol.MultipleInvalid as error:

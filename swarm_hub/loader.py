@@ -1,9 +1,11 @@
 """Finding components: their manifests are read before any of their code is imported."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,7 @@ _MANIFEST_SCHEMA: Final = vol.Schema(
         vol.Optional("version", default=""): str,
         vol.Optional("dependencies", default=list): [_DOMAIN],
         vol.Optional("after_dependencies", default=list): [_DOMAIN],
+        vol.Optional("default_with", default=list): [_DOMAIN],
         vol.Optional("requirements", default=list): [str],
         vol.Optional("serves", default=list): [vol.Match(r"^/[a-z0-9_/-]{1,80}\Z")],
     }
@@ -36,8 +39,9 @@ _MANIFEST_SCHEMA: Final = vol.Schema(
 class Manifest:
     """What a component says about itself in `manifest.json`.
 
-    `serves` lists the API paths that need it, including all below them: a client that asks a hub
-    without it is told so.
+    `default_with` lists components beside which it is loaded without a section of its own, unless
+    that says `false`. `serves` lists the API paths that need it, including all below them: a client
+    that asks a hub without it is told so.
     """
 
     domain: str
@@ -46,6 +50,7 @@ class Manifest:
     version: str
     dependencies: tuple[str, ...]
     after_dependencies: tuple[str, ...]
+    default_with: tuple[str, ...]
     requirements: tuple[str, ...]
     serves: tuple[str, ...]
     folder: Path
@@ -89,16 +94,26 @@ class ComponentIndex:
 
     def serving(self, path: str) -> str | None:
         """Return the component that a path of the API needs, None if none claims it."""
-        for domain in self.domains():
-            try:
-                manifest = self.manifest(domain)
-            except SetupError:
-                continue
-            if manifest is not None and any(
-                path == prefix or path.startswith(f"{prefix}/") for prefix in manifest.serves
-            ):
-                return domain
+        for manifest in self._usable():
+            if any(path == prefix or path.startswith(f"{prefix}/") for prefix in manifest.serves):
+                return manifest.domain
         return None
+
+    def beside(self, domains: set[str]) -> set[str]:
+        """Return the components that are loaded where those and their dependencies are."""
+        loaded = {manifest.domain for manifest in self.order(domains)}
+        return {
+            manifest.domain
+            for manifest in self._usable()
+            if manifest.default_with and loaded.issuperset(manifest.default_with)
+        }
+
+    def _usable(self) -> Iterator[Manifest]:
+        """Yield every manifest that can be read; a broken one counts where it is asked for."""
+        for domain in self.domains():
+            with contextlib.suppress(SetupError):
+                if (manifest := self.manifest(domain)) is not None:
+                    yield manifest
 
     def order(self, domains: set[str]) -> list[Manifest]:
         """Return the manifests of `domains` and of all their dependencies, dependencies first.
@@ -151,7 +166,8 @@ def _read_manifest(folder: Path, custom: bool) -> Manifest:
         raise SetupError(f"{path}: domain must be the folder's name, {folder.name}")
     if custom and not fields["version"]:
         raise SetupError(f"{path}: a custom component needs a version")
-    for key in ("dependencies", "after_dependencies", "requirements", "serves"):
+    lists = ("dependencies", "after_dependencies", "default_with", "requirements", "serves")
+    for key in lists:
         fields[key] = tuple(fields[key])
     return Manifest(folder=folder, custom=custom, **fields)
 

@@ -63,16 +63,28 @@ def plan(configuration: Configuration) -> Plan:
 def _wanted(
     configuration: Configuration, index: ComponentIndex, problems: list[ConfigProblem]
 ) -> set[str]:
-    """Return the components that have a section, and whose dependencies can be resolved."""
+    """Return the components to load whose dependencies can be resolved.
+
+    They are those with a section, and those that come along with them and are not switched off.
+    """
     content = configuration.sections
     wanted: set[str] = set()
     for domain in content:
         if domain in CORE_SECTIONS:
             continue
         try:
-            if index.manifest(domain) is None:
+            if (manifest := index.manifest(domain)) is None:
                 hint = did_you_mean(domain, (*index.domains(), *CORE_SECTIONS))
                 raise SetupError(f"there is no such component{hint}")
+            if content[domain] is False and manifest.default_with:
+                continue
+            index.order({domain})
+        except SetupError as error:
+            problems.append(config.problem_at(content, domain, str(error)))
+            continue
+        wanted.add(domain)
+    for domain in sorted(index.beside(wanted).difference(content)):
+        try:
             index.order({domain})
         except SetupError as error:
             problems.append(config.problem_at(content, domain, str(error)))

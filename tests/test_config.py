@@ -70,6 +70,11 @@ def problems(folder: Path, text: str) -> list[str]:
          "got 'opne'; did you mean open?"),
         ("gateway: 5\n",
          "configuration.yaml:1: gateway: expected keys and values below it, each on its own line"),
+        ("gateway:\nscheduler: false\n",
+         "configuration.yaml:2: scheduler: false switches off only what comes by itself, such as "
+         "frontend; to do without this, take the line out"),
+        ("gateway:\nfrontend: true\n",
+         "configuration.yaml:2: frontend: expected keys and values below it, each on its own line"),
         ("gateway: [a]\n",
          "configuration.yaml:1: gateway: expected keys and values below it, each on its own line"),
         ("gateway:\napi:\n  tls:\n    certificate: a.pem\n",
@@ -359,3 +364,18 @@ async def test_a_component_that_the_role_needs_ends_the_hub(tmp_path: Path, swar
     custom(tmp_path / "gateway", "sla", failing)
     with pytest.raises(SetupError, match="sla refused to be set up"):
         await swarm.gateway()
+
+
+def test_a_component_comes_along_with_others_unless_it_is_switched_off(tmp_path: Path) -> None:
+    custom(tmp_path, "mine", COMPONENT, default_with=["sla", "gateway"])
+    for text, loaded in (
+        ("gateway:\n", True), ("gateway:\nmine: false\n", False), ("worker:\n", False),
+        ("worker:\nmine:\n", True),
+    ):  # fmt: skip
+        write(tmp_path, text)
+        _, planned = bootstrap.check(tmp_path)
+        domains = [each.manifest.domain for each in planned.components]
+        assert ("mine" in domains) == loaded, text
+    custom(tmp_path, "mine", COMPONENT, default_with=["gateway"], dependencies=["nowhere"])
+    (found,) = problems(tmp_path, "gateway:\n")
+    assert found == "configuration.yaml: mine: nowhere: there is no such component"

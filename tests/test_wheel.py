@@ -112,12 +112,14 @@ def _wait_until_it_answers(hub: subprocess.Popen[str], port: int) -> None:
             return
 
 
-def test_the_wheel_carries_the_licence_the_examples_and_no_tests(installed: Installed) -> None:
+def test_the_wheel_carries_all_that_a_hub_needs_and_no_tests(installed: Installed) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
     assert f"swarm_hub-{__version__}.dist-info/licenses/LICENSE" in names
     examples = {path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.wat")}
     assert examples
     assert {f"swarm_hub/{path}" for path in examples} <= set(names)
+    page = (ROOT / "swarm_hub" / "components" / "frontend" / "page").rglob("*.*")
+    assert {str(path.relative_to(ROOT)) for path in page} <= set(names)
     rooms = {name.partition("/")[0] for name in names}
     assert rooms == {"swarm_hub", f"swarm_hub-{__version__}.dist-info"}
 

@@ -42,13 +42,15 @@ class Blob:
     """An answer in bytes, whole or only the requested range.
 
     With `etag` the bytes may be cached forever: what it names never changes. `told` is what else is
-    to be known of them, by the names of headers.
+    to be known of them, by the names of headers. `kept` says that this is one of a few bodies which
+    stay as they are: it is made smaller once, not for each client.
     """
 
     body: bytes | mmap.mmap
     media_type: str = "application/octet-stream"
     etag: str | None = None
     told: Mapping[str, str] = field(default_factory=dict)
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

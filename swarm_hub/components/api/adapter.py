@@ -286,7 +286,9 @@ async def _send_blob(raw: web.Request, blob: Blob) -> web.StreamResponse:
             body=body, status=status, headers=headers, content_type=blob.media_type
         )
         # What has a version is the same bytes for all, and ranges are of those.
-        return response if status == 206 or blob.etag else await encoding.fit(raw, response)
+        if status == 206 or blob.etag:
+            return response
+        return await encoding.fit(raw, response, kept=blob.kept)
     streamed = web.StreamResponse(status=status, headers=headers)
     streamed.content_type = blob.media_type
     streamed.content_length = stop - start

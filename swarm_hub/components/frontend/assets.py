@@ -1,0 +1,107 @@
+"""The files of the page: read at the first look, and served below a name made of their hash.
+
+Files below the hash never change, so browsers keep them; the first page alone is asked for again
+each time. They refer to each other by relative paths, as the hash is part of all their addresses.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from swarm_hub.endpoints import Answer, Blob, Request, Scope, Unchanged, View
+from swarm_hub.exceptions import NotFound
+
+_FOLDER: Final = Path(__file__).parent / "page"
+_FIRST: Final = "index.html"
+_BASE: Final = b"{{base}}"
+_HASH_CHARS: Final = 16
+_TYPES: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+# The page asks nobody but this hub, runs nothing but its own files, and is nobody's frame.
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_FOREVER: Final = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+_PART: Final = {"type": "string", "pattern": "^[a-z0-9_.-]{1,100}$"}
+_PARTS: Final = {"version": _PART, "folder": _PART, "name": _PART}
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """The page's files by their paths below its folder, and the hash of all of them."""
+
+    version: str
+    files: dict[str, bytes]
+
+    @property
+    def first(self) -> bytes:
+        """What is served at the hub's address."""
+        return self.files[_FIRST].replace(_BASE, f"/frontend/{self.version}".encode())
+
+
+def read(folder: Path = _FOLDER) -> Assets:
+    """Read the files of a page."""
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _TYPES
+    }
+    summed = hashlib.sha256()
+    for name, body in files.items():
+        summed.update(f"{name}\0{len(body)}\0".encode() + body)
+    return Assets(summed.hexdigest()[:_HASH_CHARS], files)
+
+
+def views() -> tuple[View, ...]:
+    """Return the views; anyone may read what is the same on every hub of this version."""
+    found: list[Assets] = []
+
+    async def assets() -> Assets:
+        if not found:
+            found.append(await asyncio.to_thread(read))
+        return found[0]
+
+    async def first(request: Request) -> Answer:
+        """Return the page, which shows this hub to a person with a browser."""
+        page = await assets()
+        if request.has_version(page.version):
+            return Unchanged(page.version, forever=False)
+        told = {**_HEADERS, "ETag": f'W/"{page.version}"', "Cache-Control": "no-cache"}
+        return Blob(page.first, "text/html", told=told)
+
+    async def file(request: Request) -> Blob:
+        """Return a file of the page; its address changes with what is in any of them."""
+        page, path = await assets(), request.path
+        name = "/".join(path[part] for part in ("folder", "name") if part in path)
+        body = page.files.get(name) if path["version"] == page.version else None
+        if body is None:
+            raise NotFound("not_found", "the page has no such file; load it anew")
+        return Blob(body, _TYPES[f".{name.rpartition('.')[2]}"], told=_FOREVER, kept=True)
+
+    return (
+        View(
+            "GET", "/", first, Scope.PUBLIC, bytes, outside=True, versioned=True,
+            media_types=("text/html",),
+        ),
+        *(
+            View(
+                "GET", f"/frontend/{{version}}/{below}", file, Scope.PUBLIC, bytes, outside=True,
+                errors=(NotFound,), media_types=tuple(_TYPES.values()), path_values=_PARTS,
+            )
+            for below in ("{name}", "{folder}/{name}")
+        ),
+    )  # fmt: skip
