@@ -115,5 +115,8 @@ class Request(Protocol):
     def parts(self) -> AsyncIterator[Part]:
         """Return the parts of a multipart body, which raise MalformedRequest if it isn't one."""
 
+    def admitted(self, caller: Caller) -> None:
+        """Count the request, which came without a token, as this caller's, whom it let in."""
+
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         """Enter a context that is left once the answer has been sent."""

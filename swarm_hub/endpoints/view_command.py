@@ -71,6 +71,10 @@ class CommandRequest:
         """Raise MalformedRequest: a command has no parts."""
         raise MalformedRequest("bad_multipart", "a command has no parts")
 
+    def admitted(self, caller: Caller) -> None:
+        """Raise MalformedRequest: whoever sends a command was let in before."""
+        raise MalformedRequest("let_in", f"{self.caller.name} is no {caller.name}")
+
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         """Raise MalformedRequest: what has to be left again is sent in pieces, by REST alone."""
         raise MalformedRequest("no_json", f"ask for this by REST ({type(context).__name__})")

@@ -19,6 +19,7 @@ SCOPES: Final = ("read", "submit", "admin")
 _PREFIX: Final = "swh_"
 _SECRET_MAX_CHARS: Final = 200
 NAME_MAX_CHARS: Final = 64
+SESSIONS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Token:
     """A token as it is stored; each scope includes those before it in `SCOPES`.
 
     `owner` is whose jobs it submits and sees; tokens of one person's devices may share one. One
-    from before there were owners has none: it is an owner by itself, and sees every job. Times are
-    seconds since the epoch.
+    from before there were owners has none: it is an owner by itself, and sees every job. One of a
+    `session` is known to a browser alone. Times are seconds since the epoch.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Token:
     created_at: float
     owner: str | None = None
     expires_at: float | None = None
+    session: bool = False
 
     @property
     def account(self) -> str:
@@ -87,11 +89,12 @@ class TokenFile:
         *,
         owner: str | None = None,
         expires_at: float | None = None,
+        session: bool = False,
     ) -> tuple[Token, str]:
         """Add a token; returns it with its secret, which is shown only this once.
 
-        Its owner is called like the token unless told otherwise. Raises HubError for a name that
-        is no short text.
+        Its owner is called like the token unless told otherwise. Sessions that have expired go, and
+        of too many the oldest. Raises HubError for a name that is no short text.
         """
         for text in (name, owner or name):
             if not is_text(text, NAME_MAX_CHARS, 1) or not text.isprintable():
@@ -99,9 +102,14 @@ class TokenFile:
                     f"a token's name and owner have 1 to {NAME_MAX_CHARS} printable characters"
                 )
         secret = _PREFIX + secrets.token_urlsafe(24)
-        token = Token(ulid_now(), name, scope, _hash(secret), now, owner or name, expires_at)
+        token = Token(
+            ulid_now(), name, scope, _hash(secret), now, owner or name, expires_at, session
+        )
         with self._alone():
-            self._write([*self.all(), token])
+            known = [each for each in self.all() if not (each.session and is_expired(each, now))]
+            sessions = [each.id for each in known if each.session]
+            over = set(sessions[: max(0, len(sessions) + session - SESSIONS_MAX)])
+            self._write([*(each for each in known if each.id not in over), token])
         return token, secret
 
     def revoke(self, token_id: str) -> bool:
@@ -142,6 +150,10 @@ class TokenFile:
 
     def _write(self, tokens: list[Token]) -> None:
         plain = [asdict(token) for token in tokens]
+        for each in plain:
+            # A hub from before there were sessions still reads a file without any.
+            if not each["session"]:
+                del each["session"]
         write_atomic(self._path, json.dumps(plain, indent=1).encode(), mode=0o600)
 
 

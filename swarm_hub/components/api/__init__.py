@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -17,22 +18,28 @@ from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.cors import CrossOrigin, origin
 from swarm_hub.components.api.diagnostics import WarningsKept, diagnostics_view
 from swarm_hub.components.api.health import health_views
+from swarm_hub.components.api.links import Links
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.metrics import RequestMetrics, metrics_view
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.server import LINGER_S, ApiServer
+from swarm_hub.components.api.sessions import Sessions
 from swarm_hub.components.api.system import system_view
 from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.device import interface_ips
 
+__all__ = ["URLS", "ApiConfig"]
+
 _LOGGER = logging.getLogger(__name__)
 
+# Where browsers find this hub.
+URLS: Final = HubKey[Callable[[], list[str]]]("urls")
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - left out, not bound
 
 
@@ -143,6 +150,10 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         hub, access, connections, quotas, config.request_bytes, certificate, cors, requests, audit
     )  # fmt: skip
     server.bind(config.host, config.port)
+    hub.services[URLS] = server.urls
+    sessions = Sessions(hub, TokenFile(hub.storage_path(TOKENS_FILE)), access, server.urls)
+    for view in (*sessions.views(), *Links(hub, access).views()):
+        hub.endpoints.add_view(view)
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)

@@ -9,9 +9,11 @@ from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 from aiohttp import web
+from multidict import MultiMapping
 
 from swarm_hub.components.api import bodies, encoding, event_stream, ranges
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.audit import CALLER
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import RETRY_AFTER_S, ClientGone
 from swarm_hub.components.api.quotas import Quotas
@@ -20,6 +22,7 @@ from swarm_hub.endpoints import (
     ANY_TYPE,
     Answer,
     Blob,
+    Caller,
     Events,
     Json,
     Lines,
@@ -28,7 +31,13 @@ from swarm_hub.endpoints import (
     Unchanged,
     View,
 )
-from swarm_hub.exceptions import InvalidInput, MalformedRequest, NotFound, UnsupportedMedia
+from swarm_hub.exceptions import (
+    InvalidInput,
+    MalformedRequest,
+    NotFound,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.util.bounds import is_text
@@ -66,18 +75,20 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.Rou
         async with _Request(raw, caller, max_bytes, quotas) as request:
             _check_path(raw)
             if view.query or raw.query_string:
-                request.query = _read_query(raw, query)
+                request.query = read_query(raw.query, query)
             if isinstance(body, RawBody):
                 _check_media_type(request.media_type, body)
             elif body is not None:
                 request.body = _read_json(
                     await bodies.read_whole(raw, JSON_MAX_BYTES, request.count), body
                 )
-            return await _send(
-                raw,
-                await view.handler(request),
-                lambda: caller is None or access.is_current(caller),
-            )
+            try:
+                answer = await view.handler(request)
+            except Unauthorized:
+                # Of a view that lets people in: whoever guesses waits, and is banned in the end.
+                await access.failed(raw)
+                raise
+            return await _send(raw, answer, lambda: caller is None or access.is_current(caller))
 
     path = view.path if view.outside else API_ROOT + view.path
     # `web.get` also serves HEAD.
@@ -138,6 +149,10 @@ class _Request:
         if self.caller is not None:
             self._quotas.upload(self.caller.account, n_bytes)
 
+    def admitted(self, caller: Caller) -> None:
+        assert isinstance(caller, Token), "tokens are made here alone"
+        self._raw[CALLER] = caller
+
     async def enter(self, context: AbstractAsyncContextManager[_T]) -> _T:
         if self._entered is None:
             self._entered = AsyncExitStack()
@@ -149,8 +164,8 @@ def _check_path(raw: web.Request) -> None:
         raise NotFound("not_found", "there is nothing at this path")
 
 
-def _read_query(raw: web.Request, schema: vol.Schema) -> Mapping[str, Any]:
-    given = raw.query
+def read_query(given: MultiMapping[str], schema: vol.Schema) -> Mapping[str, Any]:
+    """Return the checked values of a query; raises RequestError."""
     if not all(is_text(each, _QUERY_MAX_CHARS) for pair in given.items() for each in pair):
         raise MalformedRequest(
             "invalid_query",

@@ -22,8 +22,8 @@ _SENT: Final = (
     "Last-Event-ID, Range"
 )
 _SEEN: Final = (
-    "Accept-Ranges, Allow, Content-Range, ETag, Link, Location, Retry-After, Swarm-Items, "
-    "Swarm-Items-Done, Upload-Complete, Upload-Offset"
+    "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Link, Location, Retry-After, "
+    "Swarm-Items, Swarm-Items-Done, Upload-Complete, Upload-Offset"
 )
 _KNOWN_FOR_S: Final = 600
 

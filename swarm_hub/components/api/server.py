@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import socket
 import time
 from collections import defaultdict
@@ -39,6 +40,7 @@ from swarm_hub.exceptions import (
     TooLarge,
     Unavailable,
 )
+from swarm_hub.util.device import interface_ips
 from swarm_hub.util.unix_socket import bind_private
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ _SHUTDOWN_S: Final = 2.0
 _BACKLOG: Final = 512
 # As nginx counts them; HTTP has no status that nobody reads.
 _CLIENT_GONE: Final = 499
+_LOOPBACK: Final = re.compile(r"//(localhost|127\.|\[::1\])")
 # How long the rest of a refused body is read, so that a client which is still sending sees why.
 LINGER_S: Final = 2.0
 
@@ -97,6 +100,17 @@ class ApiServer:
             ) from error
         self._sockets.append(bound)
 
+    def urls(self) -> list[str]:
+        """Return the addresses at which browsers find this hub, those of this device first."""
+        scheme = "http" if self._certificate is None else "https"
+        found = []
+        for bound in self._sockets:
+            host, port = bound.getsockname()[:2]
+            own = ipaddress.ip_address(host.partition("%")[0])
+            hosts = ["localhost", *interface_ips()] if own.is_unspecified else [host]
+            found += [f"{scheme}://{_bracketed(each)}:{port}" for each in hosts if "%" not in each]
+        return sorted(dict.fromkeys(found), key=lambda url: not _LOOPBACK.search(url))
+
     async def start(self) -> None:
         """Serve requests."""
         application = web.Application(
@@ -119,7 +133,7 @@ class ApiServer:
             self._servers.append(await self._serve(bound))
             host, port = bound.getsockname()[:2]
             scheme = "http" if self._certificate is None else "https"
-            _LOGGER.info("API on %s://%s:%d", scheme, host, port)
+            _LOGGER.info("API on %s://%s:%d", scheme, _bracketed(host), port)
         await self._serve_own_user()
 
     async def _serve(self, bound: socket.socket) -> asyncio.Server | TlsListener:
@@ -240,6 +254,10 @@ class ApiServer:
             f"{path} needs {domain}:, which does not run on this hub; ask a hub that has it, or "
             f"add {domain}: here",
         )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _family(host: str) -> socket.AddressFamily:

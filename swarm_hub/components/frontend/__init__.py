@@ -1,10 +1,14 @@
 """The page: what a person sees who opens the hub's address in a browser."""
 
+import logging
 from dataclasses import dataclass
 
+from swarm_hub.components.api import URLS
 from swarm_hub.components.frontend.assets import views
 from swarm_hub.core import Hub
 from swarm_hub.helpers import config_validation as cv
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,4 +23,10 @@ async def async_setup(hub: Hub, _config: FrontendConfig) -> bool:
     """Have the page served; what it shows it asks of the API."""
     for view in views():
         hub.endpoints.add_view(view)
+    urls = hub.services[URLS]
+
+    async def tell() -> None:
+        _LOGGER.info("The page is at %s/ (swarm-hub open)", urls()[0])
+
+    hub.on_open(tell)
     return True
