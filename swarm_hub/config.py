@@ -1,6 +1,6 @@
 """The configuration directory: reading its YAML, and naming every problem with file and line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -131,24 +131,20 @@ def _core_section(
         return schema(None)
 
 
-def problem_at(content: YamlMap, domain: str, message: str) -> ConfigProblem:
-    """Return a problem of a whole section."""
-    place = content.places.get(domain)
+def problem_at(content: YamlMap, path: Sequence[Any], message: str) -> ConfigProblem:
+    """Return a problem of a section or of a key in it, at the line where it is written."""
+    names = " → ".join(str(getattr(part, "schema", part)) for part in path)
+    place = _place(content, path)
     if place is None:
-        return ConfigProblem(CONFIG_FILE, None, domain, message)
-    return ConfigProblem(place.file, place.line, domain, message)
+        return ConfigProblem(CONFIG_FILE, None, names, message)
+    return ConfigProblem(place.file, place.line, names, message)
 
 
 def _located(content: YamlMap, domain: str, error: vol.Invalid) -> ConfigProblem:
-    path = [domain, *(str(getattr(part, "schema", part)) for part in error.path)]
-    place = _place(content, [domain, *error.path])
-    message = _PLAINER.get(error.msg, error.msg)
-    if place is None:
-        return ConfigProblem(CONFIG_FILE, None, " → ".join(path), message)
-    return ConfigProblem(place.file, place.line, " → ".join(path), message)
+    return problem_at(content, [domain, *error.path], _PLAINER.get(error.msg, error.msg))
 
 
-def _place(content: YamlMap, path: list[Any]) -> Place | None:
+def _place(content: YamlMap, path: Sequence[Any]) -> Place | None:
     place: Place | None = None
     current: Any = content
     for part in path:

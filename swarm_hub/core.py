@@ -146,6 +146,9 @@ class Hub:
         # What the owner may ask of this hub on its own device.
         self.control = ControlCommands()
         self.control.add_status("hub", self._status)
+        # Where components take connections, as it is configured.
+        self.listens: set[str] = set()
+        self.control.add_status("listens", lambda: sorted(self.listens))
         self.tasks = TaskSupervisor()
         self.watchdog = Watchdog(self.tasks, clock)
         self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)

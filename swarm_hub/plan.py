@@ -11,6 +11,7 @@ from swarm_hub.const import CONFIG_FILE
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import ConfigError, ConfigProblem, SetupError
 from swarm_hub.helpers.config_validation import did_you_mean
+from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.helpers.platforms import PlatformSchema
 from swarm_hub.loader import ComponentIndex, Manifest
 
@@ -25,6 +26,7 @@ class Planned:
     manifest: Manifest
     config: object
     async_setup: Callable[[Hub, Any], Awaitable[bool]]
+    preflight: Callable[[Site, Any], Iterable[Obstacle]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _wanted(
         try:
             index.order({domain})
         except SetupError as error:
-            problems.append(config.problem_at(content, domain, str(error)))
+            problems.append(config.problem_at(content, [domain], str(error)))
             continue
         wanted.add(domain)
     return wanted
@@ -101,7 +103,9 @@ def _imported(
         try:
             imported.append((manifest, manifest.import_component()))
         except SetupError as error:
-            problems.append(config.problem_at(configuration.sections, manifest.domain, str(error)))
+            problems.append(
+                config.problem_at(configuration.sections, [manifest.domain], str(error))
+            )
     return imported
 
 
@@ -117,7 +121,9 @@ def _validated(
         except ConfigError as error:
             problems.extend(error.problems)
         except SetupError as error:
-            problems.append(config.problem_at(configuration.sections, manifest.domain, str(error)))
+            problems.append(
+                config.problem_at(configuration.sections, [manifest.domain], str(error))
+            )
     return components
 
 
@@ -133,4 +139,5 @@ def _planned(manifest: Manifest, component: ModuleType, configuration: Configura
         manifest,
         config.validate_section(configuration.sections, manifest.domain, schema),
         async_setup,
+        getattr(component, "preflight", None),
     )

@@ -20,6 +20,7 @@ from swarm_hub.exceptions import HubError
 from swarm_hub.util import systemd
 from swarm_hub.util.event_loop import new_event_loop
 from swarm_hub.util.exhaustion import explain, is_exhausted, last_words
+from swarm_hub.util.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from swarm_hub.core import Hub
@@ -44,27 +45,38 @@ def locked(config_dir: Path) -> Iterator[None]:
     """
     path = config_dir / LOCK_FILE
     try:
+        refuse_unwritable(config_dir / STORAGE_DIR)
         (config_dir / STORAGE_DIR).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise HubError(
-            f"{config_dir}: the directory can't be written ({error.strerror}); "
-            "give its owner write permission or choose another with -c"
-        ) from error
+        raise unwritable(config_dir, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise HubError(
-                f"{config_dir}: another hub (process {holder}) already runs on this directory; "
-                "stop it first or choose another directory with -c"
-            ) from None
+            raise runs_already(config_dir, holder) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def unwritable(config_dir: Path, error: OSError) -> HubError:
+    """Return what is said of a directory that a hub can't write."""
+    return HubError(
+        f"{config_dir}: the directory can't be written ({error.strerror}); "
+        "give its owner write permission or choose another with -c"
+    )
+
+
+def runs_already(config_dir: Path, holder: str) -> HubError:
+    """Return what is said of a directory whose hub runs."""
+    return HubError(
+        f"{config_dir}: another hub (process {holder}) already runs on this directory; "
+        "stop it first or choose another directory with -c"
+    )
 
 
 def run(config_dir: Path, started_at: float) -> int:

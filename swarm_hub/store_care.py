@@ -5,15 +5,19 @@ What makes and restores backups is imported where there are some to make or to r
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_hub.config import Configuration
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import BackupError, SetupError, StoreDamagedError
-from swarm_hub.storage import Store, created
+from swarm_hub.exceptions import BackupError, HubError, SetupError, StoreDamagedError
+from swarm_hub.helpers.obstacles import Obstacle
+from swarm_hub.storage import Store, created, look_at
 from swarm_hub.storage.engine import damage
+from swarm_hub.storage.engine.space import too_little
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.files import free_at, refuse_unwritable
 
 if TYPE_CHECKING:
     from swarm_hub.storage.backup.backup import Source
@@ -49,6 +53,46 @@ async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: 
     except StoreDamagedError as error:
         await asyncio.to_thread(_repair, configuration, error, is_gateway=is_gateway)
     return await _opened(configuration, clock)
+
+
+def look(configuration: Configuration, *, is_gateway: bool, in_use: bool) -> Iterator[Obstacle]:
+    """Yield what would keep the store from being opened, or from being used; changes nothing.
+
+    It may be `in_use` by the hub of the directory.
+    """
+    storage, folder = configuration.storage, configuration.directory
+    was_made = not storage.shared and created.was_made(folder, storage.url)
+    try:
+        look_at(storage.url, folder, was_made=was_made, in_use=in_use)
+    except StoreDamagedError as error:
+        yield _outcome(configuration, error, is_gateway=is_gateway)
+    except HubError as error:
+        yield Obstacle(str(error), ("url",))
+    if not storage.shared:
+        free_bytes = free_at(storage.path(folder).parent)
+        if free_bytes < storage.min_free_bytes:
+            said = too_little(free_bytes, storage.min_free_bytes)
+            yield Obstacle(said, ("min_free",), stops=False)
+    if storage.backup is not None:
+        try:
+            refuse_unwritable(_backups(configuration))
+        except OSError as error:
+            said = f"{error.filename}: backups can't be written there ({error.strerror})"
+            yield Obstacle(said, ("backup", "directory"), stops=False)
+
+
+def _outcome(
+    configuration: Configuration, error: StoreDamagedError, *, is_gateway: bool
+) -> Obstacle:
+    """Return what a start would do about a damaged database."""
+    if not is_gateway:
+        return Obstacle(f"{error}; this worker starts with a new one", ("url",), stops=False)
+    from swarm_hub.storage.backup.backup import newest_backup
+
+    newest = newest_backup(_backups(configuration), configuration.hub.name)
+    if newest is not None and configuration.storage.on_damage == "restore":
+        return Obstacle(f"{error}; the start restores {newest}", ("url",), stops=False)
+    return Obstacle(_choices(configuration.directory, error, newest), ("url",))
 
 
 def give_up_database(configuration: Configuration, finding: str) -> Path:

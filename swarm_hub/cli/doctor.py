@@ -1,14 +1,13 @@
 """`doctor`: what would keep a hub from working on this machine."""
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -20,7 +19,11 @@ from swarm_hub.cli.options import config_option, echo, json_option, print_json
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError
 from swarm_hub.util.event_loop import event_loop_name
+from swarm_hub.util.files import free_at
 from swarm_hub.util.units import format_size
+
+if TYPE_CHECKING:
+    from swarm_hub.preflight import Located
 
 _FREE_WARN_BYTES: Final = 1024**3
 # All run at once, so this bounds the command.
@@ -121,12 +124,10 @@ def _directory(config_dir: Path) -> list[Finding]:
                 f"swarm-hub init -c {config_dir}",
             )
         ]
-    if not os.access(config_dir, os.W_OK):
-        return [
-            Finding(
-                "bad", "directory", f"{config_dir} can't be written", f"chmod -R u+rwX {config_dir}"
-            )
-        ]
+    from swarm_hub import preflight
+
+    if found := list(preflight.of_directory(config_dir, preflight.running(config_dir))):
+        return _told("directory", found, f"chmod -R u+rwX {config_dir}")
     free = shutil.disk_usage(config_dir).free
     level = "ok" if free > _FREE_WARN_BYTES else "warn"
     return [Finding(level, "directory", f"{config_dir}, {format_size(free)} free")]
@@ -135,48 +136,41 @@ def _directory(config_dir: Path) -> list[Finding]:
 def _configuration(config_dir: Path) -> list[Finding]:
     if not (config_dir / CONFIG_FILE).is_file():
         return [Finding("warn", "configuration", "none yet", f"swarm-hub init -c {config_dir}")]
-    from swarm_hub import bootstrap
+    from swarm_hub import bootstrap, preflight
 
+    command = f"swarm-hub check -c {config_dir}"
     try:
-        bootstrap.check(config_dir)
+        configuration, planned = bootstrap.check(config_dir)
     except ConfigError as error:
-        return [
-            Finding(
-                "bad", "configuration", str(error.problems[0]), f"swarm-hub check -c {config_dir}"
-            )
-        ]
-    return [Finding("ok", "configuration", "valid")]
+        return [Finding("bad", "configuration", str(error.problems[0]), command)]
+    runs = preflight.running(config_dir)
+    found = list(preflight.of_components(configuration, planned, runs))
+    return _told("configuration", found, command) or [Finding("ok", "configuration", "valid")]
 
 
 def _store(config_dir: Path) -> list[Finding]:
-    from swarm_hub.config import read_configuration
-    from swarm_hub.exceptions import HubError
-    from swarm_hub.storage.engine import damage
+    from swarm_hub import bootstrap, preflight
 
     try:
-        storage = read_configuration(config_dir, "hub").storage
-        if storage.shared:
-            from swarm_hub.storage.engine.postgres import server_version
-
-            return [Finding("ok", "store", f"PostgreSQL {server_version(storage.url)} answers")]
-        database = storage.path(config_dir)
-        damage.raise_if_marked(database)
+        configuration, planned = bootstrap.check(config_dir)
     except ConfigError:
         return [Finding("warn", "store", "not known without a valid configuration")]
-    except HubError as error:
-        return [Finding("bad", "store", str(error))]
-    if not database.parent.is_dir():
-        return [Finding("warn", "store", f"{database.parent} does not exist yet")]
-    free = shutil.disk_usage(database.parent).free
+    runs = preflight.running(config_dir)
+    if found := list(preflight.of_store(configuration, planned, runs)):
+        return _told("store", found, f"swarm-hub check -c {config_dir}")
+    storage = configuration.storage
+    if storage.shared:
+        return [Finding("ok", "store", "the PostgreSQL server answers")]
+    database = storage.path(config_dir)
+    free = format_size(free_at(database.parent))
     least = format_size(storage.min_free_bytes)
-    level = "ok" if free >= storage.min_free_bytes else "bad"
+    return [Finding("ok", "store", f"{database}, {free} free, at least {least} needed")]
+
+
+def _told(subject: str, found: "list[Located]", command: str) -> list[Finding]:
     return [
-        Finding(
-            level,
-            "store",
-            f"{database}, {format_size(free)} free, at least {least} needed",
-            "" if level == "ok" else f"du -h -d 1 {config_dir} | sort -h",
-        )
+        Finding("bad" if each.stops else "warn", subject, str(each.problem), command)
+        for each in found
     ]
 
 

@@ -6,15 +6,16 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from swarm_hub.cli.directory import ROLES, configuration, make_directory
 from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
 from swarm_hub.const import CONFIG_FILE
-from swarm_hub.exceptions import ConfigError, HubError
+from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError
 from swarm_hub.util.printable import PrintableFormatter
 
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
@@ -149,25 +150,46 @@ def _rotating(path: Path) -> logging.Handler:
 @config_option
 @json_option
 def check(config_dir: Path, as_json: bool) -> int:
-    """Check a configuration directory; list every problem and exit 1 if it can't be used."""
-    from swarm_hub import bootstrap
+    """Check a configuration directory; list every problem and exit 1 if a hub can't run on it.
+
+    It says whatever `run` would say, and changes nothing: also that a key can be read by others, a
+    port is in use, or the database is of a newer version. A warning does not count.
+    """
+    from swarm_hub import preflight
 
     try:
-        _, planned = bootstrap.check(config_dir)
+        _, planned, found = preflight.everything(config_dir)
     except ConfigError as error:
         if as_json:
-            problems = [
-                {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
-                for each in error.problems
-            ]
-            print_json({"valid": False, "problems": problems})
+            print_json({"valid": False, "problems": [_plain(each) for each in error.problems]})
         else:
-            for problem in error.problems:
-                note(str(problem))
+            _note_all(error.problems)
         return 1
     domains = [component.manifest.domain for component in planned.components]
+    problems = [each.problem for each in found if each.stops]
+    warnings = [each.problem for each in found if not each.stops]
     if as_json:
-        print_json({"valid": True, "components": domains})
-    else:
+        told: dict[str, Any] = {"valid": not problems}
+        if problems:
+            told["problems"] = [_plain(each) for each in problems]
+        told["warnings"] = [_plain(each) for each in warnings]
+        told["components"] = domains
+        print_json(told)
+        return 1 if problems else 0
+    _note_all(problems)
+    _note_all(warnings, "warning: ")
+    if not problems:
         note(f"{config_dir / CONFIG_FILE} is valid; it loads: {', '.join(domains)}")
-    return 0
+    return 1 if problems else 0
+
+
+def _plain(problem: ConfigProblem) -> dict[str, Any]:
+    return {
+        "file": problem.file, "line": problem.line, "path": problem.path,
+        "message": problem.message,
+    }  # fmt: skip
+
+
+def _note_all(problems: Iterable[ConfigProblem], before: str = "") -> None:
+    for problem in problems:
+        note(f"{before}{problem}")

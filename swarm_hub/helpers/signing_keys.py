@@ -21,12 +21,19 @@ from swarm_hub.models.rotation import (
     read_rotation,
 )
 from swarm_hub.util.ed25519 import SigningKey
-from swarm_hub.util.files import exclusive, file_stamp, load_or_create_key, write_atomic
+from swarm_hub.util.files import (
+    exclusive,
+    file_stamp,
+    load_or_create_key,
+    refuse_key,
+    write_atomic,
+)
 
 # How many keys one hub may revoke; others have to keep them forever.
 REVOKED_MAX: Final = 1024
 REASON_MAX: Final = 64
 _LOCK_FILE: Final = "signer.lock"
+_WHAT: Final = "signer's key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,15 @@ class KeyFiles:
         """Return a value that changes when a command has written one of the files."""
         return tuple(file_stamp(path) for path in (self._key, self._rotations, self._revoked))
 
+    def refuse(self) -> None:
+        """Raise HubError if one of the files can't be used; one that is not there can be made."""
+        refuse_key(self._key, _WHAT)
+        for path in (self._rotations, self._revoked):
+            _read(path)
+
     def own(self, now: float) -> OwnKey:
         """Return the key, created at first use, and the rotations that are still valid."""
-        key = SigningKey(load_or_create_key(self._key, "signer's key"))
+        key = SigningKey(load_or_create_key(self._key, _WHAT))
         known = [_kept(*map(bytes.fromhex, parts), key=key) for parts in _read(self._rotations)]
         # A rotation that a crash cut short leads to a key that was never stored; of those that
         # version 2 made, the earlier ones can't be signed by their new keys any more.

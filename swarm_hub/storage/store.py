@@ -9,7 +9,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,9 @@ from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Metric, gauge, histogram
 
+if TYPE_CHECKING:
+    from swarm_hub.storage.engine.postgres import PostgresDatabase
+
 __all__ = ["Fence", "Store", "StoreSpace", "Write"]
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,6 +41,30 @@ POSTGRES_URL: Final = "postgresql://"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+def look_at(url: str, config_dir: Path, *, was_made: bool, in_use: bool) -> None:
+    """Raise the StoreError that keeps the store of a configuration from being opened, if any.
+
+    Nothing is changed. A file that a hub has `in_use` is not checked for damage.
+    """
+    if url.startswith(POSTGRES_URL):
+        _postgres(url).look()
+    else:
+        path = config_dir / url.removeprefix(SQLITE_URL)
+        SqliteDatabase(path, was_made=was_made).look(in_use=in_use)
+
+
+def _postgres(url: str) -> "PostgresDatabase":
+    # Only gateways that share a store need the driver, which is an extra of this package.
+    try:
+        from swarm_hub.storage.engine.postgres import PostgresDatabase
+    except ImportError as error:
+        raise StoreError(
+            f"storage: url needs the PostgreSQL driver ({error}); install it with: "
+            "pip install 'psycopg[binary]>=3.2'"
+        ) from error
+    return PostgresDatabase(url)
 
 
 class Store:
@@ -76,15 +103,7 @@ class Store:
     ) -> "Store":
         """Return the store of a configuration; a relative path is inside `config_dir`."""
         if url.startswith(POSTGRES_URL):
-            # Only gateways that share a store need the driver, which is an extra of this package.
-            try:
-                from swarm_hub.storage.engine.postgres import PostgresDatabase
-            except ImportError as error:
-                raise StoreError(
-                    f"storage: url needs the PostgreSQL driver ({error}); install it with: "
-                    "pip install 'psycopg[binary]>=3.2'"
-                ) from error
-            return cls(PostgresDatabase(url), config_dir / "blobs", clock)
+            return cls(_postgres(url), config_dir / "blobs", clock)
         path = config_dir / url.removeprefix(SQLITE_URL)
         return cls.on_file(path, clock, min_free_bytes, was_made=was_made)
 

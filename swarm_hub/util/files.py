@@ -1,8 +1,10 @@
 """Files that must be whole after a crash and private to their owner."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -84,11 +86,18 @@ def load_or_create_key(path: Path, what: str, *, size_bytes: int = 32) -> bytes:
     Raises HubError if the file is readable by others or has a different length: a key that
     leaked or was cut short must be replaced by its owner, never silently by us.
     """
+    if not path.exists():
+        write_atomic(path, os.urandom(size_bytes), mode=0o600)
+    refuse_key(path, what, size_bytes=size_bytes)
+    return path.read_bytes()
+
+
+def refuse_key(path: Path, what: str, *, size_bytes: int = 32) -> None:
+    """Raise HubError if the key in `path` can't be used; one that is not there can be made."""
     try:
         status = path.stat()
     except FileNotFoundError:
-        write_atomic(path, os.urandom(size_bytes), mode=0o600)
-        status = path.stat()
+        return
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise HubError(
             f"{path}: the {what} can be read by other users (mode "
@@ -99,4 +108,27 @@ def load_or_create_key(path: Path, what: str, *, size_bytes: int = 32) -> bytes:
             f"{path}: the {what} must be exactly {size_bytes} bytes, found {status.st_size}; "
             "restore it from a backup, or delete it to get a new identity"
         )
-    return path.read_bytes()
+
+
+def free_at(folder: Path) -> int:
+    """Return the free bytes of the volume that a folder is on, or would be made on."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise the OSError with which a file could not be made in `folder`; changes nothing.
+
+    A folder that is not there is made inside the next one above it.
+    """
+    there = _nearest(folder)
+    if not there.is_dir():
+        code = errno.ENOTDIR
+    elif os.access(there, os.W_OK | os.X_OK):
+        return
+    else:
+        code = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+    raise OSError(code, os.strerror(code), str(there))

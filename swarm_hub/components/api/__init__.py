@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -22,13 +22,14 @@ from swarm_hub.components.api.links import Links
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.metrics import RequestMetrics, metrics_view
 from swarm_hub.components.api.quotas import Quotas
-from swarm_hub.components.api.server import LINGER_S, ApiServer
+from swarm_hub.components.api.server import LINGER_S, ApiServer, listening
 from swarm_hub.components.api.sessions import Sessions
 from swarm_hub.components.api.system import system_view
 from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import isoformat
@@ -139,13 +140,8 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         certificate = Certificate(config.tls, hub.config_dir, hub.clock, names)
         await certificate.load()
         hub.control.add_status("api", partial(_tls_status, certificate))
-    elif not (config.trusted_proxies or _is_loopback(config.host)):
-        _LOGGER.warning(
-            "The API listens on %s without TLS: whoever is in that network can read every token "
-            "and job; give it a certificate (api: tls), a proxy with one (api: trusted_proxies), "
-            "or api: host: 127.0.0.1",
-            config.host,
-        )
+    elif (risk := _risk(config)) is not None:
+        _LOGGER.warning("%s", risk)
     server = ApiServer(
         hub, access, connections, quotas, config.request_bytes, certificate, cors, requests, audit
     )  # fmt: skip
@@ -154,10 +150,37 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     sessions = Sessions(hub, TokenFile(hub.storage_path(TOKENS_FILE)), access, server.urls)
     for view in (*sessions.views(), *Links(hub, access).views()):
         hub.endpoints.add_view(view)
+    hub.listens.add(_address(config))
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)
     return True
+
+
+def preflight(site: Site, config: ApiConfig) -> Iterator[Obstacle]:
+    """Yield what would keep it from serving, and who else could read along."""
+    address = _address(config)
+    listen = partial(listening, config.host, config.port)
+    yield from refusal(partial(site.hold, address, listen), "port")
+    yield from refusal(TokenFile(site.storage_path(TOKENS_FILE)).all)
+    if config.tls is not None:
+        yield from refusal(partial(config.tls.refuse, site.config_dir), "tls")
+    elif (risk := _risk(config)) is not None:
+        yield Obstacle(risk, ("host",), stops=False)
+
+
+def _risk(config: ApiConfig) -> str | None:
+    if config.tls is not None or config.trusted_proxies or _is_loopback(config.host):
+        return None
+    return (
+        f"The API listens on {config.host} without TLS: whoever is in that network can read every "
+        "token and job; give it a certificate (api: tls), a proxy with one (api: trusted_proxies), "
+        "or api: host: 127.0.0.1"
+    )
+
+
+def _address(config: ApiConfig) -> str:
+    return f"{config.host}:{config.port}"
 
 
 def _tls_status(certificate: Certificate) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def _load_or_make(path: Path) -> ec.EllipticCurvePrivateKey:
         encoded = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write_atomic(path, encoded, mode=0o600)
         return made
+    return load_key(path)
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the key in a file; raises SetupError if it can't be used."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise SetupError(f"{path}: the API's key can be read by other users; run: chmod 600 {path}")
     try:

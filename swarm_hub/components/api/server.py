@@ -55,6 +55,20 @@ _LOOPBACK: Final = re.compile(r"//(localhost|127\.|\[::1\])")
 LINGER_S: Final = 2.0
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; raises SetupError with one clear line."""
+    try:
+        return socket.create_server(
+            (host, port), family=_family(host), backlog=_BACKLOG, reuse_port=False
+        )
+    except OSError as error:
+        raise SetupError(
+            f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}; another program "
+            "(or another hub) uses the port, or the address is not this device's: "
+            "change api: host or port"
+        ) from error
+
+
 class ApiServer:
     """Serves the API of one hub."""
 
@@ -88,17 +102,7 @@ class ApiServer:
 
     def bind(self, host: str, port: int) -> None:
         """Bind the port; raises SetupError with one clear line when it is in use."""
-        try:
-            bound = socket.create_server(
-                (host, port), family=_family(host), backlog=_BACKLOG, reuse_port=False
-            )
-        except OSError as error:
-            raise SetupError(
-                f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}; another program "
-                "(or another hub) uses the port, or the address is not this device's: "
-                "change api: host or port"
-            ) from error
-        self._sockets.append(bound)
+        self._sockets.append(listening(host, port))
 
     def urls(self) -> list[str]:
         """Return the addresses at which browsers find this hub, those of this device first."""

@@ -34,6 +34,17 @@ class TlsConfig:
     key: str
     self_signed: bool
 
+    def refuse(self, config_dir: Path) -> None:
+        """Raise SetupError if the files can't be used; changes nothing."""
+        certificate, key = config_dir / self.certificate, config_dir / self.key
+        if not self.self_signed:
+            _load(certificate, key)
+        elif key.exists():
+            # A certificate that does not fit the key is made anew.
+            from swarm_hub.components.api.self_signed import load_key
+
+            load_key(key)
+
 
 def _one_of_both(
     certificate: str | None = None, key: str | None = None, self_signed: bool = False

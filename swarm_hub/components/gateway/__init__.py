@@ -1,5 +1,7 @@
 """The gateway: takes jobs in, gives their shards to workers, folds the results."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,8 +39,11 @@ from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.models.admission import AdmissionPolicy
 from swarm_hub.util.files import load_or_create_key
+
+_LOGGER = logging.getLogger(__name__)
 
 __all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
 
@@ -89,6 +94,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     """Continue unfinished jobs and have its views served."""
     mesh, channel = hub.services[MESH], hub.services[SIGNER]
     hub.roles.add("gateway")
+    if (risk := _risk(config)) is not None:
+        _LOGGER.warning("%s", risk)
     mesh.register(
         Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
     )
@@ -168,3 +175,18 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.on_start(start)
     hub.on_stop(StopStage.INTAKE, "gateway", fleet.hold_back)
     return True
+
+
+def preflight(_site: Site, config: GatewayConfig) -> Iterator[Obstacle]:
+    """Yield what its owner should not leave as it is."""
+    if (risk := _risk(config)) is not None:
+        yield Obstacle(risk, ("admission",), stops=False)
+
+
+def _risk(config: GatewayConfig) -> str | None:
+    if config.admission != AdmissionPolicy.OPEN:
+        return None
+    return (
+        "Whoever reaches the mesh port becomes a node: it is given data of all jobs, and can send "
+        "wrong results; let in who is invited instead (gateway: admission: token, swarm-hub invite)"
+    )

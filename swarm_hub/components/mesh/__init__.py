@@ -1,7 +1,8 @@
 """The mesh: who is connected, and messages to and from them, over libp2p or in-process."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import voluptuous as vol
@@ -22,6 +23,7 @@ from swarm_hub.components.mesh.join_link import (
     JoinLink,
     parse_join_link,
 )
+from swarm_hub.components.mesh.listener import listening as listening_for_blobs
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
@@ -37,6 +39,7 @@ from swarm_hub.components.mesh.transports.base import (
 from swarm_hub.components.mesh.transports.registry import (
     IP_PREFIXES,
     Transports,
+    listening,
     load_libraries,
     register_transport,
     scheme_of,
@@ -51,9 +54,10 @@ from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.bounds import shown
-from swarm_hub.util.files import load_or_create_key
+from swarm_hub.util.files import load_or_create_key, refuse_key
 from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
 
 __all__ = [
@@ -191,10 +195,25 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
         ],
     )
 
+    hub.listens.update(config.listen, [] if bulk is None else [str(config.bulk)])
     hub.endpoints.add_metrics(lambda: _metrics(mesh))
     hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
     return True
+
+
+def preflight(site: Site, config: MeshConfig) -> Iterator[Obstacle]:
+    """Yield what would keep the mesh from listening, or from having its identity."""
+    key = site.storage_path(IDENTITY_KEY_FILE)
+    yield from refusal(partial(refuse_key, key, "mesh identity"))
+    for address in config.listen:
+        listen = partial(listening, config.transport, address)
+        yield from refusal(partial(site.hold, address, listen), "listen")
+    if config.bulk is not None and site.listens_for_bulk:
+        try:
+            site.hold(config.bulk, partial(listening_for_blobs, parse_listen_address(config.bulk)))
+        except MeshError as error:
+            yield Obstacle(str(error), ("bulk",), stops=False)
 
 
 def _metrics(mesh: Mesh) -> Iterable[Metric]:

@@ -8,6 +8,7 @@ that nothing is used up, and only a few connections of an address are listened t
 import asyncio
 import functools
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -79,18 +80,10 @@ class DirectListener:
 
     def start(self, address: PeerAddress, tasks: TaskSupervisor) -> None:
         """Serve connections until `stop`; says in the log why if it can't listen."""
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
-            listener = socket.create_server(
-                (address.host, address.port), family=family, backlog=128
-            )
-        except OSError as error:
-            _LOGGER.warning(
-                "No bulk and no express plane: can't listen on %s: %s; all goes over the mesh, "
-                "slower",
-                address,
-                error.strerror,
-            )
+            listener = listening(address)
+        except MeshError as error:
+            _LOGGER.warning("%s", error)
             return
         listener.setblocking(False)
         self._listener = listener
@@ -159,6 +152,18 @@ class DirectListener:
             if unproven.count == 0:
                 del self._unproven[ip]
         return plane.prove(bytes(head[MAGIC_BYTES:]), bytes(rest))
+
+
+def listening(address: PeerAddress) -> socket.socket:
+    """Return a socket that listens on an address; raises MeshError if that is not possible."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=128)
+    except OSError as error:
+        raise MeshError(
+            f"No bulk and no express plane: can't listen on {address}: "
+            f"{os.strerror(error.errno or 0)}; all goes over the mesh, slower"
+        ) from error
 
 
 async def connected(host: str, port: int) -> socket.socket:

@@ -1,10 +1,12 @@
 """The sandbox: Wasm in child processes that know nothing of the hub."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from swarm_hub.components.sandbox.cache import CACHE_KEY, CACHE_KEY_FILE
 from swarm_hub.components.sandbox.call import (
     OK,
     Call,
@@ -18,12 +20,15 @@ from swarm_hub.components.sandbox.call import (
 )
 from swarm_hub.components.sandbox.child import archive
 from swarm_hub.components.sandbox.fence import Fence
+from swarm_hub.components.sandbox.launch import wasmtime_directory
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
 from swarm_hub.components.sandbox.request import PREEMPTED, STOPPED
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.call import ModuleCall
+from swarm_hub.util.files import refuse_key
 from swarm_hub.util.metrics import Metric, counter, gauge
 
 __all__ = [
@@ -97,6 +102,7 @@ class SandboxService:
                 return None
 
 
+_CACHE_DIR: Final = "wasm-cache"
 SANDBOX: Final = HubKey[SandboxService]("sandbox")
 
 CONFIG_SCHEMA = cv.section(
@@ -126,7 +132,7 @@ def default_slots() -> int:
 async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
     """Set up the sandbox; its children start at first use."""
     sandbox = Sandbox(
-        cache_dir=hub.storage_path("wasm-cache"),
+        cache_dir=hub.storage_path(_CACHE_DIR),
         slots=default_slots(),
         spawn=hub.tasks.spawn,
         module_bytes_max=config.module_bytes,
@@ -146,6 +152,13 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
     hub.on_start(sandbox.start)
     hub.on_stop(StopStage.DISCONNECT, "sandbox", sandbox.stop, timeout_s=4)
     return True
+
+
+def preflight(site: Site, _config: SandboxConfig) -> Iterator[Obstacle]:
+    """Yield what would keep children from starting."""
+    yield from refusal(wasmtime_directory)
+    key = site.storage_path(_CACHE_DIR, CACHE_KEY_FILE)
+    yield from refusal(partial(refuse_key, key, CACHE_KEY))
 
 
 def _metrics(stats: SandboxStats) -> Iterable[Metric]:

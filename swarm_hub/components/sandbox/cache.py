@@ -19,6 +19,8 @@ from .child.variants import SETTINGS
 
 _LOGGER = logging.getLogger(__name__)
 
+CACHE_KEY_FILE = "cache.key"
+CACHE_KEY = "module cache key"
 _SUFFIX = ".native"
 _TAG_BYTES = 32
 
@@ -76,7 +78,7 @@ class ModuleCache:
     def _open(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)
-        self._secret = load_or_create_key(self._directory / "cache.key", "module cache key")
+        self._secret = load_or_create_key(self._directory / CACHE_KEY_FILE, CACHE_KEY)
         found = []
         for path in self._directory.glob("*" + _SUFFIX):
             status = path.stat()

@@ -1,7 +1,8 @@
 """The signer: proves who says what to whom, until when, and that it is heard only once."""
 
-import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from swarm_hub.components.mesh import EXPRESS_ASK, EXPRESS_OFFER, MESH, TICKET, Mesh
@@ -16,6 +17,7 @@ from swarm_hub.const import IDENTITY_KEY_FILE, JOIN_TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.join_tokens import read_join_tokens
+from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
 from swarm_hub.models.peer_id import certify
@@ -67,7 +69,7 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     admits = await Admission.load(hub)
     tokens = read_join_tokens(hub.storage_path(JOIN_TOKENS_FILE))
     seed = load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity")
-    certify_ours = functools.partial(certify, SigningKey(seed))
+    certify_ours = partial(certify, SigningKey(seed))
     greeter = SignedGreeter(hub, mesh, own, book, admits, tokens, certify_ours)
     channel = EnvelopeChannel(hub, mesh, own, greeter, book, revocations, replay, config.ttl_s)
     watch = KeyWatch(hub, mesh, channel, book, revocations, files, own)
@@ -82,6 +84,12 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     hub.control.add("reload_keys", watch.reload)
     hub.on_stop(StopStage.DRAIN, "signer", channel.flush)
     return True
+
+
+def preflight(site: Site, _config: SignerConfig) -> Iterator[Obstacle]:
+    """Yield what is wrong with the files of the keys."""
+    yield from refusal(KeyFiles(site.storage_path()).refuse)
+    yield from refusal(partial(read_join_tokens, site.storage_path(JOIN_TOKENS_FILE)))
 
 
 async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations) -> KeyBook:

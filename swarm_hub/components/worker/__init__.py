@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import voluptuous as vol
@@ -35,6 +36,7 @@ from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
@@ -178,11 +180,7 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     """Offer this device's slots to the gateways it trusts."""
-    if hub.store.shared:
-        raise SetupError(
-            "a worker keeps what it accepted in a store of its own; give storage: url a SQLite "
-            "file, or run the worker as another hub beside this gateway"
-        )
+    _refuse_shared(hub.store.shared)
     mesh, service = hub.services[MESH], hub.services[SANDBOX]
     wanted = config.slots or default_slots()
     service, slots = within_share(
@@ -312,3 +310,16 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     hub.on_start(start)
     hub.on_stop(StopStage.DRAIN, "worker", stop, timeout_s=config.finish_within_s + 4)
     return True
+
+
+def preflight(site: Site, _config: WorkerConfig) -> Iterator[Obstacle]:
+    """Yield what would keep it from taking work."""
+    yield from refusal(partial(_refuse_shared, site.shared_store))
+
+
+def _refuse_shared(shared: bool) -> None:
+    if shared:
+        raise SetupError(
+            "a worker keeps what it accepted in a store of its own; give storage: url a SQLite "
+            "file, or run the worker as another hub beside this gateway"
+        )

@@ -40,7 +40,7 @@ def finish_restore(config_dir: Path) -> bool:
     storage = config_dir / STORAGE_DIR
     interrupted = marker.exists()
     if interrupted:
-        plan = _read_plan(marker)
+        plan = read_plan(marker)
         try:
             _carry_out(config_dir, plan)
             marker.unlink()
@@ -59,7 +59,8 @@ def finish_restore(config_dir: Path) -> bool:
     return interrupted
 
 
-def _read_plan(marker: Path) -> RestorePlan:
+def read_plan(marker: Path) -> RestorePlan:
+    """Return what an interrupted restore has yet to do; raises BackupError."""
     try:
         content = json.loads(marker.read_bytes())
         return RestorePlan(

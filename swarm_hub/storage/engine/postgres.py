@@ -79,15 +79,8 @@ _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailab
 _LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
 
 
-def server_version(url: str) -> str:
-    """Return the version of the server at that url; raises StoreError."""
-    database = PostgresDatabase(url)
-    version = text("SHOW server_version")
-    try:
-        with database._engine.connect() as connection:
-            return str(connection.execute(version).scalar_one())
-    except DBAPIError as error:
-        raise database._error(error.orig or error) from error
+def _cannot_open(error: StoreError) -> StoreError:
+    return StoreError(f"{error}; check that the server runs and that storage: url is right")
 
 
 class PostgresDatabase:
@@ -124,16 +117,31 @@ class PostgresDatabase:
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
 
+    def look(self) -> None:
+        """Raise what `open` would raise, without changing anything; it is tried once."""
+        try:
+            with self._engine.connect() as connection:
+                self._refuse_old(connection)
+                migrations.refuse_newer(migrations.stored_revision(connection), self.place)
+        except DBAPIError as error:
+            failure = self._error(error.orig or error)
+            if isinstance(failure, StoreUnavailableError):
+                raise _cannot_open(failure) from error
+            raise failure from error
+
+    def _refuse_old(self, connection: Connection) -> None:
+        found = connection.dialect.server_version_info or ()
+        if found < _OLDEST_SERVER:
+            raise StoreError(
+                f"{self.place}: PostgreSQL {'.'.join(map(str, found))} is too old; "
+                f"{_OLDEST_SERVER[0]} or newer is needed"
+            )
+
     async def open(self) -> None:
         """Connect, make or upgrade the schema; raises StoreError with what to do."""
 
         def prepare(connection: Connection) -> None:
-            found = connection.dialect.server_version_info or ()
-            if found < _OLDEST_SERVER:
-                raise StoreError(
-                    f"{self.place}: PostgreSQL {'.'.join(map(str, found))} is too old; "
-                    f"{_OLDEST_SERVER[0]} or newer is needed"
-                )
+            self._refuse_old(connection)
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
             before = ulid_at_time(time.time() - _MARKS_KEPT_S)
@@ -151,9 +159,7 @@ class PostgresDatabase:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._writer, self._patiently, transaction)
         except StoreUnavailableError as error:
-            raise StoreError(
-                f"{error}; check that the server runs and that storage: url is right"
-            ) from error
+            raise _cannot_open(error) from error
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one transaction, and again after a lost connection unless it committed."""

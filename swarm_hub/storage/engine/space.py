@@ -31,6 +31,14 @@ class StoreSpace:
     spent: bool = True
 
 
+def too_little(free_bytes: int, min_free_bytes: int) -> str:
+    """Return what is said of a disk with less free space than `storage: min_free`."""
+    return (
+        f"only {free_bytes // 1024} KiB are free where the store is, less than storage: "
+        f"min_free ({min_free_bytes // 1024} KiB); free some space"
+    )
+
+
 class SpaceGuard:
     """Watches the disk below one database file."""
 
@@ -57,8 +65,7 @@ class SpaceGuard:
             left = await asyncio.to_thread(self._free_bytes) if given_up else free
             self._become_full(
                 left < _SPENT_BELOW_BYTES,
-                f"only {free // 1024} KiB are free where the store is, less than storage: "
-                f"min_free ({self._min_free_bytes // 1024} KiB); free some space",
+                too_little(free, self._min_free_bytes),
             )
         elif not self._reserve.exists():
             # Without room for the reserve there would be no way out of the next shortage.

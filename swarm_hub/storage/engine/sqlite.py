@@ -27,7 +27,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.storage import migrations
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.database import Chunk, DiskUse
-from swarm_hub.util.files import keep_private, sync_directory
+from swarm_hub.util.files import keep_private, refuse_unwritable, sync_directory
 from swarm_hub.util.thread_names import show_name
 
 _LOGGER = logging.getLogger(__name__)
@@ -172,12 +172,51 @@ class SqliteDatabase:
             self._damaged(error)
             raise
 
+    def look(self, *, in_use: bool) -> None:
+        """Raise what `open` would raise, without changing anything.
+
+        One that is `in_use` by a hub is not checked for damage.
+        """
+        try:
+            self._refuse_lost()
+            refuse_unwritable(self._path.parent)
+        except OSError as error:
+            raise self._cannot_open(error.strerror or str(error)) from error
+        if _size(self._path) == 0:
+            return
+        with self._translated(), closing(self._connect_to_look()) as connection:
+            unclean = _size(wal_of(self._path)) > 0 and not in_use
+            if unclean and _size(self._path) <= _CHECK_FIRST_MAX_BYTES:
+                self._check(connection)
+            self._refuse_schema(connection)
+
+    def _connect_to_look(self) -> Connection:
+        # Without a log nobody has it open, and reading it makes no files beside it then.
+        unused = "" if wal_of(self._path).exists() else "&immutable=1"
+        uri = f"{self._path.absolute().as_uri()}?mode=ro{unused}"
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(uri, uri=True, timeout=5.0),
+            poolclass=NullPool,
+        )
+        return engine.connect()
+
+    def _refuse_lost(self) -> None:
+        damage.raise_if_marked(self._path)
+        if self._was_made and _size(self._path) == 0:
+            # To SQLite it would be a new database, and a log beside it worthless.
+            raise StoreDamagedError(str(self._path), _GONE)
+
+    def _refuse_schema(self, connection: Connection) -> None:
+        found = migrations.stored_revision(connection)
+        if self._was_made and found is None:
+            raise StoreDamagedError(str(self._path), _GONE)
+        migrations.refuse_newer(found, str(self._path))
+
     def _open(self) -> None:
         try:
-            damage.raise_if_marked(self._path)
-            if self._was_made and _size(self._path) == 0:
-                # To SQLite it would be a new database, and a log beside it worthless.
-                raise StoreDamagedError(str(self._path), _GONE)
+            self._refuse_lost()
+            refuse_unwritable(self._path.parent)
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._keep_private()
             unclean = _size(wal_of(self._path)) > 0
@@ -203,8 +242,7 @@ class SqliteDatabase:
             )
 
     def _bring_to_head(self, connection: Connection) -> None:
-        if self._was_made and migrations.stored_revision(connection) is None:
-            raise StoreDamagedError(str(self._path), _GONE)
+        self._refuse_schema(connection)
         migrations.bring_to_head(connection, str(self._path), self._copy_before_upgrade)
 
     def _transaction(self, work: Callable[[Connection], _T]) -> _T:

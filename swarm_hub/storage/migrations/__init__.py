@@ -38,17 +38,22 @@ def bring_to_head(connection: Connection, place: str, copy_first: Callable[[str]
         metadata.create_all(connection)
         _stamp(connection)
         return
-    if found not in REVISIONS:
-        raise StoreError(
-            f"{place}: the database has schema {found}, this swarm_hub knows up to {HEAD}; "
-            "upgrade swarm_hub, or restore a backup that this version made"
-        )
+    refuse_newer(found, place)
     _LOGGER.info("Upgrading the database from schema %s to %s", found, HEAD)
     copy_first(found)
     from swarm_hub.storage.migrations import runner
 
     runner.upgrade(connection, found)
     _note_for_older_programs(connection)
+
+
+def refuse_newer(found: str | None, place: str) -> None:
+    """Raise StoreError for a schema that this version does not know."""
+    if found is not None and found not in REVISIONS:
+        raise StoreError(
+            f"{place}: the database has schema {found}, this swarm_hub knows up to {HEAD}; "
+            "upgrade swarm_hub, or restore a backup that this version made"
+        )
 
 
 def _stamp(connection: Connection) -> None:

@@ -95,7 +95,7 @@ async def loses_its_directory(folder: Path) -> str:
 def test_a_new_store_in_a_directory_that_can_not_be_written_is_refused(folder: Path) -> None:
     own(folder, 0o500)
     assert run(opens, folder) == (
-        f"{folder}/swarm_hub.db: the database can't be opened (unable to open database file); "
+        f"{folder}/swarm_hub.db: the database can't be opened (Permission denied); "
         "check that the directory exists, is writable and has free space"
     )
     assert list(folder.iterdir()) == []

@@ -1,5 +1,6 @@
 """Which transports there are, by scheme, and the instances that one hub uses."""
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -47,6 +48,14 @@ def load_libraries(scheme: str) -> None:
     """Import what a built-in transport imports only when it starts; raises ImportError."""
     if scheme == "libp2p":
         libp2p.load()
+
+
+def listening(scheme: str, address: str) -> socket.socket | None:
+    """Return a socket on an address of a built-in transport that has ports.
+
+    Raises SetupError if the transport could not listen there.
+    """
+    return libp2p.listening(address) if scheme == "libp2p" else None
 
 
 def scheme_of(address: str) -> str | None:

@@ -14,7 +14,9 @@ def make(options: TransportOptions) -> Transport:
     # Imported here because a hub with another transport needs none of it.
     from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 
-    _check_ports(options.listen)
+    # A port in use is refused at once; the library itself would say so only seconds later.
+    for address in options.listen:
+        listening(address).close()
     return Libp2pTransport(
         options.seed,
         listen=options.listen,
@@ -35,18 +37,19 @@ def load() -> None:
         importlib.import_module(f"{__name__}.{name}")
 
 
-def _check_ports(listen: tuple[str, ...]) -> None:
-    """Refuse a port in use at once; the library itself would say so only seconds later."""
-    for text in listen:
-        address = parse_listen_address(text)
-        family = socket.AF_INET if address.host_kind == "ip4" else socket.AF_INET6
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, address.port))
-                probe.listen(1)
-            except OSError as error:
-                raise SetupError(
-                    f"can't listen on {text}: {os.strerror(error.errno or 0)}; another program "
-                    "uses the port, or the address is not this device's: change mesh: listen"
-                ) from error
+def listening(text: str) -> socket.socket:
+    """Return a socket that listens on an address; raises SetupError if that is not possible."""
+    address = parse_listen_address(text)
+    family = socket.AF_INET if address.host_kind == "ip4" else socket.AF_INET6
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise SetupError(
+            f"can't listen on {text}: {os.strerror(error.errno or 0)}; another program "
+            "uses the port, or the address is not this device's: change mesh: listen"
+        ) from error
+    return listener
