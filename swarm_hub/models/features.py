@@ -12,11 +12,14 @@ FUEL: Final = "fuel"
 SCRIPT: Final = "script"
 # Of shards whose item is an argument.
 ARGUMENT: Final = "argument"
+# Of abis that came later: a command that reads frames, and QuickJS-NG's reactor.
+FRAMES: Final = "frames"
+QJS: Final = "qjs"
 # Not of a call: the worker knows the message of that name.
 PREEMPT: Final = "preempt"
 
 # What this worker knows, as it says in its hello.
-FEATURES: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT, ARGUMENT, PREEMPT})
+FEATURES: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT, ARGUMENT, FRAMES, QJS, PREEMPT})
 # What a worker that names no features knows: never more than version 2 began with.
 BASELINE: Final = frozenset({DETERMINISTIC, FUEL, SCRIPT})
 

@@ -1,5 +1,6 @@
 """A shard, and the assignments that are its attempts."""
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ def assignment_id(job_id: str, index: int, attempt: int) -> str:
 def job_of(assignment_id: str) -> str:
     """Return the job that an assignment id names; accepts any text, which may name none."""
     return assignment_id.partition(".")[0]
+
+
+def seed_of(assignment_id: str) -> bytes:
+    """Return eight bytes that are the same for each attempt at a shard, and for no other shard."""
+    shard = assignment_id.rpartition(".")[0]
+    return hashlib.sha256(shard.encode()).digest()[:8]
 
 
 def index_of(assignment_id: str) -> int:

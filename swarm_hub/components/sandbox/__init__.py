@@ -18,7 +18,7 @@ from swarm_hub.components.sandbox.call import (
     is_wat,
     not_wasm,
 )
-from swarm_hub.components.sandbox.child import archive
+from swarm_hub.components.sandbox.child import archive, keeping
 from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.launch import wasmtime_directory
 from swarm_hub.components.sandbox.pool import Sandbox
@@ -88,14 +88,20 @@ class SandboxService:
         return Call(
             requested.module_sha, requested.abi, requested.entry, limits, requested.args,
             requested.env, requested.deterministic,
-            scope=self._scope(gateway, requested.owner, job_id), argument=requested.argument,
+            scope=self._scope(gateway, requested, job_id), argument=requested.argument,
         )  # fmt: skip
 
-    def _scope(self, gateway: str, owner: str, job_id: str) -> str | None:
-        # An older gateway names no owners; then all of its jobs are one's.
+    def _scope(self, gateway: str, requested: ModuleCall, job_id: str) -> str | None:
+        keeps = keeping.keeps(
+            requested.abi, deterministic=requested.deterministic, fuel=requested.fuel
+        )
         match self.reuse:
+            case Reuse.OWNER if keeps:
+                # What a job leaves in its instance is for itself alone.
+                return f"{gateway}/{job_id}"
             case Reuse.OWNER:
-                return f"{gateway}/{owner}"
+                # An older gateway names no owners; then all of its jobs are one's.
+                return f"{gateway}/{requested.owner}"
             case Reuse.JOB:
                 return f"{gateway}/{job_id}"
             case Reuse.NEVER:

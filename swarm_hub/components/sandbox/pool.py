@@ -28,6 +28,7 @@ from .call import (
     is_wat,
     not_wasm,
 )
+from .child.keeping import FRAMES, SEED_BYTES
 from .child.wire import encode_header
 from .child_pool import ChildPool
 from .native import CompileLimits, NativeCode, Spawn
@@ -175,18 +176,21 @@ class Sandbox:
         load_wasm: Callable[[], Awaitable[bytes]],
         tag: str = "",
         module_bytes: int = 0,
+        seed: bytes = bytes(SEED_BYTES),
     ) -> CallResult:
         """Run one shard; a fault of the module is an outcome, never an exception.
 
         `load_wasm` is awaited only if the module is in neither a child nor the cache. By
         `module_bytes`, what that will give, it is known early whether a child has to start for it.
-        `begun` names the shard by its `tag`.
+        `begun` names the shard by its `tag`. A command that reads frames is told its `seed`.
         Cancelling the caller takes the shard back, killing the child if it has begun.
         Raises SandboxError `preempted` when it had to give way and could not be suspended.
         """
         problem, key, header = _prepare(call)
         if problem is not None:
             return Answer(BAD_INPUT, problem).outcome
+        if call.abi == FRAMES:
+            data = seed + data
         source = ModuleSource(key, call.module_sha, call.variant, load_wasm, module_bytes)
         scope = call.scope
         if scope is None:

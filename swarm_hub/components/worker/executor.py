@@ -13,7 +13,6 @@ from swarm_hub.components.sandbox import (
     PREEMPTED,
     Call,
     CallResult,
-    Reuse,
     SandboxError,
     SandboxService,
 )
@@ -24,7 +23,7 @@ from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, MeshError
 from swarm_hub.models import features, messages
 from swarm_hub.models.call import SCRIPT_BYTES_MAX, ModuleCall, Script
-from swarm_hub.models.shard import job_of
+from swarm_hub.models.shard import job_of, seed_of
 from swarm_hub.storage.queries.inbox import InboxEntry
 
 _LOGGER = logging.getLogger(__name__)
@@ -239,7 +238,12 @@ class Executor:
 
         try:
             outcome = await self._service.sandbox.run(
-                call, data, load_wasm, tag=entry.assignment_id, module_bytes=module_bytes
+                call,
+                data,
+                load_wasm,
+                tag=entry.assignment_id,
+                module_bytes=module_bytes,
+                seed=seed_of(entry.assignment_id),
             )
             self._computed.add(entry.assignment_id)
             self._deaths.survived(entry.assignment_id)
@@ -283,10 +287,8 @@ class Executor:
         return gateway if call.scope is None else call.scope
 
     def _named(self, entry: InboxEntry) -> tuple[str, str, str]:
-        """Return what `_parse` needs of a shard; the same for as many as can share it."""
-        by_job = self._service.reuse is Reuse.JOB
-        job_id = job_of(entry.assignment_id) if by_job else ""
-        return entry.call, self._gateway_of(entry), job_id
+        """Return what `_parse` needs of a shard; the same for all shards of a job."""
+        return entry.call, self._gateway_of(entry), job_of(entry.assignment_id)
 
     def _parse(self, text: str, gateway: str, job_id: str) -> tuple[Call, Script | None, int]:
         """Return a stored call within this worker's limits, its script, the module's size.

@@ -49,5 +49,7 @@ def needs_of(spec: JobSpec) -> tuple[str, ...]:
         features.FUEL: spec.limits.fuel is not None,
         features.SCRIPT: spec.script is not None,
         features.ARGUMENT: spec.split is Split.ARGS,
+        features.FRAMES: spec.abi == "wasi-frames",
+        features.QJS: spec.abi == "qjs",
     }
     return tuple(name for name, is_requested in requested.items() if is_requested)

@@ -3,7 +3,7 @@
 import ctypes
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
@@ -12,6 +12,7 @@ from wasmtime import Func, Instance, Memory, Store
 
 from . import exports
 from .failure import Failure
+from .frames import Frames
 from .scratch import Scratch
 from .shape import Shape
 
@@ -38,6 +39,9 @@ class Session:
     scratch: Scratch
     signatures: Mapping[str, exports.Signature]
     has_memory: bool = True
+    frames: Frames = field(default_factory=Frames)
+    # The arguments of the call, which a command has from WASI.
+    args: Sequence[str] = ()
 
     @property
     def memory(self) -> Memory:

@@ -19,14 +19,19 @@ class _Wasi:
     def run(self, session: Session, body: bytes | bytearray) -> bytes:
         # The shard itself is already the file behind stdin, see wasi.py.
         start(session)
-        output = session.scratch.read_stdout(session.limits.output_bytes + 1)
-        if len(output) > session.limits.output_bytes:
-            raise Failure(
-                "output",
-                f"The command wrote more than the limit of {session.limits.output_bytes} bytes; "
-                "use smaller shards or a higher limit",
-            )
-        return output
+        return stdout_of(session)
+
+
+def stdout_of(session: Session) -> bytes:
+    """Return what was written to stdout; raises Failure for more than the limit."""
+    output = session.scratch.read_stdout(session.limits.output_bytes + 1)
+    if len(output) > session.limits.output_bytes:
+        raise Failure(
+            "output",
+            f"The command wrote more than the limit of {session.limits.output_bytes} bytes; "
+            "use smaller shards or a higher limit",
+        )
+    return output
 
 
 def command_entries(shape: Shape) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from wasmtime import (
 from . import exports
 from .abi import RunLimits, Session, registry, resolve_entry
 from .failure import Failure
+from .frames import Frames
+from .keeping import FRAMES
 from .limits import bound_files
 from .scratch import Scratch
 from .shape import COMMAND_ENTRY, Shape, describe, refusal
@@ -54,7 +56,7 @@ _HINTS = {
 class VariantEngine:
     """An engine with its linker; there is one for each way of compiling."""
 
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: str, frames: Frames) -> None:
         config = Config()
         for name, value in SETTINGS[variant].items():
             setattr(config, name, value)
@@ -62,6 +64,8 @@ class VariantEngine:
         self.metered = bool(SETTINGS[variant].get("consume_fuel"))
         self.linker = Linker(self.engine)
         self.linker.define_wasi()
+        self.frames = frames
+        frames.define(self.linker)
         self.fixed: FixedSources | None = None
         if SETTINGS[variant].get("cranelift_nan_canonicalization"):
             self.fixed = FixedSources()
@@ -123,6 +127,7 @@ class Library:
     def __init__(self) -> None:
         self._homes: dict[str, VariantEngine] = {}
         self._modules: OrderedDict[str, LoadedModule] = OrderedDict()
+        self.frames = Frames()
 
     def compile(self, wasm: bytes, variant: str) -> Module:
         """Compile a binary module; text and components are refused."""
@@ -172,7 +177,7 @@ class Library:
         """Return the engine of a variant, made at its first use."""
         home = self._homes.get(variant)
         if home is None:
-            home = self._homes[variant] = VariantEngine(variant)
+            home = self._homes[variant] = VariantEngine(variant, self.frames)
         return home
 
 
@@ -215,17 +220,21 @@ def run(
         if home.fixed is not None:
             home.fixed.reset()
         if uses_wasi:
+            logs = abi.name == FRAMES
             directories = scratch.prepare(
-                body, limits.output_bytes, as_files=abi.uses_files, script=call["script"]
+                b"" if logs else body,
+                limits.output_bytes,
+                as_files=abi.uses_files,
+                script=call["script"],
             )
-            context(store, scratch, call["args"], call["env"], directories)
+            context(store, scratch, call["args"], call["env"], directories, logs=logs)
         if not module.begun:
             # wasmtime keeps the initial content of a memory in a file, made at its first instance.
             bound_files(max(limits.memory_bytes, limits.output_bytes + 1))
         with watched:
             session = Session(
                 store, module.pre.instantiate(store), entry, limits, scratch, module.signatures,
-                module.has_memory,
+                module.has_memory, home.frames, call["args"],
             )  # fmt: skip
             module.begun = True
             bound_files(limits.output_bytes + 1)

@@ -15,6 +15,8 @@ from .engine import Library, Spent, run
 from .failure import Failure
 from .fence import apply
 from .inspect import inspect
+from .keeping import keeps
+from .kept import KeptCommand
 from .limits import MovingLimits, confine, give_back_memory
 from .scratch import Scratch
 from .variants import PLAIN
@@ -60,6 +62,7 @@ class _Server:
         self._library = Library()
         self._limits = MovingLimits()
         self._scratch = Scratch()
+        self._kept = KeptCommand(self._library.frames, self._scratch)
 
     def serve(self) -> None:
         # The first module must not pay for the engine.
@@ -142,8 +145,7 @@ class _Server:
 
     def _do(self, request: Mapping[str, Any], given: bytes | bytearray, spent: Spent) -> bytes:
         if request["op"] == "run":
-            module = self._library.find(request["key"])
-            return run(module, request, given, self._scratch, spent)
+            return self._run(request, given, spent)
         body = bytes(given)
         match request["op"]:
             case "load":
@@ -171,6 +173,18 @@ class _Server:
                     give_back_memory()
             case unknown:
                 raise ValueError(f"the hub sent an unknown request {unknown!r}")
+
+    def _run(self, request: Mapping[str, Any], body: bytes | bytearray, spent: Spent) -> bytes:
+        module = self._library.find(request["key"])
+        if not keeps(request["abi"], deterministic=module.home.metered, fuel=request["fuel"]):
+            self._kept.end()
+            return run(module, request, body, self._scratch, spent)
+        return self._kept.run(
+            request,
+            body,
+            lambda whole: run(module, request, b"", self._scratch, whole),
+            spent,
+        )
 
 
 def _header(failure: Failure | None, said: str) -> bytes:

@@ -75,6 +75,10 @@ class Scratch:
             del self._stderr[:-STDERR_BYTES_MAX]
         return len(chunk)
 
+    def forget_stderr(self) -> None:
+        """Forget what was written to stderr so far."""
+        self._stderr.clear()
+
     def stderr_text(self) -> str:
         """Return the tail of what the command wrote to stderr."""
         return self._stderr.decode(errors="replace").strip()

@@ -30,13 +30,21 @@ def context(
     args: Sequence[str],
     env: Sequence[tuple[str, str]],
     directories: Sequence[Directory],
+    *,
+    logs: bool = False,
 ) -> None:
-    """Give a store its stdin, stdout, stderr, arguments, environment and directories."""
+    """Give a store its stdin, stdout, stderr, arguments, environment and directories.
+
+    What it writes to stdout is kept whole, or goes where stderr does if it `logs`.
+    """
     config = WasiConfig()
     config.argv = ["module", *args]
     config.env = env
     config.stdin_file = scratch.stdin_path
-    config.stdout_file = scratch.stdout_path
+    if logs:
+        config.stdout_custom = scratch.hear_stderr
+    else:
+        config.stdout_file = scratch.stdout_path
     config.stderr_custom = scratch.hear_stderr
     for directory in directories:
         config.preopen_dir(directory.path, directory.guest_path, directory.is_writable)
