@@ -111,7 +111,7 @@ def validate_section(content: YamlMap, domain: str, schema: Callable[[Any], _T])
     """Check one section; raises ConfigError with every problem, its line and a suggestion."""
     value = content.get(domain)
     if value is False:
-        raise ConfigError([problem_at(content, domain, _NOT_OFF)])
+        raise ConfigError([problem_at(content, [domain], _NOT_OFF)])
     try:
         return schema(value)
     except vol.MultipleInvalid as error:

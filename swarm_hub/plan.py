@@ -82,7 +82,7 @@ def _wanted(
                 continue
             index.order({domain})
         except SetupError as error:
-            problems.append(config.problem_at(content, domain, str(error)))
+            problems.append(config.problem_at(content, [domain], str(error)))
             continue
         wanted.add(domain)
     for domain in sorted(index.beside(wanted).difference(content)):

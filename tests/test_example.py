@@ -97,7 +97,7 @@ def test_a_component_has_each_of_its_keys_with_its_default(
     domain: str, example: Configuration
 ) -> None:
     schema = component(domain).CONFIG_SCHEMA
-    assert set(example.sections[domain]) == keys_of(schema.schema.schema)
+    assert set(example.sections[domain] or ()) == keys_of(schema.schema.schema)
     assert schema(example.sections[domain]) == schema(None)
 
 
