@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "key": ("key", "key", "Show, rotate and revoke signing keys."),
     "invite": ("invite", "invite", "Make a link with which a device joins this gateway."),
     "join": ("join", "join", "Make this device a worker of the gateway that invited it."),
+    "open": ("open", "open_page", "Open the hub's page in the browser, logged in."),
     "token": ("token", "token", "Create, list and revoke API tokens."),
     "backup": ("backup", "backup", "Save a hub to one file, even while it runs."),
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),

@@ -1,17 +1,14 @@
 """Invitations: made by a running gateway, shown as a link and a QR code."""
 
-import shutil
 import sys
-from typing import Final
 
 import click
 
 from swarm_hub.cli.calls import call
 from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json, seconds
+from swarm_hub.cli.qr import show_qr
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.wording import local_time, node_id_for_people
-
-_QUIET_ZONE: Final = 2
 
 
 @click.command()
@@ -63,7 +60,8 @@ def invite(
         print_json(made)
         return
     if not no_qr and sys.stderr.isatty():
-        _show_qr(made["link"])
+        # Capitals take fewer squares.
+        show_qr(made["link"].upper())
     until = local_time(made["expires_at"])
     note(f"This link admits one device until {until}; run on it: swarm-hub join LINK")
     note(f"It leads to {', '.join(each.partition('/p2p/')[0] for each in made['addresses'])}")
@@ -88,20 +86,3 @@ def _list(hub: Target, as_json: bool) -> None:
             Column("USED BY", [node_id_for_people(each) for each in by], 3),
         ]
     )
-
-
-def _show_qr(link: str) -> None:
-    """Draw the link on stderr, in capitals, which take fewer squares in a QR code."""
-    import segno
-
-    code = segno.make(link.upper(), error="l", micro=False)
-    width = code.symbol_size(border=_QUIET_ZONE)[0]
-    if shutil.get_terminal_size().columns < width:
-        note(f"The terminal is too narrow for a QR code, which needs {width} columns")
-        return
-    try:
-        "█▀▄".encode(sys.stderr.encoding or "ascii")
-    except UnicodeEncodeError:
-        note("The terminal can't show a QR code, which needs UTF-8")
-        return
-    code.terminal(out=sys.stderr, border=_QUIET_ZONE, compact=True)

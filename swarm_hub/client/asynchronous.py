@@ -461,6 +461,27 @@ class SwarmClient:
         )
         return answer
 
+    async def system(self) -> dict[str, Any]:
+        """Return what the hub is made of: its versions, roles, limits and components.
+
+        >>> "gateway" in (await swarm.system())["components"]
+        True
+        """
+        answer: dict[str, Any] = await self._json("GET", "/system")
+        return answer
+
+    async def page_code(self, scope: str, name: str = "") -> dict[str, Any]:
+        """Make a code that lets the hub's page in once, with a token of this client's owner.
+
+        `urls` are where browsers find the hub; the code follows behind `/#code=`.
+
+        >>> (await swarm.page_code("read"))["expires_s"]
+        600.0
+        """
+        content = {"scope": scope, "name": name}
+        answer: dict[str, Any] = await self._json("POST", "/sessions/codes", json=content)
+        return answer
+
     async def worker(self) -> dict[str, Any]:
         """Return what the hub's own worker does, and why it takes no work if it takes none.
 

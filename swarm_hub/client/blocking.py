@@ -229,6 +229,24 @@ class BlockingSwarmClient:
         """
         return self._run(self._client.node_action(node_id, action, **content))
 
+    def system(self) -> dict[str, Any]:
+        """Return what the hub is made of: its versions, roles, limits and components.
+
+        >>> "gateway" in swarm.system()["components"]
+        True
+        """
+        return self._run(self._client.system())
+
+    def page_code(self, scope: str, name: str = "") -> dict[str, Any]:
+        """Make a code that lets the hub's page in once, with a token of this client's owner.
+
+        `urls` are where browsers find the hub; the code follows behind `/#code=`.
+
+        >>> swarm.page_code("read")["expires_s"]
+        600.0
+        """
+        return self._run(self._client.page_code(scope, name))
+
     def worker(self) -> dict[str, Any]:
         """Return what the hub's own worker does, and why it takes no work if it takes none.
 
