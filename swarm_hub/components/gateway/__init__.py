@@ -16,6 +16,7 @@ from swarm_hub.components.gateway.links.signed import link_workers
 from swarm_hub.components.gateway.metrics import JobMetrics
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.nodes.history import Histories
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.results.failures import Failures
@@ -154,10 +155,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         config.keep_uploads_s,
     )
     feeds = JobFeeds(hub)
-    JobMetrics(hub, dispatcher, machine, fleet)
+    metrics = JobMetrics(hub, dispatcher, machine, fleet)
+    histories = Histories(hub, hub.services[TELEMETRY], fleet, metrics)
     JobStory(hub, dispatcher)
     invitations = Invitations(hub, mesh, channel)
-    register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations)
+    register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations, histories)
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import dataclass
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.nodes.fleet import Fleet
@@ -13,8 +13,15 @@ from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import ShardState
 from swarm_hub.util.metrics import Histogram, Metric, MetricKind, by_label, gauge, histogram
 
-_OPEN_JOBS: Final[tuple[str, ...]] = (JobState.QUEUED, JobState.RUNNING)
-_OPEN_SHARDS: Final[tuple[str, ...]] = (ShardState.QUEUED, ShardState.ASSIGNED)
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """How many jobs are queued and run, and how many of their shards wait and are assigned."""
+
+    queued: int = 0
+    running: int = 0
+    shards_queued: int = 0
+    shards_assigned: int = 0
 
 
 class JobMetrics:
@@ -32,6 +39,7 @@ class JobMetrics:
         self._events: Counter[EventType] = Counter()
         self._stages = {stage: Histogram() for stage in ("queued", "running", "total")}
         self._shard_s = Histogram()
+        self._n_items = 0
         hub.bus.listen(DurableEvent, self._on_event)
         hub.endpoints.add_metrics(self._read)
 
@@ -40,6 +48,7 @@ class JobMetrics:
         self._events[kind] += 1
         if kind is EventType.SHARD_DONE:
             self._shard_s.observe(event.data["wall_s"])
+            self._n_items += event.data["n_items"]
         elif kind is EventType.JOB_RUNNING or kind in ENDS_OF_JOBS:
             # A job is forgotten only after its last event was told.
             job = self._dispatcher.job(event.job_id or "")
@@ -52,14 +61,28 @@ class JobMetrics:
             if job.started_at is not None:
                 self._stages["running"].observe(event.time_fired - job.started_at)
 
-    def _read(self) -> Iterable[Metric]:
-        jobs = dict.fromkeys(_OPEN_JOBS, 0.0)
-        shards = dict.fromkeys(_OPEN_SHARDS, 0.0)
+    def done(self) -> tuple[int, int]:
+        """Return how many shards were done since the start, and how many items were in them."""
+        return self._events[EventType.SHARD_DONE], self._n_items
+
+    def unfinished(self) -> Unfinished:
+        """Return how much is to be done."""
+        jobs = dict.fromkeys((JobState.QUEUED, JobState.RUNNING), 0)
+        queued = assigned = 0
         for job in filter(None, map(self._machine.job, self._machine.job_ids())):
             if not job.ended:
                 jobs[job.state] += 1
-                shards[ShardState.QUEUED] += len(job.wanting)
-                shards[ShardState.ASSIGNED] += len(job.shards) - len(job.wanting)
+                queued += len(job.wanting)
+                assigned += len(job.shards) - len(job.wanting)
+        return Unfinished(jobs[JobState.QUEUED], jobs[JobState.RUNNING], queued, assigned)
+
+    def _read(self) -> Iterable[Metric]:
+        found = self.unfinished()
+        jobs = {JobState.QUEUED.value: found.queued, JobState.RUNNING.value: found.running}
+        shards = {
+            ShardState.QUEUED.value: found.shards_queued,
+            ShardState.ASSIGNED.value: found.shards_assigned,
+        }
         fleet = self._fleet.counts()
         return (
             by_label(

@@ -381,13 +381,15 @@ class JobService:
         spent = await self._hub.store.read(shard_results.spent_on, job_id, first_items)
         indexes = [shard.index for shard in found]
         attempts: dict[int, list[Attempt]] = defaultdict(list)
-        for attempt, reason in await self._hub.store.read(jobs.assignments_of, job_id, indexes):
-            attempts[attempt.index].append(
+        for tried in await self._hub.store.read(jobs.assignments_of, job_id, indexes):
+            attempts[tried.assignment.index].append(
                 {
-                    "attempt": attempt.attempt,
-                    "node_id": attempt.node_id,
-                    "state": attempt.state.value,
-                    "reason": reason,
+                    "attempt": tried.assignment.attempt,
+                    "node_id": tried.assignment.node_id,
+                    "state": tried.assignment.state.value,
+                    "reason": tried.reason,
+                    "offered_at": isoformat(tried.offered_at),
+                    "ended_at": None if tried.ended_at is None else isoformat(tried.ended_at),
                 }
             )
         details: list[ShardDetails] = [

@@ -165,12 +165,14 @@ class ModuleShape(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One try at a shard."""
+    """One try at a shard; `ended_at` is None until its end is known."""
 
     attempt: int
     node_id: str
     state: str
     reason: str | None
+    offered_at: str
+    ended_at: str | None
 
 
 class ShardDetails(TypedDict):
@@ -320,6 +322,26 @@ class NodeDetails(TypedDict):
     trust: TrustShape
     quarantines: list[Quarantine]
     telemetry: dict[str, Any]
+
+
+class TelemetryColumn(TypedDict):
+    """Numbers over time, None where one is not known; a plain number has no unit."""
+
+    name: str
+    unit: str
+    values: list[float | None]
+
+
+class TelemetryHistory(TypedDict):
+    """What was measured in the last hour; `node_id` is None for the whole swarm.
+
+    Each row is the newest that was known within `step_s` seconds from its `t` (since 1970) on.
+    """
+
+    node_id: str | None
+    step_s: float
+    t: list[float]
+    columns: list[TelemetryColumn]
 
 
 class Nodes(TypedDict):

@@ -99,6 +99,16 @@ _ABANDON_SHARDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt at a shard, when it was offered, and when and why it ended, if that is known."""
+
+    assignment: Assignment
+    reason: str | None
+    offered_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """How a job ended; the result is inline or, with `result_inline` None, a blob.
 
@@ -315,16 +325,14 @@ def owners_and_labels(
     return {row.id: (row.owner, JobSpec.from_json(json.loads(row.spec)).labels) for row in rows}
 
 
-def assignments_of(
-    connection: Connection, job_id: str, indexes: Sequence[int]
-) -> list[tuple[Assignment, str | None]]:
-    """Return every attempt at some of a job's shards with the reason of its end."""
+def assignments_of(connection: Connection, job_id: str, indexes: Sequence[int]) -> list[Attempt]:
+    """Return every attempt at some of a job's shards."""
     rows = connection.execute(
         select(_A)
         .where(_A.c.job_id == job_id, _A.c.idx.in_(indexes))
         .order_by(_A.c.idx, _A.c.attempt)
     )
-    return [as_assignment(row) for row in rows]
+    return [Attempt(*as_assignment(row), row.offered_at, row.ended_at) for row in rows]
 
 
 def as_shards(rows: Sequence[Any]) -> list[Shard]:

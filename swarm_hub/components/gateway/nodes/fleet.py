@@ -1,5 +1,6 @@
 """The nodes of this gateway: who is connected, what they can do, who gets no work or is banned."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
@@ -26,6 +27,25 @@ from swarm_hub.util.clock import isoformat
 
 # How soon gateways that share a store learn what the others know about a node's honesty.
 _STANDING_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What all nodes are doing."""
+
+    up: int
+    working: int
+    slots: int
+    assignments: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What a node has and does; None means unknown."""
+
+    slots: int | None
+    assignments: int
+    rtt_ms: float | None
 
 
 class Fleet:
@@ -121,6 +141,26 @@ class Fleet:
             "slots": sum(self._slots(node_id, offer) for node_id, offer in self._offers.items()),
         }
 
+    def activity(self) -> Activity:
+        """Return how many nodes are connected and work, their slots, and what they are given."""
+        held = [self._n_held(node_id) for node_id in self._offers]
+        return Activity(
+            len(held), sum(n_held > 0 for n_held in held), self.counts()["slots"], sum(held)
+        )
+
+    def at_hand(self, node_id: str) -> AtHand:
+        """Return what is known of a node besides what it measures itself."""
+        offer = self._offers.get(node_id)
+        return AtHand(
+            None if offer is None else self._slots(node_id, offer),
+            self._n_held(node_id),
+            _milliseconds(self._rtt_s(node_id)),
+        )
+
+    def _n_held(self, node_id: str) -> int:
+        entry = self._machine.node(node_id)
+        return 0 if entry is None else len(entry.held())
+
     async def _known(self, node_id: str) -> NodeRecord:
         record = await self._hub.store.read(nodes.get, node_id)
         if record is None:
@@ -148,7 +188,7 @@ class Fleet:
             "state": state,
             "slots": None if offer is None else self._slots(node_id, offer),
             "labels": {} if offer is None else dict(sorted(offer.labels)),
-            "assignments": 0 if entry is None else len(entry.held()),
+            "assignments": self._n_held(node_id),
             "refuses": self._refusals.get(node_id),
             "rtt_ms": _milliseconds(self._rtt_s(node_id)),
             "kid": record.kid,

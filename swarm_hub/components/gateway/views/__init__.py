@@ -2,6 +2,7 @@
 
 from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.nodes.history import Histories
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.service import JobService
@@ -9,6 +10,7 @@ from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import (
     blobs,
     commands,
+    history,
     invites,
     job_changes,
     job_events,
@@ -30,6 +32,7 @@ def register(
     fleet: Fleet,
     banned: Networks,
     invitations: Invitations,
+    histories: Histories,
 ) -> None:
     """Have the gateway's views and commands served."""
     views = (
@@ -43,6 +46,7 @@ def register(
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
+        history.view(histories),
     )
     for view in views:
         hub.endpoints.add_view(view)
