@@ -79,7 +79,9 @@ def runs_already(config_dir: Path, holder: str) -> HubError:
     )
 
 
-def run(config_dir: Path, started_at: float) -> int:
+def run(
+    config_dir: Path, started_at: float, when_ready: "Callable[[Hub], None] | None" = None
+) -> int:
     """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
     # What the start makes lives as long as the hub; to look for garbage in it takes a sixth of its
     # CPU. `_settle_memory` ends that.
@@ -100,7 +102,7 @@ def run(config_dir: Path, started_at: float) -> int:
     with locked(config_dir):
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                return runner.run(_run(config_dir, started_at, early))
+                return runner.run(_run(config_dir, started_at, early, when_ready))
         except BaseException as error:
             _end_if_exhausted(error)
             raise
@@ -146,7 +148,12 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int:
+async def _run(
+    config_dir: Path,
+    started_at: float,
+    early: Sequence[int],
+    when_ready: "Callable[[Hub], None] | None",
+) -> int:
     # Imported here because it takes most of the start, and signals must be heeded before that.
     from swarm_hub.bootstrap import start_hub
 
@@ -173,6 +180,8 @@ async def _run(config_dir: Path, started_at: float, early: Sequence[int]) -> int
     systemd.notify("READY=1")
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
     try:
+        if when_ready is not None:
+            when_ready(hub)
         await hub.wait_asked_to_stop()
     finally:
         _LOGGER.info("Hub %s is stopping", hub.name)

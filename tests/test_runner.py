@@ -1,6 +1,7 @@
 """One process and one directory: whatever keeps a hub from running is one clear line, exit 1."""
 
 import asyncio
+import json
 import os
 import re
 import resource
@@ -51,6 +52,22 @@ def test_a_signal_ends_a_hub_with_exit_code_0(tmp_path: Path, signum: signal.Sig
         assert process.returncode == 0, said
         assert "Traceback" not in said
         assert "is stopping" in said
+
+
+def test_a_program_that_started_a_hub_is_told_in_json_when_it_is_ready(tmp_path: Path) -> None:
+    folder = hub_dir(tmp_path, "worker: {charging_only: false}\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=15)
+    assert (process.returncode, rest) == (0, "")
+    told = json.loads(line)
+    assert (told["ready"], told["roles"]) == (True, ["gateway", "worker"])
+    assert (told["config"], told["process_id"]) == (str(folder), process.pid)
 
 
 def test_a_log_file_is_the_owners_alone_and_is_rotated_by_size(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Making a configuration directory: the file, the keys and the first token."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from swarm_hub.const import (
     TOKENS_FILE,
 )
 from swarm_hub.exceptions import HubError
+from swarm_hub.models.peer_id import peer_id_from_public_key
+from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key, write_atomic
 
 _GATEWAY: Final = """\
@@ -80,7 +83,15 @@ def configuration(
     )
 
 
-def make_directory(config_dir: Path, text: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what others know the hub of a directory."""
+
+    peer_id: str
+    public_key: bytes
+
+
+def make_directory(config_dir: Path, text: str) -> Identity:
     """Write a new configuration, an admin token and keys; raises HubError."""
     storage = config_dir / STORAGE_DIR
     try:
@@ -90,8 +101,10 @@ def make_directory(config_dir: Path, text: str) -> None:
         _first_token(storage)
     except OSError as error:
         raise unwritable(config_dir, error) from error
-    load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
-    load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+    identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
+    signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
+    peer_id = peer_id_from_public_key(SigningKey(identity).public_key)
+    return Identity(peer_id, SigningKey(signer).public_key)
 
 
 def unwritable(config_dir: Path, error: OSError) -> HubError:

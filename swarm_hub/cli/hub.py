@@ -1,5 +1,7 @@
 """Commands on a configuration directory: init, run, check."""
 
+import contextlib
+import json
 import logging
 import os
 import platform
@@ -8,15 +10,25 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from swarm_hub.cli.directory import ROLES, configuration, make_directory
-from swarm_hub.cli.options import config_option, json_option, note, print_json, working_dir
-from swarm_hub.const import CONFIG_FILE
+from swarm_hub.cli.options import (
+    config_option,
+    echo,
+    json_option,
+    note,
+    print_json,
+    working_dir,
+)
+from swarm_hub.const import CONFIG_FILE, __version__
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError
 from swarm_hub.util.printable import PrintableFormatter
+
+if TYPE_CHECKING:
+    from swarm_hub.core import Hub
 
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _LOG_BYTES: Final = 1024 * 1024
@@ -81,8 +93,10 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
     callback=_public_keys,
     help="The public key of a gateway that a worker obeys (repeatable).",
 )
+@json_option
 def init(
     config_dir: Path,
+    as_json: bool,
     role: str,
     name: str,
     port: int,
@@ -98,7 +112,18 @@ def init(
         "init", role, name,
         port=port, mesh_port=mesh_port, bootnodes=bootnode, trust=trust,
     )  # fmt: skip
-    make_directory(config_dir, text)
+    made = make_directory(config_dir, text)
+    if as_json:
+        print_json(
+            {
+                "config": str(config_dir),
+                "name": name,
+                "role": role,
+                "node_id": made.peer_id,
+                "public_key": made.public_key.hex(),
+            }
+        )
+        return
     note(f"Made {path}")
     note(f"Next: swarm-hub run -c {config_dir}")
 
@@ -110,8 +135,13 @@ def init(
     "--log", "log_file", type=click.Path(dir_okay=False, path_type=Path),
     help="Log to this file, not to stderr; at 1 MiB a new one is begun, and five old ones kept.",
 )  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a line of JSON on stdout once it is ready."
+)
 @click.pass_obj
-def run_hub(started_at: float | None, config_dir: Path, verbose: int, log_file: Path | None) -> int:
+def run_hub(
+    started_at: float | None, config_dir: Path, verbose: int, log_file: Path | None, as_json: bool
+) -> int:
     """Run the hub of a configuration directory, in the foreground.
 
     Ctrl-C (SIGINT) or SIGTERM stops it: nodes are told, what is acknowledged is on disk, and its
@@ -128,7 +158,23 @@ def run_hub(started_at: float | None, config_dir: Path, verbose: int, log_file: 
             logging.getLogger(noisy).setLevel(logging.WARNING)
     from swarm_hub.runner import run
 
-    return run(working_dir(config_dir), started_at or time.monotonic())
+    return run(
+        working_dir(config_dir), started_at or time.monotonic(), _say_ready if as_json else None
+    )
+
+
+def _say_ready(hub: "Hub") -> None:
+    told = {
+        "ready": True,
+        "name": hub.name,
+        "version": __version__,
+        "roles": sorted(hub.roles),
+        "process_id": os.getpid(),
+        "config": str(hub.config_dir),
+    }
+    # Whoever started it may have gone; that ends no hub.
+    with contextlib.suppress(OSError):
+        echo(json.dumps(told, ensure_ascii=False))
 
 
 def _rotating(path: Path) -> logging.Handler:

@@ -116,9 +116,10 @@ def rotate(config_dir: Path, as_json: bool, overlap: int) -> None:
 
 @key.command()
 @config_option
+@json_option
 @click.argument("kid", callback=_kid)
 @click.option("--reason", default="", help="Why; workers are told.")
-def revoke(config_dir: Path, kid: str, reason: str) -> None:
+def revoke(config_dir: Path, as_json: bool, kid: str, reason: str) -> None:
     """Make a signing key invalid, here and on every worker of this gateway.
 
     KID is the key's id or the key itself. This can't be undone.
@@ -131,10 +132,15 @@ def revoke(config_dir: Path, kid: str, reason: str) -> None:
         )
     if not reason.isprintable() or len(reason) > REASON_MAX:
         raise click.BadParameter(f"--reason: at most {REASON_MAX} printable characters")
-    if not files.revoke(kid, reason, time.time()):
+    is_new = files.revoke(kid, reason, time.time())
+    if is_new:
+        _tell(config_dir)
+    if as_json:
+        print_json({"kid": kid, "revoked": True})
+        return
+    if not is_new:
         note(f"{kid} is already revoked")
         return
-    _tell(config_dir)
     note(f"{kid} is revoked; a running hub and its connected workers refuse it within seconds,")
     note("others when they next connect to this gateway")
 

@@ -49,12 +49,12 @@ def service() -> None:
 @_name_option
 @_system_option
 @_dry_run_option
-def install(config_dir: Path, name: str, system: bool, dry_run: bool) -> None:
+@json_option
+def install(config_dir: Path, name: str, system: bool, dry_run: bool, as_json: bool) -> None:
     """Start the hub now, with the device, and again whenever it ended."""
     manager = _manager(system)
     wanted = Service(name, _program(), _plain(working_dir(config_dir).absolute()))
-    _do(list(manager.install(wanted)), dry_run)
-    if not dry_run:
+    if _do(name, list(manager.install(wanted)), dry_run, as_json):
         note(f"{name} is installed; see: swarm-hub service status")
 
 
@@ -81,20 +81,26 @@ def status(name: str, system: bool, as_json: bool) -> int:
 @_name_option
 @_system_option
 @_dry_run_option
-def remove(name: str, system: bool, dry_run: bool) -> None:
+@json_option
+def remove(name: str, system: bool, dry_run: bool, as_json: bool) -> None:
     """Stop the hub and have nothing start it again; its directory stays as it is."""
-    _do(list(_manager(system).remove(name)), dry_run)
-    if not dry_run:
+    if _do(name, list(_manager(system).remove(name)), dry_run, as_json):
         note(f"{name} is removed")
 
 
-def _do(steps: list[Step], dry_run: bool) -> None:
+def _do(name: str, steps: list[Step], dry_run: bool, as_json: bool) -> bool:
+    """Do or show the steps; returns whether it remains to be said that they were done."""
+    missed = [] if dry_run else carry_out(steps)
+    if as_json:
+        commands = [described(each) for each in steps]
+        print_json({"name": name, "done": not dry_run, "steps": commands, "missed": missed})
+        return False
     if dry_run:
         for step in steps:
             click.echo(described(step))
-        return
-    for missed in carry_out(steps):
-        note(f"Note: {missed}")
+    for each in missed:
+        note(f"Note: {each}")
+    return not dry_run
 
 
 def _manager(system: bool) -> Manager:

@@ -68,8 +68,16 @@ def test_the_help_of_run_names_its_signals_and_its_log(run: Run) -> None:
 def test_init_makes_a_directory_that_checks(run: Run, tmp_path: Path, role: str) -> None:
     folder = tmp_path / "hub"
     name = 'a "strange" name: {x}'
-    done = run("init", "-c", folder, "--role", role, "--name", name)
+    done = run("init", "-c", folder, "--role", role, "--name", name, "--json")
     assert done.code == 0, done.err
+    shown = json.loads(run("key", "show", "-c", folder, "--json").out)
+    assert json.loads(done.out) == {
+        "config": str(folder),
+        "name": name,
+        "role": role,
+        "node_id": shown["peer_id"],
+        "public_key": shown["public_key"],
+    }
     configuration, planned = bootstrap.check(folder)
     assert configuration.hub.name == name
     domains = {each.manifest.domain for each in planned.components}
@@ -167,6 +175,8 @@ def test_a_key_is_rotated_and_the_old_one_revoked(run: Run, tmp_path: Path) -> N
     assert made["old_kid"] == before["kid"]
     assert (tmp_path / ".storage" / "signer.key").stat().st_mode & 0o077 == 0
     assert run("key", "revoke", before["kid"], "--reason", "lost", *here).code == 0
+    again = run("key", "revoke", before["kid"], "--json", *here)
+    assert json.loads(again.out) == {"kid": before["kid"], "revoked": True}
     # By the whole key too, and once is enough.
     again = run("key", "revoke", before["public_key"], *here)
     assert (again.code, "is already revoked" in again.err) == (0, True)

@@ -181,7 +181,8 @@ def test_removing_stops_the_hub_and_leaves_its_directory(
         "systemctl --user disable --now swarm-hub.service", "systemctl --user daemon-reload"
     ]  # fmt: skip
     # Once more there is nothing to stop.
-    assert call("remove").exit_code == 0
+    again = call("remove", "--json")
+    assert (again.exit_code, json.loads(again.output)["done"]) == (0, True)
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(
@@ -191,6 +192,9 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(
     assert done.exit_code == 0
     assert with_systemd.calls() == []
     assert not (tmp_path / "home").exists()
+    told = json.loads(call("install", "--dry-run", "--json").output)
+    assert (told["name"], told["done"], told["missed"]) == ("swarm-hub", False, [])
+    assert "\n".join(told["steps"]) == done.output.rstrip("\n")
     # They are the same: a shell that runs them makes the same file and the same calls.
     subprocess.run(["sh", "-e", "-c", done.output], check=True)
     made, *_ = (tmp_path / "home").rglob("*.service")
