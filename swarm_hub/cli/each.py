@@ -293,7 +293,16 @@ async def run_each(
         round_ = Round(swarm, job_ids[-1], given, seqs, wanted, outputs, not tries_left)
         with shown(beside_output=wanted.prints, eta=wanted.eta) as screen:
             again = "the same command with --job {} (and --resume, if it has a --joblog)"
-            status = await follow(swarm, job_ids[-1], screen, round_, again)
+            try:
+                status = await follow(swarm, job_ids[-1], screen, round_, again)
+            except ClientError:
+                raise
+            except HubError:
+                # What an input gave can't be written here; the gateway has all of it.
+                screen.leave()
+                note(f"Job {job_ids[-1]} goes on, and nothing is lost of it: make room, then run")
+                note(again.format(job_ids[-1]))
+                raise
         await persistently(round_.see_failures)
         told["done"] += len(round_.done)
         left = [given[index] for index in sorted(round_.failed)]

@@ -1,5 +1,6 @@
 """A log with a line for each input that is done, with the columns of GNU parallel's --joblog."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,9 @@ class JobLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        # What it still holds is what could not be written before, as was said then.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def add(self, line: Line) -> None:
         """Write a line."""

@@ -13,10 +13,11 @@ from swarm_hub.cli.following import is_away, job_events
 from swarm_hub.cli.options import note, print_json
 from swarm_hub.cli.progress import JobView, bar_line, below_lines, gone, node_lines, plain_line
 from swarm_hub.cli.selection import node_names
-from swarm_hub.client import ClientError, JobFailedError, SwarmClient
+from swarm_hub.client import ApiError, ClientError, JobFailedError, SwarmClient
 from swarm_hub.util.printable import printable
 
 _POLL_S: Final = 1
+_NOT_ALLOWED: Final = (401, 403)
 _RETRY_S: Final = 0.5
 # In a file or a pipe, how often it is told how far the job is.
 _LINE_EVERY_S: Final = 10.0
@@ -119,6 +120,11 @@ async def follow(
                 f"To watch it again: {again.format(job_id)}\n"
                 f"To cancel it: swarm-hub job cancel {job_id}"
             )
+        raise
+    except ApiError as error:
+        if error.status in _NOT_ALLOWED:
+            screen.leave()
+            note(f"Job {job_id} goes on; with a valid token: {again.format(job_id)}")
         raise
     return view.status
 

@@ -1,6 +1,7 @@
 """Gateway processes on one PostgreSQL: one is killed or frozen, the other goes on with its jobs."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway.dispatch.leases import LEASE_S
 from tests.conftest import until
+from tests.helpers import warm
+from tests.helpers.command_line import run_process
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.swarms import local_swarm
 
@@ -131,3 +134,42 @@ async def test_a_crash_of_the_server_costs_nothing_but_time(
     for _ in range(3):
         await asyncio.to_thread(pair.server.crash)
     await pair.assert_counted_once(job_id)
+
+
+@pytest.mark.nightly
+async def test_whoever_watches_a_job_of_a_killed_gateway_is_told_and_finds_it_at_the_other(
+    pair: Pair, modules: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "spin.wasm").write_bytes(modules["spin"])
+    n_items = 5 * N_SHARDS * ITEMS_A_SHARD
+    size = ["--range", f"0:{n_items}", "--shard-size", f"{ITEMS_A_SHARD}"]
+    submission = ["submit", str(tmp_path / "spin.wasm"), *size, "--reduce", "sum", "--watch"]
+    said = [tmp_path / "submitting", tmp_path / "watching"]
+    with contextlib.ExitStack() as stack:
+
+        def start(number: int, *arguments: str) -> warm.Process:
+            at = ("--url", pair.first.url, "--token", pair.first.token)
+            return warm.start(
+                "swarm_hub", [*arguments, *at], stderr=stack.enter_context(said[number].open("wb"))
+            )
+
+        async def told(number: int, words: str) -> None:
+            async def text() -> str:
+                return said[number].read_text()
+
+            await until(text, lambda found: words in found, 30)
+
+        watching = [start(0, *submission)]
+        await told(0, "running: ")
+        job_id = said[0].read_text().split()[1]
+        watching.append(start(1, "job", "watch", job_id))
+        await told(1, "running: ")
+        pair.first.kill()
+        for number, process in enumerate(watching):
+            await told(number, "The gateway does not answer. The job is safe: ")
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(process.wait, 30) == 130
+            await told(number, f"To watch it again: swarm-hub job watch {job_id}\n")
+    at = ("--url", pair.second.url, "--token", pair.second.token)
+    done = await asyncio.to_thread(run_process, "job", "watch", job_id, *at)
+    assert (done.code, done.out) == (0, str(n_items)), done.err
