@@ -145,8 +145,9 @@ def _print_job(status: Mapping[str, Any], names: Mapping[str, str]) -> None:
         echo(f"{'duration':12} {_took(status)}")
     progress = status["progress"]
     echo(
-        f"{'progress':12} {progress['items_done']} of {progress['items']} items, "
-        f"{progress['shards_done']} of {progress['shards']} shards, {progress['retries']} retries"
+        f"{'progress':12} {progress['items_done']:,} of {progress['items']:,} items, "
+        f"{progress['shards_done']:,} of {progress['shards']:,} shards, "
+        f"{progress['retries']:,} retries"
     )
     for name in ("waits", "problem", "note"):
         if status.get(name):

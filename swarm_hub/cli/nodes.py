@@ -38,15 +38,18 @@ def list_nodes(hub: Target, as_json: bool) -> None:
     if not found:
         note("No node has joined yet; see docs/user-guide.md for adding one")
         return
-    print_table(
-        [
-            Column("NODE", [node_id_for_people(each["node_id"]) for each in found], 2),
-            Column("STATE", [each["state"] for each in found], 1),
-            Column("NAME", [each["name"] for each in found], may_be_cut=True),
-            Column("BUSY", [_busy(each) for each in found], 3, is_number=True),
-            Column("DETAILS", [_details(each) for each in found], 4, may_be_cut=True),
-        ]
-    )
+    print_table(node_columns(found))
+
+
+def node_columns(found: list[dict[str, Any]]) -> list[Column]:
+    """Return the table of nodes."""
+    return [
+        Column("NODE", [node_id_for_people(each["node_id"]) for each in found], 2),
+        Column("STATE", [each["state"] for each in found], 1),
+        Column("NAME", [each["name"] for each in found], may_be_cut=True),
+        Column("BUSY", [_busy(each) for each in found], 3, is_number=True),
+        Column("DETAILS", [_details(each) for each in found], 4, may_be_cut=True),
+    ]
 
 
 def _busy(node: Mapping[str, Any]) -> str:
