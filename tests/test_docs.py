@@ -136,9 +136,9 @@ def test_every_feature_has_its_row_in_the_protocol() -> None:
 @pytest.mark.parametrize("page", sorted(_DOCS.rglob("*.md")), ids=lambda page: page.stem)
 def test_every_source_file_that_is_named_exists(page: Path) -> None:
     package = _ROOT / "swarm_hub"
-    rooms = (_ROOT, package, package / "components", *(package / "components").iterdir())
+    folders = (_ROOT, package, package / "components", *(package / "components").iterdir())
     for name in _SOURCE.findall(page.read_text(encoding="utf-8")):
-        assert any((room / name).is_file() for room in rooms), name
+        assert any((folder / name).is_file() for folder in folders), name
 
 
 @pytest.mark.parametrize("snippet", _SNIPPETS, ids=lambda each: each.place)

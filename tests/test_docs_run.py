@@ -6,12 +6,14 @@ tests/helpers/snippets.py says how a page marks what is not run here.
 import ast
 import asyncio
 import contextlib
+import dataclasses
 import doctest
 import inspect
 import io
 import json
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 
 from swarm_hub import bootstrap, client
 from tests.helpers.reader import Reader, RunningHub
-from tests.helpers.snippets import Snippet, pages, snippets
+from tests.helpers.snippets import ROOT, Snippet, pages, snippets
 
 # On a busy machine each of many commands takes its time.
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -32,6 +34,7 @@ SECRETS = "store: postgresql://hub:password@db.lan/swarm\n"
 
 
 FOLLOWED = [page for page in pages() if any(each.followed for each in snippets(page))]
+EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("examples/*/README.md"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,20 @@ def test_what_a_page_says_to_type_works(
                 follow(each, reader, names, tmp_path)
     finally:
         reader.turn_page()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_what_the_page_of_an_example_says_to_type_works(
+    page: str, reader: Reader, tmp_path: Path
+) -> None:
+    (reader.clone / "notes.txt").write_text("remember the milk\n")
+    (reader.clone / "book.txt").write_text("a swarm of swarms\n" * 100)
+    (reader.clone / "video.mp4").write_bytes(bytes(range(256)) * 64)
+    for each in (each for each in snippets(page) if each.followed):
+        # What it does but for setting itself up.
+        code = each.code.replace("script/example", f"{sys.executable} -m script.example_tools")
+        follow(dataclasses.replace(each, code=code), reader, {}, tmp_path)
 
 
 def follow(snippet: Snippet, reader: Reader, names: dict[str, Any], tmp_path: Path) -> None:

@@ -40,13 +40,13 @@ def test_what_it_writes_is_clean(tree: Tree) -> None:
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_what_it_writes_passes_its_own_tests_and_those_of_the_house(tree: Tree) -> None:
+def test_what_it_writes_passes_its_own_tests_and_those_of_the_whole(tree: Tree) -> None:
     components = tree.folder / "tests" / "components"
     names = "careful", "hub_names", "room_heater", "room_temperatures"
     written = [str(path) for name in names for path in components.rglob(f"test_{name}.py")]
     assert len(written) == len(WRITTEN)
-    house = "rooms", "docs", "example"
-    tree.test(*written, *(f"tests/test_{name}.py" for name in house))
+    whole = "layers", "docs", "example"
+    tree.test(*written, *(f"tests/test_{name}.py" for name in whole))
 
 
 async def test_it_writes_for_a_hub_of_ones_own(swarm: Swarm, tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_the_wheel_carries_all_that_a_hub_needs_and_no_tests(installed: Installe
     assert {f"swarm_hub/{path}" for path in examples} <= set(names)
     page = (ROOT / "swarm_hub" / "components" / "frontend" / "page").rglob("*.*")
     assert {str(path.relative_to(ROOT)) for path in page} <= set(names)
-    rooms = {name.partition("/")[0] for name in names}
-    assert rooms == {"swarm_hub", f"swarm_hub-{__version__}.dist-info"}
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"swarm_hub", f"swarm_hub-{__version__}.dist-info"}
 
 
 def test_a_hub_of_the_wheel_is_made_runs_and_does_a_job(

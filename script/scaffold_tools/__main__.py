@@ -87,8 +87,8 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
     if domain not in _PLATFORM_DOMAINS:
         raise click.UsageError(_unknown(domain, _PLATFORM_DOMAINS, "has platforms"))
     files, name = Files(), words.name
-    wing = "strategies" if domain == "scheduler" else ""
-    path = _BUILT_IN / domain / wing / f"{name}.py"
+    package = "strategies" if domain == "scheduler" else ""
+    path = _BUILT_IN / domain / package / f"{name}.py"
     base = "swarm_hub.components.scheduler" + ("" if custom else ".strategies.base")
     if custom is not None:
         if path.exists():
@@ -96,7 +96,7 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
         path = _home(custom) / name / f"{domain}.py"
     files.add(path, f"platform/{domain}.py", words.with_more(base=base))
     if custom is None:
-        test = _TESTS / domain / wing / f"test_{name}.py"
+        test = _TESTS / domain / package / f"test_{name}.py"
         files.add(test, f"platform/{domain}_test.py", words)
         keys = words.fill(f"platform/{domain}_keys.md")
         page = _PAGES / f"{domain}.md"
@@ -120,9 +120,9 @@ def view(words: Words, domain: str, custom: Path | None) -> None:
     if domain not in known:
         raise click.UsageError(_unknown(domain, known, f"is in {shown(home)}"))
     files, name = Files(), words.name
-    wing = "views" if (home / domain / "views").is_dir() else ""
-    inside = ("" if custom else f"swarm_hub.components.{domain}") + f".{wing}".rstrip(".")
-    files.add(home / domain / wing / f"{name}.py", "view/view.py", words)
+    package = "views" if (home / domain / "views").is_dir() else ""
+    inside = ("" if custom else f"swarm_hub.components.{domain}") + f".{package}".rstrip(".")
+    files.add(home / domain / package / f"{name}.py", "view/view.py", words)
     files.change(
         home / domain / "__init__.py",
         lambda text: into_set_up(
@@ -132,7 +132,7 @@ def view(words: Words, domain: str, custom: Path | None) -> None:
     if custom is None:
         comes_with_gateway = {each.domain for each in ComponentIndex(ROOT).order({"gateway"})}
         extra = "" if domain in comes_with_gateway else f"{domain}:\\n"
-        test = _TESTS / domain / wing / f"test_{name}.py"
+        test = _TESTS / domain / package / f"test_{name}.py"
         files.add(test, "view/test.py", words.with_more(extra=extra))
     files.write()
     _next(f'put "/{name}" into "serves" of {shown(home / domain / "manifest.json")}')

@@ -1,1 +1,1 @@
-"""Frozen values that the rooms hand to each other."""
+"""Frozen values that the packages hand to each other."""

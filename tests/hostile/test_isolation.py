@@ -24,16 +24,16 @@ from tests.helpers.rest import call, submit
 Modules = dict[str, bytes]
 Place = tuple[Any, str]
 
-WINGS = (swarm_hub.components.gateway.dispatch, swarm_hub.components.gateway.results)
+PACKAGES = (swarm_hub.components.gateway.dispatch, swarm_hub.components.gateway.results)
 ENDED = ("completed", "failed", "cancelled")
 # Called once, while the hub is set up or stopped.
 NOT_IN_A_JOB = {"__init__", "load", "start", "_resign", "hold_back"}
 
 
 def places() -> Iterator[Place]:
-    """Yield every function and method of the two wings: the object that has it, and its name."""
-    for wing in WINGS:
-        for found in pkgutil.iter_modules(wing.__path__, wing.__name__ + "."):
+    """Yield every function and method of the two packages: the object that has it, and its name."""
+    for package in PACKAGES:
+        for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             module = importlib.import_module(found.name)
             for name, value in vars(module).items():
                 if getattr(value, "__module__", None) != module.__name__:
@@ -142,7 +142,7 @@ async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
         assert status["state"] == "completed", (name_of(place), status["failures"])
         code, health = await call(gateway, "GET", "/health")
         assert (code, health["state"]) == (200, "running")
-    # The wings' functions were really made to fail, not only patched.
+    # The packages' functions were really made to fail, not only patched.
     assert len(reached) >= len(tried) / 4, reached
 
 

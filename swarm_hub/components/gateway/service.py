@@ -1,6 +1,6 @@
 """What clients ask about jobs: their state, results, shards, receipts and history.
 
-It is long because it is the one door for all that is asked; each answer is short.
+It is long because all that is asked comes through it; each answer is short.
 """
 
 import asyncio

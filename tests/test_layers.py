@@ -1,4 +1,4 @@
-"""The house: which room may use which, read from the code itself; and so for its tests."""
+"""Which package may use which, read from the code itself; and so for its tests."""
 
 import ast
 import json
@@ -96,7 +96,7 @@ def test_a_component_imports_only_package_roots_that_its_manifest_lists(domain: 
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_rooms_above_import_only_package_roots_of_components() -> None:
+def test_the_layers_above_import_only_package_roots_of_components() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} imports {module}"
         for path in sources(PACKAGE)
@@ -134,8 +134,8 @@ def test_every_file_says_in_its_first_line_what_it_is() -> None:
 def test_the_core_knows_no_component() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} imports {module}"
-        for room in ("storage", "models", "util", "helpers", "client")
-        for path in sources(PACKAGE / room)
+        for package in ("storage", "models", "util", "helpers", "client")
+        for path in sources(PACKAGE / package)
         for line, module in imported(path)
         if module.startswith("swarm_hub.components")
     ]
@@ -156,8 +156,8 @@ def test_the_mesh_knows_no_role() -> None:
 def test_tests_of_components_and_storage_are_in_the_folder_of_what_they_test() -> None:
     folders = {
         path.parent.relative_to(TESTS)
-        for room in ("components", "storage")
-        for path in sources(TESTS / room)
+        for package in ("components", "storage")
+        for path in sources(TESTS / package)
     }
     assert sorted(str(folder) for folder in folders if not (PACKAGE / folder).is_dir()) == []
 
