@@ -39,6 +39,15 @@ class SetupError(HubError):
     """A component could not be set up."""
 
 
+class ComponentImportError(SetupError):
+    """The code of a component can't be imported; `file` and `line` say where its fault is."""
+
+    def __init__(self, message: str, file: str | None = None, line: int | None = None) -> None:
+        super().__init__(message)
+        self.file = file
+        self.line = line
+
+
 class StoreError(HubError):
     """The store refused or failed an operation."""
 

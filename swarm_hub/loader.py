@@ -14,7 +14,7 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
-from swarm_hub.exceptions import SetupError
+from swarm_hub.exceptions import ComponentImportError, SetupError
 from swarm_hub.util.extras import what_to_install
 
 _BUILT_IN: Final = Path(__file__).parent / "components"
@@ -57,14 +57,23 @@ class Manifest:
     custom: bool
 
     def import_component(self) -> ModuleType:
-        """Import the component's package; raises SetupError when that fails."""
+        """Import the component's package; raises ComponentImportError when that fails."""
         try:
             if not self.custom:
                 return importlib.import_module(f"swarm_hub.components.{self.domain}")
             return _import_custom(self.domain, self.folder)
-        except Exception as error:
-            said = what_to_install(error) or f"its code can't be imported: {error}"
-            raise SetupError(f"{self.domain}: {said}") from error
+        except (Exception, SystemExit) as error:
+            # Most components of all hubs have no faults.
+            from swarm_hub.util.blame import blamed, worded
+
+            said = what_to_install(error) or f"its code can't be imported: {worded(error)}"
+            if not self.custom:
+                raise ComponentImportError(said) from error
+            # The fault may be in another component of the owner's that this one imports.
+            custom = self.folder.parent
+            path, line = blamed(custom, error) or (self.folder / "__init__.py", None)
+            file = path.relative_to(custom.parent).as_posix()
+            raise ComponentImportError(said, file, line) from error
 
 
 class ComponentIndex:

@@ -1,19 +1,26 @@
 """From sections to components that can be set up: manifests, order, code, validated values."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from swarm_hub import config
 from swarm_hub.config import CORE_SECTIONS, Configuration
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import ConfigError, ConfigProblem, SetupError
+from swarm_hub.exceptions import (
+    ComponentImportError,
+    ConfigError,
+    ConfigProblem,
+    SetupError,
+)
 from swarm_hub.helpers.config_validation import did_you_mean
-from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.helpers.platforms import PlatformSchema
 from swarm_hub.loader import ComponentIndex, Manifest
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 # A hub that can't play its role stops with exit code 1; other components may fail alone.
 _ROLES: Final = ("gateway", "worker")
@@ -26,7 +33,7 @@ class Planned:
     manifest: Manifest
     config: object
     async_setup: Callable[[Hub, Any], Awaitable[bool]]
-    preflight: Callable[[Site, Any], Iterable[Obstacle]] | None = None
+    preflight: "Callable[[Site, Any], Iterable[Obstacle]] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +106,19 @@ def _imported(
     configuration: Configuration, manifests: Iterable[Manifest], problems: list[ConfigProblem]
 ) -> list[tuple[Manifest, ModuleType]]:
     imported: list[tuple[Manifest, ModuleType]] = []
+    # One fault may keep several from being imported.
+    told: set[tuple[str, int | None, str]] = set()
     for manifest in manifests:
         try:
             imported.append((manifest, manifest.import_component()))
-        except SetupError as error:
-            problems.append(
-                config.problem_at(configuration.sections, [manifest.domain], str(error))
-            )
+        except ComponentImportError as error:
+            problem = config.problem_at(configuration.sections, [manifest.domain], str(error))
+            if error.file is not None:
+                problem = replace(problem, file=error.file, line=error.line)
+            fault = (problem.file, problem.line, problem.message)
+            if error.file is None or fault not in told:
+                problems.append(problem)
+            told.add(fault)
     return imported
 
 
@@ -128,13 +141,13 @@ def _validated(
 
 
 def _planned(manifest: Manifest, component: ModuleType, configuration: Configuration) -> Planned:
-    try:
-        schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
-        if isinstance(schema, PlatformSchema):
-            schema = schema.looking_in(configuration.directory)
-        async_setup = cast(Callable[[Hub, Any], Awaitable[bool]], component.async_setup)
-    except AttributeError as error:
-        raise SetupError(f"{manifest.domain}: {error}") from error
+    missing = [name for name in ("CONFIG_SCHEMA", "async_setup") if not hasattr(component, name)]
+    if missing:
+        raise SetupError(f"{component.__file__}: has no {' and no '.join(missing)}")
+    schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
+    if isinstance(schema, PlatformSchema):
+        schema = schema.looking_in(configuration.directory)
+    async_setup = cast(Callable[[Hub, Any], Awaitable[bool]], component.async_setup)
     return Planned(
         manifest,
         config.validate_section(configuration.sections, manifest.domain, schema),

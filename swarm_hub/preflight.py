@@ -14,7 +14,7 @@ from swarm_hub.config import Configuration, problem_at
 from swarm_hub.const import LOCK_FILE, RESTORE_FILE, STORAGE_DIR
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import ConfigProblem, HubError, HubNotRunningError
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
+from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.plan import Plan, Planned
 from swarm_hub.runner import runs_already, unwritable
@@ -123,7 +123,7 @@ def _is_unusable(config_dir: Path) -> bool:
 
 def _of_component(site: Site, component: Planned) -> Iterator[Obstacle]:
     if isinstance(component.config, Platform):
-        yield from refusal(component.config.create, "platform")
+        yield from site.refusal(component.config.create, "platform")
     if component.preflight is None:
         return
     try:

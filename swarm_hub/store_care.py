@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from swarm_hub.config import Configuration
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import BackupError, HubError, SetupError, StoreDamagedError
-from swarm_hub.helpers.obstacles import Obstacle
 from swarm_hub.storage import Store, created, look_at
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.space import too_little
@@ -20,6 +19,7 @@ from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import free_at, refuse_unwritable
 
 if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle
     from swarm_hub.storage.backup.backup import Source
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,11 +55,13 @@ async def open_store(configuration: Configuration, clock: Clock, *, is_gateway: 
     return await _opened(configuration, clock)
 
 
-def look(configuration: Configuration, *, is_gateway: bool, in_use: bool) -> Iterator[Obstacle]:
+def look(configuration: Configuration, *, is_gateway: bool, in_use: bool) -> "Iterator[Obstacle]":
     """Yield what would keep the store from being opened, or from being used; changes nothing.
 
     It may be `in_use` by the hub of the directory.
     """
+    from swarm_hub.helpers.obstacles import Obstacle
+
     storage, folder = configuration.storage, configuration.directory
     was_made = not storage.shared and created.was_made(folder, storage.url)
     try:
@@ -83,8 +85,10 @@ def look(configuration: Configuration, *, is_gateway: bool, in_use: bool) -> Ite
 
 def _outcome(
     configuration: Configuration, error: StoreDamagedError, *, is_gateway: bool
-) -> Obstacle:
+) -> "Obstacle":
     """Return what a start would do about a damaged database."""
+    from swarm_hub.helpers.obstacles import Obstacle
+
     if not is_gateway:
         return Obstacle(f"{error}; this worker starts with a new one", ("url",), stops=False)
     from swarm_hub.storage.backup.backup import newest_backup

@@ -329,10 +329,54 @@ def test_manifests_are_read_before_any_code_runs(tmp_path: Path) -> None:
     assert [manifest.domain for manifest in index.order({"mine"})] == ["mesh", "mine"]
     manifest = index.manifest("mine")
     assert manifest is not None
-    with pytest.raises(SetupError, match="mine: its code can't be imported: imported"):
+    with pytest.raises(SetupError, match="its code can't be imported: RuntimeError: imported"):
         manifest.import_component()
     (found,) = problems(tmp_path, "gateway:\nmine:\n")
-    assert found == "configuration.yaml:2: mine: mine: its code can't be imported: imported"
+    assert found == (
+        "custom_components/mine/__init__.py:1: mine: its code can't be imported: RuntimeError: "
+        "imported"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("\nimport nothing_of_that_name\n", "2: mine: its code can't be imported: "
+         "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("x = 1\nif x\n", "2: mine: its code can't be imported: SyntaxError: expected ':'"),
+        ("raise SystemExit('bye')\n", "1: mine: its code can't be imported: SystemExit: bye"),
+    ],
+)  # fmt: skip
+def test_a_component_that_can_not_be_imported_is_told_at_its_own_line(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    custom(tmp_path, "mine", code)
+    (found,) = problems(tmp_path, "gateway:\nmine:\n")
+    assert found == f"custom_components/mine/__init__.py:{said}"
+
+
+def test_a_fault_that_two_components_share_is_told_once(tmp_path: Path) -> None:
+    custom(tmp_path, "base", "oops\n")
+    base = tmp_path / "custom_components" / "base" / "__init__.py"
+    custom(
+        tmp_path,
+        "upon",
+        "from importlib import util\n"
+        f"spec = util.spec_from_file_location('base', {str(base)!r})\n"
+        "spec.loader.exec_module(util.module_from_spec(spec))\n",
+        dependencies=["base"],
+    )
+    assert problems(tmp_path, "gateway:\nbase:\nupon:\n") == [
+        "custom_components/base/__init__.py:1: base: its code can't be imported: NameError: "
+        "name 'oops' is not defined"
+    ]
+
+
+def test_a_component_without_a_part_of_its_contract_is_told(tmp_path: Path) -> None:
+    custom(tmp_path, "mine", "async_setup = None\n")
+    (found,) = problems(tmp_path, "gateway:\nmine:\n")
+    assert found.startswith("configuration.yaml:2: mine: ")
+    assert found.endswith("custom_components/mine/__init__.py: has no CONFIG_SCHEMA")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What would keep a hub from starting, or cripple it, found before the start and in its words.
 
 A component that may refuse to be set up has `preflight(site, config)` beside `async_setup`: it
-calls the same checks, changes nothing, and yields every obstacle it finds.
+calls the same checks, changes nothing, and yields every obstacle it finds. A hub that runs needs
+none of this: components import it for their types only.
 """
 
 import contextlib
@@ -52,10 +53,14 @@ class Site:
         if (bound := listen()) is not None:
             self.held.enter_context(bound)
 
+    def refusal(self, check: Callable[[], object], *path: str) -> Iterator[Obstacle]:
+        """Yield the obstacle that a check raises as a HubError."""
+        try:
+            check()
+        except HubError as error:
+            yield Obstacle(str(error), path)
 
-def refusal(check: Callable[[], object], *path: str) -> Iterator[Obstacle]:
-    """Yield the obstacle that a check raises as a HubError."""
-    try:
-        check()
-    except HubError as error:
-        yield Obstacle(str(error), path)
+    def warning(self, message: str | None, *path: str) -> Iterator[Obstacle]:
+        """Yield what does not stop the component, if there is anything to say."""
+        if message is not None:
+            yield Obstacle(message, path, stops=False)

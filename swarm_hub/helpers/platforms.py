@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,22 +167,15 @@ def _created(module: ModuleType, options: dict[str, Any]) -> Any:
 
 
 def _told(path: Path, error: BaseException) -> str:
-    line = _line_in(path, error)
+    from swarm_hub.util.blame import blamed, worded
+
+    _, line = blamed(path, error) or (path, None)
     place = _shown(path) if line is None else f"{_shown(path)}:{line}"
-    said = error.msg if isinstance(error, SyntaxError) else error
-    return f"{place}: {type(error).__name__}: {said}"
+    return f"{place}: {worded(error)}"
 
 
 def _shown(path: Path) -> str:
     return "/".join(path.parts[-3:])
-
-
-def _line_in(path: Path, error: BaseException) -> int | None:
-    """Return the line of this file from which an error came."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((each.lineno for each in reversed(frames) if each.filename == str(path)), None)
 
 
 def _missing(module: ModuleType) -> list[str]:

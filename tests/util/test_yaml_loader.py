@@ -50,7 +50,7 @@ def test_secret_env_var_and_include(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: [1\n", "configuration.yaml:3: invalid YAML"),
+        ("a: 1\nb: [1\n", "configuration.yaml:2: the [ that begins here is not closed: 'b: [1'"),
         ("a: 1\na: 2\n", "configuration.yaml:2: a is given twice, first in line 1"),
         ("a: !secret none\n", "there is no secrets.yaml"),
         ("a: !env_var NOPE\n", "the environment variable NOPE is not set"),

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
@@ -29,11 +29,13 @@ from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.device import interface_ips
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 __all__ = ["URLS", "ApiConfig"]
 
@@ -157,16 +159,15 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     return True
 
 
-def preflight(site: Site, config: ApiConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", config: ApiConfig) -> "Iterator[Obstacle]":
     """Yield what would keep it from serving, and who else could read along."""
     address = _address(config)
     listen = partial(listening, config.host, config.port)
-    yield from refusal(partial(site.hold, address, listen), "port")
-    yield from refusal(TokenFile(site.storage_path(TOKENS_FILE)).all)
+    yield from site.refusal(partial(site.hold, address, listen), "port")
+    yield from site.refusal(TokenFile(site.storage_path(TOKENS_FILE)).all)
     if config.tls is not None:
-        yield from refusal(partial(config.tls.refuse, site.config_dir), "tls")
-    elif (risk := _risk(config)) is not None:
-        yield Obstacle(risk, ("host",), stops=False)
+        yield from site.refusal(partial(config.tls.refuse, site.config_dir), "tls")
+    yield from site.warning(_risk(config), "host")
 
 
 def _risk(config: ApiConfig) -> str | None:

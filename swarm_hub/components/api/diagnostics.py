@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import platform
-import re
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Self, TypedDict
@@ -13,25 +13,13 @@ from typing import Any, Final, Self, TypedDict
 from swarm_hub.const import CONFIG_FILE, SECRETS_FILE, __version__
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.endpoints import Json, Request, Scope, View
-from swarm_hub.exceptions import ConfigError, StoreError
+from swarm_hub.exceptions import StoreError
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.event_loop import event_loop_name
 from swarm_hub.util.printable import printable
-from swarm_hub.util.yaml_loader import load_yaml
+from swarm_hub.util.redaction import without_secrets
+from swarm_hub.util.yaml_loader import read_yaml, texts_in
 
-REDACTED: Final = "**redacted**"
-# What a value is called that nobody else may see, whatever component has it.
-_SECRET_NAME: Final = re.compile(
-    r"secret|token|password|passphrase|passwd|credential|private|api_?key|authorization|cookie|\bkey\b",
-    re.IGNORECASE,
-)
-# Secrets that show what they are: our tokens, links with invitations, passwords in addresses, keys.
-_SECRET_TEXT: Final = re.compile(
-    r"swh_[A-Za-z0-9_-]{8,}|swarm://[^\s'\"]+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|(?i:(?<=bearer ))\S+"
-    r"|-----BEGIN[^-]*PRIVATE KEY-----[\s\S]*?(?:-----END[^-]*-----|\Z)"
-)
-# A shorter one would be found in words that tell nothing of it.
-_SECRET_MIN_CHARS: Final = 4
 _LINES_KEPT: Final = 200
 _LINE_MAX_CHARS: Final = 500
 _LIBRARIES: Final = (
@@ -117,33 +105,6 @@ def diagnostics_view(hub: Hub, kept: WarningsKept) -> View:
     return View("GET", "/diagnostics", diagnostics, Scope.ADMIN, DiagnosticsShape)
 
 
-def without_secrets(content: Any, secrets: Collection[str], name: str = "") -> Any:
-    """Return plain content without what is called a secret, looks like one, or is one of these."""
-    match content:
-        case Mapping():
-            return {
-                _redact(str(key), secrets): without_secrets(value, secrets, str(key))
-                for key, value in content.items()
-            }
-        case list() | tuple() | set() | frozenset():
-            return [without_secrets(each, secrets, name) for each in content]
-        case None | bool():
-            return content
-        case str() | int() | float() if _SECRET_NAME.search(name) or str(content) in secrets:
-            return REDACTED
-        case int() | float():
-            return content
-        case _:
-            return _redact(str(content), secrets)
-
-
-def _redact(text: str, secrets: Collection[str]) -> str:
-    for secret in secrets:
-        if len(secret) >= _SECRET_MIN_CHARS:
-            text = text.replace(secret, REDACTED)
-    return _SECRET_TEXT.sub(REDACTED, text)
-
-
 def _libraries() -> Iterator[tuple[str, str]]:
     for name in _LIBRARIES:
         try:
@@ -153,29 +114,18 @@ def _libraries() -> Iterator[tuple[str, str]]:
 
 
 def _configured(config_dir: Path) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the configuration as it is written, and what is in the file of secrets."""
-    try:
-        written = load_yaml(config_dir / CONFIG_FILE, config_dir)
-        path = config_dir / SECRETS_FILE
-        secrets = load_yaml(path, config_dir) if path.is_file() else None
-    except ConfigError:
+    """Return the configuration as it is written, and what is in files of secrets."""
+    found = read_yaml(config_dir / CONFIG_FILE, config_dir)
+    secrets = found.secrets
+    if (config_dir / SECRETS_FILE).is_file():
+        # Also what none of the files asks for.
+        own = read_yaml(config_dir / SECRETS_FILE, config_dir)
+        found = replace(found, problems=(*found.problems, *own.problems))
+        secrets |= frozenset(texts_in(own.content))
+    if found.problems:
         # Without the secrets it is not known what to leave out.
         return {"problem": "it can't be read; see: swarm-hub check"}, frozenset()
-    return dict(written or {}), frozenset(_texts(secrets))
-
-
-def _texts(content: Any) -> Iterator[str]:
-    match content:
-        case Mapping():
-            for value in content.values():
-                yield from _texts(value)
-        case list():
-            for value in content:
-                yield from _texts(value)
-        case None | bool():
-            return
-        case _:
-            yield str(content)
+    return dict(found.content or {}), secrets
 
 
 async def _store(hub: Hub) -> dict[str, Any]:

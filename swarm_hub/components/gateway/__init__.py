@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
@@ -40,9 +40,11 @@ from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.models.admission import AdmissionPolicy
 from swarm_hub.util.files import load_or_create_key
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -179,10 +181,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     return True
 
 
-def preflight(_site: Site, config: GatewayConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", config: GatewayConfig) -> "Iterator[Obstacle]":
     """Yield what its owner should not leave as it is."""
-    if (risk := _risk(config)) is not None:
-        yield Obstacle(risk, ("admission",), stops=False)
+    yield from site.warning(_risk(config), "admission")
 
 
 def _risk(config: GatewayConfig) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
@@ -54,11 +54,13 @@ from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.files import load_or_create_key, refuse_key
 from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 __all__ = [
     "ADDRESSES_MAX",
@@ -202,18 +204,18 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
     return True
 
 
-def preflight(site: Site, config: MeshConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", config: MeshConfig) -> "Iterator[Obstacle]":
     """Yield what would keep the mesh from listening, or from having its identity."""
     key = site.storage_path(IDENTITY_KEY_FILE)
-    yield from refusal(partial(refuse_key, key, "mesh identity"))
+    yield from site.refusal(partial(refuse_key, key, "mesh identity"))
     for address in config.listen:
         listen = partial(listening, config.transport, address)
-        yield from refusal(partial(site.hold, address, listen), "listen")
+        yield from site.refusal(partial(site.hold, address, listen), "listen")
     if config.bulk is not None and site.listens_for_bulk:
         try:
             site.hold(config.bulk, partial(listening_for_blobs, parse_listen_address(config.bulk)))
         except MeshError as error:
-            yield Obstacle(str(error), ("bulk",), stops=False)
+            yield from site.warning(str(error), "bulk")
 
 
 def _metrics(mesh: Mesh) -> Iterable[Metric]:

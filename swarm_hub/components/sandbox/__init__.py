@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.sandbox.cache import CACHE_KEY, CACHE_KEY_FILE
 from swarm_hub.components.sandbox.call import (
@@ -26,10 +26,12 @@ from swarm_hub.components.sandbox.report import ModuleReport
 from swarm_hub.components.sandbox.request import PREEMPTED, STOPPED
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.util.files import refuse_key
 from swarm_hub.util.metrics import Metric, counter, gauge
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 __all__ = [
     "OK",
@@ -160,11 +162,11 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
     return True
 
 
-def preflight(site: Site, _config: SandboxConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", _config: SandboxConfig) -> "Iterator[Obstacle]":
     """Yield what would keep children from starting."""
-    yield from refusal(wasmtime_directory)
+    yield from site.refusal(wasmtime_directory)
     key = site.storage_path(_CACHE_DIR, CACHE_KEY_FILE)
-    yield from refusal(partial(refuse_key, key, CACHE_KEY))
+    yield from site.refusal(partial(refuse_key, key, CACHE_KEY))
 
 
 def _metrics(stats: SandboxStats) -> Iterable[Metric]:

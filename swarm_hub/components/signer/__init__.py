@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.mesh import EXPRESS_ASK, EXPRESS_OFFER, MESH, TICKET, Mesh
 from swarm_hub.components.signer.admission import Admission, token_sha
@@ -17,7 +17,6 @@ from swarm_hub.const import IDENTITY_KEY_FILE, JOIN_TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.join_tokens import read_join_tokens
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.helpers.signing_keys import KeyFiles
 from swarm_hub.models.envelope import TTL_MAX_S
 from swarm_hub.models.peer_id import certify
@@ -25,6 +24,9 @@ from swarm_hub.models.rotation import read_kept
 from swarm_hub.storage.queries import admission, keys, nodes
 from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 __all__ = [
     "ADMISSION",
@@ -86,10 +88,10 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     return True
 
 
-def preflight(site: Site, _config: SignerConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", _config: SignerConfig) -> "Iterator[Obstacle]":
     """Yield what is wrong with the files of the keys."""
-    yield from refusal(KeyFiles(site.storage_path()).refuse)
-    yield from refusal(partial(read_join_tokens, site.storage_path(JOIN_TOKENS_FILE)))
+    yield from site.refusal(KeyFiles(site.storage_path()).refuse)
+    yield from site.refusal(partial(read_join_tokens, site.storage_path(JOIN_TOKENS_FILE)))
 
 
 async def _key_book(hub: Hub, trust: tuple[bytes, ...], revocations: Revocations) -> KeyBook:

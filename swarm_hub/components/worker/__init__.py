@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import voluptuous as vol
 
@@ -36,12 +36,14 @@ from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.obstacles import Obstacle, Site, refusal
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.device import POWER_SOURCES, total_memory_bytes
 from swarm_hub.util.metrics import gauge
+
+if TYPE_CHECKING:
+    from swarm_hub.helpers.obstacles import Obstacle, Site
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -312,9 +314,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     return True
 
 
-def preflight(site: Site, _config: WorkerConfig) -> Iterator[Obstacle]:
+def preflight(site: "Site", _config: WorkerConfig) -> "Iterator[Obstacle]":
     """Yield what would keep it from taking work."""
-    yield from refusal(partial(_refuse_shared, site.shared_store))
+    yield from site.refusal(partial(_refuse_shared, site.shared_store))
 
 
 def _refuse_shared(shared: bool) -> None:

@@ -158,7 +158,7 @@ def test_a_component_of_a_gateway_says_what_to_install(tmp_path: Path) -> None:
         "    print(error)\n"
     )
     assert python_without(("aiohttp",), code) == (
-        "api: aiohttp is not installed here: pip install 'swarm-hub[gateway]'"
+        "aiohttp is not installed here: pip install 'swarm-hub[gateway]'"
     )
 
 
