@@ -10,7 +10,7 @@ import voluptuous as vol
 from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import ConfigError, ConfigProblem
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap, load_yaml
+from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap, read_yaml
 
 _T = TypeVar("_T")
 
@@ -31,9 +31,10 @@ _NOT_OFF: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HubConfig:
-    """`hub:`: what this device is called."""
+    """`hub:`: what this device is called, and the names of the packages merged into this."""
 
     name: str
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,19 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A configuration as read: the core's sections checked, the components' still as written."""
+    """A configuration as read: the core's sections checked, the components' still as written.
+
+    `files` are all that were read for it, relative to the directory; `secrets` what is in those of
+    secrets.
+    """
 
     directory: Path
     hub: HubConfig
     storage: StorageConfig
     sections: YamlMap
     problems: tuple[ConfigProblem, ...]
+    files: tuple[str, ...]
+    secrets: frozenset[str]
 
 
 def read_configuration(directory: Path, default_name: str) -> Configuration:
@@ -89,21 +96,29 @@ def read_configuration(directory: Path, default_name: str) -> Configuration:
                 )
             ]
         )
-    content = load_yaml(path, directory)
-    if content is None:
-        content = YamlMap()
-        content.places = {}
+    found = read_yaml(path, directory)
+    if found.problems:
+        raise ConfigError(list(found.problems))
+    content = YamlMap() if found.content is None else found.content
     if not isinstance(content, YamlMap):
         raise ConfigError(
             [ConfigProblem(CONFIG_FILE, 1, "", "expected sections such as `gateway:`")]
         )
     problems: list[ConfigProblem] = []
+    section = content.get("hub")
+    if isinstance(section, YamlMap) and isinstance(section.get("packages"), YamlMap):
+        # Most hubs have none.
+        from swarm_hub.helpers.packages import merge
+
+        content = merge(content, section["packages"], problems)
     return Configuration(
         directory=directory,
         hub=_core_section(content, "hub", _hub_schema(default_name), problems),
         storage=_core_section(content, "storage", _STORAGE_SCHEMA, problems),
         sections=content,
         problems=tuple(problems),
+        files=found.files,
+        secrets=found.secrets,
     )
 
 
@@ -171,7 +186,16 @@ def _storage_url(value: Any) -> str:
 
 def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
     name = cv.Key("name", default=default_name, reloadable=False)
-    return cv.section({name: cv.text(64, 1)}, HubConfig)
+    packages = cv.Key("packages", default=dict, reloadable=False)
+    return cv.section({name: cv.text(64, 1), packages: _package_names}, HubConfig)
+
+
+def _package_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, dict):
+        raise vol.Invalid(
+            "expected names, each with sections below it, or !include_dir_named DIRECTORY"
+        )
+    return tuple(value)
 
 
 _BACKUP_SCHEMA: Final = cv.section(

@@ -18,6 +18,7 @@ from swarm_hub.helpers.obstacles import Obstacle, Site
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.plan import Plan, Planned
 from swarm_hub.runner import runs_already, unwritable
+from swarm_hub.storage.backup.hub_files import configuration_files
 from swarm_hub.storage.backup.unfinished import read_plan
 from swarm_hub.util.files import refuse_unwritable
 
@@ -76,9 +77,13 @@ def of_directory(config_dir: Path, runs: Running | None) -> Iterator[Located]:
 def of_store(
     configuration: Configuration, planned: Plan, runs: Running | None
 ) -> Iterator[Located]:
-    """Yield what is wrong with the store of a directory that can be used."""
+    """Yield what is wrong with the store of a directory that can be used, and with its backups."""
     if _is_unusable(configuration.directory):
         return
+    saved = configuration_files(configuration.directory)
+    for name in sorted(set(configuration.files).difference(saved)):
+        said = "backups leave it out; have it end with .yaml, and in no hidden folder"
+        yield Located(ConfigProblem(name, None, "", said), stops=False)
     is_gateway = "gateway" in planned.essential
     for obstacle in store_care.look(configuration, is_gateway=is_gateway, in_use=runs is not None):
         yield _located(configuration, "storage", obstacle)

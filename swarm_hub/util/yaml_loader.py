@@ -368,7 +368,7 @@ class _Reader:
             folder = folder.parent
         if not looked:
             raise _HereError(place, f"!secret {key}: there is no {SECRETS_FILE}")
-        raise _HereError(place, f"!secret {key}: {' and '.join(looked)} has no such key")
+        raise _HereError(place, f"!secret {key}: there is no such key in {' or '.join(looked)}")
 
     def _inside(self, path: Path, place: Place) -> Path:
         resolved = path.resolve()

@@ -1,12 +1,13 @@
 """YAML with places, secrets, includes, and bounds."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swarm_hub.exceptions import ConfigError
-from swarm_hub.util.yaml_loader import load_yaml
+from swarm_hub.util.yaml_loader import Place, load_yaml, read_yaml
 
 
 def load(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> Any:
@@ -80,6 +81,112 @@ def test_a_symlink_out_of_the_directory_is_refused(tmp_path: Path) -> None:
     (inside / "link.yaml").symlink_to(tmp_path / "outside.yaml")
     with pytest.raises(ConfigError, match="outside the configuration directory"):
         load(inside, "a: !include link.yaml\n")
+
+
+def test_directories_are_included_by_name_and_as_lists(tmp_path: Path) -> None:
+    for name, text in {
+        "a.yaml": "x: 1\n", "sub/b.yml": "y: 2\n", "sub/secrets.yaml": "z: 3\n",
+        "sub/.hidden.yaml": "z: 3\n", ".git/c.yaml": "z: 3\n", "notes.txt": "z: 3\n",
+    }.items():  # fmt: skip
+        path = tmp_path / "maps" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "1.yaml").write_text("- p\n- q\n")
+    (tmp_path / "lists" / "2.yaml").write_text("# none\n")
+    (tmp_path / "lists" / "3.yaml").write_text("- r\n")
+    content = load(
+        tmp_path,
+        "named: !include_dir_named maps\nlist: !include_dir_list maps\n"
+        "merged: !include_dir_merge_named maps\njoined: !include_dir_merge_list lists\n",
+    )
+    assert content == {
+        "named": {"a": {"x": 1}, "b": {"y": 2}}, "list": [{"x": 1}, {"y": 2}],
+        "merged": {"x": 1, "y": 2}, "joined": ["p", "q", "r"],
+    }  # fmt: skip
+    assert content["named"].places["b"].file == "maps/sub/b.yml"
+    assert content["merged"].places["y"] == Place("maps/sub/b.yml", 1)
+    assert content["joined"].places[2] == Place("lists/3.yaml", 1)
+    assert content.places["list"].tag == "!include_dir_list maps"
+
+
+def test_what_directories_disagree_about_names_both_places(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.yaml").write_text("x: 1\n")
+    (tmp_path / "parts" / "b.yaml").write_text("y: 1\nx: 2\n")
+    found = problem(tmp_path, "m: !include_dir_merge_named parts\n")
+    assert found == "parts/b.yaml:2: x is given twice, first in parts/a.yaml:1"
+    (tmp_path / "parts" / "a.yaml").unlink()
+    found = problem(tmp_path, "l:\n  !include_dir_merge_list parts\n")
+    assert found == (
+        "parts/b.yaml:1: expected a list, as configuration.yaml:2 merges what is in it"
+    )
+    assert "none is no directory" in problem(tmp_path, "l: !include_dir_list none\n")
+    (tmp_path / "parts" / "c").symlink_to(tmp_path)
+    assert "parts/c is a link; include that" in problem(tmp_path, "l: !include_dir_list parts\n")
+
+
+def test_a_secret_is_looked_for_from_the_including_directory_upwards(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "part.yaml").write_text("near: !secret one\nfar: !secret two\nmiddle: !secret three\n")
+    (inner / "secrets.yaml").write_text("one: inner\n")
+    (tmp_path / "a" / "secrets.yaml").write_text("one: middle\nthree: middle\n")
+    (tmp_path / "secrets.yaml").write_text("one: outer\ntwo: outer\nthree: outer\n")
+    content = load(tmp_path, "part: !include a/b/part.yaml\nown: !secret one\n")
+    assert content == {
+        "part": {"near": "inner", "far": "outer", "middle": "middle"},
+        "own": "outer",
+    }
+    found = read_yaml(tmp_path / "configuration.yaml", tmp_path)
+    assert found.secrets == {"inner", "middle", "outer"}
+    assert found.files == (
+        "configuration.yaml", "a/b/part.yaml", "a/b/secrets.yaml", "a/secrets.yaml", "secrets.yaml"
+    )  # fmt: skip
+    (inner / "part.yaml").write_text("near: !secret four\n")
+    assert problem(tmp_path, "part: !include a/b/part.yaml\n") == (
+        "a/b/part.yaml:1: !secret four: there is no such key in a/b/secrets.yaml or "
+        "a/secrets.yaml or secrets.yaml"
+    )
+
+
+def test_all_problems_of_values_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text("x: !env_var NOPE\n")
+    text = "a: !secret none\nb: !include part.yaml\nb: 2\nc: [!what x]\n1: 2\n"
+    (tmp_path / "configuration.yaml").write_text(text)
+    found = read_yaml(tmp_path / "configuration.yaml", tmp_path, {})
+    assert [(each.file, each.line) for each in found.problems] == [
+        ("configuration.yaml", 1), ("part.yaml", 1), ("configuration.yaml", 3),
+        ("configuration.yaml", 4), ("configuration.yaml", 5),
+    ]  # fmt: skip
+
+
+def test_circles_depth_and_number_of_files_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("x: !include b.yaml\n")
+    (tmp_path / "b.yaml").write_text("x: !include a.yaml\n")
+    assert problem(tmp_path, "x: !include a.yaml\n") == "b.yaml:1: a.yaml includes itself"
+    for n in range(20):
+        (tmp_path / f"n{n}.yaml").write_text(f"x: !include n{n + 1}.yaml\n")
+    assert "over more than 16 levels" in problem(tmp_path, "x: !include n0.yaml\n")
+    (tmp_path / "many").mkdir()
+    for n in range(501):
+        (tmp_path / "many" / f"{n}.yaml").touch()
+    assert "many has more than 500 files" in problem(tmp_path, "x: !include_dir_list many\n")
+    large = "# " + "x" * (1024 * 1023) + "\n"
+    for n in range(9):
+        (tmp_path / f"large{n}.yaml").write_text(large)
+    text = "".join(f"l{n}: !include large{n}.yaml\n" for n in range(9))
+    assert "all files together are larger than 8 MiB" in problem(tmp_path, text)
+
+
+def test_what_is_no_regular_file_or_the_hubs_own_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert "pipe.yaml is no regular file" in problem(tmp_path, "x: !include pipe.yaml\n")
+    (tmp_path / ".storage").mkdir()
+    (tmp_path / ".storage" / "x.yaml").touch()
+    assert "the hub's own" in problem(tmp_path, "x: !include .storage/x.yaml\n")
+    (tmp_path / "folder").mkdir()
+    assert "see !include_dir_named" in problem(tmp_path, "x: !include folder\n")
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:

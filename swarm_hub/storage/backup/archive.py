@@ -19,11 +19,12 @@ from typing import Any, BinaryIO, Final
 
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR, __version__
 from swarm_hub.exceptions import BackupError, RequestError
-from swarm_hub.storage.backup.hub_files import TOKEN_FILES, YAML_SUFFIXES
+from swarm_hub.storage.backup.hub_files import TOKEN_FILES
 from swarm_hub.storage.backup.sealed import is_sealed
 from swarm_hub.util.files import sync_directory
 from swarm_hub.util.hashing import SHA256_HEX, sha256_hex
 from swarm_hub.util.strict_json import dump_json, parse_json
+from swarm_hub.util.yaml_loader import YAML_SUFFIXES
 
 FORMAT: Final = 1
 # Names inside the archive; `tar tf` shows them.

@@ -16,13 +16,13 @@ from swarm_hub.const import (
     STORAGE_DIR,
     TOKENS_FILE,
 )
+from swarm_hub.util.yaml_loader import YAML_SUFFIXES
 
 BLOBS_DIR: Final = "blobs"
 # A database in WAL mode consists of all these together; one alone is damaged or old. The mark of a
 # damaged one (storage/engine/damage.py) goes with it.
 DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".damaged")
 REPLACED_PREFIX: Final = "replaced."
-YAML_SUFFIXES: Final = (".yaml", ".yml")
 # What belongs to the keys and tokens, apart from the keys themselves.
 TOKEN_FILES: Final = (
     TOKENS_FILE,
