@@ -193,6 +193,29 @@ class Shards(TypedDict):
     cursor: str | None
 
 
+class ShardValue(TypedDict):
+    """What a shard gave: as `text` if it is text, else in `base64`; both are null if it is large.
+
+    Then it is to be had by itself. `node` is the name of the node that gave it, None if that is not
+    known.
+    """
+
+    index: int
+    first_item: int
+    n_items: int
+    node_id: str
+    node: str | None
+    size_bytes: int
+    text: str | None
+    base64: str | None
+
+
+class ShardValues(TypedDict):
+    """The results of shards, in the order in which these were asked for."""
+
+    results: list[ShardValue]
+
+
 FailureState = Literal["skipped", "failed", "cancelled", "retrying"]
 
 

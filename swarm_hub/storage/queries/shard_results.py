@@ -35,6 +35,12 @@ _GET_OF_SHARD: Final = (
     .where(_S.c.job_id == bindparam("b_id"), _S.c.idx == bindparam("b_index"))
     .where(_R.c.job_id == bindparam("b_id"), _R.c.idx == bindparam("b_index"), _R.c.counted == 1)
 )
+_GET_OF_SHARDS: Final = (
+    select(_R)
+    .join(_S, (_S.c.job_id == _R.c.job_id) & (_S.c.first_item == _R.c.first_item))
+    .where(_S.c.job_id == bindparam("b_id"), _S.c.idx.in_(bindparam("b_indexes", expanding=True)))
+    .where(_R.c.job_id == bindparam("b_id"), _R.c.idx == _S.c.idx, _R.c.counted == 1)
+)
 _INSERT_RESULT: Final = upsert(_R).on_conflict_do_nothing()
 
 
@@ -99,6 +105,14 @@ def of_shard(connection: Connection, job_id: str, index: int) -> ShardResult | N
     """Return the accepted result of a shard, None if there is none (yet)."""
     rows = connection.execute(_GET_OF_SHARD, {"b_id": job_id, "b_index": index})
     return next(iter(_as_results(rows)), None)
+
+
+def of_shards(
+    connection: Connection, job_id: str, indexes: Sequence[int]
+) -> dict[int, ShardResult]:
+    """Return the accepted results of those of these shards that have one, by their index."""
+    requested = {"b_id": job_id, "b_indexes": list(indexes)}
+    return {each.index: each for each in _as_results(connection.execute(_GET_OF_SHARDS, requested))}
 
 
 def _as_results(rows: Iterable[Row[Any]]) -> list[ShardResult]:

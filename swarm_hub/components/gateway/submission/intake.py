@@ -111,6 +111,10 @@ class Intake:
         submission = dataclasses.replace(submission, idempotency_key=key)
 
         async def digest() -> str:
+            # Most are small, and a thread costs more than to hash them.
+            bodies = (submission.module, *(part.body for part in submission.parts))
+            if sum(map(len, bodies)) <= _MEASURED_INLINE_BYTES:
+                return _digest(submission)
             return await asyncio.to_thread(_digest, submission)
 
         return await self._once(key, digest, partial(self._submit, submission))

@@ -42,7 +42,7 @@ def register(
         *jobs.views(service),
         *job_changes.views(service),
         job_events.view(service, feeds),
-        shard_result.view(hub, service),
+        *shard_result.views(hub, service),
         *nodes.views(fleet),
         *networks.views(banned),
         *invites.views(invitations),
