@@ -13,12 +13,12 @@ from swarm_hub.cli.options import (
     note,
     print_json,
     seconds,
-    url_for_others,
     working_dir,
 )
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.wording import local_time
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
+from swarm_hub.credentials import url_for_others
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
 from swarm_hub.util.clock import isoformat

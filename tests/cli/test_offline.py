@@ -52,6 +52,7 @@ def test_a_shell_can_complete_commands(run: Run, shell: str) -> None:
         ("https://home.example/hub/", "https://home.example/hub"),
         ("https://hub:1#sha256=00ff", "https://hub:1#sha256=00ff"),
         ("unix:///run/hub/api.sock", "unix:///run/hub/api.sock"),
+        ("kitchen, attic:81", "http://kitchen:8470,http://attic:81"),
     ],
 )
 def test_an_address_needs_neither_scheme_nor_port(text: str, url: str) -> None:
