@@ -5,17 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from swarm_hub.cli.options import Target
-from swarm_hub.client import ApiError, SwarmClient
+from swarm_hub.client import ApiError, AsyncSwarm
 
 _T = TypeVar("_T")
 _UNAUTHORIZED: Final = 401
 
 
-def call(hub: Target, work: Callable[[SwarmClient], Awaitable[_T]]) -> _T:
+def call(hub: Target, work: Callable[[AsyncSwarm], Awaitable[_T]]) -> _T:
     """Run `work` with a client of a hub."""
 
     async def run() -> _T:
-        async with SwarmClient(hub.url, hub.token) as swarm:
+        # Commands say themselves that a gateway is away, and wait for it.
+        async with AsyncSwarm(hub.url, hub.token or "", patience_s=0) as swarm:
             return await work(swarm)
 
     try:

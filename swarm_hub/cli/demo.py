@@ -7,7 +7,7 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,7 @@ async def _primes_job(client: SwarmClient, module: bytes, tally: _Tally, swarm: 
     return False
 
 
-def _print_moved(shards: list[dict[str, Any]], swarm: LocalSwarm) -> int:
+def _print_moved(shards: Sequence[dict[str, Any]], swarm: LocalSwarm) -> int:
     """Tell which shards went to another worker; returns how many."""
     names = {hub.peer_id: hub.name for hub in swarm.hubs}
     moved = [

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +94,7 @@ def list_jobs(
         note("There is no such job" if wanted else "No job was submitted yet")
 
 
-def job_columns(found: list[dict[str, Any]]) -> list[Column]:
+def job_columns(found: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the table of jobs; a hub of an earlier version does not tell all of it."""
     progress = [share(each["progress"]["items_done"], each["progress"]["items"]) for each in found]
     return [

@@ -1,6 +1,6 @@
 """Commands on nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -41,7 +41,7 @@ def list_nodes(hub: Target, as_json: bool) -> None:
     print_table(node_columns(found))
 
 
-def node_columns(found: list[dict[str, Any]]) -> list[Column]:
+def node_columns(found: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return the table of nodes."""
     return [
         Column("NODE", [node_id_for_people(each["node_id"]) for each in found], 2),
@@ -111,11 +111,11 @@ def ban(
     for_s = _seconds(duration)
     chosen, is_network = _chosen(node_id, network)
     if is_network:
-        told = call(
+        ban = call(
             hub,
             lambda swarm: swarm.ban_network(chosen, reason=reason, for_s=for_s, force=force),
         )
-        _tell(as_json, told, f"{told['network']} is banned{_until(told['until'])}")
+        _tell(as_json, ban, f"{ban['network']} is banned{_until(ban['until'])}")
         return
     told = call(hub, lambda swarm: _act(swarm, chosen, "ban", reason=reason, for_s=for_s))
     _tell(as_json, told, f"{_named(told)} is banned{_until(told['ban_until'])}")
@@ -152,8 +152,8 @@ def bans(hub: Target, as_json: bool) -> None:
     for each in nodes:
         text = _ban(each["ban_reason"], each["ban_until"])
         echo(f"{node_id_for_people(each['node_id'])}  {each['name']}  {text}")
-    for each in networks:
-        echo(f"{each['network']}  {_ban(each['reason'], each['until'])}")
+    for ban in networks:
+        echo(f"{ban['network']}  {_ban(ban['reason'], ban['until'])}")
 
 
 @node.command()

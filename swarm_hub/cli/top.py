@@ -71,7 +71,7 @@ async def _asked(swarm: SwarmClient) -> tuple[list[dict[str, Any]], list[dict[st
     unfinished = await swarm.jobs(_JOBS, {"state": "queued,running"})
     newest = await swarm.jobs(_JOBS)
     found = {each["job_id"]: each for each in (*newest, *unfinished)}
-    return nodes, list(found.values())
+    return [*nodes], [*found.values()]
 
 
 async def _live(swarm: SwarmClient, view: Overview) -> None:

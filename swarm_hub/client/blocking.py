@@ -1,35 +1,240 @@
-"""The blocking twin of `SwarmClient`, for scripts without asyncio."""
+"""The blocking twins of `AsyncSwarm` and `AsyncJob`, for scripts and notebooks.
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+Each call is the other's, done in the background; so are its parameters and what its help says.
+"""
+
+import functools
+import inspect
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from swarm_hub.client.asynchronous import SwarmClient
-from swarm_hub.client.submission import Module
-from swarm_hub.const import DEFAULT_URL
+from swarm_hub.client.async_job import AsyncJob, JobHandle
+from swarm_hub.client.async_swarm import PATIENCE_S, AsyncSwarm, Tokens, Urls
+from swarm_hub.client.background import BackgroundLoop
+from swarm_hub.client.job_calls import AnyJob
+from swarm_hub.client.progress import telling
+from swarm_hub.client.records import JobStatus
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Call = Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]
+_Each = Callable[Concatenate[Any, _P], AsyncGenerator[_T, None]]
+
+_END: Final = object()
+# What an example of a coroutine becomes without one.
+_WITHOUT_ASYNC: Final = (
+    ("await anext(", "next("), ("await ", ""), ("async for", "for"), ("async with", "with"),
+    ("aclosing", "closing"), ("AsyncSwarm", "Swarm"), ("AsyncJob", "Job"),
+)  # fmt: skip
 
 
-class BlockingSwarmClient:
-    """Talks to one hub: `with BlockingSwarmClient(url, token) as swarm: …`.
+def _twin_of(call: Callable[..., Any], returns: Any = None) -> Callable[[Any], Any]:
+    """Give a blocking call the name, the parameters and the help of the asynchronous one."""
 
-    The calls and errors are those of `SwarmClient`.
+    def named(blocking: Any) -> Any:
+        functools.update_wrapper(blocking, call)
+        del blocking.__wrapped__
+        doc = call.__doc__ or ""
+        for old, new in _WITHOUT_ASYNC:
+            doc = doc.replace(old, new)
+        blocking.__doc__ = doc
+        signature = inspect.signature(call)
+        blocking.__signature__ = signature if returns is None else signature.replace(
+            return_annotation=returns
+        )  # fmt: skip
+        return blocking
 
-    >>> with BlockingSwarmClient(url, token) as swarm:
+    return named
+
+
+def _called(call: _Call[_P, _T]) -> Callable[Concatenate[Any, _P], _T]:
+    """Return the blocking form of a coroutine."""
+
+    @_twin_of(call)
+    def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Any:
+        if (progress := named.get("progress")) is None:
+            return twin._loop.run(call(twin._twin, *arguments, **named))
+        # Whoever is told is told in the thread that waits.
+        with telling(progress) as tell:
+            calls: SimpleQueue[Any] = SimpleQueue()
+            if tell is not None:
+                named["progress"] = lambda status: calls.put(functools.partial(tell, status))
+            return twin._loop.run(call(twin._twin, *arguments, **named), calls)
+
+    found: Callable[Concatenate[Any, _P], _T] = blocking
+    return found
+
+
+def _giving_job(call: _Call[_P, AsyncJob]) -> "Callable[Concatenate[Any, _P], Job]":
+    """Return the blocking form of a coroutine that gives a handle."""
+    plain = _called(call)
+
+    @_twin_of(call, "Job")
+    def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Any:
+        return Job(plain(twin, *arguments, **named), twin._loop)
+
+    found: Callable[Concatenate[Any, _P], Job] = blocking
+    return found
+
+
+def _each(call: _Each[_P, _T]) -> Callable[Concatenate[Any, _P], Iterator[_T]]:
+    """Return the blocking form of an asynchronous generator."""
+
+    @_twin_of(call, Iterator)
+    def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Iterator[Any]:
+        return _iterate(twin._loop, call(twin._twin, *arguments, **named))
+
+    found: Callable[Concatenate[Any, _P], Iterator[_T]] = blocking
+    return found
+
+
+def _each_job(call: _Each[_P, AsyncJob]) -> "Callable[Concatenate[Any, _P], Iterator[Job]]":
+    """Return the blocking form of an asynchronous generator of handles."""
+
+    @_twin_of(call, Iterator)
+    def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Iterator[Any]:
+        found = _iterate(twin._loop, call(twin._twin, *arguments, **named))
+        return (Job(each, twin._loop) for each in found)
+
+    found: Callable[Concatenate[Any, _P], Iterator[Job]] = blocking
+    return found
+
+
+def _iterate(loop: BackgroundLoop, found: AsyncGenerator[_T, None]) -> Iterator[_T]:
+    # A coroutine can't raise StopAsyncIteration.
+    async def following() -> Any:
+        return await anext(found, _END)
+
+    async def close() -> None:
+        await found.aclose()
+
+    try:
+        while (each := loop.run(following())) is not _END:
+            yield each
+    finally:
+        if loop.is_here():
+            # It is collected as garbage there.
+            loop.start(close())
+        elif loop.is_started:
+            # Else the end of the loop has closed it.
+            loop.run(close())
+
+
+class Job(JobHandle):
+    """A job: its id, which is a text, with the calls about it.
+
+    >>> job = swarm.submit("primes.wat", range(100), reduce="sum")
+    >>> job.result()
+    25
+    >>> job == job.id, job.state
+    (True, 'completed')
+    """
+
+    __slots__ = ("_loop", "_twin")
+
+    _twin: AsyncJob
+    _loop: BackgroundLoop
+
+    def __new__(cls, twin: AsyncJob, loop: BackgroundLoop) -> "Job":
+        """Return the handle; whoever has a swarm calls `swarm.job(id)`."""
+        made = super().__new__(cls, twin)
+        made._twin = twin
+        made._loop = loop
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self._twin).replace("AsyncJob", "Job", 1)
+
+    @property
+    def status(self) -> JobStatus | None:
+        """Its status when the hub last told it, None before that.
+
+        >>> swarm.job(job_id).status is None
+        True
+        """
+        return self._twin.status
+
+    @property
+    def state(self) -> str | None:
+        """Its state when the hub last told it, None before that.
+
+        >>> job = swarm.job(job_id)
+        >>> job.refresh().state
+        'completed'
+        >>> job.state
+        'completed'
+        """
+        return self._twin.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether the hub told that it has ended.
+
+        >>> swarm.job(job_id).ended
+        False
+        """
+        return self._twin.ended
+
+    refresh = _called(AsyncJob.refresh)
+    done = _called(AsyncJob.done)
+    wait = _called(AsyncJob.wait)
+    result = _called(AsyncJob.result)
+    exception = _called(AsyncJob.exception)
+    results = _each(AsyncJob.results)
+    shards = _called(AsyncJob.shards)
+    failures = _called(AsyncJob.failures)
+    cancel = _called(AsyncJob.cancel)
+
+    def future(self) -> Future[Any]:
+        """Return its result as a future of `concurrent.futures`.
+
+        One that is cancelled waits no more; the job goes on.
+
+        >>> from concurrent.futures import wait
+        >>> job = swarm.submit("primes.wat", range(100), reduce="sum")
+        >>> done, _ = wait([job.future()])
+        >>> [future.result() for future in done]
+        [25]
+        """
+        return self._loop.start(self._twin.result())
+
+
+class Swarm:
+    """Talks to a swarm: `with Swarm() as swarm: …`, or without `with`, also in a notebook.
+
+    Address and token are found as the command line finds them: in SWARM_HUB_URL and
+    SWARM_HUB_TOKEN, else in the configuration directory (SWARM_HUB_CONFIG). `url` may leave out
+    http:// and the port. Several addresses, in a list, are gateways of one swarm: what one does not
+    answer, the next is asked. `token` is for all, or a list with one for each; a mapping of
+    addresses has them as its values.
+
+    Once a hub has answered, calls wait `patience_s` for one that restarts. Every call raises
+    UnreachableError when no hub answers and ApiError when it refuses. Several threads may use it.
+
+    >>> with Swarm(url, token) as swarm:
     ...     swarm.map("primes.wat", range(100), reduce="sum")
     25
 
     The examples of the calls have a connected `swarm`, and the `job_id` of a job like this one.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, token: str | None = None) -> None:
-        self._client = SwarmClient(url, token)
-        self._runner = asyncio.Runner()
+    def __init__(
+        self,
+        url: Urls = None,
+        token: Tokens = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._twin = AsyncSwarm(url, token, patience_s=patience_s)
+        self._loop = BackgroundLoop()
+        # Also at the end of the program, which otherwise would find connections open.
+        weakref.finalize(self, self._loop.stop)
 
     def __enter__(self) -> Self:
-        self._run(self._client.__aenter__())
         return self
 
     def __exit__(
@@ -38,333 +243,61 @@ class BlockingSwarmClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._run(self._client.__aexit__(kind, error, trace))
-        self._runner.close()
+        self.close()
 
-    def map(self, module: Module, items: Any, *, reduce: str | None = None, **spec: Any) -> Any:
-        """Run a module over items and return the folded result.
+    def close(self) -> None:
+        """Close the connections and end the thread behind; the next call opens them anew.
 
-        >>> swarm.map("primes.wat", range(100), reduce="sum")
-        25
-        >>> counts = swarm.map("wordcount.wat", b"to be or not", split="lines", reduce="json")
-        >>> sorted(counts)
-        ['be', 'not', 'or', 'to']
+        >>> swarm = Swarm(url, token)
+        >>> swarm.health().ok
+        True
+        >>> swarm.close()
         """
-        return self._run(self._client.map(module, items, reduce=reduce, **spec))
+        self._loop.stop()
 
-    def submit(self, module: Module, items: Any, **spec: Any) -> str:
-        """Submit a job; returns its id once the hub has it on disk.
+    def job(self, job_id: AnyJob) -> Job:
+        """Return a handle of a job that was submitted, by whomever; nothing is asked.
 
-        >>> job_id = swarm.submit("primes.wat", range(100), priority=10, shard_size=50)
-        >>> swarm.wait(job_id)["state"]
-        'completed'
-        """
-        return self._run(self._client.submit(module, items, **spec))
-
-    def run(self, module: Module, items: Any, **spec: Any) -> dict[str, Any]:
-        """Submit a job, wait for it and return its final status.
-
-        >>> status = swarm.run("primes.wat", range(100), shard_size=50)
-        >>> status["state"], status["result"], status["progress"]["shards"]
-        ('completed', 25, 2)
-        """
-        return self._run(self._client.run(module, items, **spec))
-
-    def status(self, job_id: str, wait_s: int = 0) -> dict[str, Any]:
-        """Return a job's status.
-
-        >>> status = swarm.status(job_id)
-        >>> status["state"], status["progress"]["items_done"]
-        ('completed', 100)
-        """
-        return self._run(self._client.status(job_id, wait_s))
-
-    def wait(
-        self,
-        job_id: str,
-        *,
-        progress: Callable[[dict[str, Any]], None] | None = None,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Wait for a job and return its final status.
-
-        >>> status = swarm.wait(job_id, progress=lambda status: print(status["state"]))
-        completed
-        >>> status["result"]
+        >>> swarm.job(job_id).result()
         25
         """
-        return self._run(self._client.wait(job_id, progress=progress, **options))
+        return Job(self._twin.job(job_id), self._loop)
 
-    def result(self, job_id: str, *, partial: bool = False) -> bytes:
-        """Return the bytes of a completed job's result, or of a `partial` one.
+    map = _called(AsyncSwarm.map)
+    submit = _giving_job(AsyncSwarm.submit)
+    run = _called(AsyncSwarm.run)
+    wait = _called(AsyncSwarm.wait)
+    results = _each(AsyncSwarm.results)
+    as_completed = _each_job(AsyncSwarm.as_completed)
+    gather = _called(AsyncSwarm.gather)
+    resubmit = _giving_job(AsyncSwarm.resubmit)
 
-        >>> swarm.result(job_id)
-        b'25'
-        """
-        return self._run(self._client.result(job_id, partial=partial))
+    status = _called(AsyncSwarm.status)
+    result = _called(AsyncSwarm.result)
+    data = _called(AsyncSwarm.data)
+    jobs = _called(AsyncSwarm.jobs)
+    shards = _called(AsyncSwarm.shards)
+    shard_result = _called(AsyncSwarm.shard_result)
+    failures = _each(AsyncSwarm.failures)
+    receipts = _each(AsyncSwarm.receipts)
+    story = _called(AsyncSwarm.story)
+    cancel = _called(AsyncSwarm.cancel)
+    cancel_many = _called(AsyncSwarm.cancel_many)
+    change = _called(AsyncSwarm.change)
+    events = _each(AsyncSwarm.events)
 
-    def data(self, sha: str) -> bytes:
-        """Return the bytes with that SHA-256.
-
-        >>> swarm.data("0" * 64)
-        Traceback (most recent call last):
-        swarm_hub.client.errors.ApiError: /api/v1/data/... needs content:, ...
-        """
-        return self._run(self._client.data(sha))
-
-    def jobs(self, limit: int | None = 50, **options: Any) -> list[dict[str, Any]]:
-        """Return the newest jobs, all of them with a `limit` of None.
-
-        >>> newest = swarm.jobs(limit=1, wanted={"state": "completed"})
-        >>> newest[0]["state"]
-        'completed'
-        """
-        return self._run(self._client.jobs(limit, **options))
-
-    def shards(self, job_id: str) -> list[dict[str, Any]]:
-        """Return a job's shards with every attempt.
-
-        >>> [shard["state"] for shard in swarm.shards(job_id)]
-        ['done', 'done']
-        """
-        return self._run(self._client.shards(job_id))
-
-    def shard_result(self, job_id: str, index: int) -> bytes:
-        """Return the bytes that one shard of a job gave, whether the job has ended or not.
-
-        >>> swarm.shard_result(job_id, 0)
-        b'15'
-        """
-        return self._run(self._client.shard_result(job_id, index))
-
-    def failures(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of a job that failed, each range once and in their order.
-
-        >>> [failure["message"] for failure in swarm.failures(job_id)]
-        []
-        """
-        return self._each(self._client.failures(job_id))
-
-    def receipts(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the results of a job that have receipts, page by page, with those receipts.
-
-        >>> [page["why_none"] for page in swarm.receipts(job_id)]
-        ["this job's gateway keeps receipts of redundant jobs only; ..."]
-        """
-        return self._each(self._client.receipts(job_id))
-
-    def story(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
-        """Return a job's transitions in order, the first 10,000 of those after a `seq`.
-
-        >>> [event["event_type"] for event in swarm.story(job_id)][:2]
-        ['job_queued', 'job_running']
-        """
-        return self._run(self._client.story(job_id, after))
-
-    def cancel(self, job_id: str) -> dict[str, Any]:
-        """Cancel a job and return its status.
-
-        >>> job_id = swarm.submit("primes.wat", range(10**9))
-        >>> swarm.cancel(job_id)["state"]
-        'cancelled'
-        """
-        return self._run(self._client.cancel(job_id))
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """Return every node the gateway has met.
-
-        >>> "up" in [node["state"] for node in swarm.nodes()]
-        True
-        """
-        return self._run(self._client.nodes())
-
-    def change(self, job_id: str, **values: Any) -> dict[str, Any]:
-        """Change `priority`, `labels` or `deadline_s` of an unfinished job; returns its status.
-
-        >>> gpu = {"node_labels": {"gpu": "yes"}}
-        >>> waiting = swarm.submit("primes.wat", range(100), constraints=gpu)
-        >>> swarm.change(waiting, priority=50)["spec"]["priority"]
-        50
-        >>> swarm.cancel(waiting)["state"]
-        'cancelled'
-        """
-        return self._run(self._client.change(job_id, **values))
-
-    def cancel_many(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Cancel up to 500 jobs; returns what became of each.
-
-        >>> swarm.cancel_many([job_id])[0]["code"]
-        'job_ended'
-        """
-        return self._run(self._client.cancel_many(job_ids))
-
-    def resubmit(
-        self,
-        job_id: str,
-        *,
-        items: str | Sequence[Mapping[str, int]] | None = None,
-        idempotency_key: str | None = None,
-        **spec: Any,
-    ) -> str:
-        """Submit a job once more, with some keys of its spec changed; returns the new one's id.
-
-        `items="failed"` takes those of its items that failed, `[{"first_item": 3, "n_items": 2}]`
-        those that it names.
-
-        >>> again = swarm.resubmit(job_id, labels={"run": "2"})
-        >>> swarm.wait(again)["labels"]
-        {'run': '2'}
-        """
-        return self._run(
-            self._client.resubmit(job_id, items=items, idempotency_key=idempotency_key, **spec)
-        )
-
-    def node_action(self, node_id: str, action: str, **content: Any) -> dict[str, Any]:
-        """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
-
-        >>> swarm.node_action(node_id, "drain", reason="new battery")["drain_reason"]
-        'new battery'
-        >>> swarm.node_action(node_id, "undrain")["state"]
-        'up'
-        """
-        return self._run(self._client.node_action(node_id, action, **content))
-
-    def system(self) -> dict[str, Any]:
-        """Return what the hub is made of: its versions, roles, limits and components.
-
-        >>> "gateway" in swarm.system()["components"]
-        True
-        """
-        return self._run(self._client.system())
-
-    def page_code(self, scope: str, name: str = "") -> dict[str, Any]:
-        """Make a code that lets the hub's page in once, with a token of this client's owner.
-
-        `urls` are where browsers find the hub; the code follows behind `/#code=`.
-
-        >>> swarm.page_code("read")["expires_s"]
-        600.0
-        """
-        return self._run(self._client.page_code(scope, name))
-
-    def worker(self) -> dict[str, Any]:
-        """Return what the hub's own worker does, and why it takes no work if it takes none.
-
-        >>> swarm.worker()["paused"] is None
-        True
-        """
-        return self._run(self._client.worker())
-
-    def pause(self, for_s: float | None = None) -> dict[str, Any]:
-        """Have the hub's own worker take no work, for so long or until `resume`; returns it.
-
-        >>> swarm.pause(for_s=3600)["paused"]
-        {'until': '...'}
-        >>> swarm.resume()["paused"] is None
-        True
-        """
-        return self._run(self._client.pause(for_s))
-
-    def resume(self) -> dict[str, Any]:
-        """End the pause of the hub's own worker; returns it.
-
-        >>> swarm.resume()["paused"] is None
-        True
-        """
-        return self._run(self._client.resume())
-
-    def banned_networks(self) -> list[dict[str, Any]]:
-        """Return the networks that are banned, with reason and end.
-
-        >>> swarm.banned_networks()
-        []
-        """
-        return self._run(self._client.banned_networks())
-
-    def ban_network(self, network: str, **content: Any) -> dict[str, Any]:
-        """Refuse every address of a range such as 10.1.0.0/16; returns the ban.
-
-        >>> swarm.ban_network("10.9.0.0/16", reason="a flood", for_s=3600)["network"]
-        '10.9.0.0/16'
-        >>> swarm.unban_network("10.9.0.0/16")
-        """
-        return self._run(self._client.ban_network(network, **content))
-
-    def unban_network(self, network: str) -> None:
-        """Let a network in again.
-
-        >>> _ = swarm.ban_network("10.9.0.0/16")
-        >>> swarm.unban_network("10.9.0.0/16")
-        >>> swarm.banned_networks()
-        []
-        """
-        self._run(self._client.unban_network(network))
-
-    def approve(self, node_id: str) -> dict[str, Any]:
-        """Admit a node that waits for approval, or one that has yet to connect.
-
-        >>> swarm.approve("12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5")["state"]
-        'approved'
-        """
-        return self._run(self._client.approve(node_id))
-
-    def invite(
-        self, expires_s: float, addresses: Sequence[str] = (), owner: str | None = None
-    ) -> dict[str, Any]:
-        """Make an invitation; returns it with its `link`, which admits one node.
-
-        >>> swarm.invite(expires_s=600, owner="ada")["link"]
-        'swarmhub://join/1/...'
-        """
-        return self._run(self._client.invite(expires_s, addresses, owner))
-
-    def invites(self) -> list[dict[str, Any]]:
-        """Return the invitations that are kept.
-
-        >>> made = swarm.invite(expires_s=600)
-        >>> made["id"] in [invite["id"] for invite in swarm.invites()]
-        True
-        """
-        return self._run(self._client.invites())
-
-    def revoke_invite(self, invite_id: str) -> None:
-        """Remove an invitation; who was admitted by it stays.
-
-        >>> made = swarm.invite(expires_s=600)
-        >>> swarm.revoke_invite(made["id"])
-        """
-        self._run(self._client.revoke_invite(invite_id))
-
-    def events(self, since: int | None = None, **wanted: Any) -> Iterator[dict[str, Any]]:
-        """Yield events as they happen; `since` first yields every durable one after that `seq`.
-
-        >>> events = swarm.events(since=0)
-        >>> next(events)["event_type"]
-        'node_up'
-        >>> events.close()
-        """
-        return self._each(self._client.events(since, **wanted))
-
-    def health(self) -> dict[str, Any]:
-        """Return the hub's health.
-
-        >>> swarm.health()["state"]
-        'running'
-        """
-        return self._run(self._client.health())
-
-    def _each(self, found: AsyncGenerator[_T, None]) -> Iterator[_T]:
-        # A coroutine can't raise StopAsyncIteration, so the end is an empty list.
-        async def following() -> list[_T]:
-            async for each in found:
-                return [each]
-            return []
-
-        try:
-            while one := self._run(following()):
-                yield one[0]
-        finally:
-            self._run(found.aclose())
-
-    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return self._runner.run(work)
+    nodes = _called(AsyncSwarm.nodes)
+    node_action = _called(AsyncSwarm.node_action)
+    approve = _called(AsyncSwarm.approve)
+    system = _called(AsyncSwarm.system)
+    page_code = _called(AsyncSwarm.page_code)
+    worker = _called(AsyncSwarm.worker)
+    pause = _called(AsyncSwarm.pause)
+    resume = _called(AsyncSwarm.resume)
+    banned_networks = _called(AsyncSwarm.banned_networks)
+    ban_network = _called(AsyncSwarm.ban_network)
+    unban_network = _called(AsyncSwarm.unban_network)
+    invite = _called(AsyncSwarm.invite)
+    invites = _called(AsyncSwarm.invites)
+    revoke_invite = _called(AsyncSwarm.revoke_invite)
+    health = _called(AsyncSwarm.health)

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 import aiohttp
 
 from swarm_hub.client.errors import ClientError
+from swarm_hub.credentials import read_address
+from swarm_hub.exceptions import HubError
 from swarm_hub.util.key_pin import parse_pin, pin_of_der
 from swarm_hub.util.unix_socket import short_address
 
@@ -24,7 +26,7 @@ _UNIX_BASE: Final = "http://localhost"
 class Reach:
     """Where a hub is: `base` is what paths are appended to."""
 
-    # As the user wrote it, without the pin.
+    # As it is told to the user, without the pin.
     url: str
     base: str
     pin: bytes | None = None
@@ -32,11 +34,15 @@ class Reach:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read an address such as `https://host:8470#sha256=…` or `unix:///…/api.sock`.
+        """Read an address such as `kitchen`, `https://host:8470#sha256=…` or `unix:///…/api.sock`.
 
         Raises ClientError that says what is wrong with it.
         """
-        plain, has_pin, text = url.partition("#")
+        try:
+            address = read_address(url)
+        except HubError as error:
+            raise ClientError(f"the address of a hub: {error}") from None
+        plain, has_pin, text = address.partition("#")
         plain = plain.rstrip("/")
         if plain.startswith(_UNIX):
             path = Path(unquote(plain.removeprefix(_UNIX)))

@@ -10,16 +10,19 @@ from typing import Any, BinaryIO, Final, Self
 
 import aiohttp
 
+from swarm_hub.client.datasets import dataset_of
 from swarm_hub.client.errors import ClientError
 from swarm_hub.client.uploads import LARGE_BYTES, Source, read, size_of, unreadable
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_cbor import to_cbor
 
-Module = bytes | Path | str
+Module = bytes | bytearray | memoryview | Path | str
 
 CBOR: Final = "application/cbor"
 # More files are sent as one archive.
 _PARTS_MAX: Final = 100
+# What WAT text begins with, and no path of a module.
+_WAT: Final = ("(", ";;")
 # A job of at most so many bytes is sent without a form, which costs the hub half a millisecond.
 _SMALL_BYTES: Final = 1000 * 1024
 # A module above this is named by its hash once the hub has it.
@@ -27,7 +30,7 @@ _SENT_AGAIN_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Submission:
     """What is submitted; `module_sha` is empty where the module is better sent each time."""
 
     module: bytes
@@ -46,9 +49,9 @@ class Job:
         spec: Mapping[str, Any],
     ) -> Self:
         """Read what is named by a path; raises ClientError for what can't be sent."""
-        wasm = module if isinstance(module, bytes) else read(Path(module))
+        wasm = _wasm(module)
         wanted = {key: value for key, value in spec.items() if value is not None}
-        files = _files(items, wanted)
+        files = dataset_of(items, wanted)
         named = None
         if script is not None:
             named = script if isinstance(script, tuple) else _named(Path(script))
@@ -107,28 +110,18 @@ class Job:
         return form
 
 
-def _files(items: Any, spec: dict[str, Any]) -> list[tuple[str, Source]]:
-    """Return the dataset as uploads; a range or a list of values implies its split."""
-    if isinstance(items, range):
-        if items.step != 1:
-            raise ClientError("a range of items must have step 1")
-        spec.setdefault("split", "range")
-        return [("range", f"{items.start}:{items.stop}".encode())]
-    if isinstance(items, bytes):
-        return [("dataset", items)]
-    if isinstance(items, str | Path):
-        return [_file(Path(items))]
-    if isinstance(items, Sequence) and items and all(isinstance(item, Path) for item in items):
-        return [_file(path) for path in items]
-    if isinstance(items, Sequence):
-        # Split i32 takes a JSON list too.
-        spec.setdefault("split", "json")
-        return [("items.json", json.dumps(list(items)).encode())]
-    raise ClientError(f"items: expected a range, bytes, paths or a list, got {type(items)}")
-
-
-def _file(path: Path) -> tuple[str, Source]:
-    return (path.name, path) if size_of(path) > LARGE_BYTES else _named(path)
+def _wasm(module: Module) -> bytes:
+    """Return what a module is: a file, bytes, or WAT text itself."""
+    match module:
+        case bytes():
+            return module
+        case bytearray() | memoryview():
+            return bytes(module)
+        case str() if module.lstrip().startswith(_WAT):
+            return module.encode()
+        case str() | Path():
+            return read(Path(module))
+    raise ClientError(f"module: expected a path, bytes or WAT text, got {type(module).__name__}")
 
 
 def _sent(source: Source) -> bytes | BinaryIO:

@@ -6,6 +6,7 @@ import io
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ async def ensure(ask: Ask, source: Source, sha: str) -> None:
             piece = await asyncio.to_thread(_part, source, offset, end)
             content_range = f"bytes {offset}-{end - 1}/{size_bytes}"
             answer = await ask(
-                "PUT", f"/blobs/{sha}", data=io.BytesIO(piece),
+                "PUT", f"/blobs/{sha}", body=partial(io.BytesIO, piece), is_upload=True,
                 headers={"Content-Range": content_range, "Content-Type": _OCTETS},
             )  # fmt: skip
             if answer["complete"]:

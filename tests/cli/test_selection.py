@@ -85,7 +85,8 @@ async def test_a_node_is_drained_banned_and_shown_by_its_name(
     swarm: Swarm, run_beside: Beside, gateway_with_workers: Callable[..., Any]
 ) -> None:
     client = await gateway_with_workers(2)
-    here = {"SWARM_HUB_URL": client._reach.url, "SWARM_HUB_TOKEN": client._token}
+    hub = client._hub.of(0)
+    here = {"SWARM_HUB_URL": hub.reach.url, "SWARM_HUB_TOKEN": hub.token}
     (first, second) = sorted(await client.nodes(), key=lambda node: node["name"])
     short = second["node_id"][:16]
     done = await run_beside("node", "drain", "worker-1", **here)

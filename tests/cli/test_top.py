@@ -134,7 +134,8 @@ async def test_in_a_pipe_it_prints_one_table_and_ends(
     swarm: Swarm, gateway_with_workers: Callable[..., Any], run_beside: Beside
 ) -> None:
     client = await gateway_with_workers(1)
-    here = {"SWARM_HUB_URL": client._reach.url, "SWARM_HUB_TOKEN": client._token}
+    hub = client._hub.of(0)
+    here = {"SWARM_HUB_URL": hub.reach.url, "SWARM_HUB_TOKEN": hub.token}
     done = await run_beside("top", **here)
     assert done.code == 0, done.err
     assert done.out.startswith("1 of 1 nodes up, 0 of ")

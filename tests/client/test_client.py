@@ -15,10 +15,10 @@ from swarm_hub.client import (
     JobFailedError,
     SwarmClient,
     UnreachableError,
-    asynchronous,
     submission,
 )
-from swarm_hub.client.submission import Job
+from swarm_hub.client.gateways import Gateways
+from swarm_hub.client.submission import Submission
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import Swarm, until
 from tests.helpers.wasm_bytes import custom
@@ -100,11 +100,6 @@ async def test_no_hub_is_unreachable() -> None:
         with pytest.raises(UnreachableError):
             async for _ in swarm.events():
                 pass
-
-
-async def test_a_client_outside_its_block_says_how_to_use_it() -> None:
-    with pytest.raises(ClientError, match="async with"):
-        await SwarmClient().health()
 
 
 async def test_events_follow_a_job_and_resume_with_since(
@@ -203,13 +198,6 @@ async def test_the_blocking_twin_does_the_same(swarm: Swarm, modules: Modules) -
     await asyncio.to_thread(script)
 
 
-def test_the_blocking_client_has_every_call_of_the_other() -> None:
-    def calls(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
-
-    assert calls(BlockingSwarmClient) == calls(SwarmClient)
-
-
 async def test_a_node_is_banned_and_unbanned(gateway_with_workers: Start) -> None:
     swarm = await gateway_with_workers(1)
     ((node),) = await swarm.nodes()
@@ -234,7 +222,7 @@ async def test_a_hub_that_dies_within_an_answer_is_unreachable() -> None:
 
     server = await asyncio.start_server(half_an_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, SwarmClient(f"http://127.0.0.1:{port}") as client:
+    async with server, SwarmClient(f"http://127.0.0.1:{port}", patience_s=0) as client:
         with pytest.raises(UnreachableError):
             await client.status("a job")
 
@@ -244,13 +232,13 @@ async def test_a_large_module_is_sent_once_and_then_named(
 ) -> None:
     swarm = await gateway_with_workers(1)
     sent: list[bytes] = []
-    as_cbor = Job.as_cbor
+    as_cbor = Submission.as_cbor
 
-    def noted(job: Job, *, by_hash: bool) -> bytes:
+    def noted(job: Submission, *, by_hash: bool) -> bytes:
         sent.append(as_cbor(job, by_hash=by_hash))
         return sent[-1]
 
-    monkeypatch.setattr(Job, "as_cbor", noted)
+    monkeypatch.setattr(Submission, "as_cbor", noted)
     large = modules["primes"] + custom(b"padding", bytes(50_000))
     for _ in range(2):
         assert await swarm.map(large, range(100), reduce="sum") == 25
@@ -267,13 +255,13 @@ async def test_a_hub_that_takes_no_cbor_is_sent_a_form(
 ) -> None:
     swarm = await gateway_with_workers(1)
     forms = []
-    as_form = Job.as_form
+    as_form = Submission.as_form
 
-    def noted(job: Job, named: Any) -> aiohttp.FormData:
+    def noted(job: Submission, named: Any) -> aiohttp.FormData:
         forms.append(job)
         return as_form(job, named)
 
-    monkeypatch.setattr(Job, "as_form", noted)
+    monkeypatch.setattr(Submission, "as_form", noted)
     monkeypatch.setattr(submission, "CBOR", "application/unheard-of")
     for _ in range(2):
         assert await swarm.map(modules["primes"], range(100), reduce="sum") == 25
@@ -283,7 +271,7 @@ async def test_a_hub_that_takes_no_cbor_is_sent_a_form(
 async def test_a_hub_that_answers_at_once_is_asked_for_the_end(
     gateway_with_workers: Start, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asynchronous, "_WAIT_S", 0)
+    monkeypatch.setattr(Gateways, "hold_s", 0)
     swarm = await gateway_with_workers(1)
     status = await swarm.run(modules["primes"], range(100), reduce="sum")
     assert (status["state"], status["result"]) == ("completed", 25)

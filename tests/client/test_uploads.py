@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.client import ApiError, ClientError, SwarmClient, submission, uploads
+from swarm_hub.client import ApiError, ClientError, SwarmClient, datasets, submission, uploads
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.rest import call
@@ -19,7 +19,8 @@ LINES = b"".join(b"line %d\n" % number for number in range(40_000))
 
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "LARGE_BYTES", 100_000)
+    for each in (submission, datasets):
+        monkeypatch.setattr(each, "LARGE_BYTES", 100_000)
     monkeypatch.setattr(uploads, "_PIECE_BYTES", 150_000)
 
 
@@ -29,10 +30,13 @@ class Noting(SwarmClient):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.asked: list[str] = []
+        request = self._hub.request
 
-    def _request(self, method: str, path: str, **options: Any) -> Any:
-        self.asked.append(f"{method} {path.split('/')[1]}")
-        return super()._request(method, path, **options)
+        def noted(method: str, path: str, **options: Any) -> Any:
+            self.asked.append(f"{method} {path.split('/')[1]}")
+            return request(method, path, **options)
+
+        self._hub.request = noted  # type: ignore[method-assign]
 
 
 async def test_a_large_file_is_sent_in_pieces_and_never_again(

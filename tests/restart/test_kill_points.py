@@ -244,7 +244,7 @@ async def test_a_gateway_killed_while_it_changes_or_repeats_a_job_keeps_its_word
     local: LocalSwarm, modules: dict[str, bytes]
 ) -> None:
     gateway = local.start_gateway()
-    async with SwarmClient(gateway.url, gateway.token) as client:
+    async with SwarmClient(gateway.url, gateway.token, patience_s=0) as client:
         spec = {"priority": 1, "reduce": "sum"}
         job_id = await submit_until_taken(client, modules["primes"], 100, spec)
         for number, (point, is_there) in enumerate(CHANGE_POINTS.items(), 2):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.client.asynchronous import SwarmClient
+from swarm_hub.client import SwarmClient
 from swarm_hub.components.telemetry import TELEMETRY
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, finished, submit

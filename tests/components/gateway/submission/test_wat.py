@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.client import SwarmClient
-from swarm_hub.client.submission import Job
+from swarm_hub.client.submission import Submission
 from swarm_hub.util.hashing import sha256_hex
 from tests.conftest import EXAMPLES, Swarm
 from tests.helpers.rest import call, finished, submit
@@ -49,13 +49,13 @@ async def test_the_client_asks_for_no_text_by_its_hash(
     gateway = await swarm.gateway()
     await swarm.worker("worker")
     sent: list[bool] = []
-    as_cbor = Job.as_cbor
+    as_cbor = Submission.as_cbor
 
-    def noted(job: Job, *, by_hash: bool) -> bytes:
+    def noted(job: Submission, *, by_hash: bool) -> bytes:
         sent.append(by_hash)
         return as_cbor(job, by_hash=by_hash)
 
-    monkeypatch.setattr(Job, "as_cbor", noted)
+    monkeypatch.setattr(Submission, "as_cbor", noted)
     large = PRIMES.read_bytes() + b";; padding\n" * 3000
     async with SwarmClient(gateway.url, gateway.token) as client:
         for _ in range(2):

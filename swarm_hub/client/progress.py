@@ -1,0 +1,53 @@
+"""Telling how far a job is: to a callback, or as a bar on a terminal or in a notebook."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from swarm_hub.client.records import JobStatus
+
+Tell = Callable[[JobStatus], None]
+# True for a bar.
+Progress = Tell | bool | None
+
+
+@contextmanager
+def telling(progress: Progress) -> Iterator[Tell | None]:
+    """Give what is to be called with each new status, None where nobody wants to know."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        with _bar() as tell:
+            yield tell
+    else:
+        yield None
+
+
+@contextmanager
+def _bar() -> Iterator[Tell]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    # A notebook has no stderr of its own.
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=Console() if console.is_jupyter else console,
+        # It is drawn when there is something new, by whoever waits.
+        auto_refresh=False,
+    )  # fmt: skip
+    task: Any = None
+
+    def tell(status: JobStatus) -> None:
+        nonlocal task
+        name = status.name or f"job {status.job_id[-6:]}"
+        if task is None:
+            task = bar.add_task(name, total=None)
+        done = status.progress
+        bar.update(
+            task, total=done.n_items, completed=done.items_done,
+            description=f"{name}: {status.state}", refresh=True,
+        )  # fmt: skip
+
+    with bar:
+        yield tell
