@@ -264,7 +264,9 @@ class Swarm:
         self.keys(name)
         folder = self._folder / name
         mesh = "" if "mesh:" in yaml else "mesh: {transport: loopback}\n"
-        (folder / "configuration.yaml").write_text(f"hub: {{name: {name}}}\n{mesh}{yaml}")
+        # Compiling Python takes longer than most tests.
+        runtimes = "" if "runtimes:" in yaml else "runtimes: {python: false, javascript: false}\n"
+        (folder / "configuration.yaml").write_text(f"hub: {{name: {name}}}\n{mesh}{runtimes}{yaml}")
         _, token = TokenFile(folder / STORAGE_DIR / TOKENS_FILE).create("t", "admin", time.time())
         clock = clock or MovableClock()
         hub = await start_hub(folder, clock)

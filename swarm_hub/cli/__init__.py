@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
+    "runtime": ("runtimes", "runtime", "List, add and remove what interprets programs."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "example": ("example", "example", "Print the module of an example, to submit it."),
     "completion": ("completion", "completion", "Print a script for a shell's completion."),

@@ -43,8 +43,8 @@ def load_module(path: Path) -> bytes:
         raise HubError(f"{path}: can't be read: {error.strerror}") from error
     if not is_wat(raw) and (problem := not_wasm(raw)) is not None:
         raise HubError(
-            f"{path}: {problem}. Give a compiled module or WAT text; a script needs its "
-            "interpreter: submit --with MODULE SCRIPT"
+            f"{path}: {problem}. Give a compiled module or WAT text; a script needs "
+            "--runtime, or its interpreter: submit --with MODULE SCRIPT"
         )
     return raw
 

@@ -50,6 +50,7 @@ _OPTIONS: Final = (
         "--label", "labels", callback=pairs, multiple=True, metavar="NAME=TEXT",
         help="A label, to find the job by: job list --label NAME=TEXT (repeatable).",
     ),
+    click.option("--runtime", help="The language of a program whose ending does not tell it."),
     click.option("--abi", help="How the module is called; by default found from its exports."),
     click.option("--entry", help="The export to call if several fit."),
     click.option("--split", help="What an item is: i32, lines, json, files, args, records:N."),

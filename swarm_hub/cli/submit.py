@@ -111,6 +111,7 @@ def submit(
 ) -> int:
     """Submit MODULE (Wasm, or WAT text) with INPUT files, `-` for stdin.
 
+    MODULE may be a program (.py, .js) that the hub has a runtime for; see: swarm-hub runtime list.
     With --with, MODULE is a script and the option names the Wasm module that interprets it.
 
     What GNU parallel does is done with --results, --joblog, --resume, --keep-order, --tag, --halt
@@ -118,6 +119,7 @@ def submit(
     there as soon as it is done, and inputs that fail are left out.
     """
     from swarm_hub.cli.inspect import load_module
+    from swarm_hub.client.submission import is_program
 
     if module is None:
         if job_id is None:
@@ -134,8 +136,13 @@ def submit(
     each = results or joblog or keep_order or tag or halt or retries is not None
     if not each and job_id is not None:
         return call(hub, lambda swarm: _watch(swarm, job_id, as_json, with_nodes))
-    wasm = load_module(interpreter or module)
-    script = None if interpreter is None else module
+    script: Path | None
+    if interpreter is None and ("runtime" in spec or is_program(module)):
+        # The hub has what interprets it.
+        wasm, script = b"", module
+    else:
+        wasm = load_module(interpreter or module)
+        script = None if interpreter is None else module
     if each:
         spec = _spec_of_each(spec, inputs)
         given = read_inputs(inputs, numbers, spec["split"])
@@ -252,6 +259,7 @@ def _show(
     module: Path, wasm: bytes, inputs: tuple[Path, ...], bounds: str | None, spec: dict[str, Any]
 ) -> None:
     names = [f"--range {bounds}"] if bounds is not None else [str(path) for path in inputs]
-    echo(f"module   {module}, {len(wasm):,} bytes of Wasm")
+    what = f"{len(wasm):,} bytes of Wasm" if wasm else "a program"
+    echo(f"module   {module}, {what}")
     echo(f"inputs   {shlex.join(names) if bounds is None else names[0]}")
     echo(f"spec     {json.dumps(spec, ensure_ascii=False)}")

@@ -187,7 +187,11 @@ class LocalSwarm:
         listen = f"[/ip4/127.0.0.1/tcp/{hub.mesh_port}]"
         keys = {"listen": listen, "mdns": "false", **self._mesh, **mesh}
         section = "".join(f"  {key}: {value}\n" for key, value in keys.items())
-        (hub.folder / CONFIG_FILE).write_text(f"hub: {{name: {hub.name}}}\n{roles}mesh:\n{section}")
+        # Nobody waits for a runtime here who does not ask for it.
+        runtimes = "" if "runtimes:" in roles else "runtimes: {python: false, javascript: false}\n"
+        (hub.folder / CONFIG_FILE).write_text(
+            f"hub: {{name: {hub.name}}}\n{runtimes}{roles}mesh:\n{section}"
+        )
 
 
 def _inline(keys: Mapping[str, str]) -> str:

@@ -289,6 +289,7 @@ class Swarm:
     nodes = _called(AsyncSwarm.nodes)
     node_action = _called(AsyncSwarm.node_action)
     approve = _called(AsyncSwarm.approve)
+    runtimes = _called(AsyncSwarm.runtimes)
     system = _called(AsyncSwarm.system)
     page_code = _called(AsyncSwarm.page_code)
     worker = _called(AsyncSwarm.worker)

@@ -38,6 +38,14 @@ class DeviceCalls(Calls):
         """
         return await self.node_action(node_id, "approve")
 
+    async def runtimes(self) -> list[Record]:
+        """Return the languages of programs, and the runtime that the hub has for each.
+
+        >>> [each["name"] for each in await swarm.runtimes()]
+        ['python', 'javascript']
+        """
+        return list(Record.each_of((await self._json("GET", "/runtimes"))["runtimes"]))
+
     async def system(self) -> Record:
         """Return what the hub is made of: its versions, roles, limits and components.
 

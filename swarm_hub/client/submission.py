@@ -18,6 +18,9 @@ from swarm_hub.util.strict_cbor import to_cbor
 
 Module = bytes | bytearray | memoryview | Path | str
 
+# Of programs that are sent without a module; a hub says which of them it has a runtime for.
+PROGRAM_ENDINGS: Final = (".py", ".js", ".mjs")
+
 CBOR: Final = "application/cbor"
 # More files are sent as one archive.
 _PARTS_MAX: Final = 100
@@ -27,6 +30,11 @@ _WAT: Final = ("(", ";;")
 _SMALL_BYTES: Final = 1000 * 1024
 # A module above this is named by its hash once the hub has it.
 _SENT_AGAIN_BYTES: Final = 16 * 1024
+
+
+def is_program(module: Module) -> bool:
+    """Whether this is the path of a program, which a runtime of the hub interprets."""
+    return isinstance(module, str | Path) and Path(module).suffix.lower() in PROGRAM_ENDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Submission:
         spec: Mapping[str, Any],
     ) -> Self:
         """Read what is named by a path; raises ClientError for what can't be sent."""
+        if script is None and is_program(module):
+            module, script = b"", Path(str(module))
         wasm = _wasm(module)
         wanted = {key: value for key, value in spec.items() if value is not None}
         files = dataset_of(items, wanted)

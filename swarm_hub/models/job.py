@@ -125,6 +125,8 @@ class JobSpec:
     isolate: bool = False
     on_error: str = ON_ERROR_FAIL
     max_failures: int | None = None
+    # The language whose runtime its module is; None if the module is the submitter's own.
+    runtime: str | None = None
 
     @property
     def compares(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.features import BASELINE, read_features
 from swarm_hub.util.bounds import SIZE_MAX_BYTES, is_int, is_number, is_text
+from swarm_hub.util.hashing import SHA256_HEX
 from swarm_hub.util.plain import shallow
 
 # Labels of one node.
@@ -14,6 +15,13 @@ LABELS_MAX: Final = 32
 LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
 _SLOWER_MAX_CHARS: Final = 200
+# Of the runtimes that a node was offered, and of what it says of each.
+RUNTIMES_MAX: Final = 16
+_RUNTIME_MAX_CHARS: Final = 200
+# What a node says of a runtime of which it takes shards; anything else is why it takes none.
+READY: Final = "ready"
+# So far only of jobs whose results are not compared.
+PARTLY_READY: Final = "ready, but not for deterministic jobs yet"
 _LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
 _WALL_TIMES_S: Final = (0.001, 1e8)
@@ -26,7 +34,8 @@ class Telemetry:
 
     `cpu_percent` is 0–100 over all cores, memory in bytes, `temperature_c` in °C; `metered` says
     whether its network charges by volume, `power_source` by what it is charged, `slots` how many
-    shards its worker runs at once for now, `slower` why not more.
+    shards its worker runs at once for now, `slower` why not more, `runtimes` what it says of each
+    runtime that its gateways offer, by hash: READY, or why it takes no shards of it.
     """
 
     cpu_percent: float | None = None
@@ -41,6 +50,7 @@ class Telemetry:
     network: str | None = None
     slots: int | None = None
     slower: str | None = None
+    runtimes: Mapping[str, str] | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the plain values that `from_wire` takes."""
@@ -65,7 +75,18 @@ class Telemetry:
             network=_word(plain.get("network")),
             slots=slots if is_int(slots := plain.get("slots"), 1, _SLOTS_MAX) else None,
             slower=slower if is_text(slower := plain.get("slower"), _SLOWER_MAX_CHARS) else None,
+            runtimes=_runtimes(plain.get("runtimes")),
         )
+
+
+def _runtimes(plain: object) -> Mapping[str, str] | None:
+    if not isinstance(plain, dict):
+        return None
+    return {
+        sha: said
+        for sha, said in list(plain.items())[:RUNTIMES_MAX]
+        if isinstance(sha, str) and SHA256_HEX.match(sha) and is_text(said, _RUNTIME_MAX_CHARS)
+    }
 
 
 def _truth(value: object) -> bool | None:

@@ -250,7 +250,7 @@ def test_inspect_says_how_a_module_is_called(run: Run, tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("image.wasm", b"\x89PNG", "image.wasm: This is not a Wasm module"),
-        ("add.py", b"print(1)", "a script needs its interpreter: submit --with"),
+        ("add.py", b"print(1)", "a script needs --runtime, or its interpreter: submit --with"),
         ("broken.wat", b"(module\n(func", "line 2, column 6: expected `)`"),
         ("bytes.wat", b"\xff\xfe", "Give a compiled module or WAT text"),
     ],

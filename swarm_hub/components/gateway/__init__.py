@@ -1,5 +1,6 @@
 """The gateway: takes jobs in, gives their shards to workers, folds the results."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import register
 from swarm_hub.components.gateway.watchers import JobWatchers
 from swarm_hub.components.mesh import MESH, Capability
+from swarm_hub.components.runtimes import RUNTIMES
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.scheduler import STRATEGY, UNPROVEN, StateMachine
 from swarm_hub.components.signer import ADMISSION, SIGNER
@@ -99,8 +101,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.roles.add("gateway")
     if (risk := _risk(config)) is not None:
         _LOGGER.warning("%s", risk)
+    catalog = hub.services[RUNTIMES].catalog
+    await asyncio.to_thread(catalog.load, hub.storage_path(), hub.config_dir)
+    said = {"runtimes": offer} if (offer := catalog.offer()) else {}
     mesh.register(
-        Capability("gateway", {}, works_with="worker", hears_gossip=True, listens_for_bulk=True)
+        Capability("gateway", said, works_with="worker", hears_gossip=True, listens_for_bulk=True)
     )
     hub.services[ADMISSION].decide_by(AdmissionPolicy(config.admission))
     receipts = ReceiptPolicy(config.receipts)
@@ -136,6 +141,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         config.wall_time_s or sandbox.limits.wall_time_s,
         dispatcher.n_jobs_of,
         dispatcher.add,
+        catalog,
     )
     partial_results = PartialResults(hub, result_cache)
     service = JobService(

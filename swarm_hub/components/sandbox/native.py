@@ -63,6 +63,8 @@ class NativeCode:
         self._start_clean = start_clean
         self._cache = cache
         self._limits = limits
+        # Of what is compiled ahead, in bounds of its own: other modules do not push it out.
+        self._ahead: tuple[ModuleCache, CompileLimits] | None = None
         self._spawn = spawn
         self._keeping: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
@@ -71,6 +73,62 @@ class NativeCode:
         self._refused: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
         # What a child compiled for itself alone; whoever wants it next has it put into the cache.
         self._alone: OrderedDict[str, None] = OrderedDict()
+
+    def compile_ahead(self, cache: ModuleCache, limits: CompileLimits) -> None:
+        """Have `prepare` keep what it compiles in this cache; call it before the start."""
+        self._ahead = cache, limits
+
+    async def open(self) -> None:
+        """Open the caches."""
+        await self._cache.open()
+        if self._ahead is not None:
+            await self._ahead[0].open()
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all that is compiled."""
+        return self._cache.size_bytes + (self._ahead[0].size_bytes if self._ahead else 0)
+
+    def is_prepared(self, key: str) -> bool:
+        """Whether a module is compiled to stay."""
+        return self._ahead is not None and key in self._ahead[0]
+
+    async def prepare(self, source: ModuleSource) -> Answer | None:
+        """Compile a module to stay, in a child that has run nothing; returns the failure.
+
+        Whoever wants to run it meanwhile waits for this.
+        """
+        assert self._ahead is not None
+        cache, limits = self._ahead
+        while (flight := self._flights.get(source.key)) is not None:
+            await asyncio.shield(flight)
+        if source.key in cache:
+            return None
+        loop = asyncio.get_running_loop()
+        native: bytes | None = None
+        flight = self._flights[source.key] = loop.create_future()
+        try:
+            native = await self._cache.get(source.key)
+            if native is None:
+                self._start_clean()
+                wasm = await source.load_wasm()
+                if (problem := await self._check(wasm, source)) is not None:
+                    return problem
+                answer = await self._clean(self._request(source, wasm, limits, keep=False))
+                if answer.code != OK:
+                    return answer
+                native = answer.body
+                self.compiled += 1
+            await cache.put(source.key, native)
+            if source.key in cache:
+                return None
+            return Answer(
+                COMPILE_LIMIT,
+                f"Its native code has {len(native)} bytes, more than the bound of its cache",
+            )
+        finally:
+            del self._flights[source.key]
+            flight.set_result(native)
 
     async def install(self, child: ChildLink, source: ModuleSource) -> Answer | None:
         """Load a module into a child; returns the failure, or None if loaded or child lost."""
@@ -82,7 +140,9 @@ class NativeCode:
     def read_early(self, source: ModuleSource) -> None:
         """Begin to read a module that is kept nowhere, one at a time; `install` takes it over."""
         key = source.key
-        if self._early or key in self._flights or key in self._refused or key in self._cache:
+        if self._early or key in self._flights or key in self._refused:
+            return
+        if key in self._cache or self.is_prepared(key):
             return
         reading: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._early = key, reading
@@ -118,13 +178,15 @@ class NativeCode:
         self._flights[source.key] = flight
         native: bytes | None = None
         try:
-            native = await self._cache.get(source.key)
+            native = await self._compiled(source.key)
             if native is not None:
                 failure = await self._load(child, source, native)
                 if failure is None or failure.code != "bad_native":
                     return failure
                 native = None
                 await self._cache.drop(source.key)
+                if self._ahead is not None:
+                    await self._ahead[0].drop(source.key)
             if child.ran and not self._may_compile_alone(source.key, source.size_bytes):
                 # It starts while the module is on its way.
                 self._start_clean()
@@ -135,7 +197,7 @@ class NativeCode:
                 return problem
             if child.ran and self._may_compile_alone(source.key, len(wasm)):
                 return await self._compile_alone(child, source, wasm)
-            request = self._request(source, wasm, keep=not child.ran)
+            request = self._request(source, wasm, self._limits, keep=not child.ran)
             answer = await (self._clean(request) if child.ran else child.ask(request))
             if answer.code != OK:
                 self._remember(source.key, answer, child.loop.time())
@@ -184,14 +246,21 @@ class NativeCode:
         self._alone[source.key] = None
         if len(self._alone) > _ALONE_MAX:
             self._alone.popitem(last=False)
-        answer = await child.ask(self._request(source, wasm, keep=True))
+        answer = await child.ask(self._request(source, wasm, self._limits, keep=True))
         if answer.code != OK:
             return answer
         child.note_loaded(source.key)
         self.compiled += 1
         return None
 
-    def _request(self, source: ModuleSource, wasm: bytes, *, keep: bool) -> Request:
+    async def _compiled(self, key: str) -> bytes | None:
+        if self._ahead is not None and key in self._ahead[0]:
+            return await self._ahead[0].get(key)
+        return await self._cache.get(key)
+
+    def _request(
+        self, source: ModuleSource, wasm: bytes, limits: CompileLimits, *, keep: bool
+    ) -> Request:
         return Request(
             "compile",
             encode_header(
@@ -201,13 +270,13 @@ class NativeCode:
                     "variant": source.variant,
                     # One that compiles for another child has no use for it.
                     "keep": keep,
-                    "memory": self._limits.memory_bytes,
-                    "time": self._limits.time_s,
+                    "memory": limits.memory_bytes,
+                    "time": limits.time_s,
                 }
             ),
             wasm,
             NATIVE_BYTES_MAX,
-            self._limits.time_s,
+            limits.time_s,
             asyncio.get_running_loop().create_future(),
         )
 

@@ -29,6 +29,7 @@ from .call import (
     not_wasm,
 )
 from .child.keeping import FRAMES, SEED_BYTES
+from .child.variants import DETERMINISTIC, PLAIN
 from .child.wire import encode_header
 from .child_pool import ChildPool
 from .native import CompileLimits, NativeCode, Spawn
@@ -63,6 +64,7 @@ class Sandbox:
     ) -> None:
         self._slots = slots
         self._spawn = spawn
+        self._cache_dir = cache_dir
         self._cache = ModuleCache(cache_dir, size_bytes_max=cache_bytes_max)
         self._compile = CompileLimits(module_bytes_max, compile_time_s, compile_memory_bytes)
         # What a shard may need, and what there is for one more beside those that are suspended.
@@ -106,7 +108,7 @@ class Sandbox:
 
     async def start(self) -> None:
         """Open the cache; children start when they are first needed, or by `warm`."""
-        await self._cache.open()
+        await self._native.open()
         await self._child_pool.open()
         self._stopped = False
         if self._share < 1.0:
@@ -168,6 +170,29 @@ class Sandbox:
     async def assemble(self, wat: str) -> bytes:
         """Turn WAT text into a binary module; raises SandboxError with the place of a mistake."""
         return await self._aside("assemble", wat.encode(), self._compile.module_bytes)
+
+    def compile_ahead(self, cache_bytes: int, time_s: float, memory_bytes: int) -> None:
+        """Let `prepare` compile within these bounds; call it before the start."""
+        cache = ModuleCache(self._cache_dir / "ahead", size_bytes_max=cache_bytes)
+        module_bytes = self._compile.module_bytes
+        self._native.compile_ahead(cache, CompileLimits(module_bytes, time_s, memory_bytes))
+
+    def is_prepared(self, sha: str, *, deterministic: bool) -> bool:
+        """Whether `prepare` need do nothing for this module."""
+        return self._native.is_prepared(cache_key(sha, DETERMINISTIC if deterministic else PLAIN))
+
+    async def prepare(
+        self, sha: str, load_wasm: Callable[[], Awaitable[bytes]], *, deterministic: bool
+    ) -> None:
+        """Compile a module that jobs will name, and keep it whatever else is compiled.
+
+        Raises SandboxError when that is not possible here.
+        """
+        variant = DETERMINISTIC if deterministic else PLAIN
+        source = ModuleSource(cache_key(sha, variant), sha, variant, load_wasm)
+        failure = await self._native.prepare(source)
+        if failure is not None:
+            raise SandboxError(failure.code, failure.text)
 
     async def run(
         self,
@@ -241,7 +266,7 @@ class Sandbox:
             restarts=self._child_pool.restarts,
             loaded=sum(len(child.loaded) for child in self._children),
             compiled=self._native.compiled,
-            cache_bytes=self._cache.size_bytes,
+            cache_bytes=self._native.size_bytes,
             pids=tuple(child.pid for child in self._children),
             fence=self._child_pool.fence,
         )
@@ -335,7 +360,12 @@ class Sandbox:
     async def _in_a_clean_child(self, request: Request) -> Answer:
         self._asides.append(request)
         self._dispatch()
-        return await request.future
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            if request.child is not None:
+                request.child.withdraw(request)
+            raise
 
     def _waits_for_start(self, key: str) -> bool:
         """Whether a child starts while none has that module."""

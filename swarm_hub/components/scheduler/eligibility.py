@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 from swarm_hub.components.scheduler.entries import JobPlan
 from swarm_hub.components.scheduler.nodes import NodeEntry
+from swarm_hub.models import features
 from swarm_hub.models.job import Constraints
+from swarm_hub.models.node import PARTLY_READY, READY
 from swarm_hub.util.units import format_size
 
 
@@ -21,6 +23,8 @@ def unfit(node: NodeEntry, plan: JobPlan, now: float) -> str | None:
         return limits.reason
     if plan.needs and (missing := node.lacking(plan.needs)):
         return f"without the feature {', '.join(sorted(missing))}"
+    if plan.runtime is not None and (reason := _unready(node, plan)) is not None:
+        return reason
     most_s = node.change.wall_time_s
     if most_s is not None and most_s < plan.wall_s:
         return f"lets no shard run for {plan.wall_s:g} s (sandbox: wall_time)"
@@ -50,6 +54,14 @@ def _reason(node: NodeEntry, plan: JobPlan, now: float) -> str:
     if now < node.paused_until:
         return "gave work back a moment ago"
     return "free" if node.room(plan.program, now, alone=False) else "busy"
+
+
+def _unready(node: NodeEntry, plan: JobPlan) -> str | None:
+    module_sha = plan.program.partition(".")[0]
+    said = (node.change.telemetry.runtimes or {}).get(module_sha)
+    if said == READY or (said == PARTLY_READY and features.DETERMINISTIC not in plan.needs):
+        return None
+    return said or f"has not prepared {plan.runtime} yet"
 
 
 def _lacks(node: NodeEntry, wanted: Constraints) -> str | None:

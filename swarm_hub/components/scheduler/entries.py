@@ -78,6 +78,8 @@ class JobPlan:
     isolates: bool = False
     skips: bool = False
     failed_items_max: int | None = None
+    # The name of the runtime that its module is, of which a node has to be ready.
+    runtime: str | None = None
 
     def next_known(self, first_item: int) -> KnownAnswer | None:
         """Return the first known answer for items from `first_item` on."""

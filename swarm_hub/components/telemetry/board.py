@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -48,6 +49,8 @@ class TelemetryBoard:
         self._metered: bool | None = None
         # How many shards its worker runs at once for now, and why not more.
         self._slots: tuple[int | None, str | None] = (None, None)
+        # What it says of the runtimes that its gateways offer.
+        self._runtimes: Mapping[str, str] | None = None
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -73,6 +76,12 @@ class TelemetryBoard:
         self.own = replace(self.own, slots=slots, slower=slower)
         if not (is_first and slower is None):
             await self._publish()
+
+    async def declare_runtimes(self, runtimes: Mapping[str, str]) -> None:
+        """Tell gateways how far this worker is with each runtime, by hash."""
+        self._runtimes = runtimes
+        self.own = replace(self.own, runtimes=runtimes)
+        await self._publish()
 
     def of(self, peer_id: str) -> Telemetry:
         """Return the newest telemetry of a node; every value unknown if none has arrived yet."""
@@ -108,7 +117,9 @@ class TelemetryBoard:
         found = await asyncio.to_thread(self._probe.measure)
         metered = found.metered if self._metered is None else self._metered
         slots, slower = self._slots
-        self.own = replace(found, metered=metered, slots=slots, slower=slower)
+        self.own = replace(
+            found, metered=metered, slots=slots, slower=slower, runtimes=self._runtimes
+        )
         self.own_known.set()
         self._hub.bus.fire(DeviceMeasured())
         await self._publish()

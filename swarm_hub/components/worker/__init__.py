@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import voluptuous as vol
 
 from swarm_hub.components.mesh import MESH, Capability
+from swarm_hub.components.runtimes import RUNTIMES
 from swarm_hub.components.sandbox import SANDBOX, default_slots
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
@@ -17,7 +18,7 @@ from swarm_hub.components.worker.assignments import Assignments
 from swarm_hub.components.worker.daily_data import DailyData
 from swarm_hub.components.worker.deaths import Deaths
 from swarm_hub.components.worker.delivery import Delivery
-from swarm_hub.components.worker.drain import Drain
+from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
@@ -246,6 +247,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         daily_data,
         config.finish_within_s,
     )
+    preparation = hub.services[RUNTIMES].preparation
     pause = OwnersPause(hub, drain)
     notification = Notification(hub, drain, lambda: pause.is_paused, lambda: watch.slower)
     hub.control.add("pause", pause.pause)
@@ -298,6 +300,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         hub.tasks.spawn(service.sandbox.warm(), "sandbox warm-up")
         drain.refuse("disk", hub.store.full, finishing=not hub.store.spent)
         watch.start()
+        preparation.permit(drain.refuses is None)
+        hub.bus.listen(WorkerChanged, lambda _change: preparation.permit(drain.refuses is None))
         WakeLock(hub, executor.until_busy, executor.until_idle).start()
         if config.notification:
             notification.start()

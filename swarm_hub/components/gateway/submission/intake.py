@@ -19,6 +19,7 @@ from swarm_hub.components.gateway.submission import json_process
 from swarm_hub.components.gateway.submission.chosen_items import Run, chosen, spec_of
 from swarm_hub.components.gateway.submission.dataset import Measured, json_form, measure
 from swarm_hub.components.gateway.submission.places import Parts
+from swarm_hub.components.gateway.submission.program import as_script, report_of, runtime_of
 from swarm_hub.components.gateway.submission.resolve_spec import (
     check_fit,
     choose_abi,
@@ -31,6 +32,7 @@ from swarm_hub.components.gateway.submission.resolve_spec import (
     place_script,
 )
 from swarm_hub.components.gateway.submission.spec import RequestedSpec, parse_spec
+from swarm_hub.components.runtimes import Catalog, Runtime
 from swarm_hub.components.sandbox import ModuleReport, SandboxError, SandboxService
 from swarm_hub.const import INLINE_MAX_BYTES
 from swarm_hub.core import Hub
@@ -38,7 +40,9 @@ from swarm_hub.exceptions import (
     Busy,
     Conflict,
     Gone,
+    HubError,
     InvalidInput,
+    InvalidSpec,
     LimitReached,
     MalformedRequest,
     StorageFull,
@@ -79,6 +83,7 @@ class Intake:
         wall_time_s: float,
         n_jobs_of: Callable[[str], int],
         accept: Callable[[Job, bytes | None, list[Write], NewEvent], Awaitable[None]],
+        catalog: Catalog,
     ) -> None:
         self._hub = hub
         self._service = service
@@ -90,6 +95,7 @@ class Intake:
         self._wall_time_s = wall_time_s
         self._n_jobs_of = n_jobs_of
         self._accept = accept
+        self._catalog = catalog
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
 
@@ -271,8 +277,15 @@ class Intake:
     ) -> Submitted:
         requested = self._with_redundancy(parse_spec(submission.spec))
         self._check_sizes(submission)
-        submission = await self._assembled(submission)
-        module_sha, report = await self._inspect(submission.module)
+        if (language := runtime_of(submission, requested)) is None:
+            submission = await self._assembled(submission)
+            module_sha, report = await self._inspect(submission.module)
+        else:
+            runtime = self._catalog.get(language)
+            submission, requested = as_script(
+                submission, requested, runtime, await _module_of(runtime)
+            )
+            module_sha, report = runtime.sha, report_of(runtime)
         abi = choose_abi(requested, report)
         entry = choose_entry(requested, report, abi)
         script, args = place_script(submission, requested, abi)
@@ -303,6 +316,7 @@ class Intake:
             isolate=choose_isolate(requested, reducer),
             on_error=requested.on_error,
             max_failures=choose_max_failures(requested, measured.n_items),
+            runtime=requested.runtime,
         )
         now = self._hub.clock.time()
         store = self._hub.store
@@ -454,6 +468,13 @@ class Intake:
         if size_bytes > _MEASURED_INLINE_BYTES or submission.values is not None:
             return submission, await asyncio.to_thread(work)
         return submission, work()
+
+
+async def _module_of(runtime: Runtime) -> bytes:
+    try:
+        return await runtime.read()
+    except (HubError, OSError) as error:
+        raise InvalidSpec("no_runtime", f"the {runtime.name} runtime: {error}") from error
 
 
 def _own_key(owner: str, key: str) -> str:

@@ -37,6 +37,7 @@ def plan_of(job: Job, now: float, secret: bytes) -> JobPlan:
         isolates=spec.isolate,
         skips=spec.on_error == ON_ERROR_SKIP,
         failed_items_max=spec.max_failures,
+        runtime=spec.runtime,
         deadline_in_s=None if spec.deadline_s is None else job.created_at + spec.deadline_s - now,
     )
 

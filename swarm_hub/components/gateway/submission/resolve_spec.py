@@ -24,6 +24,8 @@ _ONLY_SPLIT: Final = {
 }
 # The only one whose modules have arguments and whose shards are no files.
 _ARGS_ABI: Final = "wasi"
+# Those whose modules have arguments.
+_SCRIPT_ABIS: Final = ("wasi", "wasi-files", "wasi-frames", "qjs")
 _REDUCE_NO_FILES: Final = ("sum", "min", "max", "json")
 _DEFAULT_REDUCE: Final = {"i32-array": "sum", "range": "sum", "wasi-files": "files"}
 # Arguments that stand for the script's path and its text.
@@ -126,11 +128,11 @@ def place_script(
     if submission.script is None:
         return None, requested.args
     name, body = submission.script
-    if abi not in ("wasi", "wasi-files"):
+    if abi not in _SCRIPT_ABIS:
         raise InvalidSpec(
             "no_script",
-            "a script needs an interpreter of abi wasi or wasi-files, but this module has abi "
-            f"{abi}",
+            f"a script needs an interpreter of abi {', '.join(_SCRIPT_ABIS[:-1])} or "
+            f"{_SCRIPT_ABIS[-1]}, but this module has abi {abi}",
         )
     if not archive.is_file_name(name):
         raise InvalidSpec("bad_file_name", f"script: {name[:100]!r} is not a file name")

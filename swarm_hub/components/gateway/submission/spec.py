@@ -178,6 +178,7 @@ def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
 class RequestedSpec:
     """A checked spec; None where the module or the dataset will decide."""
 
+    runtime: str | None
     abi: str | None
     entry: str | None
     split: tuple[Split, int] | None
@@ -202,6 +203,7 @@ class RequestedSpec:
 
 SPEC: Final = cv.section(
     {
+        vol.Optional("runtime", default=None): _optional(_name),
         vol.Optional("abi", default=None): _optional(_name),
         vol.Optional("entry", default=None): _optional(_name),
         vol.Optional("split", default=None): _optional(_split),

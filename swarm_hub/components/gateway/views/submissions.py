@@ -255,6 +255,9 @@ async def _read_json(named: NamedBlobs, raw: bytes, owner: str, key: str | None)
     encoded, sha = plain.get("wasm_base64"), plain.get("module_sha")
     if sha is not None and encoded is None:
         module = await named.module(sha)
+    elif encoded is None and plain.get("script") is not None:
+        # A program, which a runtime of the gateway interprets.
+        module = b""
     else:
         module = _from_base64(encoded)
     spec = dump_json(plain.get("spec", {}))
@@ -283,9 +286,9 @@ def _check_no_interpreter(module: str) -> None:
     if module.startswith(_INTERPRETER):
         raise InvalidInput(
             "no_interpreter",
-            f"{shown(module)} asks for an interpreter that the gateway has, and this one has none; "
-            "send the interpreter as the module and the program as its script: "
-            "swarm-hub submit --with INTERPRETER.wasm PROGRAM",
+            f"{shown(module)} asks for an interpreter in the module's place; leave the module out "
+            "and send the program as the script: swarm-hub submit PROGRAM, or with an interpreter "
+            "of your own: swarm-hub submit --with INTERPRETER.wasm PROGRAM",
         )
 
 
@@ -313,6 +316,9 @@ async def _read_cbor(named: NamedBlobs, raw: bytes, owner: str, key: str | None)
     module, sha = plain.get("module"), plain.get("module_sha")
     if sha is not None and module is None:
         module = await named.module(sha)
+    if module is None and plain.get("script") is not None:
+        # A program, which a runtime of the gateway interprets.
+        module = b""
     if not isinstance(module, bytes):
         raise InvalidInput("no_module", "module: expected the module's bytes, or module_sha")
     try:

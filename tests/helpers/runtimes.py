@@ -1,0 +1,48 @@
+"""Runtimes in tests: Python is compiled once for all of them, and kept beside the interpreter."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from swarm_hub.components.runtimes.catalog import find
+from swarm_hub.components.sandbox.pool import Sandbox
+from tests.helpers.sandboxes import MIB, Tasks
+
+_KEPT = Path(sys.prefix) / "runtimes-of-tests"
+
+
+async def prepared(name: str, folder: Path) -> Path:
+    """Return a folder for `.storage/wasm-cache/ahead` in which a runtime is compiled."""
+    runtime = find(name, True, {}, folder)
+    assert runtime is not None, f"no {name} runtime is installed"
+    kept = _KEPT / f"{name}-{runtime.sha[:16]}"
+    tasks = Tasks()
+    # It is only copied if another process is not writing it.
+    own = folder / "compiles"
+    if kept.exists():
+        shutil.copytree(kept, own / "ahead")
+    sandbox = Sandbox(cache_dir=own, slots=1, spawn=tasks.spawn)
+    sandbox.compile_ahead(256 * MIB, 600.0, 1024 * MIB)
+    await sandbox.start()
+    try:
+        if not sandbox.is_prepared(runtime.sha, deterministic=True):
+            for deterministic in (False, True):
+                await sandbox.prepare(runtime.sha, runtime.read, deterministic=deterministic)
+            made = kept.with_name(f"{kept.name}.{folder.name}")
+            shutil.copytree(own / "ahead", made)
+            shutil.rmtree(kept, ignore_errors=True)
+            try:
+                made.rename(kept)
+            except OSError:
+                # Another process was as quick.
+                shutil.rmtree(made)
+    finally:
+        await sandbox.stop()
+    return own / "ahead"
+
+
+def give(ahead: Path, hub_folder: Path) -> None:
+    """Have a hub that is not started yet begin with what was compiled."""
+    target = hub_folder / ".storage" / "wasm-cache" / "ahead"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(ahead, target)
