@@ -113,8 +113,8 @@ def read_configuration(directory: Path, default_name: str) -> Configuration:
         content = merge(content, section["packages"], problems)
     return Configuration(
         directory=directory,
-        hub=_core_section(content, "hub", _hub_schema(default_name), problems),
-        storage=_core_section(content, "storage", _STORAGE_SCHEMA, problems),
+        hub=_core_section(content, "hub", hub_schema(default_name), problems),
+        storage=_core_section(content, "storage", STORAGE_SCHEMA, problems),
         sections=content,
         problems=tuple(problems),
         files=found.files,
@@ -184,7 +184,8 @@ def _storage_url(value: Any) -> str:
     )
 
 
-def _hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
+def hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
+    """Return the schema of `hub:`; without a name it is called as its host."""
     name = cv.Key("name", default=default_name, reloadable=False)
     packages = cv.Key("packages", default=dict, reloadable=False)
     return cv.section({name: cv.text(64, 1), packages: _package_names}, HubConfig)
@@ -206,7 +207,7 @@ _BACKUP_SCHEMA: Final = cv.section(
     },
     BackupConfig,
 )
-_STORAGE_SCHEMA: Final = cv.section(
+STORAGE_SCHEMA: Final = cv.section(
     {
         cv.Key("url", default="sqlite:///swarm_hub.db", reloadable=False): _storage_url,
         cv.Key("min_free", default="64MiB", reloadable=True, field="min_free_bytes"): cv.size,

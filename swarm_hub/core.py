@@ -138,8 +138,9 @@ class Hub:
         self.boot_id = ulid_now()
         self._began_at = clock.boottime()
         self.roles: set[str] = set()
-        # The domains that are set up.
+        # The domains that are set up, and how long that took.
         self.components: set[str] = set()
+        self.set_up_s: dict[str, float] = {}
         self.bus = EventBus()
         self.services = Services()
         self.endpoints = Endpoints()
@@ -149,6 +150,7 @@ class Hub:
         # Where components take connections, as it is configured.
         self.listens: set[str] = set()
         self.control.add_status("listens", lambda: sorted(self.listens))
+        self.control.add_status("set_up_s", lambda: dict(self.set_up_s))
         self.tasks = TaskSupervisor()
         self.watchdog = Watchdog(self.tasks, clock)
         self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)

@@ -1,5 +1,6 @@
 """From sections to components that can be set up: manifests, order, code, validated values."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -22,6 +23,9 @@ from swarm_hub.loader import ComponentIndex, Manifest
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
 
+# With how long the import took.
+_Imported = tuple[Manifest, ModuleType, float]
+
 # A hub that can't play its role stops with exit code 1; other components may fail alone.
 _ROLES: Final = ("gateway", "worker")
 
@@ -33,7 +37,9 @@ class Planned:
     manifest: Manifest
     config: object
     async_setup: Callable[[Hub, Any], Awaitable[bool]]
-    preflight: "Callable[[Site, Any], Iterable[Obstacle]] | None" = None
+    schema: Callable[[Any], object]
+    preflight: "Callable[[Site, Any], Iterable[Obstacle]] | None"
+    import_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +110,15 @@ def _wanted(
 
 def _imported(
     configuration: Configuration, manifests: Iterable[Manifest], problems: list[ConfigProblem]
-) -> list[tuple[Manifest, ModuleType]]:
-    imported: list[tuple[Manifest, ModuleType]] = []
+) -> list[_Imported]:
+    imported: list[_Imported] = []
     # One fault may keep several from being imported.
     told: set[tuple[str, int | None, str]] = set()
     for manifest in manifests:
         try:
-            imported.append((manifest, manifest.import_component()))
+            began = time.perf_counter()
+            component = manifest.import_component()
+            imported.append((manifest, component, time.perf_counter() - began))
         except ComponentImportError as error:
             problem = config.problem_at(configuration.sections, [manifest.domain], str(error))
             if error.file is not None:
@@ -124,13 +132,13 @@ def _imported(
 
 def _validated(
     configuration: Configuration,
-    imported: Iterable[tuple[Manifest, ModuleType]],
+    imported: Iterable[_Imported],
     problems: list[ConfigProblem],
 ) -> list[Planned]:
     components: list[Planned] = []
-    for manifest, component in imported:
+    for manifest, component, import_s in imported:
         try:
-            components.append(_planned(manifest, component, configuration))
+            components.append(_planned(manifest, component, configuration, import_s))
         except ConfigError as error:
             problems.extend(error.problems)
         except SetupError as error:
@@ -140,7 +148,9 @@ def _validated(
     return components
 
 
-def _planned(manifest: Manifest, component: ModuleType, configuration: Configuration) -> Planned:
+def _planned(
+    manifest: Manifest, component: ModuleType, configuration: Configuration, import_s: float
+) -> Planned:
     missing = [name for name in ("CONFIG_SCHEMA", "async_setup") if not hasattr(component, name)]
     if missing:
         raise SetupError(f"{component.__file__}: has no {' and no '.join(missing)}")
@@ -152,5 +162,7 @@ def _planned(manifest: Manifest, component: ModuleType, configuration: Configura
         manifest,
         config.validate_section(configuration.sections, manifest.domain, schema),
         async_setup,
+        schema,
         getattr(component, "preflight", None),
+        import_s,
     )

@@ -80,6 +80,6 @@ async def _set_up_one(hub: Hub, component: Planned) -> None:
     async with asyncio.timeout(_SETUP_MAX_S):
         if not await component.async_setup(hub, component.config):
             raise SetupError(f"{domain} refused to be set up")
-    took_s = time.monotonic() - started
+    took_s = hub.set_up_s[domain] = time.monotonic() - started
     if took_s > _SETUP_SLOW_S:
         _LOGGER.warning("Setting up %s took %.1f s", domain, took_s)

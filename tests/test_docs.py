@@ -24,8 +24,8 @@ _DOCS = _ROOT / "docs"
 _PAGES = sorted([*_ROOT.glob("*.md"), *_DOCS.rglob("*.md")])
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
 _CORE: Final[dict[str, Any]] = {
-    "hub": config._hub_schema("hub"),
-    "storage": config._STORAGE_SCHEMA,
+    "hub": config.hub_schema("hub"),
+    "storage": config.STORAGE_SCHEMA,
 }
 
 _SNIPPETS = [each for page in pages() for each in snippets(page)]

@@ -33,8 +33,8 @@ def all_schemas() -> Iterator[tuple[str, dict[Any, Any]]]:
                 yield f"{domain} {name}", module.PLATFORM_SCHEMA
         else:
             yield domain, component(domain).CONFIG_SCHEMA.schema.schema
-    yield "hub", config._hub_schema("hub").schema.schema  # type: ignore[attr-defined]
-    for schema in (config._STORAGE_SCHEMA, config._BACKUP_SCHEMA):
+    yield "hub", config.hub_schema("hub").schema.schema  # type: ignore[attr-defined]
+    for schema in (config.STORAGE_SCHEMA, config._BACKUP_SCHEMA):
         yield "storage", schema.schema.schema  # type: ignore[attr-defined]
 
 
@@ -67,9 +67,9 @@ def test_the_example_is_valid_and_loads_every_component(directory: Path) -> None
 
 
 def test_it_names_the_sections_of_the_core(example: Configuration) -> None:
-    assert set(example.sections["hub"]) == keys_of(config._hub_schema("hub").schema.schema)  # type: ignore[attr-defined]
+    assert set(example.sections["hub"]) == keys_of(config.hub_schema("hub").schema.schema)  # type: ignore[attr-defined]
     shown = {*example.sections["storage"], "backup"}
-    assert shown == keys_of(config._STORAGE_SCHEMA.schema.schema)  # type: ignore[attr-defined]
+    assert shown == keys_of(config.STORAGE_SCHEMA.schema.schema)  # type: ignore[attr-defined]
 
 
 def test_the_backups_that_are_commented_out_are_shown_with_their_defaults(tmp_path: Path) -> None:

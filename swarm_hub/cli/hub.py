@@ -195,16 +195,23 @@ def _rotating(path: Path) -> logging.Handler:
 @click.command()
 @config_option
 @json_option
-def check(config_dir: Path, as_json: bool) -> int:
+@click.option("--show", is_flag=True, help="Print every value that counts, and where it is from.")
+@click.option("--files", "show_files", is_flag=True, help="List every file that was read.")
+@click.option(
+    "--timing", is_flag=True,
+    help="Say how long each component takes to be imported, and took in the hub that runs here.",
+)  # fmt: skip
+def check(config_dir: Path, as_json: bool, show: bool, show_files: bool, timing: bool) -> int:
     """Check a configuration directory; list every problem and exit 1 if a hub can't run on it.
 
     It says whatever `run` would say, and changes nothing: also that a key can be read by others, a
     port is in use, or the database is of a newer version. A warning does not count.
     """
     from swarm_hub import preflight
+    from swarm_hub.cli import configured
 
     try:
-        _, planned, found = preflight.everything(config_dir)
+        configuration, planned, found = preflight.everything(config_dir)
     except ConfigError as error:
         if as_json:
             print_json({"valid": False, "problems": [_plain(each) for each in error.problems]})
@@ -214,14 +221,25 @@ def check(config_dir: Path, as_json: bool) -> int:
     domains = [component.manifest.domain for component in planned.components]
     problems = [each.problem for each in found if each.stops]
     warnings = [each.problem for each in found if not each.stops]
+    values = configured.values(configuration, planned) if show else []
+    files = configured.files(configuration) if show_files else []
+    times = configured.timing(configuration, planned) if timing else []
     if as_json:
         told: dict[str, Any] = {"valid": not problems}
         if problems:
             told["problems"] = [_plain(each) for each in problems]
         told["warnings"] = [_plain(each) for each in warnings]
         told["components"] = domains
+        if show:
+            told["configuration"] = configured.as_json(values)
+        if show_files:
+            told["files"] = files
+        if timing:
+            told["timing"] = times
         print_json(told)
         return 1 if problems else 0
+    for line in (*configured.as_yaml(values), *files, *configured.timing_lines(times)):
+        echo(line)
     _note_all(problems)
     _note_all(warnings, "warning: ")
     if not problems:

@@ -54,6 +54,12 @@ class PlatformSchema:
         """Return the schema extended by the platforms of this configuration directory."""
         return dataclasses.replace(self, config_dir=config_dir)
 
+    def keys_for(self, value: Any) -> dict[Any, Any]:
+        """Return the keys of a valid section with their validators: `platform`, shared, its own."""
+        name = (value or {}).get("platform", self.default)
+        chosen = cv.Key("platform", default=self.default, reloadable=False)
+        return {chosen: str, **self.keys, **self._platform(name).PLATFORM_SCHEMA}
+
     def __call__(self, value: Any) -> Platform[Any]:
         """Validate the section; the owner's code is only run if its platform is chosen."""
         keys = {} if value is None else value
