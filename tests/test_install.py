@@ -3,13 +3,13 @@
 `script/nightly install` and `script/termux` install for real. On a phone nothing of it was run.
 """
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from swarm_hub.components.mesh import JoinLink, peer_id_from_seed
+from swarm_hub.client import AsyncSwarm
 from tests.helpers.programs import Programs
+from tests.helpers.swarms import local_swarm
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "swarm_hub" / "requirements"
@@ -246,13 +247,28 @@ def pip(calls: Sequence[str]) -> list[str]:
     ]
 
 
-def test_one_line_makes_a_phone_a_worker_that_runs(phone: Device, tmp_path: Path) -> None:
+@pytest.fixture
+def link(tmp_path: Path) -> Iterator[str]:
+    """An invitation of a gateway that runs."""
+    local = local_swarm(tmp_path / "swarm")
+    gateway = local.start_gateway()
+
+    async def invite() -> str:
+        async with AsyncSwarm(gateway.url, gateway.token) as client:
+            await local.wait_for_workers(client, 0)
+            return str((await client.invite(expires_s=600, addresses=[gateway.address])).link)
+
+    try:
+        yield asyncio.run(invite())
+    finally:
+        local.stop()
+
+
+def test_one_line_makes_a_phone_a_worker_that_runs(
+    phone: Device, link: str, tmp_path: Path
+) -> None:
     (phone.programs.folder / "real").touch()
-    seed = bytes(32)
-    peer_id = peer_id_from_seed(seed)
-    address = f"/ip4/192.0.2.1/tcp/4001/p2p/{peer_id}"
-    link = JoinLink("kitchen", peer_id, (address,), seed, bytes(16), int(time.time()) + 600)
-    done = phone.install(link.to_text(), script=(ROOT / "install.sh").read_bytes())
+    done = phone.install(link, script=(ROOT / "install.sh").read_bytes())
     assert done.returncode == 0, done.stderr
     calls = phone.calls()
     # There is no wheel of what cryptography loads, and its package would fail to compile it.

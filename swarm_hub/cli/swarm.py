@@ -145,8 +145,9 @@ class LocalSwarm:
                 up = sum(node["state"] == "up" for node in await client.nodes())
             except UnreachableError:
                 up = 0
-            if up >= count:
-                return
+            else:
+                if up >= count:
+                    return
             await asyncio.sleep(0.05)
         raise HubError(
             f"only {up} of {count} workers joined within {_JOIN_TIMEOUT_S:.0f} s:\n"
