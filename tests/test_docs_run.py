@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from swarm_hub import bootstrap, client
+from swarm_hub.cli.swarm import free_port
 from tests.helpers.reader import Reader, RunningHub
 from tests.helpers.snippets import ROOT, Snippet, pages, snippets
 
@@ -153,21 +154,44 @@ DOCUMENTED = dict(documented())
 def test_an_example_in_a_docstring_of_the_client_gives_what_it_says(
     name: str, reader: Reader, known: dict[str, Any]
 ) -> None:
+    try_examples(name, reader, known, known["url"])
+
+
+@pytest.mark.nightly
+def test_every_call_goes_on_with_the_second_gateway_and_where_a_loop_runs(
+    reader: Reader, known: dict[str, Any], subtests: pytest.Subtests
+) -> None:
+    urls = [f"127.0.0.1:{free_port()}", known["url"]]
+
+    async def cell(name: str) -> None:
+        try_examples(name, reader, known, urls)
+
+    for name in DOCUMENTED:
+        with subtests.test(name):
+            if name.startswith("Async"):
+                try_examples(name, reader, known, urls)
+            else:
+                asyncio.run(cell(name))
+
+
+def try_examples(name: str, reader: Reader, known: dict[str, Any], url: str | list[str]) -> None:
     examples = doctest.DocTestParser().get_examples(DOCUMENTED[name])
     assert examples, "show how it is called"
     with contextlib.chdir(reader.clone):
         if name.startswith("Async"):
-            asyncio.run(tried_async(examples, known))
+            asyncio.run(tried_async(examples, known, url))
         else:
-            with client.Swarm(known["url"], known["token"]) as swarm:
+            with client.Swarm(url, known["token"]) as swarm:
                 names = {**known, "swarm": swarm}
                 for example in examples:
                     with printing(example):
                         eval(compiled(example), names)
 
 
-async def tried_async(examples: Sequence[doctest.Example], known: dict[str, Any]) -> None:
-    async with client.AsyncSwarm(known["url"], known["token"]) as swarm:
+async def tried_async(
+    examples: Sequence[doctest.Example], known: dict[str, Any], url: str | list[str]
+) -> None:
+    async with client.AsyncSwarm(url, known["token"]) as swarm:
         names = {**known, "swarm": swarm}
         for example in examples:
             with printing(example):

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -70,9 +69,9 @@ class Gateways:
         self._current = 0
         # Whether any has answered: only then is one that does not probably restarting.
         self._answered = False
-        self._sessions: WeakKeyDictionary[
+        self._sessions: dict[
             asyncio.AbstractEventLoop, dict[int, tuple[Any, aiohttp.ClientSession]]
-        ] = WeakKeyDictionary()
+        ] = {}
 
     @property
     def hold_s(self) -> int:
@@ -148,7 +147,11 @@ class Gateways:
 
     async def session(self, number: int) -> aiohttp.ClientSession:
         """Return the session with a gateway in this loop."""
-        sessions = self._sessions.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            for ended in [each for each in self._sessions if each.is_closed()]:
+                del self._sessions[ended]
+        sessions = self._sessions.setdefault(loop, {})
         if number not in sessions:
             # The loop itself ends its unfinished generators, and so closes what they hold.
             holding = _holding(self._gateways[number])

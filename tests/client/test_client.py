@@ -50,6 +50,7 @@ async def test_a_failed_job_raises_with_every_reason(
     with pytest.raises(JobFailedError, match="no such luck") as caught:
         await swarm.map(modules["says_no"], b"a\n")
     assert caught.value.status["state"] == "failed"
+    assert (caught.value.item, caught.value.node) == (0, "worker-0")
 
 
 async def test_failures_are_given_one_by_one_also_without_asyncio(
