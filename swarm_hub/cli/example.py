@@ -21,7 +21,7 @@ def example(name: str | None) -> None:
 
     It can be submitted like any module: swarm-hub example primes > primes.wat
     """
-    found = {path.parent.name: path for path in sorted(examples_dir().glob("*/*.wat"))}
+    found = examples()
     if name is None:
         for each, path in found.items():
             echo(f"{each:10} {_about(path)}")
@@ -30,6 +30,11 @@ def example(name: str | None) -> None:
     else:
         hint = did_you_mean(name, tuple(found))
         raise HubError(f"there is no example {name!r}; known: {', '.join(found)}{hint}")
+
+
+def examples() -> dict[str, Path]:
+    """Return the modules by their names."""
+    return {path.parent.name: path for path in sorted(examples_dir().glob("*/*.wat"))}
 
 
 def examples_dir() -> Path:

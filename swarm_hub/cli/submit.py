@@ -28,6 +28,18 @@ _STDIN: Final = Path("-")
 _NUMBERS: Final = re.compile(r"-?[0-9]+:-?[0-9]+", re.ASCII)
 
 
+def _module(_ctx: object, _argument: object, text: str | None) -> Path | None:
+    if text is None or (path := Path(text)).is_file():
+        return None if text is None else path
+    from swarm_hub.cli.example import examples
+
+    hint = ""
+    if text in examples():
+        hint = f"; the example is printed by: swarm-hub example {text} > {text}.wat"
+    what = "is a directory" if path.is_dir() else "does not exist"
+    raise click.BadParameter(f"the file {text} {what}{hint}")
+
+
 def _inputs(_ctx: object, _argument: object, texts: tuple[str, ...]) -> tuple[Path, ...]:
     for text in texts:
         path = Path(text)
@@ -43,7 +55,7 @@ def _inputs(_ctx: object, _argument: object, texts: tuple[str, ...]) -> tuple[Pa
 @click.command()
 @hub_options
 @json_option
-@click.argument("module", required=False, type=_A_FILE, metavar="MODULE")
+@click.argument("module", required=False, callback=_module, metavar="MODULE")
 @click.argument("inputs", nargs=-1, callback=_inputs, metavar="[INPUT]...")
 @click.option("--range", "bounds", metavar="LO:HI", help="Numbers as items: LO to HI - 1.")
 @click.option(

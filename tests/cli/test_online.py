@@ -351,6 +351,16 @@ async def test_a_refused_submission_is_exit_code_1_and_says_what_to_do(
     done = await run_beside("submit", tmp_path / "image.wasm", "--range", "0:5", *here)
     assert (done.code, done.out) == (1, "")
     assert "not a Wasm module" in done.err
+    (tmp_path / "words").write_text("some words\n")
+    done = await run_beside("submit", PRIMES, tmp_path / "words", *here)
+    assert "the module takes numbers, so it wants a range: LO:HI or" in done.err
+    done = await run_beside("submit", PRIMES, tmp_path / "words", "--split", "lines", *here)
+    assert "fit range (split range), which takes no split lines; leave out `split`" in done.err
+    done = await run_beside("submit", "primes", "--range", "0:5", *here)
+    assert done.code == 2
+    assert (
+        "the file primes does not exist; the example is printed by: swarm-hub example" in done.err
+    )
     done = await run_beside("submit", PRIMES, "--range", "0:5", "--entry", "mapp", *here)
     assert "did you mean map?" in done.err
 

@@ -367,7 +367,11 @@ def _measured_range(given: Any) -> Measured:
         or len(bounds) != 2
         or not all(is_int(bound, INT64_MIN, INT64_MAX) for bound in bounds)
     ):
-        raise InvalidInput("invalid_dataset", "dataset: a range is LO:HI or [LO, HI] in 64 bits")
+        raise InvalidInput(
+            "invalid_dataset",
+            "dataset: the module takes numbers, so it wants a range: LO:HI or [LO, HI] in 64 bits "
+            "(submit --range LO:HI)",
+        )
     low, high = bounds
     if high <= low:
         raise InvalidInput("empty_dataset", f"the range {low}:{high} is empty; HI must be above LO")

@@ -54,12 +54,19 @@ def choose_abi(requested: RequestedSpec, report: ModuleReport) -> str:
         # The dataset helps to choose: a range or i32 items fit only their own abi and wasi.
         split = requested.split[0]
         abis = tuple(abi for abi in abis if _fits(abi, split))
+    if not abis and report.abis:
+        assert requested.split is not None, "else they would be those that fit"
+        fitting = " or ".join(f"{abi} (split {default_split(abi).value})" for abi in report.abis)
+        raise InvalidSpec(
+            "no_abi",
+            f"the module's exports fit {fitting}, which takes no split "
+            f"{requested.split[0].value}; leave out `split`, or take another module",
+        )
     if not abis:
         raise InvalidSpec(
             "no_abi",
-            f"the module's exports fit none of {', '.join(known)}"
-            + ("" if requested.split is None else f" with split {requested.split[0].value}")
-            + "; see `swarm-hub inspect` for what it exports",
+            f"the module's exports fit none of {', '.join(known)}; see `swarm-hub inspect` for "
+            "what it exports",
         )
     return abis[0]
 

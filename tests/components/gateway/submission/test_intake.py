@@ -79,7 +79,7 @@ REFUSALS: list[tuple[str, Callable[[Modules], tuple[Any, Any, Any]], int, str, s
     ("split of another abi", lambda m: (m["primes"], b"a\n", {"abi": "range", "split": "lines"}),
      422, "wrong_split", "abi range takes split range, not lines"),
     ("split that no abi takes", lambda m: (m["primes"], b"a\n", {"split": "lines"}), 422,
-     "no_abi", "with split lines"),
+     "no_abi", "which takes no split lines"),
     ("no dataset", lambda m: (m["echo"], None, {}), 422, "no_dataset", "upload a file"),
     ("empty dataset", lambda m: (m["echo"], b"", {}), 422, "empty_dataset", "no items"),
     ("empty range", lambda m: (m["primes"], b"7:7", {}), 422, "empty_dataset", "HI must be above"),
