@@ -17,6 +17,7 @@ from swarm_hub.cli.options import (
 from swarm_hub.control import Refused
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
+from swarm_hub.models.node import READY
 from swarm_hub.util.units import format_duration
 
 
@@ -99,6 +100,9 @@ def _print_worker(worker: dict[str, Any]) -> None:
         echo(f"  {assignment_id}")
     if worker.get("slower"):
         echo(f"at most {worker['slots']} at once: {worker['slower']}")
+    for said in worker["runtimes"].values():
+        if said != READY:
+            echo(f"runtimes: {said}")
     if data := worker.get("data_today"):
         used, limit = data["used_bytes"] / 1e6, data["limit_bytes"] / 1e6
         echo(f"data today: {used:.1f} of {limit:g} MB")

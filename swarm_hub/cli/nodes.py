@@ -11,6 +11,7 @@ from swarm_hub.cli.selection import the_node
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.wording import local_time, node_id_for_people, short_node_id
 from swarm_hub.client import SwarmClient
+from swarm_hub.models.node import READY
 from swarm_hub.util.units import format_size, parse_duration
 
 _TIMES: Final = ("first_seen", "last_seen", "ban_until")
@@ -63,6 +64,7 @@ def _details(node: Mapping[str, Any]) -> str:
         node["drain_reason"] or node["refuses"] or "",
         _ban(node["ban_reason"], node["ban_until"]),
         _slots(node["slots"], telemetry.get("slower")),
+        *_unready(telemetry),
         f"cpu {cpu:.0f} %" if cpu is not None else "",
         f"{format_size(memory)} free" if memory is not None else "",
         _battery(telemetry),
@@ -220,6 +222,11 @@ def _slots(slots: int | None, slower: str | None) -> str:
         return ""
     text = "1 slot" if slots == 1 else f"{slots} slots"
     return f"{text} ({slower})" if slower else text
+
+
+def _unready(telemetry: Mapping[str, Any]) -> list[str]:
+    """Return what a node says of the runtimes that it is not ready for."""
+    return [said for said in (telemetry.get("runtimes") or {}).values() if said != READY]
 
 
 def _battery(telemetry: Mapping[str, Any]) -> str:

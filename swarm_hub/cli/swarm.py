@@ -171,7 +171,7 @@ class LocalSwarm:
     def _new(self, name: str) -> LocalHub:
         folder = self._folder / name
         storage = folder / STORAGE_DIR
-        storage.mkdir(parents=True, mode=0o700)
+        storage.mkdir(parents=True, mode=0o700, exist_ok=True)
         identity = load_or_create_key(storage / IDENTITY_KEY_FILE, "mesh identity")
         signer = load_or_create_key(storage / SIGNER_KEY_FILE, "signer's key")
         hub = LocalHub(

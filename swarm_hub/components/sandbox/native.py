@@ -34,6 +34,7 @@ _LARGE_BYTES = 256 * 1024
 _QUICK_BYTES = 64 * 1024
 _ALONE_MAX = 1024
 
+_Clean = Callable[[Request], Awaitable[Answer]]
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
@@ -46,6 +47,15 @@ class CompileLimits:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Where and within which bounds modules are compiled ahead, and who has that done."""
+
+    cache: ModuleCache
+    limits: CompileLimits
+    clean: _Clean
+
+
 class NativeCode:
     """Installs modules in children; each module is compiled by one child only."""
 
@@ -54,7 +64,7 @@ class NativeCode:
         cache: ModuleCache,
         limits: CompileLimits,
         spawn: Spawn,
-        clean: Callable[[Request], Awaitable[Answer]],
+        clean: _Clean,
         start_clean: Callable[[], None],
     ) -> None:
         self.compiled = 0
@@ -64,7 +74,7 @@ class NativeCode:
         self._cache = cache
         self._limits = limits
         # Of what is compiled ahead, in bounds of its own: other modules do not push it out.
-        self._ahead: tuple[ModuleCache, CompileLimits] | None = None
+        self._ahead: _Ahead | None = None
         self._spawn = spawn
         self._keeping: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
@@ -74,24 +84,24 @@ class NativeCode:
         # What a child compiled for itself alone; whoever wants it next has it put into the cache.
         self._alone: OrderedDict[str, None] = OrderedDict()
 
-    def compile_ahead(self, cache: ModuleCache, limits: CompileLimits) -> None:
+    def compile_ahead(self, cache: ModuleCache, limits: CompileLimits, clean: _Clean) -> None:
         """Have `prepare` keep what it compiles in this cache; call it before the start."""
-        self._ahead = cache, limits
+        self._ahead = _Ahead(cache, limits, clean)
 
     async def open(self) -> None:
         """Open the caches."""
         await self._cache.open()
         if self._ahead is not None:
-            await self._ahead[0].open()
+            await self._ahead.cache.open()
 
     @property
     def size_bytes(self) -> int:
         """The size of all that is compiled."""
-        return self._cache.size_bytes + (self._ahead[0].size_bytes if self._ahead else 0)
+        return self._cache.size_bytes + (self._ahead.cache.size_bytes if self._ahead else 0)
 
     def is_prepared(self, key: str) -> bool:
         """Whether a module is compiled to stay."""
-        return self._ahead is not None and key in self._ahead[0]
+        return self._ahead is not None and key in self._ahead.cache
 
     async def prepare(self, source: ModuleSource) -> Answer | None:
         """Compile a module to stay, in a child that has run nothing; returns the failure.
@@ -99,7 +109,7 @@ class NativeCode:
         Whoever wants to run it meanwhile waits for this.
         """
         assert self._ahead is not None
-        cache, limits = self._ahead
+        cache, limits = self._ahead.cache, self._ahead.limits
         while (flight := self._flights.get(source.key)) is not None:
             await asyncio.shield(flight)
         if source.key in cache:
@@ -114,7 +124,7 @@ class NativeCode:
                 wasm = await source.load_wasm()
                 if (problem := await self._check(wasm, source)) is not None:
                     return problem
-                answer = await self._clean(self._request(source, wasm, limits, keep=False))
+                answer = await self._ahead.clean(self._request(source, wasm, limits, keep=False))
                 if answer.code != OK:
                     return answer
                 native = answer.body
@@ -186,7 +196,7 @@ class NativeCode:
                 native = None
                 await self._cache.drop(source.key)
                 if self._ahead is not None:
-                    await self._ahead[0].drop(source.key)
+                    await self._ahead.cache.drop(source.key)
             if child.ran and not self._may_compile_alone(source.key, source.size_bytes):
                 # It starts while the module is on its way.
                 self._start_clean()
@@ -254,8 +264,8 @@ class NativeCode:
         return None
 
     async def _compiled(self, key: str) -> bytes | None:
-        if self._ahead is not None and key in self._ahead[0]:
-            return await self._ahead[0].get(key)
+        if self._ahead is not None and key in self._ahead.cache:
+            return await self._ahead.cache.get(key)
         return await self._cache.get(key)
 
     def _request(

@@ -175,7 +175,8 @@ class Sandbox:
         """Let `prepare` compile within these bounds; call it before the start."""
         cache = ModuleCache(self._cache_dir / "ahead", size_bytes_max=cache_bytes)
         module_bytes = self._compile.module_bytes
-        self._native.compile_ahead(cache, CompileLimits(module_bytes, time_s, memory_bytes))
+        limits = CompileLimits(module_bytes, time_s, memory_bytes)
+        self._native.compile_ahead(cache, limits, self._in_a_last_child)
 
     def is_prepared(self, sha: str, *, deterministic: bool) -> bool:
         """Whether `prepare` need do nothing for this module."""
@@ -366,6 +367,20 @@ class Sandbox:
             if request.child is not None:
                 request.child.withdraw(request)
             raise
+
+    async def _in_a_last_child(self, request: Request) -> Answer:
+        """Have a child that has run nothing do a request, and end it.
+
+        The allocator keeps up to 100 MB after a large compilation, which a shard would lack.
+        """
+        try:
+            return await self._in_a_clean_child(request)
+        finally:
+            child = request.child
+            if child is not None and child.idle and not child.ran:
+                self._child_pool.retire(child)
+                if not self._stopped and self._lacks_warm_child():
+                    self._start_child(spare=False)
 
     def _waits_for_start(self, key: str) -> bool:
         """Whether a child starts while none has that module."""

@@ -264,6 +264,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "slower": watch.slower,
             "data_today": None if daily_data is None else daily_data.status(),
             "drained_by": drain.drained,
+            "runtimes": dict(preparation.states),
         }
 
     hub.control.add_status("worker", status)

@@ -39,6 +39,7 @@ class WorkerStatus(TypedDict):
     slower: str | None
     data_today: DataToday | None
     drained_by: dict[str, str]
+    runtimes: dict[str, str]
 
 
 @described({"type": ["number", "null"], "minimum": _SHORTEST_S, "maximum": LONGEST_S})
