@@ -16,7 +16,7 @@ LABEL_MAX_CHARS: Final = 128
 _SLOTS_MAX: Final = 1024
 _SLOWER_MAX_CHARS: Final = 200
 # Of the runtimes that a node was offered, and of what it says of each.
-RUNTIMES_MAX: Final = 16
+RUNTIMES_MAX: Final = 8
 _RUNTIME_MAX_CHARS: Final = 200
 # What a node says of a runtime of which it takes shards; anything else is why it takes none.
 READY: Final = "ready"

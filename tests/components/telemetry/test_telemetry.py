@@ -16,8 +16,9 @@ from swarm_hub.components.mesh import MESH
 from swarm_hub.components.telemetry import TELEMETRY, network
 from swarm_hub.components.telemetry.board import TOPIC
 from swarm_hub.components.telemetry.probe import Probe
-from swarm_hub.models.node import Telemetry
+from swarm_hub.models.node import RUNTIMES_MAX, Telemetry
 from swarm_hub.util import device
+from swarm_hub.util.hashing import SHA256_HEX
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.programs import first_on_path
 from tests.helpers.rest import call
@@ -39,6 +40,9 @@ def repr_short(value: object) -> str:
 
 def assert_plausible(telemetry: Telemetry) -> None:
     for name, value in telemetry.to_wire().items():
+        if name == "runtimes":
+            assert value is None or all(map(SHA256_HEX.match, value))
+            continue
         kinds = (bool,) if name in TRUTHS else (str,) if name in TEXTS else (int, float)
         assert value is None or isinstance(value, kinds)
         if isinstance(value, float):
@@ -53,6 +57,16 @@ def test_what_is_no_number_of_slots_is_unknown(value: Any) -> None:
 @pytest.mark.parametrize("value", ["x" * 201, "a\0b", "\ud800", b"slow", 5])
 def test_a_reason_that_is_no_text_is_unknown(value: Any) -> None:
     assert Telemetry.from_wire({"slower": value}).slower is None
+
+
+def test_of_runtimes_what_is_no_hash_or_no_text_is_left_out_and_so_are_too_many() -> None:
+    sha = "0" * 64
+    said = {sha: "ready", "x": "ready", "1" * 64: 5, "2" * 64: "x" * 201}
+    assert Telemetry.from_wire({"runtimes": said}).runtimes == {sha: "ready"}
+    many = {f"{number:064x}": "ready" for number in range(RUNTIMES_MAX + 1)}
+    found = Telemetry.from_wire({"runtimes": many}).runtimes
+    assert found is not None
+    assert len(found) == RUNTIMES_MAX
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING) | ANYTHING)

@@ -178,7 +178,6 @@ def _known_answers(value: Any) -> tuple[KnownAnswer, ...]:
 class RequestedSpec:
     """A checked spec; None where the module or the dataset will decide."""
 
-    runtime: str | None
     abi: str | None
     entry: str | None
     split: tuple[Split, int] | None
@@ -199,11 +198,11 @@ class RequestedSpec:
     on_error: str
     # A float is a share of all items.
     max_failures: int | float | None
+    runtime: str | None
 
 
 SPEC: Final = cv.section(
     {
-        vol.Optional("runtime", default=None): _optional(_name),
         vol.Optional("abi", default=None): _optional(_name),
         vol.Optional("entry", default=None): _optional(_name),
         vol.Optional("split", default=None): _optional(_split),
@@ -223,6 +222,7 @@ SPEC: Final = cv.section(
         vol.Optional("isolate", default=None): _optional(cv.boolean),
         vol.Optional("on_error", default=ON_ERROR_FAIL): cv.one_of(ON_ERROR_FAIL, ON_ERROR_SKIP),
         vol.Optional("max_failures", default=None): _optional(_max_failures),
+        vol.Optional("runtime", default=None): _optional(_name),
     },
     RequestedSpec,
 )
