@@ -325,8 +325,19 @@ class Quarantine(TypedDict):
     reason: str
 
 
+class NodeSpeed(TypedDict):
+    """How fast a node runs a module, on one slot, and how long a shard of it takes there."""
+
+    module: str
+    items_per_s: float
+    shard_s: float
+
+
 class NodeDetails(TypedDict):
-    """A node that this gateway has met; `slots` is None while it is not connected."""
+    """A node that this gateway has met; `slots` is None while it is not connected.
+
+    `shards_done` counts its results since it connected; of `speeds` the newest comes last.
+    """
 
     node_id: str
     name: str
@@ -344,6 +355,8 @@ class NodeDetails(TypedDict):
     drain_reason: str | None
     trust: TrustShape
     quarantines: list[Quarantine]
+    shards_done: int
+    speeds: list[NodeSpeed]
     telemetry: dict[str, Any]
 
 

@@ -101,6 +101,7 @@ class NodeEntry:
     # By program; the one measured last is at the end.
     speeds: Mapping[str, ProgramSpeed] = field(default_factory=lambda: _NO_SPEEDS)
     last_result_at: float = 0.0
+    n_results: int = 0
     # By program; only programs that failed here.
     faults: Mapping[str, Faults] = field(default_factory=lambda: _NO_FAULTS)
     paused_until: float = 0.0
@@ -323,6 +324,7 @@ class Nodes:
     ) -> None:
         """Add the time of a finished shard to the moving averages."""
         node.last_result_at = now
+        node.n_results += 1
         rate = n_items / max(wall_s, 1e-6)
         old = node.speeds.get(program)
         if old is None:

@@ -208,6 +208,13 @@ class Fleet:
             "quarantines": []
             if entry is None
             else _quarantines(entry, self._hub.clock.monotonic()),
+            "shards_done": 0 if entry is None else entry.n_results,
+            "speeds": [
+                {"module": each.program, "items_per_s": each.rate, "shard_s": each.shard_s}
+                for each in (
+                    self._trust.speeds(node_id) if entry is None else entry.speeds.values()
+                )
+            ],
             "telemetry": self._telemetry.of(node_id).to_wire(),
         }
 

@@ -3,7 +3,7 @@
 from swarm_hub.components.gateway import JOBS
 from swarm_hub.models.node import ProgramSpeed
 from tests.conftest import RunningHub, Swarm, until
-from tests.helpers.rest import finished, submit
+from tests.helpers.rest import call, finished, submit
 
 Modules = dict[str, bytes]
 
@@ -23,7 +23,9 @@ async def test_speeds_survive_a_new_connection_and_a_restart_of_the_gateway(
     # What was measured last is noted when the node leaves.
     known = await until(speeds, bool)
     assert known[0].rate > 0
+    assert await shown(gateway) == (10, [known[0].rate])
     await swarm.stop(worker)
+    assert await shown(gateway) == (0, [known[0].rate])
     worker = await swarm.worker("worker")
     assert await until(speeds, bool) == known
     await swarm.stop(worker)
@@ -31,6 +33,13 @@ async def test_speeds_survive_a_new_connection_and_a_restart_of_the_gateway(
     gateway = await swarm.gateway()
     await swarm.worker("worker")
     assert await until(speeds, bool) == known
+
+
+async def shown(gateway: RunningHub) -> tuple[int, list[float]]:
+    """Return how many shards a client sees that the node has done, and how fast it is."""
+    _, body = await call(gateway, "GET", "/nodes")
+    (node,) = body["nodes"]
+    return node["shards_done"], [each["items_per_s"] for each in node["speeds"]]
 
 
 def speeds_at(gateway: RunningHub, node_id: str) -> tuple[ProgramSpeed, ...]:
