@@ -413,14 +413,22 @@ class NetworkName(TypedDict):
     network: str
 
 
-class NewInvite(TypedDict):
-    """An invitation with its link, which is shown only this once."""
-
+class _NewInvite(TypedDict):
     id: str
     link: str
     expires_at: str
     addresses: list[str]
     owner: str | None
+
+
+class NewInvite(_NewInvite, total=False):
+    """An invitation with its link, which is shown only this once.
+
+    `qr`, for who asks for it, is the link as a QR code: a text for each row, with a 1 for each
+    dark square and a 0 for each light one.
+    """
+
+    qr: list[str]
 
 
 class Invite(TypedDict):

@@ -137,6 +137,18 @@ class Invitations:
         return str(parsed)
 
 
+def qr_rows(link: str) -> list[str]:
+    """Return a link as a QR code without its margin: a row a text, 1 for a dark square.
+
+    In capitals, which take fewer squares.
+    """
+    import segno
+
+    return [
+        "".join(map(str, row)) for row in segno.make(link.upper(), error="l", micro=False).matrix
+    ]
+
+
 def _state(invite: InviteRecord, now: float) -> str:
     if invite.used_at is not None:
         return "used"

@@ -1,10 +1,11 @@
 """Views of invitations."""
 
+import asyncio
 from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.components.gateway.nodes.invitations import Invitations
+from swarm_hub.components.gateway.nodes.invitations import Invitations, qr_rows
 from swarm_hub.components.gateway.shapes import Invites, NewInvite, RevokedInvite
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
 from swarm_hub.exceptions import Conflict, Unavailable
@@ -46,6 +47,7 @@ _BODY: Final = vol.Schema(
         vol.Optional("expires_s", default=_EXPIRES_S): _seconds,
         vol.Optional("addresses", default=list): _addresses,
         vol.Optional("owner", default=None): vol.Any(None, text(_OWNER_MAX, min_length=1)),
+        vol.Optional("qr", default=False): bool,
     }
 )
 
@@ -78,6 +80,9 @@ class _InviteViews:
         """Make an invitation."""
         body = request.body
         made = await self._invitations.create(body["expires_s"], body["addresses"], body["owner"])
+        if body["qr"]:
+            # It takes tens of milliseconds, in which the hub does other things.
+            made["qr"] = await asyncio.to_thread(qr_rows, made["link"])
         return Json(made, Success.CREATED)
 
     async def revoke(self, request: Request) -> Json:
