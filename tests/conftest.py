@@ -439,9 +439,8 @@ def no_leaks(
             child
             for child in psutil.Process().children(recursive=True)
             if child.pid not in children
-            and child.status() != psutil.STATUS_ZOMBIE
             and child.pid != warm.server_pid()
-            and not _of_a_hub(child, outliving)
+            and _is_left(child, outliving)
         ]
         unclosed = [] if on_a_loop else _sockets_but(sockets)
         if not left and not processes and not unclosed:
@@ -499,6 +498,14 @@ def _ends_of(descriptor: int) -> str:
             return f"{other.getsockname()} to {other.getpeername()}"
         except OSError:
             return f"{other.getsockname()}"
+
+
+def _is_left(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and not _of_a_hub(process, hubs)
+    except psutil.NoSuchProcess:
+        # It ended while it was looked at, as those of a browser do at any time.
+        return False
 
 
 def _of_a_hub(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:

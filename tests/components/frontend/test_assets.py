@@ -8,10 +8,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from swarm_hub.components.frontend.assets import read
+from swarm_hub.components.frontend.assets import imported, read
 from tests.conftest import RunningHub, Swarm
 
-PAGE_MAX_BYTES = 150 * 1000
+# What a browser gets before it shows anything of the hub, and all that it may ever get.
+AT_ONCE_MAX_BYTES = 150_000
+PAGE_MAX_BYTES = 262_144
 # What makes markup of a text.
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|srcdoc|eval\(")
 
@@ -67,11 +69,24 @@ async def test_a_hub_may_be_without_a_page(swarm: Swarm, word: str) -> None:
 
 def test_the_page_is_light_and_its_folder_has_nothing_else(tmp_path: Path) -> None:
     page = read()
+    at_once = [page.first, *(page.files[name] for name in imported(page.files))]
+    styles = [body for name, body in page.files.items() if name.endswith(".css")]
+    assert sum(map(len, (*at_once, *styles))) < AT_ONCE_MAX_BYTES
     assert sum(map(len, page.files.values())) < PAGE_MAX_BYTES
     folder = Path(read.__code__.co_filename).parent / "page"
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == set(page.files)
     (tmp_path / "index.html").write_bytes(b"another")
     assert read(tmp_path).version != page.version
+
+
+def test_the_browser_is_told_at_once_what_the_page_begins_with() -> None:
+    page = read()
+    told = re.findall(
+        r'<link rel="modulepreload" href="/frontend/\w+/([^"]+)">', page.first.decode()
+    )
+    assert {"main.js", "core/dom.js", "views/overview.js", "parts/graph.js"} <= set(told)
+    assert "views/events.js" not in told
+    assert set(told) <= set(page.files)
 
 
 def test_no_file_of_the_page_makes_markup_of_a_text() -> None:

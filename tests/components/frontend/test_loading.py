@@ -1,7 +1,7 @@
 """The page in a real browser: it loads, asks nobody else, and breaks no rule of its own."""
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.helpers.browser import Watched
 
@@ -12,7 +12,7 @@ async def test_the_page_loads_without_an_error(page: Page) -> None:
     answer = await page.goto("/")
     assert answer is not None
     assert answer.status == 200
-    assert await page.title() == "swarm_hub"
+    await expect(page).to_have_title("Overview · gateway", timeout=30_000)
     assert await page.locator("#app").inner_text()
 
 
