@@ -1,7 +1,7 @@
 """Fixtures: a browser for each module of tests, hubs of real processes, and tabs that are watched.
 
-A module that uses them has `pytestmark = IN_ONE_LOOP`, since a browser belongs to the loop that
-started it.
+A module that uses them has `pytestmark = pytest.mark.asyncio(loop_scope="module")`, since a
+browser belongs to the loop that started it.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -69,5 +69,12 @@ def outliving(request: pytest.FixtureRequest) -> Sequence[Any]:
         return ()
     request.getfixturevalue("browser")
     hubs = request.getfixturevalue("started").hubs if "started" in request.fixturenames else ()
-    drivers = [child for child in psutil.Process().children() if "playwright" in child.exe()]
-    return [*hubs, *drivers]
+    return [*hubs, *filter(_is_driver, psutil.Process().children())]
+
+
+def _is_driver(process: psutil.Process) -> bool:
+    try:
+        return "playwright" in process.exe()
+    except psutil.Error:
+        # It has ended, as children that other tests started do.
+        return False
