@@ -66,6 +66,7 @@ from tests.helpers.modules import (
 )
 from tests.helpers.postgres import PostgresServer, running_server
 from tests.helpers.shapes import schema_of
+from tests.helpers.swarms import start_warm
 
 # How long one example takes says nothing on a busy machine under coverage.
 settings.register_profile("no deadline", deadline=None)
@@ -393,14 +394,7 @@ def modules() -> dict[str, bytes]:
 @pytest.fixture
 def warm_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the hubs of `LocalSwarm` from a process that has imported everything."""
-
-    def start(hub: LocalHub) -> None:
-        with (hub.folder / "hub.log").open("ab") as log:
-            hub.process = warm.start(  # type: ignore[assignment]
-                "swarm_hub", ["run", "-c", hub.folder], stdout=log, stderr=log, env=os.environ
-            )
-
-    monkeypatch.setattr(LocalHub, "start", start)
+    monkeypatch.setattr(LocalHub, "start", start_warm)
 
 
 @pytest.fixture

@@ -81,12 +81,14 @@ async def opened(browser: Browser, url: str, **options: Any) -> AsyncIterator[tu
     `options` are those of a playwright context, such as `viewport` and `color_scheme`.
     """
     context = await browser.new_context(base_url=url, **options)
+    page = await context.new_page()
+    watched = Watched()
     try:
-        watched = Watched()
-        page = await context.new_page()
         watched.watch(page, url)
         yield page, watched
     finally:
+        # An answer that a test has changed may still be on its way.
+        await page.unroute_all(behavior="ignoreErrors")
         await context.close()
     assert not watched.problems, "\n".join(watched.problems)
 

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 from tests.helpers.browser import Watched, chromium, enter, opened
-from tests.helpers.swarms import local_swarm
+from tests.helpers.swarms import local_swarm, start_warm
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -29,8 +29,10 @@ async def browser() -> AsyncIterator[Browser]:
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSwarm]:
     """Return a swarm of processes, in which a module starts what it needs."""
     swarm = local_swarm(tmp_path_factory.mktemp("swarm"))
-    yield swarm
-    swarm.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalHub, "start", start_warm)
+        yield swarm
+        swarm.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
