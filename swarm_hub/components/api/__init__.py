@@ -22,7 +22,7 @@ from swarm_hub.components.api.links import Links
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.metrics import RequestMetrics, metrics_view
 from swarm_hub.components.api.quotas import Quotas
-from swarm_hub.components.api.server import LINGER_S, ApiServer, listening
+from swarm_hub.components.api.server import LINGER_S, WILDCARDS, ApiServer, listening
 from swarm_hub.components.api.sessions import Sessions
 from swarm_hub.components.api.system import system_view
 from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
@@ -43,7 +43,6 @@ _LOGGER = logging.getLogger(__name__)
 
 # Where browsers find this hub.
 URLS: Final = HubKey[Callable[[], list[str]]]("urls")
-_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - left out, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ def _names(configured: tuple[str, ...]) -> set[str]:
     """Return the names and addresses by which clients may know this device."""
     own = socket.gethostname().lower()
     names = {"localhost", own, f"{own}.local", "127.0.0.1", "::1", *configured, *interface_ips()}
-    return {name for name in names if name not in _WILDCARDS and "%" not in name}
+    return {name for name in names if name not in WILDCARDS and "%" not in name}
 
 
 def _is_loopback(host: str) -> bool:

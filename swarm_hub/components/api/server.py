@@ -50,6 +50,7 @@ _SHUTDOWN_S: Final = 2.0
 _BACKLOG: Final = 512
 # As nginx counts them; HTTP has no status that nobody reads.
 _CLIENT_GONE: Final = 499
+WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _LOOPBACK: Final = re.compile(r"//(localhost|127\.|\[::1\])")
 # How long the rest of a refused body is read, so that a client which is still sending sees why.
 LINGER_S: Final = 2.0
@@ -110,9 +111,12 @@ class ApiServer:
         found = []
         for bound in self._sockets:
             host, port = bound.getsockname()[:2]
-            own = ipaddress.ip_address(host.partition("%")[0])
-            hosts = ["localhost", *interface_ips()] if own.is_unspecified else [host]
-            found += [f"{scheme}://{_bracketed(each)}:{port}" for each in hosts if "%" not in each]
+            hosts = [host]
+            if host in WILDCARDS:
+                # A link-local address of IPv6 means nothing without the reader's own interface.
+                ips = [ip for ip in interface_ips() if (":" in ip) == (":" in host)]
+                hosts = ["localhost", *(ip for ip in ips if not ip.startswith("fe80:"))]
+            found += [f"{scheme}://{_bracketed(each)}:{port}" for each in hosts]
         return sorted(dict.fromkeys(found), key=lambda url: not _LOOPBACK.search(url))
 
     async def start(self) -> None:

@@ -6,7 +6,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from swarm_hub.components.api import logins, sessions
+from swarm_hub.cli.swarm import free_port
+from swarm_hub.components.api import URLS, logins, sessions
 from swarm_hub.const import AUDIT_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.helpers import tokens
 from swarm_hub.helpers.tokens import TokenFile
@@ -27,6 +28,28 @@ async def code(hub: RunningHub, scope: str = "read", **options: Any) -> str:
     status, made = await call(hub, "POST", "/sessions/codes", json={"scope": scope}, **options)
     assert (status, made["expires_s"], made["urls"]) == (201, 600, [hub.url])
     return str(made["code"])
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("0.0.0.0", ["localhost", "192.0.2.7"]),
+        ("::", ["localhost", "[2001:db8::1]"]),
+        ("127.0.0.1", ["127.0.0.1"]),
+    ],
+)
+async def test_a_code_comes_with_the_addresses_at_which_browsers_find_the_hub(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, host: str, found: list[str]
+) -> None:
+    ips = ["127.0.0.1", "::1", "192.0.2.7", "fe80::1", "2001:db8::1"]
+    monkeypatch.setattr("swarm_hub.components.api.server.interface_ips", lambda: ips)
+    port = free_port()
+    yaml = f"gateway:\napi: {{port: {port}, host: '{host}'}}\n"
+    hub = await swarm.start("gateway", yaml, port)
+    urls = hub.hub.services[URLS]()
+    others = [url for url in urls if "127.0.0.1" not in url and "[::1]" not in url]
+    assert (others or urls) == [f"http://{each}:{port}" for each in found]
+    assert urls[0] == f"http://{found[0]}:{port}"
 
 
 async def begin(hub: RunningHub, text: str) -> tuple[int, Any]:
