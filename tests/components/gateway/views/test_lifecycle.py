@@ -217,6 +217,11 @@ async def test_shards_show_every_attempt(swarm: Swarm, modules: Modules) -> None
     assert [each["attempt"] for each in shard["attempts"]] == [1, 2, 3]
     assert len({each["node_id"] for each in shard["attempts"]}) == 3
     assert all("unreachable" in each["reason"] for each in shard["attempts"])
+    times = [(each["offered_at"], each["ended_at"]) for each in shard["attempts"]]
+    in_turn = [time for each in times for time in each]
+    assert in_turn == sorted(in_turn)
+    assert status["created_at"] <= in_turn[0]
+    assert in_turn[-1] <= status["finished_at"]
     assert status["progress"]["retries"] == 2
 
 
