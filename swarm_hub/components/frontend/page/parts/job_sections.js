@@ -172,6 +172,6 @@ function storyLine(event) {
     h("span.muted.number", event.seq),
     timeElement(event.time_fired, clock),
     h("strong", event.event_type.replaceAll("_", " ")),
-    h("span.any.grow", wordsOf({ data: { ...event.data, job_id: null } })),
+    h("span.any.grow", wordsOf(event)),
   );
 }

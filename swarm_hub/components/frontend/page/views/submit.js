@@ -313,11 +313,13 @@ class Submit extends View {
       this.#files.length > LISTED && h("li.muted", `and ${this.#files.length - LISTED} more`),
     );
     this.#send.disabled = this.#module === null || this.#sending !== null;
-    let spec = {};
+    let spec;
     try {
       spec = this.#spec();
     } catch (error) {
       this.#fields.say(error.errors);
+      replace(this.#commands, h("p.muted", "Once every field can be read"));
+      return;
     }
     replace(
       this.#commands,
