@@ -156,7 +156,13 @@ def problem_at(content: YamlMap, path: Sequence[Any], message: str) -> ConfigPro
 
 
 def _located(content: YamlMap, domain: str, error: vol.Invalid) -> ConfigProblem:
-    return problem_at(content, [domain, *error.path], _PLAINER.get(error.msg, error.msg))
+    path = [domain, *error.path]
+    message = _PLAINER.get(error.msg, error.msg)
+    place = _place(content, path)
+    if place is not None and place.tag.startswith("!secret"):
+        # Problems are shown to others and end in logs.
+        message = f"{message.partition(', got ')[0]}; it comes from {place.tag}"
+    return problem_at(content, path, message)
 
 
 def _place(content: YamlMap, path: Sequence[Any]) -> Place | None:

@@ -187,7 +187,7 @@ def labels(value: Any) -> dict[str, str]:
             raise vol.Invalid(
                 f"expected texts of at most {LABEL_MAX_CHARS} characters, got {shown(name)}: "
                 f"{shown(text)}",
-                path=[shown(name)],
+                path=[name if is_text(name, LABEL_MAX_CHARS) else shown(name)],
             )
     return dict(value)
 

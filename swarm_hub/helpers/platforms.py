@@ -103,7 +103,7 @@ class PlatformSchema:
             except ImportError as error:
                 raise vol.Invalid(str(error), path=["platform"]) from error
         known = (*_all_built_in(self._package), *custom)
-        hint = cv.did_you_mean(str(name), known)
+        hint = cv.did_you_mean(name, known)
         raise vol.Invalid(
             f"expected one of {', '.join(known)}, got {shown(name)}{hint}", path=["platform"]
         )

@@ -56,8 +56,10 @@ def shown(value: Any) -> str:
         return repr(bytes(value[:_SHOWN_CHARS]))
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
-    if isinstance(value, list | tuple | dict | set | frozenset):
-        return f"a {type(value).__name__} of {len(value)}"
+    for kind in (list, tuple, dict, set, frozenset):
+        # Those that remember their lines are called as any other.
+        if isinstance(value, kind):
+            return f"a {kind.__name__} of {len(value)}"
     try:
         text = repr(value)
     except Exception:

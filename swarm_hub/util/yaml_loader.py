@@ -130,6 +130,7 @@ class _Reader:
         # The file that is being read, after those that include it.
         self._open: list[Path] = []
         self.secrets: dict[Path, Any] = {}
+        self._unreadable: set[Path] = set()
         self.problems: list[ConfigProblem] = []
         # In the order in which they were read first.
         self.files: dict[str, None] = {}
@@ -358,7 +359,13 @@ class _Reader:
             # A file of secrets can't ask itself.
             if path.is_file() and path not in self._open:
                 if path not in self.secrets:
+                    told = len(self.problems)
                     self.secrets[path] = self.read(path, place)
+                    if len(self.problems) > told:
+                        self._unreadable.add(path)
+                if path in self._unreadable:
+                    # What is wrong with it is told, and what else is in it not known.
+                    return None
                 found = self.secrets[path]
                 looked.append(self._name(path))
                 if isinstance(found, dict) and key in found:

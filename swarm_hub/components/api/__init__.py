@@ -90,7 +90,9 @@ CONFIG_SCHEMA = cv.section(
         ): cv.optional(cv.size),
         cv.Key("login_attempts", default=20, reloadable=True): cv.integer(1, 1_000_000),
         cv.Key("ip_ban", default="1h", reloadable=True, field="ip_ban_s"): vol.Any(
-            vol.All(False, lambda _off: None), cv.positive_duration
+            vol.All(False, lambda _off: None),
+            cv.positive_duration,
+            msg="expected false or a duration above 0, such as 1h",
         ),
         cv.Key("use_x_forwarded_for", default=True, reloadable=True): cv.boolean,
         cv.Key("trusted_proxies", default=list, reloadable=True): cv.sequence(_network),

@@ -1,0 +1,2 @@
+PLATFORM_SCHEMA = {}
+raise RuntimeError("no luck")
