@@ -167,24 +167,24 @@ class _Reader:
     def _text(self, path: Path, name: str, asked: Place) -> str:
         if path.is_dir():
             raise _problem(asked, f"{name} is a directory; see !include_dir_named")
-        if path.exists() and not path.is_file():
-            raise _problem(asked, f"{name} is no regular file")
+        if path.exists() and not (path.is_file() or path.is_fifo()):
+            raise _problem(asked, f"{name} is no file")
         self.files[name] = None
         if len(self.files) > _FILES_MAX:
             raise _problem(asked, f"more than {_FILES_MAX} files are included")
         try:
-            size_bytes = path.stat().st_size
-            if size_bytes > _FILE_MAX_BYTES:
-                raise _problem(Place(name, 1), "the file is larger than 1 MiB")
-            self._bytes += size_bytes
-            if self._bytes > _ALL_MAX_BYTES:
-                raise _problem(asked, "all files together are larger than 8 MiB")
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                content = file.read(_FILE_MAX_BYTES + 1)
         except FileNotFoundError:
             del self.files[name]
             raise _problem(asked, f"{name} does not exist") from None
         except OSError as error:
             raise _problem(asked, f"{name} can't be read: {error.strerror}") from error
+        if len(content) > _FILE_MAX_BYTES:
+            raise _problem(Place(name, 1), "the file is larger than 1 MiB")
+        self._bytes += len(content)
+        if self._bytes > _ALL_MAX_BYTES:
+            raise _problem(asked, "all files together are larger than 8 MiB")
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -290,7 +290,8 @@ class _Reader:
                     said = f"{self._name(Path(parent))}/{each} is a link; include that directory"
                     raise _HereError(place, said)
             wanted = (each for each in sorted(names) if _is_included(each))
-            found += (Path(parent) / each for each in wanted)
+            # A pipe is read only if it is named itself.
+            found += (path for each in wanted if (path := Path(parent) / each).is_file())
             if len(found) > _FILES_MAX:
                 raise _HereError(place, f"{name} has more than {_FILES_MAX} files")
         return found

@@ -1,6 +1,7 @@
 """YAML with places, secrets, includes, and bounds."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,11 @@ def test_circles_depth_and_number_of_files_are_bounded(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_or_the_hubs_own_is_not_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.yaml")
-    assert "pipe.yaml is no regular file" in problem(tmp_path, "x: !include pipe.yaml\n")
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "pipe.yaml")
+    assert load(tmp_path, "x: !include_dir_list pipes\n") == {"x": []}
+    os.mknod(tmp_path / "socket.yaml", stat.S_IFSOCK | 0o600)
+    assert "socket.yaml is no file" in problem(tmp_path, "x: !include socket.yaml\n")
     (tmp_path / ".storage").mkdir()
     (tmp_path / ".storage" / "x.yaml").touch()
     assert "the hub's own" in problem(tmp_path, "x: !include .storage/x.yaml\n")
