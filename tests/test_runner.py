@@ -212,7 +212,7 @@ def test_a_missing_directory_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_invalid_yaml_is_one_line_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "configuration.yaml").write_text("gateway:\n  - [\n")
-    assert "configuration.yaml:3: invalid YAML" in the_line(run(tmp_path))
+    assert "configuration.yaml:2: the [ that begins here is not closed" in the_line(run(tmp_path))
 
 
 @pytest.mark.parametrize("name", [IDENTITY_KEY_FILE, SIGNER_KEY_FILE])
