@@ -45,6 +45,7 @@ from swarm_hub.exceptions import (
     InvalidSpec,
     LimitReached,
     MalformedRequest,
+    RequestError,
     StorageFull,
     StoreConflictError,
     TooLarge,
@@ -58,6 +59,7 @@ from swarm_hub.storage.queries import jobs
 from swarm_hub.util.hashing import sha256_hex
 
 _REPORTS_KEPT: Final = 256
+_KEYS_SEEN_MAX: Final = 4096
 # Larger datasets are measured in a thread, so that the loop stays free.
 _MEASURED_INLINE_BYTES: Final = 64 * 1024
 # JSON is parsed in a thread up to this size, which holds the interpreter as long.
@@ -98,6 +100,7 @@ class Intake:
         self._catalog = catalog
         self._reports: OrderedDict[str, ModuleReport] = OrderedDict()
         self._submitting: dict[str, asyncio.Lock] = {}
+        self._keys_seen: OrderedDict[str, None] = OrderedDict()
 
     @property
     def module_bytes_max(self) -> int:
@@ -245,12 +248,20 @@ class Intake:
     async def _submit_once(
         self, key: str, digest: str, submit: Callable[[str], Awaitable[Submitted]]
     ) -> Submitted:
-        if (known := await self._known(key, digest)) is not None:
+        # Most keys are new, and looking them up would cost each job a read. One that came before is
+        # looked up: a write that conflicts costs the others in its batch a commit of their own.
+        if key in self._keys_seen and (known := await self._known(key, digest)) is not None:
             return known
+        self._keys_seen[key] = None
+        while len(self._keys_seen) > _KEYS_SEEN_MAX:
+            self._keys_seen.popitem(last=False)
         try:
             return await submit(digest)
-        except StoreConflictError:
-            # Another gateway on this store took the same request a moment ago.
+        except Busy:
+            raise
+        except (RequestError, StoreConflictError):
+            # Taken before this hub started or by another gateway on its store; meanwhile there may
+            # be reasons to refuse it.
             if (known := await self._known(key, digest)) is None:
                 raise
             return known

@@ -245,6 +245,41 @@ async def test_one_idempotency_key_many_times_at_once_makes_one_job(
     assert rows(gateway)["jobs"] == 1
 
 
+async def test_an_idempotency_key_is_known_after_a_restart(swarm: Swarm, modules: Modules) -> None:
+    headers = {"Idempotency-Key": "one"}
+    before = await swarm.gateway()
+    _, first = await submit(before, modules["echo"], b"a\n", headers=headers)
+    await swarm.stop(before)
+    gateway = await swarm.gateway()
+    # As if a module or a key of the spec that was right then were refused by a later version.
+    got, other = await submit(gateway, b"no module", b"a\n", headers=headers)
+    assert (got, other["code"]) == (409, "idempotency_conflict")
+    for _ in range(2):
+        got, again = await submit(gateway, modules["echo"], b"a\n", headers=headers)
+        assert (got, again["job_id"]) == (202, first["job_id"])
+    assert rows(gateway)["jobs"] == 1
+    # What comes after it is taken as ever.
+    got, _ = await submit(gateway, modules["echo"], b"a\n", headers={"Idempotency-Key": "two"})
+    assert (got, rows(gateway)["jobs"]) == (202, 2)
+
+
+async def test_an_idempotency_key_that_conflicts_fails_no_other_job(
+    swarm: Swarm, modules: Modules
+) -> None:
+    headers = {"Idempotency-Key": "one"}
+    before = await swarm.gateway()
+    _, first = await submit(before, modules["echo"], b"a\n", headers=headers)
+    await swarm.stop(before)
+    gateway = await swarm.gateway()
+    known, *others = await asyncio.gather(
+        submit(gateway, modules["echo"], b"a\n", headers=headers),
+        *(submit(gateway, modules["echo"], b"a\n") for _ in range(8)),
+    )
+    assert known[1]["job_id"] == first["job_id"]
+    assert {status for status, _ in others} == {202}
+    assert rows(gateway)["jobs"] == 9
+
+
 @pytest.mark.parametrize("what", ["module", "dataset", "spec"])
 async def test_an_idempotency_key_with_another_body_is_a_conflict(
     gateway: RunningHub, modules: Modules, what: str
