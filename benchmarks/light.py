@@ -17,7 +17,7 @@ from typing import Any
 from swarm_hub.bootstrap import start_hub
 from swarm_hub.components.mesh import MESH, Mesh
 from swarm_hub.components.mesh.wire import send_queue
-from swarm_hub.components.sandbox import Call, CallResult, Sandbox
+from swarm_hub.components.sandbox import SEED_BYTES, Call, CallResult, Sandbox
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.core import Hub
 from swarm_hub.util.clock import Clock
@@ -154,6 +154,7 @@ async def run_nothing(
     load_wasm: Callable[[], Awaitable[bytes]],
     tag: str = "",
     module_bytes: int = 0,
+    seed: bytes = bytes(SEED_BYTES),
 ) -> CallResult:
     """Give back what came; stands for `Sandbox.run`."""
     now = time.monotonic()

@@ -119,7 +119,16 @@ def _finish_restore(config_dir: Path) -> None:
 
 
 def target(config_dir: Path, url: str | None, token: str | None) -> Target:
-    """Return the hub to talk to; a hub configured here is found by default, with its token."""
+    """Return the hub to talk to; a hub configured here is found by default, with its token.
+
+    Raises HubError for a directory that was named and is no hub's.
+    """
+    named = config_dir != DEFAULT_DIR.expanduser()
+    if url is None and named and not (config_dir / CONFIG_FILE).is_file():
+        raise HubError(
+            f"{config_dir}: there is no {CONFIG_FILE}; name the directory of a hub with -c, or its "
+            "address with --url"
+        )
     return Target(
         url or configured_url(config_dir), admin_token(config_dir) if token is None else token
     )

@@ -241,7 +241,8 @@ def explained(error: vol.Invalid, known: tuple[str, ...]) -> vol.Invalid:
     if not is_unknown_key(error):
         return error
     key = error.path[0]
-    hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"
+    listed = f"; known keys: {', '.join(known)}" if known else "; there are no keys here"
+    hint = did_you_mean(key, known) or listed
     return vol.Invalid(f"unknown key{hint}", path=error.path)
 
 

@@ -28,7 +28,16 @@ ELSEWHERE: Final = {
     "service status": "tests/cli/test_service.py",
 }
 # They print bytes or text as they are.
-WITHOUT_JSON: Final = {"demo", "job result", "data", "example", "completion"}
+WITHOUT_JSON: Final = {
+    "demo",
+    "job result",
+    "data",
+    "example",
+    "completion",
+    "open",
+    "runtime add",
+    "runtime remove",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,11 @@ STEPS: Final = (
     Step("job cancel", "{job} -c {hub}", code=1),
     Step("top", "-c {hub}"),
     Step("data", "{sha} -c {hub}", code=1),
+    Step("open", "--print -c {hub}"),
+    Step("runtime list", "-c {hub}"),
+    Step("runtime show", "python -c {hub}"),
+    Step("runtime add", "javascript {module} -c {home}"),
+    Step("runtime remove", "javascript -c {home}"),
     Step("node list", "-c {hub}", keeps=("node_id", "node")),
     Step("node show", "{node} -c {hub}"),
     Step("node drain", "{node} -c {hub}"),
@@ -124,11 +138,13 @@ async def test_each_command_does_what_it_is_for(swarm: Swarm, tmp_path: Path) ->
     worker = await swarm.worker("kitchen")
     (gateway.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
     found = dict(commands())
+    (made := tmp_path / "module.wasm").write_bytes(b"\0asm\x01\0\0\0")
     known = {
         "home": f"{tmp_path / 'home'}",
         "folder": f"{tmp_path}",
         "hub": f"{gateway.folder}",
         "worker": f"{worker.folder}",
+        "module": f"{made}",
         "primes": f"{EXAMPLES / 'primes' / 'primes.wat'}",
     }
     for step in STEPS:

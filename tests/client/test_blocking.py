@@ -31,7 +31,9 @@ async def gateway(swarm: conftest.Swarm) -> RunningHub:
 async def program(gateway: RunningHub, code: str, interrupt_at: str = "") -> tuple[int, str, str]:
     """Run a program that has a `url`, a `token` and a `module`; returns its code and output."""
     head = (
-        "import asyncio, os, sys\n"
+        "import asyncio, os, signal, sys\n"
+        # Who runs the tests in the background ignores it, and so would this program.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from swarm_hub.client import AsyncSwarm, Swarm\n"
         f"url, token = {gateway.url!r}, {gateway.token!r}\n"
         f"module = {str(ROOT / 'examples/primes/primes.wat')!r}\n"

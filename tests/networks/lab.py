@@ -304,6 +304,8 @@ def _configure(
 ) -> None:
     switched = "".join(f"  {key}: {value}\n" for key, value in MESH.items())
     (hub.folder / CONFIG_FILE).write_text(
-        f"hub: {{name: {hub.name}}}\n{roles}mesh:\n  listen: [/ip4/{listen}/tcp/{MESH_PORT}]\n"
+        # What is fetched of runtimes would be on the links that are measured.
+        f"hub: {{name: {hub.name}}}\nruntimes: {{python: false, javascript: false}}\n{roles}"
+        f"mesh:\n  listen: [/ip4/{listen}/tcp/{MESH_PORT}]\n"
         f"  bootnodes: {bootnodes}\n  mdns: false\n{switched}{mesh}"
     )

@@ -89,7 +89,7 @@ class Links:
         return (
             View(
                 "POST", "/links", self.create, Scope.READ, NewLink, body=_BODY,
-                successes=(Success.CREATED,), errors=(InvalidInput, LimitReached),
+                successes=(Success.CREATED,), errors=(InvalidInput, LimitReached, NotFound),
             ),
             View(
                 "GET", "/links/{secret}", self.follow, Scope.PUBLIC, bytes,
@@ -142,7 +142,7 @@ class Links:
         raise Conflict("no_download", f"{link.view} can't be downloaded by a link")
 
     def _found(self, asked: str) -> tuple[View, Mapping[str, str], Mapping[str, Any]]:
-        """Return the view that a path leads to; raises InvalidInput."""
+        """Return the view that a path leads to; raises NotFound, InvalidInput."""
         try:
             url = URL(asked)
         except ValueError:
@@ -154,8 +154,9 @@ class Links:
                     continue
                 if (values := _values(view.path, path)) is not None:
                     return view, values, read_query(url.query, vol.Schema(dict(view.query)))
-        raise InvalidInput.at(
-            "path", f"expected what a GET of this API takes, such as {API_ROOT}/jobs/ID/result"
+        raise NotFound(
+            "unknown_path",
+            f"path: expected what a GET of this API takes, such as {API_ROOT}/jobs/ID/result",
         )
 
 

@@ -19,6 +19,7 @@ from swarm_hub.components.sandbox.call import (
     not_wasm,
 )
 from swarm_hub.components.sandbox.child import archive, keeping
+from swarm_hub.components.sandbox.child.keeping import SEED_BYTES
 from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.launch import wasmtime_directory
 from swarm_hub.components.sandbox.pool import Sandbox
@@ -37,6 +38,7 @@ __all__ = [
     "OK",
     "PREEMPTED",
     "SANDBOX",
+    "SEED_BYTES",
     "STOPPED",
     "Call",
     "CallResult",

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import voluptuous as vol
 
 from swarm_hub.components.api.openapi.json_schemas import Schemas
 from swarm_hub.components.api.openapi.samples import sample
@@ -47,7 +48,11 @@ class Asking:
             schemas = Schemas()
             schema = schemas.of_validator(view.body)
             body = json.dumps(sample(schema, schemas.named))
-        asked = self._session.request(method or view.method, url, headers=headers, data=body)
+        # What has to be in a query takes a number.
+        query = {str(key): "0" for key in view.query if isinstance(key, vol.Required)}
+        asked = self._session.request(
+            method or view.method, url, params=query, headers=headers, data=body
+        )
         async with asked as response:
             if response.content_type == "text/event-stream":
                 return response.status, b""
