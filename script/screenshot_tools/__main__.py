@@ -156,6 +156,8 @@ async def _show(page: Page, path: str) -> None:
     await page.locator("main h1").wait_for()
     # What the view asks for, and a few events.
     await page.wait_for_timeout(_SETTLED_MS)
+    # A new view begins at its heading, which would be drawn with a frame.
+    await page.evaluate("document.activeElement?.blur()")
 
 
 async def _draw_image(browser: Browser, gateway: LocalHub, path: str) -> None:
