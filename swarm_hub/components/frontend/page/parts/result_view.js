@@ -1,8 +1,9 @@
 /** A job's result by its kind: a number, a tree of JSON, the head of a text, a picture, an archive. */
 import { api, download, errorOf } from "../core/api.js";
+import { attempt } from "../core/dialog.js";
 import { h, replace } from "../core/dom.js";
 import { bytes, count } from "../core/format.js";
-import { attempt } from "../core/dialog.js";
+import { button, problem, textBox } from "./job_words.js";
 import { hexLines, kindOf, tarEntries, zipEntries } from "./result_kinds.js";
 
 const HEAD_BYTES = 64 * 1024;
@@ -10,36 +11,22 @@ const WHOLE_BYTES = 16 * 1024 * 1024;
 const TEXT_LINES = 200;
 const CHILDREN = 100;
 
+const isPlain = (value) => value === null || typeof value !== "object";
+
 /** A value as a tree that is opened step by step. */
-export function jsonTree(value, name = null) {
+function jsonTree(value, name = null) {
   const label = name === null ? null : h("span.json-name", `${name}: `);
-  if (value === null || typeof value !== "object") {
-    return h(
-      "div.json-leaf",
-      label,
-      h("span.json-value", { class: `json-${typeof value}` }, JSON.stringify(value)),
-    );
-  }
-  const isList = Array.isArray(value);
-  const size = isList ? value.length : Object.keys(value).length;
-  const details = h(
-    "details.json",
-    h("summary", label, h("span.muted", count(size, isList ? "values" : "keys"))),
-  );
-  const fill = () => {
-    if (!details.open || details.childElementCount > 1) return;
-    const pairs = isList
-      ? value.slice(0, CHILDREN).map((each, at) => [at, each])
-      : Object.entries(value).slice(0, CHILDREN);
-    details.append(...pairs.map(([key, each]) => jsonTree(each, key)));
-    if (size > CHILDREN)
-      details.append(h("div.muted", `and ${count(size - CHILDREN)} more, in the file`));
+  if (isPlain(value)) return h("div.json-leaf", label, JSON.stringify(value));
+  const pairs = Object.entries(value);
+  const details = h("details.json", h("summary", label,
+    h("span.muted", count(pairs.length, Array.isArray(value) ? "values" : "keys"))));
+  details.ontoggle = () => {
+    if (details.childElementCount > 1) return;
+    details.append(...pairs.slice(0, CHILDREN).map(([key, each]) => jsonTree(each, key)));
+    const rest = pairs.length - CHILDREN;
+    if (rest > 0) details.append(h("div.muted", `and ${count(rest)} more, in the file`));
   };
-  details.addEventListener("toggle", fill);
-  if (name === null) {
-    details.open = true;
-    fill();
-  }
+  details.open = name === null;
   return details;
 }
 
@@ -54,7 +41,7 @@ class ResultView extends HTMLElement {
     if (key === this.#shown) return;
     this.#shown = key;
     this.#show(status).catch((error) => {
-      if (error.name !== "AbortError") replace(this, h("p.notice.notice-bad", error.message));
+      if (error.name !== "AbortError") replace(this, problem(error.message));
     });
   }
 
@@ -63,67 +50,44 @@ class ResultView extends HTMLElement {
     if (this.#url !== null) URL.revokeObjectURL(this.#url);
   }
 
-  async #show(status) {
-    const isPartial = status.state !== "completed";
-    const path = `/jobs/${status.job_id}/result${isPartial ? "?partial=true" : ""}`;
-    const name = `${status.name ?? status.job_id}`.replace(/[^\w.-]+/g, "_");
-    const save = h(
-      "button.button",
-      { type: "button", onclick: () => attempt(() => download(path, name)) },
-      "Download",
-    );
-    const notes = status.note ? h("p.notice.notice-warn", status.note) : null;
-    if (isPartial) {
-      replace(
-        this,
-        h("p.muted", `The job ${status.state}: what was done of it can be saved, if anything was.`),
-        save,
-      );
-      return;
-    }
-    if (status.result !== undefined) {
-      const { result, result_text: text } = status;
-      const isPlain = result === null || typeof result !== "object";
-      replace(
-        this,
-        notes,
-        isPlain ? h("p.result-value", text ?? String(result)) : jsonTree(result),
-        save,
-      );
-      return;
-    }
-    const { head, size } = await this.#bytes(path, HEAD_BYTES);
-    const kind = kindOf(head);
-    const facts = h("p.muted", `${bytes(size)}, ${kind === "bytes" ? "binary" : kind}`);
-    replace(this, notes, facts, await this.#preview(path, kind, head, size), save);
+  async #show({ state, job_id: id, name, note, result, result_text: text }) {
+    const isPartial = state !== "completed";
+    const path = `/jobs/${id}/result${isPartial ? "?partial=true" : ""}`;
+    const saved = `${name ?? id}`.replace(/[^\w.-]+/g, "_");
+    const shown = isPartial
+      ? h("p.muted", `The job ${state}: what was done of it can be saved, if anything was.`)
+      : [note && h("p.notice.notice-warn", note),
+        result === undefined ? await this.#preview(path)
+          : isPlain(result) ? h("p.result-value", text ?? String(result)) : jsonTree(result)];
+    replace(this, shown, button("Download", () => attempt(() => download(path, saved))));
   }
 
   async #bytes(path, most) {
-    const response = await api.raw("GET", path, {
-      headers: { Range: `bytes=0-${most - 1}` },
-      signal: this.#gone.signal,
-    });
+    const response = await api.raw("GET", path,
+      { headers: { Range: `bytes=0-${most - 1}` }, signal: this.#gone.signal });
     // An empty result has no range.
     if (response.status === 416) return { head: new Uint8Array(0), size: 0 };
     if (!response.ok) throw await errorOf(response);
     const head = new Uint8Array(await response.arrayBuffer());
-    const whole = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "");
+    const whole = /\/(\d+)$/.exec(response.headers.get("Content-Range"));
     return { head, size: whole ? Number(whole[1]) : head.length };
   }
 
-  async #preview(path, kind, head, size) {
-    if (size === 0) return h("p", "It is empty.");
+  async #preview(path) {
+    const { head, size } = await this.#bytes(path, HEAD_BYTES);
+    const kind = kindOf(head);
+    const facts = h("p.muted", `${bytes(size)}, ${kind === "bytes" ? "binary" : kind}`);
+    return [facts, size ? await this.#picture(path, kind, head, size) : h("p", "It is empty.")];
+  }
+
+  async #picture(path, kind, head, size) {
     if (kind === "text") {
       const lines = new TextDecoder().decode(head).split("\n");
-      const shown = lines.slice(0, TEXT_LINES).join("\n");
       const isCut = lines.length > TEXT_LINES || size > head.length;
-      return [
-        h("pre.result-text", { tabindex: 0 }, shown),
-        isCut && h("p.muted", "This is its beginning; download it for the rest."),
-      ];
+      return [textBox(lines.slice(0, TEXT_LINES).join("\n")),
+        isCut && h("p.muted", "This is its beginning; download it for the rest.")];
     }
-    if (kind === "bytes")
-      return h("pre.result-text", { tabindex: 0 }, hexLines(head.subarray(0, 256)));
+    if (kind === "bytes") return textBox(hexLines(head.subarray(0, 256)));
     if (size > WHOLE_BYTES) return h("p.muted", "It is too large to be shown here.");
     const { head: whole } = await this.#bytes(path, WHOLE_BYTES);
     if (kind.startsWith("image/")) {
@@ -131,13 +95,8 @@ class ResultView extends HTMLElement {
       return h("img.result-image", { src: this.#url, alt: "The result as a picture" });
     }
     const entries = kind === "tar" ? tarEntries(whole) : zipEntries(whole);
-    return h(
-      "ul.result-entries",
-      { tabindex: 0 },
-      entries.map((entry) =>
-        h("li.row.between", h("span.mono.any", entry.name), h("span.muted", bytes(entry.size))),
-      ),
-    );
+    return h("ul.result-entries", { tabindex: 0 }, entries.map((entry) =>
+      h("li.row.between", h("span.mono.any", entry.name), h("span.muted", bytes(entry.size)))));
   }
 }
 

@@ -7,9 +7,13 @@ const PINCH_PX = 8;
  */
 export function addGestures(canvas, { zoom, pan, scroll, hover, keys }) {
   const pointers = new Map();
-
+  const on = (names, handler) => {
+    for (const name of names.split(" ")) {
+      canvas.addEventListener(name, handler, { passive: false });
+    }
+  };
   // A plain wheel scrolls the page, unless somebody works in here.
-  const wheel = (event) => {
+  on("wheel", (event) => {
     const { deltaX, deltaY, ctrlKey, metaKey, shiftKey, offsetX } = event;
     const isUpright = Math.abs(deltaY) > Math.abs(deltaX) && !shiftKey;
     if (ctrlKey || metaKey || (isUpright && document.activeElement === canvas)) {
@@ -17,17 +21,17 @@ export function addGestures(canvas, { zoom, pan, scroll, hover, keys }) {
     } else if (!isUpright) pan(deltaX || deltaY);
     else if (!scroll(deltaY)) return;
     event.preventDefault();
-  };
-  const key = (event) => {
+  });
+  on("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;
     event.preventDefault();
     keys[event.key]();
-  };
-  const down = ({ pointerId, offsetX: x, offsetY: y }) => {
+  });
+  on("pointerdown", ({ pointerId, offsetX: x, offsetY: y }) => {
     canvas.setPointerCapture(pointerId);
     pointers.set(pointerId, { x, y });
-  };
-  const move = ({ pointerId, offsetX: x, offsetY: y }) => {
+  });
+  on("pointermove", ({ pointerId, offsetX: x, offsetY: y }) => {
     const was = pointers.get(pointerId);
     if (was === undefined) {
       hover(x, y);
@@ -43,12 +47,7 @@ export function addGestures(canvas, { zoom, pan, scroll, hover, keys }) {
       if (before > PINCH_PX && now > PINCH_PX) zoom(before / now, (x + other.x) / 2);
     }
     pointers.set(pointerId, { x, y });
-  };
-  const up = ({ pointerId }) => pointers.delete(pointerId);
-  const away = () => hover(null);
-
-  canvas.addEventListener("wheel", wheel, { passive: false });
-  const handlers = { keydown: key, pointerdown: down, pointermove: move, pointerup: up };
-  Object.assign(handlers, { pointercancel: up, pointerleave: away, blur: away });
-  for (const [name, handler] of Object.entries(handlers)) canvas.addEventListener(name, handler);
+  });
+  on("pointerup pointercancel", ({ pointerId }) => pointers.delete(pointerId));
+  on("pointerleave blur", () => hover(null));
 }

@@ -21,6 +21,9 @@ const SLIDER = 1000;
 const STEP_MS = 500;
 const ZOOM = 1.6;
 const ARROW_PX = 40;
+const SPEEDS = [[10, "in 10 s"], [30, "in 30 s"], [0, "as it was"]];
+const between = (low, value, high) => Math.max(low, Math.min(value, high));
+
 class TaskStream extends HTMLElement {
   /** How often it was drawn. */
   nDrawn = 0;
@@ -38,43 +41,22 @@ class TaskStream extends HTMLElement {
   #behind = Infinity;
   #playedAt = null;
   #wordsAt = 0;
-  #timers = [];
-  #ends = [];
+  #leave = null;
   #colors = null;
   #tip = h("div.task-tip", { hidden: true });
   #picked = -1;
-  #canvas = h("canvas.task-canvas", {
-    tabindex: 0,
-    role: "application",
-    "aria-roledescription": "task stream",
-    "aria-label": "Attempts over time",
-    "aria-describedby": "task-keys",
-  });
+  #canvas = h("canvas.task-canvas", { tabindex: 0, role: "application",
+    "aria-roledescription": "task stream", "aria-label": "Attempts over time",
+    "aria-describedby": "task-keys" });
   #play = h("button.button", { type: "button", onclick: () => this.toggle() }, "Replay");
-  #slider = h("input.task-slider", {
-    type: "range",
-    min: 0,
-    max: SLIDER,
-    value: SLIDER,
-    "aria-label": "Time of the replay",
-    oninput: ({ target }) => this.#slide(Number(target.value)),
-  });
+  #slider = h("input.task-slider", { type: "range", max: SLIDER, value: SLIDER,
+    "aria-label": "Time of the replay", oninput: ({ target }) => this.#slide(target.value) });
   #clock = h("output.task-clock");
-  #speed = h(
-    "select",
-    { "aria-label": "How fast to replay" },
-    [
-      ["10", "in 10 s"],
-      ["30", "in 30 s"],
-      ["0", "as it was"],
-    ].map(([value, text]) => h("option", { value }, text)),
-  );
+  #speed = h("select", { "aria-label": "How fast to replay" },
+    SPEEDS.map(([value, text]) => h("option", { value }, text)));
   #said = h("p.visually-hidden", { role: "status" });
-  #details = h(
-    "details.task-table",
-    { ontoggle: () => this.#fillTable() },
-    h("summary", "Attempts as a table"),
-  );
+  #details = h("details.task-table", { ontoggle: () => this.#fillTable() },
+    h("summary", "Attempts as a table"));
   #table = null;
   #drawSoon = inFrame(() => this.#draw());
 
@@ -107,48 +89,74 @@ class TaskStream extends HTMLElement {
 
   connectedCallback() {
     if (!this.firstChild) this.#build();
+    const gone = new AbortController();
     const dark = matchMedia("(prefers-color-scheme: dark)");
-    const themed = () => {
+    dark.addEventListener("change", () => {
       this.#colors = null;
       this.#drawSoon();
-    };
-    dark.addEventListener("change", themed);
-    const resized = new ResizeObserver(() => this.#drawSoon());
+    }, { signal: gone.signal });
+    const resized = new ResizeObserver(this.#drawSoon);
     resized.observe(this.#canvas.parentElement);
-    this.#timers = [
+    const timers = [
       setInterval(() => this.#isLive && this.#time === null && this.#drawSoon(), LIVE_EVERY_MS),
       setInterval(() => this.#isLive && this.#fillTable(), TABLE_EVERY_MS),
     ];
-    this.#ends = [() => dark.removeEventListener("change", themed), () => resized.disconnect()];
+    this.#leave = () => {
+      gone.abort();
+      resized.disconnect();
+      timers.forEach(clearInterval);
+    };
   }
 
   disconnectedCallback() {
     this.#playedAt = null;
-    this.#timers.forEach(clearInterval);
-    this.#ends.forEach((end) => end());
+    this.#leave();
   }
 
   #build() {
     const button = (text, label, onclick) =>
       h("button.button", { type: "button", "aria-label": label, title: label, onclick }, text);
     this.append(
-      h(
-        "div.task-bar",
+      h("div.task-bar",
         h("div.task-replay", this.#play, this.#slider, this.#clock, this.#speed),
-        h(
-          "div.task-zoom",
+        h("div.task-zoom",
           button("−", "Zoom out", () => this.#zoom(ZOOM)),
           button("+", "Zoom in", () => this.#zoom(1 / ZOOM)),
-          button("All", "Show all", () => this.#whole()),
-        ),
-      ),
+          button("All", "Show all", () => this.#whole()))),
       h("div.task-frame", this.#canvas, this.#tip),
       legend(),
       h("p.muted.task-keys", { id: "task-keys" }, KEYS),
       this.#said,
       this.#details,
     );
-    this.#gestures();
+    const step = (share) => () => this.#pan(share * this.#span);
+    const zoomIn = () => this.#zoom(1 / ZOOM);
+    addGestures(this.#canvas, {
+      zoom: (factor, x) => this.#zoom(factor, this.#atX(x)),
+      pan: (pixels) => this.#pan((pixels * this.#span) / this.#size.width),
+      scroll: (pixels) => this.#scrollBy(pixels),
+      hover: (x, y) => this.#show(x === null ? -1 : this.#attemptAt(x, y), x, y),
+      keys: {
+        "+": zoomIn,
+        "=": zoomIn,
+        "-": () => this.#zoom(ZOOM),
+        0: () => this.#whole(),
+        Home: step(-Infinity),
+        End: step(Infinity),
+        ArrowLeft: step(-1 / 8),
+        ArrowRight: step(1 / 8),
+        ArrowUp: () => this.#scrollBy(-ARROW_PX),
+        ArrowDown: () => this.#scrollBy(ARROW_PX),
+        " ": () => this.toggle(),
+        ".": () => this.#step(1),
+        ",": () => this.#step(-1),
+        Escape: () => this.#show(-1),
+      },
+    });
+  }
+
+  get #span() {
+    return this.#to - this.#from;
   }
 
   /** Replays from where it stands, or stops that. */
@@ -178,13 +186,12 @@ class TaskStream extends HTMLElement {
 
   #end() {
     const { newest } = this.#model;
-    if (!this.#isLive) return newest;
-    return Number.isFinite(this.#behind) ? Math.max(newest, Date.now() - this.#behind) : newest;
+    return this.#isLive ? Math.max(newest, Date.now() - this.#behind) : newest;
   }
 
   #slide(value) {
     const { start } = this.#model;
-    this.#setTime(value >= SLIDER ? Infinity : start + ((this.#end() - start) * value) / SLIDER);
+    this.#setTime(value < SLIDER ? start + ((this.#end() - start) * value) / SLIDER : Infinity);
   }
 
   #setTime(time) {
@@ -198,9 +205,8 @@ class TaskStream extends HTMLElement {
   }
 
   #zoom(factor, at = null) {
-    const span = this.#to - this.#from;
     const end = this.#end();
-    const wanted = Math.max(SPAN_MIN_MS, span * factor);
+    const wanted = Math.max(SPAN_MIN_MS, this.#span * factor);
     if (wanted >= end - this.#model.start) {
       this.#whole();
     } else if (at === null && this.#isLive && (this.#isWhole || this.#isAtEnd)) {
@@ -208,62 +214,34 @@ class TaskStream extends HTMLElement {
       this.#look(end - wanted, wanted);
     } else {
       const middle = at ?? (this.#from + this.#to) / 2;
-      this.#look(middle - ((middle - this.#from) / span) * wanted, wanted);
+      this.#look(middle - ((middle - this.#from) / this.#span) * wanted, wanted);
     }
   }
 
   #look(from, span) {
-    const { start } = this.#model;
     const end = this.#end();
     this.#isWhole = false;
-    this.#from = Math.max(start, Math.min(from, end - span));
+    this.#from = Math.max(this.#model.start, Math.min(from, end - span));
     this.#to = this.#from + span;
     this.#isAtEnd = this.#to >= end - 1;
     this.#drawSoon();
   }
 
   #pan(ms) {
-    if (!this.#isWhole) this.#look(this.#from + ms, this.#to - this.#from);
+    if (!this.#isWhole) this.#look(this.#from + ms, this.#span);
   }
 
   #scrollBy(pixels) {
     const most = Math.max(0, this.#model.lanes().nLanes * this.#row - this.#size.height);
     const before = this.#scroll;
-    this.#scroll = Math.max(0, Math.min(most, before + pixels));
+    this.#scroll = between(0, before + pixels, most);
     if (this.#scroll !== before) this.#drawSoon();
     return this.#scroll !== before;
   }
 
   #atX(x) {
     const { left, width } = this.#size;
-    return this.#from + ((x - left) / width) * (this.#to - this.#from);
-  }
-
-  #gestures() {
-    const step = (share) => () => this.#pan(share * (this.#to - this.#from));
-    const zoomIn = () => this.#zoom(1 / ZOOM);
-    addGestures(this.#canvas, {
-      zoom: (factor, x) => this.#zoom(factor, this.#atX(x)),
-      pan: (pixels) => this.#pan((pixels * (this.#to - this.#from)) / this.#size.width),
-      scroll: (pixels) => this.#scrollBy(pixels),
-      hover: (x, y) => this.#show(x === null ? -1 : this.#attemptAt(x, y), x, y),
-      keys: {
-        "+": zoomIn,
-        "=": zoomIn,
-        "-": () => this.#zoom(ZOOM),
-        0: () => this.#whole(),
-        Home: step(-Infinity),
-        End: step(Infinity),
-        ArrowLeft: step(-1 / 8),
-        ArrowRight: step(1 / 8),
-        ArrowUp: () => this.#scrollBy(-ARROW_PX),
-        ArrowDown: () => this.#scrollBy(ARROW_PX),
-        " ": () => this.toggle(),
-        ".": () => this.#step(1),
-        ",": () => this.#step(-1),
-        Escape: () => this.#show(-1),
-      },
-    });
+    return this.#from + ((x - left) / width) * this.#span;
   }
 
   #attemptAt(x, y) {
@@ -271,11 +249,10 @@ class TaskStream extends HTMLElement {
     const { offsets, order } = this.#model.lanes();
     const { from, to, offered, node, lane } = this.#model.columns;
     const wanted = Math.floor((y - AXIS_HEIGHT + this.#scroll) / this.#row);
-    const slack = (2 * (this.#to - this.#from)) / this.#size.width;
     const time = this.#time ?? Infinity;
     const at = this.#atX(x);
     let found = -1;
-    let off = slack;
+    let off = (2 * this.#span) / this.#size.width;
     for (const row of order) {
       if (offsets[node[row]] + lane[row] !== wanted || offered[row] > time) continue;
       const away = Math.max(0, from[row] - at, at - to[row]);
@@ -285,99 +262,69 @@ class TaskStream extends HTMLElement {
   }
 
   #step(by) {
-    const { order } = this.#model.lanes();
+    const { order, offsets } = this.#model.lanes();
     if (!order.length) return;
     const at = order.indexOf(this.#picked);
-    const row =
-      order[
-        at < 0 ? (by > 0 ? 0 : order.length - 1) : Math.max(0, Math.min(order.length - 1, at + by))
-      ];
+    const row = order[at < 0 && by < 0 ? order.length - 1 : between(0, at + by, order.length - 1)];
     const { from, to, node, lane } = this.#model.columns;
     const middle = (from[row] + Math.min(to[row], this.#end())) / 2;
-    if (middle < this.#from || middle > this.#to)
-      this.#look(middle - (this.#to - this.#from) / 2, this.#to - this.#from);
-    const y = (this.#model.lanes().offsets[node[row]] + lane[row] + 0.5) * this.#row;
-    if (y < this.#scroll || y > this.#scroll + this.#size.height)
-      this.#scrollBy(y - this.#scroll - this.#size.height / 2);
-    const x =
-      this.#size.left + ((middle - this.#from) / (this.#to - this.#from)) * this.#size.width;
+    if (middle < this.#from || middle > this.#to) this.#look(middle - this.#span / 2, this.#span);
+    const { left, width, height } = this.#size;
+    const y = (offsets[node[row]] + lane[row] + 0.5) * this.#row;
+    if (y < this.#scroll || y > this.#scroll + height) this.#scrollBy(y - this.#scroll - height / 2);
+    const x = left + ((middle - this.#from) / this.#span) * width;
     this.#show(row, x, AXIS_HEIGHT + y - this.#scroll);
-    setText(this.#said, told(this.#model, row, this.#time, this.#nameOf).join(", "));
+    setText(this.#said, [...this.#tip.children].map((line) => line.textContent).join(", "));
   }
 
   #show(row, x = 0, y = 0) {
     this.#picked = row;
     this.#tip.hidden = row < 0;
     if (row < 0) return;
-    replace(
-      this.#tip,
-      told(this.#model, row, this.#time, this.#nameOf).map((line, at) =>
-        h(at ? "div" : "strong", line),
-      ),
-    );
-    const room = this.#size.left + this.#size.width;
-    this.#tip.style.left = `${Math.max(0, Math.min(x + 12, room - this.#tip.offsetWidth))}px`;
+    replace(this.#tip, told(this.#model, row, this.#time, this.#nameOf)
+      .map((line, at) => h(at ? "div" : "strong", line)));
+    const room = this.#size.left + this.#size.width - this.#tip.offsetWidth;
+    this.#tip.style.left = `${Math.max(0, Math.min(x + 12, room))}px`;
     this.#tip.style.top = `${y + 16}px`;
   }
 
   #draw() {
     if (this.#model === null || !this.isConnected) return;
-    const started = performance.now();
-    const frame = this.#canvas.parentElement;
-    const whole = frame.clientWidth;
+    const canvas = this.#canvas;
+    const whole = canvas.parentElement.clientWidth;
     const { nLanes } = this.#model.lanes();
+    const { start } = this.#model;
     const end = this.#end();
     this.hidden = nLanes === 0;
     if (nLanes === 0 || whole === 0) return;
-    const { start } = this.#model;
     if (this.#isWhole) [this.#from, this.#to] = [start, Math.max(end, start + SPAN_MIN_MS)];
-    else if (this.#isAtEnd && this.#isLive)
-      [this.#from, this.#to] = [end - (this.#to - this.#from), end];
+    else if (this.#isAtEnd && this.#isLive) [this.#from, this.#to] = [end - this.#span, end];
     const left = whole < NARROW ? Math.min(64, whole / 5) : LABEL_PX;
-    this.#row = Math.max(ROW_MIN, Math.min(ROW_MAX, Math.floor(HEIGHT_MAX / nLanes)));
+    this.#row = between(ROW_MIN, Math.floor(HEIGHT_MAX / nLanes), ROW_MAX);
     const height = Math.min(HEIGHT_MAX, nLanes * this.#row);
-    this.#scroll = Math.min(this.#scroll, Math.max(0, nLanes * this.#row - height));
+    this.#scroll = Math.min(this.#scroll, nLanes * this.#row - height);
     this.#size = { left, width: whole - left, height };
-    const ratio = devicePixelRatio || 1;
+    const ratio = devicePixelRatio;
     const [wide, high] = [Math.round(whole * ratio), Math.round((height + AXIS_HEIGHT) * ratio)];
-    if (this.#canvas.width !== wide || this.#canvas.height !== high) {
-      this.#canvas.width = wide;
-      this.#canvas.height = high;
-      this.#canvas.style.height = `${height + AXIS_HEIGHT}px`;
+    if (canvas.width !== wide || canvas.height !== high) {
+      canvas.width = wide;
+      canvas.height = high;
+      canvas.style.height = `${height + AXIS_HEIGHT}px`;
       this.#colors = null;
     }
-    const context = this.#canvas.getContext("2d");
+    const context = canvas.getContext("2d");
     this.#colors ??= colorsOf(this, context);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const time = Math.min(this.#time ?? end, end);
-    draw(
-      context,
-      this.#model,
-      {
-        from: this.#from,
-        to: this.#to,
-        time,
-        left,
-        width: whole - left,
-        top: AXIS_HEIGHT,
-        height,
-        row: this.#row,
-        scroll: this.#scroll,
-      },
-      this.#colors,
-      this.#model.nodes.map(this.#nameOf),
-    );
+    draw(context, this.#model, { ...this.#size, from: this.#from, to: this.#to, time,
+      row: this.#row, scroll: this.#scroll }, this.#colors, this.#model.nodes.map(this.#nameOf));
     this.nDrawn += 1;
     // Words cost a layout, a picture does not: they follow less often.
-    if (this.#wordsAt < started - WORDS_EVERY_MS || this.#playedAt === null)
-      this.#drawWords(time, start, end, started);
-  }
-
-  #drawWords(time, start, end, now) {
+    const now = performance.now();
+    if (this.#wordsAt > now - WORDS_EVERY_MS && this.#playedAt !== null) return;
     this.#wordsAt = now;
-    const share = (time - start) / Math.max(1, end - start);
     if (document.activeElement !== this.#slider || this.#playedAt !== null)
-      this.#slider.value = Math.round(share * SLIDER);
+      this.#slider.value = Math.round(((time - start) / Math.max(1, end - start)) * SLIDER);
     const words = `${duration((time - start) / 1000)} of ${duration((end - start) / 1000)}`;
     setText(this.#clock, words);
     this.#slider.setAttribute("aria-valuetext", words);
@@ -386,10 +333,7 @@ class TaskStream extends HTMLElement {
 
   #fillTable() {
     if (!this.#details.open || this.#model === null) return;
-    if (this.#table === null) {
-      this.#table = attemptsTable();
-      this.#details.append(this.#table);
-    }
+    if (this.#table === null) this.#details.append(this.#table = attemptsTable());
     this.#table.rows = attemptRows(this.#model, this.#end(), this.#nameOf);
   }
 }
