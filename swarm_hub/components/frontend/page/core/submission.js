@@ -6,29 +6,23 @@ const BLOB_BYTES = 8 * 1024 * 1024;
 const FILES_MAX = 1000;
 export const SPLITS = ["i32", "lines", "json", "files", "args", "range"];
 export const REDUCES = ["sum", "min", "max", "count", "concat", "json", "list", "files", "module"];
-const SPLIT_OF = { "i32-array": "i32", range: "range", "wasi-files": "files" };
-const REDUCE_OF = { "i32-array": "sum", range: "sum", "wasi-files": "files" };
-const whole = (text) => Number(text);
+// How a module of an abi is mostly used: split and reduce.
+const USES = { "i32-array": ["i32", "sum"], range: ["range", "sum"],
+  "wasi-files": ["files", "files"] };
+const SPEC = ["abi", "entry", "split", "reduce", "on_error"].map((name) => [name, "", {}, String]);
+const number = (min, max) => ({ type: "number", min, max });
 // Name, label, attributes, how the text becomes a value of the spec.
 export const OPTIONS = [
   ["name", "Name", { maxlength: 200 }, String],
   ["labels", "Labels, such as team=vision", { maxlength: 1000 }, labelsOf],
-  ["priority", "Priority, from −100 to 100", { type: "number", min: -100, max: 100 }, whole],
-  ["deadline_s", "Deadline in seconds", { type: "number", min: 1 }, whole],
-  ["shard_size", "Items in a shard", { type: "number", min: 1 }, whole],
-  [
-    "redundancy",
-    "Nodes that run each shard, or adaptive",
-    {},
-    (text) => (/^\d+$/.test(text) ? Number(text) : text),
-  ],
+  ["priority", "Priority, from −100 to 100", number(-100, 100), Number],
+  ["deadline_s", "Deadline in seconds", number(1), Number],
+  ["shard_size", "Items in a shard", number(1), Number],
+  ["redundancy", "Nodes that run each shard, or adaptive", {},
+    (text) => (/^\d+$/.test(text) ? Number(text) : text)],
   ["args", "Arguments, separated by spaces", {}, (text) => text.split(/\s+/)],
-  [
-    "max_failures",
-    "Items that may be left out, such as 10 or 5%",
-    {},
-    (text) => (text.endsWith("%") ? text : Number(text)),
-  ],
+  ["max_failures", "Items that may be left out, such as 10 or 5%", {},
+    (text) => (text.endsWith("%") ? text : Number(text))],
   ["limits.memory", "Memory, such as 512MiB", {}, String],
   ["limits.wall_time", "Time of an attempt, such as 60 s", {}, String],
 ];
@@ -36,10 +30,7 @@ export const OPTIONS = [
 /** `team=vision, run=2` as an object; throws for what is none. */
 export function labelsOf(text) {
   const labels = {};
-  for (const part of text
-    .split(",")
-    .map((each) => each.trim())
-    .filter(Boolean)) {
+  for (const part of text.split(",").map((each) => each.trim()).filter(Boolean)) {
     const at = part.indexOf("=");
     if (at < 1) throw new Error(`Write labels as name=value, not "${part}"`);
     labels[part.slice(0, at).trim()] = part.slice(at + 1).trim();
@@ -49,23 +40,19 @@ export function labelsOf(text) {
 
 /** How a module of an abi is mostly used. */
 export function defaultsOf(abi, folds) {
-  const reduce = abi === "bytes" && folds ? "module" : (REDUCE_OF[abi] ?? "concat");
-  return { split: SPLIT_OF[abi] ?? "lines", reduce };
+  const [split, reduce] = USES[abi] ?? ["lines", abi === "bytes" && folds ? "module" : "concat"];
+  return { split, reduce };
 }
 
 /** The spec as fields say it; one that can't be read throws an error with its name in `errors`. */
 export function specOf(valueOf, kind) {
   const spec = {};
-  for (const name of ["abi", "entry", "split", "reduce", "on_error"]) {
-    if (valueOf(name)) spec[name] = valueOf(name);
-  }
-  for (const [name, , , read] of OPTIONS) {
+  for (const [name, , , read] of [...SPEC, ...OPTIONS]) {
     const text = valueOf(name);
     if (!text) continue;
     const [first, second] = name.split(".");
     try {
-      if (second) spec[first] = { ...spec[first], [second]: read(text) };
-      else spec[first] = read(text);
+      spec[first] = second ? { ...spec[first], [second]: read(text) } : read(text);
     } catch (error) {
       throw Object.assign(error, { errors: [{ path: name, message: error.message }] });
     }

@@ -6,20 +6,19 @@ export class Fields {
 
   /** Returns an element with its label and the place below it. */
   add(name, label, element) {
-    const id = `field-${name.replace(".", "-")}`;
-    const error = h("span.field-error", { id: `${id}-error` });
-    element.id = id;
+    element.id = `field-${name.replace(".", "-")}`;
+    const error = h("span.field-error", { id: `${element.id}-error` });
     element.setAttribute("aria-describedby", error.id);
     this.#fields.set(name, { element, error });
-    return h("div.field", h("label", { for: id }, label), element, error);
+    return h("div.field", h("label", { for: element.id }, label), element, error);
   }
 
-  input(name, label, attributes = {}) {
+  input(name, label, attributes) {
     return this.add(name, label, h("input", { autocomplete: "off", ...attributes }));
   }
 
   /** A select of pairs of value and text. */
-  choice(name, label, choices) {
+  choice(name, label, choices = []) {
     const field = this.add(name, label, h("select"));
     this.offer(name, choices);
     return field;
@@ -35,24 +34,18 @@ export class Fields {
 
   /** Gives a select other choices. */
   offer(name, choices) {
-    replace(
-      this.get(name),
-      choices.map(([value, text]) => h("option", { value }, text)),
-    );
+    replace(this.get(name), choices.map(([value, text]) => h("option", { value }, text)));
   }
 
   /** Shows errors as the hub names them, `{path, message}`, and no others. */
   say(errors) {
-    for (const { element, error } of this.#fields.values()) {
-      setText(error, "");
+    for (const [name, { element, error }] of this.#fields) {
+      const found = errors.find(({ path }) => path.replace(/^spec\./, "") === name);
+      setText(error, found?.message);
       element.removeAttribute("aria-invalid");
-    }
-    for (const { path, message } of errors) {
-      const field = this.#fields.get(path.replace(/^spec\./, ""));
-      if (!field) continue;
-      setText(field.error, message);
-      field.element.setAttribute("aria-invalid", "true");
-      const closed = field.element.closest("details");
+      if (!found) continue;
+      element.setAttribute("aria-invalid", "true");
+      const closed = element.closest("details");
       if (closed) closed.open = true;
     }
   }
