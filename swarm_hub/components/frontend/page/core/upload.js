@@ -69,14 +69,8 @@ export class Sha256 {
     }
     const state = this.#state;
     // Taken one by one: an iterator of each block would cost more than the block.
-    let a = state[0],
-      b = state[1],
-      c = state[2],
-      d = state[3];
-    let e = state[4],
-      f = state[5],
-      g = state[6],
-      h = state[7];
+    let a = state[0], b = state[1], c = state[2], d = state[3];
+    let e = state[4], f = state[5], g = state[6], h = state[7];
     for (let i = 0; i < 64; i += 1) {
       const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
       const one = (h + s1 + ((e & f) ^ (~e & g)) + ROUNDS[i] + w[i]) | 0;

@@ -13,22 +13,21 @@ class ItemsMap extends HTMLElement {
   #canvas = h("canvas.items-canvas", { role: "img" });
   #text = h("p.muted.items-text");
   #sized = null;
-  #theme = null;
+  #theme = matchMedia("(prefers-color-scheme: dark)");
   #drawSoon = inFrame(() => this.#draw());
 
   /** Shows the items of a model, of so many in all, as they were at a time in ms or, with null, now. */
   show(model, nItems, time) {
     this.#model = model;
     this.#nItems = nItems;
-    this.#time = time;
+    this.#time = time ?? Number.MAX_VALUE;
     this.#drawSoon();
   }
 
   connectedCallback() {
-    if (!this.firstChild) this.append(this.#canvas, this.#text);
-    this.#sized = new ResizeObserver(() => this.#drawSoon());
+    this.append(this.#canvas, this.#text);
+    this.#sized = new ResizeObserver(this.#drawSoon);
     this.#sized.observe(this);
-    this.#theme = matchMedia("(prefers-color-scheme: dark)");
     this.#theme.addEventListener("change", this.#drawSoon);
   }
 
@@ -39,45 +38,40 @@ class ItemsMap extends HTMLElement {
 
   #draw() {
     const width = this.clientWidth;
-    if (this.#model === null || !(this.#nItems > 0) || width === 0) return;
+    const nItems = this.#nItems;
+    if (!(nItems > 0) || width === 0) return;
     const columns = Math.max(8, Math.floor(width / CELL_PX));
-    const nCells = Math.min(this.#nItems, columns * ROWS);
-    const rows = Math.ceil(nCells / columns);
+    const nCells = Math.min(nItems, columns * ROWS);
     const side = nCells < columns ? Math.min(24, Math.floor(width / nCells)) : width / columns;
-    const ratio = devicePixelRatio || 1;
+    const height = Math.ceil(nCells / columns) * side;
+    const ratio = devicePixelRatio;
     this.#canvas.width = Math.round(width * ratio);
-    this.#canvas.height = Math.round(rows * side * ratio);
-    this.#canvas.style.height = `${rows * side}px`;
+    this.#canvas.height = Math.round(height * ratio);
+    this.#canvas.style.height = `${height}px`;
     const context = this.#canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.scale(ratio, ratio);
     const style = getComputedStyle(this);
-    const [pool, live, done, failed, ink] = [
-      "--task-pool",
-      "--task-live",
-      "--task-done",
-      "--task-failed",
-      "--task-ink",
-    ].map((name) => style.getPropertyValue(name).trim());
-    const time = this.#time ?? Number.MAX_VALUE;
-    const cells = this.#model.cellsAt(time, this.#nItems, nCells);
+    const [pool, live, done, failed, ink] = ["pool", "live", "done", "failed", "ink"]
+      .map((name) => style.getPropertyValue(`--task-${name}`).trim());
+    context.strokeStyle = ink;
+    const cells = this.#model.cellsAt(this.#time, nItems, nCells);
+    const size = side - GAP;
     for (let cell = 0; cell < nCells; cell += 1) {
       const x = (cell % columns) * side;
       const y = Math.floor(cell / columns) * side;
-      const size = side - GAP;
-      context.fillStyle = pool;
-      context.fillRect(x, y, size, size);
+      const rect = (color, from, high) => {
+        context.fillStyle = color;
+        context.fillRect(x, y + from, size, high);
+      };
+      rect(pool, 0, size);
       const ready = Math.min(1, cells.done[cell]);
       // From below, as a glass is filled: shown by its height, not by its colour alone.
-      context.fillStyle = done;
-      context.fillRect(x, y + size * (1 - ready), size, size * ready);
+      rect(done, size * (1 - ready), size * ready);
       if (cells.live[cell] > 0) {
-        context.fillStyle = live;
-        context.fillRect(x, y, size, Math.max(2, size * Math.min(1 - ready, cells.live[cell])));
+        rect(live, 0, Math.max(2, size * Math.min(1 - ready, cells.live[cell])));
       }
       if (cells.failed[cell] > 0) {
-        context.fillStyle = failed;
-        context.fillRect(x, y, size, size);
-        context.strokeStyle = ink;
+        rect(failed, 0, size);
         context.beginPath();
         context.moveTo(x + 1, y + 1);
         context.lineTo(x + size - 1, y + size - 1);
@@ -86,12 +80,11 @@ class ItemsMap extends HTMLElement {
         context.stroke();
       }
     }
-    const told = this.#model.countsAt(time);
-    const text =
-      `${count(told.itemsDone)} of ${count(this.#nItems, "items")} done (${percent((100 * told.itemsDone) / this.#nItems)})` +
-      `, ${count(told.live, "shards")} running${told.itemsFailed ? `, ${count(told.itemsFailed, "items")} failed` : ""}`;
-    setText(this.#text, text);
-    this.#canvas.setAttribute("aria-label", `Items: ${text}`);
+    const { itemsDone, live: running, itemsFailed: bad } = this.#model.countsAt(this.#time);
+    setText(this.#text, `${count(itemsDone)} of ${count(nItems, "items")} done ` +
+      `(${percent((100 * itemsDone) / nItems)}), ${count(running, "shards")} running` +
+      (bad ? `, ${count(bad, "items")} failed` : ""));
+    this.#canvas.setAttribute("aria-label", `Items: ${this.#text.textContent}`);
   }
 }
 

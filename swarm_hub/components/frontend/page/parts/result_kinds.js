@@ -61,15 +61,11 @@ export function zipEntries(data) {
 /** Bytes as a dump. */
 export function hexLines(data) {
   const lines = [];
+  const hex = (value, width) => value.toString(16).padStart(width, "0");
   for (let at = 0; at < data.length; at += 16) {
-    const row = [...data.subarray(at, at + 16)];
-    const shown = row
-      .map((each) => each.toString(16).padStart(2, "0"))
-      .join(" ")
-      .padEnd(48);
-    lines.push(
-      `${at.toString(16).padStart(6, "0")}  ${shown} ${row.map((each) => (each > 31 && each < 127 ? String.fromCharCode(each) : ".")).join("")}`,
-    );
+    const row = data.subarray(at, at + 16);
+    const shown = Array.from(row, (each) => hex(each, 2)).join(" ").padEnd(48);
+    lines.push(`${hex(at, 6)}  ${shown} ${latin(row).replace(/[^ -~]/g, ".")}`);
   }
   return lines.join("\n");
 }
