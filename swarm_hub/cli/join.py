@@ -17,8 +17,13 @@ import click
 from swarm_hub.cli.directory import configuration, make_directory, quoted, unwritable
 from swarm_hub.cli.extend import CannotExtendError, extended, missing
 from swarm_hub.cli.options import config_option, json_option, note, print_json
-from swarm_hub.components.mesh import JoinLink, parse_join_link, peer_id_from_seed
-from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
+from swarm_hub.components.mesh import (
+    JoinLink,
+    NoAnswerError,
+    parse_join_link,
+    peer_id_from_seed,
+    visit,
+)
 from swarm_hub.config import read_configuration
 from swarm_hub.const import (
     CONFIG_FILE,

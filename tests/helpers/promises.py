@@ -5,6 +5,7 @@ the recovery that is tested stays for the next `Store.open`.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,7 @@ class Promises:
         self._envelopes: dict[str, str] = {}
         self._finished: dict[str, str] = {}
         self._news: list[str] = []
+        self._seen: Counter[bytes] = Counter()
 
     def hear(self, word: str, about: str, *more: str) -> None:
         """Take one word."""
@@ -70,6 +72,8 @@ class Promises:
     def _broken(self, database: Path, ids: Iterable[str]) -> list[str]:
         with closing(look(database)) as connection:
             try:
+                # There is no index by them.
+                self._seen = Counter(jti for (jti,) in connection.execute("SELECT jti FROM seen"))
                 return [
                     broken
                     for about in dict.fromkeys(ids)
@@ -92,11 +96,11 @@ class Promises:
                 yield f"{about}: the offer is lost"
         if about in self._counted:
             sha = self._counted[about]
-            yield from _differs(
-                connection, "SELECT sha FROM results WHERE assignment_id = ?", about, sha
-            )
-            query = "SELECT accepted_assignment FROM shards WHERE job_id = ? AND idx = ?"
             job_id, index, _ = about.rsplit(".", 2)
+            # By the job first, for which there is an index.
+            query = f"SELECT sha FROM results WHERE job_id = '{job_id}' AND assignment_id = ?"
+            yield from _differs(connection, query, about, sha)
+            query = "SELECT accepted_assignment FROM shards WHERE job_id = ? AND idx = ?"
             if connection.execute(query, (job_id, index)).fetchone() != (about,):
                 yield f"{about}: its shard does not count it"
             yield from _damaged_body(connection, blobs, "results", about)
@@ -127,8 +131,7 @@ class Promises:
             )
             yield from _damaged_body(connection, blobs, "outbox", about)
         jti = self._envelopes.get(about)
-        query = "SELECT count(*) FROM seen WHERE jti = ?"
-        if jti and connection.execute(query, (jti.encode(),)).fetchone() != (1,):
+        if jti and self._seen[jti.encode()] != 1:
             yield f"{about}: its envelope could be replayed"
 
 
@@ -219,7 +222,8 @@ def _no_blob(connection: sqlite3.Connection, blobs: Path, sha: str) -> Iterator[
 def _damaged_body(
     connection: sqlite3.Connection, blobs: Path, table: str, about: str
 ) -> Iterator[str]:
-    query = f"SELECT sha, body FROM {table} WHERE assignment_id = ?"
+    job = f"job_id = '{about.partition('.')[0]}' AND " if table == "results" else ""
+    query = f"SELECT sha, body FROM {table} WHERE {job}assignment_id = ?"
     for sha, body in connection.execute(query, (about,)):
         if body is None:
             yield from _no_blob(connection, blobs, sha)
@@ -231,9 +235,9 @@ def _damaged_receipt(connection: sqlite3.Connection, about: str) -> Iterator[str
     query = (
         "SELECT receipt, header, signature, e.body FROM results r LEFT JOIN receipts e "
         "ON e.job_id = r.job_id AND e.sha = r.receipt "
-        "WHERE assignment_id = ? AND receipt IS NOT NULL"
+        "WHERE r.job_id = ? AND assignment_id = ? AND receipt IS NOT NULL"
     )
-    for sha, *parts in connection.execute(query, (about,)):
+    for sha, *parts in connection.execute(query, (about.partition(".")[0], about)):
         if None in parts or sha256_hex(b"".join(parts)) != sha:
             yield f"{about}: its receipt is lost or damaged"
 

@@ -27,6 +27,7 @@ from swarm_hub.components.mesh.listener import listening as listening_for_blobs
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
+from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transports.base import (
     PROVIDED_MAX,
@@ -76,6 +77,7 @@ __all__ = [
     "JoinLink",
     "Mesh",
     "Message",
+    "NoAnswerError",
     "PeerDown",
     "PeerGone",
     "PeerUp",
@@ -93,6 +95,7 @@ __all__ = [
     "parse_network",
     "peer_id_from_seed",
     "register_transport",
+    "visit",
     "without_loopback",
 ]
 

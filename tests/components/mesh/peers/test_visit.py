@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from swarm_hub.components.mesh import peer_id_from_seed
-from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
+from swarm_hub.components.mesh import NoAnswerError, peer_id_from_seed, visit
 from swarm_hub.components.mesh.transports.base import Proof, Session
 from swarm_hub.components.mesh.transports.libp2p.transport import Libp2pTransport
 from swarm_hub.components.mesh.wire.framing import encode_message
