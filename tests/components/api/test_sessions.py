@@ -153,7 +153,7 @@ def test_sessions_that_are_over_leave_the_file_and_of_too_many_the_oldest(
     file.create("kept", "read", 0.0, expires_at=1.0)
     assert "session" not in (tmp_path / "tokens.json").read_text()
     for number in range(3):
-        file.create(f"s{number}", "read", 0.0, expires_at=10.0, session=True)
+        file.create(f"s{number}", "read", float(number), expires_at=10.0, session=True)
     assert [token.name for token in file.all()] == ["kept", "s1", "s2"]
     file.create("new", "read", 11.0, expires_at=20.0, session=True)
     assert [token.name for token in file.all()] == ["kept", "new"]
