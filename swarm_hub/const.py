@@ -32,6 +32,11 @@ API_ROOT: Final = "/api/v1"
 WEBSOCKET_PATH: Final = "/api/websocket"
 DEFAULT_API_PORT: Final = 8470
 DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_API_PORT}"
+# Where commands and the Python client find a hub.
+DEFAULT_DIR: Final = "~/.config/swarm_hub"
+CONFIG_VARIABLE: Final = "SWARM_HUB_CONFIG"
+URL_VARIABLE: Final = "SWARM_HUB_URL"
+TOKEN_VARIABLE: Final = "SWARM_HUB_TOKEN"
 
 # Bodies up to this size live in their database row; larger ones are blob files.
 INLINE_MAX_BYTES: Final = 64 * 1024

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -13,7 +13,9 @@ from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
     API_SOCKET,
     CONFIG_FILE,
+    CONFIG_VARIABLE,
     DEFAULT_API_PORT,
+    DEFAULT_DIR,
     DEFAULT_URL,
     STORAGE_DIR,
     TLS_CERTIFICATE_FILE,
@@ -21,11 +23,6 @@ from swarm_hub.const import (
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.key_pin import pin_of_file
 from swarm_hub.util.unix_socket import answers_at
-
-DEFAULT_DIR: Final = Path("~/.config/swarm_hub")
-URL_VARIABLE: Final = "SWARM_HUB_URL"
-TOKEN_VARIABLE: Final = "SWARM_HUB_TOKEN"
-CONFIG_VARIABLE: Final = "SWARM_HUB_CONFIG"
 
 _BY_SOCKET: Final = "unix://"
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
@@ -78,8 +75,14 @@ def found_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get(CONFIG_VARIABLE) or DEFAULT_DIR).expanduser()
 
 
-def admin_token(config_dir: Path) -> str | None:
-    """Return the token that `init` left in a directory, None without; raises HubError."""
+def admin_token(config_dir: Path, addresses: Sequence[str] | None = None) -> str | None:
+    """Return the token that `init` left in a directory, None without; raises HubError.
+
+    It is that of the hub there: no `addresses` are shown it that do not lead to this device. None
+    are those of that hub itself.
+    """
+    if addresses is not None and not all(map(is_here, addresses)):
+        return None
     path = config_dir / STORAGE_DIR / ADMIN_TOKEN_FILE
     try:
         return path.read_text(encoding="ascii").strip()

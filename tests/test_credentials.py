@@ -57,3 +57,22 @@ def test_a_directory_without_a_token_has_none(tmp_path: Path) -> None:
         credentials.admin_token(tmp_path)
     path.write_text("swh_1\n")
     assert credentials.admin_token(tmp_path) == "swh_1"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "shown"),
+    [
+        (None, "swh_1"),
+        (["http://127.0.0.1:8470", "http://localhost:81"], "swh_1"),
+        (["unix:///run/api.sock"], "swh_1"),
+        (["http://kitchen:8470"], None),
+        (["http://127.0.0.1:8470", "https://kitchen"], None),
+    ],
+)
+def test_the_token_of_a_directory_is_shown_to_no_other_device(
+    tmp_path: Path, addresses: list[str] | None, shown: str | None
+) -> None:
+    path = tmp_path / STORAGE_DIR / ADMIN_TOKEN_FILE
+    path.parent.mkdir()
+    path.write_text("swh_1\n")
+    assert credentials.admin_token(tmp_path, addresses) == shown

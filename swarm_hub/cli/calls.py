@@ -26,6 +26,6 @@ def call(hub: Target, work: Callable[[AsyncSwarm], Awaitable[_T]]) -> _T:
             raise
         raise ApiError(
             error.status, error.code,
-            f"{hub.url} wants a token, and none is in the configuration directory here: give it "
-            "with --token or SWARM_HUB_TOKEN; it is made on that hub: swarm-hub token create NAME",
+            f"{hub.url} wants a token, and none is found here for it: give it with --token or "
+            "SWARM_HUB_TOKEN; it is made on that hub: swarm-hub token create NAME",
         ) from None  # fmt: skip

@@ -4,19 +4,18 @@ import os
 import sys
 import webbrowser
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
 from swarm_hub.cli.calls import call
-from swarm_hub.cli.options import Target, echo, hub_options, note
+from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json
 from swarm_hub.cli.qr import show_qr
 from swarm_hub.client import SwarmClient, UnreachableError
+from swarm_hub.credentials import is_here
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.tokens import SCOPES
 
 _PAGE: Final = "frontend"
-_HERE: Final = ("localhost", "127.0.0.1", "::1")
 _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
@@ -29,11 +28,14 @@ _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 @click.option("--name", default="", help="What its token is called in swarm-hub token list.")
 @click.option("--qr", is_flag=True, help="Show the link as a QR code, for a phone in the network.")
 @click.option("--print", "only_print", is_flag=True, help="Print the link and open nothing.")
-def open_page(hub: Target, scope: str, name: str, qr: bool, only_print: bool) -> None:
+@json_option
+def open_page(
+    hub: Target, scope: str, name: str, qr: bool, only_print: bool, as_json: bool
+) -> None:
     """Open the page of a hub in the browser, logged in.
 
-    Without a display it prints the link. A link works once, for ten minutes; the token that it
-    becomes ends when the page logs out, or after 30 days.
+    Without a display, and with --json, it prints the link. A link works once, for ten minutes; the
+    token that it becomes ends when the page logs out, or after 30 days.
     """
 
     async def make(swarm: SwarmClient) -> dict[str, Any]:
@@ -46,6 +48,9 @@ def open_page(hub: Target, scope: str, name: str, qr: bool, only_print: bool) ->
     except UnreachableError as error:
         raise UnreachableError(f"{error}; a hub without api: or gateway: has no page") from None
     link = f"{_address(hub.url, made['urls'], away=qr)}/#code={made['code']}"
+    if as_json:
+        print_json({"link": link, "expires_s": made["expires_s"]})
+        return
     if qr:
         show_qr(link)
     elif not only_print and _has_display() and webbrowser.open(link):
@@ -58,7 +63,7 @@ def open_page(hub: Target, scope: str, name: str, qr: bool, only_print: bool) ->
 def _address(asked: str, told: list[str], *, away: bool) -> str:
     """Return where a browser finds the hub; `away` is one on another device."""
     own = [] if asked.startswith("unix:") else [asked.partition("#")[0]]
-    known = [url for url in (*own, *told) if not (away and urlsplit(url).hostname in _HERE)]
+    known = [url for url in (*own, *told) if not (away and is_here(url))]
     if not known:
         raise HubError(
             "this hub's API listens on this device alone; for others set api: host, such as "

@@ -10,15 +10,13 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm_hub.const import CONFIG_FILE, RESTORE_FILE
-from swarm_hub.credentials import (
+from swarm_hub.const import (
+    CONFIG_FILE,
     CONFIG_VARIABLE,
     DEFAULT_DIR,
+    RESTORE_FILE,
     TOKEN_VARIABLE,
     URL_VARIABLE,
-    admin_token,
-    configured_url,
-    read_addresses,
 )
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.printable import printable
@@ -36,8 +34,8 @@ def config_option(command: _F) -> _F:
         "config_dir",
         envvar=CONFIG_VARIABLE,
         type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: DEFAULT_DIR.expanduser(),
-        show_default=str(DEFAULT_DIR),
+        default=lambda: Path(DEFAULT_DIR).expanduser(),
+        show_default=DEFAULT_DIR,
         help="The configuration directory.",
     )
     return option(command)
@@ -71,7 +69,10 @@ def hub_options(command: Callable[..., _T]) -> Callable[..., _T]:
     of_token = click.option(
         "--token",
         envvar=TOKEN_VARIABLE,
-        help="An API token of that hub; by default the one in the configuration directory.",
+        help=(
+            "An API token of that hub; by default, for a hub on this device, the one in the "
+            "configuration directory."
+        ),
     )
     return config_option(of_url(of_token(with_target)))
 
@@ -123,19 +124,24 @@ def target(config_dir: Path, url: str | None, token: str | None) -> Target:
 
     Raises HubError for a directory that was named and is no hub's.
     """
-    named = config_dir != DEFAULT_DIR.expanduser()
+    # A hub that is run needs none of it.
+    from swarm_hub.credentials import admin_token, configured_url, read_addresses
+
+    named = config_dir != Path(DEFAULT_DIR).expanduser()
     if url is None and named and not (config_dir / CONFIG_FILE).is_file():
         raise HubError(
             f"{config_dir}: there is no {CONFIG_FILE}; name the directory of a hub with -c, or its "
             "address with --url"
         )
-    return Target(
-        url or configured_url(config_dir), admin_token(config_dir) if token is None else token
-    )
+    if token is None:
+        token = admin_token(config_dir, None if url is None else read_addresses(url))
+    return Target(url or configured_url(config_dir), token)
 
 
 def _address(_ctx: object, _option: object, text: str | None) -> str | None:
     """Read the addresses of a swarm's gateways; the callback of `--url`."""
+    from swarm_hub.credentials import read_addresses
+
     try:
         return None if text is None else ",".join(read_addresses(text))
     except HubError as error:

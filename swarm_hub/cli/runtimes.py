@@ -86,7 +86,8 @@ def show(hub: Target, as_json: bool, name: str) -> int:
 @config_option
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def add(config_dir: Path, name: str, file: Path) -> None:
+@json_option
+def add(config_dir: Path, name: str, file: Path, as_json: bool) -> None:
     """Have the hub take FILE, a Wasm module, as its runtime for the language NAME.
 
     It stays where it is; the hub uses it from its next start on, as long as it is the same.
@@ -99,13 +100,17 @@ def add(config_dir: Path, name: str, file: Path) -> None:
     sha = hash_of(path)
     write_added(storage, {**read_added(storage), name: {"path": str(path), "sha256": sha}})
     note(f"The runtime {name} is {path} from the next start of the hub on")
-    echo(sha)
+    if as_json:
+        print_json({"name": name, "path": str(path), "sha256": sha})
+    else:
+        echo(sha)
 
 
 @runtime.command()
 @config_option
 @click.argument("name")
-def remove(config_dir: Path, name: str) -> None:
+@json_option
+def remove(config_dir: Path, name: str, as_json: bool) -> None:
     """Have the hub forget what `add` gave it; what a package has is removed with pip."""
     from swarm_hub.components.runtimes import read_added, write_added
 
@@ -114,8 +119,10 @@ def remove(config_dir: Path, name: str) -> None:
     added = read_added(storage)
     if name not in added:
         raise HubError(f"no runtime {name} was added here; packages are removed with pip")
-    del added[name]
+    removed = added.pop(name)
     write_added(storage, added)
+    if as_json:
+        print_json({"name": name, **removed})
     note(f"The runtime {name} is forgotten from the next start of the hub on")
 
 

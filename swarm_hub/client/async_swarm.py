@@ -38,13 +38,11 @@ from swarm_hub.client.records import Failure, JobStatus, ShardResult
 from swarm_hub.client.results import results_of, values_of
 from swarm_hub.client.submission import Module, Submission
 from swarm_hub.client.uploads import Source
+from swarm_hub.const import TOKEN_VARIABLE, URL_VARIABLE
 from swarm_hub.credentials import (
-    TOKEN_VARIABLE,
-    URL_VARIABLE,
     admin_token,
     configured_url,
     found_dir,
-    is_here,
     read_addresses,
 )
 from swarm_hub.exceptions import HubError
@@ -258,7 +256,10 @@ class AsyncSwarm(JobCalls, DeviceCalls):
                         if status.ended:
                             return status
                 # Its last event came, but not its last status.
-                return await self.status(job, wait_s=hold_s)
+                while not (status := await self.status(job, wait_s=hold_s)).ended:
+                    pass
+                tell(status)
+                return status
 
     async def results(
         self, job: AnyJob, *, ordered: bool = False, timeout: float | None = None
@@ -541,7 +542,9 @@ def _gateways(url: Urls, token: Tokens) -> list[Gateway]:
     folder = found_dir()
     try:
         if url is None:
-            url = os.environ.get(URL_VARIABLE) or configured_url(folder)
+            url = os.environ.get(URL_VARIABLE) or None
+        is_found = url is None
+        url = configured_url(folder) if url is None else url
         urls = read_addresses(url) if isinstance(url, str) else list(url)
     except HubError as error:
         raise ClientError(f"the address of a hub: {error}") from None
@@ -550,9 +553,8 @@ def _gateways(url: Urls, token: Tokens) -> list[Gateway]:
     found = [Reach.parse(each) for each in urls]
     if token is None:
         token = os.environ.get(TOKEN_VARIABLE)
-    if token is None and all(is_here(each.url) for each in found):
-        # It is that of the hub here; nobody else is shown it.
-        token = admin_token(folder)
+    if token is None:
+        token = admin_token(folder, None if is_found else [each.url for each in found])
     tokens = [token] * len(found) if token is None or isinstance(token, str) else list(token)
     if len(tokens) != len(found):
         raise ClientError(f"{len(tokens)} tokens were given for {len(found)} addresses")

@@ -1,6 +1,8 @@
-"""What to install where a library is missing that only gateways and their clients need."""
+"""What only gateways and their clients need: which libraries, and what is imported at first use."""
 
-from typing import Final
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 _GATEWAY: Final = frozenset(
     {
@@ -18,3 +20,17 @@ def what_to_install(error: BaseException | None) -> str | None:
     if library not in _GATEWAY:
         return None
     return f"{library} is not installed here: pip install 'swarm-hub[gateway]'"
+
+
+def of_gateways(package: str, parts: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a package's `__getattr__` (PEP 562): name → the module in it that has it.
+
+    A worker, which uses none of these names, then imports none of these modules.
+    """
+
+    def find(name: str) -> Any:
+        if name not in parts:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{parts[name]}"), name)
+
+    return find

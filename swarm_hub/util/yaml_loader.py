@@ -186,7 +186,7 @@ class _Reader:
         if self._bytes > _ALL_MAX_BYTES:
             raise _problem(asked, "all files together are larger than 8 MiB")
         try:
-            return content.decode("utf-8-sig")
+            return content.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             # Only those who make mistakes need to have them explained.
             from swarm_hub.util.yaml_mistakes import undecodable

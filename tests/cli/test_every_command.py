@@ -28,16 +28,7 @@ ELSEWHERE: Final = {
     "service status": "tests/cli/test_service.py",
 }
 # They print bytes or text as they are.
-WITHOUT_JSON: Final = {
-    "demo",
-    "job result",
-    "data",
-    "example",
-    "completion",
-    "open",
-    "runtime add",
-    "runtime remove",
-}
+WITHOUT_JSON: Final = {"demo", "job result", "data", "example", "completion"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,4 +123,4 @@ async def test_a_token_that_is_revoked_while_a_job_is_watched_is_told_from_none(
     without = await run_beside(
         "job", "watch", job, "--url", gateway.url, "-c", gateway.folder / "nowhere"
     )
-    assert (without.code, "wants a token, and none is in" in without.err) == (4, True)
+    assert (without.code, "wants a token, and none is found" in without.err) == (4, True)

@@ -409,7 +409,7 @@ async def test_what_a_token_may_not_do_is_exit_code_4(
     assert "this token is not known here; it may be revoked or have expired" in done.err
     done = await run_beside("job", "list", "-c", tmp_path, "--url", gateway.url)
     assert done.code == 4
-    assert f"{gateway.url} wants a token, and none is in the configuration directory" in done.err
+    assert f"{gateway.url} wants a token, and none is found here for it" in done.err
 
 
 async def test_tokens_are_made_and_revoked_beside_the_running_hub(

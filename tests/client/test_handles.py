@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +233,22 @@ def test_no_progress_is_no_bar() -> None:
     for wanted in (None, False):
         with progress.telling(wanted) as tell:
             assert tell is None
+
+
+async def test_progress_is_told_of_the_end_also_where_the_status_comes_after_the_last_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = ["running", "running", "running", "completed"]
+    told: list[str] = []
+
+    async def status(_swarm: AsyncSwarm, job: str, wait_s: int = 0) -> JobStatus:
+        return JobStatus(job_id=job, state=states.pop(0))
+
+    async def events(*_given: Any) -> AsyncGenerator[list[dict[str, Any]], None]:
+        yield [{"event_type": "job_completed"}]
+
+    monkeypatch.setattr(AsyncSwarm, "status", status)
+    monkeypatch.setattr("swarm_hub.client.async_swarm.job_events", events)
+    async with AsyncSwarm("http://127.0.0.1:1") as swarm:
+        ended = await swarm.wait("job", progress=lambda each: told.append(each.state))
+    assert (ended.state, told, states) == ("completed", ["running", "completed"], [])

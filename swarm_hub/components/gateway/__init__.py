@@ -1,6 +1,5 @@
 """The gateway: takes jobs in, gives their shards to workers, folds the results."""
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,8 +100,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.roles.add("gateway")
     if (risk := _risk(config)) is not None:
         _LOGGER.warning("%s", risk)
-    catalog = hub.services[RUNTIMES].catalog
-    await asyncio.to_thread(catalog.load, hub.storage_path(), hub.config_dir)
+    catalog = await hub.services[RUNTIMES].offer()
     said = {"runtimes": offer} if (offer := catalog.offer()) else {}
     mesh.register(
         Capability("gateway", said, works_with="worker", hears_gossip=True, listens_for_bulk=True)

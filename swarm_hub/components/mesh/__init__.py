@@ -17,17 +17,10 @@ from swarm_hub.components.mesh.identity import (
     peer_id_from_seed,
     without_loopback,
 )
-from swarm_hub.components.mesh.join_link import (
-    ADDRESSES_MAX,
-    TOKEN_BYTES,
-    JoinLink,
-    parse_join_link,
-)
 from swarm_hub.components.mesh.listener import listening as listening_for_blobs
 from swarm_hub.components.mesh.peers.bans import Ban, BanList, own_within, parse_network
 from swarm_hub.components.mesh.peers.capabilities import Capability
 from swarm_hub.components.mesh.peers.peer import Greeter, Hello, PeerDown, PeerUp
-from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
 from swarm_hub.components.mesh.service import GossipHandler, Mesh
 from swarm_hub.components.mesh.transports.base import (
     PROVIDED_MAX,
@@ -56,10 +49,18 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.extras import of_gateways
 from swarm_hub.util.files import load_or_create_key, refuse_key
 from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
 
 if TYPE_CHECKING:
+    from swarm_hub.components.mesh.join_link import (
+        ADDRESSES_MAX,
+        TOKEN_BYTES,
+        JoinLink,
+        parse_join_link,
+    )
+    from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
     from swarm_hub.helpers.obstacles import Obstacle, Site
 
 __all__ = [
@@ -98,6 +99,18 @@ __all__ = [
     "visit",
     "without_loopback",
 ]
+
+__getattr__ = of_gateways(
+    __name__,
+    {
+        "ADDRESSES_MAX": "join_link",
+        "TOKEN_BYTES": "join_link",
+        "JoinLink": "join_link",
+        "NoAnswerError": "peers.visit",
+        "parse_join_link": "join_link",
+        "visit": "peers.visit",
+    },
+)
 
 MESH: Final = HubKey[Mesh]("mesh")
 

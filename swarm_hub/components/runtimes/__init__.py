@@ -1,31 +1,33 @@
 """Runtimes: the interpreters of programs that are no Wasm modules, one for all jobs of a swarm."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
 from swarm_hub.components.mesh import MESH, Mesh, Readable
-from swarm_hub.components.runtimes.catalog import (
-    Catalog,
-    Runtime,
-    Source,
-    hash_of,
-    read_added,
-    write_added,
-)
-from swarm_hub.components.runtimes.languages import LANGUAGES, language_of
 from swarm_hub.components.runtimes.preparation import Preparation
-from swarm_hub.components.runtimes.views import view
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.core import Hub, HubKey
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.extras import of_gateways
 from swarm_hub.util.hashing import SHA256_HEX
+
+if TYPE_CHECKING:
+    from swarm_hub.components.runtimes.catalog import (
+        Catalog,
+        Runtime,
+        hash_of,
+        read_added,
+        write_added,
+    )
+    from swarm_hub.components.runtimes.languages import LANGUAGES, language_of
 
 __all__ = [
     "LANGUAGES",
@@ -33,11 +35,34 @@ __all__ = [
     "Catalog",
     "Runtime",
     "Runtimes",
+    "Source",
     "hash_of",
     "language_of",
     "read_added",
     "write_added",
 ]
+
+__getattr__ = of_gateways(
+    __name__,
+    {
+        "LANGUAGES": "languages",
+        "Catalog": "catalog",
+        "Runtime": "catalog",
+        "hash_of": "catalog",
+        "language_of": "languages",
+        "read_added": "catalog",
+        "write_added": "catalog",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a runtime's module is; None for a package or a file leaves what its language says."""
+
+    package: str | None = None
+    path: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +76,26 @@ class RuntimesConfig:
     cache_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
 class Runtimes:
-    """What a gateway offers, and how far a worker is with what it was offered."""
+    """What a gateway offers, and how far a worker is with what it was offered: `preparation`."""
 
-    catalog: Catalog
-    preparation: Preparation
+    def __init__(self, hub: Hub, config: RuntimesConfig, preparation: Preparation) -> None:
+        self.preparation = preparation
+        self._hub = hub
+        self._config = config
+
+    async def offer(self) -> "Catalog":
+        """Find what there is on this hub, and have clients and workers asked about it."""
+        from swarm_hub.components.runtimes.catalog import Catalog
+        from swarm_hub.components.runtimes.languages import LANGUAGES
+        from swarm_hub.components.runtimes.views import view
+
+        hub, mesh = self._hub, self._hub.services[MESH]
+        catalog = Catalog({name: getattr(self._config, name) for name in LANGUAGES})
+        await asyncio.to_thread(catalog.load, hub.storage_path(), hub.config_dir)
+        mesh.serve_blobs(_blobs(mesh, catalog))
+        hub.endpoints.add_view(view(catalog))
+        return catalog
 
 
 RUNTIMES: Final = HubKey[Runtimes]("runtimes")
@@ -113,28 +152,25 @@ CONFIG_SCHEMA = cv.section(
 
 
 async def async_setup(hub: Hub, config: RuntimesConfig) -> bool:
-    """Have the catalog for a gateway, and the preparation for a worker."""
-    mesh, service = hub.services[MESH], hub.services[SANDBOX]
+    """Have the preparation for a worker, and what a gateway may offer."""
+    service = hub.services[SANDBOX]
     service.sandbox.compile_ahead(
         config.cache_bytes, config.compile_time_s, config.compile_memory_bytes
     )
-    catalog = Catalog({name: getattr(config, name) for name in LANGUAGES})
     preparation = Preparation(
         hub,
-        mesh,
+        hub.services[MESH],
         hub.services[SIGNER],
         hub.services[TELEMETRY],
         service.sandbox,
         service.module_bytes_max,
         service.limits.memory_bytes,
     )
-    hub.services[RUNTIMES] = Runtimes(catalog, preparation)
-    mesh.serve_blobs(_blobs(mesh, catalog))
-    hub.endpoints.add_view(view(catalog))
+    hub.services[RUNTIMES] = Runtimes(hub, config, preparation)
     return True
 
 
-def _blobs(mesh: Mesh, catalog: Catalog) -> Any:
+def _blobs(mesh: Mesh, catalog: "Catalog") -> Any:
     @asynccontextmanager
     async def serve(peer_id: str, sha: str) -> AsyncIterator[Readable | None]:
         """Give a runtime to admitted workers, which prepare it before they have a job of it."""

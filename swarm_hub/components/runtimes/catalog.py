@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from swarm_hub.components.runtimes import Source
 from swarm_hub.components.runtimes.languages import LANGUAGES, Language
 from swarm_hub.exceptions import HubError, InvalidSpec
 from swarm_hub.util.files import write_atomic
@@ -18,16 +19,6 @@ from swarm_hub.util.hashing import SHA256_HEX
 _LOGGER = logging.getLogger(__name__)
 
 _ADDED_FILE: Final = "runtimes.json"
-_PIECE_BYTES: Final = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a runtime's module is; None for a package or a file leaves what its language says."""
-
-    package: str | None = None
-    path: str | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +79,8 @@ def find(
 
 def hash_of(path: Path) -> str:
     """Return the SHA-256 of a file; raises OSError."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_added(storage: Path) -> dict[str, Any]:
