@@ -14,7 +14,7 @@ from swarm_hub.components.runtimes import Source
 from swarm_hub.components.runtimes.languages import LANGUAGES, Language
 from swarm_hub.exceptions import HubError, InvalidSpec
 from swarm_hub.util.files import write_atomic
-from swarm_hub.util.hashing import SHA256_HEX
+from swarm_hub.util.hashing import SHA256_HEX, sha256_hex
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _ADDED_FILE: Final = "runtimes.json"
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A module that interprets programs of a language; its file has been seen to have this hash."""
+    """A module that interprets programs of a language, by the hash that its file has to have."""
 
     language: Language
     sha: str
@@ -39,9 +39,15 @@ class Runtime:
 
     async def read(self) -> bytes:
         """Return the module; raises HubError if its file is not what it was."""
-        body = await asyncio.to_thread(self.path.read_bytes)
-        if len(body) != self.size_bytes:
-            raise HubError(f"{self.path} has changed since this hub started; start it again")
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> bytes:
+        body = self.path.read_bytes()
+        if sha256_hex(body) != self.sha:
+            raise HubError(
+                f"{self.path} has changed since this hub started, or its package is not the one "
+                f"with the SHA-256 {self.sha}: install or add it again, then start the hub again"
+            )
         return body
 
 
@@ -74,7 +80,12 @@ def find(
         if isinstance(source, Source):
             raise HubError(f"the package {package} is not installed: pip install {package}")
         return None
-    return _checked(language, found, sha, f"{package} {metadata.version(package)}")
+    origin = f"{package} {metadata.version(package)}"
+    if sha is not None:
+        # Nobody but pip writes it, and hashing it would take longer than the rest of the start of
+        # this component: it is checked when it is read.
+        return Runtime(language, sha, found.stat().st_size, found, origin)
+    return _checked(language, found, sha, origin)
 
 
 def hash_of(path: Path) -> str:

@@ -77,13 +77,18 @@ class BlobStore:
 
     async def touch(self, sha: str, data: bytes, now: float) -> list[Write]:
         """Store bytes that come again and again, as `put` does; none if they are there to stay."""
-        if self._touched_lately(sha, now):
+        if self.touched_lately(sha, now):
             return []
         return [(await self.put(data, now))[1]]
 
+    def touched_lately(self, sha: str, now: float) -> bool:
+        """Whether `touch` needs no bytes of a blob at that time."""
+        # A clock that was set back makes no note that is newer than its row.
+        return 0 <= now - self._touched.get(sha, -math.inf) < _TOUCHED_LATELY_S
+
     def touched(self, sha: str, now: float) -> None:
         """Take note that what `touch` returned at that time has been committed."""
-        if self._touched_lately(sha, now):
+        if self.touched_lately(sha, now):
             return
         self._touched.pop(sha, None)
         self._touched[sha] = now
@@ -209,10 +214,6 @@ class BlobStore:
             ):
                 continue
         return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
-
-    def _touched_lately(self, sha: str, now: float) -> bool:
-        # A clock that was set back makes no note that is newer than its row.
-        return 0 <= now - self._touched.get(sha, -math.inf) < _TOUCHED_LATELY_S
 
     async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
         if self._database.shared:

@@ -1,6 +1,7 @@
 """Which file is the runtime of a language: that of the configuration, of `add`, of a package."""
 
 import asyncio
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def file(tmp_path: Path) -> Path:
 def test_the_packages_have_what_is_pinned(name: str, tmp_path: Path) -> None:
     found = find(name, True, {}, tmp_path)
     assert found is not None
-    assert found.sha == LANGUAGES[name].sha256
+    assert hash_of(found.path) == found.sha == LANGUAGES[name].sha256
+    assert len(asyncio.run(found.read())) == found.size_bytes
     assert found.origin.startswith(LANGUAGES[name].package)
 
 
@@ -74,8 +76,20 @@ def test_a_file_that_is_not_it_is_not_used(
 def test_a_file_that_changed_since_the_start_is_refused(file: Path, tmp_path: Path) -> None:
     found = find("python", True, {"python": {"path": str(file), "sha256": SHA}}, tmp_path)
     assert found is not None
-    file.write_bytes(b"longer than before")
+    assert asyncio.run(found.read()) == b"wasm"
+    file.write_bytes(b"masw")
     with pytest.raises(HubError, match="has changed since this hub started"):
+        asyncio.run(found.read())
+
+
+def test_a_package_with_another_module_than_the_pinned_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = dataclasses.replace(LANGUAGES["javascript"], sha256="0" * 64)
+    monkeypatch.setitem(LANGUAGES, "javascript", wrong)  # type: ignore[arg-type]
+    found = find("javascript", True, {}, tmp_path)
+    assert found is not None
+    with pytest.raises(HubError, match="its package is not the one with the SHA-256 0000"):
         asyncio.run(found.read())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swarm_hub.client import ApiError, JobFailedError, SwarmClient
-from swarm_hub.components.runtimes import RUNTIMES
+from swarm_hub.components.runtimes import RUNTIMES, Runtime
 from swarm_hub.components.runtimes.catalog import find
 from swarm_hub.control import client as control
 from tests.conftest import RunningHub, Swarm, until
@@ -52,9 +52,17 @@ async def test_a_python_program_is_run_over_the_items(python_swarm: Any, tmp_pat
 
 
 async def test_shards_of_a_job_share_an_interpreter_and_those_of_another_job_do_not(
-    python_swarm: Any,
+    python_swarm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway, _ = await python_swarm(1)
+    reads: list[str] = []
+    whole = Runtime.read
+
+    async def noted(runtime: Runtime) -> bytes:
+        reads.append(runtime.name)
+        return await whole(runtime)
+
+    monkeypatch.setattr(Runtime, "read", noted)
     # A module of the library is what all programs of an interpreter have in common.
     program = b"import json\njson.n = getattr(json, 'n', 0) + 1\nprint(json.n)\n"
     async with SwarmClient(gateway.url, gateway.token) as client:
@@ -68,6 +76,8 @@ async def test_shards_of_a_job_share_an_interpreter_and_those_of_another_job_do_
         assert max(first) > 1
         # Where results are compared each shard has an interpreter of its own.
         assert await counts(deterministic=True) == [1] * 6
+    # It has 26 MB, which not every job reads anew.
+    assert reads == ["python"]
 
 
 async def test_random_numbers_are_the_same_at_each_run_of_a_shard_and_others_for_each_shard(

@@ -291,12 +291,12 @@ class Intake:
         if (language := runtime_of(submission, requested)) is None:
             submission = await self._assembled(submission)
             module_sha, report = await self._inspect(submission.module)
+            module_bytes = len(submission.module)
         else:
             runtime = self._catalog.get(language)
-            submission, requested = as_script(
-                submission, requested, runtime, await _module_of(runtime)
-            )
+            submission, requested = as_script(submission, requested, runtime)
             module_sha, report = runtime.sha, report_of(runtime)
+            module_bytes = runtime.size_bytes
         abi = choose_abi(requested, report)
         entry = choose_entry(requested, report, abi)
         script, args = place_script(submission, requested, abi)
@@ -331,7 +331,10 @@ class Intake:
         )
         now = self._hub.clock.time()
         store = self._hub.store
-        blob_rows = await store.blobs.touch(module_sha, submission.module, now)
+        module = submission.module
+        if language is not None and not store.blobs.touched_lately(module_sha, now):
+            module = await _module_of(runtime)
+        blob_rows = await store.blobs.touch(module_sha, module, now)
         dataset_sha, dataset_row = await self._store_dataset(measured, submission.parts, now)
         blob_rows.append(dataset_row)
         if script is not None and submission.script is not None:
@@ -345,7 +348,7 @@ class Intake:
             state=JobState.QUEUED,
             spec=spec,
             module_sha=module_sha,
-            module_bytes=len(submission.module),
+            module_bytes=module_bytes,
             dataset_sha=dataset_sha,
             n_items=measured.n_items,
             dataset_bytes=measured.size_bytes,

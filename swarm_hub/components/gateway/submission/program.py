@@ -43,7 +43,7 @@ def runtime_of(submission: Submission, requested: RequestedSpec) -> str | None:
 
 
 def as_script(
-    submission: Submission, requested: RequestedSpec, runtime: Runtime, module: bytes
+    submission: Submission, requested: RequestedSpec, runtime: Runtime
 ) -> tuple[Submission, RequestedSpec]:
     """Return a program's submission and spec as those of the module that interprets it."""
     language = runtime.language
@@ -53,9 +53,7 @@ def as_script(
     if language.before and not any(_SCRIPT_PATH in arg for arg in args):
         args = (_SCRIPT_PATH, *args)
     return (
-        dataclasses.replace(
-            submission, module=module, script=(name, language.script(name, source))
-        ),
+        dataclasses.replace(submission, script=(name, language.script(name, source))),
         dataclasses.replace(
             requested,
             runtime=language.name,
