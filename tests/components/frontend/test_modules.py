@@ -15,7 +15,8 @@ async def test_the_modules_do_what_they_say(tmp_path: Path) -> None:
     # Beside a package.json, so that node takes them for what they are.
     shutil.copytree(PAGE, tmp_path / "page")
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    tests = [shutil.copy(test, tmp_path) for test in sorted(TESTS.glob("*.test.mjs"))]
+    copies = [shutil.copy(file, tmp_path) for file in sorted(TESTS.glob("*.mjs"))]
+    tests = [file for file in copies if str(file).endswith(".test.mjs")]
     node = await asyncio.create_subprocess_exec(
         "node",
         "--test",

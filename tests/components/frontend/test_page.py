@@ -258,7 +258,7 @@ async def answers(client: SwarmClient) -> bool:
 
 FOLLOW = """async () => {
   const main = document.querySelector("script[type=module]").src;
-  const { live } = await import(main.replace("main.js", "core/live.js"));
+  const { live } = await import(main.replace("main.js", "core/connection.js"));
   window.seqs = [];
   live.subscribe({ since: 0 }, ({ seq }) => seq && window.seqs.push(seq));
 }"""

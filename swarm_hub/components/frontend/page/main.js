@@ -1,11 +1,7 @@
 /** The page: lets its reader in, shows what the address names, and keeps the connection. */
-import { h, replace, setText } from "./core/dom.js";
-import { live } from "./core/live.js";
-import { find, format, lazy, parse } from "./core/router.js";
-import { logout, session } from "./core/session.js";
+import { live, logout, session } from "./core/connection.js";
+import { address, find, h, icon, lazy, parseAddress, replace, setText, View } from "./core/dom.js";
 import { store } from "./core/store.js";
-import { icon } from "./parts/icons.js";
-import "./parts/banner.js";
 
 lazy("/", () => import("./views/overview.js"));
 lazy("/nodes", () => import("./views/nodes.js"));
@@ -72,7 +68,7 @@ function showHub() {
   forgetState = live.on("state", showState);
   main = h("main", { id: "main", tabindex: -1 });
   links = new Map(PLACES.filter(([, , , scope]) => session.can(scope))
-    .map(([path, name, title]) => [path, h("a", { href: format(path) }, icon(name), title)]));
+    .map(([path, name, title]) => [path, h("a", { href: address(path) }, icon(name), title)]));
   const skip = (event) => {
     event.preventDefault();
     (main.querySelector("h1") ?? main).focus();
@@ -96,7 +92,7 @@ function showHub() {
 
 async function showPlace() {
   if (main === null) return;
-  const { path, query } = parse(location.hash);
+  const { path, query } = parseAddress(location.hash);
   if (path === shown.path) {
     shown.element?.queryChanged?.(query);
     return;
@@ -130,6 +126,47 @@ function missing(path, error) {
     h("a.button", { href: "#/" }, "Go to the overview"));
 }
 
+/** Says that the connection is lost, and counts down to the next attempt. */
+class Banner extends View {
+  #since = null;
+  #count = h("span", { "aria-hidden": "true" });
+
+  render() {
+    this.on(live, "state", () => this.#show());
+    this.every(1, () => this.#tick());
+    this.#show();
+  }
+
+  #show() {
+    if (live.state === "connected" || live.state === "idle" || live.state === "paused") {
+      this.#since = null;
+      replace(this);
+      return;
+    }
+    // The first connection is no loss, and a new attempt keeps the banner that there is.
+    if (live.state === "connecting") {
+      setText(this.#count, this.#since === null ? "" : "trying again…");
+      return;
+    }
+    this.#since ??= Date.now();
+    if (!this.firstChild) {
+      replace(this, h("div.banner", { role: "alert" },
+        h("span", "The connection to the hub is lost. What you see may be old."), this.#count,
+        h("button.button.button-small", { onclick: () => live.retry() }, "Retry now")));
+    }
+    this.#tick();
+  }
+
+  #tick() {
+    if (live.state !== "lost") return;
+    const seconds = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
+    setText(this.#count, `Next attempt in ${seconds} s`);
+  }
+}
+
+customElements.define("hub-banner", Banner);
+
+session.on("begin", () => store.refresh());
 session.on("end", showWayIn);
 live.on("refused", (problem) => session.end(problem));
 addEventListener("hashchange", async () => {

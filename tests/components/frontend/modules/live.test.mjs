@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { Live } from "./page/core/live.js";
+import { Live } from "./page/core/connection.js";
 
 /** A hub with a log of events, as its websocket speaks. */
 class Hub {

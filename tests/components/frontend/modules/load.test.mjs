@@ -3,17 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const noop = () => {};
-Object.assign(globalThis, {
-  HTMLElement: class {},
-  customElements: { define: noop },
-  addEventListener: noop,
-  matchMedia: () => ({ matches: false, addEventListener: noop }),
-  document: { addEventListener: noop, createElement: () => ({}), adoptedStyleSheets: [] },
-  location: { hash: "", host: "", protocol: "http:" },
-  sessionStorage: { getItem: () => null },
-});
-globalThis.CSSStyleSheet ??= class { replaceSync() {} };
+import "./browser.mjs";
 
 const files = readdirSync(new URL("./page", import.meta.url), { recursive: true })
   .map((name) => name.replaceAll("\\", "/"))

@@ -1,18 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { find, format, lazy, match, parse, route } from "./page/core/router.js";
+import "./browser.mjs";
+import { address, find, lazy, match, parseAddress, route } from "./page/core/dom.js";
 
 test("a fragment is a path and a query", () => {
-  assert.deepEqual(parse("#/jobs?state=running&text=a%20b"),
+  assert.deepEqual(parseAddress("#/jobs?state=running&text=a%20b"),
     { path: "/jobs", query: { state: "running", text: "a b" } });
-  assert.deepEqual(parse(""), { path: "/", query: {} });
-  assert.deepEqual(parse("#/nodes/"), { path: "/nodes", query: {} });
+  assert.deepEqual(parseAddress(""), { path: "/", query: {} });
+  assert.deepEqual(parseAddress("#/nodes/"), { path: "/nodes", query: {} });
 });
 
 test("what is written is read again, and what is empty is left out", () => {
   const query = { text: "a&b=c#d", state: "failed" };
-  assert.deepEqual(parse(format("/jobs", { ...query, owner: "", since: null, all: false })),
+  assert.deepEqual(parseAddress(address("/jobs", { ...query, owner: "", since: null, all: false })),
     { path: "/jobs", query });
 });
 

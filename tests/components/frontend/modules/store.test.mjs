@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { live } from "./page/core/live.js";
+import "./browser.mjs";
+import { live } from "./page/core/connection.js";
 import { store } from "./page/core/store.js";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));

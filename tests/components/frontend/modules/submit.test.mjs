@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
-import { api, ApiError } from "./page/core/api.js";
+import "./browser.mjs";
+import { api, ApiError } from "./page/core/connection.js";
 import { Sha256, upload } from "./page/core/upload.js";
 import { kindOf, tarEntries, zipEntries } from "./page/parts/result_kinds.js";
 import { commandLine, curl } from "./page/parts/submit_commands.js";

@@ -1,8 +1,7 @@
-/** The nodes and the newest jobs, kept true by events; values are replaced, never changed. */
-import { api } from "./api.js";
-import { Emitter } from "./emitter.js";
-import { live } from "./live.js";
-import { busySlots } from "./nodes.js";
+/** The nodes and the newest jobs, kept true by events, and how people read them and the events. */
+import { api, Emitter, live } from "./connection.js";
+import { link } from "./dom.js";
+import { count, duration, shortId } from "./format.js";
 
 const NODE_EVENTS = ["node_up", "node_down", "node_banned", "node_unbanned", "node_drained",
   "node_undrained", "network_banned", "network_unbanned"];
@@ -44,7 +43,7 @@ class Store extends Emitter {
   /** Follows the hub. */
   start() {
     // At once, and again when events are followed: what happens in between is told by nobody.
-    this.refresh();
+    if (!this.#loading.size && !this.known.size) this.refresh();
     this.#ends.push(
       live.subscribe({ event_type: [...NODE_EVENTS, ...JOB_EVENTS, "component_failed",
         "job_progress"] }, (event) => this.#event(event), { onReady: () => this.refresh() }),
@@ -218,3 +217,104 @@ class Store extends Emitter {
 }
 
 export const store = new Store();
+
+// Nodes.
+
+/** Why a node that is connected takes no work, or runs less than it could; null if neither. */
+export function whyIdle(node) {
+  if (node.state === "banned") return node.ban_reason || "banned";
+  if (node.state === "drained" || node.state === "draining") return node.drain_reason || node.state;
+  if (node.state === "pending") return "waits for approval";
+  if (node.refuses) return node.refuses;
+  if (node.quarantines.length) return `kept from a module: ${node.quarantines[0].reason}`;
+  return node.telemetry?.slower ?? null;
+}
+
+/** How many shards a node runs at once for now; null if it is not connected. */
+export const slotsOf = (node) => (node.slots === null ? null : node.telemetry?.slots ?? node.slots);
+
+/** How many of these have a shard; it may have been given more, which wait there. */
+export const busySlots = (node) => Math.min(node.assignments, slotsOf(node) ?? 0);
+
+/** The slots of a node in words. */
+export function slotWords(node) {
+  const slots = slotsOf(node);
+  if (slots === null) return "not connected";
+  const ahead = node.assignments - busySlots(node);
+  return `${busySlots(node)} of ${slots}${ahead ? `, ${ahead} next` : ""}`;
+}
+
+/** The working, waiting, suspended and absent among the nodes. */
+export function tally(nodes) {
+  const found = { up: 0, working: 0, waiting: 0, suspended: 0, pending: 0, banned: 0, slots: 0,
+    busy: 0, reasons: new Map() };
+  for (const node of nodes) {
+    if (node.state === "pending") found.pending += 1;
+    if (node.state === "banned") found.banned += 1;
+    if (!isConnected(node)) continue;
+    found.up += 1;
+    found.busy += busySlots(node);
+    found.slots += slotsOf(node) ?? 0;
+    if (node.assignments) {
+      found.working += 1;
+    } else if (node.refuses || node.state !== "up") {
+      found.suspended += 1;
+      const reason = whyIdle(node);
+      found.reasons.set(reason, (found.reasons.get(reason) ?? 0) + 1);
+    } else {
+      found.waiting += 1;
+    }
+  }
+  return found;
+}
+
+export const isConnected = (node) => ["up", "draining", "drained"].includes(node.state) &&
+  node.slots !== null;
+
+// Events.
+
+const EVENT_KINDS = {
+  job_completed: "ok", job_failed: "bad", job_cancelled: "", shard_failed: "bad",
+  shard_returned: "warn", node_down: "warn", node_banned: "bad", node_drained: "warn",
+  component_failed: "bad", network_banned: "bad", shard_done: "", shard_assigned: "",
+};
+
+export const TYPES = ["job_queued", "job_running", "job_changed", "job_completed", "job_failed",
+  "job_cancelled", "job_pruned", "shard_assigned", "shard_done", "shard_returned", "shard_failed",
+  "node_up", "node_down", "node_drained", "node_undrained", "node_banned", "node_unbanned",
+  "network_banned", "network_unbanned", "component_failed"];
+
+/** "ok", "warn", "bad", "info" or "": how an event is to be seen. */
+export const kindOf = (type) => EVENT_KINDS[type] ?? "info";
+
+/** A link to a node, by its name if that is known. */
+export function nodeLink(id) {
+  return link(`/nodes/${encodeURIComponent(id)}`, store.nodes.get(id)?.name || shortId(id));
+}
+
+/** A link to a job, by its name if that is known. */
+export function jobLink(id) {
+  return link(`/jobs/${encodeURIComponent(id)}`, store.jobs.get(id)?.name || shortId(id));
+}
+
+/** What an event is about, and what it says: texts and links. */
+export function wordsOf({ data }) {
+  const parts = [];
+  const { job_id: job, index, node_id: node, ...rest } = data;
+  if (index !== undefined) parts.push(`shard ${index} of `);
+  if (job) parts.push(jobLink(job));
+  if (node) parts.push(job ? " on " : "", nodeLink(node));
+  const words = Object.entries(rest).map(([name, value]) => said(name, value)).filter(Boolean);
+  return [...parts, words.length ? ": " : "", words.join(", ")];
+}
+
+function said(name, value) {
+  if (value === null || value === "") return "";
+  if (Array.isArray(value) && value.length === 0) return "";
+  if (name === "wall_s") return `took ${duration(value)}`;
+  if (name === "n_items") return count(value, "items");
+  if (name === "shards" || name === "retries") return count(value, name);
+  if (name === "reason" || name === "message") return String(value);
+  if (name === "attempt") return value > 1 ? `attempt ${value}` : "";
+  return `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`;
+}

@@ -2,7 +2,7 @@
  * Uploads of large files before the job that names them: in pieces, resumed where they broke off.
  * The hash is computed here, since browsers hash nothing on a page without TLS.
  */
-import { api, ApiError, errorOf } from "./api.js";
+import { api, ApiError, errorOf } from "./connection.js";
 
 const PIECE_BYTES = 8 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;

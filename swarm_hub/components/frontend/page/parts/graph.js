@@ -1,4 +1,5 @@
-/** A graph of lines over time on a canvas, with axes, a unit, and its newest values as text. */
+/** Graphs of lines over time on a canvas, and what the hub remembers of its last hour for them. */
+import { api } from "../core/connection.js";
 import { h, inFrame, setText } from "../core/dom.js";
 import { short } from "../core/format.js";
 
@@ -162,4 +163,12 @@ export function graph(value) {
   const element = document.createElement("hub-graph");
   element.value = value;
   return element;
+}
+
+/** What the hub remembers: `{name: [[t, value], …]}` of a node, or of the whole swarm (null). */
+export async function remembered(node, signal) {
+  const { t, columns } = await api.get("/telemetry/history", { query: { node }, signal })
+    .catch(() => ({ t: [], columns: [] }));
+  return Object.fromEntries(columns.map(({ name, values }) =>
+    [name, values.map((value, index) => [t[index], value])]));
 }

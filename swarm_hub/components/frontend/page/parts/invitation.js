@@ -1,9 +1,8 @@
 /** Makes an invitation, and shows it as a link, a QR code and the line to type. */
-import { api } from "../core/api.js";
+import { api, session } from "../core/connection.js";
 import { attempt, toast } from "../core/dialog.js";
 import { h, replace } from "../core/dom.js";
 import { timeElement } from "../core/format.js";
-import { session } from "../core/session.js";
 import { qr } from "./qr.js";
 
 /** A button that makes an invitation and shows it in its place; `made()` is called then. */

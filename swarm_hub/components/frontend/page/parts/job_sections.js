@@ -1,10 +1,9 @@
 /** What is told of a job in lists: its failures, its nodes' shares, its receipts and its story. */
-import { api } from "../core/api.js";
-import { h, replace } from "../core/dom.js";
+import { api } from "../core/connection.js";
+import { badge, h, replace } from "../core/dom.js";
 import { bytes, clock, count, duration, percent, shortId, timeElement } from "../core/format.js";
-import { nodeLink, wordsOf } from "./event_words.js";
+import { nodeLink, wordsOf } from "../core/store.js";
 import { button, column, items, textBox } from "./job_words.js";
-import { badge } from "./states.js";
 import "./table.js";
 
 const PAGE = 100;

@@ -1,8 +1,7 @@
 /** What an administrator does with a node. */
-import { api } from "../core/api.js";
+import { api, session } from "../core/connection.js";
 import { ask, attempt, confirm, prompt } from "../core/dialog.js";
 import { h } from "../core/dom.js";
-import { session } from "../core/session.js";
 import { store } from "../core/store.js";
 
 const FOR = [["", "without end"], ["3600", "1 h"], ["86400", "1 day"], ["604800", "7 days"]];

@@ -1,5 +1,5 @@
 /** A job's result by its kind: a number, a tree of JSON, the head of a text, a picture, an archive. */
-import { api, download, errorOf } from "../core/api.js";
+import { api, download, errorOf } from "../core/connection.js";
 import { attempt } from "../core/dialog.js";
 import { h, replace } from "../core/dom.js";
 import { bytes, count } from "../core/format.js";

@@ -2,8 +2,8 @@
  * Draws a job's attempts: a row for each lane of a node, a bar for each attempt. What is narrower
  * than a pixel is drawn together with its neighbours, so that a frame costs what can be seen.
  */
-import { CANCELLED, COPY, DONE, FAILED, LIVE, RETRY, RETURNED, SUPERSEDED }
-  from "../core/job_model.js";
+import { CANCELLED, COPY, DONE, FAILED, LIVE, RETRY, RETURNED, SUPERSEDED } from
+  "../core/job_model.js";
 
 export const AXIS_HEIGHT = 22;
 const GAP = 1;

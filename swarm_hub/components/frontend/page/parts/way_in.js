@@ -1,7 +1,6 @@
 /** The page for who has no session: it asks for a token, and says how to make one. */
-import { h, replace } from "../core/dom.js";
-import { session } from "../core/session.js";
-import { icon } from "./icons.js";
+import { session } from "../core/connection.js";
+import { h, icon, replace } from "../core/dom.js";
 
 class WayIn extends HTMLElement {
   connectedCallback() {

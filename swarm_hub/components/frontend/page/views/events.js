@@ -1,11 +1,8 @@
 /** The hub's durable events, live and from any `seq` on. */
-import { h, inFrame, replace, setText, View } from "../core/dom.js";
+import { live } from "../core/connection.js";
+import { badge, h, inFrame, query, replace, route, setQuery, setText, View } from "../core/dom.js";
 import { clock, count, timeElement } from "../core/format.js";
-import { live } from "../core/live.js";
-import { query, route, setQuery } from "../core/router.js";
-import { store } from "../core/store.js";
-import { kindOf, TYPES, wordsOf } from "../parts/event_words.js";
-import { badge } from "../parts/states.js";
+import { kindOf, store, TYPES, wordsOf } from "../core/store.js";
 
 const KEPT_MAX = 20_000;
 const SHOWN_BEFORE = 500;

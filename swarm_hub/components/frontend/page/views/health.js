@@ -1,11 +1,9 @@
 /** How the hub itself is: what is wrong, what it runs. */
-import { api } from "../core/api.js";
+import { api } from "../core/connection.js";
 import { attempt } from "../core/dialog.js";
-import { h, replace, View } from "../core/dom.js";
+import { badge, facts, h, replace, route, View } from "../core/dom.js";
 import { bytes, count } from "../core/format.js";
-import { route } from "../core/router.js";
 import { store } from "../core/store.js";
-import { badge, facts } from "../parts/states.js";
 
 const BYTES = ["request", "upload_per_owner", "json", "dataset", "module"];
 

@@ -1,14 +1,10 @@
 /** Invitations: make one, see who used which, revoke. */
-import { api } from "../core/api.js";
+import { api, session } from "../core/connection.js";
 import { attempt, confirm } from "../core/dialog.js";
-import { h, replace, View } from "../core/dom.js";
+import { badge, h, replace, route, View } from "../core/dom.js";
 import { timeElement } from "../core/format.js";
-import { route } from "../core/router.js";
-import { session } from "../core/session.js";
-import { store } from "../core/store.js";
-import { nodeLink } from "../parts/event_words.js";
+import { nodeLink, store } from "../core/store.js";
 import { inviteButton } from "../parts/invitation.js";
-import { badge } from "../parts/states.js";
 import "../parts/table.js";
 
 const HOURS = [[1, "1 h"], [24, "1 day"], [168, "7 days"], [720, "30 days"]];

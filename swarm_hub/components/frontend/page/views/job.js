@@ -1,20 +1,15 @@
 /** A job: how far it is and why it waits, its attempts as they ran, its result and all that was. */
-import { api } from "../core/api.js";
+import { api, live, session } from "../core/connection.js";
 import { ask, attempt, confirm } from "../core/dialog.js";
-import { View, h, replace, setText } from "../core/dom.js";
+import { badge, go, h, replace, route, setText, View } from "../core/dom.js";
 import { clock, count, duration, rate, shortId, timeElement, UNKNOWN } from "../core/format.js";
 import { JobModel } from "../core/job_model.js";
-import { live } from "../core/live.js";
-import { go, route } from "../core/router.js";
-import { session } from "../core/session.js";
-import { labelsOf } from "../core/submission.js";
 import { store, UNFINISHED } from "../core/store.js";
+import { labelsOf } from "../core/submission.js";
 import { failures, receipts, shareRows, sharesTable, story } from "../parts/job_sections.js";
-import { button, labelsText, newKey, problem, soon, stylesheet, tags, textBox }
-  from "../parts/job_words.js";
-import { badge } from "../parts/states.js";
+import { button, labelsText, newKey, problem, soon, stylesheet, tags, textBox } from
+  "../parts/job_words.js";
 import "../parts/items_map.js";
-import "../parts/progress.js";
 import "../parts/result_view.js";
 import "../parts/task_stream.js";
 

@@ -1,14 +1,12 @@
 /** All jobs: found by state, label, owner and text, and changed many at a time. */
-import { api } from "../core/api.js";
+import { api, session } from "../core/connection.js";
 import { attempt, confirm } from "../core/dialog.js";
-import { View, h, replace, setText } from "../core/dom.js";
+import { address, badge, h, link, query, replace, route, setQuery, setText, View } from
+  "../core/dom.js";
 import { count, duration, percent, shortId, timeElement } from "../core/format.js";
-import { format, link, query, route, setQuery } from "../core/router.js";
-import { session } from "../core/session.js";
-import { labelsOf } from "../core/submission.js";
 import { store } from "../core/store.js";
+import { labelsOf } from "../core/submission.js";
 import { button, column, newKey, soon, stylesheet, tags } from "../parts/job_words.js";
-import { badge } from "../parts/states.js";
 import "../parts/table.js";
 
 const PAGE = 100;
@@ -71,7 +69,7 @@ class Jobs extends View {
     this.#more.hidden = true;
     this.#table.label = "Jobs";
     this.#table.rowKey = (job) => job.job_id;
-    this.#table.href = (job) => format(place(job));
+    this.#table.href = (job) => address(place(job));
     this.#table.selectable = session.can("submit");
     this.#table.columns = COLUMNS;
     this.on(this.#table, "select", () => this.#drawChosen());

@@ -1,16 +1,11 @@
 /** One node: what it is, how it was in the last hour, what it does and how it stands. */
-import { h, inFrame, replace, View } from "../core/dom.js";
+import { live } from "../core/connection.js";
+import { badge, facts, h, inFrame, link, replace, route, View } from "../core/dom.js";
 import { bytes, clock, count, duration, percent, rate, temperature, timeElement } from
   "../core/format.js";
-import { live } from "../core/live.js";
-import { slotWords, whyIdle } from "../core/nodes.js";
-import { link, route } from "../core/router.js";
-import { store } from "../core/store.js";
-import { jobLink, kindOf } from "../parts/event_words.js";
-import { graph } from "../parts/graph.js";
-import { nodeHistory } from "../parts/history.js";
+import { jobLink, kindOf, slotWords, store, whyIdle } from "../core/store.js";
+import { graph, remembered } from "../parts/graph.js";
 import { nodeActions } from "../parts/node_actions.js";
-import { badge, facts } from "../parts/states.js";
 import "../parts/table.js";
 
 const SHARD_EVENTS = ["shard_assigned", "shard_done", "shard_failed"];
@@ -18,6 +13,7 @@ const SHARD_EVENTS = ["shard_assigned", "shard_done", "shard_failed"];
 const BACK = 5000;
 const SHARDS_MAX = 1000;
 const HOUR_S = 3600;
+const MIB = 1024 ** 2;
 const GRAPHS = [
   ["cpu_percent", "CPU", "%", { most: 100, color: "--graph-1" }],
   ["available_memory_bytes", "Free memory", "", { format: bytes, binary: true, color: "--graph-2" }],
@@ -61,7 +57,8 @@ class NodeView extends View {
       if (id === undefined || id === this.params.id) draw();
     });
     this.#draw();
-    nodeHistory(this.params.id, this.signal).then((before) => {
+    remembered(this.params.id, this.signal).then(({ available_memory_mib: free = [], ...before }) => {
+      before.available_memory_bytes = free.map(([t, mib]) => [t, mib === null ? null : mib * MIB]);
       for (const [name, points] of this.#points) {
         points.unshift(...(before[name] ?? []).filter(([at]) => !(at >= points[0]?.[0])));
       }

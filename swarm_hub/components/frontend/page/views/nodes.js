@@ -1,22 +1,20 @@
 /** Every node that the hub has met. */
-import { h, inFrame, replace, setText, View } from "../core/dom.js";
+import { address, badge, h, inFrame, link, query, replace, route, setQuery, setText, View } from
+  "../core/dom.js";
 import { bytes, count, duration, percent, rate, temperature, timeElement, UNKNOWN } from
   "../core/format.js";
-import { busySlots, slotWords, whyIdle } from "../core/nodes.js";
-import { format, link, query, route, setQuery } from "../core/router.js";
-import { store } from "../core/store.js";
+import { busySlots, slotWords, store, whyIdle } from "../core/store.js";
 import { noNodes } from "../parts/no_nodes.js";
-import { badge } from "../parts/states.js";
 import "../parts/table.js";
 
 const STATES = ["up", "draining", "drained", "pending", "down", "banned"];
 
 const of = (name) => (node) => node.telemetry?.[name] ?? null;
-const address = (node) => format(`/nodes/${encodeURIComponent(node.node_id)}`);
+const addressOf = (node) => address(`/nodes/${encodeURIComponent(node.node_id)}`);
 
 const COLUMNS = [
   { id: "name", always: true, title: "Name", head: true, value: (node) => node.name || node.node_id,
-    cell: (node) => link(address(node).slice(1), node.name || node.node_id) },
+    cell: (node) => link(addressOf(node).slice(1), node.name || node.node_id) },
   { id: "state", always: true, title: "State", value: (node) => node.state, cell: (node) => badge(node.state) },
   { id: "busy", title: "Slots busy", numeric: true, value: busySlots, cell: slotWords,
     always: true },
@@ -79,10 +77,10 @@ class Nodes extends View {
     const states = h("select", { "aria-label": "State" }, h("option", { value: "" }, "every state"),
       STATES.map((state) => h("option", { value: state, selected: asked.state === state }, state)));
     replace(this, h("div.head", h("h1", { tabindex: -1 }, "Nodes"),
-      h("a.button", { href: format("/invite") }, "Invite a node")),
+      h("a.button", { href: address("/invite") }, "Invite a node")),
       h("div.toolbar", search, states, summary), h("div.card.flush", table));
     table.rowKey = (node) => node.node_id;
-    table.href = address;
+    table.href = addressOf;
     table.label = "Nodes";
     table.sort = asked.sort ? { column: asked.sort, descending: asked.down === "1" } : null;
     table.filter = search.value;

@@ -1,21 +1,13 @@
 /** The whole swarm at one look: what works, what waits and why, what needs somebody. */
-import { api } from "../core/api.js";
-import { h, inFrame, renew, replace, setText, View } from "../core/dom.js";
+import { api } from "../core/connection.js";
+import { badge, h, inFrame, link, progress, renew, replace, route, setText, View } from
+  "../core/dom.js";
 import { count, duration, percent, rate, timeElement } from "../core/format.js";
-import { tally } from "../core/nodes.js";
-import { link, route } from "../core/router.js";
-import { store, UNFINISHED } from "../core/store.js";
-import { attention } from "../parts/attention.js";
-import { jobLink } from "../parts/event_words.js";
-import { graph } from "../parts/graph.js";
-import { hubHistory } from "../parts/history.js";
-import { progress } from "../parts/progress.js";
-import { badge } from "../parts/states.js";
+import { jobLink, nodeLink, store, tally, UNFINISHED } from "../core/store.js";
 
 const JOBS_SHOWN = 12;
 const WAITS_ASKED = 6;
 const WAITS_EVERY_S = 5;
-const WINDOW_S = 600;
 
 class Overview extends View {
   #waits = new Map();
@@ -23,12 +15,7 @@ class Overview extends View {
   #figures = new Map();
   #needs = h("section.card", { "aria-live": "polite", hidden: true });
   #work = h("section.card");
-  #before = [];
   #isEmpty = false;
-  #graph = graph({ title: "Throughput", unit: "shards/s", seconds: WINDOW_S,
-    series: [{ label: "Shards done", color: "--graph-1", points: [] }] });
-  #use = graph({ title: "Slots", unit: "slots", seconds: WINDOW_S, series: [
-    { label: "busy", color: "--graph-2", points: [] }] });
 
   render() {
     const figures = ["Nodes", "Slots busy", "Queue", "Throughput"].map((title) => {
@@ -38,20 +25,14 @@ class Overview extends View {
     });
     replace(this, h("div.head", h("h1", { tabindex: -1 }, "Overview")), h("div.stack",
       this.#needs, h("dl.card.figures", figures),
-      this.#work,
-      h("div.grid", h("section.card", h("h2", "Throughput"), this.#graph),
-        h("section.card", h("h2", "Slots"), this.#use))));
+      this.#work, h("hub-swarm-graphs.grid")));
     const draw = inFrame(() => this.#draw());
     for (const what of ["nodes", "jobs", "health"]) this.on(store, what, draw);
-    this.on(store, "history", () => this.#drawGraphs());
     this.on(store, "jobs", (id) => id === undefined && this.#askWhy());
     this.every(WAITS_EVERY_S, () => this.#askWhy());
     this.#draw();
-    this.#drawGraphs();
-    hubHistory(this.signal).then((before) => {
-      this.#before = before;
-      this.#drawGraphs();
-    });
+    // What is drawn first does without them.
+    requestAnimationFrame(() => setTimeout(() => import("../parts/swarm_graphs.js")));
   }
 
   #draw() {
@@ -141,16 +122,6 @@ class Overview extends View {
     return speed ? (items - done) / speed : null;
   }
 
-  #drawGraphs() {
-    const points = (name) => [...this.#before, ...store.history]
-      .filter((each, index, all) => index === 0 || each.at > all[index - 1].at)
-      .map((each) => [each.at, each[name]]);
-    this.#graph.value = { series: [{ label: "Shards done", color: "--graph-1",
-      points: points("shards") }] };
-    this.#use.value = { most: Math.max(1, tally(store.nodes.values()).slots), series: [
-      { label: "Busy", color: "--graph-2", points: points("busy") }] };
-  }
-
   #asks = false;
 
   async #askWhy() {
@@ -173,3 +144,60 @@ const pace = (first, now, done) =>
 
 customElements.define("hub-overview", Overview);
 route("/", "hub-overview", "Overview");
+
+// What somebody should look at.
+
+const RECENT_MS = 24 * 3600 * 1000;
+const FLAPS = 3;
+const HOT_C = 60;
+const SHOWN = 5;
+const RANK = { bad: 0, warn: 1, info: 2 };
+
+function attention({ health, nodes, jobs, flaps }) {
+  const found = [];
+  const say = (kind, ...content) => found.push({ kind, content });
+  for (const problem of health?.problems ?? []) say("bad", problem);
+  if (health?.disk_full) say("bad", `The disk is full: ${health.disk_full}`);
+  jobNotes([...jobs.values()], say);
+  nodeNotes([...nodes.values()], flaps, say);
+  return found.sort((one, other) => RANK[one.kind] - RANK[other.kind]);
+}
+
+function jobNotes(jobs, say) {
+  const since = Date.now() - RECENT_MS;
+  const failed = jobs.filter(({ state, finished_at: at }) =>
+    state === "failed" && new Date(at) > since);
+  for (const job of failed.slice(0, SHOWN)) {
+    say("bad", jobLink(job.job_id), " failed ", timeElement(job.finished_at));
+  }
+  if (failed.length > SHOWN) {
+    say("bad", link("/jobs", `${failed.length - SHOWN} more jobs failed today`,
+      { state: "failed" }));
+  }
+  const lossy = jobs.filter(({ state, progress }) => state === "completed" &&
+    progress.items_failed);
+  for (const { job_id: id, progress } of lossy.slice(0, SHOWN)) {
+    say("warn", jobLink(id), ` left out ${progress.items_failed} items that failed`);
+  }
+}
+
+function nodeNotes(nodes, flaps, say) {
+  for (const node of nodes) {
+    const id = node.node_id;
+    const { temperature_c: warmth } = node.telemetry ?? {};
+    if (node.state === "pending") say("info", nodeLink(id), " waits for approval");
+    if (node.state === "banned" && node.ban_until === null) {
+      say("info", nodeLink(id), ` is banned: ${node.ban_reason}`);
+    }
+    if ((flaps.get(id) ?? 0) >= FLAPS) {
+      say("warn", nodeLink(id), ` was lost ${flaps.get(id)} times within an hour`);
+    }
+    if (node.trust.contradictions) {
+      say("warn", nodeLink(id), ` gave ${node.trust.contradictions} results that others contradict`);
+    }
+    for (const { reason } of node.quarantines) say("warn", nodeLink(id), ` is kept from a module: ${reason}`);
+    if (warmth !== null && warmth !== undefined && warmth >= HOT_C) {
+      say("warn", nodeLink(id), ` is at ${Math.round(warmth)} °C`);
+    }
+  }
+}

@@ -1,10 +1,8 @@
 /** The submit form: a module and its data dropped in, the rest filled from what the module is. */
-import { api } from "../core/api.js";
+import { api, session } from "../core/connection.js";
 import { toast } from "../core/dialog.js";
-import { View, h, replace, setText } from "../core/dom.js";
+import { go, h, replace, route, setText, View } from "../core/dom.js";
 import { bytes, percent } from "../core/format.js";
-import { go, route } from "../core/router.js";
-import { session } from "../core/session.js";
 import { bodyOf, defaultsOf, OPTIONS, REDUCES, specOf, SPLITS } from "../core/submission.js";
 import { Fields } from "../parts/fields.js";
 import { copy } from "../parts/invitation.js";

@@ -1,10 +1,203 @@
-/**
- * The hub's events, over one websocket that comes back by itself.
- *
- * Each subscription remembers the newest `seq` up to which it has everything, and asks for what
- * came after it when the connection is back: no event is missing, none comes twice.
- */
-import { Emitter } from "./emitter.js";
+/** What binds the page to its hub: calls of the REST API, who asks, and the stream of events. */
+
+/** Tells whoever listens; the handlers of one name are called in the order in which they came. */
+export class Emitter {
+  #handlers = new Map();
+
+  /** Calls `handler(value)` at each `emit(name, value)`; returns what ends that. */
+  on(name, handler) {
+    const known = this.#handlers.get(name) ?? new Set();
+    this.#handlers.set(name, known);
+    known.add(handler);
+    return () => known.delete(handler);
+  }
+
+  emit(name, value) {
+    for (const handler of [...(this.#handlers.get(name) ?? [])]) {
+      try {
+        handler(value);
+      } catch (error) {
+        // One view's fault must not keep the others from hearing.
+        console.error(error);
+      }
+    }
+  }
+}
+
+// The REST API.
+
+const BASE = "/api/v1";
+
+/** What the hub refused, in its own words; `status` is 0 if it did not answer at all. */
+export class ApiError extends Error {
+  constructor(status, code, message, errors = []) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.errors = errors;
+  }
+}
+
+export const api = {
+  token: null,
+  /** Called when the hub no longer knows the token. */
+  onUnauthorized: () => {},
+
+  get: (path, options) => json("GET", path, options),
+  post: (path, body, options) => json("POST", path, { ...options, body: body ?? {} }),
+  patch: (path, body, options) => json("PATCH", path, { ...options, body: body ?? {} }),
+  delete: (path, options) => json("DELETE", path, options),
+
+  /**
+   * Returns the `Response`, whatever its status. `body`: a value for JSON, or what `fetch` sends as
+   * it is (Blob, FormData, ArrayBuffer); `query`: an object, of which null and "" are left out.
+   */
+  async raw(method, path, { query, body, headers, signal } = {}) {
+    const own = { ...headers };
+    if (api.token !== null) own.Authorization = `Bearer ${api.token}`;
+    let sent = body;
+    if (body !== undefined && !isRaw(body)) {
+      own["Content-Type"] = "application/json";
+      sent = JSON.stringify(body);
+    }
+    try {
+      return await fetch(BASE + path + queryText(query), {
+        method, headers: own, body: sent, signal, cache: "no-store", credentials: "omit",
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, "unreachable", "The hub does not answer. Is it running?");
+    }
+  },
+};
+
+function isRaw(body) {
+  return body instanceof Blob || body instanceof FormData || body instanceof ArrayBuffer ||
+    ArrayBuffer.isView(body) || typeof body === "string";
+}
+
+function queryText(query) {
+  const pairs = Object.entries(query ?? {})
+    .filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(([name, value]) => [name, String(value)]);
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+}
+
+async function json(method, path, options) {
+  const response = await api.raw(method, path, options);
+  // A hub that is not well answers 503 with its health, which has no error's code.
+  const content = await response.json().catch(() => null);
+  if (response.ok || (response.status === 503 && content !== null && !content.code)) return content;
+  const error = asError(response, content);
+  if (error.status === 401 && api.token !== null) api.onUnauthorized(error);
+  throw error;
+}
+
+function asError(response, content) {
+  const message = content?.message ?? `The hub answered ${response.status} ${response.statusText}`;
+  return new ApiError(response.status, content?.code ?? "unknown", message, content?.errors);
+}
+
+/** Returns what a `Response` of `raw` refused as an `ApiError`. */
+export async function errorOf(response) {
+  return asError(response, await response.json().catch(() => null));
+}
+
+/** Has the browser save what `path` (below /api/v1) gives, by a link that works once. */
+export async function download(path, filename) {
+  const { url } = await api.post("/links", { path: BASE + path });
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = filename ?? "";
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+// Who looks at the page, and what they may do.
+
+const KEY = "swarm_hub.token";
+const SCOPES = ["read", "submit", "admin"];
+
+class Session extends Emitter {
+  token = null;
+  name = null;
+  scope = null;
+  owner = null;
+  hub = null;
+  revocable = false;
+  /** Why there is no session, for the way in. */
+  problem = null;
+
+  /** Whether this token may do what needs `scope`. */
+  can(scope) {
+    return this.scope !== null && SCOPES.indexOf(this.scope) >= SCOPES.indexOf(scope);
+  }
+
+  /** Takes the one-time code of the address, else the token of this tab; returns whether it works. */
+  async begin() {
+    const code = new URLSearchParams(location.hash.slice(1)).get("code");
+    if (code !== null) {
+      // Before anything else: nobody shall find the code in the history.
+      history.replaceState(null, "", location.pathname + location.search);
+      try {
+        const { token } = await api.post("/sessions", { code });
+        return await this.#resume(token);
+      } catch (error) {
+        this.problem = error.message;
+      }
+    }
+    const kept = sessionStorage.getItem(KEY);
+    return kept !== null && this.#resume(kept);
+  }
+
+  /** Takes a token that the hub gave this page: what needs one need not wait for the answer. */
+  #resume(token) {
+    const entered = this.enter(token);
+    this.emit("begin");
+    return entered;
+  }
+
+  /** Takes a token; returns whether the hub knows it. */
+  async enter(token) {
+    api.token = token;
+    try {
+      const { name, scope, owner, hub, revocable } = await api.get("/sessions/current");
+      Object.assign(this, { token, name, scope, owner, hub, revocable, problem: null });
+      sessionStorage.setItem(KEY, token);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      api.token = null;
+      if (error.status === 401) sessionStorage.removeItem(KEY);
+      this.problem = error.message;
+      return false;
+    }
+  }
+
+  /** Forgets the token, and tells why. */
+  end(problem) {
+    sessionStorage.removeItem(KEY);
+    api.token = null;
+    Object.assign(this, { token: null, name: null, scope: null, owner: null, problem });
+    this.emit("end", problem);
+  }
+}
+
+export const session = new Session();
+api.onUnauthorized = (error) => session.end(error.message);
+
+/** Ends the session, also at the hub, if the token was made for it. */
+export async function logout() {
+  if (session.revocable) {
+    await api.delete("/sessions/current").catch(() => {});
+  }
+  session.end(null);
+}
+
+// The websocket, which comes back by itself. Each subscription remembers the newest `seq` up to which
+// it has everything, and asks for what came after it when the connection is back: no event is
+// missing, none comes twice.
 
 const PING_EVERY_MS = 20_000;
 const PONG_WITHIN_MS = 10_000;
