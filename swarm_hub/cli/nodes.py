@@ -6,7 +6,15 @@ from typing import Any, Final
 import click
 
 from swarm_hub.cli.calls import call
-from swarm_hub.cli.options import Target, echo, hub_options, json_option, note, print_json
+from swarm_hub.cli.options import (
+    Target,
+    echo,
+    hub_options,
+    json_option,
+    note,
+    pairs,
+    print_json,
+)
 from swarm_hub.cli.selection import the_node
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.wording import local_time, node_id_for_people, short_node_id
@@ -21,7 +29,7 @@ _NODE_ID_CHARS: Final = 52
 
 @click.group()
 def node() -> None:
-    """List, approve, ban and drain nodes.
+    """List, approve, label, ban and drain nodes.
 
     NODE is a node's name, its peer id, or so much of the beginning that only one node has it.
     """
@@ -177,6 +185,24 @@ def undrain(hub: Target, as_json: bool, node_id: str) -> None:
     """Give a drained node work again."""
     told = call(hub, lambda swarm: _act(swarm, node_id, "undrain"))
     _tell(as_json, told, f"{_named(told)} gets work again")
+
+
+@node.command()
+@hub_options
+@json_option
+@click.argument("node_id", metavar="NODE")
+@click.argument("labels", nargs=-1, callback=pairs, metavar="[NAME=TEXT]...")
+@click.option("--remove", multiple=True, metavar="NAME", help="Take one away (repeatable).")
+def label(
+    hub: Target, as_json: bool, node_id: str, labels: dict[str, str], remove: tuple[str, ...]
+) -> None:
+    """Give a node labels beside those of its configuration, for jobs that ask for them."""
+    changed = {**labels, **dict.fromkeys(remove)}
+    if not changed:
+        raise click.UsageError("say which, such as gpu=yes, or --remove gpu")
+    told = call(hub, lambda swarm: _act(swarm, node_id, "label", labels=changed))
+    now = ", ".join(f"{name}={text}" for name, text in told["labels"].items())
+    _tell(as_json, told, f"{_named(told)} has {f'the labels {now}' if now else 'no labels'}")
 
 
 @node.command()

@@ -19,9 +19,10 @@ class DeviceCalls(Calls):
         return list(Node.each_of((await self._json("GET", "/nodes"))["nodes"]))
 
     async def node_action(self, /, node_id: str, action: str, **content: Any) -> Node:
-        """Do `ban`, `unban`, `drain` or `undrain` to a node; returns it.
+        """Do `ban`, `unban`, `drain`, `undrain` or `label` to a node; returns it.
 
-        `ban` takes `reason` and `for_s` (seconds, None for no end), `drain` a `reason`.
+        `ban` takes `reason` and `for_s` (seconds, None for no end), `drain` a `reason`, `label`
+        `labels` to set, None for one that is to go.
 
         >>> (await swarm.node_action(node_id, "drain", reason="new battery")).drain_reason
         'new battery'

@@ -29,6 +29,7 @@ class EventType(StrEnum):
     NETWORK_UNBANNED = "network_unbanned"
     NODE_DRAINED = "node_drained"
     NODE_UNDRAINED = "node_undrained"
+    NODE_LABELLED = "node_labelled"
     COMPONENT_FAILED = "component_failed"
 
 

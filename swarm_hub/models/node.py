@@ -176,3 +176,5 @@ class NodeRecord:
     owner: str | None = None
     # How fast it has run each program, as JSON.
     speeds: str | None = None
+    # The labels that an administrator gave it, as JSON.
+    labels: str | None = None

@@ -24,7 +24,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
-    "0011",
+    "0011", "0012",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
@@ -269,6 +269,8 @@ nodes: Final = _table(
     Column("owner", Text),
     # How fast the node has run each program, as JSON; NULL until it was measured.
     Column("speeds", Text),
+    # The labels that an administrator gave it, as JSON; NULL if none.
+    Column("labels", Text),
 )
 
 # One-time tokens with which a new node is admitted, under their hash.

@@ -83,6 +83,7 @@ STEPS: Final = (
     Step("node show", "{node} -c {hub}"),
     Step("node drain", "{node} -c {hub}"),
     Step("node undrain", "{node} -c {hub}"),
+    Step("node label", "{node} place=attic --remove old -c {hub}"),
     Step("node ban", "{node} -c {hub}"),
     Step("node bans", "-c {hub}"),
     Step("node unban", "{node} -c {hub}"),

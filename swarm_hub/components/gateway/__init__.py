@@ -18,6 +18,7 @@ from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.history import Histories
 from swarm_hub.components.gateway.nodes.invitations import Invitations
+from swarm_hub.components.gateway.nodes.labels import NodeLabels
 from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
@@ -42,6 +43,7 @@ from swarm_hub.const import IDENTITY_KEY_FILE
 from swarm_hub.core import Hub, HubKey, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.admission import AdmissionPolicy
+from swarm_hub.storage.queries.nodes import all_nodes
 from swarm_hub.util.files import load_or_create_key
 
 if TYPE_CHECKING:
@@ -126,8 +128,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         key,
         receipts.keeps,
     )
-    drains = await Drains.load(hub, dispatcher.links)
-    fleet = Fleet(hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, trust)
+    known = await hub.store.read(all_nodes)
+    drains, labels = Drains.of(hub, dispatcher.links, known), NodeLabels.of(hub, known)
+    fleet = Fleet(
+        hub, mesh, channel, hub.services[TELEMETRY], dispatcher, machine, drains, labels, trust
+    )
     intake = Intake(
         hub,
         sandbox,

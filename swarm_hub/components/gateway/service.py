@@ -420,15 +420,17 @@ class JobService:
         """Return a page of the ranges of a job's items that failed, in item order."""
         return await self._failures.page(await self._job(job_id), after, limit)
 
-    async def receipts(self, job_id: str, after: str | None, limit: int) -> Receipts:
-        """Return a page of a job's receipts, with the results they belong to."""
+    async def receipts(
+        self, job_id: str, node_id: str | None, after: str | None, limit: int
+    ) -> Receipts:
+        """Return a page of a job's receipts, of one node or of all, with the results of each."""
         job = await self._job(job_id)
-        found = await self._hub.store.read(receipts.page, job_id, after, limit)
+        found = await self._hub.store.read(receipts.page, job_id, node_id, after, limit)
         if found is None:
             raise MalformedRequest(
                 "invalid_query", f"cursor: job {job_id} has no result of assignment {after}"
             )
-        none_at_all = not found.results and after is None
+        none_at_all = not found.results and after is None and node_id is None
         why = why_none(self._receipts, job) if none_at_all else None
         others = await self._hub.store.read(leases.gateways)
         gateways = sorted({self._dispatcher.gateway_id, *others})

@@ -1,7 +1,7 @@
 """Queries on nodes and their bans."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Integer, bindparam, select, update
@@ -43,6 +43,9 @@ _DRAIN: Final = (
     update(_T)
     .where(_T.c.peer_id == bindparam("b_peer_id"))
     .values(drain_reason=bindparam("b_reason"))
+)
+_LABEL: Final = (
+    update(_T).where(_T.c.peer_id == bindparam("b_peer_id")).values(labels=bindparam("b_labels"))
 )
 # `b_agreed` is 1 or 0, so a result that is contradicted ends the row of agreements.
 _JUDGE: Final = (
@@ -111,6 +114,12 @@ def unban(peer_id: str) -> Write:
 def drain(peer_id: str, reason: str | None) -> Write:
     """Return the write that keeps a node from getting work; None gives it work again."""
     return Write(_DRAIN, [{"b_peer_id": peer_id, "b_reason": reason}])
+
+
+def label(peer_id: str, labels: Mapping[str, str]) -> Write:
+    """Return the write of the labels that a node is given; they replace those given before."""
+    text = json.dumps(dict(labels), separators=(",", ":")) if labels else None
+    return Write(_LABEL, [{"b_peer_id": peer_id, "b_labels": text}])
 
 
 def judge(judged: Sequence[tuple[str, bool]]) -> Write:

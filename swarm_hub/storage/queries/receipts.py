@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, and_, bindparam, func, or_, select
+from sqlalchemy import BigInteger, Connection, Row, Text, and_, bindparam, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.envelope import Envelope
@@ -38,6 +38,7 @@ _RESULTS: Final = (
             _R.c.first_item > bindparam("b_from", type_=BigInteger),
             _R.c.assignment_id > bindparam("b_after"),
         ),
+        or_(bindparam("b_node", type_=Text) == "", _R.c.node_id == bindparam("b_node")),
     )
     .order_by(_R.c.first_item, _R.c.assignment_id)
     .limit(bindparam("b_limit", type_=BigInteger))
@@ -93,10 +94,13 @@ def keep(receipts: Iterable[tuple[str, Receipt]]) -> Write:
     )
 
 
-def page(connection: Connection, job_id: str, after: str | None, limit: int) -> ReceiptPage | None:
-    """Return up to `limit` results that have receipts, fewer with large ones.
+def page(
+    connection: Connection, job_id: str, node_id: str | None, after: str | None, limit: int
+) -> ReceiptPage | None:
+    """Return up to `limit` results that have receipts, of one node or of all (None).
 
-    They follow the result of the assignment `after`; None where the job has no such result.
+    They are fewer with large ones, and follow the result of the assignment `after`; None where the
+    job has no such result.
     """
     place = _BEFORE_ALL
     if after is not None:
@@ -104,7 +108,10 @@ def page(connection: Connection, job_id: str, after: str | None, limit: int) -> 
         if found is None:
             return None
         place = found
-    values = {"b_id": job_id, "b_from": place, "b_after": after or "", "b_limit": limit + 1}
+    values = {
+        "b_id": job_id, "b_node": node_id or "", "b_from": place, "b_after": after or "",
+        "b_limit": limit + 1,
+    }  # fmt: skip
     rows = connection.execute(_RESULTS, values).all()
     shown = _fitting(rows[:limit])
     shas = {row.receipt for row in shown}

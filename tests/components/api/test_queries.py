@@ -15,7 +15,7 @@ from tests.helpers.rest import call
         (
             "/jobs/x/receipts?limit=5&cursor=x&state=y&a=b",
             "a",
-            "a: unknown key; known keys: cursor, limit",
+            "a: unknown key; known keys: node, cursor, limit",
         ),
         ("/nodes?x=", "x", "x: unknown key; known keys: none"),
         ("/jobs/x/story?since=1", "since", "since: unknown key; known keys: after, limit"),

@@ -12,6 +12,7 @@ from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
 from tests.helpers.browser import Watched, axe, enter, opened
 from tests.helpers.modules import CAT, CAT_BUT_X, SPIN, says
+from tests.helpers.swarms import local_swarm
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +27,8 @@ DROP = """(files) => {
   document.querySelector("hub-submit").dispatchEvent(
     new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
+JAVASCRIPT = "runtimes: {python: false}\n"
+SIZES = """std.in.readAsString().trim().split("\\n").forEach((each) => console.log(each.length));"""
 SLIDE = """(slider, value) => {
   slider.value = value;
   slider.dispatchEvent(new Event("input"));
@@ -90,6 +93,52 @@ async def test_files_that_are_dropped_are_data_and_a_large_one_is_uploaded_befor
     assert len(puts) == 2
     # Nothing of it was there before.
     tab[1].forgive_refusals()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def interpreter(tmp_path: Path) -> AsyncIterator[LocalHub]:
+    """Return a gateway that runs JavaScript, and has a worker."""
+    swarm = local_swarm(tmp_path)
+    try:
+        gateway = swarm.start_gateway(extra=JAVASCRIPT)
+        swarm.start_worker("reader", gateway, extra=JAVASCRIPT)
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            await swarm.wait_for_workers(client, 1)
+        yield gateway
+    finally:
+        swarm.stop()
+
+
+async def test_a_script_that_is_dropped_needs_no_module(
+    browser: Browser, interpreter: LocalHub
+) -> None:
+    async with opened(browser, interpreter.url) as (page, _):
+        await enter(page.context, interpreter.token)
+        await page.goto("/#/submit")
+        await expect(page.get_by_text("python (.py: not on this hub yet")).to_be_visible()
+        send = page.get_by_role("button", name="Submit", exact=True)
+        await page.evaluate(DROP, {"size.py": ["print(1)", 1], "size.rb": ["p 1", 1]})
+        await expect(page.get_by_text("This hub has no python yet")).to_be_visible()
+        await expect(send).to_be_disabled()
+        await page.get_by_role("button", name="Remove size.rb").click()
+        await page.evaluate(DROP, {"sizes.js": [SIZES, 1], "words.txt": ["one\nthree\n", 1]})
+        await expect(page.get_by_text("run by javascript")).to_be_visible()
+        await expect(page.get_by_text("swarm-hub submit sizes.js words.txt")).to_be_visible()
+        await send.click()
+        await expect(page.locator(".head .badge")).to_have_text("completed", timeout=60_000)
+        await expect(page.locator("hub-result")).to_contain_text("3\n5")
+
+
+async def test_a_node_shows_what_it_signed(page: Page, client: SwarmClient) -> None:
+    job_id = await client.submit(SPIN.encode(), range(40), shard_size=20, redundancy=2)
+    await client.wait(job_id)
+    await page.goto("/#/nodes?sort=name")
+    await page.get_by_role("link", name="attic").click()
+    signed = page.locator("section").filter(has_text="Its receipts").locator("details").first
+    await signed.locator("summary").click(position={"x": 3, "y": 8})
+    # Of each shard it did one half of the copies.
+    await expect(signed.get_by_text("shard 0, items 0")).to_have_count(1)
+    await expect(signed.get_by_text("counted").first).to_be_visible()
 
 
 async def test_the_shards_of_a_worker_that_is_killed_move(

@@ -161,7 +161,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
             "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner, "
-            "DROP COLUMN speeds"
+            "DROP COLUMN speeds, DROP COLUMN labels"
         )
         connection.execute(
             "ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "

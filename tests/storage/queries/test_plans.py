@@ -44,7 +44,7 @@ def read_all(connection: Connection) -> None:
     pruning.any_left_events(connection, 1.0)
     pruning.any_tombstone(connection, 1.0)
     pruning.unused_blobs(connection, "", 1e12, 10)
-    receipts.page(connection, "job", None, 10)
+    receipts.page(connection, "job", None, None, 10)
     recovery.unfinished(connection, "job")
     recovery.unconfirmed_of(connection, "job")
     replay_cache.unexpired(connection, 1.0)

@@ -45,7 +45,7 @@ def result(
 async def page(
     store: Store, job_id: str, after: str | None = None, limit: int = 100
 ) -> ReceiptPage:
-    found = await store.read(receipts.page, job_id, after, limit)
+    found = await store.read(receipts.page, job_id, None, after, limit)
     assert found is not None
     return found
 
@@ -88,6 +88,10 @@ async def test_a_result_tells_its_node_and_whether_it_counts_and_one_without_is_
     told = [(each.node_id, each.node_name, each.counted) for each in found.results]
     assert told == [("node-1", "kitchen", False), ("node-2", "", True)]
     assert [each.n_items for each in found.results] == [10, 10]
+    for node, index in (("node-1", 0), ("node-2", 1)):
+        alone = await any_store.read(receipts.page, "A", node, None, 10)
+        assert alone is not None
+        assert alone.results == (found.results[index],)
 
 
 async def test_a_page_ends_where_its_envelopes_become_too_large(any_store: Store) -> None:
@@ -108,7 +112,7 @@ async def test_after_a_result_that_the_job_does_not_have_there_is_no_page(any_st
     await put_job(any_store, "B", ended_at=1.0, envelope=b"1")
     assert (await page(any_store, "A", "A.0.1")).results == ()
     for unknown in ("B.0.1", "A.0.2", "", "no id"):
-        assert await any_store.read(receipts.page, "A", unknown, 10) is None
+        assert await any_store.read(receipts.page, "A", None, unknown, 10) is None
 
 
 async def test_receipts_go_with_their_job_a_bounded_part_at_a_time(any_store: Store) -> None:

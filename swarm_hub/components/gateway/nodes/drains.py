@@ -1,12 +1,13 @@
 """Drained nodes: kept from new work by an administrator, at every gateway of the store."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from swarm_hub.components.gateway.links.base import NodeLinks
 from swarm_hub.core import Hub
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
+from swarm_hub.models.node import NodeRecord
 from swarm_hub.storage.queries import nodes
 
 _LOGGER = logging.getLogger(__name__)
@@ -23,9 +24,8 @@ class Drains:
         hub.bus.listen(DurableEvent, self._on_event)
 
     @classmethod
-    async def load(cls, hub: Hub, links: NodeLinks) -> Self:
-        """Read what the store kept across the last stop."""
-        known = await hub.store.read(nodes.all_nodes)
+    def of(cls, hub: Hub, links: NodeLinks, known: Iterable[NodeRecord]) -> Self:
+        """Take what the store kept across the last stop."""
         found = {node.peer_id: node.drain_reason for node in known if node.drain_reason is not None}
         return cls(hub, links, found)
 

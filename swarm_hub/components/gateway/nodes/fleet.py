@@ -1,5 +1,6 @@
 """The nodes of this gateway: who is connected, what they can do, who gets no work or is banned."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.trust import Trust
 from swarm_hub.components.gateway.links.base import NodeLink, NodeWords
 from swarm_hub.components.gateway.nodes.drains import Drains
+from swarm_hub.components.gateway.nodes.labels import NodeLabels
 from swarm_hub.components.gateway.shapes import NodeDetails, Quarantine
 from swarm_hub.components.mesh import Mesh, is_peer_id
 from swarm_hub.components.scheduler import (
@@ -60,6 +62,7 @@ class Fleet:
         dispatcher: Dispatcher,
         machine: StateMachine,
         drains: Drains,
+        labels: NodeLabels,
         trust: Trust,
     ) -> None:
         self._hub = hub
@@ -75,10 +78,12 @@ class Fleet:
         self._before: dict[str, frozenset[str]] = {}
         self._finishing: set[str] = set()
         self._drains = drains
+        self._labels = labels
         self._trust = trust
         # Why no node gets work any more, once this gateway is stopping.
         self._held_back: str | None = None
         drains.on_change(self._changed)
+        labels.on_change(self._changed)
         self._links = dispatcher.links
         self._links.on_connected(self._on_connected)
         self._links.on_disconnected(self._on_disconnected)
@@ -120,6 +125,12 @@ class Fleet:
         """Give a node work again."""
         await self._known(node_id)
         await self._drains.undrain(node_id)
+        return await self.one(node_id)
+
+    async def label(self, node_id: str, labels: Mapping[str, str | None]) -> NodeDetails:
+        """Give a node labels beside its own; None takes one away that was given here."""
+        await self._known(node_id)
+        await self._labels.give(node_id, labels)
         return await self.one(node_id)
 
     async def hold_back(self) -> None:
@@ -187,7 +198,7 @@ class Fleet:
             "name": record.name,
             "state": state,
             "slots": None if offer is None else self._slots(node_id, offer),
-            "labels": {} if offer is None else dict(sorted(offer.labels)),
+            "labels": dict(sorted(self._labels_of(node_id, offer))),
             "assignments": self._n_held(node_id),
             "refuses": self._refusals.get(node_id),
             "rtt_ms": _milliseconds(self._rtt_s(node_id)),
@@ -276,6 +287,9 @@ class Fleet:
         """Return how many shards a node runs at once, fewer than it offered while it is slower."""
         return min(offer.slots, self._telemetry.of(node_id).slots or offer.slots)
 
+    def _labels_of(self, node_id: str, offer: WorkerOffer | None) -> frozenset[tuple[str, str]]:
+        return self._labels.beside(node_id, frozenset() if offer is None else offer.labels)
+
     def _rtt_s(self, node_id: str) -> float | None:
         link = self._links.get(node_id)
         return None if link is None else link.rtt_s
@@ -299,7 +313,7 @@ class Fleet:
                 self._telemetry.of(node_id),
                 refuses,
                 self._trust.owner(node_id),
-                labels=offer.labels,
+                labels=self._labels_of(node_id, offer),
                 agreements=standing.agreements,
                 contradictions=standing.contradictions,
                 memory_bytes=offer.memory_bytes,

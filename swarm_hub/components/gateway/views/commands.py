@@ -39,6 +39,7 @@ _OF_VIEWS: Final = {
     "POST /nodes/{node_id}/unban": "nodes/unban",
     "POST /nodes/{node_id}/drain": "nodes/drain",
     "POST /nodes/{node_id}/undrain": "nodes/undrain",
+    "POST /nodes/{node_id}/label": "nodes/label",
 }
 # How long the end of a job may take from its event to where it is asked for.
 _ENDED_WITHIN_S: Final = 10.0

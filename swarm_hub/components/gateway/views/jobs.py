@@ -86,7 +86,8 @@ def views(service: JobService) -> list[View]:
             {"cursor": whole_number(0, ITEMS_MAX), **limited(100, 500)}, errors=pruned,
         ),
         View(
-            "GET", f"{job}/receipts", own.receipts, read, Receipts, page_of(100, 500),
+            "GET", f"{job}/receipts", own.receipts, read, Receipts,
+            {"node": _CURSOR, **page_of(100, 500)},
             errors=pruned,
         ),
         View(
@@ -172,8 +173,11 @@ class _JobViews:
 
     async def receipts(self, request: Request) -> Json:
         """List a job's signed receipts with the results that they are of."""
-        cursor, limit = request.query.get("cursor"), request.query["limit"]
-        return Json(await self._service.receipts(await self._visible(request), cursor, limit))
+        job_id, query = await self._visible(request), request.query
+        found = await self._service.receipts(
+            job_id, query.get("node"), query.get("cursor"), query["limit"]
+        )
+        return Json(found)
 
     async def story(self, request: Request) -> Json | Unchanged:
         """List a job's transitions in order."""

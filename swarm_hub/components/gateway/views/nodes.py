@@ -7,6 +7,8 @@ import voluptuous as vol
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.shapes import NodeDetails, Nodes, NodeState
 from swarm_hub.endpoints import Json, Request, Scope, View
+from swarm_hub.helpers import config_validation as cv
+from swarm_hub.models.node import LABEL_MAX_CHARS, LABELS_MAX
 from swarm_hub.util.bounds import is_number, is_text, shown
 from swarm_hub.util.described import described
 
@@ -33,7 +35,25 @@ def for_s(value: Any) -> float | None:
     return float(value)
 
 
+@described(
+    {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": LABELS_MAX,
+        "additionalProperties": {"type": ["string", "null"], "maxLength": LABEL_MAX_CHARS},
+        "examples": [{"gpu": "yes", "place": None}],
+    }
+)
+def changed_labels(value: Any) -> dict[str, str | None]:
+    """Validate labels to set, each with a text, or with null for one that is to go."""
+    if not isinstance(value, dict) or not value:
+        raise vol.Invalid(f"expected 1 to {LABELS_MAX} names, each with a text or null")
+    cv.labels({name: "" if text is None else text for name, text in value.items()})
+    return dict(value)
+
+
 REASON: Final[dict[Any, Any]] = {vol.Optional("reason", default=""): reason}
+LABEL: Final[dict[Any, Any]] = {vol.Required("labels"): changed_labels}
 BAN: Final[dict[Any, Any]] = {**REASON, vol.Optional("for_s", default=None): for_s}
 
 
@@ -42,12 +62,14 @@ def views(fleet: Fleet) -> list[View]:
     own, node, admin = _NodeViews(fleet), "/nodes/{node_id}", Scope.ADMIN
     ban = vol.Schema(BAN, extra=vol.REMOVE_EXTRA)
     drain = vol.Schema(REASON, extra=vol.REMOVE_EXTRA)
+    label = vol.Schema(LABEL, extra=vol.REMOVE_EXTRA)
     return [
         View("GET", "/nodes", own.list, Scope.READ, Nodes),
         View("POST", f"{node}/ban", own.ban, admin, NodeDetails, body=ban),
         View("POST", f"{node}/unban", own.unban, admin, NodeState),
         View("POST", f"{node}/drain", own.drain, admin, NodeDetails, body=drain),
         View("POST", f"{node}/undrain", own.undrain, admin, NodeDetails),
+        View("POST", f"{node}/label", own.label, admin, NodeDetails, body=label),
         View("POST", f"{node}/approve", own.approve, admin, NodeState),
     ]
 
@@ -79,6 +101,10 @@ class _NodeViews:
     async def undrain(self, request: Request) -> Json:
         """Give a node work again."""
         return Json(await self._fleet.undrain(request.path["node_id"]))
+
+    async def label(self, request: Request) -> Json:
+        """Give a node labels beside those that it brings; null takes one away."""
+        return Json(await self._fleet.label(request.path["node_id"], request.body["labels"]))
 
     async def approve(self, request: Request) -> Json:
         """Admit a node that waits."""

@@ -209,7 +209,7 @@ async def test_an_envelope_that_was_damaged_in_the_store_is_shown_as_it_is_and_t
     gateway = await gateway_that_keeps(swarm, "all")
     await swarm.worker("worker")
     job_id = await ran(gateway, modules["count"], {"shard_size": 100})
-    page = await gateway.hub.store.read(receipts.page, job_id, None, 10)
+    page = await gateway.hub.store.read(receipts.page, job_id, None, None, 10)
     assert page is not None
     await swarm.stop(gateway)
     await asyncio.to_thread(damage, gateway, next(iter(page.receipts)))

@@ -4,7 +4,7 @@ import { link } from "./dom.js";
 import { count, duration, shortId } from "./format.js";
 
 const NODE_EVENTS = ["node_up", "node_down", "node_banned", "node_unbanned", "node_drained",
-  "node_undrained", "network_banned", "network_unbanned"];
+  "node_undrained", "node_labelled", "network_banned", "network_unbanned"];
 const JOB_EVENTS = ["job_queued", "job_running", "job_changed", "job_completed", "job_failed",
   "job_cancelled", "job_pruned"];
 const JOBS_MAX = 100;
@@ -281,8 +281,8 @@ const EVENT_KINDS = {
 
 export const TYPES = ["job_queued", "job_running", "job_changed", "job_completed", "job_failed",
   "job_cancelled", "job_pruned", "shard_assigned", "shard_done", "shard_returned", "shard_failed",
-  "node_up", "node_down", "node_drained", "node_undrained", "node_banned", "node_unbanned",
-  "network_banned", "network_unbanned", "component_failed"];
+  "node_up", "node_down", "node_drained", "node_undrained", "node_labelled", "node_banned",
+  "node_unbanned", "network_banned", "network_unbanned", "component_failed"];
 
 /** "ok", "warn", "bad", "info" or "": how an event is to be seen. */
 export const kindOf = (type) => EVENT_KINDS[type] ?? "info";

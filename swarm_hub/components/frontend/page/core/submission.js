@@ -65,7 +65,7 @@ export function specOf(valueOf, kind) {
 export async function bodyOf(module, script, { kind, files, range, text }, spec, signal, told) {
   const form = new FormData();
   form.append("spec", new Blob([JSON.stringify(spec)], { type: "application/json" }));
-  form.append("module", module);
+  if (module) form.append("module", module);
   if (script) form.append("script", script);
   if (kind === "range") form.append("dataset", range);
   if (kind === "text") form.append("dataset", new File([text], "items.txt"));

@@ -54,7 +54,8 @@ export function sharesTable() {
   const table = h("hub-table");
   const number = (id, title, cell) => column(id, title, { cell, numeric: true });
   table.label = "Nodes of this job";
-  table.empty = "None has worked for it yet.";
+  // Until it is known whether any has.
+  table.empty = "…";
   table.columns = [
     column("name", "Node", { cell: (_, row) => nodeLink(row.id), head: true }),
     number("done", "Shards done"),
@@ -79,9 +80,10 @@ export function shareRows(model, nameOf, ended) {
 }
 
 /** The results with receipts; whether a signature is right is for `swarm-hub job receipts`. */
-export async function receipts(id) {
+export async function receipts(id, node = null) {
   const rows = await paged(async (cursor) => {
-    const page = await api.get(`/jobs/${id}/receipts`, { query: { cursor, limit: PAGE } });
+    const page = await api.get(`/jobs/${id}/receipts`,
+      { query: { node, cursor, limit: PAGE } });
     if (page.why_none) return { entries: [h("p.muted", `None: ${page.why_none}`)], cursor: null };
     const signed = new Map(page.receipts.map((each) => [each.sha, each]));
     const counted = new Map(

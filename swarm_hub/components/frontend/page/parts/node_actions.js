@@ -3,6 +3,7 @@ import { api, session } from "../core/connection.js";
 import { ask, attempt, confirm, prompt } from "../core/dialog.js";
 import { h } from "../core/dom.js";
 import { store } from "../core/store.js";
+import { labelsOf } from "../core/submission.js";
 
 const FOR = [["", "without end"], ["3600", "1 h"], ["86400", "1 day"], ["604800", "7 days"]];
 
@@ -17,6 +18,7 @@ export function nodeActions(node) {
     node.state === "pending" && button("Approve", () => approve(node), "button-primary"),
     !isBanned && !isDrained && node.state !== "pending" && button("Drain", () => drain(node)),
     isDrained && button("Undrain", () => act(node, "undrain", {}, "gets work again")),
+    button("Labels", () => label(node)),
     !isBanned && button("Ban", () => ban(node), "button-danger"),
     isBanned && button("Unban", () => unban(node)),
   ].filter(Boolean);
@@ -39,6 +41,19 @@ async function drain(node) {
   const reason = await prompt(`Drain ${named(node)}?`, { label: "Reason", action: "Drain",
     detail: "It gets no new work, gives back what it has not begun, and finishes the rest." });
   if (reason !== null) await act(node, "drain", { reason }, "gets no more work");
+}
+
+async function label(node) {
+  const before = Object.entries(node.labels).map((pair) => pair.join("=")).join(", ");
+  const text = await prompt(`Labels of ${named(node)}`, { label: "Such as gpu=yes, place=attic",
+    value: before, action: "Set", maxlength: 4000,
+    detail: "Jobs may ask for nodes with some. What its own configuration says comes back." });
+  if (text === null) return;
+  const wanted = await attempt(async () => labelsOf(text));
+  if (wanted === undefined) return;
+  const gone = Object.keys(node.labels).filter((name) => !(name in wanted));
+  const labels = { ...wanted, ...Object.fromEntries(gone.map((name) => [name, null])) };
+  if (Object.keys(labels).length) await act(node, "label", { labels }, "has new labels");
 }
 
 async function unban(node) {

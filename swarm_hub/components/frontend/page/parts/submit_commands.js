@@ -22,7 +22,7 @@ export function commandLine(what, { limits = {}, labels = {}, args = [], ...spec
   const flags = FLAGS.filter((key) => spec[key] !== undefined && !(key === "split" && isRange));
   return [
     "swarm-hub submit",
-    ...(script === null ? [name] : [`--with ${name}`, file(script)]),
+    ...(script === null ? [name] : [module !== null && `--with ${name}`, file(script)]),
     ...(isRange ? [] : data(what).map(file)),
     ...(!isRange && kind !== "text" && files.length > FILES_MAX ? ["…"] : []),
     ...flags.map((key) => `${flag(key)} ${quoted(spec[key] + (key === "deadline_s" ? "s" : ""))}`),
@@ -31,7 +31,7 @@ export function commandLine(what, { limits = {}, labels = {}, args = [], ...spec
     ...args.map((arg) => `--arg ${quoted(arg)}`),
     ...(isRange ? [`--range ${range}`] : []),
     "--watch",
-  ].join(" ");
+  ].filter(Boolean).join(" ");
 }
 
 // What these mean to curl they shall not mean in a name.
@@ -41,7 +41,7 @@ const part = (name) => (/[;,"]/.test(name) ? `@"${name.replace(/["\\]/g, "\\$&")
 export function curl(what, spec) {
   const { module, script, kind, range, url } = what;
   const parts = [
-    `module=${part(module ?? "MODULE")}`,
+    (module !== null || script === null) && `module=${part(module ?? "MODULE")}`,
     script !== null && `script=${part(script)}`,
     ...(kind === "range" ? [range] : data(what).map(part)).map((each) => `dataset=${each}`),
     Object.keys(spec).length > 0 && `spec=${JSON.stringify(spec)}`,

@@ -161,6 +161,7 @@ class Job extends View {
 
   #drawShares() {
     this.#stream.nameOf = nameOf;
+    this.#shares.empty = "None has worked for it yet.";
     this.#shares.rows = shareRows(this.#model, nameOf, this.#status?.nodes);
   }
 

@@ -1,6 +1,6 @@
 /** One node: what it is, how it was in the last hour, what it does and how it stands. */
 import { live } from "../core/connection.js";
-import { badge, facts, h, inFrame, link, replace, route, View } from "../core/dom.js";
+import { badge, facts, h, inFrame, link, renew, replace, route, View } from "../core/dom.js";
 import { bytes, clock, count, duration, percent, rate, temperature, timeElement } from
   "../core/format.js";
 import { jobLink, kindOf, slotWords, store, whyIdle } from "../core/store.js";
@@ -12,6 +12,8 @@ const SHARD_EVENTS = ["shard_assigned", "shard_done", "shard_failed"];
 // How far back its shards are looked for, in events of the hub.
 const BACK = 5000;
 const SHARDS_MAX = 1000;
+// Jobs whose receipts are offered.
+const RECEIPTS_OF = 10;
 const HOUR_S = 3600;
 const MIB = 1024 ** 2;
 const GRAPHS = [
@@ -27,6 +29,7 @@ class NodeView extends View {
   #standing = h("section.card");
   #graphs = h("div.grid");
   #shards = h("hub-table");
+  #receipts = h("section.card");
   #byShard = new Map();
   #points = new Map(GRAPHS.map(([name]) => [name, []]));
   #lines = new Map();
@@ -51,7 +54,9 @@ class NodeView extends View {
       { id: "message", title: "Failure", card: false, value: ({ message }) => message },
     ];
     replace(this, this.#head, h("div.stack", h("div.grid", this.#facts, this.#standing),
-      this.#graphs, h("section.card.flush", h("h2.pad", "Its shards"), this.#shards)));
+      this.#graphs, h("section.card.flush", h("h2.pad", "Its shards"), this.#shards),
+      this.#receipts));
+    this.#drawReceipts();
     const draw = inFrame(() => this.#draw());
     this.on(store, "nodes", (id) => {
       if (id === undefined || id === this.params.id) draw();
@@ -90,7 +95,7 @@ class NodeView extends View {
     const name = node.name || node.node_id;
     document.title = `${name} · nodes`;
     // The buttons stay while nothing about them changes: one may have the focus.
-    const marks = `${name} ${node.state} ${node.drain_reason}`;
+    const marks = `${name} ${node.state} ${node.drain_reason} ${JSON.stringify(node.labels)}`;
     if (this.#head.dataset.marks !== marks) {
       this.#head.dataset.marks = marks;
       replace(this.#head, h("div.row", h("h1", { tabindex: -1 }, name), badge(node.state)),
@@ -151,7 +156,25 @@ class NodeView extends View {
     replace(this.#standing, h("h2", "Standing"), facts(pairs), node.quarantines.map((each) =>
       h("p.notice.notice-warn", `Kept from module ${each.module.slice(0, 12)} for ${
         duration(each.for_s)}: ${each.reason}`)),
-    h("p.muted.small", "Its receipts are with the jobs that it worked for."));
+);
+  }
+
+  /** Of the jobs that it has done shards of, the newest: what it signed, once one looks. */
+  #drawReceipts() {
+    const done = [...this.#byShard.values()].reverse().filter(({ state }) => state === "shard_done");
+    const jobs = [...new Set(done.map(({ job }) => job))].slice(0, RECEIPTS_OF);
+    if (jobs.join() === this.#receipts.dataset.jobs) return;
+    this.#receipts.dataset.jobs = jobs;
+    renew(this.#receipts, h("h2", "Its receipts"), jobs.map((job) => {
+      const list = h("div");
+      const load = async ({ target }) => {
+        if (!target.open || list.firstChild) return;
+        const { receipts } = await import("../parts/job_sections.js");
+        replace(list, await receipts(job, this.params.id));
+      };
+      return h("details", { dataset: { key: job }, ontoggle: load },
+        h("summary", jobLink(job)), list);
+    }), !jobs.length && h("p.muted", "None: it has done no shards lately."));
   }
 
   #drawGraphs() {
@@ -182,6 +205,7 @@ class NodeView extends View {
 
   #showShards = inFrame(() => {
     this.#shards.rows = [...this.#byShard.values()].reverse();
+    this.#drawReceipts();
   });
 }
 

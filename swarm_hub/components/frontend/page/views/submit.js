@@ -18,6 +18,7 @@ const orNone = (values, text) => (values.length ? same(values) : [["", text]]);
 class Submit extends View {
   #module = null;
   #script = null;
+  #runtimes = [];
   #files = [];
   #report = null;
   #key = newKey();
@@ -25,6 +26,7 @@ class Submit extends View {
   #fields = new Fields();
   #told = h("div.stack", { "aria-live": "polite" });
   #list = h("ul.submit-files");
+  #languages = h("p.muted");
   #problem = h("div.notice.notice-bad", { hidden: true, role: "alert" });
   #commands = h("div.stack");
   #progress = h("p.muted", { role: "status" });
@@ -51,15 +53,13 @@ class Submit extends View {
     replace(this, h("div.head", h("h1", { tabindex: -1 }, "Submit a job")), h("form.stack.job-form",
       { novalidate: true, onsubmit: (event) => this.#submit(event), oninput: () => this.#changed() },
       h("section.card.stack",
-        h("h2", "Module"),
+        h("h2", "Program"),
         h("div.submit-drop.stack",
-          h("p", "Drop a .wasm or .wat file here, with the files that are its data, or choose them:"),
+          h("p", "Drop a .wasm or .wat file or a script here, with its data, or choose them:"),
           h("div.grid",
             file("Module", "module", ([module]) => this.#setModule(module)),
-            file("Script, if the module is its interpreter", "script", ([script]) => {
-              this.#script = script ?? null;
-              this.#changed();
-            }))),
+            file("Script", "script", ([script]) => this.#setScript(script))),
+          this.#languages),
         this.#told),
       h("section.card.stack",
         h("fieldset.submit-kinds", h("legend", "Data"),
@@ -88,6 +88,7 @@ class Submit extends View {
       h("section.card", h("h2", "The same by hand"), this.#commands)));
     fields.get("abi").onchange = () => this.#fillEntries();
     this.#fillAbis();
+    this.#askRuntimes();
     const over = (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
@@ -100,8 +101,38 @@ class Submit extends View {
 
   #drop(files) {
     const module = files.find((file) => MODULE.test(file.name));
+    const script = files.find((file) => this.#runtimeOf(file.name));
+    if (script) this.#setScript(script);
     this.#setModule(module);
-    this.#add(files.filter((file) => file !== module));
+    this.#add(files.filter((file) => file !== module && file !== script));
+  }
+
+  async #askRuntimes() {
+    const { runtimes } = await api.get("/runtimes", { signal: this.signal })
+      .catch(() => ({ runtimes: [] }));
+    this.#runtimes = runtimes;
+    replace(this.#languages, runtimes.length ? ["Scripts that need no module: ",
+      runtimes.map(({ name, endings, sha256, get }, index) => [index > 0 && ", ",
+        `${name} (${endings.join(", ")}`, !sha256 && [": not on this hub yet; ", h("code", get)],
+        ")"]), ". For others choose their interpreter as the module."]
+      : "Choose the interpreter of a script as the module.");
+  }
+
+  #runtimeOf(name) {
+    return this.#runtimes.find(({ endings }) => endings.some((each) => name.endsWith(each)));
+  }
+
+  #setScript(script) {
+    this.#script = script ?? null;
+    const runtime = script && this.#module === null ? this.#runtimeOf(script.name) : null;
+    if (script) replace(this.#told, h("p", h("strong", script.name), ` ${bytes(script.size)}`,
+      runtime?.sha256 ? `, run by ${runtime.name}` : ""),
+    runtime && !runtime.sha256 && problem(`This hub has no ${runtime.name} yet: ${runtime.get}`));
+    this.#changed();
+  }
+
+  get #canSend() {
+    return this.#module !== null || Boolean(this.#script && this.#runtimeOf(this.#script.name)?.sha256);
   }
 
   #add(files) {
@@ -181,7 +212,7 @@ class Submit extends View {
       this.querySelector(`.data-${each}`).hidden = each !== kind;
     replace(this.#list, this.#files.slice(0, LISTED).map((file) => this.#listed(file)),
       this.#files.length > LISTED && h("li.muted", `and ${this.#files.length - LISTED} more`));
-    this.#send.disabled = this.#module === null || this.#sending !== null;
+    this.#send.disabled = !this.#canSend || this.#sending !== null;
     let spec;
     try {
       spec = this.#spec();
@@ -208,7 +239,7 @@ class Submit extends View {
 
   async #submit(event) {
     event.preventDefault();
-    if (this.#module === null || this.#sending !== null) return;
+    if (!this.#canSend || this.#sending !== null) return;
     this.#sending = new AbortController();
     this.#send.disabled = true;
     this.#stop.hidden = false;
