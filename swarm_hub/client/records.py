@@ -258,6 +258,9 @@ class Node(Record):
     node_id: str = _told()
     name: str = _told()
     state: str = _told()
+    # What it is to others, and which version; known while it is connected.
+    roles: list[str] = _told()
+    version: str | None = _told()
     slots: int | None = _told()
     labels: dict[str, str] = _told()
     assignments: int = _told()

@@ -1,8 +1,9 @@
 """Another hub as the gateway sees it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Self, TypeGuard
 
 from swarm_hub.models.features import BASELINE, read_features
@@ -22,6 +23,8 @@ _RUNTIME_MAX_CHARS: Final = 200
 READY: Final = "ready"
 # So far only of jobs whose results are not compared.
 PARTLY_READY: Final = "ready, but not for deterministic jobs yet"
+_VERSION_MAX_CHARS: Final = 40
+_ROLES_MAX: Final = 8
 _LOAD_MAX: Final = 1e9
 _TEMPERATURES_C: Final = (-273.15, 1000.0)
 _WALL_TIMES_S: Final = (0.001, 1e8)
@@ -114,11 +117,15 @@ class WorkerOffer:
     labels: frozenset[tuple[str, str]] = frozenset()
     features: frozenset[str] = BASELINE
     wall_time_s: float | None = None
+    version: str | None = None
+    # What the hub is to others, such as a gateway, too.
+    roles: frozenset[str] = frozenset({"worker"})
 
     @classmethod
-    def from_wire(cls, plain: Mapping[str, object]) -> Self:
+    def from_wire(cls, plain: Mapping[str, object], roles: Iterable[object] = ("worker",)) -> Self:
         """Read an untrusted peer's offer; whatever is not part of the protocol is dropped."""
         slots, memory, labels = (plain.get(key) for key in ("slots", "memory_bytes", "labels"))
+        version: Any = plain.get("version")
         pairs = list(labels.items())[:LABELS_MAX] if isinstance(labels, dict) else []
         return cls(
             min(max(slots, 1), _SLOTS_MAX) if _is_whole(slots) else 1,
@@ -130,6 +137,8 @@ class WorkerOffer:
             ),
             read_features(plain["features"]) if "features" in plain else BASELINE,
             _number(plain.get("wall_time_s"), *_WALL_TIMES_S),
+            version if is_text(version, _VERSION_MAX_CHARS) else None,
+            frozenset(word for role in islice(roles, _ROLES_MAX) if (word := _word(role))),
         )
 
 

@@ -342,6 +342,8 @@ class NodeDetails(TypedDict):
     node_id: str
     name: str
     state: str
+    roles: list[str]
+    version: str | None
     slots: int | None
     labels: dict[str, str]
     assignments: int

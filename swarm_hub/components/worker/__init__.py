@@ -34,6 +34,7 @@ from swarm_hub.components.worker.power_policy import (
 )
 from swarm_hub.components.worker.views import views
 from swarm_hub.components.worker.wake_lock import WakeLock
+from swarm_hub.const import __version__
 from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
@@ -203,6 +204,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         "labels": config.node_labels,
         "features": sorted(FEATURES),
         "wall_time_s": service.limits.wall_time_s,
+        "version": __version__,
     }
     mesh.register(
         Capability("worker", offer, works_with="gateway", seeks_peers=True, asks_for_express=True)

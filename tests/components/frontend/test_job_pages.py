@@ -115,7 +115,7 @@ async def test_a_script_that_is_dropped_needs_no_module(
     async with opened(browser, interpreter.url) as (page, _):
         await enter(page.context, interpreter.token)
         await page.goto("/#/submit")
-        await expect(page.get_by_text("python (.py: not on this hub yet")).to_be_visible()
+        await expect(page.get_by_text("python (.py): not yet")).to_be_visible()
         send = page.get_by_role("button", name="Submit", exact=True)
         await page.evaluate(DROP, {"size.py": ["print(1)", 1], "size.rb": ["p 1", 1]})
         await expect(page.get_by_text("This hub has no python yet")).to_be_visible()

@@ -59,7 +59,9 @@ def link_workers(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, links: NodeLink
         worker = up.hello.capabilities.get("worker")
         if worker is not None:
             link = _SignedLink(up.peer_id, mesh, channel)
-            links.connected(link, up.hello.name, WorkerOffer.from_wire(worker))
+            links.connected(
+                link, up.hello.name, WorkerOffer.from_wire(worker, up.hello.capabilities)
+            )
 
     def on_peer_down(down: PeerDown) -> None:
         links.disconnected(down.peer_id, down.reason)

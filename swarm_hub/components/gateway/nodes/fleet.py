@@ -198,6 +198,8 @@ class Fleet:
             "name": record.name,
             "state": state,
             "slots": None if offer is None else self._slots(node_id, offer),
+            "roles": [] if offer is None else sorted(offer.roles),
+            "version": None if offer is None else offer.version,
             "labels": dict(sorted(self._labels_of(node_id, offer))),
             "assignments": self._n_held(node_id),
             "refuses": self._refusals.get(node_id),

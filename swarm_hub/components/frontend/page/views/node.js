@@ -54,8 +54,8 @@ class NodeView extends View {
       { id: "message", title: "Failure", card: false, value: ({ message }) => message },
     ];
     replace(this, this.#head, h("div.stack", h("div.grid", this.#facts, this.#standing),
-      this.#graphs, h("section.card.flush", h("h2.pad", "Its shards"), this.#shards),
-      this.#receipts));
+      this.#graphs, this.#receipts,
+      h("section.card.flush", h("h2.pad", "Its shards"), this.#shards)));
     this.#drawReceipts();
     const draw = inFrame(() => this.#draw());
     this.on(store, "nodes", (id) => {
@@ -119,6 +119,8 @@ class NodeView extends View {
     const why = whyIdle(node);
     const labels = Object.entries(node.labels);
     const pairs = [
+      ["What it is", `${node.roles.join(" and ") || "not connected"}${
+        node.version ? `, swarm_hub ${node.version}` : ""}`],
       ["Slots busy", slotWords(node)],
       ["CPU", `${percent(now?.cpu_percent)}, load ${now?.load_1m?.toFixed(1) ?? "–"}`],
       ["Free memory", bytes(now?.available_memory_bytes)],
@@ -173,7 +175,7 @@ class NodeView extends View {
         replace(list, await receipts(job, this.params.id));
       };
       return h("details", { dataset: { key: job }, ontoggle: load },
-        h("summary", jobLink(job)), list);
+        h("summary", store.jobs.get(job)?.name || job), list);
     }), !jobs.length && h("p.muted", "None: it has done no shards lately."));
   }
 

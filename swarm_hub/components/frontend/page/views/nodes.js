@@ -19,6 +19,8 @@ const COLUMNS = [
   { id: "busy", title: "Slots busy", numeric: true, value: busySlots, cell: slotWords,
     always: true },
   { id: "why", title: "Takes no work because", card: false, value: whyIdle },
+  { id: "roles", title: "Roles", card: false, value: (node) => node.roles.join(", ") || null },
+  { id: "version", title: "Version", card: false, value: (node) => node.version },
   { id: "cpu", title: "CPU", numeric: true, value: of("cpu_percent"),
     cell: (node) => percent(of("cpu_percent")(node)) },
   { id: "memory", title: "Free memory", numeric: true, value: of("available_memory_bytes"),

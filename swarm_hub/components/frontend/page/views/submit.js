@@ -26,7 +26,7 @@ class Submit extends View {
   #fields = new Fields();
   #told = h("div.stack", { "aria-live": "polite" });
   #list = h("ul.submit-files");
-  #languages = h("p.muted");
+  #languages = h("div.muted.small");
   #problem = h("div.notice.notice-bad", { hidden: true, role: "alert" });
   #commands = h("div.stack");
   #progress = h("p.muted", { role: "status" });
@@ -111,11 +111,9 @@ class Submit extends View {
     const { runtimes } = await api.get("/runtimes", { signal: this.signal })
       .catch(() => ({ runtimes: [] }));
     this.#runtimes = runtimes;
-    replace(this.#languages, runtimes.length ? ["Scripts that need no module: ",
-      runtimes.map(({ name, endings, sha256, get }, index) => [index > 0 && ", ",
-        `${name} (${endings.join(", ")}`, !sha256 && [": not on this hub yet; ", h("code", get)],
-        ")"]), ". For others choose their interpreter as the module."]
-      : "Choose the interpreter of a script as the module.");
+    replace(this.#languages, h("p", "A script needs no module where its language is at hand; for " +
+      "others choose their interpreter as the module."), runtimes.map(({ name, endings, sha256, get }) =>
+      h("p", h("strong", name), ` (${endings.join(", ")}): `, sha256 ? "at hand" : `not yet; ${get}`)));
   }
 
   #runtimeOf(name) {
