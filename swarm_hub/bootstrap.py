@@ -1,14 +1,18 @@
 """From a configuration directory to a hub that is set up and started."""
 
 import asyncio
+import functools
 import logging
 import platform
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.control import ControlServer
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub, LiveConfiguration, StopStage
 from swarm_hub.exceptions import ConfigError, HubError, SetupError
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.plan import Plan, plan
@@ -62,6 +66,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start()
+        _take_reloads(hub, configuration, planned)
         await _listen_to_owner(hub)
         store_care.watch(hub, configuration)
         for failed in failures:
@@ -81,6 +86,23 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
         await hub.stop()
         raise
     return hub
+
+
+def _take_reloads(hub: Hub, configuration: Configuration, planned: Plan) -> None:
+    @functools.cache
+    def live() -> LiveConfiguration:
+        from swarm_hub.reload import Live
+
+        return Live(hub, configuration, planned, functools.partial(check, configuration.directory))
+
+    async def reload(_arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return {"reloaded": True, **await live().reload("its owner")}
+        except ConfigError as error:
+            return {"reloaded": False, "problems": [asdict(each) for each in error.problems]}
+
+    hub.live_configuration = live
+    hub.control.add("reload", reload)
 
 
 async def _listen_to_owner(hub: Hub) -> None:

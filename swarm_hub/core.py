@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast, overload
 
 from ulid_transform import ulid_now
 
@@ -20,6 +20,9 @@ from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.event_loop import event_loop_name
 from swarm_hub.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from swarm_hub.models.reload import KeyValue, Reload
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -88,7 +91,9 @@ class Reloader(Protocol[_C]):
     """How a running component takes a new configuration, in two phases.
 
     Every component prepares before any applies, so that a configuration one of them refuses
-    changes nothing anywhere. Keys that are not reloadable keep the values from the start.
+    changes nothing anywhere. They do so in the order of their set-up, also those whose keys have
+    not changed, as what one does may follow from what another has. Keys that are not reloadable
+    have the values from the start.
     """
 
     async def prepare(self, config: _C) -> None:
@@ -99,6 +104,44 @@ class Reloader(Protocol[_C]):
 
     def apply(self) -> None:
         """Put what was prepared last in force; may not fail."""
+
+
+class SimpleReloader(Generic[_C]):
+    """A reloader that keeps what was prepared and hands it to a function.
+
+    `check` raises HubError for a configuration that is valid and can't be put in force here.
+    """
+
+    def __init__(
+        self, apply: Callable[[_C], None], check: Callable[[_C], None] | None = None
+    ) -> None:
+        self._apply = apply
+        self._check = check
+        self._prepared: list[_C] = []
+
+    async def prepare(self, config: _C) -> None:
+        """Keep the configuration for `apply`."""
+        if self._check is not None:
+            self._check(config)
+        self._prepared = [config]
+
+    def apply(self) -> None:
+        """Put it in force."""
+        for config in self._prepared:
+            self._apply(config)
+
+
+class LiveConfiguration(Protocol):
+    """The configuration of a hub that runs."""
+
+    async def reload(self, by: str) -> "Reload":
+        """Put in force what the files say now, as far as that needs no restart.
+
+        `by` is who asked, for the log. Raises ConfigError with every problem; then nothing changed.
+        """
+
+    def values(self) -> "list[KeyValue]":
+        """Return every value that is in force; secrets are left out."""
 
 
 class HubState(StrEnum):
@@ -124,7 +167,7 @@ class _StopStep:
     stage: StopStage
     name: str
     work: Callable[[], Awaitable[None]]
-    timeout_s: float
+    timeout_s: float | Callable[[], float]
 
 
 class Hub:
@@ -156,6 +199,10 @@ class Hub:
         self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)
         # How each component that can do so takes a new configuration, by domain.
         self.reloaders: dict[str, Reloader[Any]] = {}
+        # The keys whose new values wait for a restart.
+        self.needs_restart: tuple[str, ...] = ()
+        # Made at first use: most hubs run for months without a reload.
+        self.live_configuration: Callable[[], LiveConfiguration] | None = None
         self.state = HubState.STARTING
         self._start_steps: list[Callable[[], Awaitable[None]]] = []
         self._open_steps: list[Callable[[], Awaitable[None]]] = []
@@ -176,9 +223,16 @@ class Hub:
         self._open_steps.append(work)
 
     def on_stop(
-        self, stage: StopStage, name: str, work: Callable[[], Awaitable[None]], timeout_s: float = 5
+        self,
+        stage: StopStage,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        timeout_s: float | Callable[[], float] = 5,
     ) -> None:
-        """Run `work` at the stop, in its stage, last registered first, for at most `timeout_s`."""
+        """Run `work` at the stop, in its stage, last registered first, for at most `timeout_s`.
+
+        A function gives the time that counts when the hub stops.
+        """
         self._stop_steps.append(_StopStep(stage, name, work, timeout_s))
 
     async def start(self) -> None:
@@ -224,10 +278,11 @@ class Hub:
         }
 
     async def _run_stop_step(self, step: _StopStep) -> None:
+        timeout_s = step.timeout_s() if callable(step.timeout_s) else step.timeout_s
         try:
-            async with asyncio.timeout(step.timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await step.work()
         except TimeoutError:
-            _LOGGER.warning("Stopping %s took more than %.1f s", step.name, step.timeout_s)
+            _LOGGER.warning("Stopping %s took more than %.1f s", step.name, timeout_s)
         except Exception:
             _LOGGER.exception("Stopping %s failed", step.name)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import functools
 import gc
 import logging
 import os
@@ -93,8 +94,10 @@ def run(
     # Signals are kept until there is a loop to handle them: one that interrupted the making of the
     # loop would leave it half made. A hub also heeds signals that its parent process ignores.
     early: list[int] = []
+    hangups = _Hangups()
     for signum in _STOP_SIGNALS:
         signal.signal(signum, lambda signum, _frame: early.append(signum))
+    signal.signal(signal.SIGHUP, lambda _signum, _frame: hangups.heard())
     _allow_files()
     global _reserve, _last_words
     _reserve, _last_words = bytearray(_RESERVE_BYTES), last_words()
@@ -102,7 +105,7 @@ def run(
     with locked(config_dir):
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                return runner.run(_run(config_dir, started_at, early, when_ready))
+                return runner.run(_run(config_dir, started_at, early, hangups, when_ready))
         except BaseException as error:
             _end_if_exhausted(error)
             raise
@@ -152,6 +155,7 @@ async def _run(
     config_dir: Path,
     started_at: float,
     early: Sequence[int],
+    hangups: "_Hangups",
     when_ready: "Callable[[Hub], None] | None",
 ) -> int:
     # Imported here because it takes most of the start, and signals must be heeded before that.
@@ -162,6 +166,7 @@ async def _run(
     starting = loop.create_task(start_hub(config_dir), name="start")
     for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, _ask_to_stop, starting)
+    loop.add_signal_handler(signal.SIGHUP, hangups.heard)
     if early:
         starting.cancel()
     try:
@@ -179,6 +184,7 @@ async def _run(
     loop.call_later(_MESH_IS_UP_S, _settle_memory)
     systemd.notify("READY=1")
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
+    hub.tasks.supervise(functools.partial(hangups.follow, hub), "SIGHUP")
     try:
         if when_ready is not None:
             when_ready(hub)
@@ -188,6 +194,41 @@ async def _run(
         systemd.notify("STOPPING=1")
         await hub.stop()
     return hub.exit_code
+
+
+class _Hangups:
+    """SIGHUP: a reload, however many come while one goes on; a terminal that is closed is the end.
+
+    With nohup it is a reload in either case.
+    """
+
+    def __init__(self) -> None:
+        self._heard = asyncio.Event()
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._ends_with_terminal = not ignored and _has_terminal()
+
+    def heard(self) -> None:
+        """Note one, also before the hub is ready."""
+        self._heard.set()
+
+    async def follow(self, hub: "Hub") -> None:
+        """Do what they ask for."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            if self._ends_with_terminal and not _has_terminal():
+                hub.ask_to_stop()
+            elif hub.live_configuration is not None:
+                with contextlib.suppress(HubError):  # It is in the log.
+                    await hub.live_configuration().reload("SIGHUP")
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _of_the_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:

@@ -6,11 +6,12 @@ What makes and restores backups is imported where there are some to make or to r
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_hub.config import Configuration
-from swarm_hub.core import Hub
+from swarm_hub.config import BackupConfig, Configuration, StorageConfig
+from swarm_hub.core import Hub, SimpleReloader
 from swarm_hub.exceptions import BackupError, HubError, SetupError, StoreDamagedError
 from swarm_hub.storage import Store, created, look_at
 from swarm_hub.storage.engine import damage
@@ -135,6 +136,14 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     # Beside the work, as deleting large files takes a while.
     hub.tasks.spawn(tidy(), "interrupted uploads")
     hub.tasks.every(_TIDY_EVERY_S, tidy, "interrupted uploads")
+    backups = _Backups(hub, configuration)
+
+    def apply(new: StorageConfig) -> None:
+        store.leave_free(new.min_free_bytes)
+        backups.follow(new)
+        hub.tasks.spawn(look_at_space(), "free space after a reload")
+
+    hub.reloaders["storage"] = SimpleReloader(apply)
     if configuration.storage.shared:
         return
     database = configuration.storage.path(configuration.directory)
@@ -152,7 +161,7 @@ def watch(hub: Hub, configuration: Configuration) -> None:
 
     store.on_damage(stop_damaged)
     hub.tasks.spawn(check(), "check of the store")
-    _schedule_backups(hub, configuration)
+    backups.follow(configuration.storage)
 
 
 async def _opened(configuration: Configuration, clock: Clock) -> Store:
@@ -228,17 +237,34 @@ def _backups(configuration: Configuration) -> Path:
     return configuration.directory / directory
 
 
-def _schedule_backups(hub: Hub, configuration: Configuration) -> None:
-    backup = configuration.storage.backup
-    if backup is None:
-        return
-    from swarm_hub.storage.backup.schedule import BackupSchedule
+class _Backups:
+    """The backups that a hub makes by itself, as often as is configured now."""
 
-    schedule = BackupSchedule(
-        backup_source(configuration),
-        _backups(configuration),
-        backup.every_s,
-        backup.keep,
-        hub.clock,
-    )
-    hub.tasks.every(schedule.look_every_s, schedule.look, "backups")
+    def __init__(self, hub: Hub, configuration: Configuration) -> None:
+        self._hub = hub
+        self._configuration = configuration
+        self._made: BackupConfig | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, storage: StorageConfig) -> None:
+        """Make backups by this from now on; one that is being made is left out for the next."""
+        backup, shared = storage.backup, self._configuration.storage.shared
+        if backup == self._made or shared:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._made = backup
+        if backup is None:
+            return
+        from swarm_hub.storage.backup.schedule import BackupSchedule
+
+        configuration = replace(self._configuration, storage=storage)
+        schedule = BackupSchedule(
+            backup_source(configuration),
+            _backups(configuration),
+            backup.every_s,
+            backup.keep,
+            self._hub.clock,
+        )
+        self._task = self._hub.tasks.every(schedule.look_every_s, schedule.look, "backups")

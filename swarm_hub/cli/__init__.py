@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "token": ("token", "token", "Create, list and revoke API tokens."),
     "backup": ("backup", "backup", "Save a hub to one file, even while it runs."),
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),
+    "reload": ("control", "reload", "Have a running hub take its changed configuration."),
     "status": ("control", "status", "Show what the hub on this device does."),
     "pause": ("control", "pause", "Have this device take no work for a while."),
     "resume": ("control", "resume", "Have a paused device take work again."),

@@ -1,5 +1,6 @@
-"""Commands for the owner of a device, to the hub that runs on it: status, pause, resume."""
+"""Commands for the owner of a device, to the hub that runs on it: reload, status, pause, resume."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,30 @@ from swarm_hub.cli.options import (
 )
 from swarm_hub.control import Refused
 from swarm_hub.control.client import ask
-from swarm_hub.exceptions import HubError
+from swarm_hub.exceptions import ConfigProblem, HubError
 from swarm_hub.models.node import READY
 from swarm_hub.util.units import format_duration
+
+
+@click.command()
+@config_option
+@json_option
+def reload(config_dir: Path, as_json: bool) -> int:
+    """Have the hub on this device take its changed configuration, without a restart.
+
+    All of it is checked first; if anything is wrong, nothing changes and the exit code is 1. Keys
+    that need a restart are named and stay as they are until then. Jobs go on.
+    """
+    answer = ask(working_dir(config_dir), "reload")
+    if as_json:
+        print_json(answer)
+    elif answer["reloaded"]:
+        _print_reload(answer)
+    else:
+        for each in answer["problems"]:
+            note(str(ConfigProblem(**each)))
+        note("Nothing was changed")
+    return 0 if answer["reloaded"] else 1
 
 
 @click.command()
@@ -77,6 +99,22 @@ def resume(config_dir: Path, as_json: bool) -> None:
     state = "Resumed" if answer["was_paused"] else "It was not paused"
     refuses = answer["refuses"]
     note(f"{state}; it takes no work: {refuses}" if refuses else f"{state}; it takes work")
+
+
+def _print_reload(answer: dict[str, Any]) -> None:
+    for each in answer["applied"]:
+        echo(f"{each['path']}: {_worded(each['old'])} -> {_worded(each['new'])}")
+    for each in answer["needs_restart"]:
+        values = f"{_worded(each['old'])} -> {_worded(each['new'])}"
+        echo(f"{each['path']}: {values}  # needs a restart")
+    if not answer["applied"]:
+        note("Nothing to apply: every key that needs no restart is as it was")
+    if answer["needs_restart"]:
+        note("Restart the hub for the keys that need it; until then they stay as they were")
+
+
+def _worded(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _of_worker(config_dir: Path, command: str, **arguments: object) -> dict[str, Any]:

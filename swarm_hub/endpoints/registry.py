@@ -27,7 +27,7 @@ class Endpoints:
         self._views: dict[tuple[str, str, bool], View] = {}
         self._commands: dict[str, tuple[Command, vol.Schema]] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
-        self._limits: dict[str, Any] = {}
+        self._limits: list[Callable[[], Mapping[str, Any]]] = []
         self._metrics: list[ReadMetrics] = []
         self._explain: Callable[[str], str | None] = lambda _path: None
         self._jobs: JobKnowledge | None = None
@@ -123,13 +123,13 @@ class Endpoints:
         """Return the fields that components add to the hub's health."""
         return {name: value for describe in self._health for name, value in describe().items()}
 
-    def add_limits(self, limits: Mapping[str, Any]) -> None:
+    def add_limits(self, read: Callable[[], Mapping[str, Any]]) -> None:
         """Tell clients of limits on what they may ask of a component, by the names of its keys."""
-        self._limits.update(limits)
+        self._limits.append(read)
 
     def limits(self) -> dict[str, Any]:
         """Return the limits that components told of."""
-        return dict(self._limits)
+        return {name: value for read in self._limits for name, value in read().items()}
 
     def add_metrics(self, read: ReadMetrics) -> None:
         """Add the metrics that `read` returns to those of the hub; it is called at each look."""

@@ -5,7 +5,7 @@ duration in seconds. Secrets are left out.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import voluptuous as vol
@@ -19,26 +19,51 @@ from swarm_hub.util.yaml_loader import Place, YamlMap
 class Value:
     """One of them; `written` is how the configuration, or the default, gives it.
 
-    `place` is None for a default.
+    `place` is None for a default. `reloadable` says whether a running hub can take another.
     """
 
     path: tuple[str, ...]
     value: Any
     written: Any
     place: Place | None
+    reloadable: bool = False
 
 
 def values_of(
     domain: str, section: Any, schema: Callable[[Any], object], secrets: Collection[str]
 ) -> Iterator[Value]:
     """Yield the values of a valid section; `secrets` are texts that nobody else may see."""
-    if isinstance(schema, PlatformSchema):
-        keys: Mapping[Any, Any] | None = schema.keys_for(section)
-    else:
-        keys = _keys_of(schema)
+    for each in secret_values_of(domain, section, schema):
+        yield redacted(each, secrets)
+
+
+def secret_values_of(domain: str, section: Any, schema: Callable[[Any], object]) -> Iterator[Value]:
+    """Yield the values of a valid section with the secrets in them, to be compared only."""
     written = section if isinstance(section, YamlMap) else YamlMap()
-    for each in _values(written, keys or {}, (domain,)):
-        yield _redacted(each, secrets)
+    yield from _values(written, keys_of(schema, section), (domain,))
+
+
+def keys_of(schema: Callable[[Any], object], section: Any) -> Mapping[Any, Any]:
+    """Return the keys of a valid section with their validators."""
+    if isinstance(schema, PlatformSchema):
+        return schema.keys_for(section)
+    return _keys_of(schema) or {}
+
+
+def is_reloadable(key: Any) -> bool:
+    """Whether a running hub can take another value for a key; it can't if nothing says so."""
+    return bool(getattr(key, "reloadable", False))
+
+
+def without_restart(new: YamlMap, running: YamlMap, schema: Callable[[Any], object]) -> YamlMap:
+    """Return a new section but for the keys that need a restart, which are as they were."""
+    merged = YamlMap()
+    keys = {str(key): key for key in (*keys_of(schema, running), *keys_of(schema, new))}
+    for name in dict.fromkeys((*new, *running)):
+        source = new if is_reloadable(keys.get(name)) else running
+        if name in source:
+            merged.put(name, source[name], source.places[name])
+    return merged
 
 
 def _values(section: YamlMap, keys: Mapping[Any, Any], path: tuple[str, ...]) -> Iterator[Value]:
@@ -54,7 +79,8 @@ def _values(section: YamlMap, keys: Mapping[Any, Any], path: tuple[str, ...]) ->
         if inner is not None and isinstance(value, YamlMap):
             yield from _values(value, inner, (*path, name))
         else:
-            yield Value((*path, name), _plain(value, validator), value, place)
+            plain = _plain(value, validator)
+            yield Value((*path, name), plain, value, place, is_reloadable(key))
     # What a component of the owner's takes without naming it.
     known = {str(key) for key in keys}
     for name in section:
@@ -84,9 +110,10 @@ def _plain(value: Any, validator: Any) -> Any:
     return counts if isinstance(counts, bool | int | float | str) else value
 
 
-def _redacted(each: Value, secrets: Collection[str]) -> Value:
+def redacted(each: Value, secrets: Collection[str]) -> Value:
+    """Return a value as others may see it."""
     if each.place is not None and each.place.tag.startswith("!secret"):
-        return Value(each.path, REDACTED, REDACTED, each.place)
+        return replace(each, value=REDACTED, written=REDACTED)
     value = without_secrets(each.value, secrets, each.path[-1])
     written = without_secrets(each.written, secrets, each.path[-1])
-    return Value(each.path, value, written, each.place)
+    return replace(each, value=value, written=written)

@@ -57,7 +57,7 @@ class PlatformSchema:
     def keys_for(self, value: Any) -> dict[Any, Any]:
         """Return the keys of a valid section with their validators: `platform`, shared, its own."""
         name = (value or {}).get("platform", self.default)
-        chosen = cv.Key("platform", default=self.default, reloadable=False)
+        chosen = cv.Key("platform", default=self.default, reloadable=True)
         return {chosen: str, **self.keys, **self._platform(name).PLATFORM_SCHEMA}
 
     def __call__(self, value: Any) -> Platform[Any]:

@@ -31,6 +31,8 @@ class EventType(StrEnum):
     NODE_UNDRAINED = "node_undrained"
     NODE_LABELLED = "node_labelled"
     COMPONENT_FAILED = "component_failed"
+    CONFIGURATION_RELOADED = "configuration_reloaded"
+    CONFIGURATION_REFUSED = "configuration_refused"
 
 
 # One of these is the last of a job's, but for its removal.

@@ -171,6 +171,11 @@ class Store:
         self._signs.append(sign := asyncio.Event())
         return sign
 
+    def leave_free(self, min_free_bytes: int) -> None:
+        """Leave so much of the disk free from the next look at it on."""
+        if self._space is not None:
+            self._space.bound(min_free_bytes)
+
     async def look_at_space(self) -> None:
         """Compare the free space with the floor; call it every few seconds."""
         if self._space is not None:

@@ -14,6 +14,7 @@ from swarm_hub.components.api import description
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.config_command import get_config
+from swarm_hub.components.api.configuration import configuration_views
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.cors import CrossOrigin, origin
 from swarm_hub.components.api.diagnostics import WarningsKept, diagnostics_view
@@ -27,7 +28,7 @@ from swarm_hub.components.api.sessions import Sessions
 from swarm_hub.components.api.system import system_view
 from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
-from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.tokens import TokenFile
 from swarm_hub.util.bounds import shown
@@ -105,15 +106,16 @@ CONFIG_SCHEMA = cv.section(
 
 async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     """Bind the port at once, to report a port in use now; serve once everything has started."""
+    bounds = config
     hub.endpoints.add_command(get_config(hub))
     hub.endpoints.add_view(
         system_view(
             hub,
-            {
-                "request": config.request_bytes, "connections": config.connections,
-                "connections_per_ip": config.connections_per_ip,
-                "requests_per_owner": config.requests_per_owner,
-                "upload_per_owner": config.upload_per_owner_bytes,
+            lambda: {
+                "request": bounds.request_bytes, "connections": bounds.connections,
+                "connections_per_ip": bounds.connections_per_ip,
+                "requests_per_owner": bounds.requests_per_owner,
+                "upload_per_owner": bounds.upload_per_owner_bytes,
             },
         )
     )  # fmt: skip
@@ -129,6 +131,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     requests, audit = RequestMetrics(), AuditLog(hub.storage_path(AUDIT_FILE), logins)
     for view in (
         *health_views(hub),
+        *configuration_views(hub),
         *description.views(hub),
         metrics_view(hub, requests, connections),
         diagnostics_view(hub, WarningsKept.of(hub)),
@@ -139,7 +142,10 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     access = Access(tokens, hub.clock, logins, [config.host, *config.allowed_hosts], cors)
     certificate = None
     if config.tls is not None:
-        names = partial(_names, (config.host, *config.allowed_hosts))
+
+        def names() -> set[str]:
+            return _names((config.host, *bounds.allowed_hosts))
+
         certificate = Certificate(config.tls, hub.config_dir, hub.clock, names)
         await certificate.load()
         hub.control.add_status("api", partial(_tls_status, certificate))
@@ -154,6 +160,21 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     for view in (*sessions.views(), *Links(hub, access).views()):
         hub.endpoints.add_view(view)
     hub.listens.add(_address(config))
+
+    def apply(new: ApiConfig) -> None:
+        nonlocal bounds
+        bounds = new
+        logins.bound(
+            new.login_attempts, new.ip_ban_s, new.trusted_proxies,
+            use_x_forwarded_for=new.use_x_forwarded_for,
+        )  # fmt: skip
+        connections.bound(new.connections, new.connections_per_ip)
+        quotas.bound(new.requests_per_owner, new.upload_per_owner_bytes)
+        cors.allow_only(new.cors_allowed_origins)
+        access.allow_hosts([config.host, *new.allowed_hosts])
+        server.bound(new.request_bytes)
+
+    hub.reloaders["api"] = SimpleReloader(apply)
     # A request that came before the sandbox or the gateway's jobs are ready would be refused.
     hub.on_open(server.start)
     hub.on_stop(StopStage.INTAKE, "api", server.stop, timeout_s=4)

@@ -37,6 +37,10 @@ class Access:
         self._clock = clock
         self._logins = logins
         self._cors = cors
+        self.allow_hosts(allowed_hosts)
+
+    def allow_hosts(self, allowed_hosts: Sequence[str]) -> None:
+        """Answer to these names from now on, besides this device's own."""
         own = socket.gethostname().lower()
         named = (host.lower() for host in allowed_hosts)
         # `.local` names are given by mDNS, which no foreign page can make lead elsewhere.

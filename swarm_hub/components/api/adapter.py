@@ -62,7 +62,7 @@ _QUERY_MAX_CHARS: Final = 4096
 _ERRORS_MAX: Final = 20
 
 
-def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.RouteDef:
+def route(view: View, access: Access, quotas: Quotas, max_bytes: Callable[[], int]) -> web.RouteDef:
     """Return the route that serves a view."""
     scope, body = view.scope, view.body
     query = vol.Schema(dict(view.query))
@@ -72,7 +72,7 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: int) -> web.Rou
         caller = await access.admit(raw, scope)
         if caller is not None:
             quotas.request(caller.account)
-        async with _Request(raw, caller, max_bytes, quotas) as request:
+        async with _Request(raw, caller, max_bytes(), quotas) as request:
             _check_path(raw)
             if view.query or raw.query_string:
                 request.query = read_query(raw.query, query)

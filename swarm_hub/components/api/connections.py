@@ -41,10 +41,7 @@ class Connections:
     def __init__(
         self, most: int, most_per_ip: int, is_exempt: Callable[[str], bool], **options: Any
     ) -> None:
-        # The other half of the files is for the mesh, the store and the sandbox.
-        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = most if soft_limit == resource.RLIM_INFINITY else min(most, soft_limit // 2)
-        self._most_per_ip = most_per_ip
+        self.bound(most, most_per_ip)
         self._is_exempt = is_exempt
         self._options = options
         self._server: web.Server | None = None
@@ -54,6 +51,13 @@ class Connections:
         self._looking: asyncio.TimerHandle | None = None
         self._logged_at = float("-inf")
         self._n_refused = 0
+
+    def bound(self, most: int, most_per_ip: int) -> None:
+        """Take so many from now on; those that are open stay."""
+        # The other half of the files is for the mesh, the store and the sandbox.
+        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = most if soft_limit == resource.RLIM_INFINITY else min(most, soft_limit // 2)
+        self._most_per_ip = most_per_ip
 
     def serve_by(self, server: web.Server) -> None:
         """Hand requests to that server."""

@@ -47,6 +47,10 @@ class CrossOrigin:
     """The origins besides the hub's own."""
 
     def __init__(self, origins: Collection[str]) -> None:
+        self.allow_only(origins)
+
+    def allow_only(self, origins: Collection[str]) -> None:
+        """Let pages of these origins call from now on."""
         self._origins = frozenset(origins)
 
     def allows(self, origin: str) -> bool:

@@ -25,10 +25,14 @@ class _Health(TypedDict):
     roles: list[str]
     last_seq: int
     disk_full: str | None
+    needs_restart: list[str]
 
 
 class HealthShape(_Health, total=False):
-    """The hub's health; components add the optional fields."""
+    """The hub's health; components add the optional fields.
+
+    `needs_restart` are keys of the configuration whose new values wait for one since a reload.
+    """
 
     sandbox: FenceShape | None
     nodes: int
@@ -69,6 +73,7 @@ def health_views(hub: Hub) -> tuple[View, ...]:
             "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
             "disk_full": hub.store.full,
+            "needs_restart": list(hub.needs_restart),
         }
         success = Success.NOT_OK if stuck else Success.OK
         return Json({**own, **hub.endpoints.health()}, success)

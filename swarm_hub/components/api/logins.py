@@ -51,11 +51,22 @@ class Logins:
         use_x_forwarded_for: bool,
     ) -> None:
         self._clock = clock
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self.bound(attempts, banned_for_s, trusted_proxies, use_x_forwarded_for=use_x_forwarded_for)
+
+    def bound(
+        self,
+        attempts: int,
+        banned_for_s: float | None,
+        trusted_proxies: Sequence[IPNetwork],
+        *,
+        use_x_forwarded_for: bool,
+    ) -> None:
+        """Count and ban by these rules from now on; who is banned stays so."""
         self._attempts = attempts
         self._banned_for_s = banned_for_s
         self._trusted_proxies = tuple(trusted_proxies)
         self._use_x_forwarded_for = use_x_forwarded_for
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
 
     def is_proxy(self, ip: str) -> bool:
         """Whether requests from there carry the address of whom they are from."""

@@ -21,6 +21,13 @@ class Quotas:
         self._requests = _Allowance(requests_per_minute, _MINUTE_S)
         self._bytes = _Allowance(upload_per_hour_bytes, _HOUR_S)
 
+    def bound(self, requests_per_minute: int | None, upload_per_hour_bytes: int | None) -> None:
+        """Count by these limits from now on; one that stays the same forgets nothing."""
+        if requests_per_minute != self._requests.most:
+            self._requests = _Allowance(requests_per_minute, _MINUTE_S)
+        if upload_per_hour_bytes != self._bytes.most:
+            self._bytes = _Allowance(upload_per_hour_bytes, _HOUR_S)
+
     def request(self, owner: str) -> None:
         """Count a request; raises LimitReached."""
         self._take(self._requests, owner, 1, "requests in a minute", "requests_per_owner")

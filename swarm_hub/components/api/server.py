@@ -105,6 +105,10 @@ class ApiServer:
         """Bind the port; raises SetupError with one clear line when it is in use."""
         self._sockets.append(listening(host, port))
 
+    def bound(self, request_max_bytes: int) -> None:
+        """Take the requests to come up to this size."""
+        self._request_max_bytes = request_max_bytes
+
     def urls(self) -> list[str]:
         """Return the addresses at which browsers find this hub, those of this device first."""
         scheme = "http" if self._certificate is None else "https"
@@ -125,7 +129,7 @@ class ApiServer:
             middlewares=[self._answer_errors], client_max_size=self._request_max_bytes
         )
         application.add_routes(
-            adapter.route(view, self._access, self._quotas, self._request_max_bytes)
+            adapter.route(view, self._access, self._quotas, lambda: self._request_max_bytes)
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])

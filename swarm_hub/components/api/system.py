@@ -2,7 +2,7 @@
 
 import platform
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypedDict
@@ -31,8 +31,8 @@ class SystemShape(TypedDict):
     limits: dict[str, Any]
 
 
-def system_view(hub: Hub, limits: Mapping[str, Any]) -> View:
-    """Return the view; `limits` are those of the API by its keys."""
+def system_view(hub: Hub, limits: Callable[[], Mapping[str, Any]]) -> View:
+    """Return the view; `limits` gives those of the API by its keys."""
 
     async def system(_request: Request) -> Json:
         """Return the versions, roles, limits and components of the hub."""
@@ -50,7 +50,7 @@ def system_view(hub: Hub, limits: Mapping[str, Any]) -> View:
             "store": "postgresql" if hub.store.shared else "sqlite",
             "schema": HEAD,
             "limits": {
-                **limits,
+                **limits(),
                 "json": JSON_MAX_BYTES,
                 "parts": PARTS_MAX,
                 **hub.endpoints.limits(),

@@ -9,7 +9,7 @@ from swarm_hub.components.content.service import ContentService
 from swarm_hub.components.content.views import view
 from swarm_hub.components.mesh import MESH, Capability
 from swarm_hub.components.signer import SIGNER
-from swarm_hub.core import Hub
+from swarm_hub.core import Hub, SimpleReloader
 from swarm_hub.helpers import config_validation as cv
 
 
@@ -32,6 +32,8 @@ async def async_setup(hub: Hub, config: ContentConfig) -> bool:
     library = Library(hub, mesh, hub.services[SIGNER])
     # The hello tells other hubs that it makes sense to ask this one.
     mesh.register(Capability("content", {}, wants=library.is_companion))
-    hub.endpoints.add_view(view(ContentService(hub, Search(hub, mesh, config.max_bytes))))
+    search = Search(hub, mesh, config.max_bytes)
+    hub.endpoints.add_view(view(ContentService(hub, search)))
+    hub.reloaders["content"] = SimpleReloader(lambda new: search.bound(new.max_bytes))
     hub.on_start(Announcer(hub, mesh).start)
     return True

@@ -37,6 +37,10 @@ class Search:
         self._max_bytes = max_bytes
         self._transfers = asyncio.Semaphore(_AT_ONCE)
 
+    def bound(self, max_bytes: int) -> None:
+        """Fetch blobs up to this size from now on."""
+        self._max_bytes = max_bytes
+
     async def fetch(self, sha: str) -> bytes:
         """Return the bytes with that hash; raises NotFound in bounded time."""
         problems: list[str] = []

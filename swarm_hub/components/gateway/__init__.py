@@ -23,7 +23,7 @@ from swarm_hub.components.gateway.nodes.networks import Networks
 from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.partial import PartialResults
-from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
+from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, ReceiptRule
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.story import JobStory
@@ -40,7 +40,7 @@ from swarm_hub.components.signer import ADMISSION, SIGNER
 from swarm_hub.components.sla import SLA
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.const import IDENTITY_KEY_FILE
-from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.admission import AdmissionPolicy
 from swarm_hub.storage.queries.nodes import all_nodes
@@ -108,11 +108,11 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         Capability("gateway", said, works_with="worker", hears_gossip=True, listens_for_bulk=True)
     )
     hub.services[ADMISSION].decide_by(AdmissionPolicy(config.admission))
-    receipts = ReceiptPolicy(config.receipts)
+    receipts = ReceiptRule(ReceiptPolicy(config.receipts))
     watchers = JobWatchers()
     services = hub.services
     machine = StateMachine(services[STRATEGY], services[SLA], services[UNPROVEN])
-    sandbox = hub.services[SANDBOX]
+    sandbox, bounds = hub.services[SANDBOX], config
     trust = await Trust.load(hub)
     key = owner_key(load_or_create_key(hub.storage_path(IDENTITY_KEY_FILE), "mesh identity"))
     result_cache = ResultCache(hub, ModuleReducer(hub, sandbox, mesh.peer_id, key))
@@ -139,7 +139,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         mesh.peer_id,
         config.dataset_bytes,
         config.redundancy,
-        lambda: dispatcher.n_jobs < config.jobs,
+        lambda: dispatcher.n_jobs < bounds.jobs,
         config.jobs_per_owner,
         config.wall_time_s or sandbox.limits.wall_time_s,
         dispatcher.n_jobs_of,
@@ -152,9 +152,9 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
     hub.services[JOBS] = service
     hub.endpoints.add_limits(
-        {
-            "dataset": config.dataset_bytes, "module": sandbox.module_bytes_max,
-            "jobs": config.jobs, "jobs_per_owner": config.jobs_per_owner,
+        lambda: {
+            "dataset": bounds.dataset_bytes, "module": intake.module_bytes_max,
+            "jobs": bounds.jobs, "jobs_per_owner": bounds.jobs_per_owner,
         }
     )  # fmt: skip
     hub.endpoints.judge_events_by(KnownJobs(hub, dispatcher.job))
@@ -176,6 +176,24 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
     hub.services[NODE_LINKS] = dispatcher.links
     link_workers(hub, mesh, channel, dispatcher.links)
+
+    def apply(new: GatewayConfig) -> None:
+        nonlocal bounds
+        if (risk := _risk(new)) is not None and new.admission != bounds.admission:
+            _LOGGER.warning("%s", risk)
+        bounds, sandbox = new, services[SANDBOX]
+        services[ADMISSION].decide_by(AdmissionPolicy(new.admission))
+        receipts.policy = ReceiptPolicy(new.receipts)
+        machine.decide_by(services[STRATEGY], services[SLA], services[UNPROVEN])
+        intake.bound(
+            sandbox, new.dataset_bytes, new.redundancy, new.jobs_per_owner,
+            new.wall_time_s or sandbox.limits.wall_time_s,
+        )  # fmt: skip
+        uploads.bound(
+            max(new.dataset_bytes, sandbox.module_bytes_max), new.uploads_bytes, new.keep_uploads_s
+        )
+
+    hub.reloaders["gateway"] = SimpleReloader(apply)
 
     async def start() -> None:
         await feeds.start()

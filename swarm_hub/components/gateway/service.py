@@ -17,7 +17,7 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.notes import note
 from swarm_hub.components.gateway.results.partial import PartialResults, why_no_result
-from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, described, why_none
+from swarm_hub.components.gateway.results.receipts import ReceiptRule, described, why_none
 from swarm_hub.components.gateway.results.reduce import (
     ReduceError,
     gives_json,
@@ -108,7 +108,7 @@ class JobService:
     def __init__(
         self,
         hub: Hub,
-        receipts: ReceiptPolicy,
+        receipts: ReceiptRule,
         watchers: JobWatchers,
         intake: Intake,
         dispatcher: Dispatcher,
@@ -431,7 +431,7 @@ class JobService:
                 "invalid_query", f"cursor: job {job_id} has no result of assignment {after}"
             )
         none_at_all = not found.results and after is None and node_id is None
-        why = why_none(self._receipts, job) if none_at_all else None
+        why = why_none(self._receipts.policy, job) if none_at_all else None
         others = await self._hub.store.read(leases.gateways)
         gateways = sorted({self._dispatcher.gateway_id, *others})
         return await asyncio.to_thread(described, found, why, gateways, module_call(job, None))

@@ -44,7 +44,7 @@ from swarm_hub.components.mesh.wire.limits import TransportLimits
 from swarm_hub.components.mesh.wire.requests import Requests
 from swarm_hub.components.mesh.wire.traffic import TRAFFIC
 from swarm_hub.const import IDENTITY_KEY_FILE
-from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.blob import Readable
@@ -212,6 +212,7 @@ async def async_setup(hub: Hub, config: MeshConfig) -> bool:
 
     hub.listens.update(config.listen, [] if bulk is None else [str(config.bulk)])
     hub.endpoints.add_metrics(lambda: _metrics(mesh))
+    hub.reloaders["mesh"] = SimpleReloader(lambda new: mesh.dial(new.bootnodes))
     hub.on_start(mesh.start)
     hub.on_stop(StopStage.DISCONNECT, "mesh", mesh.stop, timeout_s=6)
     return True

@@ -352,8 +352,7 @@ class Mesh:
         self.bans.apply()
         if self._capabilities.include_own_peer:
             await self._transports.dial_own()
-        for peer_id, addresses in by_peer(self._bootnodes).items():
-            self._redialler.keep(self._transports, peer_id, addresses)
+        self._redialler.keep_all(self._transports, by_peer(self._bootnodes))
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         # What is not told is looked at.
         is_told = self._address_news.open()
@@ -489,6 +488,11 @@ class Mesh:
         if len(proven) == len(messages):
             return ()
         return [message for message in messages if message[0] not in self._proven]
+
+    def dial(self, bootnodes: Sequence[str]) -> None:
+        """Stay connected to these bootnodes from now on, without ending a session with others."""
+        self._bootnodes = tuple(bootnodes)
+        self._redialler.keep_all(self._transports, by_peer(self._bootnodes))
 
     def fault(self, peer_id: str, what: str) -> None:
         """Note what is wrong with something that a peer sent."""

@@ -13,7 +13,7 @@ from swarm_hub.components.runtimes.preparation import Preparation
 from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.signer import SIGNER
 from swarm_hub.components.telemetry import TELEMETRY
-from swarm_hub.core import Hub, HubKey
+from swarm_hub.core import Hub, HubKey, SimpleReloader
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.extras import of_gateways
@@ -167,6 +167,9 @@ async def async_setup(hub: Hub, config: RuntimesConfig) -> bool:
         service.limits.memory_bytes,
     )
     hub.services[RUNTIMES] = Runtimes(hub, config, preparation)
+    hub.reloaders["runtimes"] = SimpleReloader(
+        lambda _config: preparation.bound(hub.services[SANDBOX].module_bytes_max)
+    )
     return True
 
 

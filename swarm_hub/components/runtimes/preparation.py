@@ -64,6 +64,10 @@ class Preparation:
         self._working: asyncio.Task[None] | None = None
         hub.bus.listen(PeerUp, self._on_peer_up)
 
+    def bound(self, module_bytes_max: int) -> None:
+        """Take modules of that size from now on."""
+        self._module_bytes_max = module_bytes_max
+
     @property
     def states(self) -> Mapping[str, str]:
         """What this device says of each runtime, by its hash: READY, or why it is not."""

@@ -22,10 +22,11 @@ from swarm_hub.components.sandbox.child import archive, keeping
 from swarm_hub.components.sandbox.child.keeping import SEED_BYTES
 from swarm_hub.components.sandbox.fence import Fence
 from swarm_hub.components.sandbox.launch import wasmtime_directory
+from swarm_hub.components.sandbox.native import CompileLimits
 from swarm_hub.components.sandbox.pool import Sandbox
 from swarm_hub.components.sandbox.report import ModuleReport
 from swarm_hub.components.sandbox.request import PREEMPTED, STOPPED
-from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import ModuleCall
 from swarm_hub.util.files import refuse_key
@@ -115,10 +116,13 @@ class SandboxService:
 _CACHE_DIR: Final = "wasm-cache"
 SANDBOX: Final = HubKey[SandboxService]("sandbox")
 
+# Workers tell gateways memory and wall time when they greet, and jobs are given out by that.
 CONFIG_SCHEMA = cv.section(
     {
-        cv.Key("memory", default="128MiB", reloadable=True, field="memory_bytes"): cv.size,
-        cv.Key("wall_time", default=60, reloadable=True, field="wall_time_s"): cv.positive_duration,
+        cv.Key("memory", default="128MiB", reloadable=False, field="memory_bytes"): cv.size,
+        cv.Key(
+            "wall_time", default=60, reloadable=False, field="wall_time_s"
+        ): cv.positive_duration,
         cv.Key("output", default="16MiB", reloadable=True, field="output_bytes"): cv.size,
         cv.Key("module", default="64MiB", reloadable=True, field="module_bytes"): cv.size,
         cv.Key(
@@ -151,12 +155,25 @@ async def async_setup(hub: Hub, config: SandboxConfig) -> bool:
         cache_bytes_max=config.cache_bytes,
         memory_bytes=config.memory_bytes,
     )
-    hub.services[SANDBOX] = SandboxService(
-        sandbox,
-        Limits(config.memory_bytes, config.wall_time_s, config.output_bytes),
-        config.module_bytes,
-        Reuse(config.reuse),
-    )
+
+    def serve(config: SandboxConfig) -> None:
+        hub.services[SANDBOX] = SandboxService(
+            sandbox,
+            Limits(config.memory_bytes, config.wall_time_s, config.output_bytes),
+            config.module_bytes,
+            Reuse(config.reuse),
+        )
+
+    def apply(new: SandboxConfig) -> None:
+        sandbox.bound(
+            CompileLimits(new.module_bytes, new.compile_time_s, new.compile_memory_bytes),
+            new.cache_bytes,
+        )
+        # Who uses it is set up later, and so takes it from there after this.
+        serve(new)
+
+    serve(config)
+    hub.reloaders["sandbox"] = SimpleReloader(apply)
     hub.endpoints.add_health(lambda: {"sandbox": _fence_shape(sandbox.stats().fence)})
     hub.endpoints.add_metrics(lambda: _metrics(sandbox.stats()))
     hub.on_start(sandbox.start)

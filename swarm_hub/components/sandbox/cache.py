@@ -59,6 +59,10 @@ class ModuleCache:
         """Whether there is a file of that name; what is in it is not looked at."""
         return key in self._sizes
 
+    def bound(self, size_bytes_max: int) -> None:
+        """Keep at most so much; what is above goes with the next module that is kept."""
+        self._size_bytes_max = size_bytes_max
+
     async def open(self) -> None:
         """Create the directory and the key, and learn which files are there."""
         await asyncio.to_thread(self._open)

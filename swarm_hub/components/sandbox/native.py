@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .cache import ModuleCache
@@ -87,6 +87,15 @@ class NativeCode:
     def compile_ahead(self, cache: ModuleCache, limits: CompileLimits, clean: _Clean) -> None:
         """Have `prepare` keep what it compiles in this cache; call it before the start."""
         self._ahead = _Ahead(cache, limits, clean)
+
+    def bound(self, limits: CompileLimits) -> None:
+        """Compile within these bounds from now on, and ahead modules of that size."""
+        self._limits = limits
+        # What could not be compiled may be now.
+        self._refused.clear()
+        if self._ahead is not None:
+            ahead = replace(self._ahead.limits, module_bytes=limits.module_bytes)
+            self._ahead = replace(self._ahead, limits=ahead)
 
     async def open(self) -> None:
         """Open the caches."""

@@ -95,9 +95,22 @@ class Sandbox:
         self._share = 1.0
         self._duty_cycle: asyncio.Task[None] | None = None
 
+    def bound(self, compilation: CompileLimits, cache_bytes: int) -> None:
+        """Inspect, compile and cache within these bounds from now on."""
+        self._compile = compilation
+        self._native.bound(compilation)
+        self._cache.bound(cache_bytes)
+
     def throttle(self, share: float) -> None:
-        """Let children run for that share of the time only; call it before the start."""
+        """Let children run for that share of the time only."""
+        if share == self._share:
+            return
         self._share = share
+        if self._duty_cycle is not None:
+            self._duty_cycle.cancel()
+            self._duty_cycle = None
+        if not self._stopped:
+            self._begin_duty_cycle()
 
     def resize(self, slots: int) -> None:
         """Run that many shards at once from now on; those that run are finished."""
@@ -111,6 +124,9 @@ class Sandbox:
         await self._native.open()
         await self._child_pool.open()
         self._stopped = False
+        self._begin_duty_cycle()
+
+    def _begin_duty_cycle(self) -> None:
         if self._share < 1.0:
             work = duty_cycle.keep(self._children, self._share)
             self._duty_cycle = self._spawn(work, "duty cycle of the sandbox")

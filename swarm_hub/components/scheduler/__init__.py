@@ -36,7 +36,7 @@ from swarm_hub.components.scheduler.state_machine import StateMachine
 from swarm_hub.components.scheduler.strategies.base import Cut, JobView, NodeView, Strategy
 from swarm_hub.components.scheduler.votes import SINGLE, Redundancy, Vote, is_trusted
 from swarm_hub.components.scheduler.votes import adaptive as adaptive_redundancy
-from swarm_hub.core import Hub, HubKey
+from swarm_hub.core import Hub, HubKey, SimpleReloader
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.platforms import Platform, platform_schema
 
@@ -98,6 +98,12 @@ CONFIG_SCHEMA = platform_schema(
 
 async def async_setup(hub: Hub, config: Platform[Strategy]) -> bool:
     """Offer the chosen strategy to the gateway."""
-    hub.services[STRATEGY] = config.create()
-    hub.services[UNPROVEN] = config.options["unproven_share"]
+
+    def apply(chosen: Platform[Strategy]) -> None:
+        hub.services[STRATEGY] = chosen.create()
+        hub.services[UNPROVEN] = chosen.options["unproven_share"]
+
+    apply(config)
+    # The gateway, which is set up after this, takes both from there.
+    hub.reloaders["scheduler"] = SimpleReloader(apply, check=lambda new: new.create())
     return True

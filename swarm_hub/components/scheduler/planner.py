@@ -53,6 +53,11 @@ class Planner:
         # When to look next for slots that others have a better right to.
         self._claim_at = 0.0
 
+    def decide_by(self, strategy: Strategy, unproven_share: float) -> None:
+        """Cut by another strategy from now on."""
+        self._strategy = strategy
+        self._unproven_share = unproven_share
+
     def plan(self, now: float, outcome: Outcome) -> None:
         """Add what is given out now."""
         book = self._book

@@ -69,6 +69,10 @@ class SchedulerState:
         self._order = None
         self.nodes.are_alone(len(self.jobs) == 1)
 
+    def decide_by(self, deadline_s: DeadlineRule) -> None:
+        """Give the assignments to come their deadlines by another rule."""
+        self._deadline_s = deadline_s
+
     def change(self, job: JobEntry, priority: int, deadline_in_s: float | None) -> None:
         """Give a job another priority and deadline."""
         job.plan = replace(job.plan, priority=priority, deadline_in_s=deadline_in_s)

@@ -73,6 +73,13 @@ class StateMachine:
             JobAborted: self._aborted,
         }
 
+    def decide_by(
+        self, strategy: Strategy, deadline_s: DeadlineRule, unproven_share: float
+    ) -> None:
+        """Cut, time and share out by these from the next shard on."""
+        self._book.decide_by(deadline_s)
+        self._planner.decide_by(strategy, unproven_share)
+
     def handle(self, event: Event, now: float) -> Outcome:
         """Return the transitions and instructions that follow from an event.
 

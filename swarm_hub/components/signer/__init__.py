@@ -14,7 +14,7 @@ from swarm_hub.components.signer.keys import KeyWatch
 from swarm_hub.components.signer.replay import ReplayCache
 from swarm_hub.components.signer.revocations import Revocations
 from swarm_hub.const import IDENTITY_KEY_FILE, JOIN_TOKENS_FILE
-from swarm_hub.core import Hub, HubKey, StopStage
+from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.join_tokens import read_join_tokens
 from swarm_hub.helpers.signing_keys import KeyFiles
@@ -84,6 +84,13 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     watch.start()
     hub.control.add("reload_keys", watch.reload)
+
+    def apply(new: SignerConfig) -> None:
+        # Its own key may have been rotated since the start.
+        book.trust((*new.trust, channel.public_key))
+        channel.sign_for(new.ttl_s)
+
+    hub.reloaders["signer"] = SimpleReloader(apply)
     hub.on_stop(StopStage.DRAIN, "signer", channel.flush)
     return True
 

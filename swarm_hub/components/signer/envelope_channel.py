@@ -143,6 +143,10 @@ class EnvelopeChannel:
         """The key that workers name in `signer: trust` to obey this hub."""
         return self._own.public_key
 
+    def sign_for(self, ttl_s: int) -> None:
+        """Have envelopes be valid for so long from now on."""
+        self._ttl_s = ttl_s
+
     def trusts(self, public_key: bytes) -> bool:
         """Whether this hub obeys the owner of that key."""
         return self._book.trusts(public_key)

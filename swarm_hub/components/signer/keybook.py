@@ -79,6 +79,11 @@ class KeyBook:
         found = {key_id(each) for each in (*self._reached, *self._pinned.values(), *recent)}
         return found | {short_id(each) for each in found}
 
+    def trust(self, roots: Iterable[bytes]) -> None:
+        """Trust these keys, and those that they lead to, from the next envelope on."""
+        self._roots = set(roots)
+        self._reached = self._reach()
+
     def replace_root(self, old: bytes, new: bytes) -> None:
         """Trust this hub's own new key in place of its old one."""
         self._roots.discard(old)

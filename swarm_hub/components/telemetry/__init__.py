@@ -11,7 +11,7 @@ from swarm_hub.components.telemetry.board import (
     TelemetryBoard,
 )
 from swarm_hub.components.telemetry.commands import subscribe_command
-from swarm_hub.core import Hub, HubKey
+from swarm_hub.core import Hub, HubKey, SimpleReloader
 from swarm_hub.helpers import config_validation as cv
 
 __all__ = ["TELEMETRY", "DeviceMeasured", "NodeTelemetry", "TelemetryBoard"]
@@ -42,5 +42,6 @@ async def async_setup(hub: Hub, config: TelemetryConfig) -> bool:
     async def start() -> None:
         board.start(config.interval_s)
 
+    hub.reloaders["telemetry"] = SimpleReloader(lambda new: board.measure_every(new.interval_s))
     hub.on_start(start)
     return True

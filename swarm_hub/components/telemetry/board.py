@@ -51,6 +51,8 @@ class TelemetryBoard:
         self._slots: tuple[int | None, str | None] = (None, None)
         # What it says of the runtimes that its gateways offer.
         self._runtimes: Mapping[str, str] | None = None
+        self._interval_s = 0.0
+        self._measuring: asyncio.Task[None] | None = None
         self.own = Telemetry()
         self.own_known = asyncio.Event()
         # A topic must be subscribed before the mesh starts; only gateways read it.
@@ -61,21 +63,32 @@ class TelemetryBoard:
     def start(self, interval_s: float) -> None:
         """Measure now and every `interval_s` seconds."""
         self._hub.tasks.supervise(self._begin, "first telemetry")
-        self._hub.tasks.every(interval_s, self._measure_again, "telemetry")
+        self.measure_every(interval_s)
+
+    def measure_every(self, interval_s: float) -> None:
+        """Measure that often from now on."""
+        if interval_s == self._interval_s:
+            return
+        self._interval_s = interval_s
+        if self._measuring is not None:
+            self._measuring.cancel()
+        self._measuring = self._hub.tasks.every(interval_s, self._measure_again, "telemetry")
 
     def declare_metered(self, metered: bool | None) -> None:
         """Take the owner's word for whether this device's network is metered, None: measure it."""
         self._metered = metered
 
+    def offer_slots(self, slots: int) -> None:
+        """Note how many shards gateways are told of when they greet."""
+        self._slots = slots, None
+
     async def declare_slots(self, slots: int, slower: str | None) -> None:
         """Tell gateways how many shards this worker runs at once from now on, and why not more."""
         if self._slots == (slots, slower):
             return
-        is_first = self._slots == (None, None)
         self._slots = slots, slower
         self.own = replace(self.own, slots=slots, slower=slower)
-        if not (is_first and slower is None):
-            await self._publish()
+        await self._publish()
 
     async def declare_runtimes(self, runtimes: Mapping[str, str]) -> None:
         """Tell gateways how far this worker is with each runtime, by hash."""

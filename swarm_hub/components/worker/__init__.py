@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -35,7 +35,7 @@ from swarm_hub.components.worker.power_policy import (
 from swarm_hub.components.worker.views import views
 from swarm_hub.components.worker.wake_lock import WakeLock
 from swarm_hub.const import __version__
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub, SimpleReloader, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
@@ -185,7 +185,7 @@ CONFIG_SCHEMA = cv.section(
 async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     """Offer this device's slots to the gateways it trusts."""
     _refuse_shared(hub.store.shared)
-    mesh, service = hub.services[MESH], hub.services[SANDBOX]
+    mesh, service, bounds = hub.services[MESH], hub.services[SANDBOX], config
     wanted = config.slots or default_slots()
     service, slots = within_share(
         service, wanted, config.memory_share_percent, total_memory_bytes()
@@ -211,6 +211,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     )
     telemetry = hub.services[TELEMETRY]
     telemetry.declare_metered(config.metered)
+    telemetry.offer_slots(slots)
     channel = hub.services[SIGNER]
     # Set whenever an assignment or a result is done with.
     settled = asyncio.Event()
@@ -223,31 +224,9 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     )
     drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
     Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
-    daily_data = None
-    if config.daily_data_bytes is not None:
-        daily_data = DailyData(hub, lambda: mesh.moved_bytes, config.daily_data_bytes)
+    daily_data = DailyData(hub, lambda: mesh.moved_bytes, config.daily_data_bytes)
     watch = PowerPolicyWatch(
-        hub,
-        drain,
-        telemetry,
-        executor,
-        PowerPolicyConfig(
-            charging_only=config.charging_only,
-            plug=config.plug,
-            min_battery=config.min_battery_percent,
-            resume_battery=config.resume_battery_percent,
-            on_battery=config.on_battery,
-            runs_unread=config.battery_unknown == "run",
-            max_temperature=config.max_temperature_c,
-            unmetered_only=config.networks == "unmetered",
-            daily_data_bytes=config.daily_data_bytes,
-            hours=config.hours,
-            max_load=config.pause_above_load,
-            idle_for_s=config.idle_for_s,
-        ),
-        slots,
-        daily_data,
-        config.finish_within_s,
+        hub, drain, telemetry, executor, _policy(config), slots, daily_data, config.finish_within_s
     )
     preparation = hub.services[RUNTIMES].preparation
     pause = OwnersPause(hub, drain)
@@ -264,7 +243,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             "refuses": drain.refuses,
             "slots": watch.slots,
             "slower": watch.slower,
-            "data_today": None if daily_data is None else daily_data.status(),
+            "data_today": daily_data.status(),
             "drained_by": drain.drained,
             "runtimes": dict(preparation.states),
         }
@@ -286,8 +265,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
 
     async def start() -> None:
         await pause.load()
-        if daily_data is not None:
-            await daily_data.load()
+        await daily_data.load()
         # What the last life left: the inbox is run again, the outbox delivered.
         deaths.load()
         executor.put(await assignments.load())
@@ -306,19 +284,56 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
         preparation.permit(drain.refuses is None)
         hub.bus.listen(WorkerChanged, lambda _change: preparation.permit(drain.refuses is None))
         WakeLock(hub, executor.until_busy, executor.until_idle).start()
-        if config.notification:
-            notification.start()
+        notification.show(config.notification)
 
     async def stop() -> None:
-        await drain.stop(config.finish_within_s)
+        await drain.stop(bounds.finish_within_s)
         outbox.flush()
         deaths.close()
-        if daily_data is not None:
+        if bounds.daily_data_bytes is not None:
             await daily_data.keep()
 
+    def apply(new: WorkerConfig) -> None:
+        nonlocal bounds
+        bounds = new
+        # Gateways give out jobs by the memory that they were told.
+        limits = replace(hub.services[SANDBOX].limits, memory_bytes=service.limits.memory_bytes)
+        bounded, most = within_share(
+            replace(hub.services[SANDBOX], limits=limits),
+            new.slots or default_slots(), new.memory_share_percent, total_memory_bytes(),
+        )  # fmt: skip
+        executor.bound(replace(bounded, limits=limits))
+        bounded.sandbox.throttle(new.cpu_share_percent / 100)
+        telemetry.declare_metered(new.metered)
+        daily_data.bound(new.daily_data_bytes)
+        drain.trust_changed()
+        notification.show(new.notification)
+        # What the next gateway is told; the others hear it with the telemetry.
+        offer["slots"] = most
+        watch.follow(_policy(new), most, new.finish_within_s)
+
+    hub.reloaders["worker"] = SimpleReloader(apply)
+
     hub.on_start(start)
-    hub.on_stop(StopStage.DRAIN, "worker", stop, timeout_s=config.finish_within_s + 4)
+    hub.on_stop(StopStage.DRAIN, "worker", stop, lambda: bounds.finish_within_s + 4)
     return True
+
+
+def _policy(config: WorkerConfig) -> PowerPolicyConfig:
+    return PowerPolicyConfig(
+        charging_only=config.charging_only,
+        plug=config.plug,
+        min_battery=config.min_battery_percent,
+        resume_battery=config.resume_battery_percent,
+        on_battery=config.on_battery,
+        runs_unread=config.battery_unknown == "run",
+        max_temperature=config.max_temperature_c,
+        unmetered_only=config.networks == "unmetered",
+        daily_data_bytes=config.daily_data_bytes,
+        hours=config.hours,
+        max_load=config.pause_above_load,
+        idle_for_s=config.idle_for_s,
+    )
 
 
 def preflight(site: "Site", _config: WorkerConfig) -> "Iterator[Obstacle]":

@@ -20,9 +20,12 @@ _KEPT_EVERY: Final = 0.01
 
 
 class DailyData:
-    """Counts the bytes of the mesh by days of this device, of which `limit_bytes` may be used."""
+    """Counts the bytes of the mesh by days of this device, of which `limit_bytes` may be used.
 
-    def __init__(self, hub: Hub, moved_bytes: Callable[[], int], limit_bytes: int) -> None:
+    Without a limit nothing is counted.
+    """
+
+    def __init__(self, hub: Hub, moved_bytes: Callable[[], int], limit_bytes: int | None) -> None:
         self.limit_bytes = limit_bytes
         self._hub = hub
         self._path = hub.storage_path(DAILY_DATA_FILE)
@@ -31,6 +34,12 @@ class DailyData:
         self._day = ""
         self._used_bytes = 0
         self._kept_bytes = 0
+
+    def bound(self, limit_bytes: int | None) -> None:
+        """Allow so many; without a limit before, what was moved until now does not count."""
+        if self.limit_bytes is None:
+            self._seen_bytes = self._moved_bytes()
+        self.limit_bytes = limit_bytes
 
     async def load(self) -> None:
         """Go on with what was used today before this start."""
@@ -51,12 +60,15 @@ class DailyData:
             self._day, self._used_bytes, self._kept_bytes = today, 0, 0
         self._used_bytes += moved - self._seen_bytes
         self._seen_bytes = moved
-        if self._used_bytes - self._kept_bytes > self.limit_bytes * _KEPT_EVERY:
+        limit_bytes = self.limit_bytes or 0
+        if self._used_bytes - self._kept_bytes > limit_bytes * _KEPT_EVERY:
             await self.keep()
         return self._used_bytes
 
-    def status(self) -> dict[str, int]:
-        """Return what was used of the limit, for `status`."""
+    def status(self) -> dict[str, int] | None:
+        """Return what was used of the limit, for `status`; None if there is none."""
+        if self.limit_bytes is None:
+            return None
         return {"used_bytes": self._used_bytes, "limit_bytes": self.limit_bytes}
 
     async def keep(self) -> None:

@@ -62,8 +62,10 @@ class Drain:
         self._finishing: set[str] = set()
         # gateway → why it drains this node
         self._drained: dict[str, str] = {}
+        # The gateways that are here and have heard that this hub does not obey them.
+        self._untrusted: set[str] = set()
         hub.bus.listen(PeerUp, self._on_peer_up)
-        hub.bus.listen(PeerDown, lambda _down: settled.set())
+        hub.bus.listen(PeerDown, self._on_peer_down)
 
     async def stop(self, finish_within_s: float) -> None:
         """Take no more work, give back what has not begun, end or give back the rest.
@@ -118,6 +120,24 @@ class Drain:
         if self._holding.pop(source, None) is not None and not self._holding:
             self._executor.release()
         self.refuse(source, None)
+
+    def trust_changed(self) -> None:
+        """Tell the gateways that are here if they are obeyed now, or no longer."""
+        for peer_id, hello in self._mesh.peers().items():
+            reason = self._refusal_for(hello)
+            untrusted = reason == UNTRUSTED
+            if "gateway" not in hello.capabilities or untrusted == (peer_id in self._untrusted):
+                continue
+            self._note_trust(peer_id, reason)
+            self._tell(peer_id, reason)
+            if untrusted:
+                self._hand_back_all(peer_id, UNTRUSTED)
+
+    def _note_trust(self, peer_id: str, reason: str | None) -> None:
+        if reason == UNTRUSTED:
+            self._untrusted.add(peer_id)
+        else:
+            self._untrusted.discard(peer_id)
 
     @property
     def refuses(self) -> str | None:
@@ -186,12 +206,18 @@ class Drain:
         trusted = gateway.public_key is not None and self._channel.trusts(gateway.public_key)
         return self._refusal if trusted else UNTRUSTED
 
+    def _on_peer_down(self, down: PeerDown) -> None:
+        self._untrusted.discard(down.peer_id)
+        self._settled.set()
+
     def _on_peer_up(self, up: PeerUp) -> None:
         if "gateway" not in up.hello.capabilities:
             return
         # One that still drains this node says so again.
         self._drained.pop(up.peer_id, None)
-        if (reason := self._refusal_for(up.hello)) is not None:
+        reason = self._refusal_for(up.hello)
+        self._note_trust(up.peer_id, reason)
+        if reason is not None:
             self._tell(up.peer_id, reason)
         if self._holding:
             self._hand_back_all(up.peer_id, ", ".join(self._holding.values()))

@@ -80,11 +80,19 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._busy = asyncio.Event()
+        self._n_runners = 0
 
     def start(self, slots: int) -> None:
-        """Start the runners."""
-        for number in range(slots * _RUNNERS_PER_SLOT):
+        """Start the runners, or those that are lacking for more slots."""
+        most = slots * _RUNNERS_PER_SLOT
+        for number in range(self._n_runners, most):
             self._hub.tasks.supervise(self._run_queue, f"runner {number}")
+        self._n_runners = max(self._n_runners, most)
+
+    def bound(self, service: SandboxService) -> None:
+        """Run the shards that have not begun within these bounds."""
+        self._service = service
+        self._parsed.cache_clear()
 
     def limit(self, slots: int) -> None:
         """Run at most so many shards at once from now on; those that run are finished."""

@@ -39,15 +39,29 @@ class Notification:
         self._changed = asyncio.Event()
         self._shown: tuple[str, ...] = ()
         self._fails = False
+        self._listens = False
+        self._showing: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Show what there is, and whatever changes."""
-        if shutil.which(termux.NOTIFY) is None:
-            return
-        self._hub.bus.listen(WorkerChanged, lambda _change: self._changed.set())
+    def show(self, wanted: bool) -> None:
+        """Show what there is, and whatever changes; or take it away."""
+        if not wanted:
+            self._end()
+        elif self._showing is None and shutil.which(termux.NOTIFY) is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self._listens:
+            self._listens = True
+            self._hub.bus.listen(WorkerChanged, lambda _change: self._changed.set())
+            self._hub.on_stop(StopStage.CLOSE, "notification", self._remove, _REMOVE_WITHIN_S + 1)
         self._changed.set()
-        self._hub.tasks.supervise(self._keep_showing, "notification")
-        self._hub.on_stop(StopStage.CLOSE, "notification", self._remove, _REMOVE_WITHIN_S + 1)
+        self._showing = self._hub.tasks.supervise(self._keep_showing, "notification")
+
+    def _end(self) -> None:
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+            self._hub.tasks.spawn(self._remove(), "removal of the notification")
 
     async def _keep_showing(self) -> None:
         while True:
@@ -70,7 +84,8 @@ class Notification:
             self._fails = False
 
     async def _remove(self) -> None:
-        if self._shown:
+        shown, self._shown = self._shown, ()
+        if shown:
             try:
                 await said_by((termux.NOTIFY_REMOVE, self._id), _REMOVE_WITHIN_S)
             except HubError as error:

@@ -224,7 +224,7 @@ class PowerPolicyWatch:
         executor: Executor,
         config: PowerPolicyConfig,
         slots: int,
-        daily_data: DailyData | None,
+        daily_data: DailyData,
         finish_within_s: float,
     ) -> None:
         self._hub = hub
@@ -251,12 +251,28 @@ class PowerPolicyWatch:
 
     def start(self) -> None:
         """Check every five seconds, and whenever the device was measured."""
+        self._tell_what_has_no_effect()
+        self._hub.bus.listen(DeviceMeasured, self._on_measured)
+        self._hub.tasks.every(_CHECK_EVERY_S, self._check, "power policy")
+
+    def follow(self, config: PowerPolicyConfig, slots: int, finish_within_s: float) -> None:
+        """Spare the device by other conditions from now on."""
+        if (config, slots, finish_within_s) == (
+            self._config, self._most_slots, self._finish_within_s,
+        ):  # fmt: skip
+            return
+        self._config, self._most_slots = config, slots
+        self._finish_within_s = finish_within_s
+        # What it rests from may be no reason any more.
+        self._standing.clear()
+        self._tell_what_has_no_effect()
+        self._hub.tasks.spawn(self._check(), "power policy after a reload")
+
+    def _tell_what_has_no_effect(self) -> None:
         if self._config.idle_for_s is not None and is_android():
             _LOGGER.warning(
                 "worker: idle_for has no effect here: Android does not tell whether it is used"
             )
-        self._hub.bus.listen(DeviceMeasured, self._on_measured)
-        self._hub.tasks.every(_CHECK_EVERY_S, self._check, "power policy")
 
     def _on_measured(self, _measured: DeviceMeasured) -> None:
         self._hub.tasks.spawn(self._check(), "power policy after a measurement")
@@ -268,7 +284,9 @@ class PowerPolicyWatch:
     async def _check_now(self) -> None:
         now, now_s = self._hub.clock.monotonic(), self._hub.clock.time()
         self._own_load.count(len(self._executor.running()), now)
-        used_bytes = 0 if self._daily_data is None else await self._daily_data.used_bytes()
+        used_bytes = 0
+        if self._config.daily_data_bytes is not None:
+            used_bytes = await self._daily_data.used_bytes()
         if self._telemetry.own_known.is_set():
             found = refusals(
                 self._config,
@@ -296,6 +314,7 @@ class PowerPolicyWatch:
                 reason = decision.slower
             if slots != self.slots:
                 self.slots = slots
+                self._executor.start(slots)
                 self._executor.limit(slots)
                 why = f" at once: {self.slower}" if self.slower else " at once again"
                 _LOGGER.info("Running %d shards%s", slots, why)

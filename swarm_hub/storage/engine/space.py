@@ -50,6 +50,10 @@ class SpaceGuard:
         self.full: str | None = None
         self.spent = False
 
+    def bound(self, min_free_bytes: int) -> None:
+        """Leave so much free from the next look on."""
+        self._min_free_bytes = min_free_bytes
+
     def on_change(self, changed: Callable[[StoreSpace], None]) -> None:
         """Have `changed` called when the disk becomes full and when it has space again."""
         self._changed = changed

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.links.base import NodeWords
-from swarm_hub.components.gateway.results.receipts import ReceiptPolicy
+from swarm_hub.components.gateway.results.receipts import ReceiptRule
 from swarm_hub.components.gateway.submission.inputs import Inputs
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
@@ -34,7 +34,7 @@ class NodeMessages:
         dispatcher: Dispatcher,
         machine: StateMachine,
         inputs: Inputs,
-        receipts: ReceiptPolicy,
+        receipts: ReceiptRule,
     ) -> None:
         self._hub = hub
         self._dispatcher = dispatcher

@@ -286,8 +286,8 @@ class Fleet:
         self._changed(news.peer_id)
 
     def _slots(self, node_id: str, offer: WorkerOffer) -> int:
-        """Return how many shards a node runs at once, fewer than it offered while it is slower."""
-        return min(offer.slots, self._telemetry.of(node_id).slots or offer.slots)
+        """Return how many shards a node runs at once, which it may have changed since its offer."""
+        return self._telemetry.of(node_id).slots or offer.slots
 
     def _labels_of(self, node_id: str, offer: WorkerOffer | None) -> frozenset[tuple[str, str]]:
         return self._labels.beside(node_id, frozenset() if offer is None else offer.labels)

@@ -22,6 +22,17 @@ class ReceiptPolicy(StrEnum):
         return self is ReceiptPolicy.ALL or (self is ReceiptPolicy.REDUNDANT and job.spec.compares)
 
 
+class ReceiptRule:
+    """The policy in force, which a reload may change."""
+
+    def __init__(self, policy: ReceiptPolicy) -> None:
+        self.policy = policy
+
+    def keeps(self, job: Job) -> bool:
+        """Whether the envelopes of a job's results are kept."""
+        return self.policy.keeps(job)
+
+
 def why_none(policy: ReceiptPolicy, job: Job) -> str:
     """Return why a job has no receipt."""
     if policy is ReceiptPolicy.NONE:

@@ -102,6 +102,21 @@ class Intake:
         self._submitting: dict[str, asyncio.Lock] = {}
         self._keys_seen: OrderedDict[str, None] = OrderedDict()
 
+    def bound(
+        self,
+        service: SandboxService,
+        dataset_max_bytes: int,
+        redundancy: int | str,
+        jobs_per_owner: int | None,
+        wall_time_s: float,
+    ) -> None:
+        """Take the jobs to come within these bounds."""
+        self._service = service
+        self._dataset_max_bytes = dataset_max_bytes
+        self._redundancy = redundancy
+        self._jobs_per_owner = jobs_per_owner
+        self._wall_time_s = wall_time_s
+
     @property
     def module_bytes_max(self) -> int:
         """How large a module may be, in bytes."""

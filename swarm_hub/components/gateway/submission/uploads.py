@@ -60,14 +60,18 @@ class Uploads:
 
     def __init__(self, hub: Hub, blob_max_bytes: int, owner_max_bytes: int, kept_s: float) -> None:
         self._hub = hub
-        self._blob_max_bytes = min(blob_max_bytes, owner_max_bytes)
-        self._owner_max_bytes = owner_max_bytes
-        self._kept_s = kept_s
+        self.bound(blob_max_bytes, owner_max_bytes, kept_s)
         # Those that are being read, by owner.
         self._coming: dict[str, list[tuple[str, Spool]]] = {}
         self._shelf = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def bound(self, blob_max_bytes: int, owner_max_bytes: int, kept_s: float) -> None:
+        """Take in and keep the blobs to come within these bounds."""
+        self._blob_max_bytes = min(blob_max_bytes, owner_max_bytes)
+        self._owner_max_bytes = owner_max_bytes
+        self._kept_s = kept_s
 
     @property
     def blob_max_bytes(self) -> int:

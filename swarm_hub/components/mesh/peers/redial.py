@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from swarm_hub.components.mesh.peers.presence import SETTLED_S
@@ -53,17 +53,29 @@ class Redialler:
         self._is_wanted = is_wanted
         self._addresses: dict[str, Sequence[str]] = {}
         self._found: set[str] = set()
+        self._kept: dict[str, asyncio.Task[None]] = {}
         # What wakes those who wait for a session to end.
         self._lost: dict[str, asyncio.Event] = {}
 
     def keep(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
         """Stay connected to a peer, at the first of its addresses that answers."""
         self._addresses[peer_id] = tuple(addresses)
+        self._found.discard(peer_id)
+        if peer_id in self._kept:
+            return
 
         async def work() -> None:
             await self._keep_connected(transport, peer_id, None)
 
-        self._tasks.supervise(work, "bootnode")
+        self._kept[peer_id] = self._tasks.supervise(work, "bootnode")
+
+    def keep_all(self, transport: Dials, addresses: Mapping[str, Sequence[str]]) -> None:
+        """Stay connected to these peers, and dial those no more that were kept before."""
+        for peer_id in self._kept.keys() - addresses.keys():
+            self._kept.pop(peer_id).cancel()
+            del self._addresses[peer_id]
+        for peer_id, at in addresses.items():
+            self.keep(transport, peer_id, at)
 
     def found(self, transport: Dials, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer that a transport saw, and reconnect as long as it is seen."""
