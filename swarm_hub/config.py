@@ -7,9 +7,10 @@ from typing import Any, Final, TypeVar
 
 import voluptuous as vol
 
-from swarm_hub.const import CONFIG_FILE
+from swarm_hub.const import CONFIG_FILE, NAME_MAX_CHARS
 from swarm_hub.exceptions import ConfigError, ConfigProblem
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.described import described
 from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap, read_yaml
 
 _T = TypeVar("_T")
@@ -178,6 +179,7 @@ def _place(content: YamlMap, path: Sequence[Any]) -> Place | None:
     return place
 
 
+@described({"type": "string", "pattern": "^(sqlite:///|postgresql://)."})
 def _storage_url(value: Any) -> str:
     known = (_SQLITE_URL, _POSTGRES_URL)
     if isinstance(value, str) and any(
@@ -194,9 +196,10 @@ def hub_schema(default_name: str) -> Callable[[Any], HubConfig]:
     """Return the schema of `hub:`; without a name it is called as its host."""
     name = cv.Key("name", default=default_name, reloadable=False)
     packages = cv.Key("packages", default=dict, reloadable=False)
-    return cv.section({name: cv.text(64, 1), packages: _package_names}, HubConfig)
+    return cv.section({name: cv.text(NAME_MAX_CHARS, 1), packages: _package_names}, HubConfig)
 
 
+@described({"type": "object"})
 def _package_names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, dict):
         raise vol.Invalid(

@@ -40,3 +40,7 @@ TOKEN_VARIABLE: Final = "SWARM_HUB_TOKEN"
 
 # Bodies up to this size live in their database row; larger ones are blob files.
 INLINE_MAX_BYTES: Final = 64 * 1024
+# What editors complete and check `configuration.yaml` with.
+SCHEMA_FILE: Final = "configuration.schema.json"
+# What a device may be called.
+NAME_MAX_CHARS: Final = 64

@@ -34,13 +34,12 @@ def test_a_key_of_the_configuration(tree: Tree) -> None:
         '{cv.Key("quiet", default=False, reloadable=False): cv.boolean, cv.Key("interval"',
     )
     tree.replace(
-        "docs/components/telemetry.md",
-        "\n| `interval` |",
-        "\n| `quiet` | `false` | whether it tells nobody |\n| `interval` |",
+        "swarm_hub/components/telemetry/keys.yaml",
+        "  interval:",
+        "  quiet: {description: whether it tells nobody}\n  interval:",
     )
-    tree.replace(
-        "configuration.yaml.example", "\n  interval: 10", "\n  interval: 10\n  quiet: false"
-    )
+    tree.run("python", "-m", "script.docs_tools", "pages")
+    assert "\n| `quiet` |" in (tree.folder / "docs/components/telemetry.md").read_text()
     tree.test("tests/test_docs.py", "tests/test_example.py", "-k", "telemetry or example or key")
 
 

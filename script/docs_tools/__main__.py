@@ -7,16 +7,25 @@ import click
 
 from script.docs_tools.adr_page import adr_page
 from script.docs_tools.cli_page import cli_page
+from script.docs_tools.example_file import example
+from script.docs_tools.keys_page import with_tables
+from script.docs_tools.sections import all_sections
 from swarm_hub.cli import main as command_line
 from swarm_hub.cli import run_command
+from swarm_hub.cli.directory import BUILT_IN_SCHEMA
+from swarm_hub.reference.json_schema import as_text, document
 
 _ROOT: Final = Path(__file__).parents[2]
 
 
 def made_pages(root: Path) -> dict[Path, str]:
     """Return the pages that are made from something else, with what they should say."""
-    docs = root / "docs"
+    docs, sections = root / "docs", all_sections()
+    components = sorted((docs / "components").glob("*.md"))
     return {
+        **{page: with_tables(page.read_text(encoding="utf-8"), sections) for page in components},
+        root / "configuration.yaml.example": example(sections),
+        BUILT_IN_SCHEMA: as_text(document(sections)),
         docs / "cli.md": cli_page(command_line),
         docs / "adr" / "README.md": adr_page(docs / "adr"),
     }
@@ -34,7 +43,11 @@ def docs(ctx: click.Context) -> None:
 
 @docs.command()
 def pages() -> None:
-    """Write docs/cli.md from the commands, and docs/adr/README.md from the titles there."""
+    """Write what is made: docs/cli.md, docs/adr/README.md, and all that tells keys.
+
+    The keys of configuration.yaml are in the tables of docs/components/, in
+    configuration.yaml.example and in the JSON Schema for editors.
+    """
     for path, text in made_pages(_ROOT).items():
         path.write_text(text, encoding="utf-8")
 

@@ -5,23 +5,28 @@ from typing import Final
 
 import click
 
-from script.scaffold_tools.inserting import after_last, before, into_set_up
-from script.scaffold_tools.writing import ROOT, TEMPLATES, Files, Words, shown
+from script.scaffold_tools.inserting import before, into_set_up
+from script.scaffold_tools.writing import ROOT, TEMPLATES, Files, Words, shown, write_pages
 from swarm_hub.cli import run_command
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.loader import ComponentIndex
+from swarm_hub.reference.texts import KEYS_FILE
 
 _BUILT_IN: Final = ROOT / "swarm_hub" / "components"
 _PAGES: Final = ROOT / "docs" / "components"
 _TESTS: Final = ROOT / "tests" / "components"
 _ARCHITECTURE: Final = ROOT / "docs" / "architecture.md"
-_EXAMPLE: Final = ROOT / "configuration.yaml.example"
 _PLATFORM_DOMAINS: Final = sorted(
     path.name.removesuffix("_test.py.txt")
     for path in (TEMPLATES / "platform").glob("*_test.py.txt")
 )
 _CORE: Final = ("hub", "storage")
+_OWN_TABLE: Final = """\
+| key | default | meaning |
+|---|---|---|
+| `every` | `1m` | how often it looks |
+"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,17 +69,18 @@ def component(words: Words, custom: Path | None) -> None:
         package=f"swarm_hub.components.{name}",
         documentation="README.md" if custom else f"docs/components/{name}.md",
         version='  "version": "0.1.0",\n' if custom else "",
+        keys=_OWN_TABLE if custom else f"<!-- keys of {name} -->\n<!-- end of keys -->\n",
     )
-    for file in ("manifest.json", "__init__.py", "service.py"):
+    for file in ("manifest.json", "__init__.py", "service.py", "keys.yaml"):
         files.add(folder / file, f"component/{file}", words)
     files.add(page, "component/page.md", words)
     if custom is None:
         files.add(_TESTS / name / f"test_{name}.py", "component/test.py", words)
         row = f"| [{name}](components/{name}.md) | | say what it does |\n"
         files.change(_ARCHITECTURE, lambda text: before(text, "\n[hub](components/hub.md)", row))
-        section = f"\n# Say what it is for.\n{name}:\n  # How often it looks.\n  every: 1m\n"
-        files.change(_EXAMPLE, lambda text: text + section)
     files.write()
+    if custom is None:
+        write_pages()
     _next(f"a hub has it with `{name}:` in its configuration.yaml")
 
 
@@ -101,12 +107,15 @@ def platform(words: Words, domain: str, custom: Path | None) -> None:
         keys = words.fill(f"platform/{domain}_keys.md")
         page = _PAGES / f"{domain}.md"
         files.change(page, lambda text: before(text, "\n## ", f"\n{keys}", behind="## Keys"))
-        line = words.fill(f"platform/{domain}_example")
-        files.change(_EXAMPLE, lambda text: after_last(text, f"# {domain}: {{platform:", line))
+        said = words.with_more(key=name).fill(f"platform/{domain}_keys.yaml")
+        files.change(_BUILT_IN / domain / KEYS_FILE, lambda text: text + said)
+    else:
+        said = words.with_more(key=domain).fill(f"platform/{domain}_keys.yaml")
+        files.put(path.parent / KEYS_FILE, "platforms:\n", said)
     files.write()
-    _next(f"a hub chooses it with `{domain}: {{platform: {name}}}`")
     if custom is None:
-        _next(f"name it in the row `platform` of {shown(page)}")
+        write_pages()
+    _next(f"a hub chooses it with `{domain}: {{platform: {name}}}`")
 
 
 @scaffold.command

@@ -11,16 +11,6 @@ def before(text: str, mark: str, added: str, behind: str = "") -> str:
     return text[:at] + added + text[at:]
 
 
-def after_last(text: str, start: str, line: str) -> str:
-    """Return the text with `line` after the last one that starts so."""
-    lines = text.splitlines(keepends=True)
-    found = [number for number, each in enumerate(lines) if each.startswith(start)]
-    if not found:
-        raise ValueError(f"it has no line that starts with {start!r}")
-    lines.insert(found[-1] + 1, line)
-    return "".join(lines)
-
-
 def into_set_up(text: str, imports: str, call: str) -> str:
     """Return a component's `__init__.py` with `hub.endpoints.<call>` first in its `async_setup`.
 

@@ -61,6 +61,11 @@ class Files:
             )
         self._texts[path] = words.fill(template)
 
+    def put(self, path: Path, head: str, text: str) -> None:
+        """Write a text below its head, or as the last below that head which is there already."""
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        self._texts[path] = before + ("" if head in before else head) + text
+
     def change(self, path: Path, changed: Callable[[str], str]) -> None:
         """Change a file that must be there; `changed` raises ValueError where it can't."""
         try:
@@ -81,6 +86,11 @@ class Files:
                  ROOT / "pyproject.toml", *sources],
                 check=True,
             )  # fmt: skip
+
+
+def write_pages() -> None:
+    """Have the pages made anew that tell keys, by a process that knows the new files."""
+    subprocess.run([sys.executable, "-m", "script.docs_tools", "pages"], cwd=ROOT, check=True)
 
 
 def shown(path: Path) -> Path:

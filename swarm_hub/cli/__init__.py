@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "init": ("hub", "init", "Make a configuration directory."),
     "run": ("hub", "run_hub", "Run the hub of a configuration directory."),
     "check": ("hub", "check", "Check a configuration directory."),
+    "schema": ("schema", "schema", "Print the JSON Schema of configuration.yaml, for editors."),
     "doctor": ("doctor", "doctor", "Look for anything that would keep a hub from working here."),
     "key": ("key", "key", "Show, rotate and revoke signing keys."),
     "invite": ("invite", "invite", "Make a link with which a device joins this gateway."),

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from swarm_hub.config import STORAGE_SCHEMA, Configuration, hub_schema
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
 from swarm_hub.helpers.effective import Value, values_of
 from swarm_hub.plan import Plan
+from swarm_hub.util.yaml_text import flow
 
 
 def values(configuration: Configuration, planned: Plan) -> list[Value]:
@@ -46,10 +45,10 @@ def as_yaml(found: list[Value]) -> Iterator[str]:
         shown = tuple(above)
         place = "default" if each.place is None else f"{each.place.file}:{each.place.line}"
         if each.written != each.value:
-            place += f", {_flow(each.written)}"
+            place += f", {flow(each.written)}"
         if each.place is not None and each.place.tag:
             place += f", {each.place.tag}"
-        yield f"{'  ' * len(above)}{name}: {_flow(each.value)}  # {place}"
+        yield f"{'  ' * len(above)}{name}: {flow(each.value)}  # {place}"
 
 
 def as_json(found: list[Value]) -> list[dict[str, Any]]:
@@ -107,20 +106,3 @@ def timing_lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{each['component']:12} {each['import_s'] * 1000:6.1f} ms {set_up:>9}"
     if all(each["set_up_s"] is None for each in found):
         yield "No hub runs on this directory that could say how long set-up took."
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(
-        _builtin(value),
-        default_flow_style=True,
-        width=2**31,
-        allow_unicode=True,
-        sort_keys=False,
-    )
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _builtin(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _builtin(each) for key, each in value.items()}
-    return [_builtin(each) for each in value] if isinstance(value, list | tuple) else value

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import swarm_hub
 from swarm_hub.const import (
     ADMIN_TOKEN_FILE,
     CONFIG_FILE,
     IDENTITY_KEY_FILE,
+    SCHEMA_FILE,
     SIGNER_KEY_FILE,
     STORAGE_DIR,
     TOKENS_FILE,
@@ -18,6 +20,9 @@ from swarm_hub.models.peer_id import peer_id_from_public_key
 from swarm_hub.util.ed25519 import SigningKey
 from swarm_hub.util.files import load_or_create_key, write_atomic
 
+# That of what is built in, which `script/docs pages` writes into the package.
+BUILT_IN_SCHEMA: Final = Path(swarm_hub.__file__).parent / SCHEMA_FILE
+
 _GATEWAY: Final = """\
 # Takes jobs over REST and gives them to its workers. Who brings an invitation
 # (`swarm-hub invite`) is admitted as one.
@@ -25,38 +30,45 @@ gateway:
   admission: token
 """
 _API: Final = """\
+# REST, websocket and the page, for this device alone. 0.0.0.0 lets others in the network in, best
+# with `tls: {{self_signed: true}}`.
 api:
   host: 127.0.0.1
   port: {port}
 """
+_WORKER: Final = """\
+# Runs shards{for_whom}; a device without a battery ignores the battery rules.
+worker:
+  # How many at once: a number, or auto, which is half of the cores.
+  slots: auto
+  charging_only: true
+"""
 ROLES: Final = {
     "both": f"""\
 {_GATEWAY}
-# Runs shards itself; a device without a battery ignores the battery rules.
-worker:
-  slots: auto
-  charging_only: true
-
+{_WORKER.format(for_whom=" itself")}
 {_API}""",
     "gateway": f"""\
 {_GATEWAY}
 {_API}""",
-    "worker": """\
-# Runs shards for the gateways below; a device without a battery ignores the battery rules.
-worker:
-  slots: auto
-  charging_only: true
-
+    "worker": f"""\
+{_WORKER.format(for_whom=" for the gateways below")}
+# The public keys of the gateways whose work it runs; `swarm-hub join LINK` adds them.
 signer:
-  trust: {trust}
+  trust: {{trust}}
 """,
 }
 _COMMON: Final = """\
+# yaml-language-server: $schema={schema}
 # Made by `swarm-hub {command}`. Every key: configuration.yaml.example and docs/components/.
+# After a change: `swarm-hub check`.
+
+# What this device is called.
 hub:
   name: {name}
 
 {role}
+# Connections to other hubs: where it listens, and the gateways that it stays connected to.
 mesh:
   listen: [{listen}]
   bootnodes: {bootnodes}
@@ -76,6 +88,7 @@ def configuration(
     """Return the text of a new configuration file."""
     return _COMMON.format(
         command=command,
+        schema=f"{STORAGE_DIR}/{SCHEMA_FILE}",
         name=quoted(name),
         role=ROLES[role].format(port=port, trust=listed(trust)),
         listen=f"/ip4/0.0.0.0/tcp/{mesh_port}",
@@ -98,6 +111,8 @@ def make_directory(config_dir: Path, text: str) -> Identity:
         for folder in (config_dir, storage):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(config_dir / CONFIG_FILE, text.encode())
+        # Beside it, so that an editor finds it without a network.
+        write_atomic(storage / SCHEMA_FILE, BUILT_IN_SCHEMA.read_bytes())
         _first_token(storage)
     except OSError as error:
         raise unwritable(config_dir, error) from error

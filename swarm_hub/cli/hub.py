@@ -23,8 +23,9 @@ from swarm_hub.cli.options import (
     print_json,
     working_dir,
 )
-from swarm_hub.const import CONFIG_FILE, __version__
+from swarm_hub.const import CONFIG_FILE, NAME_MAX_CHARS, __version__
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError
+from swarm_hub.util.bounds import is_text, shown
 from swarm_hub.util.printable import PrintableFormatter
 
 if TYPE_CHECKING:
@@ -59,14 +60,10 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
 @click.command()
 @config_option
 @click.option(
-    "--role", type=click.Choice(list(ROLES)), default="both", show_default=True,
-    help="What this device does.",
+    "--role", type=click.Choice(list(ROLES)),
+    help="What this device does: asked on a terminal, else both.",
 )  # fmt: skip
-@click.option(
-    "--name",
-    default=lambda: platform.node() or "hub",
-    help="The hub's name; by default that of the device.",
-)
+@click.option("--name", help="The hub's name; by default that of the device.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -97,17 +94,34 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
 def init(
     config_dir: Path,
     as_json: bool,
-    role: str,
-    name: str,
+    role: str | None,
+    name: str | None,
     port: int,
     mesh_port: int,
     bootnode: tuple[str, ...],
     trust: tuple[str, ...],
 ) -> None:
-    """Make a configuration directory with keys and an admin token."""
+    """Make a configuration directory with keys and an admin token.
+
+    On a terminal it asks what this device does and what it is called, unless options say so. The
+    file explains itself, and names the JSON Schema beside it with which editors complete and check
+    it (swarm-hub schema).
+    """
     path = config_dir / CONFIG_FILE
     if path.exists():
         raise HubError(f"{path} exists already; edit it, or choose another directory with -c")
+    # Whoever names a role has decided, and a script is not asked.
+    asks = role is None and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks:
+        role = _asked("What does this device do?", "both", click.Choice(list(ROLES)))
+    role = role or "both"
+    device = platform.node() or "hub"
+    if name is None:
+        name = _asked("What is it called?", device) if asks else device[:NAME_MAX_CHARS]
+    if not is_text(name, NAME_MAX_CHARS, 1):
+        raise click.BadParameter(
+            f"expected 1 to {NAME_MAX_CHARS} characters, got {shown(name)}", param_hint="--name"
+        )
     text = configuration(
         "init", role, name,
         port=port, mesh_port=mesh_port, bootnodes=bootnode, trust=trust,
@@ -125,7 +139,16 @@ def init(
         )
         return
     note(f"Made {path}")
+    if role == "worker" and not (bootnode and trust):
+        note(
+            f"It has no gateway yet: swarm-hub join LINK -c {config_dir}, with a link of its invite"
+        )
     note(f"Next: swarm-hub run -c {config_dir}")
+
+
+def _asked(question: str, default: str, kind: Any = None) -> str:
+    answer: str = click.prompt(question, default=default, type=kind or click.STRING, err=True)
+    return answer
 
 
 @click.command("run")

@@ -122,6 +122,7 @@ def one_of(*choices: str) -> Callable[[Any], str]:
     return validate
 
 
+@described({"type": "string"})
 def host(value: Any) -> str:
     """Validate an IP address or host name to listen on."""
     if isinstance(value, str):
@@ -133,6 +134,7 @@ def host(value: Any) -> str:
     raise vol.Invalid(f"expected an IP address or host name, got {shown(value)}")
 
 
+@described({"type": "string", "pattern": "^[0-9a-fA-F]{64}$"})
 def public_key(value: Any) -> bytes:
     """Validate an Ed25519 public key in hex (64 digits)."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value, re.ASCII):
@@ -154,6 +156,8 @@ def sequence(validator: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
             raise vol.Invalid(f"expected at most {LIST_MAX} entries, got {len(value)}")
         return tuple(schema(value))
 
+    # For the description of the configuration alone.
+    validate.items = validator  # type: ignore[attr-defined]
     return validate
 
 

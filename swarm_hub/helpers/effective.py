@@ -40,14 +40,14 @@ def values_of(
 def secret_values_of(domain: str, section: Any, schema: Callable[[Any], object]) -> Iterator[Value]:
     """Yield the values of a valid section with the secrets in them, to be compared only."""
     written = section if isinstance(section, YamlMap) else YamlMap()
-    yield from _values(written, keys_of(schema, section), (domain,))
+    yield from _values(written, section_keys(schema, section), (domain,))
 
 
-def keys_of(schema: Callable[[Any], object], section: Any) -> Mapping[Any, Any]:
+def section_keys(schema: Callable[[Any], object], section: Any) -> Mapping[Any, Any]:
     """Return the keys of a valid section with their validators."""
     if isinstance(schema, PlatformSchema):
         return schema.keys_for(section)
-    return _keys_of(schema) or {}
+    return keys_of(schema) or {}
 
 
 def is_reloadable(key: Any) -> bool:
@@ -58,7 +58,7 @@ def is_reloadable(key: Any) -> bool:
 def without_restart(new: YamlMap, running: YamlMap, schema: Callable[[Any], object]) -> YamlMap:
     """Return a new section but for the keys that need a restart, which are as they were."""
     merged = YamlMap()
-    keys = {str(key): key for key in (*keys_of(schema, running), *keys_of(schema, new))}
+    keys = {str(key): key for key in (*section_keys(schema, running), *section_keys(schema, new))}
     for name in dict.fromkeys((*new, *running)):
         source = new if is_reloadable(keys.get(name)) else running
         if name in source:
@@ -75,7 +75,7 @@ def _values(section: YamlMap, keys: Mapping[Any, Any], path: tuple[str, ...]) ->
             continue
         else:
             value, place = key.default(), None
-        inner = _keys_of(validator)
+        inner = keys_of(validator)
         if inner is not None and isinstance(value, YamlMap):
             yield from _values(value, inner, (*path, name))
         else:
@@ -88,13 +88,15 @@ def _values(section: YamlMap, keys: Mapping[Any, Any], path: tuple[str, ...]) ->
             yield Value((*path, name), section[name], section[name], section.places[name])
 
 
-def _keys_of(validator: Any) -> Mapping[Any, Any] | None:
+def keys_of(validator: Any) -> Mapping[Any, Any] | None:
     """Return the keys of a section's validator, None for that of a value."""
-    schema = getattr(validator, "schema", None)
+    # Once voluptuous has compiled one of its own, their `schema` is the section around them.
+    is_own = isinstance(validator, vol.Any | vol.All)
+    schema = validator if is_own else getattr(validator, "schema", None)
     if isinstance(schema, vol.Schema) and isinstance(schema.schema, dict):
         return dict(schema.schema)
     if isinstance(schema, vol.Any):
-        return next(filter(None, map(_keys_of, schema.validators)), None)
+        return next(filter(None, map(keys_of, schema.validators)), None)
     return None
 
 

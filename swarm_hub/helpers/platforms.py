@@ -60,6 +60,19 @@ class PlatformSchema:
         chosen = cv.Key("platform", default=self.default, reloadable=True)
         return {chosen: str, **self.keys, **self._platform(name).PLATFORM_SCHEMA}
 
+    def names(self) -> tuple[str, ...]:
+        """Return the built-in platforms and the owner's."""
+        return (*_all_built_in(self._package), *self._custom())
+
+    def own_keys(self, name: str) -> Mapping[Any, Any]:
+        """Return the keys that a platform alone has; raises vol.Invalid if it can't be used."""
+        keys: Mapping[Any, Any] = self._platform(name).PLATFORM_SCHEMA
+        return keys
+
+    def custom_file(self, name: str) -> Path | None:
+        """Return the file of a platform of the owner's, None for a built-in one."""
+        return None if name in _all_built_in(self._package) else self._custom().get(name)
+
     def __call__(self, value: Any) -> Platform[Any]:
         """Validate the section; the owner's code is only run if its platform is chosen."""
         keys = {} if value is None else value

@@ -1,4 +1,4 @@
-"""Validators that say in JSON Schema what they take, for the description of the API."""
+"""Validators that say what they take, for the description of the API and of the configuration."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -15,6 +15,16 @@ def described(json_schema: Mapping[str, Any]) -> Callable[[_Validator], _Validat
 
     def note(validator: _Validator) -> _Validator:
         validator.json_schema = json_schema  # type: ignore[attr-defined]
+        return validator
+
+    return note
+
+
+def stands_for(schema: Any) -> Callable[[_Validator], _Validator]:
+    """Return a decorator that notes the voluptuous schema behind a validator."""
+
+    def note(validator: _Validator) -> _Validator:
+        validator.schema = schema  # type: ignore[attr-defined]
         return validator
 
     return note

@@ -46,6 +46,7 @@ class Step:
 STEPS: Final = (
     Step("init", "-c {home} --role worker"),
     Step("check", "-c {home}"),
+    Step("schema", "-c {home}"),
     Step("doctor", "-c {hub}"),
     Step("key show", "-c {home}"),
     Step("key rotate", "-c {home}", keeps=("old_kid", "kid")),

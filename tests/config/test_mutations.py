@@ -1,4 +1,7 @@
-"""Whatever is changed about one key of the example, it is valid, or that key and line are named."""
+"""Whatever is changed about one key of the example, it is valid, or that key and line are named.
+
+What is valid, an editor finds no fault with either.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from swarm_hub import bootstrap
 from swarm_hub.exceptions import ConfigError, ConfigProblem
+from tests.helpers.editor import built_in, faults
 
 EXAMPLE = (Path(__file__).parents[2] / "configuration.yaml.example").read_text(encoding="utf-8")
 VALUES = (
@@ -53,6 +57,7 @@ def entries(node: yaml.MappingNode, path: tuple[str, ...] = ()) -> Iterator[Entr
             yield from entries(value, here)
 
 
+SCHEMA = built_in()
 ENTRIES = list(entries(yaml.compose(EXAMPLE, Loader=yaml.SafeLoader)))
 MUTATIONS = [*VALUES, "renamed", "shortened", "twice"]
 NEVER_VALID = ("renamed", "shortened", "twice", "!zzz 1", "!secret zzz", "!include zzz.yaml")
@@ -74,6 +79,7 @@ def check(entry: Entry, mutation: str, folder: Path) -> None:
     where = f"{' → '.join(entry.path)}, {mutation}, line {line}"
     assert not found or any(names(each, name, line) for each in found), f"{where}: {told}"
     assert found or mutation not in NEVER_VALID, f"{where}: it is valid"
+    assert found or not (said := faults(text, SCHEMA)), f"{where}: an editor says: {said}"
 
 
 def problems_of(text: str, folder: Path) -> list[ConfigProblem]:

@@ -11,6 +11,7 @@ import voluptuous as vol
 from aiohttp import web
 
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.described import described
 
 _ORIGIN: Final = re.compile(
     r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:\d{1,5})?\Z"
@@ -28,6 +29,7 @@ _SEEN: Final = (
 _KNOWN_FOR_S: Final = 600
 
 
+@described({"type": "string", "examples": ["https://dashboard.example.org"]})
 def origin(value: Any) -> str:
     """Validate the origin of a web page, such as https://dashboard.example.org."""
     if value == "*":

@@ -16,6 +16,7 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.storage.queries import pruning
 from swarm_hub.storage.queries.pruning import JobSize
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.described import stands_for
 from swarm_hub.util.units import format_size
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _SETTLED_AFTER_S: Final = 180.0
 _VOLUME_SHARE: Final = 0.1
 
 
+@stands_for(cv.size)
 def _disk(value: Any) -> int:
     size_bytes = cv.size(value)
     if size_bytes < _DISK_MIN_BYTES:

@@ -49,6 +49,7 @@ from swarm_hub.exceptions import MeshError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.blob import Readable
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.described import described
 from swarm_hub.util.extras import of_gateways
 from swarm_hub.util.files import load_or_create_key, refuse_key
 from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
@@ -130,6 +131,7 @@ class MeshConfig:
 
 
 def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
+    @described({"type": "string", "examples": ["/ip4/192.168.1.10/tcp/4001"]})
     def validate(value: Any) -> str:
         if not isinstance(value, str):
             raise vol.Invalid(
@@ -146,6 +148,7 @@ def _address(parse: Callable[[str], object]) -> Callable[[Any], str]:
     return validate
 
 
+@described({"type": "string", "examples": ["libp2p", "loopback"]})
 def _scheme(value: Any) -> str:
     # Custom components may have registered others by now.
     return cv.one_of(*schemes())(value)

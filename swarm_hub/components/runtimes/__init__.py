@@ -16,6 +16,7 @@ from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.core import Hub, HubKey, SimpleReloader
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.described import described, stands_for
 from swarm_hub.util.extras import of_gateways
 from swarm_hub.util.hashing import SHA256_HEX
 
@@ -101,6 +102,7 @@ class Runtimes:
 RUNTIMES: Final = HubKey[Runtimes]("runtimes")
 
 
+@described({"type": "string", "pattern": SHA256_HEX.pattern.replace("\\Z", "$")})
 def _sha256(value: Any) -> str:
     if not isinstance(value, str) or not SHA256_HEX.match(value):
         raise vol.Invalid(f"expected a SHA-256 in 64 hex digits, got {shown(value)}")
@@ -125,6 +127,7 @@ _SOURCE: Final = cv.section(
 )
 
 
+@stands_for(vol.Any(bool, _SOURCE))
 def _source(value: Any) -> Source | bool:
     if isinstance(value, bool):
         return value

@@ -41,6 +41,7 @@ from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
+from swarm_hub.util.described import stands_for
 from swarm_hub.util.device import POWER_SOURCES, total_memory_bytes
 from swarm_hub.util.metrics import gauge
 
@@ -100,6 +101,7 @@ def _worker_config(
     )
 
 
+@stands_for(vol.Any("any", [vol.Any(*POWER_SOURCES)]))
 def _plug(value: Any) -> frozenset[str] | None:
     if value == "any":
         return None
@@ -112,6 +114,7 @@ def _plug(value: Any) -> frozenset[str] | None:
     return frozenset(value)
 
 
+@stands_for(cv.size)
 def _daily_data(value: Any) -> int:
     size_bytes = cv.size(value)
     if size_bytes < _DAILY_DATA_MIN_BYTES:
@@ -128,6 +131,7 @@ _ON_BATTERY: Final = cv.section(
 )
 
 
+@stands_for(vol.Any(_ON_BATTERY, None))
 def _on_battery(value: Any) -> OnBattery | None:
     if value is None or isinstance(value, dict):
         return None if value is None else _ON_BATTERY(value)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.util.bounds import LIST_MAX, shown
+from swarm_hub.util.described import described
 
 # From one minute of the day to before another; beyond 1440 it goes on after midnight.
 Span = tuple[int, int]
@@ -23,6 +24,7 @@ _SPAN: Final = re.compile(
 _EXPECTED: Final = 'any, or days with their hours such as {mon-fri: "22:00-07:00", sat-sun: any}'
 
 
+@described({"anyOf": [{"const": "any"}, {"type": "object", "minProperties": 1}]})
 def hours(value: Any) -> Hours:
     """Validate hours by weekday; a day that is not named has none."""
     if value == "any":
