@@ -97,7 +97,7 @@ class ComponentIndex:
         if domain not in self._manifests:
             for folder, custom in ((self._custom / domain, True), (_BUILT_IN / domain, False)):
                 if (folder / "manifest.json").is_file():
-                    self._manifests[domain] = _read_manifest(folder, custom)
+                    self._manifests[domain] = read_manifest(folder, custom=custom)
                     break
         return self._manifests.get(domain)
 
@@ -163,7 +163,8 @@ class ComponentIndex:
         ordered.append(manifest)
 
 
-def _read_manifest(folder: Path, custom: bool) -> Manifest:
+def read_manifest(folder: Path, *, custom: bool) -> Manifest:
+    """Return the manifest of a component's folder; raises SetupError if it can't be used."""
     path = folder / "manifest.json"
     try:
         if path.stat().st_size > _MANIFEST_MAX_BYTES:

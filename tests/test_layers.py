@@ -3,55 +3,24 @@
 import ast
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from script.hubfest_tools.sources import (
+    called,
+    forbidden_uses,
+    foreign_imports,
+    imported,
+    nodes,
+    sources,
+)
 from tests import conftest
 
 PACKAGE = Path(__file__).parents[1] / "swarm_hub"
 COMPONENTS = PACKAGE / "components"
 TESTS = PACKAGE.parent / "tests"
 DOMAINS = sorted(path.parent.name for path in COMPONENTS.glob("*/manifest.json"))
-
-
-def sources(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.py"))
-
-
-def nodes(path: Path) -> Iterator[ast.AST]:
-    yield from ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
-
-
-def imported(path: Path, root: Path = PACKAGE.parent) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute name) of every module that a file imports, as a whole or names of it.
-
-    A name is a module where there is a file or a folder of that name.
-    """
-    package = path.relative_to(root).parent.parts
-    for node in nodes(path):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join((*above, *filter(None, [node.module])))
-            folder = root.joinpath(*module.split("."))
-            for alias in node.names:
-                is_module = (folder / f"{alias.name}.py").is_file() or (
-                    folder / alias.name
-                ).is_dir()
-                yield node.lineno, f"{module}.{alias.name}" if is_module else module
-
-
-def called(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of every name and attribute that is used."""
-    for node in nodes(path):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            yield node.lineno, f"{node.value.id}.{node.attr}"
-        elif isinstance(node, ast.Name):
-            yield node.lineno, node.id
 
 
 def test_the_components_are_found() -> None:
@@ -85,14 +54,10 @@ def test_an_import_is_seen_however_it_is_written(tmp_path: Path, line: str, modu
 def test_a_component_imports_only_package_roots_that_its_manifest_lists(domain: str) -> None:
     manifest = json.loads((COMPONENTS / domain / "manifest.json").read_bytes())
     allowed = {*manifest["dependencies"], *manifest.get("after_dependencies", ())}
-    wrong = []
-    for path in sources(COMPONENTS / domain):
-        for line, module in imported(path):
-            parts = module.split(".")
-            if parts[:2] != ["swarm_hub", "components"] or len(parts) < 3 or parts[2] == domain:
-                continue
-            if len(parts) > 3 or parts[2] not in allowed:
-                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {module}"
+        for path, line, module in foreign_imports(COMPONENTS / domain, domain, allowed)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -109,15 +74,9 @@ def test_the_layers_above_import_only_package_roots_of_components() -> None:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_component_owns_no_task_prints_nothing_and_reads_no_environment(domain: str) -> None:
-    forbidden = {
-        "asyncio.create_task", "asyncio.ensure_future", "ensure_future", "create_task",
-        "print", "os.environ", "os.getenv", "os.environb",
-    }  # fmt: skip
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} uses {name}"
-        for path in sources(COMPONENTS / domain)
-        for line, name in called(path)
-        if name in forbidden
+        for path, line, name in forbidden_uses(COMPONENTS / domain)
     ]
     assert not wrong, "\n".join(wrong)
 

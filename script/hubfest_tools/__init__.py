@@ -1,0 +1,1 @@
+"""What `script/hubfest` does: holds components to what they say of themselves."""
