@@ -25,16 +25,18 @@ from swarm_hub.util.clock import Clock
 _LOGGER = logging.getLogger(__name__)
 
 
-def check(config_dir: Path) -> tuple[Configuration, Plan]:
+def check(config_dir: Path, *, safe_mode: bool = False) -> tuple[Configuration, Plan]:
     """Read and validate everything; raises ConfigError with every problem found."""
     configuration = read_configuration(config_dir, platform.node() or "hub")
-    planned = plan(configuration)
+    planned = plan(configuration, safe_mode=safe_mode)
     if planned.problems:
         raise ConfigError(list(planned.problems))
     return configuration, planned
 
 
-async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
+async def start_hub(
+    config_dir: Path, clock: Clock | None = None, *, safe_mode: bool = False
+) -> Hub:
     """Return a running hub; raises HubError, leaving nothing behind, if it can't play its role.
 
     The caller holds the directory's lock.
@@ -42,7 +44,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
     clock = clock or Clock()
     # Before anything is read: the configuration may be only half restored.
     await asyncio.to_thread(finish_restore, config_dir)
-    configuration, planned = check(config_dir)
+    configuration, planned = check(config_dir, safe_mode=safe_mode)
     is_gateway = "gateway" in planned.essential
     store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
     try:
@@ -57,6 +59,7 @@ async def start_hub(config_dir: Path, clock: Clock | None = None) -> Hub:
 
 async def _started(store: Store, configuration: Configuration, planned: Plan, clock: Clock) -> Hub:
     hub = Hub(configuration.directory, configuration.hub.name, store, clock)
+    hub.safe_mode = planned.index.safe_mode
     if (newest := await store.read(events.newest_time)) is not None:
         clock.has_seen(newest)
     try:

@@ -184,6 +184,8 @@ class Hub:
         # The domains that are set up, and how long that took.
         self.components: set[str] = set()
         self.set_up_s: dict[str, float] = {}
+        # Whether it goes without the components of its owner.
+        self.safe_mode = False
         self.bus = EventBus()
         self.services = Services()
         self.endpoints = Endpoints()

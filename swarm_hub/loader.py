@@ -30,6 +30,7 @@ _MANIFEST_SCHEMA: Final = vol.Schema(
         vol.Optional("after_dependencies", default=list): [_DOMAIN],
         vol.Optional("default_with", default=list): [_DOMAIN],
         vol.Optional("requirements", default=list): [str],
+        vol.Optional("overrides", default=False): bool,
         vol.Optional("serves", default=list): [vol.Match(r"^/[a-z0-9_/-]{1,80}\Z")],
     }
 )
@@ -41,7 +42,8 @@ class Manifest:
 
     `default_with` lists components beside which it is loaded without a section of its own, unless
     that says `false`. `serves` lists the API paths that need it, including all below them: a client
-    that asks a hub without it is told so.
+    that asks a hub without it is told so. A custom component of the name of a built-in one
+    `overrides` it, or is an error: nobody replaces a part of the hub by accident.
     """
 
     domain: str
@@ -52,6 +54,7 @@ class Manifest:
     after_dependencies: tuple[str, ...]
     default_with: tuple[str, ...]
     requirements: tuple[str, ...]
+    overrides: bool
     serves: tuple[str, ...]
     folder: Path
     custom: bool
@@ -77,17 +80,23 @@ class Manifest:
 
 
 class ComponentIndex:
-    """The components this hub could load; `custom_components/` wins over built-in ones."""
+    """The components this hub could load; in `safe_mode` those that are built in."""
 
-    def __init__(self, config_dir: Path) -> None:
+    def __init__(self, config_dir: Path, *, safe_mode: bool = False) -> None:
+        self.safe_mode = safe_mode
         self._custom = config_dir / CUSTOM_COMPONENTS_DIR
         self._manifests: dict[str, Manifest] = {}
 
     def domains(self) -> list[str]:
         """Return every domain that has a folder."""
         found = {path.parent.name for path in _BUILT_IN.glob("*/manifest.json")}
-        found |= {path.parent.name for path in self._custom.glob("*/manifest.json")}
+        if not self.safe_mode:
+            found |= {path.parent.name for path in self._custom.glob("*/manifest.json")}
         return sorted(found)
+
+    def leaves_out(self, domain: str) -> bool:
+        """Whether safe mode is why this component of the owner's is not there."""
+        return self.safe_mode and _has_manifest(self._custom / domain)
 
     def manifest(self, domain: str) -> Manifest | None:
         """Return a component's manifest, None for an unknown domain.
@@ -95,10 +104,18 @@ class ComponentIndex:
         Raises SetupError when there is one but it can't be used.
         """
         if domain not in self._manifests:
-            for folder, custom in ((self._custom / domain, True), (_BUILT_IN / domain, False)):
-                if (folder / "manifest.json").is_file():
-                    self._manifests[domain] = read_manifest(folder, custom=custom)
-                    break
+            custom, built_in = self._custom / domain, _BUILT_IN / domain
+            if not self.safe_mode and _has_manifest(custom):
+                found = read_manifest(custom, custom=True)
+                if _has_manifest(built_in) and not found.overrides:
+                    raise SetupError(
+                        f"{CUSTOM_COMPONENTS_DIR}/{domain} has the name of a component that is "
+                        f"built in, swarm_hub/components/{domain}; give it another one, or say "
+                        '"overrides": true in its manifest.json to have it in that one\'s place'
+                    )
+                self._manifests[domain] = found
+            elif _has_manifest(built_in):
+                self._manifests[domain] = read_manifest(built_in, custom=False)
         return self._manifests.get(domain)
 
     def serving(self, path: str) -> str | None:
@@ -161,6 +178,10 @@ class ComponentIndex:
             if before in wanted:
                 self._visit(before, wanted, ordered, (*trail, domain))
         ordered.append(manifest)
+
+
+def _has_manifest(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
 
 
 def read_manifest(folder: Path, *, custom: bool) -> Manifest:

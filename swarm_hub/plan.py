@@ -19,6 +19,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.helpers.config_validation import did_you_mean
 from swarm_hub.helpers.platforms import PlatformSchema
 from swarm_hub.loader import ComponentIndex, Manifest
+from swarm_hub.util.yaml_loader import YamlMap
 
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
@@ -50,13 +51,16 @@ class Plan:
     problems: tuple[ConfigProblem, ...]
     essential: frozenset[str]
     index: ComponentIndex
+    # The owner's components and platforms that safe mode goes without.
+    left_out: tuple[str, ...] = ()
 
 
-def plan(configuration: Configuration) -> Plan:
+def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
     """Resolve and validate every section; the one validator behind `run` and `check`."""
-    index = ComponentIndex(configuration.directory)
+    index = ComponentIndex(configuration.directory, safe_mode=safe_mode)
+    left_out: list[str] = []
     problems = list(configuration.problems)
-    wanted = _wanted(configuration, index, problems)
+    wanted = _wanted(configuration, index, problems, left_out)
     roles = wanted.intersection(_ROLES)
     if not roles and not problems:
         problems.append(
@@ -69,14 +73,20 @@ def plan(configuration: Configuration) -> Plan:
         )
     # All are imported before any section is judged, which may name what another one registers.
     imported = _imported(configuration, index.order(wanted), problems)
-    components = _validated(configuration, imported, problems)
+    if safe_mode:
+        sections = _of_built_in(configuration, imported, left_out)
+        configuration = replace(configuration, sections=sections)
+    components = _validated(configuration, imported, problems, safe_mode=safe_mode)
     problems.sort(key=lambda problem: (problem.file, problem.line or 0))
     essential = frozenset(manifest.domain for manifest in index.order(roles))
-    return Plan(tuple(components), tuple(problems), essential, index)
+    return Plan(tuple(components), tuple(problems), essential, index, tuple(left_out))
 
 
 def _wanted(
-    configuration: Configuration, index: ComponentIndex, problems: list[ConfigProblem]
+    configuration: Configuration,
+    index: ComponentIndex,
+    problems: list[ConfigProblem],
+    left_out: list[str],
 ) -> set[str]:
     """Return the components to load whose dependencies can be resolved.
 
@@ -87,6 +97,10 @@ def _wanted(
     for domain in content:
         if domain in CORE_SECTIONS:
             continue
+        if index.leaves_out(domain):
+            left_out.append(domain)
+            if index.manifest(domain) is None:
+                continue
         try:
             if (manifest := index.manifest(domain)) is None:
                 hint = did_you_mean(domain, (*index.domains(), *CORE_SECTIONS))
@@ -115,6 +129,9 @@ def _imported(
     # One fault may keep several from being imported.
     told: set[tuple[str, int | None, str]] = set()
     for manifest in manifests:
+        if unmet := _unmet(configuration, manifest):
+            problems.extend(unmet)
+            continue
         try:
             began = time.perf_counter()
             component = manifest.import_component()
@@ -130,15 +147,68 @@ def _imported(
     return imported
 
 
+def _unmet(configuration: Configuration, manifest: Manifest) -> list[ConfigProblem]:
+    """Return what an owner's component needs that is not installed, at its line of the manifest."""
+    if not (manifest.custom and manifest.requirements):
+        return []
+    from swarm_hub.util.requirements import unmet
+
+    path = manifest.folder / "manifest.json"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    file = path.relative_to(configuration.directory).as_posix()
+    return [
+        ConfigProblem(
+            file,
+            next((n for n, line in enumerate(lines, 1) if requirement in line), None),
+            manifest.domain,
+            said,
+        )
+        for requirement in manifest.requirements
+        if (said := unmet(requirement)) is not None
+    ]
+
+
+def _of_built_in(
+    configuration: Configuration, imported: Iterable[_Imported], left_out: list[str]
+) -> YamlMap:
+    """Return the sections for safe mode.
+
+    An owner's platform gives way to the default one; a component that was overridden takes its
+    defaults, as the keys were those of the other.
+    """
+    sections = YamlMap()
+    for domain, value in configuration.sections.items():
+        own = YamlMap() if domain in left_out else value
+        sections.put(domain, own, configuration.sections.places[domain])
+    for manifest, component, _ in imported:
+        domain, schema = manifest.domain, getattr(component, "CONFIG_SCHEMA", None)
+        section = sections.get(domain)
+        if not (isinstance(schema, PlatformSchema) and isinstance(section, YamlMap)):
+            continue
+        name = section.get("platform")
+        if schema.looking_in(configuration.directory).custom_file(name) is None:
+            continue
+        left_out.append(f"{name} ({domain})")
+        kept = YamlMap()
+        for key in section.keys() & set(map(str, schema.keys)):
+            kept.put(key, section[key], section.places[key])
+        sections.put(domain, kept, sections.places[domain])
+    return sections
+
+
 def _validated(
     configuration: Configuration,
     imported: Iterable[_Imported],
     problems: list[ConfigProblem],
+    *,
+    safe_mode: bool,
 ) -> list[Planned]:
     components: list[Planned] = []
     for manifest, component, import_s in imported:
         try:
-            components.append(_planned(manifest, component, configuration, import_s))
+            components.append(
+                _planned(manifest, component, configuration, import_s, safe_mode=safe_mode)
+            )
         except ConfigError as error:
             problems.extend(error.problems)
         except SetupError as error:
@@ -149,13 +219,18 @@ def _validated(
 
 
 def _planned(
-    manifest: Manifest, component: ModuleType, configuration: Configuration, import_s: float
+    manifest: Manifest,
+    component: ModuleType,
+    configuration: Configuration,
+    import_s: float,
+    *,
+    safe_mode: bool,
 ) -> Planned:
     missing = [name for name in ("CONFIG_SCHEMA", "async_setup") if not hasattr(component, name)]
     if missing:
         raise SetupError(f"{component.__file__}: has no {' and no '.join(missing)}")
     schema = cast(Callable[[Any], object], component.CONFIG_SCHEMA)
-    if isinstance(schema, PlatformSchema):
+    if isinstance(schema, PlatformSchema) and not safe_mode:
         schema = schema.looking_in(configuration.directory)
     async_setup = cast(Callable[[Hub, Any], Awaitable[bool]], component.async_setup)
     return Planned(

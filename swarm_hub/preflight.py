@@ -107,12 +107,14 @@ def of_components(
                 yield _located(configuration, component.manifest.domain, obstacle)
 
 
-def everything(config_dir: Path) -> tuple[Configuration, Plan, list[Located]]:
+def everything(
+    config_dir: Path, *, safe_mode: bool = False
+) -> tuple[Configuration, Plan, list[Located]]:
     """Return a valid configuration and all that would be in the way of a start.
 
     Raises ConfigError with every problem of the configuration itself.
     """
-    configuration, planned = bootstrap.check(config_dir)
+    configuration, planned = bootstrap.check(config_dir, safe_mode=safe_mode)
     runs = running(config_dir)
     written = [
         *of_store(configuration, planned, runs),

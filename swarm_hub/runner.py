@@ -81,7 +81,11 @@ def runs_already(config_dir: Path, holder: str) -> HubError:
 
 
 def run(
-    config_dir: Path, started_at: float, when_ready: "Callable[[Hub], None] | None" = None
+    config_dir: Path,
+    started_at: float,
+    when_ready: "Callable[[Hub], None] | None" = None,
+    *,
+    safe_mode: bool = False,
 ) -> int:
     """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
     # What the start makes lives as long as the hub; to look for garbage in it takes a sixth of its
@@ -105,7 +109,9 @@ def run(
     with locked(config_dir):
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                return runner.run(_run(config_dir, started_at, early, hangups, when_ready))
+                return runner.run(
+                    _run(config_dir, started_at, early, hangups, when_ready, safe_mode)
+                )
         except BaseException as error:
             _end_if_exhausted(error)
             raise
@@ -157,13 +163,14 @@ async def _run(
     early: Sequence[int],
     hangups: "_Hangups",
     when_ready: "Callable[[Hub], None] | None",
+    safe_mode: bool,
 ) -> int:
     # Imported here because it takes most of the start, and signals must be heeded before that.
     from swarm_hub.bootstrap import start_hub
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_of_the_loop())
-    starting = loop.create_task(start_hub(config_dir), name="start")
+    starting = loop.create_task(start_hub(config_dir, safe_mode=safe_mode), name="start")
     for signum in _STOP_SIGNALS:
         loop.add_signal_handler(signum, _ask_to_stop, starting)
     loop.add_signal_handler(signal.SIGHUP, hangups.heard)

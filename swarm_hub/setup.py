@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, SetupError
+from swarm_hub.helpers.platforms import Platform
 from swarm_hub.plan import Plan, Planned
 from swarm_hub.util.exhaustion import is_exhausted
 
@@ -45,8 +47,11 @@ async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
         return None if domain in hub.components else domain
 
     hub.endpoints.explain_missing(missing_for)
+    if planned.left_out:
+        _LOGGER.warning("Safe mode: started without %s", ", ".join(planned.left_out))
     for component in planned.components:
         domain = component.manifest.domain
+        _tell_if_custom(component)
         missing = [name for name in component.manifest.dependencies if name in failed]
         if missing:
             failure, message = SetupFailure.DEPENDENCY, f"{missing[0]} is not running"
@@ -58,7 +63,50 @@ async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
             except Exception as error:
                 failure, message = _why(domain, error)
         failed[domain] = FailedComponent(domain, failure, message, domain in planned.essential)
+    if custom := _custom(planned, failed):
+        hub.endpoints.add_health(lambda: {"custom_components": custom})
+    if hub.safe_mode:
+        hub.endpoints.add_health(lambda: {"safe_mode": True})
     return list(failed.values())
+
+
+def _tell_if_custom(component: Planned) -> None:
+    """Log what is not a part of swarm_hub, before its code is run."""
+    manifest, config = component.manifest, component.config
+    if manifest.custom:
+        _LOGGER.info(
+            "Custom component %s %s of %s%s: whoever wrote it answers for it",
+            manifest.domain,
+            manifest.version,
+            manifest.folder,
+            ", in the place of the built-in one" if manifest.overrides else "",
+        )
+    if isinstance(config, Platform) and config.custom is not None:
+        _LOGGER.info(
+            "Custom platform %s of %s, %s: whoever wrote it answers for it",
+            config.name,
+            manifest.domain,
+            config.custom,
+        )
+
+
+def _custom(planned: Plan, failed: Mapping[str, FailedComponent]) -> list[dict[str, Any]]:
+    """Return what the hub's health says of components and platforms that are not its own."""
+    found = []
+    for component in planned.components:
+        manifest, config = component.manifest, component.config
+        failure = failed.get(manifest.domain)
+        said = {
+            "state": "running" if failure is None else "failed",
+            "message": None if failure is None else failure.message,
+        }
+        if manifest.custom:
+            own = {"version": manifest.version, "platform_of": None}
+            found.append({"name": manifest.domain, **own, "overrides": manifest.overrides, **said})
+        if isinstance(config, Platform) and config.custom is not None:
+            own = {"version": None, "platform_of": manifest.domain}
+            found.append({"name": config.name, **own, "overrides": False, **said})
+    return found
 
 
 def _why(domain: str, error: Exception) -> tuple[SetupFailure, str]:

@@ -271,13 +271,23 @@ async def test_a_custom_component_runs_and_offers_its_service(tmp_path: Path, sw
     ] == "salut"
 
 
-def test_a_custom_component_wins_over_a_built_in_one(tmp_path: Path) -> None:
-    custom(tmp_path, "sla", COMPONENT, name="My own deadlines")
+def test_a_custom_component_overrides_a_built_in_one_if_it_says_so(tmp_path: Path) -> None:
+    custom(tmp_path, "sla", COMPONENT, name="My own deadlines", overrides=True)
     write(tmp_path, "gateway:\nsla: {word: ours}\n")
     _, planned = bootstrap.check(tmp_path)
     (sla,) = [each for each in planned.components if each.manifest.domain == "sla"]
     assert (sla.manifest.custom, sla.manifest.name) == (True, "My own deadlines")
     assert sla.config == {"word": "ours"}
+
+
+@pytest.mark.parametrize("text", ["gateway:\nsla: {word: ours}\n", "gateway:\n"])
+def test_one_that_does_not_say_so_is_refused_and_both_are_named(tmp_path: Path, text: str) -> None:
+    custom(tmp_path, "sla", COMPONENT)
+    assert "\n".join(problems(tmp_path, text)).endswith(
+        "custom_components/sla has the name of a component that is built in, "
+        'swarm_hub/components/sla; give it another one, or say "overrides": true in its '
+        "manifest.json to have it in that one's place"
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,7 +327,7 @@ def test_a_circle_of_dependencies_is_told(tmp_path: Path) -> None:
 def test_a_custom_component_that_other_components_need_and_that_is_broken_is_told(
     tmp_path: Path,
 ) -> None:
-    custom(tmp_path, "sla", COMPONENT, version=None)
+    custom(tmp_path, "sla", COMPONENT, version=None, overrides=True)
     found = problems(tmp_path, "gateway:\n")
     assert any("a custom component needs a version" in each for each in found)
 
@@ -405,7 +415,7 @@ async def test_a_component_that_fails_is_told_as_an_event_and_the_hub_lives_on(
 
 async def test_a_component_that_the_role_needs_ends_the_hub(tmp_path: Path, swarm: Swarm) -> None:
     failing = COMPONENT.partition("    hub.services")[0] + "    return False\n"
-    custom(tmp_path / "gateway", "sla", failing)
+    custom(tmp_path / "gateway", "sla", failing, overrides=True)
     with pytest.raises(SetupError, match="sla refused to be set up"):
         await swarm.gateway()
 

@@ -151,6 +151,12 @@ def _asked(question: str, default: str, kind: Any = None) -> str:
     return answer
 
 
+_safe_mode_option = click.option(
+    "--safe-mode", is_flag=True,
+    help="Without the components and platforms in custom_components.",
+)  # fmt: skip
+
+
 @click.command("run")
 @config_option
 @click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
@@ -161,9 +167,15 @@ def _asked(question: str, default: str, kind: Any = None) -> str:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON on stdout once it is ready."
 )
+@_safe_mode_option
 @click.pass_obj
 def run_hub(
-    started_at: float | None, config_dir: Path, verbose: int, log_file: Path | None, as_json: bool
+    started_at: float | None,
+    config_dir: Path,
+    verbose: int,
+    log_file: Path | None,
+    as_json: bool,
+    safe_mode: bool,
 ) -> int:
     """Run the hub of a configuration directory, in the foreground.
 
@@ -182,7 +194,10 @@ def run_hub(
     from swarm_hub.runner import run
 
     return run(
-        working_dir(config_dir), started_at or time.monotonic(), _say_ready if as_json else None
+        working_dir(config_dir),
+        started_at or time.monotonic(),
+        _say_ready if as_json else None,
+        safe_mode=safe_mode,
     )
 
 
@@ -224,7 +239,10 @@ def _rotating(path: Path) -> logging.Handler:
     "--timing", is_flag=True,
     help="Say how long each component takes to be imported, and took in the hub that runs here.",
 )  # fmt: skip
-def check(config_dir: Path, as_json: bool, show: bool, show_files: bool, timing: bool) -> int:
+@_safe_mode_option
+def check(
+    config_dir: Path, as_json: bool, show: bool, show_files: bool, timing: bool, safe_mode: bool
+) -> int:
     """Check a configuration directory; list every problem and exit 1 if a hub can't run on it.
 
     It says whatever `run` would say, and changes nothing: also that a key can be read by others, a
@@ -234,7 +252,7 @@ def check(config_dir: Path, as_json: bool, show: bool, show_files: bool, timing:
     from swarm_hub.cli import configured
 
     try:
-        configuration, planned, found = preflight.everything(config_dir)
+        configuration, planned, found = preflight.everything(config_dir, safe_mode=safe_mode)
     except ConfigError as error:
         if as_json:
             print_json({"valid": False, "problems": [_plain(each) for each in error.problems]})

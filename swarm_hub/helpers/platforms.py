@@ -36,6 +36,8 @@ class Platform(Generic[_T]):
     name: str
     create: Callable[[], _T]
     options: Mapping[str, Any] = field(default_factory=dict)
+    # The file of one of the owner's.
+    custom: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,11 @@ class PlatformSchema:
         keys: Mapping[Any, Any] = self._platform(name).PLATFORM_SCHEMA
         return keys
 
-    def custom_file(self, name: str) -> Path | None:
+    def custom_file(self, name: object) -> Path | None:
         """Return the file of a platform of the owner's, None for a built-in one."""
-        return None if name in _all_built_in(self._package) else self._custom().get(name)
+        if not isinstance(name, str) or name in _all_built_in(self._package):
+            return None
+        return self._custom().get(name)
 
     def __call__(self, value: Any) -> Platform[Any]:
         """Validate the section; the owner's code is only run if its platform is chosen."""
@@ -91,7 +95,9 @@ class PlatformSchema:
             ) from None
         names = {getattr(key, "field", str(key)) for key in self.keys}
         shared = {each: options.pop(each) for each in names}
-        return Platform(name, functools.partial(_created, module, options), shared)
+        is_custom = module.__name__.startswith(f"{CUSTOM_COMPONENTS_DIR}.")
+        path = Path(str(module.__file__)) if is_custom else None
+        return Platform(name, functools.partial(_created, module, options), shared, path)
 
     def _explained(self, error: vol.Invalid, name: str, module: ModuleType) -> vol.Invalid:
         """Return the error, or for a key of another built-in platform whose it is."""

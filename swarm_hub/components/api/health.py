@@ -28,11 +28,25 @@ class _Health(TypedDict):
     needs_restart: list[str]
 
 
+class CustomShape(TypedDict):
+    """A component or a platform that is not a part of swarm_hub, and whether it runs."""
+
+    name: str
+    version: str | None
+    platform_of: str | None
+    overrides: bool
+    state: str
+    message: str | None
+
+
 class HealthShape(_Health, total=False):
     """The hub's health; components add the optional fields.
 
     `needs_restart` are keys of the configuration whose new values wait for one since a reload.
     """
+
+    custom_components: list[CustomShape]
+    safe_mode: bool
 
     sandbox: FenceShape | None
     nodes: int
