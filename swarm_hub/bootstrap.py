@@ -96,7 +96,9 @@ def _take_reloads(hub: Hub, configuration: Configuration, planned: Plan) -> None
     def live() -> LiveConfiguration:
         from swarm_hub.reload import Live
 
-        return Live(hub, configuration, planned, functools.partial(check, configuration.directory))
+        # In safe mode also what comes later is without the components of the owner.
+        read = functools.partial(check, configuration.directory, safe_mode=hub.safe_mode)
+        return Live(hub, configuration, planned, read)
 
     async def reload(_arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
