@@ -27,10 +27,18 @@ _LOGGER = logging.getLogger(__name__)
 
 def check(config_dir: Path, *, safe_mode: bool = False) -> tuple[Configuration, Plan]:
     """Read and validate everything; raises ConfigError with every problem found."""
+    configuration, planned = _planned(config_dir, safe_mode=safe_mode)
+    if problems := planned.all_problems:
+        raise ConfigError(problems)
+    return configuration, planned
+
+
+def _planned(config_dir: Path, *, safe_mode: bool) -> tuple[Configuration, Plan]:
+    """Read and validate what a hub can't do without."""
     configuration = read_configuration(config_dir, platform.node() or "hub")
     planned = plan(configuration, safe_mode=safe_mode)
     if planned.problems:
-        raise ConfigError(list(planned.problems))
+        raise ConfigError(planned.all_problems)
     return configuration, planned
 
 
@@ -44,7 +52,7 @@ async def start_hub(
     clock = clock or Clock()
     # Before anything is read: the configuration may be only half restored.
     await asyncio.to_thread(finish_restore, config_dir)
-    configuration, planned = check(config_dir, safe_mode=safe_mode)
+    configuration, planned = _planned(config_dir, safe_mode=safe_mode)
     is_gateway = "gateway" in planned.essential
     store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
     try:
@@ -64,11 +72,12 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
         clock.has_seen(newest)
     try:
         failures = await setup.set_up(hub, planned)
+        hub.repair_sources.append(lambda: setup.repairs(failures))
         if any(failed.essential for failed in failures):
             # Errors that merely follow from another one would bury the cause.
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
-        await hub.start()
+        await hub.start(lambda domain, error: setup.tolerate(hub, planned, failures, domain, error))
         _take_reloads(hub, configuration, planned)
         await _listen_to_owner(hub)
         store_care.watch(hub, configuration)

@@ -24,6 +24,7 @@ API_SOCKET: Final = ".storage/api.sock"
 TLS_KEY_FILE: Final = "tls.key"
 TLS_CERTIFICATE_FILE: Final = "tls.crt"
 ROTATIONS_FILE: Final = "signer.rotations.json"
+REPAIRS_FILE: Final = "repairs.json"
 REVOKED_FILE: Final = "revoked_keys.json"
 JOIN_TOKENS_FILE: Final = "join_tokens.json"
 

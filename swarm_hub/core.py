@@ -4,15 +4,16 @@ import asyncio
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast, overload
 
 from ulid_transform import ulid_now
 
-from swarm_hub.const import STORAGE_DIR, __version__
+from swarm_hub.const import REPAIRS_FILE, STORAGE_DIR, __version__
 from swarm_hub.control import ControlCommands
 from swarm_hub.endpoints import Endpoints
 from swarm_hub.storage import Store
@@ -23,6 +24,7 @@ from swarm_hub.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from swarm_hub.models.reload import KeyValue, Reload
+    from swarm_hub.repairs import Repair, Repairs
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -170,6 +172,12 @@ class _StopStep:
     timeout_s: float | Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class _StartStep:
+    domain: str
+    work: Callable[[], Awaitable[None]]
+
+
 class Hub:
     """One running process with its configuration directory."""
 
@@ -199,6 +207,9 @@ class Hub:
         self.tasks = TaskSupervisor()
         self.watchdog = Watchdog(self.tasks, clock)
         self.watchdog.watch("the store's writer", store.sign, _WRITER_BOUND_S)
+        # What each part of the hub finds that a person should do, asked at each look.
+        self.repair_sources: list[Callable[[], Iterable[Repair]]] = []
+        self.control.add("repairs", self._answer_repairs)
         # How each component that can do so takes a new configuration, by domain.
         self.reloaders: dict[str, Reloader[Any]] = {}
         # The keys whose new values wait for a restart.
@@ -206,11 +217,23 @@ class Hub:
         # Made at first use: most hubs run for months without a reload.
         self.live_configuration: Callable[[], LiveConfiguration] | None = None
         self.state = HubState.STARTING
-        self._start_steps: list[Callable[[], Awaitable[None]]] = []
-        self._open_steps: list[Callable[[], Awaitable[None]]] = []
+        # The component that is set up now, to which its steps belong.
+        self.setting_up = ""
+        self._start_steps: list[_StartStep] = []
+        self._open_steps: list[_StartStep] = []
         self._stop_steps: list[_StopStep] = []
         self._stop_asked = asyncio.Event()
         self.exit_code = 0
+
+    @cached_property
+    def repairs(self) -> "Repairs":
+        """What a person should do about this hub."""
+        from swarm_hub.repairs import Repairs, of_clock, of_tasks
+
+        own = (lambda: of_clock(self.clock), lambda: of_tasks(self.tasks.failing()))
+        self.repair_sources[:0] = own
+        file = self.storage_path(REPAIRS_FILE)
+        return Repairs(self.repair_sources, self.watchdog.stuck, self.clock, self.bus.fire, file)
 
     def storage_path(self, *parts: str) -> Path:
         """Return a path inside the hub's private `.storage` directory."""
@@ -218,11 +241,11 @@ class Hub:
 
     def on_start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` once every component is set up, in the order of registration."""
-        self._start_steps.append(work)
+        self._start_steps.append(_StartStep(self.setting_up, work))
 
     def on_open(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`, which lets requests in, once every component has started."""
-        self._open_steps.append(work)
+        self._open_steps.append(_StartStep(self.setting_up, work))
 
     def on_stop(
         self,
@@ -237,12 +260,21 @@ class Hub:
         """
         self._stop_steps.append(_StopStep(stage, name, work, timeout_s))
 
-    async def start(self) -> None:
-        """Run the start steps; the hub is ready when this returns."""
+    async def start(
+        self, tolerate: Callable[[str, Exception], bool] = lambda _domain, _error: False
+    ) -> None:
+        """Run the start steps; the hub is ready when this returns.
+
+        What a step raises is raised from here unless `tolerate` takes it, given whose step it is.
+        """
         self.store.on_committed(self.bus.fire)
         self.endpoints.seal()
-        for work in (*self._start_steps, *self._open_steps):
-            await work()
+        for step in (*self._start_steps, *self._open_steps):
+            try:
+                await step.work()
+            except Exception as error:
+                if not tolerate(step.domain, error):
+                    raise
         self.watchdog.start()
         self.state = HubState.RUNNING
 
@@ -278,6 +310,15 @@ class Hub:
             "process_id": os.getpid(),
             "event_loop": event_loop_name(),
         }
+
+    async def _answer_repairs(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do the command `repairs`: fix or ignore one if it is named, then tell of all."""
+        repairs = self.repairs
+        if "fix" in arguments:
+            await repairs.fix(str(arguments["fix"]))
+        if "ignore" in arguments:
+            await repairs.ignore(str(arguments["ignore"]), True)
+        return {"repairs": [each.shape() for each in await repairs.look()]}
 
     async def _run_stop_step(self, step: _StopStep) -> None:
         timeout_s = step.timeout_s() if callable(step.timeout_s) else step.timeout_s

@@ -44,6 +44,14 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """A component that can't be imported, and why."""
+
+    manifest: Manifest
+    problem: ConfigProblem
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a configuration asks for, in the order of set-up, and every problem found."""
 
@@ -53,6 +61,18 @@ class Plan:
     index: ComponentIndex
     # The owner's components and platforms that safe mode goes without.
     left_out: tuple[str, ...] = ()
+    # What can't be imported and can be done without: a hub runs without it, `check` says so.
+    lacks: tuple["Lacking", ...] = ()
+
+    @property
+    def all_problems(self) -> list[ConfigProblem]:
+        """Every problem, also those that a hub runs in spite of.
+
+        One fault may keep several components from being imported, and is told once.
+        """
+        found = [*self.problems, *(each.problem for each in self.lacks)]
+        faults = {(each.file, each.line, each.message): each for each in reversed(found)}
+        return sorted(faults.values(), key=_place)
 
 
 def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
@@ -72,14 +92,26 @@ def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
             )
         )
     # All are imported before any section is judged, which may name what another one registers.
-    imported = _imported(configuration, index.order(wanted), problems)
+    lacks: list[Lacking] = []
+    imported = _imported(configuration, index.order(wanted), lacks)
     if safe_mode:
         sections = _of_built_in(configuration, imported, left_out)
         configuration = replace(configuration, sections=sections)
     components = _validated(configuration, imported, problems, safe_mode=safe_mode)
-    problems.sort(key=lambda problem: (problem.file, problem.line or 0))
     essential = frozenset(manifest.domain for manifest in index.order(roles))
-    return Plan(tuple(components), tuple(problems), essential, index, tuple(left_out))
+    problems += [each.problem for each in lacks if each.manifest.domain in essential]
+    return Plan(
+        tuple(components),
+        tuple(sorted(problems, key=_place)),
+        essential,
+        index,
+        tuple(left_out),
+        tuple(each for each in lacks if each.manifest.domain not in essential),
+    )
+
+
+def _place(problem: ConfigProblem) -> tuple[str, int]:
+    return problem.file, problem.line or 0
 
 
 def _wanted(
@@ -123,14 +155,12 @@ def _wanted(
 
 
 def _imported(
-    configuration: Configuration, manifests: Iterable[Manifest], problems: list[ConfigProblem]
+    configuration: Configuration, manifests: Iterable[Manifest], lacks: list[Lacking]
 ) -> list[_Imported]:
     imported: list[_Imported] = []
-    # One fault may keep several from being imported.
-    told: set[tuple[str, int | None, str]] = set()
     for manifest in manifests:
         if unmet := _unmet(configuration, manifest):
-            problems.extend(unmet)
+            lacks.extend(Lacking(manifest, problem) for problem in unmet)
             continue
         try:
             began = time.perf_counter()
@@ -140,10 +170,7 @@ def _imported(
             problem = config.problem_at(configuration.sections, [manifest.domain], str(error))
             if error.file is not None:
                 problem = replace(problem, file=error.file, line=error.line)
-            fault = (problem.file, problem.line, problem.message)
-            if error.file is None or fault not in told:
-                problems.append(problem)
-            told.add(fault)
+            lacks.append(Lacking(manifest, problem))
     return imported
 
 

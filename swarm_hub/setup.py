@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import HubError, SetupError
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.plan import Plan, Planned
 from swarm_hub.util.exhaustion import is_exhausted
+
+if TYPE_CHECKING:
+    from swarm_hub.repairs import Repair
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ class SetupFailure(StrEnum):
     DEPENDENCY = "a component it depends on failed"
     REFUSED = "it could not be set up"
     TOO_SLOW = "its set-up took too long"
+    IMPORT = "it can't be imported"
+    START = "it could not be started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,12 @@ class FailedComponent:
 
 async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
     """Set up the planned components in order; returns those that failed, with the reason."""
-    failed: dict[str, FailedComponent] = {}
+    failed = {
+        each.manifest.domain: FailedComponent(
+            each.manifest.domain, SetupFailure.IMPORT, str(each.problem), essential=False
+        )
+        for each in planned.lacks
+    }
 
     def missing_for(path: str) -> str | None:
         domain = planned.index.serving(path)
@@ -63,11 +73,13 @@ async def set_up(hub: Hub, planned: Plan) -> list[FailedComponent]:
             except Exception as error:
                 failure, message = _why(domain, error)
         failed[domain] = FailedComponent(domain, failure, message, domain in planned.essential)
-    if custom := _custom(planned, failed):
-        hub.endpoints.add_health(lambda: {"custom_components": custom})
+    failures = list(failed.values())
+    if _custom(planned, failures):
+        # Some fail later, at the start.
+        hub.endpoints.add_health(lambda: {"custom_components": _custom(planned, failures)})
     if hub.safe_mode:
         hub.endpoints.add_health(lambda: {"safe_mode": True})
-    return list(failed.values())
+    return failures
 
 
 def _tell_if_custom(component: Planned) -> None:
@@ -90,9 +102,10 @@ def _tell_if_custom(component: Planned) -> None:
         )
 
 
-def _custom(planned: Plan, failed: Mapping[str, FailedComponent]) -> list[dict[str, Any]]:
+def _custom(planned: Plan, failures: Iterable[FailedComponent]) -> list[dict[str, Any]]:
     """Return what the hub's health says of components and platforms that are not its own."""
     found = []
+    failed = {each.domain: each for each in failures}
     for component in planned.components:
         manifest, config = component.manifest, component.config
         failure = failed.get(manifest.domain)
@@ -109,22 +122,53 @@ def _custom(planned: Plan, failed: Mapping[str, FailedComponent]) -> list[dict[s
     return found
 
 
-def _why(domain: str, error: Exception) -> tuple[SetupFailure, str]:
-    """Return why a component could not be set up; raises what keeps all of them from running."""
+def tolerate(
+    hub: Hub, planned: Plan, failures: list[FailedComponent], domain: str, error: Exception
+) -> bool:
+    """Whether a hub runs on though a component failed at its start; if so it is noted."""
+    if domain in planned.essential or not domain:
+        return False
+    failure, message = _why(domain, error, SetupFailure.START)
+    if all(each.domain != domain for each in failures):
+        failures.append(FailedComponent(domain, failure, message, essential=False))
+    hub.components.discard(domain)
+    return True
+
+
+def repairs(failures: list[FailedComponent]) -> "Iterator[Repair]":
+    """Yield the components that do not run."""
+    from swarm_hub.repairs import Repair
+
+    for each in failures:
+        yield Repair(
+            f"component.{each.domain}",
+            "error",
+            f"The component {each.domain} does not run: {each.failure}",
+            "The hub runs without what it does.",
+            f"{each.message}; mend that, or take {each.domain}: out of the configuration, and "
+            "restart the hub.",
+        )
+
+
+def _why(
+    domain: str, error: Exception, failure: SetupFailure = SetupFailure.REFUSED
+) -> tuple[SetupFailure, str]:
+    """Return why a component does not run; raises what keeps all of them from running."""
     if is_exhausted(error):
         raise error
     match error:
         case TimeoutError():
             return SetupFailure.TOO_SLOW, f"gave up after {_SETUP_MAX_S:.0f} s"
         case HubError():
-            return SetupFailure.REFUSED, str(error)
-    _LOGGER.error("Setting up %s failed", domain, exc_info=error)
-    return SetupFailure.REFUSED, f"unexpected {error!r}"
+            return failure, str(error)
+    _LOGGER.error("%s: %s", domain, failure, exc_info=error)
+    return failure, f"unexpected {error!r}"
 
 
 async def _set_up_one(hub: Hub, component: Planned) -> None:
     domain = component.manifest.domain
     started = time.monotonic()
+    hub.setting_up = domain
     async with asyncio.timeout(_SETUP_MAX_S):
         if not await component.async_setup(hub, component.config):
             raise SetupError(f"{domain} refused to be set up")

@@ -5,6 +5,7 @@ What makes and restores backups is imported where there are some to make or to r
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from swarm_hub.exceptions import BackupError, HubError, SetupError, StoreDamaged
 from swarm_hub.storage import Store, created, look_at
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.space import too_little
+from swarm_hub.storage.engine.sqlite import has_wal_reset_fix
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.files import free_at, refuse_unwritable
 
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle
+    from swarm_hub.repairs import Repair
     from swarm_hub.storage.backup.backup import Source
+    from swarm_hub.storage.backup.schedule import BackupSchedule
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ _LOGGER = logging.getLogger(__name__)
 _LOOK_AT_SPACE_EVERY_S: Final = 2.0
 _LOOK_AT_REST_EVERY_S: Final = 30.0
 _TIDY_EVERY_S: Final = 3600.0
+# Times `storage: min_free`.
+_LOW_BELOW: Final = 4
 _DEFAULT_BACKUPS: Final = "backups"
 
 
@@ -138,7 +144,11 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     hub.tasks.every(_TIDY_EVERY_S, tidy, "interrupted uploads")
     backups = _Backups(hub, configuration)
 
+    storage = configuration.storage
+
     def apply(new: StorageConfig) -> None:
+        nonlocal storage
+        storage = new
         store.leave_free(new.min_free_bytes)
         backups.follow(new)
         hub.tasks.spawn(look_at_space(), "free space after a reload")
@@ -146,6 +156,7 @@ def watch(hub: Hub, configuration: Configuration) -> None:
     hub.reloaders["storage"] = SimpleReloader(apply)
     if configuration.storage.shared:
         return
+    hub.repair_sources.append(lambda: _repairs(store, storage.min_free_bytes))
     database = configuration.storage.path(configuration.directory)
 
     def stop_damaged(error: StoreDamagedError) -> None:
@@ -237,6 +248,33 @@ def _backups(configuration: Configuration) -> Path:
     return configuration.directory / directory
 
 
+def _repairs(store: Store, min_free_bytes: int) -> "Iterator[Repair]":
+    """Yield what is to be done about the disk and the database."""
+    from swarm_hub.repairs import Repair
+
+    fix = "Free some space on the disk of the store, or have gc keep less (gc: keep, disk)."
+    if store.full is not None:
+        yield Repair(
+            "disk", "error", f"The disk is full: {store.full}", "Nothing new is taken.", fix
+        )
+    elif store.free_bytes is not None and store.free_bytes < min_free_bytes * _LOW_BELOW:
+        yield Repair(
+            "disk",
+            "warning",
+            f"The disk runs low: {store.free_bytes // 1024**2} MiB are free",
+            f"Below {min_free_bytes // 1024**2} MiB (storage: min_free) nothing new is taken.",
+            fix,
+        )
+    if not has_wal_reset_fix(sqlite3.sqlite_version_info):
+        yield Repair(
+            "sqlite",
+            "notice",
+            "This SQLite has the WAL-reset bug",
+            "If another program writes to the database while the hub runs, it may be damaged.",
+            "Let no other program write to it, or have SQLite 3.51.3, 3.50.7 or 3.44.6.",
+        )
+
+
 class _Backups:
     """The backups that a hub makes by itself, as often as is configured now."""
 
@@ -245,6 +283,8 @@ class _Backups:
         self._configuration = configuration
         self._made: BackupConfig | None = None
         self._task: asyncio.Task[None] | None = None
+        self._schedule: BackupSchedule | None = None
+        hub.repair_sources.append(self._repairs)
 
     def follow(self, storage: StorageConfig) -> None:
         """Make backups by this from now on; one that is being made is left out for the next."""
@@ -254,7 +294,7 @@ class _Backups:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._made = backup
+        self._made, self._schedule = backup, None
         if backup is None:
             return
         from swarm_hub.storage.backup.schedule import BackupSchedule
@@ -267,4 +307,20 @@ class _Backups:
             backup.keep,
             self._hub.clock,
         )
+        self._schedule = schedule
         self._task = self._hub.tasks.every(schedule.look_every_s, schedule.look, "backups")
+
+    def _repairs(self) -> "Iterator[Repair]":
+        from swarm_hub.repairs import Repair
+
+        schedule = self._schedule
+        if schedule is not None and schedule.problem is not None:
+            yield Repair(
+                "backup",
+                "error",
+                "The last backup of this hub failed",
+                "If this disk is lost now, so are its keys and jobs since the last good backup.",
+                f"{schedule.problem}; it is tried again every minute.",
+                button="Back up now",
+                mend=schedule.look,
+            )

@@ -21,6 +21,9 @@ _RESTART_FIRST_S = 0.1
 _RESTART_MAX_S = 30.0
 # A task that ran this long before it failed is restarted with the shortest back-off.
 _HEALTHY_AFTER_S = 60.0
+# What failed once or twice may have been bad luck.
+_KEEPS_FAILING = 3
+_FAILED_MAX = 256
 
 
 class TaskSupervisor:
@@ -31,6 +34,8 @@ class TaskSupervisor:
         self._stopping = False
         # Of the common tick, in the time of the loop; each hub of a device has its own.
         self._ticks_since: float | None = None
+        # Of each task that failed: when, how often in a row, and of what at last.
+        self._failed: dict[str, tuple[float, int, str]] = {}
 
     def spawn(self, work: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
         """Start a task that may end; a failure nobody awaited is logged with its name."""
@@ -46,6 +51,16 @@ class TaskSupervisor:
         the same way.
         """
         return self.spawn(self._keep_running(work, name), name)
+
+    def failing(self) -> dict[str, tuple[int, str]]:
+        """Return the supervised tasks that keep failing, how often in a row and the last error."""
+        recent = asyncio.get_running_loop().time() - _RESTART_MAX_S - _HEALTHY_AFTER_S
+        self._failed = {name: each for name, each in self._failed.items() if each[0] > recent}
+        return {
+            name: (times, error)
+            for name, (_at, times, error) in self._failed.items()
+            if times >= _KEEPS_FAILING
+        }
 
     def every(
         self, interval_s: float, work: Callable[[], Awaitable[None]], name: str
@@ -148,8 +163,11 @@ class TaskSupervisor:
                     failures = 0
                 backoff_s = back_off_s(_RESTART_FIRST_S, failures, _RESTART_MAX_S)
                 _LOGGER.exception("Task %s failed; it restarts in %.1f s", name, backoff_s)
-                await asyncio.sleep(backoff_s)
                 failures += 1
+                if len(self._failed) > _FAILED_MAX:
+                    del self._failed[next(iter(self._failed))]
+                self._failed[name] = loop.time(), failures, repr(error)
+                await asyncio.sleep(backoff_s)
             else:
                 return
 

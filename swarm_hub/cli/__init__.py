@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),
     "reload": ("control", "reload", "Have a running hub take its changed configuration."),
     "status": ("control", "status", "Show what the hub on this device does."),
+    "repairs": ("control", "repairs", "List what a person should do about the hub here."),
     "pause": ("control", "pause", "Have this device take no work for a while."),
     "resume": ("control", "resume", "Have a paused device take work again."),
     "service": ("service", "service", "Have the service manager keep a hub running."),

@@ -52,6 +52,7 @@ def status(config_dir: Path, as_json: bool) -> None:
     It asks the hub that runs on the directory, whatever its role: no API and no token is needed.
     """
     found = ask(working_dir(config_dir), "status")
+    found["repairs"] = _repairs(config_dir)
     if as_json:
         print_json(found)
         return
@@ -69,6 +70,47 @@ def status(config_dir: Path, as_json: bool) -> None:
         echo(f"API's certificate: {found['api']['tls_fingerprint']}")
     if "worker" in found:
         _print_worker(found["worker"])
+    for each in found["repairs"]:
+        if not each["ignored"] and each["severity"] != "notice":
+            echo(f"{each['severity']}: {each['title']} (swarm-hub repairs)")
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--all", "show_all", is_flag=True, help="Also what is ignored.")
+@click.option("--fix", metavar="ID", help="Do what the button of this repair on the page does.")
+@click.option("--ignore", metavar="ID", help="Hide this repair until it gets worse.")
+def repairs(
+    config_dir: Path, as_json: bool, show_all: bool, fix: str | None, ignore: str | None
+) -> None:
+    """List what a person should do about the hub on this device, and how.
+
+    Each goes by itself once its cause is gone. No API and no token is needed.
+    """
+    found = _repairs(working_dir(config_dir), fix=fix, ignore=ignore)
+    if as_json:
+        print_json(found)
+        return
+    shown = [each for each in found if show_all or not each["ignored"]]
+    if not shown:
+        note("There is nothing to repair")
+    for each in shown:
+        ignored = " (ignored)" if each["ignored"] else ""
+        echo(f"{each['severity']}: {each['title']}{ignored}")
+        echo(f"  id: {each['id']}, since {each['since']}")
+        echo(f"  if ignored: {each['if_ignored']}")
+        echo(f"  fix: {each['fix']}")
+        if each["command"]:
+            echo(f"  → {each['command']}")
+        if each["button"]:
+            echo(f"  → swarm-hub repairs --fix {each['id']}   # {each['button']}")
+
+
+def _repairs(config_dir: Path, **named: str | None) -> list[dict[str, Any]]:
+    given = {name: value for name, value in named.items() if value is not None}
+    found: list[dict[str, Any]] = ask(config_dir, "repairs", **given)["repairs"]
+    return found
 
 
 @click.command()

@@ -167,6 +167,23 @@ def _store(config_dir: Path) -> list[Finding]:
     return [Finding("ok", "store", f"{database}, {free} free, at least {least} needed")]
 
 
+def _repairs(config_dir: Path) -> list[Finding]:
+    """Ask the hub that runs here; a notice is no matter for a doctor."""
+    from swarm_hub.control.client import ask
+    from swarm_hub.exceptions import HubError
+
+    try:
+        standing = ask(config_dir, "repairs")["repairs"]
+    except (HubError, KeyError):
+        # None runs, or one of an earlier version; whoever may not ask was told so.
+        return []
+    return [
+        Finding("warn", "repairs", f"{each['title']}: {each['fix']}", each["command"] or "")
+        for each in standing
+        if not each["ignored"] and each["severity"] != "notice"
+    ]
+
+
 def _told(subject: str, found: "list[Located]", command: str) -> list[Finding]:
     return [
         Finding("bad" if each.stops else "warn", subject, str(each.problem), command)
@@ -197,6 +214,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _directory,
     _configuration,
     _store,
+    _repairs,
     _sandbox,
     gateways,
     android,

@@ -23,6 +23,8 @@ REVOKED: Final = "revoked"
 
 # How the reason of a NACK begins that answers a `preempt`: nothing failed.
 GAVE_WAY: Final = "gave way to other work"
+# Why a worker takes nothing from a gateway that it does not obey.
+UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
 # How a gateway tells the failure of an attempt that took all of its wall time.
 TIMED_OUT: Final = "wall_time:"
 

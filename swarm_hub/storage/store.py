@@ -152,6 +152,11 @@ class Store:
         return self._database.shared
 
     @property
+    def free_bytes(self) -> int | None:
+        """How much space was free at the last look, None if nobody looks here."""
+        return None if self._space is None else self._space.free_bytes
+
+    @property
     def full(self) -> str | None:
         """Why nothing new should be taken for lack of space; None if there is enough."""
         return None if self._space is None else self._space.full

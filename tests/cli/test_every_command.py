@@ -58,6 +58,7 @@ STEPS: Final = (
     Step("restore", "{backup} -c {folder}/restored"),
     Step("status", "-c {worker}"),
     Step("reload", "-c {worker}"),
+    Step("repairs", "-c {worker}"),
     Step("pause", "2h -c {worker}"),
     Step("resume", "-c {worker}"),
     Step("invite", "-c {hub} --address /dns4/home.example/tcp/4001"),

@@ -37,6 +37,7 @@ from swarm_hub.util.device import interface_ips
 
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
+    from swarm_hub.repairs import Repair
 
 __all__ = ["URLS", "ApiConfig"]
 
@@ -151,6 +152,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         hub.control.add_status("api", partial(_tls_status, certificate))
     elif (risk := _risk(config)) is not None:
         _LOGGER.warning("%s", risk)
+        hub.repair_sources.append(partial(_repairs, risk))
     server = ApiServer(
         hub, access, connections, quotas, config.request_bytes, certificate, cors, requests, audit
     )  # fmt: skip
@@ -190,6 +192,18 @@ def preflight(site: "Site", config: ApiConfig) -> "Iterator[Obstacle]":
     if config.tls is not None:
         yield from site.refusal(partial(config.tls.refuse, site.config_dir), "tls")
     yield from site.warning(_risk(config), "host")
+
+
+def _repairs(risk: str) -> "Iterator[Repair]":
+    from swarm_hub.repairs import Repair
+
+    yield Repair(
+        "api.open",
+        "warning",
+        "The API is open to the network without TLS",
+        "Whoever is in that network can read every token and job, and then act in their place.",
+        risk,
+    )
 
 
 def _risk(config: ApiConfig) -> str | None:

@@ -93,7 +93,7 @@ def diagnostics_view(hub: Hub, kept: WarningsKept) -> View:
             "components": sorted(hub.components),
             "status": dict(await hub.control.run({"command": "status"})),
             "health": {
-                "problems": [*await hub.watchdog.problems(), *filter(None, [hub.clock.problem()])],
+                "problems": await hub.repairs.problems(),
                 **hub.endpoints.health(),
             },
             "store": await _store(hub),

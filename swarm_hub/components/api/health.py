@@ -75,9 +75,8 @@ def health_views(hub: Hub) -> tuple[View, ...]:
 
     async def health(_request: Request) -> Json:
         """Return the state of the hub and of what it runs; 503 if a part of it is stuck."""
-        stuck = await hub.watchdog.problems()
-        clock = hub.clock.problem()
-        problems = [*stuck, *([] if clock is None else [clock])]
+        stuck = await hub.watchdog.stuck()
+        problems = await hub.repairs.problems()
         own: HealthShape = {
             "name": hub.name,
             "version": __version__,

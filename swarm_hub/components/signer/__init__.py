@@ -1,6 +1,6 @@
 """The signer: proves who says what to whom, until when, and that it is heard only once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -27,6 +27,7 @@ from swarm_hub.util.files import load_or_create_key
 
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
+    from swarm_hub.repairs import Repair
 
 __all__ = [
     "ADMISSION",
@@ -81,6 +82,13 @@ async def async_setup(hub: Hub, config: SignerConfig) -> bool:
     hub.services[SIGNER], hub.services[ADMISSION] = channel, admits
     _carry_tickets(hub, mesh, channel)
     _carry_offers(mesh, channel)
+
+    def repairs() -> "Iterable[Repair]":
+        from swarm_hub.components.signer.repairs import of_keys
+
+        return of_keys(book, revocations, channel.kid)
+
+    hub.repair_sources.append(repairs)
     hub.tasks.every(60, replay.forget_expired, "replay cache")
     watch.start()
     hub.control.add("reload_keys", watch.reload)

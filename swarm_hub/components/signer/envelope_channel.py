@@ -143,6 +143,11 @@ class EnvelopeChannel:
         """The key that workers name in `signer: trust` to obey this hub."""
         return self._own.public_key
 
+    @property
+    def kid(self) -> str:
+        """The id of that key."""
+        return self._own.kid
+
     def sign_for(self, ttl_s: int) -> None:
         """Have envelopes be valid for so long from now on."""
         self._ttl_s = ttl_s

@@ -73,6 +73,19 @@ class KeyBook:
         """
         return self._reached.get(public_key, public_key)
 
+    def retired(self) -> list[tuple[bytes, bytes | None]]:
+        """Return the keys of `signer: trust` that no longer count, with what counts in their place.
+
+        That is None where no successor is trusted.
+        """
+        found: list[tuple[bytes, bytes | None]] = []
+        for root in self._roots:
+            if self.trusts(root):
+                continue
+            heirs = (key for key, of in self._reached.items() if of == root and self.trusts(key))
+            found.append((root, next(heirs, None)))
+        return sorted(found, key=lambda each: each[0])
+
     def ids(self) -> set[str]:
         """Return the ids of all keys that are trusted or pinned, also as version 2 had them."""
         recent = (each.old for each in self._recent.values())

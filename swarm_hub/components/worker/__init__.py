@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -42,11 +42,12 @@ from swarm_hub.models.features import FEATURES
 from swarm_hub.storage import StoreSpace
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.described import stands_for
-from swarm_hub.util.device import POWER_SOURCES, total_memory_bytes
+from swarm_hub.util.device import POWER_SOURCES, is_android, total_memory_bytes
 from swarm_hub.util.metrics import gauge
 
 if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
+    from swarm_hub.repairs import Repair
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -261,6 +262,15 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
             gauge("swarm_hub_worker_takes_work", "Whether it takes work.", not drain.refuses),
         )
     )
+
+    def repairs() -> "Iterable[Repair]":
+        from swarm_hub.components.worker.repairs import of_gateways
+
+        return of_gateways(mesh, channel)
+
+    hub.repair_sources.append(repairs)
+    if is_android():
+        _count_kills(hub)
     for view in views(pause, status):
         hub.endpoints.add_view(view)
     hub.bus.listen(
@@ -338,6 +348,23 @@ def _policy(config: WorkerConfig) -> PowerPolicyConfig:
         max_load=config.pause_above_load,
         idle_for_s=config.idle_for_s,
     )
+
+
+def _count_kills(hub: Hub) -> None:
+    """Count how often this hub was killed: a phone does so to save power."""
+    from swarm_hub.components.worker.repairs import Kills
+
+    kills = Kills(hub.storage_path())
+    hub.repair_sources.append(lambda: kills.repairs(hub.clock.time()))
+
+    async def begin() -> None:
+        await asyncio.to_thread(kills.begin, hub.clock.time())
+
+    async def end() -> None:
+        await asyncio.to_thread(kills.end)
+
+    hub.on_start(begin)
+    hub.on_stop(StopStage.CLOSE, "count of kills", end)
 
 
 def preflight(site: "Site", _config: WorkerConfig) -> "Iterator[Obstacle]":

@@ -14,12 +14,12 @@ from swarm_hub.components.worker.delivery import Delivery
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.core import Hub
 from swarm_hub.models import messages
+from swarm_hub.models.messages import UNTRUSTED
 from swarm_hub.storage.queries import inbox
 from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
-UNTRUSTED: Final = "this gateway's key is not in the worker's signer: trust"
 _STOPPING: Final = "the hub is stopping"
 # What is finished at stop has this long to be written down and acknowledged.
 _DELIVER_WITHIN_S: Final = 2.0

@@ -12,7 +12,7 @@ from swarm_hub.components.mesh import Mesh, PeerUp
 from swarm_hub.components.signer import Batch, EnvelopeChannel
 from swarm_hub.components.worker.assignments import Assignments, Origin
 from swarm_hub.components.worker.delivery import Delivery
-from swarm_hub.components.worker.drain import UNTRUSTED, Drain
+from swarm_hub.components.worker.drain import Drain
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.offers import inbox_entries, read_offers
 from swarm_hub.components.worker.outbox import Outbox
@@ -69,7 +69,7 @@ class Intake:
                 _LOGGER.warning(
                     "Refused work from %s: its key is not in signer: trust", batch.peer_id
                 )
-            self._assignments.nack(batch.peer_id, offers.assignment_ids(), UNTRUSTED)
+            self._assignments.nack(batch.peer_id, offers.assignment_ids(), messages.UNTRUSTED)
             return
         for delivered in batch.read(messages.RESULT_ACK, messages.ids):
             self._on_delivered(delivered)

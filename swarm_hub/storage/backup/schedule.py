@@ -28,6 +28,8 @@ class BackupSchedule:
         self._keep = keep
         self._clock = clock
         self._failing = False
+        # What went wrong at the last try.
+        self.problem: str | None = None
 
     @property
     def look_every_s(self) -> float:
@@ -46,10 +48,12 @@ class BackupSchedule:
         except (BackupError, OSError) as error:
             if not self._failing:
                 _LOGGER.error("A backup failed; it is tried again: %s", error)
-            self._failing = True
+            self._failing, self.problem = True, str(error)
             return
         if made is not None:
             self._log(made)
+            said = "; ".join(made.problems[:5])
+            self.problem = f"{made.path} lacks files: {said}" if made.problems else None
 
     def _look(self, stopped: threading.Event) -> Backup | None:
         now = self._clock.time()

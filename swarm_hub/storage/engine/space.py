@@ -49,6 +49,7 @@ class SpaceGuard:
         self._changed: Callable[[StoreSpace], None] = lambda _change: None
         self.full: str | None = None
         self.spent = False
+        self.free_bytes: int | None = None
 
     def bound(self, min_free_bytes: int) -> None:
         """Leave so much free from the next look on."""
@@ -63,7 +64,7 @@ class SpaceGuard:
 
         Changes are reported on the loop, where the listeners run.
         """
-        free = await asyncio.to_thread(self._free_bytes)
+        free = self.free_bytes = await asyncio.to_thread(self._free_bytes)
         if free < self._min_free_bytes:
             given_up = self._give_up_reserve()
             left = await asyncio.to_thread(self._free_bytes) if given_up else free

@@ -1,14 +1,15 @@
 """The nodes of this gateway: who is connected, what they can do, who gets no work or is banned."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.trust import Trust
 from swarm_hub.components.gateway.links.base import NodeLink, NodeWords
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.labels import NodeLabels
+from swarm_hub.components.gateway.nodes.losses import Losses
 from swarm_hub.components.gateway.shapes import NodeDetails, Quarantine
 from swarm_hub.components.mesh import Mesh, is_peer_id
 from swarm_hub.components.scheduler import (
@@ -26,6 +27,9 @@ from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.models.node import NodeRecord, WorkerOffer
 from swarm_hub.storage.queries import nodes
 from swarm_hub.util.clock import isoformat
+
+if TYPE_CHECKING:
+    from swarm_hub.repairs import Repair
 
 # How soon gateways that share a store learn what the others know about a node's honesty.
 _STANDING_EVERY_S: Final = 5.0
@@ -73,6 +77,8 @@ class Fleet:
         self._machine = machine
         # What each connected worker said about itself when it connected.
         self._offers: dict[str, WorkerOffer] = {}
+        self._names: dict[str, str] = {}
+        self._losses = Losses(hub.clock)
         self._refusals: dict[str, str] = {}
         # Of nodes that refuse: the jobs that were here before, and which of the nodes finish them.
         self._before: dict[str, frozenset[str]] = {}
@@ -89,6 +95,7 @@ class Fleet:
         self._links.on_disconnected(self._on_disconnected)
         self._links.on_said(self._on_said)
         hub.bus.listen(NodeTelemetry, self._on_telemetry)
+        hub.repair_sources.append(self._repairs)
         if hub.store.shared:
             hub.tasks.every(_STANDING_EVERY_S, self._refresh_standing, "standing of nodes")
 
@@ -233,7 +240,7 @@ class Fleet:
 
     def _on_connected(self, link: NodeLink, name: str, offer: WorkerOffer) -> None:
         node_id = link.node_id
-        self._offers[node_id] = offer
+        self._offers[node_id], self._names[node_id] = offer, name
         self._dispatcher.event(NewEvent(EventType.NODE_UP, {"node_id": node_id, "name": name}))
         # Comes before its work is sent again: of that it gives back what has not begun.
         self._drains.greet(node_id)
@@ -253,9 +260,11 @@ class Fleet:
 
     def _on_disconnected(self, node_id: str, reason: str) -> None:
         del self._offers[node_id]
+        name = self._names.pop(node_id)
         if self._held_back is not None:
             # At a stop it is this gateway that leaves; the nodes keep what they have.
             return
+        self._losses.lost(node_id, name)
         self._takes_work_again(node_id)
         self._dispatcher.event(
             NewEvent(EventType.NODE_DOWN, {"node_id": node_id, "reason": reason})
@@ -284,6 +293,20 @@ class Fleet:
 
     def _on_telemetry(self, news: NodeTelemetry) -> None:
         self._changed(news.peer_id)
+
+    def _repairs(self) -> "Iterable[Repair]":
+        from swarm_hub.components.gateway.nodes.repairs import of_nodes
+
+        return of_nodes(
+            self._losses,
+            self._names,
+            self._refusals,
+            self._channel.public_key,
+            lambda node_id: (
+                self._drains.reason(node_id) is not None or self._mesh.is_banned(node_id)
+            ),
+            self.drain,
+        )
 
     def _slots(self, node_id: str, offer: WorkerOffer) -> int:
         """Return how many shards a node runs at once, which it may have changed since its offer."""
