@@ -1,11 +1,11 @@
 """From a configuration directory to a hub that is set up and started."""
 
 import asyncio
-import functools
 import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.control import ControlServer
 from swarm_hub.core import Hub, LiveConfiguration, StopStage
-from swarm_hub.exceptions import ConfigError, HubError, SetupError
+from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError, SetupError
+from swarm_hub.last_good import remember
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.plan import Plan, plan
 from swarm_hub.setup import SetupFailure
@@ -31,6 +32,15 @@ def check(config_dir: Path, *, safe_mode: bool = False) -> tuple[Configuration, 
     if problems := planned.all_problems:
         raise ConfigError(problems)
     return configuration, planned
+
+
+def problems_of(config_dir: Path, *, safe_mode: bool = False) -> list[ConfigProblem]:
+    """Return every problem of a configuration, as `check` finds them."""
+    try:
+        check(config_dir, safe_mode=safe_mode)
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _planned(config_dir: Path, *, safe_mode: bool) -> tuple[Configuration, Plan]:
@@ -70,6 +80,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
     hub.safe_mode = planned.index.safe_mode
     if (newest := await store.read(events.newest_time)) is not None:
         clock.has_seen(newest)
+    hub.check_configuration = partial(problems_of, configuration.directory, safe_mode=hub.safe_mode)
     try:
         failures = await setup.set_up(hub, planned)
         hub.repair_sources.append(lambda: setup.repairs(failures))
@@ -81,6 +92,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
         _take_reloads(hub, configuration, planned)
         await _listen_to_owner(hub)
         store_care.watch(hub, configuration)
+        await asyncio.to_thread(remember, hub, configuration, planned)
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
         if failures:
@@ -101,12 +113,12 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
 
 
 def _take_reloads(hub: Hub, configuration: Configuration, planned: Plan) -> None:
-    @functools.cache
+    @cache
     def live() -> LiveConfiguration:
         from swarm_hub.reload import Live
 
         # In safe mode also what comes later is without the components of the owner.
-        read = functools.partial(check, configuration.directory, safe_mode=hub.safe_mode)
+        read = partial(check, configuration.directory, safe_mode=hub.safe_mode)
         return Live(hub, configuration, planned, read)
 
     async def reload(_arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from ulid_transform import ulid_now
 from swarm_hub.const import REPAIRS_FILE, STORAGE_DIR, __version__
 from swarm_hub.control import ControlCommands
 from swarm_hub.endpoints import Endpoints
+from swarm_hub.exceptions import ConfigProblem
 from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
@@ -151,6 +152,7 @@ class HubState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    RECOVERY = "recovery"
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -223,6 +225,11 @@ class Hub:
         self._open_steps: list[_StartStep] = []
         self._stop_steps: list[_StopStep] = []
         self._stop_asked = asyncio.Event()
+        # Whether the process goes on with the hub of the configuration as it is by then.
+        self.starts_again = False
+        # Of a recovery, which leaves nothing behind.
+        self.when_stopped: Callable[[], object] = bool
+        self.check_configuration: Callable[[], list[ConfigProblem]] = list
         self.exit_code = 0
 
     @cached_property
@@ -283,6 +290,11 @@ class Hub:
         self.exit_code = max(self.exit_code, exit_code)
         self._stop_asked.set()
 
+    def start_again(self) -> None:
+        """End this recovery, and have the process start the hub that is configured by then."""
+        self.starts_again = True
+        self.ask_to_stop()
+
     async def wait_asked_to_stop(self) -> None:
         """Return once `ask_to_stop` has been called."""
         await self._stop_asked.wait()
@@ -298,6 +310,7 @@ class Hub:
             for step in reversed([step for step in self._stop_steps if step.stage is stage]):
                 await self._run_stop_step(step)
         await self.store.close()
+        self.when_stopped()
         self.state = HubState.STOPPED
 
     def _status(self) -> dict[str, Any]:

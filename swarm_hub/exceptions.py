@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypedDict
 
 
 class HubError(Exception):
     """Base of every error that is shown to a user without a traceback."""
+
+
+class ProblemShape(TypedDict):
+    """A mistake in the configuration; `line` is null where it is not known."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +26,15 @@ class ConfigProblem:
     line: int | None
     path: str
     message: str
+
+    def shape(self) -> ProblemShape:
+        """Return it as clients see it."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "path": self.path,
+            "message": self.message,
+        }
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"

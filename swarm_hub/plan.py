@@ -3,12 +3,13 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from swarm_hub import config
-from swarm_hub.config import CORE_SECTIONS, Configuration
-from swarm_hub.const import CONFIG_FILE
+from swarm_hub.config import CORE_SECTIONS, STORAGE_SCHEMA, Configuration, HubConfig
+from swarm_hub.const import CONFIG_FILE, STORAGE_DIR
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
     ComponentImportError,
@@ -108,6 +109,21 @@ def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
         tuple(left_out),
         tuple(each for each in lacks if each.manifest.domain not in essential),
     )
+
+
+def plan_of(directory: Path, sections: dict[str, Any], domains: set[str]) -> Plan:
+    """Return the plan for sections that nobody wrote, of built-in components only."""
+    written = Configuration(
+        directory, HubConfig("hub"), STORAGE_SCHEMA(None), YamlMap(sections), (), (), frozenset()
+    )
+    # Nobody has components of their own there.
+    index = ComponentIndex(directory / STORAGE_DIR)
+    problems: list[ConfigProblem] = []
+    lacks: list[Lacking] = []
+    imported = _imported(written, index.order(domains), lacks)
+    components = _validated(written, imported, problems, safe_mode=True)
+    problems += [each.problem for each in lacks]
+    return Plan(tuple(components), tuple(problems), frozenset(domains), index)
 
 
 def _place(problem: ConfigProblem) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from swarm_hub.const import LOCK_FILE, STORAGE_DIR
-from swarm_hub.exceptions import HubError
+from swarm_hub.exceptions import ConfigError, HubError
 from swarm_hub.util import systemd
 from swarm_hub.util.event_loop import new_event_loop
 from swarm_hub.util.exhaustion import explain, is_exhausted, last_words
@@ -86,8 +86,12 @@ def run(
     when_ready: "Callable[[Hub], None] | None" = None,
     *,
     safe_mode: bool = False,
+    recovers: bool = True,
 ) -> int:
-    """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then."""
+    """Run a hub until a signal stops it; returns the exit code, 130 if it was not ready by then.
+
+    With a configuration that can't be used it `recovers` if it can (ADR 098).
+    """
     # What the start makes lives as long as the hub; to look for garbage in it takes a sixth of its
     # CPU. `_settle_memory` ends that.
     gc.disable()
@@ -110,7 +114,7 @@ def run(
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 return runner.run(
-                    _run(config_dir, started_at, early, hangups, when_ready, safe_mode)
+                    _run(config_dir, started_at, early, hangups, when_ready, safe_mode, recovers)
                 )
         except BaseException as error:
             _end_if_exhausted(error)
@@ -164,31 +168,65 @@ async def _run(
     hangups: "_Hangups",
     when_ready: "Callable[[Hub], None] | None",
     safe_mode: bool,
+    recovers: bool,
 ) -> int:
     # Imported here because it takes most of the start, and signals must be heeded before that.
     from swarm_hub.bootstrap import start_hub
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_of_the_loop())
-    starting = loop.create_task(start_hub(config_dir, safe_mode=safe_mode), name="start")
-    for signum in _STOP_SIGNALS:
-        loop.add_signal_handler(signum, _ask_to_stop, starting)
-    loop.add_signal_handler(signal.SIGHUP, hangups.heard)
-    if early:
-        starting.cancel()
-    try:
-        hub = await starting
-    except asyncio.CancelledError:
-        _LOGGER.info("The hub was told to stop before it was ready")
-        return _INTERRUPTED
-    except Exception as error:
-        # Before the loop waits for threads that may never end.
-        _end_if_exhausted(error)
-        raise
-    if starting.cancelling():
-        hub.ask_to_stop()  # The start had finished before it noticed the signal.
+    hub: Hub | None = None
+    broken: HubError | None = None
+    while True:
+        starting = loop.create_task(
+            start_hub(config_dir, safe_mode=safe_mode)
+            if broken is None
+            else _recovery(config_dir, broken),
+            name="start",
+        )
+        for signum in _STOP_SIGNALS:
+            loop.add_signal_handler(signum, _ask_to_stop, starting)
+        loop.add_signal_handler(signal.SIGHUP, hangups.heard)
+        if early:
+            starting.cancel()
+        try:
+            hub = await starting
+        except asyncio.CancelledError:
+            _LOGGER.info("The hub was told to stop before it was ready")
+            return _INTERRUPTED
+        except Exception as error:
+            # Before the loop waits for threads that may never end.
+            _end_if_exhausted(error)
+            # Who has mended a file wants to see why that was not enough.
+            mendable = ConfigError if hub is None else HubError
+            if not recovers or broken is not None or not isinstance(error, mendable):
+                raise
+            broken = error
+            continue
+        if starting.cancelling():
+            hub.ask_to_stop()  # The start had finished before it noticed the signal.
+        is_recovery, broken = broken is not None, None
+        await _live(hub, started_at, hangups, None if is_recovery else when_ready)
+        if not hub.starts_again:
+            return hub.exit_code
+        started_at = time.monotonic()
+
+
+async def _recovery(config_dir: Path, why: HubError) -> "Hub":
+    from swarm_hub.recovery import start_recovery
+
+    return await start_recovery(config_dir, why)
+
+
+async def _live(
+    hub: "Hub",
+    started_at: float,
+    hangups: "_Hangups",
+    when_ready: "Callable[[Hub], None] | None",
+) -> None:
+    """Let a hub run until it is asked to stop."""
     # The mesh only now imports its library, in its own thread.
-    loop.call_later(_MESH_IS_UP_S, _settle_memory)
+    asyncio.get_running_loop().call_later(_MESH_IS_UP_S, _settle_memory)
     systemd.notify("READY=1")
     _LOGGER.info("Hub %s is ready after %.2f s", hub.name, time.monotonic() - started_at)
     hub.tasks.supervise(functools.partial(hangups.follow, hub), "SIGHUP")
@@ -198,9 +236,9 @@ async def _run(
         await hub.wait_asked_to_stop()
     finally:
         _LOGGER.info("Hub %s is stopping", hub.name)
-        systemd.notify("STOPPING=1")
+        if not hub.starts_again:
+            systemd.notify("STOPPING=1")
         await hub.stop()
-    return hub.exit_code
 
 
 class _Hangups:

@@ -168,6 +168,10 @@ _safe_mode_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON on stdout once it is ready."
 )
 @_safe_mode_option
+@click.option(
+    "--no-recovery", is_flag=True,
+    help="End with an error when the configuration can't be used.",
+)  # fmt: skip
 @click.pass_obj
 def run_hub(
     started_at: float | None,
@@ -176,6 +180,7 @@ def run_hub(
     log_file: Path | None,
     as_json: bool,
     safe_mode: bool,
+    no_recovery: bool,
 ) -> int:
     """Run the hub of a configuration directory, in the foreground.
 
@@ -184,6 +189,9 @@ def run_hub(
 
     The log goes to stderr, or with --log to a file: INFO and above, with -v -v everything. As a
     service (swarm-hub service install) it is where the service manager keeps it.
+
+    With a configuration that can't be used it serves the page and the API on 127.0.0.1, to mend it
+    there, if the last one that could be used had an API; else it says what is wrong and ends.
     """
     handler = logging.StreamHandler(sys.stderr) if log_file is None else _rotating(log_file)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
@@ -198,6 +206,7 @@ def run_hub(
         started_at or time.monotonic(),
         _say_ready if as_json else None,
         safe_mode=safe_mode,
+        recovers=not no_recovery,
     )
 
 

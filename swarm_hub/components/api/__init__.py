@@ -14,6 +14,7 @@ from swarm_hub.components.api import description
 from swarm_hub.components.api.access import Access
 from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.config_command import get_config
+from swarm_hub.components.api.config_files import config_views
 from swarm_hub.components.api.configuration import configuration_views
 from swarm_hub.components.api.connections import KEEP_ALIVE_S, Connections
 from swarm_hub.components.api.cors import CrossOrigin, origin
@@ -134,6 +135,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         *health_views(hub),
         *configuration_views(hub),
         *description.views(hub),
+        *config_views(hub),
         metrics_view(hub, requests, connections),
         diagnostics_view(hub, WarningsKept.of(hub)),
     ):

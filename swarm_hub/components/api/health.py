@@ -5,6 +5,7 @@ from typing import Any, Final, TypedDict
 from swarm_hub.const import __version__
 from swarm_hub.core import Hub, HubState
 from swarm_hub.endpoints import Json, Request, Scope, Success, View
+from swarm_hub.exceptions import ProblemShape
 
 _GOOD_OR_BAD: Final = (Success.OK, Success.NOT_OK)
 
@@ -42,13 +43,15 @@ class CustomShape(TypedDict):
 class HealthShape(_Health, total=False):
     """The hub's health; components add the optional fields.
 
-    `needs_restart` are keys of the configuration whose new values wait for one since a reload.
+    `needs_restart` are keys of the configuration whose new values wait for one since a reload,
+    `recovery` is what keeps the configuration from being used.
     """
 
     custom_components: list[CustomShape]
     safe_mode: bool
 
     sandbox: FenceShape | None
+    recovery: list[ProblemShape]
     nodes: int
     slots: int
 
@@ -74,21 +77,21 @@ def health_views(hub: Hub) -> tuple[View, ...]:
     """Return the views."""
 
     async def health(_request: Request) -> Json:
-        """Return the state of the hub and of what it runs; 503 if a part of it is stuck."""
+        """Return the state of the hub and of what it runs; 503 if a part is stuck, or none runs."""
         stuck = await hub.watchdog.stuck()
         problems = await hub.repairs.problems()
         own: HealthShape = {
             "name": hub.name,
             "version": __version__,
             "state": hub.state.value,
-            "ok": not stuck,
+            "ok": not (stuck or hub.state is HubState.RECOVERY),
             "problems": problems,
             "roles": sorted(hub.roles),
             "last_seq": hub.store.last_seq,
             "disk_full": hub.store.full,
             "needs_restart": list(hub.needs_restart),
         }
-        success = Success.NOT_OK if stuck else Success.OK
+        success = Success.OK if own["ok"] else Success.NOT_OK
         return Json({**own, **hub.endpoints.health()}, success)
 
     async def live(_request: Request) -> Json:

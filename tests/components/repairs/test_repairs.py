@@ -213,8 +213,8 @@ async def test_a_key_of_its_own_that_is_revoked_and_one_that_it_trusts(swarm: Sw
     assert not [each for each in await all_of(hub) if each.startswith("key.")]
 
 
-async def test_a_backup_that_failed_until_one_succeeds(swarm: Swarm) -> None:
-    (swarm_dir := swarm._folder / "gateway").mkdir(parents=True)
+async def test_a_backup_that_failed_until_one_succeeds(swarm: Swarm, tmp_path: Path) -> None:
+    (swarm_dir := tmp_path / "gateway").mkdir()
     blocked = swarm_dir / "safe"
     blocked.write_text("no directory")
     hub = await swarm.gateway(extra="storage: {backup: {every: 1s, directory: safe}}\n")
@@ -286,9 +286,11 @@ def custom(folder: Path, code: str) -> None:
 
 
 @pytest.mark.parametrize("where", RAISES)
-async def test_a_component_that_fails_takes_no_other_down(swarm: Swarm, where: str) -> None:
+async def test_a_component_that_fails_takes_no_other_down(
+    swarm: Swarm, tmp_path: Path, where: str
+) -> None:
     swarm.keys("gateway")
-    custom(swarm._folder / "gateway", RAISES[where])
+    custom(tmp_path / "gateway", RAISES[where])
     hub = await swarm.gateway(extra="mine: {}\n")
     found = await appears(hub, "component.mine")
     assert found["severity"] == "error"
@@ -303,10 +305,12 @@ async def test_a_component_that_fails_takes_no_other_down(swarm: Swarm, where: s
     assert "component.mine" not in await all_of(hub)
 
 
-async def test_a_component_that_a_role_needs_still_stops_the_start(swarm: Swarm) -> None:
+async def test_a_component_that_a_role_needs_still_stops_the_start(
+    swarm: Swarm, tmp_path: Path
+) -> None:
     swarm.keys("gateway")
-    custom(swarm._folder / "gateway", RAISES["start"])
-    component = swarm._folder / "gateway" / "custom_components" / "mine"
+    custom(tmp_path / "gateway", RAISES["start"])
+    component = tmp_path / "gateway" / "custom_components" / "mine"
     needs = component.with_name("sla")
     component.rename(needs)
     manifest = (needs / "manifest.json").read_text().replace('"mine"', '"sla"')
