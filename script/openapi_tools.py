@@ -20,6 +20,7 @@ mesh: {transport: loopback}
 gateway: {admission: open}
 worker: {charging_only: false}
 content:
+automation:
 api: {port: 0}
 """
 

@@ -174,9 +174,11 @@ class Live:
         for domain in dict.fromkeys((*self._running.sections, *new.sections)):
             old, place = self._section(domain), self._running.sections.places.get(domain)
             if domain in taking:
-                old = without_restart(
-                    _as_map(new.sections.get(domain)), _as_map(old), schemas[domain]
-                )
+                now = new.sections.get(domain)
+                if isinstance(now, list) or isinstance(old, list):
+                    old = now
+                else:
+                    old = without_restart(_as_map(now), _as_map(old), schemas[domain])
                 place = new.sections.places.get(domain, place)
             if place is not None and (domain in self._running.sections or domain in taking):
                 going.put(domain, old, place)

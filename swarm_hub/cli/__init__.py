@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),
     "runtime": ("runtimes", "runtime", "List, add and remove what interprets programs."),
+    "automation": ("automations", "automation", "List, trigger and trace automations."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
     "example": ("example", "example", "Print the module of an example, to submit it."),
     "completion": ("completion", "completion", "Print a script for a shell's completion."),

@@ -47,6 +47,46 @@ class DeviceCalls(Calls):
         """
         return list(Record.each_of((await self._json("GET", "/runtimes"))["runtimes"]))
 
+    async def automations(self) -> Record:
+        """Return the hub's `automations` with the newest run of each, and their `notices`.
+
+        >>> [each["id"] for each in (await swarm.automations())["automations"]]
+        ['greet']
+        """
+        return Record(await self._json("GET", "/automations"))
+
+    async def automation_traces(self, automation_id: str) -> list[Record]:
+        """Return the last runs of an automation, newest first.
+
+        >>> _ = await swarm.trigger_automation("greet")
+        >>> (await swarm.automation_traces("greet"))[0]["trigger"]["kind"]
+        'manual'
+        """
+        answer = await self._json("GET", f"/automations/{automation_id}/traces")
+        return list(Record.each_of(answer["traces"]))
+
+    async def trigger_automation(self, automation_id: str, job_id: str | None = None) -> Record:
+        """Run an automation now, as if an event of that job had triggered it; returns the run.
+
+        >>> (await swarm.trigger_automation("greet", job_id))["trigger"]["job_id"] == job_id
+        True
+        """
+        content = {} if job_id is None else {"job_id": job_id}
+        path = f"/automations/{automation_id}/trigger"
+        # A second one would run it twice.
+        return Record(await self._json("POST", path, json=content, repeat=False))
+
+    async def enable_automation(self, automation_id: str, *, enabled: bool = True) -> Record:
+        """Let an automation be triggered again, or not until it is enabled; returns it.
+
+        >>> (await swarm.enable_automation("greet", enabled=False))["enabled"]
+        False
+        >>> (await swarm.enable_automation("greet"))["enabled"]
+        True
+        """
+        way = "enable" if enabled else "disable"
+        return Record(await self._json("POST", f"/automations/{automation_id}/{way}"))
+
     async def system(self) -> Record:
         """Return what the hub is made of: its versions, roles, limits and components.
 

@@ -38,7 +38,13 @@ def values_of(
 
 
 def secret_values_of(domain: str, section: Any, schema: Callable[[Any], object]) -> Iterator[Value]:
-    """Yield the values of a valid section with the secrets in them, to be compared only."""
+    """Yield the values of a valid section with the secrets in them, to be compared only.
+
+    A section that is a list is one value: it changes as a whole.
+    """
+    if isinstance(section, list):
+        yield Value((domain,), section, section, None, reloadable=True)
+        return
     written = section if isinstance(section, YamlMap) else YamlMap()
     yield from _values(written, section_keys(schema, section), (domain,))
 

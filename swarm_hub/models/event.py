@@ -33,6 +33,7 @@ class EventType(StrEnum):
     COMPONENT_FAILED = "component_failed"
     CONFIGURATION_RELOADED = "configuration_reloaded"
     CONFIGURATION_REFUSED = "configuration_refused"
+    AUTOMATION_NOTIFIED = "automation_notified"
 
 
 # One of these is the last of a job's, but for its removal.

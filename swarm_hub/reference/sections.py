@@ -43,7 +43,7 @@ class DescribedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class DescribedSection:
-    """A section; one that comes by itself `can_be_off`.
+    """A section; one that comes by itself `can_be_off`, one that `is_list` has no keys.
 
     `strays` are texts of keys that there are not.
     """
@@ -54,6 +54,8 @@ class DescribedSection:
     platforms: tuple[DescribedPlatform, ...] = ()
     default_platform: str = ""
     can_be_off: bool = False
+    is_list: bool = False
+    example: str = ""
     strays: tuple[str, ...] = field(default=())
 
     @property
@@ -99,6 +101,8 @@ def _section(
         texts.about,
         tuple(_described(keys, texts.keys)),
         can_be_off=can_be_off,
+        is_list=getattr(schema, "is_list", False),
+        example=texts.example,
         strays=tuple(_strays(keys, texts.keys)),
     )
 

@@ -34,9 +34,13 @@ class KeyText:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is said of a section or of a platform, and of its keys."""
+    """What is said of a section or of a platform, and of its keys.
+
+    `example` is shown of a section that is a list, as a comment.
+    """
 
     about: str = ""
+    example: str = ""
     keys: Mapping[str, KeyText] = field(default_factory=dict)
     platforms: "Mapping[str, Texts]" = field(default_factory=dict)
 
@@ -69,6 +73,7 @@ def _texts(content: Any, since: str) -> Texts:
     since = given.get("since", since)
     return Texts(
         " ".join(given.get("about", "").split()),
+        given.get("example", ""),
         _keys(given.get("keys"), since, 0),
         {name: _texts(each, since) for name, each in (given.get("platforms") or {}).items()},
     )
@@ -112,6 +117,7 @@ _KEY: Final = vol.Schema(
 _SECTION: Final = vol.Schema(
     {
         vol.Optional("about"): str,
+        vol.Optional("example"): str,
         vol.Optional("since"): str,
         vol.Optional("keys"): _NAMED,
         vol.Optional("platforms"): _NAMED,

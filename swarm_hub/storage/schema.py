@@ -369,3 +369,34 @@ outbox: Final = _table(
     # The module and the call that the result is of.
     Column("call_sha", Text),
 )
+
+# How far the automations have followed the events, and the gateway that does; one row.
+automation_reader: Final = _table(
+    "automation_reader",
+    Column("name", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("seq", _BIGINT, nullable=False),
+    rowid=False,
+)
+
+automations: Final = _table(
+    "automations",
+    Column("id", Text, primary_key=True),
+    Column("enabled", Integer, nullable=False, server_default=text("1")),
+    # What its triggers have to know across a restart, as JSON.
+    Column("memory", Text, nullable=False),
+)
+
+# The outbox of automations: a run is written with the position of the event that started it, and
+# has in it all that is to be done. Those that have ended are traces, of which some stay.
+automation_runs: Final = _table(
+    "automation_runs",
+    Column("automation", Text),
+    Column("id", Text),
+    Column("state", Text, nullable=False),
+    Column("created_at", _DOUBLE, nullable=False),
+    Column("next_at", _DOUBLE, nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("automation", "id"),
+    _partial("automation_runs_open", "next_at", where="state = 'open'"),
+)

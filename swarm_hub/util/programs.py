@@ -26,13 +26,15 @@ _BELIEVED_FOR_S: Final = 300.0
 _END_WITHIN_S: Final = 2.0
 
 
-async def said_by(command: Sequence[str], within_s: float = WITHIN_S) -> bytes:
+async def said_by(
+    command: Sequence[str], within_s: float = WITHIN_S, stdin: int = subprocess.DEVNULL
+) -> bytes:
     """Run a program and return what it writes to stdout; raises HubError that says what it did.
 
     It is killed, with all that it started, when it takes longer, says too much or is cancelled.
     """
     name = os.path.basename(command[0])
-    process = _start(command, name)
+    process = _start(command, name, stdin)
     assert process.stdout is not None
     # Not asyncio's subprocesses: their pipes may outlive the wait for their end.
     with process.stdout as pipe:
@@ -106,11 +108,11 @@ class Asked(Generic[_T]):
         self._fails = True
 
 
-def _start(command: Sequence[str], name: str) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], name: str, stdin: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             # What programs say to a program is in English.

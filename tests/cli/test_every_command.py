@@ -42,6 +42,7 @@ class Step:
     keeps: tuple[str, str] | None = None
 
 
+AUTOMATION: Final = "automation: [{alias: A, trigger: {cron: 0 0 1 1 *}, action: {notify: hi}}]\n"
 # In this order; {home} is a directory of its own, {hub} that of the gateway.
 STEPS: Final = (
     Step("init", "-c {home} --role worker"),
@@ -82,6 +83,11 @@ STEPS: Final = (
     Step("runtime show", "python -c {hub}"),
     Step("runtime add", "javascript {module} -c {home}"),
     Step("runtime remove", "javascript -c {home}"),
+    Step("automation list", "-c {hub}"),
+    Step("automation trigger", "a -c {hub}"),
+    Step("automation trace", "a -c {hub}"),
+    Step("automation disable", "a -c {hub}"),
+    Step("automation enable", "a -c {hub}"),
     Step("node list", "-c {hub}", keeps=("node_id", "node")),
     Step("node show", "{node} -c {hub}"),
     Step("node drain", "{node} -c {hub}"),
@@ -129,7 +135,7 @@ def run(arguments: list[str]) -> Done:
 
 
 async def test_each_command_does_what_it_is_for(swarm: Swarm, tmp_path: Path) -> None:
-    gateway = await swarm.gateway()
+    gateway = await swarm.gateway(extra=AUTOMATION)
     worker = await swarm.worker("kitchen")
     (gateway.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
     found = dict(commands())

@@ -31,6 +31,10 @@ _ORDER_BYTES_MAX: Final = 1 << 17
 _NOT_IN_A_CLONE: Final = {".venv", ".git", "build"}
 _ASSIGNMENT: Final = re.compile(r"^[A-Z_]+=.*\n", re.MULTILINE)
 # A request that is refused is an error, as is a command that fails.
+# What the examples of the client ask about.
+_AUTOMATION: Final = (
+    "automation: [{alias: Greet, trigger: {cron: 0 0 1 1 *}, action: {notify: hello}}]\n"
+)
 _CURL: Final = "fail-with-body\nno-progress-meter\n"
 _PROGRAM: Final = f"""#!{sys.executable} -IS
 import json, os, socket, sys
@@ -207,7 +211,8 @@ class Reader:
         if command == "init" and code == 0 and not self.hubs:
             # Hubs of other tests are none of this reader's.
             path = self.folder / CONFIG_FILE
-            path.write_text(path.read_text().replace("\nmesh:\n", "\nmesh:\n  mdns: false\n"))
+            text = path.read_text().replace("\nmesh:\n", "\nmesh:\n  mdns: false\n")
+            path.write_text(text + _AUTOMATION)
         return code
 
     def _adapted(self, command: str, arguments: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.story import JobStory
 from swarm_hub.components.gateway.submission.intake import Intake
 from swarm_hub.components.gateway.submission.module_call import owner_key
+from swarm_hub.components.gateway.submission.spec import parse_spec
 from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import register
 from swarm_hub.components.gateway.watchers import JobWatchers
@@ -51,9 +52,20 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-__all__ = ["JOBS", "NODE_LINKS", "NodeLink", "NodeLinks", "NodeWords"]
+__all__ = [
+    "FLEET",
+    "JOBS",
+    "JOB_METRICS",
+    "NODE_LINKS",
+    "NodeLink",
+    "NodeLinks",
+    "NodeWords",
+    "parse_spec",
+]
 
 JOBS: Final = HubKey[JobService]("jobs")
+FLEET: Final = HubKey[Fleet]("fleet")
+JOB_METRICS: Final = HubKey[JobMetrics]("job_metrics")
 _DISPATCHER_BOUND_S: Final = 45.0
 # Code that can reach nodes registers them here.
 NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
@@ -167,6 +179,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
     feeds = JobFeeds(hub)
     metrics = JobMetrics(hub, dispatcher, machine, fleet)
+    hub.services[FLEET], hub.services[JOB_METRICS] = fleet, metrics
     histories = Histories(hub, hub.services[TELEMETRY], fleet, metrics)
     JobStory(hub, dispatcher)
     invitations = Invitations(hub, mesh, channel)

@@ -128,6 +128,11 @@ class JobService:
             hub.bus.listen(DurableEvent, self._on_event)
 
     @property
+    def gateway_id(self) -> str:
+        """The peer id of this gateway, by which others on its store know it."""
+        return self._dispatcher.gateway_id
+
+    @property
     def module_bytes_max(self) -> int:
         """How large a module may be, in bytes."""
         return self._intake.module_bytes_max

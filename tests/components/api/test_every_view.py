@@ -17,7 +17,7 @@ from swarm_hub.helpers.tokens import SCOPES, TokenFile
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.rest import submit
 
-EVERYTHING = "worker: {charging_only: false}\ncontent:\n"
+EVERYTHING = "worker: {charging_only: false}\ncontent:\nautomation:\n"
 
 
 class Asking:

@@ -155,7 +155,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
         for table in (
             "invites", "banned_networks", "revoked_keys", "key_rotations", "receipts",
-            "replay_floors", "uploads",
+            "replay_floors", "uploads", "automation_reader", "automations", "automation_runs",
         ):  # fmt: skip
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from swarm_hub.models.job import JobState
 from swarm_hub.storage import Store, schema
 from swarm_hub.storage.queries import (
+    automations,
     content,
     events,
     failures,
@@ -29,6 +30,7 @@ _INDEX = re.compile(r" INDEX (\w+)")
 
 def read_all(connection: Connection) -> None:
     """Run what looks for rows of tables that have indexes."""
+    automations.due(connection, 1.0, 10)
     jobs.by_idempotency_key(connection, "key")
     listing.page(connection, JobFilter(states=frozenset({JobState.FAILED})), None, 10)
     leases.look(connection, "gateway")
