@@ -59,6 +59,7 @@ async def async_setup(hub: Hub, config: AutomationConfig) -> bool:
         hub.endpoints.add_view(view)
 
     async def start() -> None:
+        await engine.start()
         hub.tasks.supervise(engine.follow, "automations")
         hub.tasks.supervise(outbox.work, "outbox of automations")
 

@@ -5,6 +5,7 @@ events: whatever happens then, it is done, and the event starts nothing again.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -65,6 +66,11 @@ class Engine:
         await self._hub.store.change(queries.enable, automation, enabled=enabled)
         self.enabled[automation] = enabled
         self._sign.set()
+
+    async def start(self) -> None:
+        """Take up the position in the events, before any of this start comes."""
+        with contextlib.suppress(*PASSING_ERRORS):
+            await self._begin()
 
     async def follow(self) -> None:
         """Look whenever there may be something to see."""
