@@ -24,7 +24,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
-    "0011", "0012",
+    "0011", "0012", "0013",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
