@@ -10,6 +10,7 @@ lazy("/jobs", () => import("./views/jobs.js"));
 lazy("/jobs/:id", () => import("./views/job.js"));
 lazy("/submit", () => import("./views/submit.js"));
 lazy("/events", () => import("./views/events.js"));
+lazy("/automations", () => import("./views/automations.js"));
 lazy("/invite", () => import("./views/invite.js"));
 lazy("/health", () => import("./views/health.js"));
 
@@ -20,6 +21,7 @@ const PLACES = [
   ["/submit", "submit", "Submit", "submit"],
   ["/nodes", "nodes", "Nodes", "read"],
   ["/events", "events", "Events", "read"],
+  ["/automations", "automations", "Automations", "read"],
   ["/invite", "invite", "Invite", "read"],
   ["/health", "health", "Health", "read"],
 ];

@@ -294,6 +294,7 @@ const PATHS = {
   nodes: "M4 5h16v9H4zM9 19h6M12 14v5",
   events: "M3 12h4l3-8 4 16 3-8h4",
   invite: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h2v2h-2zM18 18h2v2h-2zM18 14h2M14 19v1",
+  automations: "M13 3L5 14h6l-1 7 8-11h-6z",
   health: "M12 20S4 15 4 9.300A4.300 4.300 0 0 1 12 7a4.300 4.300 0 0 1 8 2.300C20 15 12 20 12 20z",
 };
 
