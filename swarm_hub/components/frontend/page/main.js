@@ -21,7 +21,7 @@ const PLACES = [
   ["/submit", "submit", "Submit", "submit"],
   ["/nodes", "nodes", "Nodes", "read"],
   ["/events", "events", "Events", "read"],
-  ["/automations", "automations", "Automations", "read"],
+  ["/automations", "automations", "Automate", "read"],
   ["/invite", "invite", "Invite", "read"],
   ["/health", "health", "Health", "read"],
 ];

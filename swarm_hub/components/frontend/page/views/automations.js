@@ -1,7 +1,7 @@
-/** Automations: what each does, how its last run went, and its traces. */
+/** Automations: what each does, how its last run went; of the chosen one, its traces. */
 import { api, session } from "../core/connection.js";
 import { attempt } from "../core/dialog.js";
-import { badge, h, link, renew, replace, route, View } from "../core/dom.js";
+import { badge, h, link, query, renew, replace, route, View } from "../core/dom.js";
 import { timeElement } from "../core/format.js";
 import "../parts/table.js";
 
@@ -11,45 +11,32 @@ const EVERY_S = 5;
 const run = ({ state, created_at: at }) => [badge(state, RUNS[state]), " ", timeElement(at)];
 
 class Automations extends View {
-  #notices = h("ul.list", { "aria-live": "polite" });
+  #notices = h("div.stack.tight", { "aria-live": "polite" });
   #table = h("hub-table");
-  #traces = h("section.card.stack", { hidden: true, tabindex: -1, "aria-label": "Traces" });
-  #chosen = null;
-  // Buttons stay when a row is drawn anew.
-  #enabled = new Map();
+  #one = h("section.card.stack", { hidden: true, tabindex: -1, "aria-label": "Traces" });
+  #listed = [];
 
   render() {
     replace(this, h("div.head", h("h1", { tabindex: -1 }, "Automations")),
       h("div.stack", this.#notices,
-        h("section.card.flush", { "aria-label": "Automations" }, this.#table), this.#traces));
+        h("section.card.flush", { "aria-label": "Automations" }, this.#table), this.#one));
     this.#table.label = "Automations";
+    const isAdmin = session.can("admin");
     this.#table.columns = [
-      { id: "alias", title: "Automation", head: true, value: ({ alias }) => alias },
+      { id: "alias", title: "Automation", head: true, value: ({ alias }) => alias,
+        cell: ({ id, alias }) => (isAdmin ? link("/automations", alias, { id }) : alias) },
       { id: "actions", title: "Does", value: ({ actions }) => actions.join(", ") },
       { id: "last", title: "Last run", value: ({ last_run: last }) => last?.created_at ?? "",
         cell: ({ last_run: last }) => h("span", last ? run(last) : "never") },
+      { id: "enabled", title: "Enabled", value: ({ enabled }) => (enabled ? "yes" : "no") },
       { id: "waiting", title: "Waiting", value: ({ waiting }) => waiting, numeric: true },
-      session.can("admin") && { id: "act", title: "Action", value: () => "",
-        cell: (each) => this.#buttons(each) },
-    ].filter(Boolean);
+    ];
     this.every(EVERY_S, () => this.#load());
   }
 
-  #buttons({ id, alias, enabled }) {
-    const button = (text, onclick) => h("button.button.button-small",
-      { onclick, "aria-label": `${text} ${alias}` }, text);
-    const post = async (way, said) => {
-      await attempt(() => api.post(`/automations/${id}/${way}`, {}), said);
-      this.#load();
-    };
-    return h("div.row", button("Trigger", () => post("trigger", `${alias} was triggered`)),
-      button(enabled ? "Disable" : "Enable",
-        () => post(this.#enabled.get(id) ? "disable" : "enable")),
-      button("Traces", async () => {
-        this.#chosen = { id, alias };
-        await this.#load();
-        this.#traces.focus();
-      }));
+  async queryChanged() {
+    await this.#load();
+    this.#one.focus();
   }
 
   async #load() {
@@ -59,17 +46,30 @@ class Automations extends View {
     const { automations = [], notices = [], error } = found;
     this.#table.empty = h("p", error ? `${error.message}.`
       : "No automations yet. List them below automation: in configuration.yaml.");
-    this.#enabled = new Map(automations.map(({ id, enabled }) => [id, enabled]));
-    this.#table.rows = automations;
+    this.#table.rows = this.#listed = automations;
     renew(this.#notices, notices.map(({ automation, at, message }) =>
-      h("li.notice.notice-warn", h("strong", automation), ` ${message} `, timeElement(at))));
-    if (this.#chosen === null) return;
-    const { id, alias } = this.#chosen;
+      h("p.notice.notice-warn", h("strong", automation), ` ${message} `, timeElement(at))));
+    const { id } = query();
+    const one = this.#listed.find((each) => each.id === id);
+    if (!one || !session.can("admin")) return;
     const told = await api.get(`/automations/${id}/traces`, asked).catch(() => null);
-    if (told === null) return;
-    this.#traces.hidden = false;
-    renew(this.#traces, h("h2", `Traces of ${alias}`),
-      told.traces.length === 0 && h("p", "It was not triggered yet."), told.traces.map(trace));
+    if (told !== null) this.#draw(one, told.traces);
+  }
+
+  #draw({ alias, enabled }, traces) {
+    this.#one.hidden = false;
+    // Buttons stay when they are drawn anew, and so do their listeners.
+    const post = async (ways, said) => {
+      const { id, enabled: is } = this.#listed.find((each) => each.id === query().id);
+      await attempt(() => api.post(`/automations/${id}/${ways[Number(is)]}`, {}), said);
+      this.#load();
+    };
+    const button = (text, ...asked) => h("button.button.button-small",
+      { onclick: () => post(...asked) }, text);
+    renew(this.#one, h("h2", alias), h("div.row",
+      button("Trigger", ["trigger", "trigger"], "It was triggered"),
+      button(enabled ? "Disable" : "Enable", ["enable", "disable"])),
+    traces.length === 0 && h("p", "It was not triggered yet."), traces.map(trace));
   }
 }
 
