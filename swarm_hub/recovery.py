@@ -27,6 +27,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _COMPONENTS: Final = {"api", "frontend"}
 _FOLDER: Final = "recovery"
+# Passing ones, of components that do not run: who follows the hub goes on with that.
+_EVENT_TYPES: Final = ("job_progress", "repair_raised", "repair_gone", "telemetry")
 
 
 async def start_recovery(config_dir: Path, why: HubError, clock: Clock | None = None) -> Hub:
@@ -73,6 +75,8 @@ async def _start(hub: Hub, last_good: LastGood, why: HubError) -> None:
     problems = list(_problems(why))
     hub.check_configuration = partial(_check, hub.config_dir, problems)
     hub.endpoints.add_health(lambda: {"recovery": [each.shape() for each in problems]})
+    for event_type in _EVENT_TYPES:
+        hub.endpoints.add_event_type(event_type)
     await hub.start()
     server = ControlServer(hub.config_dir, hub.control, hub.tasks)
     hub.on_stop(StopStage.DISCONNECT, "control socket", server.stop)

@@ -13,7 +13,7 @@ from tests.conftest import RunningHub, Swarm
 
 # What a browser gets before it shows anything of the hub, and all that it may ever get.
 AT_ONCE_MAX_BYTES = 100_000
-PAGE_MAX_BYTES = 245_760
+PAGE_MAX_BYTES = 262_144
 # What makes markup of a text.
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|srcdoc|eval\(")
 

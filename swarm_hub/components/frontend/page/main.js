@@ -1,6 +1,7 @@
 /** The page: lets its reader in, shows what the address names, and keeps the connection. */
 import { live, logout, session } from "./core/connection.js";
-import { address, find, h, icon, lazy, parseAddress, replace, setText, View } from "./core/dom.js";
+import { address, find, go, h, icon, lazy, parseAddress, replace, setText, View }
+  from "./core/dom.js";
 import { store } from "./core/store.js";
 
 lazy("/", () => import("./views/overview.js"));
@@ -13,6 +14,8 @@ lazy("/events", () => import("./views/events.js"));
 lazy("/automations", () => import("./views/automations.js"));
 lazy("/invite", () => import("./views/invite.js"));
 lazy("/health", () => import("./views/health.js"));
+lazy("/repairs", () => import("./views/repairs.js"));
+lazy("/recovery", () => import("./views/recovery.js"));
 
 // Each place has a path, an icon, a title and the scope without which it is of no use.
 const PLACES = [
@@ -23,6 +26,7 @@ const PLACES = [
   ["/events", "events", "Events", "read"],
   ["/automations", "automations", "Automate", "read"],
   ["/invite", "invite", "Invite", "read"],
+  ["/repairs", "repairs", "Repairs", "read"],
   ["/health", "health", "Health", "read"],
 ];
 const STATES = {
@@ -170,6 +174,8 @@ customElements.define("hub-banner", Banner);
 
 session.on("begin", () => store.refresh());
 session.on("end", showWayIn);
+// Nothing else is of use until it is mended.
+store.on("health", () => store.health?.recovery && go("/recovery"));
 live.on("refused", (problem) => session.end(problem));
 addEventListener("hashchange", async () => {
   // A link of `swarm-hub open` in a tab that shows the page already.
