@@ -24,6 +24,7 @@ from swarm_hub.components.gateway.results.failures import Failures
 from swarm_hub.components.gateway.results.module_reduce import ModuleReducer
 from swarm_hub.components.gateway.results.partial import PartialResults
 from swarm_hub.components.gateway.results.receipts import ReceiptPolicy, ReceiptRule
+from swarm_hub.components.gateway.results.reduce import ReduceError, register_reducer
 from swarm_hub.components.gateway.results.result_cache import ResultCache
 from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.story import JobStory
@@ -60,7 +61,9 @@ __all__ = [
     "NodeLink",
     "NodeLinks",
     "NodeWords",
+    "ReduceError",
     "parse_spec",
+    "register_reducer",
 ]
 
 JOBS: Final = HubKey[JobService]("jobs")

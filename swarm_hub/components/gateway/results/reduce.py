@@ -1,17 +1,22 @@
 """Folding results, always in item order, with Python's unbounded integers."""
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from swarm_hub.components.gateway.submission.reducers import add_name
 from swarm_hub.components.sandbox import archive
 from swarm_hub.exceptions import HubError, RequestError
 from swarm_hub.models.blob import Readable
 from swarm_hub.models.job import REDUCE_MODULE
 from swarm_hub.models.shard import ShardResult
 from swarm_hub.util.strict_json import parse_json
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # Integers beyond this lose digits in readers that hold numbers as doubles (RFC 8259, section 6).
 SAFE_INTEGER_MAX: Final = 2**53
@@ -46,7 +51,19 @@ class Fold(Protocol):
 
 def start_fold(reducer: str) -> Fold:
     """Return a fold that has no results yet."""
-    return _REDUCERS[reducer].start()
+    if (found := _REDUCERS.get(reducer) or _own.get(reducer)) is None:
+        raise ReduceError(f"this gateway has no reduce {reducer} any more; a component brought it")
+    return found.start()
+
+
+def register_reducer(name: str, start: Callable[[], Fold], *, gives_json: bool = True) -> None:
+    """Let jobs ask for a fold of this name; a custom component calls this when it is imported.
+
+    `start` returns a fold that has no results yet. What goes wrong in it fails its job.
+    """
+    add_name(name)
+    # The same name again is the same component: it is imported for every hub and every check.
+    _own[name] = _Reducer(lambda: _Guarded(name, start), _JSON_TYPE if gives_json else _BYTES_TYPE)
 
 
 def fold(reducer: str, results: Iterable[tuple[ShardResult, bytes]]) -> bytes:
@@ -81,7 +98,8 @@ def media_type(reducer: str) -> str:
     """Return the media type of a folded result."""
     if reducer == REDUCE_MODULE:
         return _BYTES_TYPE
-    return _REDUCERS[reducer].media_type
+    found = _REDUCERS.get(reducer) or _own.get(reducer)
+    return _BYTES_TYPE if found is None else found.media_type
 
 
 def gives_json(reducer: str) -> bool:
@@ -94,6 +112,29 @@ def spelled_out(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > SAFE_INTEGER_MAX:
         return str(value)
     return None
+
+
+class _Guarded:
+    """A fold of an owner's, whose defects are those of the job."""
+
+    def __init__(self, name: str, start: Callable[[], Fold]) -> None:
+        self._name = name
+        self._fold = self._tried(start)
+
+    def add(self, result: ShardResult, body: Readable) -> Iterable[bytes]:
+        return self._tried(lambda: tuple(self._fold.add(result, body)))
+
+    def end(self) -> bytes:
+        return self._tried(self._fold.end)
+
+    def _tried(self, step: Callable[[], _T]) -> _T:
+        try:
+            return step()
+        except ReduceError:
+            raise
+        except Exception as error:
+            _LOGGER.exception("The reduce %s failed", self._name)
+            raise ReduceError(f"{self._name} failed: {type(error).__name__}: {error}") from error
 
 
 class _Numbers:
@@ -292,3 +333,5 @@ _REDUCERS: Final = {
     "list": _Reducer(_List),
     "files": _Reducer(_Files, "application/x-tar"),
 }
+# Those that components of owners brought.
+_own: dict[str, _Reducer] = {}

@@ -9,13 +9,13 @@ from typing import Any, Final
 import voluptuous as vol
 
 from swarm_hub.components.gateway.submission.chosen_items import RUNS_MAX, Run
+from swarm_hub.components.gateway.submission.reducers import Reducer
 from swarm_hub.exceptions import InvalidSpec, TooLarge
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.call import NAME_MAX_CHARS
 from swarm_hub.models.job import (
     ON_ERROR_FAIL,
     ON_ERROR_SKIP,
-    REDUCERS,
     Constraints,
     JobLimits,
     KnownAnswer,
@@ -206,7 +206,7 @@ SPEC: Final = cv.section(
         vol.Optional("abi", default=None): _optional(_name),
         vol.Optional("entry", default=None): _optional(_name),
         vol.Optional("split", default=None): _optional(_split),
-        vol.Optional("reduce", default=None): _optional(cv.one_of(*REDUCERS)),
+        vol.Optional("reduce", default=None): _optional(Reducer()),
         vol.Optional("shard_size", default=None): _optional(cv.integer(1, ITEMS_MAX)),
         vol.Optional("redundancy", default=None): _optional(cv.redundancy),
         vol.Optional("deterministic", default=False): cv.boolean,
