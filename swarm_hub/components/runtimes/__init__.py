@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         read_added,
         write_added,
     )
-    from swarm_hub.components.runtimes.languages import LANGUAGES, language_of
+    from swarm_hub.components.runtimes.languages import LANGUAGES, language_of, register_language
 
 __all__ = [
     "LANGUAGES",
@@ -40,6 +40,7 @@ __all__ = [
     "hash_of",
     "language_of",
     "read_added",
+    "register_language",
     "write_added",
 ]
 
@@ -52,6 +53,7 @@ __getattr__ = of_gateways(
         "hash_of": "catalog",
         "language_of": "languages",
         "read_added": "catalog",
+        "register_language": "languages",
         "write_added": "catalog",
     },
 )
@@ -92,7 +94,8 @@ class Runtimes:
         from swarm_hub.components.runtimes.views import view
 
         hub, mesh = self._hub, self._hub.services[MESH]
-        catalog = Catalog({name: getattr(self._config, name) for name in LANGUAGES})
+        # One that a component of the owner's brings has no key: to be without it, be without that.
+        catalog = Catalog({name: getattr(self._config, name, True) for name in LANGUAGES})
         await asyncio.to_thread(catalog.load, hub.storage_path(), hub.config_dir)
         mesh.serve_blobs(_blobs(mesh, catalog))
         hub.endpoints.add_view(view(catalog))

@@ -66,6 +66,8 @@ def find(
     language = LANGUAGES[name]
     if source is False:
         raise HubError(f"it is switched off (runtimes: {name}: false)")
+    if language.path is not None:
+        return _checked(language, language.path, language.sha256, str(language.path))
     package, sha = language.package, language.sha256
     if isinstance(source, Source):
         if source.path is not None:
@@ -163,9 +165,9 @@ class Catalog:
             added = {}
         for name in LANGUAGES:
             try:
-                found = find(name, self._sources[name], added, config_dir)
+                found = find(name, self._sources.get(name, True), added, config_dir)
             except HubError as error:
-                if self._sources[name] is not False:
+                if self._sources.get(name) is not False:
                     _LOGGER.warning("There is no runtime %s: %s", name, error)
                 self._problems[name] = str(error)
             else:
