@@ -13,6 +13,7 @@ from swarm_hub.endpoints.events import (
     StreamEnd,
 )
 from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whole_number, words
+from swarm_hub.endpoints.place import Place
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
 from swarm_hub.endpoints.view import (
@@ -48,6 +49,7 @@ __all__ = [
     "Json",
     "Lines",
     "Part",
+    "Place",
     "Prefixed",
     "RawBody",
     "Request",

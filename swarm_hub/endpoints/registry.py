@@ -8,6 +8,7 @@ import voluptuous as vol
 
 from swarm_hub.endpoints.command import Command
 from swarm_hub.endpoints.events import JobFacts, JobKnowledge
+from swarm_hub.endpoints.place import Place
 from swarm_hub.endpoints.request import Scope
 from swarm_hub.endpoints.view import View
 from swarm_hub.exceptions import SetupError
@@ -26,6 +27,7 @@ class Endpoints:
     def __init__(self) -> None:
         self._views: dict[tuple[str, str, bool], View] = {}
         self._commands: dict[str, tuple[Command, vol.Schema]] = {}
+        self._places: dict[str, Place] = {}
         self._health: list[Callable[[], Mapping[str, Any]]] = []
         self._limits: list[Callable[[], Mapping[str, Any]]] = []
         self._metrics: list[ReadMetrics] = []
@@ -82,8 +84,21 @@ class Endpoints:
             raise SetupError(f"{what}: there is such a command already")
         self._commands[command.name] = command, vol.Schema(dict(command.params))
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every place on the page that a component brought."""
+        return tuple(self._places.values())
+
+    def add_place(self, place: Place) -> None:
+        """Have a place on the page, if there is one; raises SetupError if it can't be."""
+        self._check_open(f"place {place.name!r}")
+        place.read()
+        if place.name in self._places:
+            raise SetupError(f"place {place.name!r}: there is such a place already")
+        self._places[place.name] = place
+
     def seal(self) -> None:
-        """Accept no more views and commands: the API is about to serve what there is."""
+        """Accept no more views, commands and places: the API is about to serve what there is."""
         self._sealed = True
 
     def _check_open(self, what: str) -> None:

@@ -21,7 +21,7 @@ CONFIG_SCHEMA = cv.section({}, FrontendConfig)
 
 async def async_setup(hub: Hub, _config: FrontendConfig) -> bool:
     """Have the page served; what it shows it asks of the API."""
-    for view in views():
+    for view in views(lambda: hub.endpoints.places):
         hub.endpoints.add_view(view)
     urls = hub.services[URLS]
 

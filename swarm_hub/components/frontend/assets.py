@@ -6,18 +6,20 @@ each time. They refer to each other by relative paths, as the hash is part of al
 
 import asyncio
 import hashlib
+import html
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from swarm_hub.endpoints import Answer, Blob, Request, Scope, Unchanged, View
+from swarm_hub.endpoints import Answer, Blob, Place, Request, Scope, Unchanged, View
 from swarm_hub.exceptions import NotFound
 
 _FOLDER: Final = Path(__file__).parent / "page"
 _FIRST: Final = "index.html"
+_OWN: Final = "own"
 _BASE: Final = b"{{base}}"
 _PRELOADS: Final = b"{{preloads}}"
 # What the page runs at first. Its browser is told at once what these import, however deep: to find
@@ -49,10 +51,14 @@ _PARTS: Final = {"version": _PART, "folder": _PART, "name": _PART}
 
 @dataclass(frozen=True, slots=True)
 class Assets:
-    """The page's files by their paths below its folder, and the hash of all of them."""
+    """The page's files by their paths below its folder, and the hash of all of them.
+
+    The modules of `places`, which components bring, are in a folder of their own.
+    """
 
     version: str
     files: dict[str, bytes]
+    places: tuple[Place, ...] = ()
 
     @property
     def first(self) -> bytes:
@@ -61,21 +67,26 @@ class Assets:
         links = [
             f'<link rel="modulepreload" href="{base}/{name}">' for name in imported(self.files)
         ]
+        links += [
+            f'<meta name="place" content="{html.escape(f"{each.name}|{each.scope}|{each.title}")}">'
+            for each in self.places
+        ]
         page = self.files[_FIRST].replace(_PRELOADS, "\n".join(links).encode())
         return page.replace(_BASE, base.encode())
 
 
-def read(folder: Path = _FOLDER) -> Assets:
-    """Read the files of a page."""
+def read(folder: Path = _FOLDER, places: Sequence[Place] = ()) -> Assets:
+    """Read the files of a page, and of the places that components have on it."""
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.suffix in _TYPES
     }
+    files |= {f"{_OWN}/{each.name}.js": each.read() for each in places}
     summed = hashlib.sha256()
     for name, body in files.items():
         summed.update(f"{name}\0{len(body)}\0".encode() + body)
-    return Assets(summed.hexdigest()[:_HASH_CHARS], files)
+    return Assets(summed.hexdigest()[:_HASH_CHARS], files, tuple(places))
 
 
 def imported(files: Mapping[str, bytes]) -> list[str]:
@@ -92,13 +103,13 @@ def imported(files: Mapping[str, bytes]) -> list[str]:
     return found
 
 
-def views() -> tuple[View, ...]:
-    """Return the views; anyone may read what is the same on every hub of this version."""
+def views(places: Callable[[], Sequence[Place]]) -> tuple[View, ...]:
+    """Return the views; anyone may read the page, which has nothing that a hub knows."""
     found: list[Assets] = []
 
     async def assets() -> Assets:
         if not found:
-            found.append(await asyncio.to_thread(read))
+            found.append(await asyncio.to_thread(read, places=places()))
         return found[0]
 
     async def first(request: Request) -> Answer:

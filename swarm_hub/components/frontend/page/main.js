@@ -29,6 +29,12 @@ const PLACES = [
   ["/repairs", "repairs", "Repairs", "read"],
   ["/health", "health", "Health", "read"],
 ];
+// What components of the owner's brought; its module tells, by `route`, what shows it.
+for (const { content } of document.querySelectorAll("meta[name=place]")) {
+  const [name, scope, title] = content.split(/\|(.*?)\|(.*)/);
+  lazy(`/own/${name}`, () => import(`./own/${name}.js`));
+  PLACES.push([`/own/${name}`, "swarm", title, scope]);
+}
 const STATES = {
   connected: ["dot-ok", "Live"],
   connecting: ["dot-warn", "Connecting"],
