@@ -163,3 +163,13 @@ def test_what_one_needs_and_is_not_there_is_told_with_its_line_and_the_command(
 
 def test_what_is_there_or_is_not_needed_on_this_system_is_no_problem(tmp_path: Path) -> None:
     assert unmet(tmp_path, "click>=8,<100", "nothing; sys_platform == 'win32'") == []
+
+
+def test_without_the_library_that_reads_versions_names_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    (found,) = unmet(
+        tmp_path, "click>=800", "swarm-hub-nothing>=2", "nothing; python_version < '3'"
+    )
+    assert "needs swarm-hub-nothing>=2, which is not installed" in found

@@ -3,6 +3,8 @@
 A component registers them in `hub.endpoints` while it is set up; `api` serves whatever is there.
 """
 
+from typing import TYPE_CHECKING
+
 from swarm_hub.endpoints.command import REPLIED, Command, CommandCall, Connection
 from swarm_hub.endpoints.events import (
     EventFilter,
@@ -13,7 +15,6 @@ from swarm_hub.endpoints.events import (
     StreamEnd,
 )
 from swarm_hub.endpoints.fields import Prefixed, flag, point_in_time, text, whole_number, words
-from swarm_hub.endpoints.place import Place
 from swarm_hub.endpoints.registry import Endpoints
 from swarm_hub.endpoints.request import Caller, Part, Request, Scope
 from swarm_hub.endpoints.view import (
@@ -29,6 +30,13 @@ from swarm_hub.endpoints.view import (
     View,
 )
 from swarm_hub.endpoints.view_command import CommandRequest, view_command
+from swarm_hub.util.extras import of_gateways
+
+if TYPE_CHECKING:
+    from swarm_hub.endpoints.place import Place
+
+# A hub without the page needs none.
+__getattr__ = of_gateways(__name__, {"Place": "place"})
 
 __all__ = [
     "ANY_TYPE",

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
 from swarm_hub.endpoints.command import Command
 from swarm_hub.endpoints.events import JobFacts, JobKnowledge
-from swarm_hub.endpoints.place import Place
 from swarm_hub.endpoints.request import Scope
 from swarm_hub.endpoints.view import View
 from swarm_hub.exceptions import SetupError
 from swarm_hub.models.event import EventType
 from swarm_hub.util.metrics import Metric, ReadMetrics
+
+if TYPE_CHECKING:
+    from swarm_hub.endpoints.place import Place
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PATH: Final = re.compile(r"(/|(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+)\Z", re.ASCII)
@@ -85,11 +87,11 @@ class Endpoints:
         self._commands[command.name] = command, vol.Schema(dict(command.params))
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> "tuple[Place, ...]":
         """Every place on the page that a component brought."""
         return tuple(self._places.values())
 
-    def add_place(self, place: Place) -> None:
+    def add_place(self, place: "Place") -> None:
         """Have a place on the page, if there is one; raises SetupError if it can't be."""
         self._check_open(f"place {place.name!r}")
         place.read()
