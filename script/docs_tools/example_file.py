@@ -40,10 +40,10 @@ def example(sections: Iterable[DescribedSection]) -> str:
 def _lines(section: DescribedSection) -> Iterator[str]:
     yield from _comment(section.about, "")
     yield f"{section.domain}:"
-    yield from (f"# {line}".rstrip() for line in section.example.splitlines())
     chosen = next((p for p in section.platforms if p.name == section.default_platform), None)
     for key in (*section.keys, *(chosen.keys if chosen else ())):
         yield from _key(key)
+    yield from (f"# {line}".rstrip() for line in section.example.splitlines())
     for platform in section.platforms:
         if platform is not chosen:
             yield from _comment(platform.about, "")

@@ -59,10 +59,8 @@ def without_keys(base: Schema, domains: Iterable[str]) -> Schema:
 
 def section_schema(section: DescribedSection) -> Schema:
     """Return the schema of one section."""
-    if section.is_list:
-        kinds: list[Schema] = [{"type": "array"}, {"type": "null"}, _ANY_TAG]
-        return {"description": plain(section.about), "anyOf": kinds}
-    schema = _mapping([*section.keys, *(key for each in section.platforms for key in each.keys)])
+    keys = [*section.keys, *(key for each in section.platforms for key in each.keys)]
+    schema: Schema = {"type": "array"} if section.is_list else _mapping(keys)
     if section.platforms:
         names = [each.name for each in section.platforms]
         chosen = schema["properties"]["platform"]

@@ -43,7 +43,7 @@ class DescribedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class DescribedSection:
-    """A section; one that comes by itself `can_be_off`, one that `is_list` has no keys.
+    """A section; one that comes by itself `can_be_off`.
 
     `strays` are texts of keys that there are not.
     """
@@ -101,7 +101,7 @@ def _section(
         texts.about,
         tuple(_described(keys, texts.keys)),
         can_be_off=can_be_off,
-        is_list=getattr(schema, "is_list", False),
+        is_list=texts.is_list,
         example=texts.example,
         strays=tuple(_strays(keys, texts.keys)),
     )

@@ -36,10 +36,12 @@ class KeyText:
 class Texts:
     """What is said of a section or of a platform, and of its keys.
 
-    `example` is shown of a section that is a list, as a comment.
+    A section may be a list (`is_list`), whose entries have no table; `example` is then shown behind
+    `#`.
     """
 
     about: str = ""
+    is_list: bool = False
     example: str = ""
     keys: Mapping[str, KeyText] = field(default_factory=dict)
     platforms: "Mapping[str, Texts]" = field(default_factory=dict)
@@ -73,7 +75,8 @@ def _texts(content: Any, since: str) -> Texts:
     since = given.get("since", since)
     return Texts(
         " ".join(given.get("about", "").split()),
-        given.get("example", ""),
+        given.get("type") == "list",
+        given.get("example", "").strip(),
         _keys(given.get("keys"), since, 0),
         {name: _texts(each, since) for name, each in (given.get("platforms") or {}).items()},
     )
@@ -117,6 +120,7 @@ _KEY: Final = vol.Schema(
 _SECTION: Final = vol.Schema(
     {
         vol.Optional("about"): str,
+        vol.Optional("type"): "list",
         vol.Optional("example"): str,
         vol.Optional("since"): str,
         vol.Optional("keys"): _NAMED,

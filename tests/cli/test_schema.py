@@ -101,6 +101,21 @@ def test_of_a_component_that_can_not_be_imported_anything_is_taken(tmp_path: Pat
     assert faults("stove: {evry: 5s}", schema) == []
 
 
+def test_a_section_that_is_a_list_is_one_in_it(tmp_path: Path) -> None:
+    home = tmp_path / "custom_components" / "rules"
+    home.mkdir(parents=True)
+    manifest = {"domain": "rules", "name": "Rules", "documentation": "x", "version": "1.0.0"}
+    (home / "manifest.json").write_text(json.dumps(manifest))
+    (home / "keys.yaml").write_text("about: Rules.\ntype: list\nexample: |\n  - alias: one\n")
+    (home / "__init__.py").write_text(
+        "def CONFIG_SCHEMA(value):\n    return value or []\n\n\n"
+        "async def async_setup(hub, config):\n    return True\n"
+    )
+    schema, _ = printed(tmp_path)
+    assert faults("rules:\n- alias: one\n", schema) == []
+    assert faults("rules: {alias: one}\n", schema) == ["rules"]
+
+
 @pytest.mark.parametrize("role", ["gateway", "worker", "both"])
 def test_what_init_writes_passes_and_names_its_schema(tmp_path: Path, role: str) -> None:
     done = CliRunner().invoke(main, ["init", "-c", str(tmp_path), "--role", role])

@@ -23,7 +23,6 @@ def _section(value: Any) -> AutomationConfig:
 
 # A list has no keys of its own.
 _section.schema = vol.Schema({})  # type: ignore[attr-defined]
-_section.is_list = True  # type: ignore[attr-defined]
 CONFIG_SCHEMA: Final[Callable[[Any], AutomationConfig]] = _section
 
 
