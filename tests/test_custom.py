@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -117,6 +118,24 @@ async def test_safe_mode_starts_without_them(tmp_path: Path) -> None:
     assert planned.left_out == ("heater", "sla", "careful (scheduler)")
     found = {each.manifest.domain: each.config for each in planned.components}
     assert found["scheduler"].options == {"unproven_share": 0.25}  # type: ignore[attr-defined]
+
+
+def test_run_does_so_and_says_it(tmp_path: Path) -> None:
+    home = custom(tmp_path, "heater")
+    (home / "__init__.py").write_text("import nowhere\n")
+    (tmp_path / "configuration.yaml").write_text(
+        "gateway:\nmesh: {transport: loopback}\napi: {port: 0}\nheater:\n"
+    )
+    command = [sys.executable, "-m", "swarm_hub", "run", "-c", str(tmp_path), "--json"]
+    with subprocess.Popen(
+        [*command, "--safe-mode"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as hub:
+        assert hub.stdout is not None
+        assert json.loads(hub.stdout.readline())["ready"] is True
+        hub.terminate()
+        _, said = hub.communicate(timeout=30)
+    assert hub.returncode == 0
+    assert "Safe mode: started without heater" in said
 
 
 def check(folder: Path, *options: str) -> Done:

@@ -65,6 +65,8 @@ KEY = 'cv.Key("every", default="1m", reloadable=False): cv.positive_duration'
     [
         ({"version": ""}, "", "about: Heats.", "manifest.json: a custom component needs a version"),
         ({"domain": "cooler"}, "", "about: Heats.", "manifest.json: domain must be the folder's"),
+        ({"overrides": True}, "", "about: Heats.",
+         "manifest.json: overrides: there is no built-in component of that name"),
         ({"dependencies": ["mash"]}, "", "about: Heats.",
          "manifest.json: dependencies: there is no component mash"),
         ({"documentation": "nowhere.md"}, "", "about: Heats.",

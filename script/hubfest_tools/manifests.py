@@ -12,6 +12,7 @@ from script.hubfest_tools.sources import ROOT
 from swarm_hub.exceptions import SetupError
 from swarm_hub.loader import ComponentIndex, Manifest
 
+_NOWHERE: Final = Path("nowhere")
 _PYPROJECT: Final = ROOT / "pyproject.toml"
 
 
@@ -27,6 +28,8 @@ def faults(manifest: Manifest, index: ComponentIndex, place: str) -> Iterator[Fa
     except SetupError as error:
         if "circle" in str(error):
             yield Fault(place, str(error))
+    if manifest.overrides and ComponentIndex(_NOWHERE).manifest(manifest.domain) is None:
+        yield Fault(place, "overrides: there is no built-in component of that name")
     yield from _of_documentation(manifest, place)
     yield from _of_requirements(manifest, place)
     yield from _of_paths(manifest, index, place)
