@@ -12,7 +12,7 @@ from typing import Any
 from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.control import ControlServer
-from swarm_hub.core import Hub, LiveConfiguration, StopStage
+from swarm_hub.core import Hub, LiveConfiguration, SimpleReloader, StopStage
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError, SetupError
 from swarm_hub.last_good import remember
 from swarm_hub.models.event import EventType, NewEvent
@@ -22,6 +22,7 @@ from swarm_hub.storage import Store
 from swarm_hub.storage.backup.unfinished import finish_restore
 from swarm_hub.storage.queries import events
 from swarm_hub.util.clock import Clock
+from swarm_hub.util.process_log import LoggerConfig, process_log
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ async def start_hub(
     # Before anything is read: the configuration may be only half restored.
     await asyncio.to_thread(finish_restore, config_dir)
     configuration, planned = _planned(config_dir, safe_mode=safe_mode)
+    log = process_log()
+    if log is not None:
+        log.prepare(configuration.logger, config_dir)
+        log.apply(configuration.logger)
     is_gateway = "gateway" in planned.essential
     store = await store_care.open_store(configuration, clock, is_gateway=is_gateway)
     try:
@@ -89,6 +94,7 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
         await hub.start(lambda domain, error: setup.tolerate(hub, planned, failures, domain, error))
+        _take_log(hub, configuration.logger)
         _take_reloads(hub, configuration, planned)
         await _listen_to_owner(hub)
         store_care.watch(hub, configuration)
@@ -110,6 +116,31 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
         await hub.stop()
         raise
     return hub
+
+
+def _take_log(hub: Hub, config: LoggerConfig) -> None:
+    log = process_log()
+    if log is not None:
+        hub.log_levels = log.levels
+    elif config != LoggerConfig():
+        hub.log_levels.set(config.default, config.logs)
+    hub.log_config = config
+
+    def prepare(new: LoggerConfig) -> None:
+        if log is not None and new != hub.log_config:
+            log.prepare(new, hub.config_dir)
+
+    def apply(new: LoggerConfig) -> None:
+        # What was set since by the API stays while the section is as it was.
+        if new == hub.log_config:
+            return
+        hub.log_config = new
+        if log is None:
+            hub.log_levels.set(new.default, new.logs)
+        else:
+            log.apply(new)
+
+    hub.reloaders["logger"] = SimpleReloader(apply, check=prepare)
 
 
 def _take_reloads(hub: Hub, configuration: Configuration, planned: Plan) -> None:

@@ -1,5 +1,6 @@
 """The configuration directory: reading its YAML, and naming every problem with file and line."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ import voluptuous as vol
 from swarm_hub.const import CONFIG_FILE, NAME_MAX_CHARS
 from swarm_hub.exceptions import ConfigError, ConfigProblem
 from swarm_hub.helpers import config_validation as cv
+from swarm_hub.util.bounds import shown
 from swarm_hub.util.described import described
+from swarm_hub.util.process_log import KEEP, LEVELS, LoggerConfig
 from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap, read_yaml
 
 _T = TypeVar("_T")
 
-CORE_SECTIONS: Final = ("hub", "storage")
+CORE_SECTIONS: Final = ("hub", "storage", "logger")
 _SQLITE_URL: Final = "sqlite:///"
 _POSTGRES_URL: Final = "postgresql://"
 # voluptuous speaks of Python's types; these are the words that the file's author knows.
@@ -77,6 +80,7 @@ class Configuration:
     directory: Path
     hub: HubConfig
     storage: StorageConfig
+    logger: LoggerConfig
     sections: YamlMap
     problems: tuple[ConfigProblem, ...]
     files: tuple[str, ...]
@@ -116,6 +120,7 @@ def read_configuration(directory: Path, default_name: str) -> Configuration:
         directory=directory,
         hub=_core_section(content, "hub", hub_schema(default_name), problems),
         storage=_core_section(content, "storage", STORAGE_SCHEMA, problems),
+        logger=_core_section(content, "logger", LOGGER_SCHEMA, problems),
         sections=content,
         problems=tuple(problems),
         files=found.files,
@@ -225,3 +230,51 @@ STORAGE_SCHEMA: Final = cv.section(
     },
     StorageConfig,
 )
+
+
+_LOG_MIN_BYTES: Final = 64 * 1024
+_LOGS_MAX: Final = 64
+_LOG_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,8}\Z", re.ASCII)
+log_level: Final = cv.one_of(*LEVELS)
+
+
+def log_levels(value: Any) -> dict[str, str]:
+    """Validate levels by the names of components or loggers."""
+    if not isinstance(value, dict) or len(value) > _LOGS_MAX:
+        raise vol.Invalid(f"expected at most {_LOGS_MAX} names, each with a level")
+    found: dict[str, str] = {}
+    for name, level in value.items():
+        if not isinstance(name, str) or not _LOG_NAME.match(name):
+            raise vol.Invalid(
+                f"expected a component such as mesh, or a logger as the log names it, got "
+                f"{shown(name)}"
+            )
+        try:
+            found[name] = log_level(level)
+        except vol.Invalid as error:
+            raise vol.Invalid(error.msg, path=[name]) from None
+    return found
+
+
+def _log_size(value: Any) -> int:
+    size_bytes = cv.size(value)
+    if size_bytes < _LOG_MIN_BYTES:
+        raise vol.Invalid(f"expected at least 64KiB, got {shown(value)}")
+    return size_bytes
+
+
+LOGGER_SCHEMA: Final = cv.section(
+    {
+        cv.Key("default", default="info", reloadable=True): log_level,
+        cv.Key("logs", default=dict, reloadable=True): log_levels,
+        cv.Key("json", default=False, reloadable=True): cv.boolean,
+        cv.Key("file", default=None, reloadable=True): cv.optional(cv.text(1024, 1)),
+        cv.Key("max_size", default="1MiB", reloadable=True, field="max_size_bytes"): _log_size,
+        cv.Key("keep", default=KEEP, reloadable=True): cv.integer(0, 1000),
+    },
+    LoggerConfig,
+)
+CORE_SCHEMAS: Final[dict[str, Callable[[Any], object]]] = {
+    "storage": STORAGE_SCHEMA,
+    "logger": LOGGER_SCHEMA,
+}

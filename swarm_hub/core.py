@@ -21,6 +21,7 @@ from swarm_hub.storage import Store
 from swarm_hub.tasks import TaskSupervisor
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.event_loop import event_loop_name
+from swarm_hub.util.process_log import Levels, LoggerConfig
 from swarm_hub.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -214,6 +215,9 @@ class Hub:
         self.control.add("repairs", self._answer_repairs)
         # How each component that can do so takes a new configuration, by domain.
         self.reloaders: dict[str, Reloader[Any]] = {}
+        # From which level on it logs, and what is configured.
+        self.log_levels = Levels()
+        self.log_config = LoggerConfig()
         # The keys whose new values wait for a restart.
         self.needs_restart: tuple[str, ...] = ()
         # Made at first use: most hubs run for months without a reload.

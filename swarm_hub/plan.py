@@ -8,7 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from swarm_hub import config
-from swarm_hub.config import CORE_SECTIONS, STORAGE_SCHEMA, Configuration, HubConfig
+from swarm_hub.config import (
+    CORE_SECTIONS,
+    LOGGER_SCHEMA,
+    STORAGE_SCHEMA,
+    Configuration,
+    HubConfig,
+)
 from swarm_hub.const import CONFIG_FILE, STORAGE_DIR
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import (
@@ -114,7 +120,14 @@ def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
 def plan_of(directory: Path, sections: dict[str, Any], domains: set[str]) -> Plan:
     """Return the plan for sections that nobody wrote, of built-in components only."""
     written = Configuration(
-        directory, HubConfig("hub"), STORAGE_SCHEMA(None), YamlMap(sections), (), (), frozenset()
+        directory,
+        HubConfig("hub"),
+        STORAGE_SCHEMA(None),
+        LOGGER_SCHEMA(None),
+        YamlMap(sections),
+        (),
+        (),
+        frozenset(),
     )
     # Nobody has components of their own there.
     index = ComponentIndex(directory / STORAGE_DIR)

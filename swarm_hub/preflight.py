@@ -4,6 +4,7 @@ Whatever keeps `run` from starting is said in the words of `run`, by the same fu
 is changed: nobody may need to be the hub's user to ask.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,12 +90,30 @@ def of_store(
         yield _located(configuration, "storage", obstacle)
 
 
+def _of_log(configuration: Configuration) -> Iterator[Located]:
+    """Yield what keeps the log's file from being written."""
+    if configuration.logger.file is None:
+        return
+    path = configuration.directory / configuration.logger.file
+    fault = None
+    if not path.parent.is_dir():
+        fault = errno.ENOENT
+    elif path.is_dir():
+        fault = errno.EISDIR
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        fault = errno.EACCES
+    if fault is not None:
+        said = f"the log {path} can't be written: {os.strerror(fault)}"
+        yield _located(configuration, "logger", Obstacle(said, ("file",)))
+
+
 def of_components(
     configuration: Configuration, planned: Plan, runs: Running | None
 ) -> Iterator[Located]:
-    """Yield what would keep components from being set up in a directory that can be used."""
+    """Yield what would keep components, or the log, from being set up in a usable directory."""
     if _is_unusable(configuration.directory):
         return
+    yield from _of_log(configuration)
     site = Site(
         configuration.directory,
         configuration.storage.shared,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from swarm_hub.config import (
+    CORE_SCHEMAS,
     CORE_SECTIONS,
-    STORAGE_SCHEMA,
     Configuration,
     hub_schema,
     problem_at,
@@ -266,10 +266,7 @@ class Live:
 
 
 def _schemas(configuration: Configuration, planned: Plan) -> dict[str, _Schema]:
-    core: dict[str, _Schema] = {
-        "hub": hub_schema(configuration.hub.name),
-        "storage": STORAGE_SCHEMA,
-    }
+    core: dict[str, _Schema] = {"hub": hub_schema(configuration.hub.name), **CORE_SCHEMAS}
     return core | {each.manifest.domain: each.schema for each in planned.components}
 
 

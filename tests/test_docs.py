@@ -26,7 +26,7 @@ _PAGES = sorted([*_ROOT.glob("*.md"), *_DOCS.rglob("*.md")])
 _DOMAINS = ComponentIndex(Path("nowhere")).domains()
 _CORE: Final[dict[str, Any]] = {
     "hub": config.hub_schema("hub"),
-    "storage": config.STORAGE_SCHEMA,
+    **config.CORE_SCHEMAS,
 }
 
 _SNIPPETS = [each for page in pages() for each in snippets(page)]

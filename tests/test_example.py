@@ -15,6 +15,7 @@ from swarm_hub.config import Configuration, read_configuration
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.loader import ComponentIndex
+from swarm_hub.util.process_log import LoggerConfig
 from swarm_hub.util.yaml_loader import load_yaml
 from tests.helpers.sections import component, has_platforms, keys_of, platforms
 
@@ -34,8 +35,8 @@ def all_schemas() -> Iterator[tuple[str, dict[Any, Any]]]:
         else:
             yield domain, component(domain).CONFIG_SCHEMA.schema.schema
     yield "hub", config.hub_schema("hub").schema.schema  # type: ignore[attr-defined]
-    for schema in (config.STORAGE_SCHEMA, config._BACKUP_SCHEMA):
-        yield "storage", schema.schema.schema  # type: ignore[attr-defined]
+    for schema in (*config.CORE_SCHEMAS.values(), config._BACKUP_SCHEMA):
+        yield "core", schema.schema.schema  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("name", "keys"), [*all_schemas()])
@@ -70,6 +71,9 @@ def test_it_names_the_sections_of_the_core(example: Configuration) -> None:
     assert set(example.sections["hub"]) == keys_of(config.hub_schema("hub").schema.schema)  # type: ignore[attr-defined]
     shown = {*example.sections["storage"], "backup"}
     assert shown == keys_of(config.STORAGE_SCHEMA.schema.schema)  # type: ignore[attr-defined]
+    shown = set(example.sections["logger"])
+    assert shown == keys_of(config.LOGGER_SCHEMA.schema.schema)  # type: ignore[attr-defined]
+    assert example.logger == LoggerConfig()
 
 
 def test_the_backups_that_are_commented_out_are_shown_with_their_defaults(tmp_path: Path) -> None:

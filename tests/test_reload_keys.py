@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,7 +31,9 @@ from swarm_hub.components.worker.hours import DAYS
 from swarm_hub.loader import ComponentIndex
 from swarm_hub.models.envelope import seal
 from swarm_hub.models.node import Telemetry
+from swarm_hub.util import process_log
 from swarm_hub.util.owners_use import OwnersUse
+from swarm_hub.util.process_log import ProcessLog
 from tests.conftest import Swarm, until
 from tests.helpers.programs import first_on_path
 from tests.helpers.reloading import Reloading, port_of
@@ -693,6 +696,52 @@ async def test_where_and_how_often_backups_are_made(gateway: Reloading) -> None:
     assert not gateway.hub.needs_restart
 
 
+@acts("logger", "default", "logs", "json", "file", "max_size", "keep")
+async def test_where_and_from_which_level_on_it_logs(swarm: Swarm, own_log: ProcessLog) -> None:
+    running = await swarm.start("quiet", "worker: {charging_only: false}\n")
+    hub = Reloading(running, {"worker": {"charging_only": False}, "mesh": LOOPBACK})
+    logger = logging.getLogger("swarm_hub.components.mesh")
+
+    def lines(file: str = "hub.log") -> list[str]:
+        path = running.folder / file
+        return path.read_text().splitlines() if path.exists() else []
+
+    await hub.takes("logger", file="hub.log")
+    logger.info("one")
+    logger.debug("two")
+    await hub.reload(logger={"default": "warning", "file": "hub.log"})
+    logger.info("three")
+    await hub.reload(logger={"default": "warning", "file": "hub.log", "logs": {"mesh": "debug"}})
+    logger.debug("four")
+    said = [line.rpartition(" ")[2] for line in lines()]
+    assert [word for word in said if word in {"one", "two", "three", "four"}] == ["one", "four"]
+    await hub.takes("logger", file="json.log", json=True)
+    logger.warning("five")
+    assert json.loads(lines("json.log")[-1])["message"] == "five"
+    for keep in (1, 2):
+        file = f"small-{keep}.log"
+        await hub.reload(logger={"file": file, "max_size": "64KiB", "keep": keep})
+        for _ in range(8):
+            logger.warning("x" * 40_000)
+        assert len([*running.folder.glob(f"{file}*")]) == 1 + keep
+
+
+@pytest.fixture
+def own_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessLog]:
+    """Return the log of a process that a hub has for itself, which this one gets for a test."""
+    root, ours = logging.getLogger(), [*map(logging.getLogger, ("swarm_hub", "custom_components"))]
+    handlers, levels = [*root.handlers], [each.level for each in ours]
+    made = ProcessLog()
+    monkeypatch.setattr(process_log, "_process_log", made)
+    yield made
+    for handler in [*root.handlers]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+            handler.close()
+    for logger, level in zip(ours, levels, strict=True):
+        logger.setLevel(level)
+
+
 def reloadable() -> Iterator[str]:
     """Yield every key that says so, as `acts` names it."""
     schemas: list[tuple[str, Any]] = []
@@ -702,8 +751,10 @@ def reloadable() -> Iterator[str]:
             schemas += [(domain, each.PLATFORM_SCHEMA) for each in platforms(domain).values()]
         else:
             schemas.append((domain, component(domain).CONFIG_SCHEMA.schema.schema))
-    for schema in (config.STORAGE_SCHEMA, config._BACKUP_SCHEMA):
-        schemas.append(("storage", schema.schema.schema))  # type: ignore[attr-defined]
+    core = {**config.CORE_SCHEMAS, "backup": config._BACKUP_SCHEMA}
+    for name, schema in core.items():
+        keys = schema.schema.schema  # type: ignore[attr-defined]
+        schemas.append(("storage" if name == "backup" else name, keys))
     for section, keys in schemas:
         yield from (f"{section}: {key}" for key in keys if key.reloadable)
 

@@ -14,11 +14,6 @@ from swarm_hub.reference import DescribedKey, DescribedSection
 
 _MEASURED: Final = (cv.size, cv.duration, cv.positive_duration)
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
-# Their keys could be reloaded, and who does it is not written yet.
-RELOADER_IS_TO_COME: Final = frozenset(
-    {"api", "content", "gateway", "mesh", "sandbox", "scheduler", "signer", "sla", "telemetry"}
-    | {"worker"}
-)
 
 
 def faults(section: DescribedSection, place: str) -> Iterator[Fault]:
@@ -37,7 +32,7 @@ def faults(section: DescribedSection, place: str) -> Iterator[Fault]:
 
 def without_reloader(section: DescribedSection, folder: Path, place: str) -> Iterator[Fault]:
     """Yield a fault if keys say that they can be reloaded and the component has no reloader."""
-    if section.domain in RELOADER_IS_TO_COME or mentions(folder, "reloaders"):
+    if mentions(folder, "reloaders"):
         return
     named = [path for path, key in section.all_keys if key.reloadable]
     if named:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from swarm_hub.config import STORAGE_SCHEMA, Configuration, hub_schema
+from swarm_hub.config import CORE_SCHEMAS, Configuration, hub_schema
 from swarm_hub.const import CUSTOM_COMPONENTS_DIR
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
@@ -19,7 +19,7 @@ def values(configuration: Configuration, planned: Plan) -> list[Value]:
     sections = configuration.sections
     schemas: dict[str, Callable[[Any], object]] = {
         "hub": hub_schema(configuration.hub.name),
-        "storage": STORAGE_SCHEMA,
+        **CORE_SCHEMAS,
     }
     schemas |= {each.manifest.domain: each.schema for each in planned.components}
     return [

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import re
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from swarm_hub.cli.directory import ROLES, configuration, make_directory
 from swarm_hub.cli.options import (
     config_option,
     echo,
@@ -26,14 +24,13 @@ from swarm_hub.cli.options import (
 from swarm_hub.const import CONFIG_FILE, NAME_MAX_CHARS, __version__
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError
 from swarm_hub.util.bounds import is_text, shown
-from swarm_hub.util.printable import PrintableFormatter
+from swarm_hub.util.process_log import open_log
 
 if TYPE_CHECKING:
     from swarm_hub.core import Hub
 
+_ROLES: Final = ("both", "gateway", "worker")
 _PUBLIC_KEY: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_LOG_BYTES: Final = 1024 * 1024
-_LOGS_KEPT: Final = 5
 
 
 def _dialable(_ctx: object, _option: object, addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,7 +57,7 @@ def _public_keys(_ctx: object, _option: object, keys: tuple[str, ...]) -> tuple[
 @click.command()
 @config_option
 @click.option(
-    "--role", type=click.Choice(list(ROLES)),
+    "--role", type=click.Choice(list(_ROLES)),
     help="What this device does: asked on a terminal, else both.",
 )  # fmt: skip
 @click.option("--name", help="The hub's name; by default that of the device.")
@@ -107,13 +104,16 @@ def init(
     file explains itself, and names the JSON Schema beside it with which editors complete and check
     it (swarm-hub schema).
     """
+    # It makes keys, which no hub that runs has to.
+    from swarm_hub.cli.directory import configuration, make_directory
+
     path = config_dir / CONFIG_FILE
     if path.exists():
         raise HubError(f"{path} exists already; edit it, or choose another directory with -c")
     # Whoever names a role has decided, and a script is not asked.
     asks = role is None and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
     if asks:
-        role = _asked("What does this device do?", "both", click.Choice(list(ROLES)))
+        role = _asked("What does this device do?", "both", click.Choice(list(_ROLES)))
     role = role or "both"
     device = platform.node() or "hub"
     if name is None:
@@ -164,6 +164,7 @@ _safe_mode_option = click.option(
     "--log", "log_file", type=click.Path(dir_okay=False, path_type=Path),
     help="Log to this file, not to stderr; at 1 MiB a new one is begun, and five old ones kept.",
 )  # fmt: skip
+@click.option("--log-json", is_flag=True, help="Log lines of JSON, for programs that collect them.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON on stdout once it is ready."
 )
@@ -178,6 +179,7 @@ def run_hub(
     config_dir: Path,
     verbose: int,
     log_file: Path | None,
+    log_json: bool,
     as_json: bool,
     safe_mode: bool,
     no_recovery: bool,
@@ -187,18 +189,19 @@ def run_hub(
     Ctrl-C (SIGINT) or SIGTERM stops it: nodes are told, what is acknowledged is on disk, and its
     jobs go on when it runs again. SIGKILL loses nothing either.
 
+    SIGHUP has it take its changed configuration, as `swarm-hub reload` does.
+
     The log goes to stderr, or with --log to a file: INFO and above, with -v -v everything. As a
-    service (swarm-hub service install) it is where the service manager keeps it.
+    service (swarm-hub service install) it is where the service manager keeps it. The section
+    logger: says more; what is said here counts more than that.
 
     With a configuration that can't be used it serves the page and the API on 127.0.0.1, to mend it
     there, if the last one that could be used had an API; else it says what is wrong and ends.
     """
-    handler = logging.StreamHandler(sys.stderr) if log_file is None else _rotating(log_file)
-    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.INFO, handlers=[handler])
-    if verbose < 2:
-        for noisy in ("asyncio", "aiohttp", "sqlalchemy"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        open_log(log_file, as_json=log_json, debug=verbose > 1)
+    except HubError as error:
+        raise HubError(f"--log: {error}") from None
     from swarm_hub.runner import run
 
     return run(
@@ -222,21 +225,6 @@ def _say_ready(hub: "Hub") -> None:
     # Whoever started it may have gone; that ends no hub.
     with contextlib.suppress(OSError):
         echo(json.dumps(told, ensure_ascii=False))
-
-
-def _rotating(path: Path) -> logging.Handler:
-    # It brings pickle and queues along, which no other hub needs.
-    from logging.handlers import RotatingFileHandler
-
-    try:
-        # What strangers and other hubs said is for the owner alone; files that follow get its mode
-        # from the umask of the runner.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    except OSError as error:
-        raise HubError(f"--log {path}: can't be written: {error.strerror}") from error
-    return RotatingFileHandler(
-        path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", errors="replace"
-    )
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import voluptuous as vol
 
-from swarm_hub.config import STORAGE_SCHEMA, hub_schema
+from swarm_hub.config import CORE_SCHEMAS, hub_schema
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers.effective import keys_of
 from swarm_hub.helpers.platforms import PlatformSchema
@@ -69,7 +69,7 @@ class DescribedSection:
 def core_sections() -> list[DescribedSection]:
     """Return the sections of the core."""
     content = read_texts(_CORE_FILE)
-    schemas = {"hub": hub_schema(_HUB_NAME), "storage": STORAGE_SCHEMA}
+    schemas = {"hub": hub_schema(_HUB_NAME), **CORE_SCHEMAS}
     return [
         _section(domain, schema, texts_of(_CORE_FILE, content.get(domain)))
         for domain, schema in schemas.items()

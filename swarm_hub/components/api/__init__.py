@@ -21,6 +21,7 @@ from swarm_hub.components.api.cors import CrossOrigin, origin
 from swarm_hub.components.api.diagnostics import WarningsKept, diagnostics_view
 from swarm_hub.components.api.health import health_views
 from swarm_hub.components.api.links import Links
+from swarm_hub.components.api.logger import logger_views
 from swarm_hub.components.api.logins import IPNetwork, Logins
 from swarm_hub.components.api.metrics import RequestMetrics, metrics_view
 from swarm_hub.components.api.quotas import Quotas
@@ -134,6 +135,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     for view in (
         *health_views(hub),
         *configuration_views(hub),
+        *logger_views(hub),
         *description.views(hub),
         *config_views(hub),
         metrics_view(hub, requests, connections),

@@ -66,7 +66,7 @@ class Effects:
             case "submit":
                 return await self._submit(content, run, key)
             case "cancel":
-                status = await self._hub.services[JOBS].cancel(content["job"])
+                status = await self._hub.services[JOBS].cancel(content["job"], "an automation")
                 return f"job {content['job']} is {status['state']}"
             case "drain" | "undrain":
                 return await self._drain(kind, content)

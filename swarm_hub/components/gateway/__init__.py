@@ -184,7 +184,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     metrics = JobMetrics(hub, dispatcher, machine, fleet)
     hub.services[FLEET], hub.services[JOB_METRICS] = fleet, metrics
     histories = Histories(hub, hub.services[TELEMETRY], fleet, metrics)
-    JobStory(hub, dispatcher)
+    JobStory(hub, dispatcher, service.cancelled_by)
     invitations = Invitations(hub, mesh, channel)
     register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations, histories)
 

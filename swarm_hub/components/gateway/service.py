@@ -78,6 +78,7 @@ _BREAKDOWN_MAX: Final = 1000
 # A larger result is only linked from the status.
 _SHOWN_MAX_BYTES: Final = 1024 * 1024
 # How long a cancellation waits for the gateway that owns the job.
+_CANCELLED_MAX: Final = 1024
 _OWNER_WITHIN_S: Final = 10.0
 _FAILURES_A_PAGE: Final = 500
 # How long a change waits for the disk.
@@ -124,6 +125,8 @@ class JobService:
         self._machine = machine
         self._partial_results = partial_results
         self._failures = failures
+        # Who cancelled what; the log takes it from here.
+        self.cancelled_by: dict[str, str] = {}
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
 
@@ -249,7 +252,9 @@ class JobService:
             retry_after_s=_RETRY_AFTER_S,
         )
 
-    async def cancel_many(self, job_ids: Sequence[str], own: str | None) -> list[CancelledJob]:
+    async def cancel_many(
+        self, job_ids: Sequence[str], own: str | None, by: str
+    ) -> list[CancelledJob]:
         """Cancel jobs, with `own` of this owner alone; returns what became of each.
 
         They are cancelled together, so this takes hardly longer than one.
@@ -260,7 +265,7 @@ class JobService:
         elsewhere = [
             leases.ask_to_cancel(job_id)
             for job_id in seen
-            if not self._dispatcher.cancel(job_id) and store.shared
+            if not self._cancel(job_id, by) and store.shared
         ]
         if elsewhere:
             await store.commit(elsewhere)
@@ -320,11 +325,23 @@ class JobService:
             )
         return found
 
-    async def cancel(self, job_id: str) -> JobStatus:
-        """Cancel a job; returns its status once that is durable. An ended job stays as it is."""
-        if not self._dispatcher.cancel(job_id) and await self._is_open(job_id):
+    async def cancel(self, job_id: str, by: str) -> JobStatus:
+        """Cancel a job; returns its status once that is durable. An ended job stays as it is.
+
+        `by` is who wants it, for the log.
+        """
+        if not self._cancel(job_id, by) and await self._is_open(job_id):
             await self._hub.store.commit([leases.ask_to_cancel(job_id)])
         return await self.ended(job_id, _OWNER_WITHIN_S)
+
+    def _cancel(self, job_id: str, by: str) -> bool:
+        if not self._dispatcher.cancel(job_id):
+            return False
+        # The end follows with a later commit.
+        self.cancelled_by[job_id] = by
+        if len(self.cancelled_by) > _CANCELLED_MAX:
+            del self.cancelled_by[next(iter(self.cancelled_by))]
+        return True
 
     async def result(self, job_id: str, *, partial: bool = False) -> Result:
         """Return a job's result, and mark it as read.

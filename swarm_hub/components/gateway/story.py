@@ -1,8 +1,9 @@
-"""The story of each job in the log: who submitted it, when it began, what was tried again, its end.
+"""The story of each job in the log: who submitted it, when it began, how and why it ended.
 
 One line each, and a bounded number of lines: a gateway that takes 1,000 small jobs a second must
 not spend its time on its log, nor fill a disk with it. What goes beyond is counted, and all of it
-is in the store (`swarm-hub job show`, `/jobs/{id}/story`) and at the level `debug`.
+is in the store (`swarm-hub job show`, `/jobs/{id}/story`) and at the level `debug`, which also has
+what happens to single shards.
 """
 
 import logging
@@ -19,7 +20,7 @@ from swarm_hub.util.token_bucket import TokenBucket
 _LOGGER = logging.getLogger(__name__)
 
 _LINES_PER_S: Final = 5.0
-# A job with a few shards that are tried again is told whole.
+# Few jobs at once are told whole.
 _AT_ONCE_S: Final = 20.0
 _ENDS: Final = {
     EventType.JOB_COMPLETED: "completed",
@@ -31,8 +32,9 @@ _ENDS: Final = {
 class JobStory:
     """Tells what happens to the jobs of this gateway."""
 
-    def __init__(self, hub: Hub, dispatcher: Dispatcher) -> None:
+    def __init__(self, hub: Hub, dispatcher: Dispatcher, cancelled_by: dict[str, str]) -> None:
         self._dispatcher = dispatcher
+        self._cancelled_by = cancelled_by
         self._monotonic = hub.clock.monotonic
         self._lines = TokenBucket(_LINES_PER_S, _AT_ONCE_S, self._monotonic())
         self._n_left_out = 0
@@ -40,15 +42,21 @@ class JobStory:
 
     def _on_event(self, event: DurableEvent) -> None:
         tell = _TOLD.get(event.event_type)
-        if tell is None or not _LOGGER.isEnabledFor(logging.INFO):
+        of_shard = event.event_type in _OF_SHARDS
+        if tell is None or not _LOGGER.isEnabledFor(logging.DEBUG if of_shard else logging.INFO):
             return
         # Other gateways of a shared store tell of theirs.
         job = self._dispatcher.job(event.job_id or "")
         if job is None:
             return
-        level = self._level()
+        level = logging.DEBUG if of_shard else self._level()
         if _LOGGER.isEnabledFor(level):
-            _LOGGER.log(level, "Job %s %s", job.id, tell(job, event))
+            _LOGGER.log(level, "Job %s %s%s", job.id, tell(job, event), self._by(job.id, event))
+
+    def _by(self, job_id: str, event: DurableEvent) -> str:
+        was_cancelled = event.event_type is EventType.JOB_CANCELLED
+        by = self._cancelled_by.pop(job_id, None) if was_cancelled else None
+        return "" if by is None else f", by {shown(by)}"
 
     def _level(self) -> int:
         now = self._monotonic()
@@ -63,6 +71,10 @@ class JobStory:
             )  # fmt: skip
             self._n_left_out = 0
         return logging.INFO
+
+
+# Of these a job may have as many as items.
+_OF_SHARDS: Final = frozenset({EventType.SHARD_RETURNED, EventType.SHARD_FAILED})
 
 
 def _queued(job: Job, _event: DurableEvent) -> str:

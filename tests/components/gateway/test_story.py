@@ -33,8 +33,25 @@ async def test_a_job_is_told_from_its_submission_to_its_end(
     assert re.fullmatch(r"runs, after [\d.e-]+ s", lines[1])
     assert re.fullmatch(r"completed after [\d.e-]+ s, 3 shards, 0 tried again", lines[-1])
     lines = told(caplog, bad["job_id"])
-    assert any(line.startswith("failed in shard 0 on ") for line in lines)
+    # What happens to single shards is for the level `debug`.
+    assert len(lines) == 3
     assert re.match(r"failed after [\d.e-]+ s, 1 shards, \d+ tried again: '", lines[-1])
+
+
+async def test_who_cancelled_a_job_is_told_and_shards_at_the_level_debug_alone(
+    swarm: Swarm, modules: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, story.__name__)
+    gateway = await swarm.gateway()
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        job_id = await client.submit(modules["count"], range(10))
+        data = {"index": 0, "reason": "it went\nJob x completed"}
+        gateway.hub.bus.fire(DurableEvent(1, EventType.SHARD_RETURNED, 0.0, data, str(job_id)))
+        await client.cancel(job_id)
+    (returned,) = (each for each in caplog.records if "tries shard" in each.getMessage())
+    assert returned.levelno == logging.DEBUG
+    assert "\n" not in returned.getMessage()
+    assert re.match(r"was cancelled after .*, by 't'$", told(caplog, str(job_id))[-1])
 
 
 async def test_more_lines_than_a_log_is_for_are_counted_and_not_written(
@@ -47,10 +64,8 @@ async def test_more_lines_than_a_log_is_for_are_counted_and_not_written(
     caplog.clear()
     began = time.monotonic()
     for seq in range(5000):
-        data = {"index": seq, "reason": "it went\nJob x completed"}
-        gateway.hub.bus.fire(DurableEvent(seq, EventType.SHARD_RETURNED, 0.0, data, job_id))
+        gateway.hub.bus.fire(DurableEvent(seq, EventType.JOB_RUNNING, 0.0, {}, job_id))
     most = (
         story._LINES_PER_S * (story._AT_ONCE_S + time.monotonic() - began) * 2 + 2
     )  # each line may come after one that says how many were left out
     assert 90 <= len(caplog.messages) <= most
-    assert not any("\n" in line for line in caplog.messages)

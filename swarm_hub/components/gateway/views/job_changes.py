@@ -9,7 +9,7 @@ from swarm_hub.components.gateway.service import JobService
 from swarm_hub.components.gateway.shapes import CancelledJobs, JobStatus, SubmittedShape
 from swarm_hub.components.gateway.submission.spec import CHANGE_SCHEMA, RESUBMISSION_SCHEMA
 from swarm_hub.components.gateway.views.job_filters import FILTERS, job_filter, seen_alone
-from swarm_hub.components.gateway.views.jobs import told, visible
+from swarm_hub.components.gateway.views.jobs import named, told, visible
 from swarm_hub.components.gateway.views.submission_shapes import HEADERS
 from swarm_hub.components.gateway.views.submissions import idempotency_key, submitted_shape
 from swarm_hub.endpoints import Json, Request, Scope, Success, View, text
@@ -74,7 +74,8 @@ def views(service: JobService) -> list[View]:
             found, cursor = await service.page(wanted, query.get("cursor"), _CANCELLED_MAX)
             job_ids = [each["job_id"] for each in found]
         answer: CancelledJobs = {
-            "jobs": await service.cancel_many(job_ids, own), "cursor": cursor,
+            "jobs": await service.cancel_many(job_ids, own, named(request)),
+            "cursor": cursor,
         }  # fmt: skip
         return Json(answer)
 

@@ -135,7 +135,7 @@ class _JobViews:
 
     async def cancel(self, request: Request) -> Json:
         """Cancel a job; one that has ended stays as it is."""
-        status = await self._service.cancel(await self._visible(request))
+        status = await self._service.cancel(await self._visible(request), named(request))
         return Json(told(request, status))
 
     async def result(self, request: Request) -> Blob | Unchanged:
@@ -199,6 +199,11 @@ def ended_version(request: Request, ended_at: str | None) -> str | None:
         return None
     told = (__version__, request.path["job_id"], ended_at, request.caller.id)
     return sha256_hex("\n".join(told).encode())[:_VERSION_DIGITS]
+
+
+def named(request: Request) -> str:
+    """Return the name of a caller's token, for the log."""
+    return "nobody" if request.caller is None else request.caller.name
 
 
 async def visible(service: JobService, request: Request) -> str:
