@@ -25,6 +25,7 @@ from swarm_hub.util.process_log import Levels, LoggerConfig
 from swarm_hub.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from swarm_hub.exceptions import ConfigProblem
     from swarm_hub.models.reload import KeyValue, Reload
     from swarm_hub.repairs import Repair, Repairs
 
@@ -143,6 +144,9 @@ class LiveConfiguration(Protocol):
 
         `by` is who asked, for the log. Raises ConfigError with every problem; then nothing changed.
         """
+
+    async def check(self) -> "list[ConfigProblem]":
+        """Return every problem of the files as they are now; changes nothing."""
 
     def values(self) -> "list[KeyValue]":
         """Return every value that is in force; secrets are left out."""

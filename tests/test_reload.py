@@ -87,6 +87,14 @@ async def test_an_invalid_one_changes_nothing_and_every_problem_is_told(
         assert each["message"].startswith("configuration.yaml:")
     assert "did you mean request?" in str(told["errors"])
     assert (await limits(gateway))["jobs"] == 1000
+    status, checked = await gateway.call("POST", "/config/check")
+    assert (status, checked["valid"]) == (200, False)
+    assert {each["path"] for each in checked["problems"]} == {
+        each["path"] for each in told["errors"]
+    }
+    assert all(
+        each["file"] == "configuration.yaml" and each["line"] for each in checked["problems"]
+    )
     logged = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert "'t' wanted a reload; nothing was changed:" in logged
     assert sum("redundancy" in line for line in logged) == 1
@@ -165,7 +173,9 @@ async def test_secrets_are_left_out_of_what_is_told(
 async def test_only_administrators_reload_and_see_the_configuration(gateway: Reloading) -> None:
     tokens = TokenFile(gateway.hub.storage_path(TOKENS_FILE))
     _, secret = tokens.create("reader", "read", time.time())
-    for method, path in (("GET", "/config"), ("POST", "/config/reload")):
+    for method, path in (
+        ("GET", "/config"), ("POST", "/config/check"), ("POST", "/config/reload"),
+    ):  # fmt: skip
         assert (await gateway.call(method, path, token=secret))[0] == 403
 
 

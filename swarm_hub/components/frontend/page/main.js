@@ -16,6 +16,7 @@ lazy("/invite", () => import("./views/invite.js"));
 lazy("/health", () => import("./views/health.js"));
 lazy("/repairs", () => import("./views/repairs.js"));
 lazy("/recovery", () => import("./views/recovery.js"));
+lazy("/configuration", () => import("./views/configuration.js"));
 
 // Each place has a path, an icon, a title and the scope without which it is of no use.
 const PLACES = [
@@ -28,6 +29,7 @@ const PLACES = [
   ["/invite", "invite", "Invite", "read"],
   ["/repairs", "repairs", "Repairs", "read"],
   ["/health", "health", "Health", "read"],
+  ["/configuration", "configuration", "Config", "admin"],
 ];
 // What components of the owner's brought; its module tells, by `route`, what shows it.
 for (const { content } of document.querySelectorAll("meta[name=place]")) {

@@ -296,6 +296,7 @@ const PATHS = {
   invite: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h2v2h-2zM18 18h2v2h-2zM18 14h2M14 19v1",
   automations: "M13 3L5 14h6l-1 7 8-11h-6z",
   repairs: "M14 7a4 4 0 0 1 5.500-3.700L16.500 6.300l1.200 1.200 3-3A4 4 0 0 1 15 10l-8.500 8.500-2-2L13 8z",
+  configuration: "M4 7h9M17 7h3M4 17h3M11 17h9M13 5v4h4V5zM7 15v4h4v-4z",
   health: "M12 20S4 15 4 9.300A4.300 4.300 0 0 1 12 7a4.300 4.300 0 0 1 8 2.300C20 15 12 20 12 20z",
 };
 

@@ -276,13 +276,14 @@ export const isConnected = (node) => ["up", "draining", "drained"].includes(node
 const EVENT_KINDS = {
   job_completed: "ok", job_failed: "bad", job_cancelled: "", shard_failed: "bad",
   shard_returned: "warn", node_down: "warn", node_banned: "bad", node_drained: "warn",
-  component_failed: "bad", network_banned: "bad", shard_done: "", shard_assigned: "",
+  component_failed: "bad", configuration_refused: "bad", network_banned: "bad", shard_done: "", shard_assigned: "",
 };
 
 export const TYPES = ["job_queued", "job_running", "job_changed", "job_completed", "job_failed",
   "job_cancelled", "job_pruned", "shard_assigned", "shard_done", "shard_returned", "shard_failed",
   "node_up", "node_down", "node_drained", "node_undrained", "node_labelled", "node_banned",
-  "node_unbanned", "network_banned", "network_unbanned", "component_failed"];
+  "node_unbanned", "network_banned", "network_unbanned", "component_failed",
+  "configuration_reloaded", "configuration_refused"];
 
 /** "ok", "warn", "bad", "info" or "": how an event is to be seen. */
 export const kindOf = (type) => EVENT_KINDS[type] ?? "info";
