@@ -55,7 +55,7 @@ def pipeline(port: int) -> str:
 
 @pytest.mark.parametrize(
     ("kills", "n_jobs"),
-    [(5, 12), pytest.param(80, 150, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])],
+    [(3, 6), pytest.param(80, 150, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])],
 )
 async def test_each_job_is_followed_by_one_of_each_stage_and_told_with_one_key(
     local: LocalSwarm, modules: dict[str, bytes], kills: int, n_jobs: int

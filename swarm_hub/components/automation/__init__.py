@@ -15,8 +15,10 @@ from swarm_hub.components.automation.schema import automations
 from swarm_hub.components.automation.views import views
 from swarm_hub.components.gateway import JOBS
 from swarm_hub.core import Hub, StopStage
+from swarm_hub.util.described import described
 
 
+@described({"type": ["array", "null"], "items": {"type": "object"}})
 def _section(value: Any) -> AutomationConfig:
     return automations(value)
 

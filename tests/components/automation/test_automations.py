@@ -1,6 +1,5 @@
 """Automations of a hub: what triggers them, what they do, and what is said of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +9,10 @@ from aiohttp import web
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.automation import CONFIG_SCHEMA, engine
 from swarm_hub.storage.queries import automations as queries
+from tests.components.automation.asking import CHAIN, ended, manual, notify, section, traces
 from tests.components.automation.receiver import Receiver, receiver
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
-
-
-async def traces(hub: RunningHub, automation: str) -> list[dict[str, Any]]:
-    status, answer = await call(hub, "GET", f"/automations/{automation}/traces")
-    assert status == 200, answer
-    found: list[dict[str, Any]] = answer["traces"]
-    return found
-
-
-async def ended(hub: RunningHub, automation: str, count: int = 1) -> list[dict[str, Any]]:
-    """Return the traces of an automation once so many of its runs have ended."""
-
-    async def read() -> list[dict[str, Any]]:
-        return [each for each in await traces(hub, automation) if each["state"] != "open"]
-
-    found: list[dict[str, Any]] = await until(read, lambda found: len(found) >= count)
-    return found
-
-
-async def manual(hub: RunningHub, automation: str, **body: Any) -> dict[str, Any]:
-    status, answer = await call(hub, "POST", f"/automations/{automation}/trigger", json=body)
-    assert status == 202, answer
-    made: dict[str, Any] = answer
-    return made
-
-
-def section(*entries: dict[str, Any]) -> str:
-    """Return the YAML of a list of automations: JSON is YAML, too."""
-    return f"automation: {json.dumps(entries)}\n"
-
-
-CHAIN = {
-    "alias": "Reduce what was mapped",
-    "id": "reduce",
-    "trigger": {"event": "job_completed", "labels": {"stage": "map"}},
-    "action": {
-        "submit": {
-            "module": "cat.wasm", "dataset": "result", "labels": {"stage": "reduce"},
-            "name": "reduce of {{ job.name }}", "reduce": "concat",
-        }
-    },
-}  # fmt: skip
 
 
 async def test_a_job_is_chained_to_another_with_its_result(
@@ -119,10 +77,6 @@ async def test_a_webhook_is_tried_again_with_its_key_until_it_is_taken(swarm: Sw
     key = f"{made['trigger_id']}:0"
     path = f"/a?id={made['trigger_id']}"
     assert server.got == [(key, path, '{"kind": "manual"}')] * 3
-
-
-def notify(trigger: Any, alias: str = "Tell", **more: Any) -> dict[str, Any]:
-    return {"alias": alias, "trigger": trigger, "action": {"notify": "{{ trigger.kind }}"}, **more}
 
 
 async def listed(hub: RunningHub, automation: str = "tell") -> dict[str, Any]:

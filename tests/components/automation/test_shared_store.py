@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from swarm_hub.client import SwarmClient
-from tests.components.automation.test_automations import CHAIN, ended, manual, notify, traces
+from tests.components.automation.asking import CHAIN, ended, manual, notify, traces
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
 
