@@ -127,6 +127,8 @@ class Effects:
             try:
                 submitted = await service.submit(submission)
             except Conflict as error:
+                if error.code != "idempotency_conflict":
+                    raise
                 # Nobody else has this key: it was submitted before a restart, and a file or the
                 # result is another one since.
                 return f"was submitted before ({error})"

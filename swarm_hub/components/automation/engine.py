@@ -184,6 +184,24 @@ class Engine:
 
     async def _write(self, seq: int, firings: Sequence[tuple[Watch, Firing]]) -> bool:
         """Write the position and the runs that start; returns whether this gateway still acts."""
+        store = self._hub.store
+        # What the clock or a value triggered is not found out again: it waits for the store.
+        runs = await store.when_possible(lambda: self._runs(firings))
+        changed = [watch for watch in self._watches.values() if watch.changed]
+        memories: dict[str, Any] = {watch.automation.id: dict(watch.memory) for watch in changed}
+        self.leads = await store.when_possible(
+            lambda: store.change(queries.advance, self._gateway, seq, runs, memories)
+        )
+        if self.leads:
+            for watch in changed:
+                watch.changed = False
+            self._written_seq = seq
+            self._write_at = self._hub.clock.monotonic() + _WRITE_EVERY_S
+            if runs:
+                self._started()
+        return self.leads
+
+    async def _runs(self, firings: Sequence[tuple[Watch, Firing]]) -> list[queries.Run]:
         measured: Mapping[str, float] = {}
         conditions = [each for watch, _ in firings for each in watch.automation.conditions]
         if any(isinstance(each, Threshold) for each in conditions):
@@ -194,19 +212,7 @@ class Engine:
             if self.enabled.get(watch.automation.id, True) and watch.holds(now, measured):
                 run = await self._maker.make(watch, firing)
                 runs += [] if run is None else [run]
-        changed = [watch for watch in self._watches.values() if watch.changed]
-        memories: dict[str, Any] = {watch.automation.id: dict(watch.memory) for watch in changed}
-        self.leads = await self._hub.store.change(
-            queries.advance, self._gateway, seq, runs, memories
-        )
-        if self.leads:
-            for watch in changed:
-                watch.changed = False
-            self._written_seq = seq
-            self._write_at = self._hub.clock.monotonic() + _WRITE_EVERY_S
-            if runs:
-                self._started()
-        return self.leads
+        return runs
 
     def _left_s(self) -> float | None:
         """Return in how many seconds to look even without an event."""

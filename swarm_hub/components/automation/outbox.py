@@ -110,6 +110,11 @@ class Outbox:
             except HubError as error:
                 step["state"] = state = FAILED
                 said = str(error)
+            except Exception as error:
+                # A fault of one action must not have it tried without end, nor stop the others.
+                _LOGGER.exception("%s: %s broke", run.automation, step["kind"])
+                step["state"] = state = FAILED
+                said = f"it broke: {type(error).__name__}: {error}"
             step["said"] = said[:_SAID_CHARS]
             if state == FAILED:
                 _LOGGER.warning("%s: %s failed: %s", run.automation, step["kind"], step["said"])

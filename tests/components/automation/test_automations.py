@@ -7,10 +7,11 @@ import pytest
 from aiohttp import web
 
 from swarm_hub.client import SwarmClient
-from swarm_hub.components.automation import CONFIG_SCHEMA, engine
+from swarm_hub.components.automation import CONFIG_SCHEMA, engine, outbox, webhook
+from swarm_hub.exceptions import StoreFullError
 from swarm_hub.storage.queries import automations as queries
 from tests.components.automation.asking import CHAIN, ended, manual, notify, section, traces
-from tests.components.automation.receiver import Receiver, receiver
+from tests.components.automation.receiver import receiver
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
 
@@ -41,11 +42,10 @@ async def test_a_job_is_chained_to_another_with_its_result(
         assert await client.result(second) == b"a\nb\n"
 
 
-async def count_of(server: Receiver) -> int:
-    return len(server.got)
-
-
-async def test_a_webhook_is_tried_again_with_its_key_until_it_is_taken(swarm: Swarm) -> None:
+async def test_a_webhook_is_tried_again_with_its_key_until_it_is_taken(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_FIRST_PAUSE_S", 0.05)
     async with receiver() as server:
         refusals = [503, 429]
         server.answer = lambda: web.Response(status=refusals.pop() if refusals else 204)
@@ -66,9 +66,6 @@ async def test_a_webhook_is_tried_again_with_its_key_until_it_is_taken(swarm: Sw
         )
         made = await manual(hub, "tell")
         assert (made["state"], made["trigger"]["kind"]) == ("open", "manual")
-        for count in (1, 2):
-            await until(lambda: count_of(server), lambda found, most=count: found >= most)
-            hub.clock.offset_s += 3
         (trace,) = await ended(hub, "tell")
     assert trace["state"] == "done"
     assert trace["steps"] == [
@@ -356,3 +353,46 @@ async def test_events_from_while_it_was_down_are_followed_up(swarm: Swarm) -> No
     await swarm.stop(hub)
     hub = await swarm.gateway(extra=extra)
     assert len(await ended(hub, "tell", 2)) == 2
+
+
+async def test_an_action_that_breaks_ends_its_run_alone(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> str:
+        raise KeyError("nope")
+
+    monkeypatch.setattr(webhook, "call", broken)
+    url = "http://127.0.0.1/"
+    hub = await swarm.gateway(
+        extra=section(
+            {"allow": {"hosts": ["127.0.0.1"]}},
+            {"alias": "Bad", "trigger": {"event": "node_up"}, "action": {"webhook": url}},
+            notify({"event": "node_drained"}),
+        )
+    )
+    await manual(hub, "bad")
+    (trace,) = await ended(hub, "bad")
+    assert (trace["state"], trace["steps"][0]["said"]) == ("failed", "it broke: KeyError: 'nope'")
+    await manual(hub, "tell")
+    assert (await ended(hub, "tell"))[0]["state"] == "done"
+
+
+async def test_what_the_clock_triggered_waits_for_a_store_that_is_full(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_LOOK_EVERY_S", 0.1)
+    hub = await swarm.gateway(extra=section(notify({"absence": "job_completed", "for": "1h"})))
+    await until(lambda: remembered(hub), bool)
+    change, refused = hub.hub.store.change, []
+
+    async def full(work: Any, *args: Any, **options: Any) -> Any:
+        if work is queries.advance and len(refused) < 2:
+            refused.append(work)
+            raise StoreFullError("no space")
+        return await change(work, *args, **options)
+
+    monkeypatch.setattr(hub.hub.store, "change", full)
+    hub.clock.offset_s += 3700
+    (trace,) = await ended(hub, "tell")
+    assert (trace["state"], trace["trigger"]["kind"]) == ("done", "absence")
+    assert len(refused) == 2

@@ -3,10 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
 from swarm_hub.client import SwarmClient
 from tests.components.automation.asking import CHAIN, ended, manual, notify, traces
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
+
+pytestmark = pytest.mark.slow
 
 
 async def acts(hub: RunningHub) -> bool:
