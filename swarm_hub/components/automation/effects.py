@@ -34,6 +34,8 @@ _LOGGER = logging.getLogger(__name__)
 _FILE_MAX_BYTES: Final = 256 * 1024 * 1024
 _SCRIPT_MAX_BYTES: Final = 1024 * 1024
 _SHOWN_CHARS: Final = 200
+_REASON_CHARS: Final = 200
+_MESSAGE_CHARS: Final = 2000
 LABEL: Final = "automation"
 DEPTH_LABEL: Final = "automation_depth"
 
@@ -77,7 +79,7 @@ class Effects:
         raise HubError(f"there is no action {kind}")
 
     def _notify(self, run: Run, content: Mapping[str, Any]) -> tuple[str, list[NewEvent]]:
-        message = content["message"]
+        message = content["message"][:_MESSAGE_CHARS]
         _LOGGER.warning("%s: %s", run.automation, message)
         told = {
             "automation": run.automation, "trigger_id": f"{run.automation}:{run.id}",
@@ -103,7 +105,7 @@ class Effects:
             raise HubError(f"there {'is no node' if not found else 'are several nodes'} {wanted}")
         node_id = found[0]["node_id"]
         if kind == "drain":
-            await fleet.drain(node_id, content["reason"])
+            await fleet.drain(node_id, content["reason"][:_REASON_CHARS])
         else:
             await fleet.undrain(node_id)
         return f"{found[0]['name']} is {kind}ed"

@@ -19,6 +19,7 @@ _BODY_WITHIN_S: Final = 1.0
 _HEAD_MAX_BYTES: Final = 16 * 1024
 _BODY_MAX_BYTES: Final = 16 * 1024
 _SHOWN_CHARS: Final = 200
+_URL_MAX_CHARS: Final = 8192
 _SAFE: Final = "/?%:@!$&'()*+,;=~-._"
 # Later it may be taken: too many requests, or a fault that the server does not put down to us.
 _PASSING: Final = (408, 425, 429)
@@ -34,6 +35,8 @@ async def call(content: Mapping[str, Any], hosts: Sequence[str], key: str) -> st
     `key` is its `Idempotency-Key`. Raises TryAgain for what may work later, HubError for what will
     not.
     """
+    if len(content["url"]) > _URL_MAX_CHARS:
+        raise HubError(f"its URL has more than {_URL_MAX_CHARS} characters")
     try:
         parts = split_url(content["url"])
         host, port = parts.hostname or "", port_of(parts)

@@ -39,6 +39,7 @@ async def test_a_job_is_chained_to_another_with_its_result(
         assert status["labels"] == {
             "stage": "reduce", "automation": "reduce", "automation_depth": "1",
         }  # fmt: skip
+        assert status["owner"] == (await client.status(first))["owner"]
         assert await client.result(second) == b"a\nb\n"
 
 

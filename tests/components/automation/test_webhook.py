@@ -59,6 +59,7 @@ async def test_a_private_address_behind_an_allowed_name_is_not_called(
     [
         ({"url": "http://other.example/"}, "other.example:80 is not among the allowed"),
         ({"url": "http://127.0.0.1:1\r\nX: y/"}, "not among|expected|can't be reached|Port"),
+        ({"url": f"http://127.0.0.1/{'x' * 9000}"}, "more than 8192 characters"),
         ({"headers": {"A": "b\r\nHost: evil"}}, "a character that headers can't have"),
     ],
 )
