@@ -1,10 +1,16 @@
 """What is wrong with a list of automations is said by `check`, with its line and the way out."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import voluptuous as vol
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm_hub import bootstrap
+from swarm_hub.components.automation import CONFIG_SCHEMA
 from swarm_hub.components.automation.hosts import is_allowed, may_connect
 from swarm_hub.exceptions import ConfigError
 
@@ -190,3 +196,27 @@ def test_an_address_that_is_not_public_has_to_be_named_itself(
     from ipaddress import ip_address
 
     assert may_connect(entries, ip_address(address), 80) is may
+
+
+words = st.sampled_from(
+    ["alias", "id", "trigger", "condition", "action", "allow", "hosts", "commands", "event",
+     "absence", "cron", "time_pattern", "threshold", "for", "labels", "where", "above", "after",
+     "weekdays", "time_zone", "webhook", "url", "headers", "body", "command", "name", "input",
+     "submit", "module", "dataset", "result", "range", "file", "cancel", "notify", "pause",
+     "job_completed", "nodes_up", "a.wasm", "* * * * *", "https://a.example/{{ x }}", "{{ x", "5m"]
+)  # fmt: skip
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+entries = st.fixed_dictionaries(
+    {}, optional={"alias": values, "id": values, "trigger": values, "condition": values,
+                  "action": values, "max_per_hour": values, "allow": values},
+)  # fmt: skip
+
+
+@given(st.lists(entries, max_size=3) | values)
+def test_whatever_is_written_is_taken_or_refused(value: Any) -> None:
+    with contextlib.suppress(vol.Invalid):
+        assert CONFIG_SCHEMA(value).automations is not None
