@@ -8,7 +8,7 @@ from aiohttp import web
 
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.automation import CONFIG_SCHEMA, engine, outbox, webhook
-from swarm_hub.exceptions import StoreFullError
+from swarm_hub.exceptions import StoreBusyError, StoreFullError
 from swarm_hub.storage.queries import automations as queries
 from tests.components.automation.asking import CHAIN, ended, manual, notify, section, traces
 from tests.components.automation.receiver import receiver
@@ -397,3 +397,31 @@ async def test_what_the_clock_triggered_waits_for_a_store_that_is_full(
     (trace,) = await ended(hub, "tell")
     assert (trace["state"], trace["trigger"]["kind"]) == ("done", "absence")
     assert len(refused) == 2
+
+
+async def test_a_submission_that_was_not_noted_is_found_by_its_key(
+    swarm: Swarm, modules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between the job's commit and that of the run."""
+    swarm.keys("gateway")
+    hub = await swarm.gateway(extra=section(CHAIN))
+    (hub.folder / "cat.wasm").write_bytes(modules["cat"])
+    await swarm.worker("worker")
+    commit, refused = hub.hub.store.commit, []
+
+    def busy(writes: Any, *args: Any, **options: Any) -> Any:
+        if any("automation_runs" in str(each.statement) for each in writes) and len(refused) < 2:
+            refused.append(writes)
+            # What the job was made of is another file by then.
+            (hub.folder / "cat.wasm").write_bytes(modules["sum"])
+            raise StoreBusyError("busy")
+        return commit(writes, *args, **options)
+
+    monkeypatch.setattr(hub.hub.store, "commit", busy)
+    async with SwarmClient(hub.url, hub.token) as client:
+        await client.submit(modules["cat"], b"a\n", reduce="concat", labels={"stage": "map"})
+        (trace,) = await ended(hub, "reduce")
+        assert len(refused) == 2
+        assert trace["state"] == "done", trace
+        assert "was submitted before" in trace["steps"][0]["said"]
+        assert len(await client.jobs()) == 2
