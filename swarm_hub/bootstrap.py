@@ -11,10 +11,10 @@ from typing import Any
 
 from swarm_hub import setup, store_care
 from swarm_hub.config import Configuration, read_configuration
+from swarm_hub.const import LAST_GOOD_FILE
 from swarm_hub.control import ControlServer
 from swarm_hub.core import Hub, LiveConfiguration, SimpleReloader, StopStage
 from swarm_hub.exceptions import ConfigError, ConfigProblem, HubError, SetupError
-from swarm_hub.last_good import remember
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.plan import Plan, plan
 from swarm_hub.setup import SetupFailure
@@ -93,12 +93,18 @@ async def _started(store: Store, configuration: Configuration, planned: Plan, cl
             # Errors that merely follow from another one would bury the cause.
             causes = [each for each in failures if each.failure is not SetupFailure.DEPENDENCY]
             raise SetupError("\n".join(f"{each.domain}: {each.message}" for each in causes))
-        await hub.start(lambda domain, error: setup.tolerate(hub, planned, failures, domain, error))
+        await hub.start(
+            partial(setup.tolerate, hub, planned, failures), partial(setup.start_within_s, planned)
+        )
         _take_log(hub, configuration.logger)
         _take_reloads(hub, configuration, planned)
         await _listen_to_owner(hub)
         store_care.watch(hub, configuration)
-        await asyncio.to_thread(remember, hub, configuration, planned)
+        if "api" in hub.components or hub.storage_path(LAST_GOOD_FILE).exists():
+            # Most workers have none.
+            from swarm_hub.last_good import remember
+
+            await asyncio.to_thread(remember, hub, configuration, planned)
         for failed in failures:
             _LOGGER.error("%s: %s: %s", failed.domain, failed.failure, failed.message)
         if failures:

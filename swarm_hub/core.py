@@ -276,17 +276,21 @@ class Hub:
         self._stop_steps.append(_StopStep(stage, name, work, timeout_s))
 
     async def start(
-        self, tolerate: Callable[[str, Exception], bool] = lambda _domain, _error: False
+        self,
+        tolerate: Callable[[str, Exception], bool] = lambda _domain, _error: False,
+        within_s: Callable[[str], float | None] = lambda _domain: None,
     ) -> None:
         """Run the start steps; the hub is ready when this returns.
 
-        What a step raises is raised from here unless `tolerate` takes it, given whose step it is.
+        What a step raises is raised from here unless `tolerate` takes it, given whose step it is;
+        one that takes longer than `within_s` allows its component raises TimeoutError.
         """
         self.store.on_committed(self.bus.fire)
         self.endpoints.seal()
         for step in (*self._start_steps, *self._open_steps):
             try:
-                await step.work()
+                async with asyncio.timeout(within_s(step.domain)):
+                    await step.work()
             except Exception as error:
                 if not tolerate(step.domain, error):
                     raise

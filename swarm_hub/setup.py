@@ -21,6 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _SETUP_SLOW_S: Final = 10.0
 _SETUP_MAX_S: Final = 60.0
+_START_MAX_S: Final = 60.0
 
 
 class SetupFailure(StrEnum):
@@ -28,7 +29,7 @@ class SetupFailure(StrEnum):
 
     DEPENDENCY = "a component it depends on failed"
     REFUSED = "it could not be set up"
-    TOO_SLOW = "its set-up took too long"
+    TOO_SLOW = "its set-up or start took too long"
     IMPORT = "it can't be imported"
     START = "it could not be started"
 
@@ -120,6 +121,11 @@ def _custom(planned: Plan, failures: Iterable[FailedComponent]) -> list[dict[str
             own = {"version": None, "platform_of": manifest.domain}
             found.append({"name": config.name, **own, "overrides": False, **said})
     return found
+
+
+def start_within_s(planned: Plan, domain: str) -> float | None:
+    """Return how long a start step of a component may take; None for what a role waits for."""
+    return None if domain in planned.essential or not domain else _START_MAX_S
 
 
 def tolerate(

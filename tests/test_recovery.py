@@ -195,11 +195,18 @@ async def test_without_recovery_it_ends_with_the_same_words_and_code(local: Loca
     assert (again.code, again.err) == (1, done.err)
 
 
-async def test_a_worker_without_an_api_keeps_a_record_of_that(swarm: Swarm) -> None:
+async def test_a_hub_whose_api_is_taken_away_keeps_a_record_of_that(swarm: Swarm) -> None:
     await swarm.gateway()
     worker = await swarm.worker("worker")
-    kept = json.loads(worker.hub.storage_path(LAST_GOOD_FILE).read_text())
-    assert kept == {"name": "worker", "api": None}
+    kept = worker.hub.storage_path(LAST_GOOD_FILE)
+    assert not kept.exists()
+    await swarm.stop(worker)
+    worker = await swarm.worker("worker", extra="api: {port: 0}\n")
+    told = {"name": "worker", "api": {"port": 0, "tls": None}}
+    assert json.loads(kept.read_text()) == told
+    await swarm.stop(worker)
+    await swarm.worker("worker")
+    assert json.loads(kept.read_text()) == {**told, "api": None}
 
 
 async def test_files_are_read_and_written_in_a_hub_that_runs_too(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from swarm_hub import setup
 from swarm_hub.cli import main
 from swarm_hub.components import worker as worker_component
 from swarm_hub.components.gateway import NODE_LINKS
@@ -303,6 +304,19 @@ async def test_a_component_that_fails_takes_no_other_down(
     # Code is imported once in a process, so what was imported does not change here.
     hub = await swarm.gateway(extra="mine: {}\n" if where == "import" else "")
     assert "component.mine" not in await all_of(hub)
+
+
+async def test_a_component_whose_start_never_ends_is_left_behind(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "_START_MAX_S", 0.5)
+    swarm.keys("gateway")
+    never = "import asyncio\n" + RAISES["start"].replace(
+        "raise RuntimeError('torn')", "await asyncio.Event().wait()"
+    )
+    custom(tmp_path / "gateway", never)
+    hub = await swarm.gateway(extra="mine: {}\n")
+    assert "took too long" in (await appears(hub, "component.mine"))["title"]
 
 
 async def test_a_component_that_a_role_needs_still_stops_the_start(
