@@ -22,9 +22,10 @@ _NAME_MAX_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class LastGood:
-    """A hub that had an API: its name, the port, and `api: tls` as it was written, if it was."""
+    """A hub that had an API: its name, where it listened, and `api: tls` as it was written."""
 
     name: str
+    host: str
     port: int
     tls: Mapping[str, Any] | None
 
@@ -38,16 +39,15 @@ class LastGood:
             name, api = found["name"], found["api"]
             if api is None:
                 return None
-            port, tls = api["port"], api["tls"]
+            host, port, tls = api["host"], api["port"], api["tls"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             _LOGGER.warning("%s can't be read: %r", path, error)
             return None
-        has_tls = isinstance(tls, dict)
-        if not is_text(name, _NAME_MAX_CHARS) or not is_int(port, 0, 65535):
+        if not (is_text(name, _NAME_MAX_CHARS) and is_text(host) and is_int(port, 0, 65535)):
             return None
-        return cls(name, port, tls) if has_tls or tls is None else None
+        return cls(name, host, port, tls) if tls is None or isinstance(tls, dict) else None
 
 
 def remember(hub: Hub, configuration: Configuration, planned: Plan) -> None:
@@ -56,7 +56,8 @@ def remember(hub: Hub, configuration: Configuration, planned: Plan) -> None:
     for each in planned.components:
         if each.manifest.domain == "api" and "api" in hub.components:
             section = configuration.sections.get("api") or {}
-            api = {"port": getattr(each.config, "port", 0), "tls": section.get("tls")}
+            host, port = (getattr(each.config, key, None) for key in ("host", "port"))
+            api = {"host": host, "port": port, "tls": section.get("tls")}
     content = json.dumps({"name": hub.name, "api": api}).encode()
     path = hub.storage_path(LAST_GOOD_FILE)
     try:

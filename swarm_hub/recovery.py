@@ -71,6 +71,8 @@ async def _start(hub: Hub, last_good: LastGood, why: HubError) -> None:
     failures = await setup.set_up(hub, planned)
     if failures or planned.problems:
         raise SetupError(f"{failures} {planned.problems}")
+    # `check` is to know that this address is free once the recovery ends.
+    hub.listens.add(f"{last_good.host}:{last_good.port}")
     hub.endpoints.explain_missing(ComponentIndex(hub.config_dir).serving)
     problems = list(_problems(why))
     hub.check_configuration = partial(_check, hub.config_dir, problems)

@@ -42,7 +42,7 @@ async def rest(
     try:
         async with (
             aiohttp.ClientSession(headers=given) as session,
-            session.request(method, f"{hub.url}/api/v1{path}", data=body) as answer,
+            session.request(method, f"{hub.url}/api/v1{path}", data=body, ssl=False) as answer,
         ):
             said = await answer.read()
             is_json = answer.content_type == "application/json"
@@ -113,7 +113,10 @@ async def test_it_is_mended_over_the_api_and_goes_on_with_its_jobs(
     assert found["ok"] is False
     assert (await rest(hub, "GET", "/health"))[0] == 503
     assert (await rest(hub, "GET", "/jobs"))[1]["code"] == "no_gateway"
-    assert ask(hub.folder, "status")["listens"] == [hub.url.removeprefix("http://")]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.2", int(hub.url.rpartition(":")[2]))
+    done = await asyncio.to_thread(run_process, "open", "--print", "-c", hub.folder)
+    assert done.out.startswith(f"{hub.url}/#code="), done.err
     # Nobody else may use the directory meanwhile.
     done = await asyncio.to_thread(run_process, "run", "-c", hub.folder)
     assert done.code == 1
@@ -136,6 +139,8 @@ async def test_it_is_mended_over_the_api_and_goes_on_with_its_jobs(
     assert (hub.folder / body["copy"]).read_text() == good + "gc: 5\n"
     assert _sums(hub.folder) == stored
     assert (await health(hub, "recovery"))["recovery"] == []
+    done = await asyncio.to_thread(run_process, "check", "-c", hub.folder)
+    assert done.code == 0, done.err
     status, body = await rest(hub, "POST", "/config/start")
     assert (status, body["valid"]) == (202, True)
     assert (await health(hub, "running"))["ok"] is True
@@ -164,6 +169,12 @@ async def test_a_start_that_fails_for_another_reason_comes_back_to_the_recovery(
     key.chmod(0o600)
     assert (await rest(hub, "POST", "/config/start"))[0] == 202
     await health(hub, "running")
+
+
+async def test_it_keeps_the_tls_that_the_api_had(local: LocalSwarm) -> None:
+    hub, _ = await broken(local, api={"tls": "{self_signed: true}"})
+    hub.url = hub.url.replace("http:", "https:")
+    assert (await health(hub, "recovery"))["recovery"][0]["path"] == "gatway"
 
 
 async def test_a_signal_ends_a_recovery_and_a_kill_is_in_nobodys_way(local: LocalSwarm) -> None:
@@ -202,7 +213,7 @@ async def test_a_hub_whose_api_is_taken_away_keeps_a_record_of_that(swarm: Swarm
     assert not kept.exists()
     await swarm.stop(worker)
     worker = await swarm.worker("worker", extra="api: {port: 0}\n")
-    told = {"name": "worker", "api": {"port": 0, "tls": None}}
+    told = {"name": "worker", "api": {"host": "127.0.0.1", "port": 0, "tls": None}}
     assert json.loads(kept.read_text()) == told
     await swarm.stop(worker)
     await swarm.worker("worker")
