@@ -120,14 +120,14 @@ def plan(configuration: Configuration, *, safe_mode: bool = False) -> Plan:
 def plan_of(directory: Path, sections: dict[str, Any], domains: set[str]) -> Plan:
     """Return the plan for sections that nobody wrote, of built-in components only."""
     written = Configuration(
-        directory,
-        HubConfig("hub"),
-        STORAGE_SCHEMA(None),
-        LOGGER_SCHEMA(None),
-        YamlMap(sections),
-        (),
-        (),
-        frozenset(),
+        directory=directory,
+        hub=HubConfig("hub"),
+        storage=STORAGE_SCHEMA(None),
+        logger=LOGGER_SCHEMA(None),
+        sections=YamlMap(sections),
+        problems=(),
+        files=(),
+        secrets=frozenset(),
     )
     # Nobody has components of their own there.
     index = ComponentIndex(directory / STORAGE_DIR)

@@ -52,7 +52,11 @@ def status(config_dir: Path, as_json: bool) -> None:
     It asks the hub that runs on the directory, whatever its role: no API and no token is needed.
     """
     found = ask(working_dir(config_dir), "status")
-    found["repairs"] = _repairs(config_dir)
+    try:
+        found["repairs"] = _repairs(config_dir)
+    except Refused:
+        # It runs an earlier version.
+        found["repairs"] = []
     if as_json:
         print_json(found)
         return
