@@ -95,13 +95,11 @@ class Recovery extends View {
       if (this.#name.disabled) return void toast(`Save ${this.#name.value} first`, "warn");
       await this.#open(file);
     }
-    const before = this.#text.value.split("\n").slice(0, line - 1).join("\n").length;
-    const begin = line > 1 ? before + 1 : 0;
-    const end = this.#text.value.indexOf("\n", begin);
+    const lines = this.#text.value.split("\n");
+    const begin = lines.slice(0, line - 1).join("\n").length + (line > 1);
     this.#text.focus();
-    this.#text.setSelectionRange(begin, end < 0 ? this.#text.value.length : end);
-    const height = this.#text.scrollHeight / this.#text.value.split("\n").length;
-    this.#text.scrollTop = Math.max(0, (line - 5) * height);
+    this.#text.setSelectionRange(begin, begin + (lines[line - 1] ?? "").length);
+    this.#text.scrollTop = (line - 5) * this.#text.scrollHeight / lines.length;
   }
 
   async #check() {
