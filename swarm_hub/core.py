@@ -145,9 +145,6 @@ class LiveConfiguration(Protocol):
         `by` is who asked, for the log. Raises ConfigError with every problem; then nothing changed.
         """
 
-    async def check(self) -> "list[ConfigProblem]":
-        """Return every problem of the files as they are now; changes nothing."""
-
     def values(self) -> "list[KeyValue]":
         """Return every value that is in force; secrets are left out."""
 

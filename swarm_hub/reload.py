@@ -83,14 +83,6 @@ class Live:
             if value.path != ("hub", "packages")
         ]
 
-    async def check(self) -> list[ConfigProblem]:
-        """Return every problem of the files as they are now; changes nothing."""
-        try:
-            await asyncio.to_thread(self._read)
-        except ConfigError as error:
-            return error.problems
-        return []
-
     async def reload(self, by: str) -> Reload:
         """Put in force what the files say now; raises ConfigError with every problem.
 

@@ -1,7 +1,6 @@
 """The views of the configuration: what is in force, and taking what the files say now."""
 
-from dataclasses import asdict
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from swarm_hub.core import Hub, LiveConfiguration
 from swarm_hub.endpoints import Json, Request, Scope, View
@@ -14,22 +13,6 @@ class ConfigurationShape(TypedDict):
 
     values: list[KeyValue]
     needs_restart: list[str]
-
-
-class ProblemShape(TypedDict):
-    """A mistake in a file; without a line it is about the whole of it."""
-
-    file: str
-    line: int | None
-    path: str
-    message: str
-
-
-class CheckShape(TypedDict):
-    """Whether the files as they are now could be reloaded, and what is wrong with them if not."""
-
-    valid: bool
-    problems: list[ProblemShape]
 
 
 def configuration_views(hub: Hub) -> tuple[View, ...]:
@@ -48,15 +31,6 @@ def configuration_views(hub: Hub) -> tuple[View, ...]:
         shape: ConfigurationShape = {
             "values": live().values(),
             "needs_restart": list(hub.needs_restart),
-        }
-        return Json(shape)
-
-    async def check(_request: Request) -> Json:
-        """Check the configuration's files as they are now; changes nothing."""
-        found = await live().check()
-        shape: CheckShape = {
-            "valid": not found,
-            "problems": [cast(ProblemShape, asdict(each)) for each in found],
         }
         return Json(shape)
 
@@ -80,7 +54,6 @@ def configuration_views(hub: Hub) -> tuple[View, ...]:
 
     return (
         View("GET", "/config", effective, Scope.ADMIN, ConfigurationShape),
-        View("POST", "/config/check", check, Scope.ADMIN, CheckShape, errors=(Unavailable,)),
         View(
             "POST", "/config/reload", reload, Scope.ADMIN, Reload,
             errors=(InvalidInput, Unavailable),
