@@ -1,10 +1,16 @@
 """Taking a new configuration without a restart: all of it or nothing, and whoever asks is told."""
 
 import asyncio
+import fcntl
 import functools
 import json
 import logging
+import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +19,13 @@ import pytest
 
 from swarm_hub.client import SwarmClient
 from swarm_hub.const import TOKENS_FILE
+from swarm_hub.control.client import ask
 from swarm_hub.core import SimpleReloader
 from swarm_hub.exceptions import ConfigError, SetupError
 from swarm_hub.helpers.tokens import TokenFile
 from tests.conftest import Swarm, until
 from tests.helpers.command_line import run_process
+from tests.helpers.hub_process import hub_dir, running
 from tests.helpers.reloading import Reloading, applied, port_of, waiting
 from tests.helpers.rest import live
 
@@ -234,6 +242,7 @@ async def test_the_command_says_old_and_new_values(gateway: Reloading) -> None:
     assert [each["path"] for each in told["problems"]] == ["gateway → jobs"]
 
 
+@pytest.mark.slow
 async def test_a_job_does_not_notice_twenty_reloads_half_of_them_invalid(
     swarm: Swarm, gateway: Reloading, modules: dict[str, bytes]
 ) -> None:
@@ -280,9 +289,6 @@ async def test_a_job_does_not_notice_twenty_reloads_half_of_them_invalid(
 
 @pytest.mark.process
 def test_sighup_reloads_a_hub_and_does_not_end_it(tmp_path: Path) -> None:
-    from swarm_hub.control.client import ask
-    from tests.helpers.hub_process import hub_dir, running
-
     folder = hub_dir(tmp_path, "hub: {name: calm}\n")
     with running(folder) as process:
         assert process.stderr is not None
@@ -300,3 +306,31 @@ def test_sighup_reloads_a_hub_and_does_not_end_it(tmp_path: Path) -> None:
         while "there is no such component" not in (line := process.stderr.readline()):
             assert line, "the hub ended"
         assert ask(folder, "status")["hub"]["state"] == "running"
+
+
+@pytest.mark.process
+def test_a_terminal_that_is_closed_stops_the_hub_in_it(tmp_path: Path) -> None:
+    folder = hub_dir(tmp_path)
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
+        stdin=theirs, stderr=subprocess.PIPE, text=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    try:
+        os.close(theirs)
+        assert process.stderr is not None
+        while "is ready" not in (line := process.stderr.readline()):
+            assert line, "the hub ended"
+        os.close(ours)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "is stopping" in said
+        assert "reloaded" not in said
+    finally:
+        process.kill()
+        process.wait()

@@ -249,22 +249,19 @@ async def test_whom_the_gateway_admits(swarm: Swarm, gateway: Reloading) -> None
     assert found == {"early": "up", "late": "pending"}
 
 
-@acts("gc", "platform", "keep", "disk", "rows", "completed_after", "unread_after", "jobs")
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"keep": 0},
-        {"rows": 1},
-        {"disk": "1MiB"},
-        {"platform": "ttl", "completed_after": 0, "unread_after": 0},
-        {"platform": "keep_last", "jobs": 1},
-    ],
+KEPT: Final[tuple[dict[str, Any], ...]] = (
+    {"keep": 0},
+    {"rows": 1},
+    {"disk": "1MiB"},
+    {"platform": "ttl", "completed_after": 0, "unread_after": 0},
+    {"platform": "keep_last", "jobs": 1},
 )
-async def test_how_long_finished_jobs_are_kept(
-    both: Reloading, modules: Modules, keys: dict[str, Any]
-) -> None:
+
+
+@pytest.mark.slow
+@acts("gc", *{key for keys in KEPT for key in keys})
+async def test_how_long_finished_jobs_are_kept(both: Reloading, modules: Modules) -> None:
     collector: Any = both.hub.reloaders["gc"]
-    data = bytes(900_000) if "disk" in keys else b"a"
 
     async def left() -> int:
         # Jobs are settled for a while before anything is chosen by what they take.
@@ -273,11 +270,16 @@ async def test_how_long_finished_jobs_are_kept(
         await collector.collect()
         return len((await both.call("GET", "/jobs"))[1]["jobs"])
 
-    for number in range(3):
-        await ended(both, modules["cat"], data + bytes([number]), split="lines", reduce="concat")
-    assert await left() == 3
-    await both.takes("gc", **keys)
-    assert await left() < 3
+    for number, keys in enumerate(KEPT):
+        data = bytes(900_000) if "disk" in keys else b"a"
+        for each in range(3):
+            line = data + bytes([32 + 3 * number + each])
+            await ended(both, modules["cat"], line, split="lines", reduce="concat")
+        before = await left()
+        assert before >= 3
+        await both.takes("gc", **keys)
+        assert await left() < before, keys
+        await both.reload()
 
 
 @acts("scheduler", "platform", "unproven_share")
@@ -346,6 +348,7 @@ async def test_whom_a_hub_dials(swarm: Swarm, gateway: Reloading) -> None:
     await until(connected, bool)
 
 
+@pytest.mark.slow
 @acts("signer", "trust", "ttl")
 async def test_whom_a_worker_obeys_and_how_long_envelopes_count(
     swarm: Swarm, gateway: Reloading, modules: Modules, monkeypatch: pytest.MonkeyPatch
@@ -549,7 +552,9 @@ async def test_how_long_what_runs_may_finish(
     both: Reloading, modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Probe, "measure", lambda _probe: PHONE)
-    _, told = await submit(both.running, modules["spin"], b"0:1000000", SUM)
+    _, told = await submit(
+        both.running, modules["spin"], b"0:1000000", {**SUM, "shard_size": 20_000}
+    )
     await until(lambda: running_shards(both), bool)
     often = {"telemetry": {"interval": 0.05}}
     await both.reload(**often, worker={"hours": NOT_NOW, "finish_within": 3600})
@@ -671,6 +676,7 @@ async def test_how_much_of_the_disk_is_left_free(gateway: Reloading) -> None:
     await until(full, lambda why: why is None)
 
 
+@pytest.mark.slow
 @acts("storage", "backup", "every", "keep", "directory")
 async def test_where_and_how_often_backups_are_made(gateway: Reloading) -> None:
     def made(directory: str) -> set[str]:
