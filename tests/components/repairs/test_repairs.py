@@ -327,7 +327,8 @@ async def test_a_component_that_a_role_needs_still_stops_the_start(
     component = tmp_path / "gateway" / "custom_components" / "mine"
     needs = component.with_name("sla")
     component.rename(needs)
-    manifest = (needs / "manifest.json").read_text().replace('"mine"', '"sla"')
+    manifest = (needs / "manifest.json").read_text()
+    manifest = manifest.replace('"mine"', '"sla"').replace("{", '{"overrides": true, ', 1)
     (needs / "manifest.json").write_text(manifest)
     # The gateway can't be set up without what it offers.
     with pytest.raises(SetupError, match="gateway: unexpected KeyError"):

@@ -103,7 +103,7 @@ async def test_passing_events_are_filtered_too(gateway: RunningHub) -> None:
 NOT_UNDERSTOOD: list[tuple[dict[str, Any], str]] = [
     ({"evnt_type": "job_queued"}, "evnt_type: unknown key; did you mean event_type?"),
     ({"foo": 1}, "foo: unknown key"),
-    ({"event_type": "job_quued"}, "known: component_failed, configuration_refused"),
+    ({"event_type": "job_quued"}, "known: automation_notified, component_failed"),
     ({"event_type": ["job_queued", 5]}, "unknown type of events 5"),
     ({"event_type": []}, "expected a type of events"),
     ({"event_type": ["job_queued"] * 65}, "1 to 64"),
