@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from swarm_hub.cli import run_command
 from swarm_hub.cli.options import note
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.client import SwarmClient
+from swarm_hub.const import CONFIG_FILE
 from swarm_hub.exceptions import HubError
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -30,6 +31,15 @@ _TRAP: Final = (
     b'(module (func (export "map") (param i64 i64) (result i64)'
     b" (if (i64.gt_s (local.get 1) (i64.const 300)) (then unreachable)) (i64.const 1)))"
 )
+_AUTOMATIONS: Final = """automation:
+- alias: Tell of failures
+  trigger: {event: job_failed}
+  action: {notify: "{{ job.name }} failed"}
+- alias: Too few nodes
+  trigger: {threshold: nodes_up, below: 2, for: 5m}
+  action: {notify: few nodes}
+"""
+_START_WITHIN_S: Final = 60
 _WORKERS: Final = {
     "kitchen tablet": "{room: kitchen}",
     "old phone": "{room: hall}",
@@ -59,21 +69,43 @@ async def _draw(folder: Path, readme: bool) -> None:
             gateway = await _started(swarm)
             async with SwarmClient(gateway.url, gateway.token) as client, _browser() as browser:
                 views = await _views(client)
-                for width, scheme in product(_WIDTHS, _SCHEMES):
-                    async with _page(browser, gateway, width, scheme) as page:
-                        for name, path in views.items():
-                            await _show(page, path)
-                            picture = folder / f"{name}-{width}-{scheme}.png"
-                            await page.screenshot(path=picture, full_page=True)
-                    note(f"{width} px wide, {scheme}: {len(views)} views")
+                await _draw_views(folder, browser, gateway, views)
                 if readme:
                     await _draw_image(browser, gateway, views["job_running"])
+                await _break(gateway, client)
+                await _draw_views(folder, browser, gateway, {"recovery": "/recovery"})
         finally:
             swarm.stop()
 
 
+async def _draw_views(
+    folder: Path, browser: Browser, gateway: LocalHub, views: Mapping[str, str]
+) -> None:
+    for width, scheme in product(_WIDTHS, _SCHEMES):
+        async with _page(browser, gateway, width, scheme) as page:
+            for name, path in views.items():
+                await _show(page, path)
+                picture = folder / f"{name}-{width}-{scheme}.png"
+                await page.screenshot(path=picture, full_page=True)
+        note(f"{width} px wide, {scheme}: {len(views)} views")
+
+
+async def _break(gateway: LocalHub, client: SwarmClient) -> None:
+    """Have the gateway start with mistakes in its configuration."""
+    gateway.kill()
+    path = gateway.folder / CONFIG_FILE
+    path.write_text(f"{path.read_text()}scheduler: {{platform: adaptiv}}\nwrker:\n")
+    gateway.start()
+    async with asyncio.timeout(_START_WITHIN_S):
+        while True:
+            with suppress(HubError):
+                await client.health()
+                return
+            await asyncio.sleep(0.1)
+
+
 async def _started(swarm: LocalSwarm) -> LocalHub:
-    gateway = swarm.start_gateway("home")
+    gateway = swarm.start_gateway("home", extra=_AUTOMATIONS)
     for name, labels in _WORKERS.items():
         worker = f"worker: {{charging_only: false, min_battery: 0, node_labels: {labels}}}\n"
         swarm.start_worker(name.replace(" ", "-"), gateway, extra=worker)
@@ -114,7 +146,10 @@ async def _views(client: SwarmClient) -> Mapping[str, str]:
         "job_running": f"/jobs/{running}",
         "submit": "/submit",
         "events": "/events",
+        "automations": "/automations",
         "invite": "/invite",
+        "repairs": "/repairs",
+        "configuration": "/configuration",
         "health": "/health",
         "nowhere": "/nowhere",
     }

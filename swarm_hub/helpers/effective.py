@@ -12,7 +12,7 @@ import voluptuous as vol
 
 from swarm_hub.helpers.platforms import PlatformSchema
 from swarm_hub.util.redaction import REDACTED, without_secrets
-from swarm_hub.util.yaml_loader import Place, YamlMap
+from swarm_hub.util.yaml_loader import Place, YamlList, YamlMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,11 @@ def values_of(
 def secret_values_of(domain: str, section: Any, schema: Callable[[Any], object]) -> Iterator[Value]:
     """Yield the values of a valid section with the secrets in them, to be compared only.
 
-    A section that is a list is one value: it changes as a whole.
+    Of a section that is a list each entry is a value.
     """
-    if isinstance(section, list):
-        yield Value((domain,), section, section, None, reloadable=True)
+    if isinstance(section, YamlList):
+        for index, (entry, place) in enumerate(zip(section, section.places, strict=True)):
+            yield Value((domain, str(index)), entry, entry, place, reloadable=True)
         return
     written = section if isinstance(section, YamlMap) else YamlMap()
     yield from _values(written, section_keys(schema, section), (domain,))

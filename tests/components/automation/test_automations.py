@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from swarm_hub.client import SwarmClient
-from swarm_hub.components.automation import CONFIG_SCHEMA, engine, outbox, webhook
+from swarm_hub.components.automation import engine, outbox, webhook
 from swarm_hub.exceptions import StoreBusyError, StoreFullError
 from swarm_hub.storage.queries import automations as queries
 from tests.components.automation.asking import CHAIN, ended, manual, notify, section, traces
@@ -323,14 +323,23 @@ async def test_a_changed_list_is_taken_over_without_a_restart(swarm: Swarm) -> N
         await drain(hub, client)
         await ended(hub, "tell")
         await drain(hub, client, "undrain")
-        reloader = hub.hub.reloaders["automation"]
+        path = hub.folder / "configuration.yaml"
+        written = path.read_text()
+        assert section(*first) in written
         second = [
             notify({"event": "node_drained"}, "New"), notify({"event": "node_undrained"}),
         ]  # fmt: skip
-        await reloader.prepare(CONFIG_SCHEMA(second))
-        assert await traces(hub, "tell")
+        path.write_text(written.replace(section(*first), section({"alias": "New"}, *second)))
+        status, refused = await call(hub, "POST", "/config/reload")
+        assert (status, refused["code"]) == (422, "invalid_configuration")
         assert (await call(hub, "GET", "/automations/new/traces"))[0] == 404
-        reloader.apply()
+        path.write_text(written.replace(section(*first), section(*second)))
+        status, done = await call(hub, "POST", "/config/reload")
+        assert status == 200, done
+        changed = [each["path"] for each in done["applied"]]
+        assert changed == ["automation → 0", "automation → 1"]
+        assert not done["needs_restart"]
+        assert await traces(hub, "tell")
         await drain(hub, client)
         await ended(hub, "new")
         await drain(hub, client, "undrain")

@@ -114,8 +114,10 @@ async function showPlace() {
   shown = { path, element: null };
   for (const [place, each] of links) {
     const isHere = place === path || (place !== "/" && path.startsWith(`${place}/`));
-    if (isHere) each.setAttribute("aria-current", "page");
-    else each.removeAttribute("aria-current");
+    if (isHere) {
+      each.setAttribute("aria-current", "page");
+      each.scrollIntoView({ block: "nearest", inline: "center" });
+    } else each.removeAttribute("aria-current");
   }
   const found = await find(path).catch((error) => {
     console.error(error);
