@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from playwright.async_api import expect
 
 from swarm_hub.endpoints import Place, Scope
 from swarm_hub.endpoints.registry import Endpoints
@@ -37,6 +38,9 @@ async def test_it_is_shown_beside_the_others(swarm: Swarm, tmp_path: Path) -> No
         await page.get_by_role("navigation").get_by_role("link", name="Heater").click()
         await page.get_by_text("21.5 °C").wait_for()
         assert page.url.endswith("#/own/heater")
+        await page.goto("/#/health")
+        await expect(page.locator("main").get_by_text("heater", exact=True).first).to_be_visible()
+        await expect(page.get_by_text("Of your own")).to_be_visible()
         assert (await page.title()).startswith("Heater")
         await axe(page)
 

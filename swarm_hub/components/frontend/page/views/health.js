@@ -26,9 +26,14 @@ class Health extends View {
     const found = store.health;
     if (found === null) return;
     const { ok, problems, disk_full: full, state, last_seq: seq, sandbox, nodes, slots } = found;
+    const custom = found.custom_components ?? [];
     const all = [...problems, ...(full ? [`The disk is full: ${full}`] : [])];
     const own = [["State", state], ["Roles", found.roles.join(", ")], ["Newest event", `#${seq}`],
-      ["Nodes", nodes === undefined ? null : `${count(nodes, "nodes")}, ${count(slots, "slots")}`]];
+      ["Nodes", nodes === undefined ? null : `${count(nodes, "nodes")}, ${count(slots, "slots")}`],
+      ["Waits for a restart", found.needs_restart?.join(", ") || null],
+      ["Safe mode", found.safe_mode ? "on: without components of your own" : null],
+      ["Of your own", custom.length ? h("span.row", custom.map(({ name, state: is, message }) =>
+        badge(message ? `${name}: ${message}` : name, is === "running" ? "ok" : "bad"))) : null]];
     const absent = Object.entries(sandbox?.absent ?? {});
     replace(this.#state,
       h("div.row", h("h2", "The hub"), badge(ok ? "well" : "not well", ok ? "ok" : "bad")),
