@@ -38,11 +38,11 @@ async def test_it_is_shown_beside_the_others(swarm: Swarm, tmp_path: Path) -> No
         await page.get_by_role("navigation").get_by_role("link", name="Heater").click()
         await page.get_by_text("21.5 °C").wait_for()
         assert page.url.endswith("#/own/heater")
+        assert (await page.title()).startswith("Heater")
+        await axe(page)
         await page.goto("/#/health")
         await expect(page.locator("main").get_by_text("heater", exact=True).first).to_be_visible()
         await expect(page.get_by_text("Of your own")).to_be_visible()
-        assert (await page.title()).startswith("Heater")
-        await axe(page)
 
 
 async def test_its_module_is_served_under_the_policy_of_the_page(
