@@ -11,6 +11,8 @@ import doctest
 import inspect
 import io
 import json
+import linecache
+import math
 import os
 import re
 import sys
@@ -99,7 +101,10 @@ def run_python(code: str, names: dict[str, Any], reader: Reader) -> str:
         pytest.MonkeyPatch.context() as patched,
     ):
         patched.setitem(os.environ, "HOME", str(reader.home))
-        exec(compile(code, "a page", "exec"), names)
+        # As a notebook does it with each of its cells.
+        cell, lines = f"cell {len(linecache.cache)}", code.splitlines(keepends=True)
+        linecache.cache[cell] = (len(code), None, lines, cell)
+        exec(compile(code, cell, "exec"), names)
     return printed.getvalue()
 
 
@@ -140,6 +145,7 @@ def known(reader: Reader) -> dict[str, Any]:
     spec = "--range 0:100 --shard-size 50 --watch --json"
     return {
         **{name: getattr(client, name) for name in client.__all__},
+        "math": math,
         "url": reader.filled_in("http://127.0.0.1:8470"),
         "token": (reader.folder / ".storage" / "admin.token").read_text().strip(),
         "job_id": json.loads(reader.output(f"swarm-hub submit primes.wat {spec}"))["job_id"],

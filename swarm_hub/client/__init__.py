@@ -19,6 +19,7 @@ from swarm_hub.client.errors import (
     JobTimeoutError,
     UnreachableError,
 )
+from swarm_hub.client.functions.answers import RemoteError
 from swarm_hub.client.records import (
     Attempt,
     Event,
@@ -60,6 +61,7 @@ __all__ = [
     "NodeShare",
     "Progress",
     "Record",
+    "RemoteError",
     "Shard",
     "ShardResult",
     "Swarm",

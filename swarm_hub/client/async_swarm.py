@@ -35,8 +35,8 @@ from swarm_hub.client.job_events import job_events
 from swarm_hub.client.progress import Progress, telling
 from swarm_hub.client.reach import Reach
 from swarm_hub.client.records import Failure, JobStatus, ShardResult
-from swarm_hub.client.results import results_of, values_of
-from swarm_hub.client.submission import Module, Submission
+from swarm_hub.client.results import reader_of, results_of, values_of
+from swarm_hub.client.submission import Module, Submission, is_of_functions
 from swarm_hub.client.uploads import Source
 from swarm_hub.const import TOKEN_VARIABLE, URL_VARIABLE
 from swarm_hub.credentials import (
@@ -137,14 +137,21 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         progress: Progress = None,
         timeout: float | None = None,
         on_timeout: OnTimeout = "cancel",
+        return_exceptions: bool = False,
+        dry_run: bool = False,
         **spec: Any,
     ) -> Any:
-        """Run a module over items and return the folded result.
+        """Run a module, or a Python function, over items and return the folded result.
 
         The module is a path, bytes, or WAT text. Items are a `range`, bytes, a path or a list of
         paths (files), or a list of JSON values. Numbers and JSON come as Python values, the others
         as bytes. Raises JobFailedError, and JobTimeoutError after `timeout` seconds; the job is
         then cancelled unless `on_timeout` is "leave".
+
+        A function is called for each item, on the devices; what it returns comes as a list in the
+        order of the items. The first exception is raised, and the job cancelled, unless
+        `return_exceptions` puts exceptions at their places. With `dry_run` nothing is sent, and
+        what would be is listed.
 
         >>> await swarm.map("primes.wat", range(100), reduce="sum")
         25
@@ -152,6 +159,21 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         >>> sorted(counts)
         ['be', 'not', 'or', 'to']
         """
+        if callable(module):
+            from swarm_hub.client.functions import jobs
+
+            if reduce is not None or script is not None:
+                raise ClientError(
+                    "reduce: what a function gives comes as a list; fold that, as sum(swarm.map(…))"
+                )
+            if dry_run:
+                return jobs.listing(module, items, spec)
+            return await jobs.map_function(
+                self, module, items, jobs.Waiting(timeout, on_timeout, progress),
+                idempotency_key or _new_key(), return_exceptions=return_exceptions, spec=spec,
+            )  # fmt: skip
+        if return_exceptions or dry_run:
+            raise ClientError("return_exceptions and dry_run are for functions")
         status = await self.run(
             module, items, reduce=reduce, script=script, idempotency_key=idempotency_key,
             progress=progress, timeout=timeout, on_timeout=on_timeout, **spec,
@@ -274,7 +296,8 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         [15, 10]
         """
         limit = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        found = results_of(self._hub, id_of(job), (await self.status(job)).reduce, _GATHER_S)
+        read = reader_of(await self.status(job))
+        found = results_of(self._hub, id_of(job), read, _GATHER_S)
         async with aclosing(values_of(found, ordered=ordered)) as values:
             while True:
                 at = asyncio.timeout_at(limit)
@@ -290,6 +313,55 @@ class AsyncSwarm(JobCalls, DeviceCalls):
                 yield value
         if (status := await self.wait(job)).state != "completed":
             raise await self._failure(status)
+
+    async def imap(
+        self,
+        function: Callable[..., Any],
+        /,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        **spec: Any,
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """Call a Python function for each item, and yield (item, result) as shards finish.
+
+        In the order of the items, unless `ordered` is False. Whoever stops early cancels the job;
+        one that has to outlive this program is submitted: `swarm.submit(function, items)`.
+
+        >>> [(item, root) async for item, root in swarm.imap(math.isqrt, [9, 16])]
+        [(9, 3), (16, 4)]
+        """
+        from swarm_hub.client.functions import jobs
+
+        found = jobs.each_outcome(
+            self, function, items, ordered=ordered, timeout=timeout, spec=spec,
+            return_exceptions=return_exceptions,
+        )  # fmt: skip
+        async with aclosing(found):
+            async for each in found:
+                yield each
+
+    def imap_unordered(
+        self,
+        function: Callable[..., Any],
+        /,
+        items: Iterable[Any],
+        *,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        **spec: Any,
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """Call a Python function for each item, and yield (item, result) as they come.
+
+        >>> sorted([each async for each in swarm.imap_unordered(math.isqrt, [9, 16])])
+        [(9, 3), (16, 4)]
+        """
+        return self.imap(
+            function, items, ordered=False, return_exceptions=return_exceptions, timeout=timeout,
+            **spec,
+        )  # fmt: skip
 
     async def as_completed(
         self, jobs: Iterable[AnyJob], *, timeout: float | None = None
@@ -374,6 +446,10 @@ class AsyncSwarm(JobCalls, DeviceCalls):
             raise await self._failure(status)
         if "result" in status:
             return status.result
+        if is_of_functions(status):
+            from swarm_hub.client.functions.jobs import values_of_job
+
+            return await values_of_job(self, status)
 
         async def read(response: Any) -> Any:
             body = await response.read()

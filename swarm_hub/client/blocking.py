@@ -268,6 +268,8 @@ class Swarm:
     run = _called(AsyncSwarm.run)
     wait = _called(AsyncSwarm.wait)
     results = _each(AsyncSwarm.results)
+    imap = _each(AsyncSwarm.imap)
+    imap_unordered = _each(AsyncSwarm.imap_unordered)
     as_completed = _each_job(AsyncSwarm.as_completed)
     gather = _called(AsyncSwarm.gather)
     resubmit = _giving_job(AsyncSwarm.resubmit)

@@ -47,7 +47,7 @@ def dataset_of(items: Any, spec: dict[str, Any]) -> list[tuple[str, Source]]:
             "items: expected a range, bytes, a path, or a list of values or paths, got "
             f"{type(items).__name__}"
         )
-    return _of_values(_taken(items), spec, kind)
+    return _of_values(taken_of(items), spec, kind)
 
 
 def file_of(path: str | Path) -> tuple[str, Source]:
@@ -74,7 +74,8 @@ def _of_range(items: range, spec: dict[str, Any], kind: str | None) -> tuple[str
     return "range", f"{items.start}:{items.stop}".encode()
 
 
-def _taken(items: Iterable[Any]) -> Sequence[Any]:
+def taken_of(items: Iterable[Any]) -> Sequence[Any]:
+    """Return items as a sequence; raises ClientError for too many of an iterator."""
     if isinstance(items, Sequence):
         return items
     taken = list(itertools.islice(items, TAKEN_MAX + 1))

@@ -2,21 +2,37 @@
 
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
 from swarm_hub.client.gateways import Gateways, as_bytes
 from swarm_hub.client.job_events import job_events
 from swarm_hub.client.records import ShardResult
+from swarm_hub.client.submission import is_of_functions
 
 _AT_ONCE: Final = 500
 _NUMBERS: Final = ("sum", "min", "max")
 _JSON: Final = ("json", "list")
 
 
+# (what a shard gave, what is told of it) → its value.
+Read = Callable[[bytes, Mapping[str, Any]], Any]
+
+
+def reader_of(status: Mapping[str, Any]) -> Read:
+    """Return what reads the results of a job's shards."""
+    if is_of_functions(status):
+        from swarm_hub.client.functions.answers import outcomes
+
+        return lambda body, told: outcomes(
+            body, told["first_item"], told["n_items"], told["node"] or told["node_id"]
+        )
+    return lambda body, _told: _value(body, status["reduce"])
+
+
 async def results_of(
-    hub: Gateways, job_id: str, reduce: str, gather_s: float
+    hub: Gateways, job_id: str, read: "Read", gather_s: float
 ) -> AsyncGenerator[list[ShardResult], None]:
     """Yield the results of a job's shards, each once, in lists, until the job has ended."""
     seen: set[int] = set()
@@ -26,7 +42,7 @@ async def results_of(
             new = [index for index in dict.fromkeys(done) if index not in seen]
             seen.update(new)
             for start in range(0, len(new), _AT_ONCE):
-                yield await _fetched(hub, job_id, reduce, new[start : start + _AT_ONCE])
+                yield await _fetched(hub, job_id, read, new[start : start + _AT_ONCE])
 
 
 async def values_of(
@@ -53,7 +69,7 @@ async def values_of(
 
 
 async def _fetched(
-    hub: Gateways, job_id: str, reduce: str, indexes: list[int]
+    hub: Gateways, job_id: str, read: "Read", indexes: list[int]
 ) -> list[ShardResult]:
     query = {"shards": ",".join(map(str, indexes))}
     answer = await hub.ask("GET", f"/jobs/{job_id}/results", params=query)
@@ -68,7 +84,7 @@ async def _fetched(
             path = f"/jobs/{job_id}/shards/{told['index']}/result"
             body = await hub.ask("GET", path, read=as_bytes)
         rest = {key: told[key] for key in ("index", "first_item", "n_items", "node_id", "node")}
-        found.append(ShardResult(rest, value=_value(body, reduce)))
+        found.append(ShardResult(rest, value=read(body, rest)))
     return found
 
 

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -16,7 +16,7 @@ from swarm_hub.client.uploads import LARGE_BYTES, Source, read, size_of, unreada
 from swarm_hub.util.hashing import sha256_hex
 from swarm_hub.util.strict_cbor import to_cbor
 
-Module = bytes | bytearray | memoryview | Path | str
+Module = bytes | bytearray | memoryview | Path | str | Callable[..., Any]
 
 # Of programs that are sent without a module; a hub says which of them it has a runtime for.
 PROGRAM_ENDINGS: Final = (".py", ".js", ".mjs")
@@ -35,6 +35,16 @@ _SENT_AGAIN_BYTES: Final = 16 * 1024
 def is_program(module: Module) -> bool:
     """Whether this is the path of a program, which a runtime of the hub interprets."""
     return isinstance(module, str | Path) and Path(module).suffix.lower() in PROGRAM_ENDINGS
+
+
+# The label of jobs whose items and results are encoded values.
+FUNCTIONS_LABEL: Final = ("swarm-hub.map", "1")
+
+
+def is_of_functions(status: Mapping[str, Any]) -> bool:
+    """Whether a job calls a Python function for each of its items."""
+    name, value = FUNCTIONS_LABEL
+    return bool((status.get("labels") or {}).get(name) == value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,12 @@ class Submission:
         spec: Mapping[str, Any],
     ) -> Self:
         """Read what is named by a path; raises ClientError for what can't be sent."""
+        if callable(module):
+            from swarm_hub.client.functions.jobs import submission_of
+
+            if script is not None:
+                raise ClientError("script: a function is sent as one; leave it out")
+            return cls(b"", "", *submission_of(module, items, spec))
         if script is None and is_program(module):
             module, script = b"", Path(str(module))
         wasm = _wasm(module)

@@ -4,6 +4,7 @@ Commands are forked from the warm server: bash calls a small program, which has 
 `swarm-hub` with its arguments, its folder and its files.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -24,6 +25,7 @@ from swarm_hub.const import CONFIG_FILE
 from swarm_hub.control.client import ask
 from swarm_hub.exceptions import HubError
 from tests.helpers import warm
+from tests.helpers.runtimes import give, prepared
 from tests.helpers.snippets import ROOT
 
 _WITHIN_S: Final = 180.0
@@ -110,7 +112,9 @@ class Reader:
             server = threading.Thread(target=self._serve, args=(listening,), daemon=True)
             server.start()
             try:
-                self.output("swarm-hub init && swarm-hub run && swarm-hub token create spare")
+                self.output("swarm-hub init")
+                give(asyncio.run(prepared("python", self._folder)), self.folder)
+                self.output("swarm-hub run && swarm-hub token create spare")
                 yield self
             finally:
                 self._stop_but(0)

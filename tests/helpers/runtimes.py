@@ -6,7 +6,10 @@ from pathlib import Path
 
 from swarm_hub.components.runtimes.catalog import find
 from swarm_hub.components.sandbox.pool import Sandbox
+from tests.conftest import RunningHub, Swarm
 from tests.helpers.sandboxes import MIB, Tasks
+
+PYTHON = "runtimes: {javascript: false}\n"
 
 _KEPT = Path(sys.prefix) / "runtimes-of-tests"
 
@@ -46,3 +49,16 @@ def give(ahead: Path, hub_folder: Path) -> None:
     target = hub_folder / ".storage" / "wasm-cache" / "ahead"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ahead, target)
+
+
+async def with_python(
+    swarm: Swarm, folder: Path, n_workers: int, worker: str = ""
+) -> tuple[RunningHub, list[RunningHub]]:
+    """Start a gateway that has Python, and workers that have compiled it before."""
+    ahead = await prepared("python", folder)
+    gateway = await swarm.gateway(extra=PYTHON)
+    workers = []
+    for number in range(n_workers):
+        give(ahead, folder / f"worker-{number}")
+        workers.append(await swarm.worker(f"worker-{number}", extra=PYTHON + worker))
+    return gateway, workers

@@ -13,9 +13,8 @@ from swarm_hub.components.runtimes.catalog import find
 from swarm_hub.control import client as control
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call
-from tests.helpers.runtimes import give, prepared
+from tests.helpers.runtimes import with_python
 
-PYTHON = "runtimes: {javascript: false}\n"
 JAVASCRIPT = "runtimes: {python: false}\n"
 WORDS = b"import sys\nprint(sum(len(line.split()) for line in sys.stdin))\n"
 LINES = b"one two\nthree\nfour five six\n" * 20
@@ -28,13 +27,7 @@ async def python_swarm(
     """Start a gateway that has Python, and workers that have compiled it before."""
 
     async def start(n_workers: int) -> tuple[RunningHub, list[RunningHub]]:
-        ahead = await prepared("python", tmp_path)
-        gateway = await swarm.gateway(extra=PYTHON)
-        workers = []
-        for number in range(n_workers):
-            give(ahead, tmp_path / f"worker-{number}")
-            workers.append(await swarm.worker(f"worker-{number}", extra=PYTHON))
-        return gateway, workers
+        return await with_python(swarm, tmp_path, n_workers)
 
     return start
 
