@@ -20,6 +20,7 @@ from swarm_hub.client.errors import (
     UnreachableError,
 )
 from swarm_hub.client.functions.answers import RemoteError
+from swarm_hub.client.functions.executor import SwarmExecutor
 from swarm_hub.client.records import (
     Attempt,
     Event,
@@ -66,6 +67,7 @@ __all__ = [
     "ShardResult",
     "Swarm",
     "SwarmClient",
+    "SwarmExecutor",
     "UnreachableError",
     "WorkerState",
 ]

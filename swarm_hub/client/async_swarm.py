@@ -200,9 +200,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         'completed'
         """
         job = Submission.of(module, items, script, spec)
-        taken: list[str] = []
-        await self._send(job, idempotency_key or _new_key(), 0, taken)
-        return self.job(taken[0])
+        return self.job(await self._submitted(job, idempotency_key))
 
     async def run(
         self,
@@ -439,6 +437,12 @@ class AsyncSwarm(JobCalls, DeviceCalls):
             "POST", f"/jobs/{id_of(job)}/resubmit", json=body, headers=headers
         )
         return self.job(str(answer["job_id"]))
+
+    async def _submitted(self, job: Submission, idempotency_key: str | None = None) -> str:
+        """Send a job; returns its id once a hub has it on disk."""
+        taken: list[str] = []
+        await self._send(job, idempotency_key or _new_key(), 0, taken)
+        return taken[0]
 
     async def _value(self, status: JobStatus) -> Any:
         """Return the result of a job that has ended; raises JobFailedError."""

@@ -142,7 +142,7 @@ async def _collected(
     swarm: "AsyncSwarm", job_id: str, n_items: int, *, return_exceptions: bool
 ) -> list[Any]:
     found: dict[int, Any] = {}
-    async with aclosing(_outcomes(swarm, job_id, n_items, ordered=False)) as all_of_them:
+    async with aclosing(outcomes_of(swarm, job_id, n_items, ordered=False)) as all_of_them:
         async for item, outcome in all_of_them:
             if is_failure(outcome) and not return_exceptions:
                 await swarm.cancel(job_id)
@@ -167,7 +167,7 @@ async def each_outcome(
         return
     wanted = {"on_error": "skip", **spec} if return_exceptions else dict(spec)
     job = await swarm.submit(function, values, **wanted)
-    found = _outcomes(swarm, job, len(values), ordered=ordered, timeout=timeout)
+    found = outcomes_of(swarm, job, len(values), ordered=ordered, timeout=timeout)
     is_whole = False
     try:
         async with aclosing(found):
@@ -193,7 +193,7 @@ async def _cancelled(swarm: "AsyncSwarm", job_id: str) -> None:
         pass
 
 
-async def _outcomes(
+async def outcomes_of(
     swarm: "AsyncSwarm",
     job_id: str,
     n_items: int,
