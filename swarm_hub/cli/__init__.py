@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "resume": ("control", "resume", "Have a paused device take work again."),
     "service": ("service", "service", "Have the service manager keep a hub running."),
     "submit": ("submit", "submit", "Submit a job."),
+    "map": ("map", "map_command", "Call a Python expression or function for each line."),
     "job": ("jobs", "job", "List, show and cancel jobs, and fetch results."),
     "top": ("top", "top", "Show nodes and jobs, live."),
     "data": ("jobs", "data", "Fetch a large result by its hash, from whoever has it."),

@@ -42,7 +42,7 @@ async def results_of(
             new = [index for index in dict.fromkeys(done) if index not in seen]
             seen.update(new)
             for start in range(0, len(new), _AT_ONCE):
-                yield await _fetched(hub, job_id, read, new[start : start + _AT_ONCE])
+                yield await fetched(hub, job_id, read, new[start : start + _AT_ONCE])
 
 
 async def values_of(
@@ -68,9 +68,10 @@ async def values_of(
         yield left
 
 
-async def _fetched(
+async def fetched(
     hub: Gateways, job_id: str, read: "Read", indexes: list[int]
 ) -> list[ShardResult]:
+    """Return what shards that are done gave, with one request unless it is large."""
     query = {"shards": ",".join(map(str, indexes))}
     answer = await hub.ask("GET", f"/jobs/{job_id}/results", params=query)
     found = []

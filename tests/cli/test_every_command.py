@@ -67,6 +67,7 @@ STEPS: Final = (
     Step("example", "primes"),
     Step("completion", "bash"),
     Step("submit", "{primes} --range 0:100 --reduce sum -c {hub}", keeps=("job_id", "job")),
+    Step("map", "len(x) {primes} --dry-run -c {hub}"),
     Step("job watch", "{job} -c {hub}", keeps=("module_sha", "sha")),
     Step("job list", "-c {hub}"),
     Step("job show", "{job} -c {hub}"),

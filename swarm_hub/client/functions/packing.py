@@ -142,7 +142,7 @@ def _parts(function: Any) -> tuple[dict[str, Any], str, list[tuple[str, str]]]:
     path = getattr(found, "__file__", None)
     parts = {**_EMPTY, "module": _MODULE, "name": name}
     if path is not None and _reached(found, name) is function:
-        file, source = Path(path).name, _read(Path(path))
+        file, source = Path(path).name, read_source(Path(path))
         check(source, file, name)
         parts["file"] = [file, source]
         return parts, name, [("file", f"{file}, {len(source.encode()):,} bytes")]
@@ -355,7 +355,8 @@ def _shown_file(function: types.FunctionType) -> str:
     return Path(function.__code__.co_filename).name or "<function>"
 
 
-def _read(path: Path) -> str:
+def read_source(path: Path) -> str:
+    """Return the text of a Python file; raises ClientError for what can't be sent."""
     try:
         body = path.read_bytes()
     except OSError as error:
@@ -388,6 +389,6 @@ def _device_source() -> str:
     return "".join(
         line
         for module in (encoding, device)
-        for line in _read(Path(inspect.getfile(module))).splitlines(keepends=True)
+        for line in read_source(Path(inspect.getfile(module))).splitlines(keepends=True)
         if not line.startswith(_FROM_ENCODING)
     )
