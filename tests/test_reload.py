@@ -1,6 +1,7 @@
 """Taking a new configuration without a restart: all of it or nothing, and whoever asks is told."""
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import json
@@ -317,20 +318,25 @@ def test_a_terminal_that_is_closed_stops_the_hub_in_it(tmp_path: Path) -> None:
         os.setsid()
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
-        stdin=theirs, stderr=subprocess.PIPE, text=True, preexec_fn=take_terminal,
-    )  # fmt: skip
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "swarm_hub", "run", "-c", str(folder)],
+            stdin=theirs, stderr=log, preexec_fn=take_terminal,
+        )  # fmt: skip
     try:
         os.close(theirs)
-        assert process.stderr is not None
-        while "is ready" not in (line := process.stderr.readline()):
-            assert line, "the hub ended"
+        while "is ready" not in path.read_text():
+            assert process.poll() is None, path.read_text()
+            time.sleep(0.05)
         os.close(ours)
-        _, said = process.communicate(timeout=30)
-        assert process.returncode == 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        said = path.read_text()
+        assert process.returncode == 0, said
         assert "is stopping" in said
         assert "reloaded" not in said
     finally:
         process.kill()
+        process.wait()
         process.wait()

@@ -372,7 +372,6 @@ async def test_a_refused_submission_is_exit_code_1_and_says_what_to_do(
         ["submit", PRIMES, "--range", "5"],
         ["submit", PRIMES, "--range", "a:b"],
         ["submit", PRIMES, PRIMES, "--range", "0:5"],
-        ["submit", PRIMES, "--range", "0:5", "--reduce", "avg"],
         ["submit", PRIMES, "--range", "0:5", "--shard-size", "0"],
         ["submit", "no-such-file.wasm", "--range", "0:5"],
         ["job", "list", "--limit", "0"],

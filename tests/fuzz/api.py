@@ -41,6 +41,8 @@ _CAN_NOT_SAY: Final = {
     "get_jobs": "a time is after 1970, and labels are sixteen at most",
     "post_jobs_cancel": "which jobs are named one way or the other, by values as in a list",
     "post_modules_inspect": "a module is any bytes",
+    "put_config_files_name": "a file is named by its version, and its text is UTF-8",
+    "put_logger": "a level is of a component or logger that there is",
     "put_blobs_sha256": "a hash is that of the bytes, a piece within its size",
     "post_job_resubmit": "another spec has to fit the module",
     "patch_job": "something has to be changed, of a job that has not ended",

@@ -35,6 +35,9 @@ pytestmark = pytest.mark.usefixtures("warm_hubs")
 
 N_ITEMS = 200
 SPEC: dict[str, Any] = {"shard_size": 20, "reduce": "sum"}
+# Shards that take much longer than an ACK waits for their results, on any machine.
+N_LONG_ITEMS = 3000
+LONG: dict[str, Any] = {"shard_size": 1500, "reduce": "sum"}
 # More results than the gateway keeps in memory, and more rows than one chunk of gc removes.
 MANY_ITEMS = 300
 MANY: dict[str, Any] = {"shard_size": 1, "reduce": "sum"}
@@ -225,8 +228,11 @@ async def test_a_gateway_killed_at_a_point_finishes_its_job_once(
     pair: Pair, modules: dict[str, bytes], point: str
 ) -> None:
     many = point in FOLD_POINTS
+    long = "ACK" in point
     module, n_items, spec = (
-        (modules["count"], MANY_ITEMS, MANY) if many else (pair.new(modules["spin"]), N_ITEMS, SPEC)
+        (modules["count"], MANY_ITEMS, MANY)
+        if many
+        else (pair.new(modules["spin"]), *((N_LONG_ITEMS, LONG) if long else (N_ITEMS, SPEC)))
     )
     gateway = pair.gateway
     doom(gateway, point)

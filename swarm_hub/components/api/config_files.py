@@ -28,9 +28,8 @@ EDITED_DIR: Final = "edited"
 _COPIES_KEPT: Final = 10
 _FILES_MAX: Final = 1000
 _YAML: Final = "application/yaml"
-_BODY: Final = RawBody(
-    dict.fromkeys((_YAML, "text/yaml", "text/plain"), "the whole file, in UTF-8")
-)
+_PLAIN: Final = "text/plain"
+_BODY: Final = RawBody(dict.fromkeys((_YAML, "text/yaml", _PLAIN), "the whole file, in UTF-8"))
 _NAME: Final = {
     "name": {"type": "string", "maxLength": 200, "description": "with / written as %2F"}
 }
@@ -83,7 +82,8 @@ def config_views(hub: Hub) -> tuple[View, ...]:
         """Return one file as it is written."""
         body = await asyncio.to_thread(_read, folder, _name(request))
         told = {"ETag": f'"{_etag(body)}"', "Cache-Control": "no-store"}
-        return Blob(body, _YAML, told=told)
+        # Not as YAML, which programs would read into values: what counts is how it is written.
+        return Blob(body, _PLAIN, told=told)
 
     async def write(request: Request) -> Json:
         """Replace one file, of the version that If-Match names, and check the configuration."""
@@ -141,7 +141,7 @@ def config_views(hub: Hub) -> tuple[View, ...]:
         admin("GET", "/config/files", listed, answer=ConfigFiles),
         admin(
             "GET", "/config/files/{name}", read, answer=bytes, errors=(NotFound,),
-            media_types=(_YAML,), path_values=_NAME, answer_headers={"ETag": "Its version."},
+            media_types=(_PLAIN,), path_values=_NAME, answer_headers={"ETag": "Its version."},
         ),
         admin(
             "PUT", "/config/files/{name}", write, answer=Written, body=_BODY, errors=changes,

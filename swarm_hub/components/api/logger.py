@@ -10,6 +10,7 @@ from swarm_hub.endpoints import Json, Request, Scope, View
 from swarm_hub.exceptions import InvalidInput
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.util.bounds import is_text, shown
+from swarm_hub.util.described import described
 from swarm_hub.util.process_log import LEVELS, loggers_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,6 +32,15 @@ class LoggerShape(TypedDict):
     file: str | None
 
 
+@described(
+    {
+        "type": "object",
+        "maxProperties": _LOGS_MAX,
+        "propertyNames": {"minLength": 1, "maxLength": _NAME_MAX_CHARS},
+        "additionalProperties": {"enum": [*LEVELS, None]},
+        "examples": [{"mesh": "debug"}],
+    }
+)
 def _levels(value: Any) -> dict[str, str | None]:
     if not isinstance(value, dict) or len(value) > _LOGS_MAX:
         raise vol.Invalid(f"expected at most {_LOGS_MAX} names, each with a level or null")

@@ -130,11 +130,18 @@ async def test_a_script_that_is_dropped_needs_no_module(
 
 
 async def test_a_node_shows_what_it_signed(page: Page, client: SwarmClient) -> None:
-    job_id = await client.submit(SPIN.encode(), range(40), shard_size=20, redundancy=2)
+    job_id = await client.submit(
+        SPIN.encode(), range(40), shard_size=20, redundancy=2, name="done twice"
+    )
     await client.wait(job_id)
     await page.goto("/#/nodes?sort=name")
     await page.get_by_role("link", name="attic").click()
-    signed = page.locator("section").filter(has_text="Its receipts").locator("details").first
+    signed = (
+        page.locator("section")
+        .filter(has_text="Its receipts")
+        .locator("details")
+        .filter(has_text="done twice")
+    )
     await signed.locator("summary").click(position={"x": 3, "y": 8})
     # Of each shard it did one half of the copies.
     await expect(signed.get_by_text("shard 0, items 0")).to_have_count(1)

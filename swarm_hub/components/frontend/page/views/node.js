@@ -57,6 +57,7 @@ class NodeView extends View {
       this.#graphs, this.#receipts,
       h("section.card.flush", h("h2.pad", "Its shards"), this.#shards)));
     this.#drawReceipts();
+    this.on(store, "jobs", () => this.#drawReceipts());
     const draw = inFrame(() => this.#draw());
     this.on(store, "nodes", (id) => {
       if (id === undefined || id === this.params.id) draw();
@@ -165,9 +166,10 @@ class NodeView extends View {
   #drawReceipts() {
     const done = [...this.#byShard.values()].reverse().filter(({ state }) => state === "shard_done");
     const jobs = [...new Set(done.map(({ job }) => job))].slice(0, RECEIPTS_OF);
-    if (jobs.join() === this.#receipts.dataset.jobs) return;
-    this.#receipts.dataset.jobs = jobs;
-    renew(this.#receipts, h("h2", "Its receipts"), jobs.map((job) => {
+    const names = jobs.map((job) => store.jobs.get(job)?.name || job);
+    if (names.join() === this.#receipts.dataset.names) return;
+    this.#receipts.dataset.names = names;
+    renew(this.#receipts, h("h2", "Its receipts"), jobs.map((job, index) => {
       const list = h("div");
       const load = async ({ target }) => {
         if (!target.open || list.firstChild) return;
@@ -175,7 +177,7 @@ class NodeView extends View {
         replace(list, await receipts(job, this.params.id));
       };
       return h("details", { dataset: { key: job }, ontoggle: load },
-        h("summary", store.jobs.get(job)?.name || job), list);
+        h("summary", names[index]), list);
     }), !jobs.length && h("p.muted", "None: it has done no shards lately."));
   }
 
