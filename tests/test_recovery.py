@@ -177,33 +177,31 @@ async def test_it_keeps_the_tls_that_the_api_had(local: LocalSwarm) -> None:
     assert (await health(hub, "recovery"))["recovery"][0]["path"] == "gatway"
 
 
-async def test_a_signal_ends_a_recovery_and_a_kill_is_in_nobodys_way(local: LocalSwarm) -> None:
+async def test_a_signal_ends_a_recovery_a_kill_is_in_nobodys_way_and_none_may_be_wanted(
+    local: LocalSwarm,
+) -> None:
     hub, good = await broken(local)
     await health(hub, "recovery")
     hub.kill()
     hub.start()
     await health(hub, "recovery")
     assert await stopped(hub) == 0
-    (hub.folder / "configuration.yaml").write_text(good)
-    hub.start()
-    await health(hub, "running")
-
-
-async def test_without_recovery_it_ends_with_the_same_words_and_code(local: LocalSwarm) -> None:
-    hub, _ = await broken(local)
-    await health(hub, "recovery")
-    await stopped(hub)
+    # Without recovery it ends with the words and the code of a hub that never had one.
     done = await asyncio.to_thread(run_process, "run", "--no-recovery", "-c", hub.folder)
     assert done.code == 1
     line = next(each for each in done.err.splitlines() if each.startswith("swarm-hub: "))
     assert "gatway: there is no such component; did you mean gateway?" in line
     # So it is where no hub with an API ever started.
-    (hub.folder / STORAGE_DIR / LAST_GOOD_FILE).unlink()
+    last_good = hub.folder / STORAGE_DIR / LAST_GOOD_FILE
+    last_good.unlink()
     again = await asyncio.to_thread(run_process, "run", "-c", hub.folder)
     assert (again.code, again.err) == (1, done.err)
-    (hub.folder / STORAGE_DIR / LAST_GOOD_FILE).write_text('{"name": "x", "api": null}')
+    last_good.write_text('{"name": "x", "api": null}')
     again = await asyncio.to_thread(run_process, "run", "-c", hub.folder)
     assert (again.code, again.err) == (1, done.err)
+    (hub.folder / "configuration.yaml").write_text(good)
+    hub.start()
+    await health(hub, "running")
 
 
 async def test_a_hub_whose_api_is_taken_away_keeps_a_record_of_that(swarm: Swarm) -> None:
@@ -246,18 +244,15 @@ async def test_files_are_read_and_written_in_a_hub_that_runs_too(
     assert (await call(hub, "POST", "/config/start"))[1]["code"] == "not_in_recovery"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "..%2Fother.yaml", "%2Fetc%2Fpasswd", "..%2F..%2Fetc%2Fpasswd", "..%252Fother.yaml",
-        "custom_components%2Fmine%2Fservices.yaml", "custom_components%2Fmine%2F__init__.py",
-        ".storage%2Ftokens.json", ".storage%2Fhidden.yaml", "link_out.yaml", "folder_out%2Fx.yaml",
-        "packages%2F..%2F..%2Fother.yaml", "new.yaml", "hub.log", "packages", "a%00b.yaml",
-    ],
+NAMES_THAT_LEAD_OUT = (
+    "..%2Fother.yaml", "%2Fetc%2Fpasswd", "..%2F..%2Fetc%2Fpasswd", "..%252Fother.yaml",
+    "custom_components%2Fmine%2Fservices.yaml", "custom_components%2Fmine%2F__init__.py",
+    ".storage%2Ftokens.json", ".storage%2Fhidden.yaml", "link_out.yaml", "folder_out%2Fx.yaml",
+    "packages%2F..%2F..%2Fother.yaml", "new.yaml", "hub.log", "packages", "a%00b.yaml",
 )  # fmt: skip
-async def test_no_name_leads_out_of_the_configuration(
-    swarm: Swarm, tmp_path: Path, name: str
-) -> None:
+
+
+async def test_no_name_leads_out_of_the_configuration(swarm: Swarm, tmp_path: Path) -> None:
     swarm.keys("gateway")
     folder = tmp_path / "gateway"
     outside = folder.parent / "outside"
@@ -273,15 +268,14 @@ async def test_no_name_leads_out_of_the_configuration(
     (folder / "folder_out").symlink_to(outside)
     hub = await swarm.gateway()
     before = _tree(folder.parent)
-    headers = {**YAML, "If-Match": '"*"'}
-    url = URL(f"{hub.url}/api/v1/config/files/{name}", encoded=True)
-    async with aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {hub.token}", **headers}
-    ) as session:
-        for method, body in (("GET", None), ("PUT", b"y: 2\n")):
-            async with session.request(method, url, data=body) as answer:
-                assert answer.status == 404, await answer.text()
-    assert _tree(folder.parent) == before
+    headers = {"Authorization": f"Bearer {hub.token}", **YAML, "If-Match": '"*"'}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for name in NAMES_THAT_LEAD_OUT:
+            url = URL(f"{hub.url}/api/v1/config/files/{name}", encoded=True)
+            for method, body in (("GET", None), ("PUT", b"y: 2\n")):
+                async with session.request(method, url, data=body) as answer:
+                    assert answer.status == 404, f"{method} {name}: {await answer.text()}"
+            assert _tree(folder.parent) == before, name
 
 
 async def test_a_link_inside_the_directory_is_read_but_not_written(
@@ -300,26 +294,21 @@ async def test_a_link_inside_the_directory_is_read_but_not_written(
     assert (folder / "link.yaml").is_symlink()
 
 
-@pytest.mark.parametrize(
-    ("body", "headers", "status", "code"),
-    [
+async def test_what_is_no_yaml_file_is_refused(swarm: Swarm) -> None:
+    hub = await swarm.gateway()
+    before = (hub.folder / "configuration.yaml").read_bytes()
+    path = "/config/files/configuration.yaml"
+    for body, headers, status, code in (
         (b"a: \xff\n", YAML, 422, "not_utf8"),
         (b"a: \0\n", YAML, 422, "not_text"),
         (b"a: 1\n" * 300_000, YAML, 413, "request_too_large"),
         (b"a: 1\n", {"Content-Type": "image/png"}, 415, "unsupported_media_type"),
-    ],
-)
-async def test_what_is_no_yaml_file_is_refused(
-    swarm: Swarm, body: bytes, headers: dict[str, str], status: int, code: str
-) -> None:
-    hub = await swarm.gateway()
-    before = (hub.folder / "configuration.yaml").read_bytes()
-    given = {**headers, "If-Match": '"x"'}
-    answer = await call(hub, "PUT", "/config/files/configuration.yaml", data=body, headers=given)
-    assert (answer[0], answer[1]["code"]) == (status, code)
-    without = await call(
-        hub, "PUT", "/config/files/configuration.yaml", data=b"a: 1\n", headers=YAML
-    )
+    ):
+        given = {**headers, "If-Match": '"x"'}
+        answer = await call(hub, "PUT", path, data=body, headers=given)
+        assert (answer[0], answer[1]["code"]) == (status, code)
+        assert (hub.folder / "configuration.yaml").read_bytes() == before
+    without = await call(hub, "PUT", path, data=b"a: 1\n", headers=YAML)
     assert (without[0], without[1]["code"]) == (400, "no_version")
     assert (hub.folder / "configuration.yaml").read_bytes() == before
 
