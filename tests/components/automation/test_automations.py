@@ -267,17 +267,6 @@ async def test_one_that_is_disabled_is_not_triggered_but_by_hand(swarm: Swarm) -
         ]  # fmt: skip
 
 
-async def test_a_template_that_fails_ends_its_run_with_a_trace(swarm: Swarm) -> None:
-    hub = await swarm.gateway(
-        extra=section({**notify({"event": "node_up"}), "action": {"notify": "{{ job.id }}"}})
-    )
-    made = await manual(hub, "tell")
-    assert made["state"] == "failed"
-    assert made["said"] == "action 0: a template failed: UndefinedError: 'job' is undefined"
-    assert (await call(hub, "GET", "/automations"))[1]["notices"] == []
-    assert [each["state"] for each in await traces(hub, "tell")] == ["failed"]
-
-
 async def test_by_hand_it_is_as_if_an_event_of_a_job_had_triggered(
     swarm: Swarm, modules: dict[str, bytes]
 ) -> None:
@@ -365,7 +354,7 @@ async def test_events_from_while_it_was_down_are_followed_up(swarm: Swarm) -> No
     assert len(await ended(hub, "tell", 2)) == 2
 
 
-async def test_an_action_that_breaks_ends_its_run_alone(
+async def test_an_action_that_breaks_or_a_template_that_fails_ends_its_run_alone(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> str:
@@ -373,16 +362,23 @@ async def test_an_action_that_breaks_ends_its_run_alone(
 
     monkeypatch.setattr(webhook, "call", broken)
     url = "http://127.0.0.1/"
+    wrong = {**notify({"event": "node_up"}, "Wrong"), "action": {"notify": "{{ job.id }}"}}
     hub = await swarm.gateway(
         extra=section(
             {"allow": {"hosts": ["127.0.0.1"]}},
             {"alias": "Bad", "trigger": {"event": "node_up"}, "action": {"webhook": url}},
+            wrong,
             notify({"event": "node_drained"}),
         )
     )
     await manual(hub, "bad")
     (trace,) = await ended(hub, "bad")
     assert (trace["state"], trace["steps"][0]["said"]) == ("failed", "it broke: KeyError: 'nope'")
+    made = await manual(hub, "wrong")
+    assert made["state"] == "failed"
+    assert made["said"] == "action 0: a template failed: UndefinedError: 'job' is undefined"
+    assert (await call(hub, "GET", "/automations"))[1]["notices"] == []
+    assert [each["state"] for each in await traces(hub, "wrong")] == ["failed"]
     await manual(hub, "tell")
     assert (await ended(hub, "tell"))[0]["state"] == "done"
 
