@@ -158,6 +158,7 @@ class JobService:
 
     async def status(self, job_id: str, wait_s: float) -> JobStatus:
         """Return a job's status; `wait_s` holds the answer until the state changes or is final."""
+        await self._dispatcher.be_sure()
         if wait_s > 0:
             with self._watchers.watching(job_id) as changed:
                 if await self._is_open(job_id):
@@ -201,6 +202,7 @@ class JobService:
         self, wanted: JobFilter, before: str | None, limit: int
     ) -> tuple[list[JobSummary], str | None]:
         """Return a page of jobs, newest first, and what the next page is before."""
+        await self._dispatcher.be_sure()
         found, cursor = await self._hub.store.read(listing.page, wanted, before, limit)
         return [self._summary(job, await self._cutting(job)) for job in found], cursor
 
@@ -209,6 +211,7 @@ class JobService:
 
         Raises Conflict for one that has ended.
         """
+        await self._dispatcher.be_sure()
         job = self._dispatcher.job(job_id) or await self._job(job_id)
         deadline_s = change.values.get("deadline_s")
         if deadline_s is not None and job.created_at + deadline_s <= self._hub.clock.time():
@@ -259,6 +262,7 @@ class JobService:
 
         They are cancelled together, so this takes hardly longer than one.
         """
+        await self._dispatcher.be_sure()
         store = self._hub.store
         owners = await self.owners(job_ids)
         seen = [each for each in job_ids if each in owners and own in (None, owners[each])]
@@ -330,6 +334,7 @@ class JobService:
 
         `by` is who wants it, for the log.
         """
+        await self._dispatcher.be_sure()
         if not self._cancel(job_id, by) and await self._is_open(job_id):
             await self._hub.store.commit([leases.ask_to_cancel(job_id)])
         return await self.ended(job_id, _OWNER_WITHIN_S)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     bindparam,
-    false,
     literal_column,
     null,
+    or_,
     select,
     text,
     update,
@@ -52,7 +53,7 @@ _ANSWER_CHANGE: Final = (
 
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
-_ORPHANED: Final = and_(
+_ORPHANED: Final[ColumnElement[bool]] = and_(
     _J.c.gateway != bindparam("b_gateway"),
     _J.c.gateway.not_in(select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))),
 )
@@ -60,6 +61,7 @@ _ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHAN
 _ASKED: Final = select(_J.c.id).where(
     _J.c.finished_at.is_(None), _IS_MINE, _J.c.cancel_asked == literal_column("1")
 )
+_OWNED: Final = select(_J.c.id, _J.c.epoch).where(_J.c.finished_at.is_(None), _IS_MINE)
 _CHANGE_ASKED: Final = select(_J.c.id, _J.c.change_asked).where(
     _J.c.finished_at.is_(None), _IS_MINE, _J.c.change_asked.is_not(None)
 )
@@ -127,20 +129,24 @@ def end_sessions(connection: Connection) -> int:
     return len(connection.execute(ended, {"names": names}).all())
 
 
-def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, int]:
+def adopt(
+    connection: Connection, gateway: str, *, starting: bool, limit: int | None = None
+) -> dict[str, int]:
     """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
 
     When it starts, a gateway also takes its own jobs, with a new epoch, and waits for what it may
-    still be committing from before the restart. Runs inside a write.
+    still be committing from before the restart; of a shared store it takes only those. With a
+    `limit` others that are adopting get the rest. Runs inside a write.
     """
     values = {"b_gateway": gateway, "b_now": store_now(connection)}
+    which = _ORPHANED
+    if starting:
+        which = _IS_MINE if connection.dialect.name == "postgresql" else or_(_ORPHANED, _IS_MINE)
     found = (
         select(_J.c.id)
-        .where(
-            _J.c.finished_at.is_(None),
-            _ORPHANED | (_IS_MINE if starting else false()),
-        )
+        .where(_J.c.finished_at.is_(None), which)
         .order_by(_J.c.id)
+        .limit(limit)
         .with_for_update(skip_locked=not starting)
     )
     taken = (
@@ -150,6 +156,12 @@ def adopt(connection: Connection, gateway: str, *, starting: bool) -> dict[str, 
         .returning(_J.c.id, _J.c.epoch)
     )
     return {row.id: row.epoch for row in connection.execute(taken)}
+
+
+def owned(connection: Connection, gateway: str) -> dict[str, int]:
+    """Return the epochs of the unfinished jobs of a gateway, by id."""
+    rows = connection.execute(_OWNED, {"b_gateway": gateway})
+    return {row.id: row.epoch for row in rows}
 
 
 def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> None:

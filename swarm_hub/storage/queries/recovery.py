@@ -29,29 +29,29 @@ _NEWEST_AT_ONCE: Final = 256
 
 # The conditions of the partial indexes, as literals: PostgreSQL's generic plan needs them so.
 # SQLite's planner would take the primary key and walk through every shard of the job.
-_IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
-_BY_OPEN: Final = "INDEXED BY shards_open"
-_IS_GIVEN_UP: Final = text("shards.state IN ('skipped', 'dead', 'cancelled')")
-_BY_GIVEN_UP: Final = "INDEXED BY shards_given_up"
-_IS_RETRIED: Final = text("(shards.attempts > 1 OR shards.state = 'split')")
-_BY_RETRIED: Final = "INDEXED BY shards_retried"
-_IS_SKIPPED: Final = _S.c.state == ShardState.SKIPPED.value
+IS_OPEN: Final = text("shards.state IN ('queued', 'assigned')")
+BY_OPEN: Final = "INDEXED BY shards_open"
+IS_GIVEN_UP: Final = text("shards.state IN ('skipped', 'dead', 'cancelled')")
+BY_GIVEN_UP: Final = "INDEXED BY shards_given_up"
+IS_RETRIED: Final = text("(shards.attempts > 1 OR shards.state = 'split')")
+BY_RETRIED: Final = "INDEXED BY shards_retried"
+IS_SKIPPED: Final = _S.c.state == ShardState.SKIPPED.value
 _IS_SPLIT: Final = _S.c.state == ShardState.SPLIT.value
 _SPLITS: Final = (
     select(_S.c.idx, _S.c.first_item, _S.c.n_items)
-    .with_hint(_S, _BY_RETRIED, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED, _IS_SPLIT)
+    .with_hint(_S, BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_RETRIED, _IS_SPLIT)
     .order_by(_S.c.idx)
 )
 _FOUND: Final = (
     select(func.count())
     .select_from(_S)
-    .with_hint(_S, _BY_GIVEN_UP, "sqlite")
+    .with_hint(_S, BY_GIVEN_UP, "sqlite")
     .where(
         _S.c.job_id == bindparam("b_id"),
         _S.c.idx > bindparam("b_idx"),
-        _IS_GIVEN_UP,
-        _IS_SKIPPED,
+        IS_GIVEN_UP,
+        IS_SKIPPED,
         _S.c.n_items == 1,
     )
 )
@@ -74,27 +74,27 @@ _NEWEST: Final = (
 )
 _COUNT_OPEN: Final = (
     select(func.count(), func.coalesce(func.sum(_S.c.n_items), 0))
-    .with_hint(_S, _BY_OPEN, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+    .with_hint(_S, BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_OPEN)
 )
 _COUNT_GIVEN_UP: Final = (
     select(
         func.count(),
         func.coalesce(func.sum(_S.c.n_items), 0),
-        func.coalesce(func.sum(case((_IS_SKIPPED, _S.c.n_items), else_=0)), 0),
+        func.coalesce(func.sum(case((IS_SKIPPED, _S.c.n_items), else_=0)), 0),
     )
-    .with_hint(_S, _BY_GIVEN_UP, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_GIVEN_UP)
+    .with_hint(_S, BY_GIVEN_UP, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_GIVEN_UP)
 )
 _COUNT_RETRIED: Final = (
     select(func.count(), func.coalesce(func.sum(case((_IS_SPLIT, 1), else_=0)), 0))
-    .with_hint(_S, _BY_RETRIED, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED)
+    .with_hint(_S, BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_RETRIED)
 )
 _RETRIED_INDEXES: Final = (
     select(_S.c.idx)
-    .with_hint(_S, _BY_RETRIED, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_RETRIED)
+    .with_hint(_S, BY_RETRIED, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_RETRIED)
 )
 # An attempt beside an open one is a copy, and one after a result confirms it: neither is a retry,
 # nor is one after an attempt that gave way. What is on its way to the disk together has the same
@@ -125,14 +125,14 @@ _RETRIES: Final = (
 )
 _OPEN_SHARDS: Final = (
     select(*SHARD_COLUMNS)
-    .with_hint(_S, _BY_OPEN, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+    .with_hint(_S, BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_OPEN)
     .order_by(_S.c.idx)
 )
 _OPEN_INDEXES: Final = (
     select(_S.c.idx)
-    .with_hint(_S, _BY_OPEN, "sqlite")
-    .where(_S.c.job_id == bindparam("b_id"), _IS_OPEN)
+    .with_hint(_S, BY_OPEN, "sqlite")
+    .where(_S.c.job_id == bindparam("b_id"), IS_OPEN)
 )
 _OPEN_ASSIGNMENTS: Final = (
     select(_A)

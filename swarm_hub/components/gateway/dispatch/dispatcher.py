@@ -10,6 +10,7 @@ the job (`_fault`), which is read anew from the store between two commits (`_men
 import asyncio
 import dataclasses
 import logging
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -71,6 +72,7 @@ from swarm_hub.models.shard import job_of
 from swarm_hub.storage import Fence, Write
 from swarm_hub.storage.queries import jobs, leases, recovery
 from swarm_hub.storage.queries.jobs import Finish
+from swarm_hub.storage.queries.takeover import BATCH, LeftJob, left_job, left_jobs
 from swarm_hub.util.apart import apart
 from swarm_hub.util.within import within
 
@@ -108,6 +110,8 @@ class Dispatcher:
         self._jobs: dict[str, Job] = {}
         # A commit by an older epoch than the one that owns the job is refused.
         self._epochs: dict[str, int] = {}
+        # By the monotonic clock; for ever on a store of one's own.
+        self.leased_until = math.inf
         self._pending = PendingCommit()
         # How often each job made its handling fail, and those that did since the last commit.
         self._faults: Counter[str] = Counter()
@@ -192,32 +196,71 @@ class Dispatcher:
             raise
         await committed
 
-    async def adopt(self, *, starting: bool) -> int:
+    async def adopt(self, *, starting: bool, limit: int | None = None) -> int:
         """Continue jobs from before a restart and those of dead gateways; returns how many."""
-        epochs = await self._hub.store.change(leases.adopt, self.gateway_id, starting=starting)
+        epochs = await self._hub.store.change(
+            leases.adopt, self.gateway_id, starting=starting, limit=limit
+        )
         self._epochs.update(epochs)
-        for job_id in epochs:
+        taken = list(epochs)
+        for at in range(0, len(taken), BATCH):
+            await self._continue_all(taken[at : at + BATCH], starting=starting)
+        return len(epochs)
+
+    async def _continue_all(self, job_ids: Sequence[str], *, starting: bool) -> None:
+        left: dict[str, LeftJob] = {}
+        try:
+            left = await self._hub.store.read(left_jobs, job_ids)
+        except PASSING_ERRORS as error:
+            if starting:
+                raise
+            # They are this gateway's now, so nobody else continues them.
+            for job_id in job_ids:
+                self._mend_later(job_id, error)
+            return
+        except Exception:
+            # One that can't be read does not keep the others from it.
+            _LOGGER.warning("%d jobs are read one by one", len(job_ids), exc_info=True)
+        for job_id in job_ids:
             try:
-                await self._continue(job_id)
+                await self._continue(job_id, left.get(job_id))
             except PASSING_ERRORS as error:
                 if starting:
                     raise
-                # They are this gateway's now, so nobody else continues them.
                 self._mend_later(job_id, error)
-        return len(epochs)
+            # Each costs milliseconds, and the loop has others to serve.
+            await asyncio.sleep(0)
 
-    async def _continue(self, job_id: str) -> None:
+    async def be_sure(self) -> None:
+        """Let go of jobs that another gateway took over, if the lease may have run out.
+
+        Whoever was frozen would else tell of them what it remembers.
+        """
+        if self._hub.clock.monotonic() < self.leased_until:
+            return
+        commits = [self._pending, *([] if self._in_hand is None else [self._in_hand])]
+        new = {job_id for each in commits for job_id in each.new_jobs} | self._unsure.keys()
+        remembered = {each: epoch for each, epoch in self._epochs.items() if each not in new}
+        owned = await self._hub.store.read(leases.owned, self.gateway_id)
+        for job_id, epoch in remembered.items():
+            if owned.get(job_id) != epoch and self._epochs.get(job_id) == epoch:
+                _LOGGER.warning("Job %s was taken over by another gateway, or ended", job_id)
+                self._close(job_id)
+
+    async def _continue(self, job_id: str, left: LeftJob | None = None) -> None:
         """Take a job as it is in the store; one that makes this fail twice is failed."""
         try:
-            job, cutting, shards, assignments = await self._hub.store.read(
-                recovery.unfinished, job_id
-            )
-            unconfirmed = await self._hub.store.read(recovery.unconfirmed_of, job_id)
+            if left is None:
+                left = await self._hub.store.read(left_job, job_id)
+            job, cutting = left.job, left.cutting
             plan = dataclasses.replace(
-                self._plan(job), cut=cutting, shards=tuple(shards), assignments=tuple(assignments),
-                votes=votes_of(unconfirmed, self._trust.owner),
+                self._plan(job), cut=cutting, shards=tuple(left.shards),
+                assignments=tuple(left.assignments),
+                votes=votes_of(left.unconfirmed, self._trust.owner),
                 # A result may come before its node has reconnected.
-                voters={each.node_id: self._trust.owner(each.node_id) for each, _ in assignments},
+                voters={
+                    each.node_id: self._trust.owner(each.node_id) for each, _ in left.assignments
+                },
             )  # fmt: skip
             if job.state.finished:
                 self._close(job_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
@@ -9,6 +10,7 @@ from swarm_hub.core import Hub, StopStage
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job_change import JobChange
 from swarm_hub.storage.queries import leases
+from swarm_hub.storage.queries.takeover import BATCH
 from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
@@ -17,6 +19,8 @@ _LOGGER = logging.getLogger(__name__)
 LEASE_S: Final = 10.0
 _RENEW_EVERY_S: Final = 3.0
 _LOOK_EVERY_S: Final = 1.0
+# After a batch of jobs was taken over; the other gateways take theirs meanwhile.
+_PAUSE_S: Final = 0.02
 
 
 class LeaseKeeper:
@@ -27,49 +31,85 @@ class LeaseKeeper:
         self._gateway_id = gateway_id
         self._dispatcher = dispatcher
         self._heard = asyncio.Event()
-        self._renewed_at = 0.0
+        self._taken = 0
         # What others asked for and is about to be on disk.
         self._answering: set[str] = set()
 
     async def start(self) -> None:
         """Announce that this gateway is alive, and continue its unfinished jobs."""
         store = self._hub.store
-        if store.shared:
-            await store.introduce(self._gateway_id)
-            now = await store.read(leases.store_now)
-            await store.commit([leases.register(self._gateway_id, now + LEASE_S)])
-            self._renewed_at = self._hub.clock.monotonic()
-        await self._dispatcher.adopt(starting=True)
-        if store.shared:
-            store.listen(self._heard.set)
-            self._hub.tasks.supervise(self._look_after, "lease_keeper")
-            self._hub.on_stop(StopStage.CLOSE, "lease_keeper", self._resign)
+        if not store.shared:
+            await self._dispatcher.adopt(starting=True)
+            return
+        await store.introduce(self._gateway_id)
+        began = self._hub.clock.monotonic()
+        now = await store.read(leases.store_now)
+        await store.commit([leases.register(self._gateway_id, now + LEASE_S)])
+        self._dispatcher.leased_until = began + LEASE_S
+        # Many jobs take longer than the lease, and the dispatcher does not run yet.
+        renewing = self._hub.tasks.spawn(self._keep(), "lease at the start")
+        try:
+            await self._dispatcher.adopt(starting=True)
+        finally:
+            renewing.cancel()
+        self._hub.tasks.supervise(lambda: self._keep(self._dispatcher.sign), "lease")
+        store.listen(self._heard.set)
+        self._hub.tasks.supervise(self._look_after, "lease_keeper")
+        self._hub.on_stop(StopStage.CLOSE, "lease_keeper", self._resign)
+
+    async def _keep(self, sign: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Renew the lease, each time after a sign of the dispatcher: one that is stuck loses it."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY_S)
+            if sign is not None:
+                await sign()
+            try:
+                await self._renew()
+            except StoreError as error:
+                # Failing commits are logged elsewhere; the lease runs out, and others take over.
+                _LOGGER.debug("The lease can't be renewed: %s", error)
+
+    async def _renew(self) -> None:
+        store = self._hub.store
+        # By our clock the lease ends a little before it does by the store's.
+        began = self._hub.clock.monotonic()
+        now = await store.read(leases.store_now)
+        await store.commit([leases.renew(self._gateway_id, now + LEASE_S)])
+        await self._dispatcher.be_sure()
+        self._dispatcher.leased_until = began + LEASE_S
 
     async def _look_after(self) -> None:
         while True:
+            more = False
             try:
-                await self._look()
+                more = await self._look()
             except StoreError as error:
-                # Failing commits are logged elsewhere; the lease runs out, and others take over.
                 _LOGGER.debug("The shared store can't be asked: %s", error)
-            await within(_LOOK_EVERY_S, self._heard.wait())
+            if more:
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                await within(_LOOK_EVERY_S, self._heard.wait())
             self._heard.clear()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Do what others left for this gateway; returns whether there may be more to take over."""
         store = self._hub.store
         await store.catch_up()
         seen = await store.read(leases.look, self._gateway_id)
-        if self._hub.clock.monotonic() - self._renewed_at >= _RENEW_EVERY_S:
-            await store.commit([leases.renew(self._gateway_id, seen.now + LEASE_S)])
-            self._renewed_at = self._hub.clock.monotonic()
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
         for job_id, asked in seen.to_change:
             self._change(job_id, asked)
-        if seen.orphaned:
+        taken = 0
+        # A gateway whose own lease ran out leaves them to those that are well.
+        if seen.orphaned and self._hub.clock.monotonic() < self._dispatcher.leased_until:
             await store.change(leases.end_sessions)
-            if taken := await self._dispatcher.adopt(starting=False):
-                _LOGGER.warning("Took over %d jobs of a gateway that is gone", taken)
+            taken = await self._dispatcher.adopt(starting=False, limit=BATCH)
+        self._taken += taken
+        if self._taken and taken < BATCH:
+            _LOGGER.warning("Took over %d jobs of a gateway that is gone", self._taken)
+            self._taken = 0
+        return taken == BATCH
 
     def _change(self, job_id: str, asked: str) -> None:
         if asked in self._answering:
