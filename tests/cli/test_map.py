@@ -1,15 +1,15 @@
 """`swarm-hub map`: the lines of README, of docs/coming-from.md, and what goes wrong."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
-from tests.conftest import RunningHub, Swarm
 from tests.helpers.command_line import Done
-from tests.helpers.runtimes import with_python
+from tests.helpers.runtimes import running_python
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +27,26 @@ def counted(line):
 """
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSwarm]:
+    with running_python(tmp_path_factory.mktemp("swarm")) as swarm:
+        gateway = swarm.hubs[0]
+        (gateway.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(gateway.token)
+        yield swarm
+
+
 @pytest.fixture
-async def gateway(swarm: Swarm, tmp_path: Path) -> RunningHub:
-    hub, _ = await with_python(swarm, tmp_path, 1)
-    (hub.folder / STORAGE_DIR / ADMIN_TOKEN_FILE).write_text(hub.token)
-    return hub
+def gateway(started: LocalSwarm) -> LocalHub:
+    return started.hubs[0]
+
+
+@pytest.fixture
+def outliving(started: LocalSwarm) -> Sequence[LocalHub]:
+    return started.hubs
 
 
 async def test_lines_values_and_files_are_mapped_folded_and_printed_in_order(
-    gateway: RunningHub, run_beside: Beside, tmp_path: Path
+    gateway: LocalHub, run_beside: Beside, tmp_path: Path
 ) -> None:
     here = ("-c", gateway.folder)
     text, job = tmp_path / "text.txt", tmp_path / "job.py"
@@ -45,8 +56,9 @@ async def test_lines_values_and_files_are_mapped_folded_and_printed_in_order(
     assert (done.code, done.out) == (0, "7\n"), done.err
     done = await run_beside("map", "x.title()", text, "--shard-size", 1, *here)
     assert (done.code, done.out) == (0, "To Be Or Not\nTo Be\n\nLé\n")
-    done = await run_beside("map", "--file", f"{job}:clean", "-", *here, stdin=b"a.csv\nb.csv\n")
-    assert (done.code, done.out) == (0, "A.CSV\nB.CSV\n"), done.err
+    done = await run_beside("map", "--file", f"{job}:clean", "-", "--unordered", *here,
+                            stdin=b"b.csv\na.csv\n")  # fmt: skip
+    assert (done.code, sorted(done.out.split())) == (0, ["A.CSV", "B.CSV"]), done.err
     done = await run_beside("map", f"{job}:size", text, job, "--split", "files", *here)
     assert (done.code, done.out) == (0, f"24\n{len(JOB)}\n"), done.err
     done = await run_beside("map", "[x, math.sqrt(x['a'])]", "--split", "json", "--json", *here,
@@ -59,12 +71,10 @@ async def test_lines_values_and_files_are_mapped_folded_and_printed_in_order(
     assert (again.code, again.out) == (0, '[{"a": 4}, 2.0]\n[{"a": 9}, 3.0]\n'), again.err
     done = await run_beside("map", f"{job}:counted", text, "--reduce", "json", *here)
     assert json.loads(done.out)["to"] == 2
-    done = await run_beside("map", "x", "--unordered", *here, stdin=b"b\na\n")
-    assert sorted(done.out.split()) == ["a", "b"]
 
 
 async def test_items_that_fail_are_told_logged_and_done_again(
-    gateway: RunningHub, run_beside: Beside, tmp_path: Path
+    gateway: LocalHub, run_beside: Beside, tmp_path: Path
 ) -> None:
     here = ("-c", gateway.folder)
     job, log = tmp_path / "job.py", tmp_path / "log.tsv"

@@ -1,13 +1,21 @@
 """Runtimes in tests: Python is compiled once for all of them, and kept beside the interpreter."""
 
+import asyncio
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.client import SwarmClient
 from swarm_hub.components.runtimes.catalog import find
 from swarm_hub.components.sandbox.pool import Sandbox
 from tests.conftest import RunningHub, Swarm
 from tests.helpers.sandboxes import MIB, Tasks
+from tests.helpers.swarms import local_swarm, start_warm
 
 PYTHON = "runtimes: {javascript: false}\n"
 
@@ -62,3 +70,25 @@ async def with_python(
         give(ahead, folder / f"worker-{number}")
         workers.append(await swarm.worker(f"worker-{number}", extra=PYTHON + worker))
     return gateway, workers
+
+
+@contextmanager
+def running_python(folder: Path) -> Iterator[LocalSwarm]:
+    """Run a gateway that has Python and a worker, `worker-0`, as processes that tests share."""
+    swarm = local_swarm(folder)
+
+    async def start() -> None:
+        ahead = await prepared("python", folder)
+        gateway = swarm.start_gateway(extra=PYTHON)
+        give(ahead, folder / "worker-0")
+        swarm.start_worker("worker-0", gateway, extra=PYTHON)
+        async with SwarmClient(gateway.url, gateway.token) as client:
+            await swarm.wait_for_workers(client, 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalHub, "start", start_warm)
+        try:
+            asyncio.run(start())
+            yield swarm
+        finally:
+            swarm.stop()

@@ -1,42 +1,26 @@
 """Python functions on real workers give what they give here, and fail as they fail here."""
 
 import math
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import ClientError, JobFailedError, RemoteError, SwarmClient
 from tests.client.functions import job
-from tests.conftest import RunningHub, Swarm
+from tests.conftest import Swarm
 from tests.helpers.runtimes import with_python
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Awaitable[RunningHub]]
 
-
-@pytest.fixture
-async def start(swarm: Swarm, tmp_path: Path) -> Start:
-    async def start(n_workers: int, worker: str = "") -> RunningHub:
-        return (await with_python(swarm, tmp_path, n_workers, worker))[0]
-
-    return start
-
-
-async def test_a_function_of_a_file_gives_what_it_gives_here(start: Start) -> None:
-    gateway = await start(1)
+async def test_a_function_of_a_file_gives_what_it_gives_here(gateway: LocalHub) -> None:
     async with SwarmClient(gateway.url, gateway.token) as swarm:
         found = await swarm.map(job.simulate, range(40), shard_size=7)
         assert found == [job.simulate(seed) for seed in range(40)]
-        assert await swarm.map(job.scaled, iter([5, -1, 2**70])) == [18, 0, 3 * 2**70 + 3]
-        assert await swarm.map(math.isqrt, [2**90]) == [2**45]
-        assert await swarm.map(partial(pow, 2), [3]) == [8]
-        assert await swarm.map(str.upper, ["ü\n", "\ud800", ""]) == ["Ü\n", "\ud800", ""]
         assert await swarm.map(job.kinds, [None, (1,)]) == [job.kinds(None), job.kinds((1,))]
         offset = 10
-        assert await swarm.map(lambda x: x + offset, [1, 2]) == [11, 12]
 
         def within(x: int, by: int = offset + 1) -> int:
             """Say: a function within another,
@@ -51,21 +35,49 @@ async def test_a_function_of_a_file_gives_what_it_gives_here(start: Start) -> No
         assert await another.job(submitted.id).result() == [3 * (x + 1) for x in range(10)]
         shards = [each.value async for each in another.job(submitted.id).results(ordered=True)]
         assert shards == [[3, 6, 9, 12, 15], [18, 21, 24, 27, 30]]
-        pairs = [each async for each in another.imap(job.scaled, range(20), shard_size=3)]
-        assert pairs == [(x, 3 * x + 3) for x in range(20)]
-        unordered = [each async for each in another.imap_unordered(job.scaled, range(20))]
-        assert sorted(unordered) == pairs
+        items = [*range(5), -1, 2**70]
+        pairs = [each async for each in another.imap(job.scaled, iter(items), shard_size=3)]
+        assert pairs == [(x, 3 * x + 3) for x in items]
 
 
-async def test_four_workers_give_what_one_gives(start: Start) -> None:
-    gateway = await start(4)
+@pytest.mark.nightly
+async def test_functions_without_a_file_are_called_on_devices(gateway: LocalHub) -> None:
+    """In the small: test_packing.py, which calls what is sent of each kind without a device."""
+    offset = 10
     async with SwarmClient(gateway.url, gateway.token) as swarm:
-        found = await swarm.map(job.simulate, range(60), shard_size=4)
+        assert await swarm.map(math.isqrt, [2**90]) == [2**45]
+        assert await swarm.map(partial(pow, 2), [3]) == [8]
+        assert await swarm.map(str.upper, ["ü\n", "\ud800", ""]) == ["Ü\n", "\ud800", ""]
+        assert await swarm.map(lambda x: x + offset, [1, 2]) == [11, 12]
+
+
+@pytest.mark.nightly
+async def test_results_and_failures_come_by_any_call(gateway: LocalHub) -> None:
+    """In the small: imap_unordered is `--unordered` of test_map.py, imap's failure is that of
+    `executor.map` in test_executor.py, and a job that fails is the endless one below."""
+    async with SwarmClient(gateway.url, gateway.token) as swarm:
+        assert await swarm.map(job.scaled, iter([5, -1, 2**70])) == [18, 0, 3 * 2**70 + 3]
+        unordered = [each async for each in swarm.imap_unordered(job.scaled, range(20))]
+        assert sorted(unordered) == [(x, 3 * x + 3) for x in range(20)]
+        with pytest.raises(ZeroDivisionError):
+            _ = [each async for each in swarm.imap(job.divides, [1, 0, 2])]
+        with pytest.raises(JobFailedError, match="exit 3") as failed:
+            await swarm.map(job.crashes, range(4))
+        assert failed.value.item == 1
+
+
+@pytest.mark.nightly
+async def test_four_workers_give_what_one_gives(swarm: Swarm, tmp_path: Path) -> None:
+    """In the small: the first test, whose shards are of one worker's slots."""
+    gateway, _ = await with_python(swarm, tmp_path, 4)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        found = await client.map(job.simulate, range(60), shard_size=4)
         assert found == [job.simulate(seed) for seed in range(60)]
 
 
-async def test_what_a_function_raises_is_raised_with_item_node_and_traceback(start: Start) -> None:
-    gateway = await start(1)
+async def test_what_a_function_raises_is_raised_with_item_node_and_traceback(
+    gateway: LocalHub,
+) -> None:
     async with SwarmClient(gateway.url, gateway.token) as swarm:
         with pytest.raises(ZeroDivisionError, match="division by zero") as raised:
             await swarm.map(job.divides, [5, 2, 0, 1])
@@ -86,12 +98,9 @@ async def test_what_a_function_raises_is_raised_with_item_node_and_traceback(sta
         submitted = await swarm.submit(job.divides, [0])
         with pytest.raises(ZeroDivisionError):
             await submitted.result()
-        with pytest.raises(ZeroDivisionError):
-            _ = [each async for each in swarm.imap(job.divides, [1, 0, 2])]
 
 
-async def test_a_function_that_takes_too_much_ends_itself_alone(start: Start) -> None:
-    gateway = await start(1)
+async def test_a_function_that_takes_too_much_ends_itself_alone(gateway: LocalHub) -> None:
     async with SwarmClient(gateway.url, gateway.token) as swarm:
         found = await swarm.map(job.eats, range(4), return_exceptions=True)
         assert (found[0], type(found[1]), found[2:]) == (0, MemoryError, [2, 3])
@@ -107,13 +116,9 @@ async def test_a_function_that_takes_too_much_ends_itself_alone(start: Start) ->
         assert isinstance(found[1], RemoteError)
         assert "exit 3" in str(found[1])
         assert (found[1].item, found[1].node) == (1, "worker-0")  # type: ignore[attr-defined]
-        with pytest.raises(JobFailedError, match="exit 3") as failed:
-            await swarm.map(job.crashes, range(4))
-        assert failed.value.item == 1
 
 
-async def test_a_hostile_function_finds_nothing(start: Start) -> None:
-    gateway = await start(1)
+async def test_a_hostile_function_finds_nothing(gateway: LocalHub) -> None:
     kinds = [
         "environment", "files", "passwd", "writes", "network", "ctypes", "fork", "getpid", "getuid",
     ]  # fmt: skip
