@@ -2,18 +2,30 @@
 
 The runtime has to be installed: pip install 'swarm-hub[python]'. That it is compiled first is not
 measured here.
+
+Functions by `swarm.map` stand beside the same functions in a `ProcessPoolExecutor` of this machine,
+with as many processes as there are cores, in turns. The pool is warm and runs native code in
+processes that trust each other. With --peers the pools of Dask and Ray take turns too, if they are
+installed in this Python.
 """
 
+import argparse
 import asyncio
+import importlib.util
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import psutil
 from figures import Figures, start
+from python_functions import ten_ms, tiny
 
 from swarm_hub.cli.swarm import LocalSwarm
 from swarm_hub.client import SwarmClient
@@ -30,19 +42,28 @@ _LINES: Final = (
     b"import sys\ndef f(x):\n    return len(x.strip())\nprint(sum(map(f, sys.stdin)))\n",
 )
 _STARTS: Final = 5
+_ROUNDS: Final = 3
+# What a pool is given at a time; the hub finds its own.
+_CHUNKS: Final = 4
 _RUNTIMES: Final = "runtimes: {javascript: false}\n"
+
+
+def _peers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", action="store_true", help="compare with Dask and Ray as well")
 
 
 async def main() -> None:
     """Measure in a sandbox first, then through a gateway and two workers."""
-    figures, arguments = start(__doc__ or "")
+    figures, arguments = start(__doc__ or "", _peers)
     with tempfile.TemporaryDirectory(prefix="swarm-hub-bench-") as folder:
         here = Path(folder)
         runtime = find("python", True, {}, here)
         if runtime is None:
             raise SystemExit("Python is not there: pip install 'swarm-hub[python]'")
         ahead = await _in_a_sandbox(figures, here, runtime, 300 if arguments.quick else 3000)
-        await _through_a_hub(figures, here, ahead, 3000 if arguments.quick else 20_000)
+        async with _running(here, ahead) as client:
+            await _through_a_hub(figures, client, 3000 if arguments.quick else 20_000)
+            await _beside_pools(figures, client, arguments.quick, arguments.peers)
 
 
 async def _in_a_sandbox(figures: Figures, here: Path, runtime: Runtime, n_calls: int) -> Path:
@@ -87,7 +108,8 @@ async def _run(sandbox: Sandbox, call: Call, runtime: Runtime) -> CallResult:
     return outcome
 
 
-async def _through_a_hub(figures: Figures, here: Path, ahead: Path, n_items: int) -> None:
+@asynccontextmanager
+async def _running(here: Path, ahead: Path) -> AsyncIterator[SwarmClient]:
     swarm = LocalSwarm(here)
     try:
         gateway = swarm.start_gateway(extra=_RUNTIMES)
@@ -98,19 +120,105 @@ async def _through_a_hub(figures: Figures, here: Path, ahead: Path, n_items: int
                 shutil.copytree(ahead, target)
                 swarm.start_worker(worker, gateway, extra=_RUNTIMES)
             await swarm.wait_for_workers(client, 2)
-            # So that the speed of both is known.
-            await _per_s(client, _LINES, 2000, None)
-            rates = [await _per_s(client, _LINES, 10 * n_items, None) for _ in range(3)]
-            figures.add(
-                "python_items_per_s", median(rates), "1/s", better="higher", target=1000,
-                items=10 * n_items,
-            )  # fmt: skip
-            rates = [await _per_s(client, _TINY, n_items, 1) for _ in range(3)]
-            figures.add(
-                "python_shards_per_s", median(rates), "1/s", better="higher", shards=n_items
-            )
+            yield client
     finally:
         swarm.stop()
+
+
+async def _through_a_hub(figures: Figures, client: SwarmClient, n_items: int) -> None:
+    # So that the speed of both is known.
+    await _per_s(client, _LINES, 2000, None)
+    rates = [await _per_s(client, _LINES, 10 * n_items, None) for _ in range(3)]
+    figures.add(
+        "python_items_per_s", median(rates), "1/s", better="higher", target=1000,
+        items=10 * n_items,
+    )  # fmt: skip
+    rates = [await _per_s(client, _TINY, n_items, 1) for _ in range(3)]
+    figures.add("python_shards_per_s", median(rates), "1/s", better="higher", shards=n_items)
+
+
+Map = Callable[[Callable[[int], int], range], Any]
+
+
+async def _beside_pools(
+    figures: Figures, client: SwarmClient, quick: bool, with_peers: bool
+) -> None:
+    """Map both functions on each system in turns; one that is not installed is named."""
+    cores = len(os.sched_getaffinity(0))
+    async with AsyncExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(cores))
+        systems: dict[str, Map] = {"pool": _mapping(pool, cores)}
+        for name, load in (("distributed", _on_dask), ("ray", _on_ray)) if with_peers else ():
+            if importlib.util.find_spec(name) is None:
+                figures.say(name, {"missing": "it is not installed in this Python"})
+            else:
+                systems[name] = load(stack, cores)
+        for function, n_items in ((tiny, 20_000 if quick else 200_000),
+                                  (ten_ms, 40 if quick else 1000)):  # fmt: skip
+            items = range(n_items)
+            expected = await asyncio.to_thread(systems["pool"], function, items)
+            seconds: dict[str, list[float]] = {name: [] for name in ("swarm", *systems)}
+            # A round that is not counted lets each system start and the hub learn the rate.
+            for number in range(_ROUNDS + 1):
+                for name, taken in seconds.items():
+                    started = time.perf_counter()
+                    if name == "swarm":
+                        found = await client.map(function, items)
+                    else:
+                        found = await asyncio.to_thread(systems[name], function, items)
+                    if number:
+                        taken.append(time.perf_counter() - started)
+                    assert found == expected, name
+            for name, taken in seconds.items():
+                figure, rate = f"python_{function.__name__}_{name}", n_items / median(taken)
+                figures.add(f"{figure}_per_s", rate, "1/s", better="higher", items=n_items)
+                figures.add(f"{figure}_ms", 1000 / rate, "ms", cores=cores)
+
+
+def _mapping(pool: Executor, cores: int) -> Map:
+    def on_pool(function: Callable[[int], int], items: range) -> list[int]:
+        return list(pool.map(function, items, chunksize=-(-len(items) // (_CHUNKS * cores))))
+
+    return on_pool
+
+
+def _batches(items: range, cores: int) -> Iterable[range]:
+    size = -(-len(items) // (_CHUNKS * cores))
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _each(function: Callable[[int], int], items: range) -> list[int]:
+    return [function(item) for item in items]
+
+
+def _on_dask(stack: AsyncExitStack, cores: int) -> Map:
+    from distributed import Client, LocalCluster
+
+    cluster = stack.enter_context(
+        LocalCluster(n_workers=cores, threads_per_worker=1, dashboard_address=None)
+    )
+    client = stack.enter_context(Client(cluster))
+
+    def on_dask(function: Callable[[int], int], items: range) -> list[int]:
+        batches = _batches(items, cores)
+        futures = [client.submit(_each, function, batch, pure=False) for batch in batches]
+        return [result for part in client.gather(futures) for result in part]
+
+    return on_dask
+
+
+def _on_ray(stack: AsyncExitStack, cores: int) -> Map:
+    import ray
+
+    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    stack.callback(ray.shutdown)
+    each = ray.remote(_each)
+
+    def on_ray(function: Callable[[int], int], items: range) -> list[int]:
+        parts = ray.get([each.remote(function, batch) for batch in _batches(items, cores)])
+        return [result for part in parts for result in part]
+
+    return on_ray
 
 
 async def _per_s(
