@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from swarm_hub.cli.swarm import LocalHub, LocalSwarm
+from swarm_hub.cli.swarm import LocalHub, LocalSwarm, free_port
 from swarm_hub.const import LAST_GOOD_FILE, SIGNER_KEY_FILE, STORAGE_DIR, TOKENS_FILE
 from swarm_hub.control.client import ask
 from swarm_hub.helpers.tokens import TokenFile
@@ -311,6 +311,24 @@ async def test_what_is_no_yaml_file_is_refused(swarm: Swarm) -> None:
     without = await call(hub, "PUT", path, data=b"a: 1\n", headers=YAML)
     assert (without[0], without[1]["code"]) == (400, "no_version")
     assert (hub.folder / "configuration.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", ["host: 0.0.0.0", "trusted_proxies: [10.0.0.1]"])
+async def test_no_token_writes_from_afar_what_a_device_runs(swarm: Swarm, options: str) -> None:
+    port = free_port()
+    hub = await swarm.start("gateway", f"gateway:\napi: {{port: {port}, {options}}}\n", port)
+    path = "/config/files/configuration.yaml"
+    before = (hub.folder / "configuration.yaml").read_bytes()
+    for method, each in (("GET", "/config/files"), ("GET", path), ("PUT", path)):
+        sent = (
+            {"data": b"gateway:\n", "headers": {**YAML, "If-Match": '"x"'}}
+            if method == "PUT"
+            else {}
+        )
+        status, body = await call(hub, method, each, **sent)
+        assert (status, body["code"]) == (403, "only_on_this_device")
+    assert (hub.folder / "configuration.yaml").read_bytes() == before
+    assert (await call(hub, "POST", "/config/check"))[0] == 200
 
 
 async def test_only_an_administrator_sees_and_changes_files(swarm: Swarm) -> None:

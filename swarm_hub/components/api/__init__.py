@@ -137,7 +137,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         *configuration_views(hub),
         *logger_views(hub),
         *description.views(hub),
-        *config_views(hub),
+        *config_views(hub, lambda: _is_loopback(config.host) and not bounds.trusted_proxies),
         metrics_view(hub, requests, connections),
         diagnostics_view(hub, WarningsKept.of(hub)),
     ):

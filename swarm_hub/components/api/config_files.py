@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict
@@ -13,6 +14,7 @@ from swarm_hub.core import Hub, HubState
 from swarm_hub.endpoints import Blob, Json, RawBody, Request, Scope, Success, View
 from swarm_hub.exceptions import (
     Conflict,
+    Forbidden,
     InvalidInput,
     MalformedRequest,
     NotFound,
@@ -69,17 +71,31 @@ class Written(Checked):
     copy: str
 
 
-def config_views(hub: Hub) -> tuple[View, ...]:
-    """Return the views; all of them are for administrators."""
+def config_views(hub: Hub, is_local: Callable[[], bool]) -> tuple[View, ...]:
+    """Return the views; all of them are for administrators.
+
+    Whoever writes the configuration decides which commands this device runs, which is more than a
+    token may do from afar: files are for an API that is `local`, listening on this device alone.
+    """
     folder, writing = hub.config_dir, asyncio.Lock()
+
+    def refuse_others() -> None:
+        if not is_local():
+            raise Forbidden(
+                "only_on_this_device",
+                "this hub's API is open to others, so its files are edited on its device; "
+                "then: swarm-hub reload",
+            )
 
     async def listed(_request: Request) -> Json:
         """List the YAML files of the configuration directory."""
+        refuse_others()
         answer: ConfigFiles = {"files": await asyncio.to_thread(_listed, folder)}
         return Json(answer)
 
     async def read(request: Request) -> Blob:
         """Return one file as it is written."""
+        refuse_others()
         body = await asyncio.to_thread(_read, folder, _name(request))
         told = {"ETag": f'"{_etag(body)}"', "Cache-Control": "no-store"}
         # Not as YAML, which programs would read into values: what counts is how it is written.
@@ -87,6 +103,7 @@ def config_views(hub: Hub) -> tuple[View, ...]:
 
     async def write(request: Request) -> Json:
         """Replace one file, of the version that If-Match names, and check the configuration."""
+        refuse_others()
         name, expected = _name(request), request.header("If-Match")
         if expected is None:
             raise MalformedRequest(
@@ -134,13 +151,13 @@ def config_views(hub: Hub) -> tuple[View, ...]:
         return [each.shape() for each in found]
 
     changes: tuple[type[RequestError], ...] = (
-        Conflict, InvalidInput, MalformedRequest, NotFound, StorageFull,
+        Conflict, Forbidden, InvalidInput, MalformedRequest, NotFound, StorageFull,
     )  # fmt: skip
     admin = partial(View, scope=Scope.ADMIN)
     return (
-        admin("GET", "/config/files", listed, answer=ConfigFiles),
+        admin("GET", "/config/files", listed, answer=ConfigFiles, errors=(Forbidden,)),
         admin(
-            "GET", "/config/files/{name}", read, answer=bytes, errors=(NotFound,),
+            "GET", "/config/files/{name}", read, answer=bytes, errors=(Forbidden, NotFound),
             media_types=(_PLAIN,), path_values=_NAME, answer_headers={"ETag": "Its version."},
         ),
         admin(
