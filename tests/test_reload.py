@@ -315,6 +315,8 @@ def test_a_terminal_that_is_closed_stops_the_hub_in_it(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
+        # Whoever runs the tests with nohup has it ignored.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.setsid()
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 

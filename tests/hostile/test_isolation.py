@@ -124,7 +124,7 @@ async def test_a_fault_in_any_function_stops_neither_the_hub_nor_other_jobs(
     await swarm.worker("two")
     reached = []
     # Each takes a third of a second, and now and then a node's patience; script/nightly tries all.
-    tried = PLACES if os.environ.get("SWARM_HUB_EVERY_FAULT") else PLACES[::12]
+    tried = PLACES if os.environ.get("SWARM_HUB_EVERY_FAULT") else PLACES[5::12]
     for place in tried:
         with Fault(place, 1) as fault:
             code, body = await submit(

@@ -65,7 +65,9 @@ def test_a_value_comes_back_as_it_was(value: Any) -> None:
 
 @given(st.lists(HASHED))
 def test_a_set_has_one_encoding(members: list[Any]) -> None:
-    assert encode(set(members)) == encode({*reversed(members)})
+    # Of equal members, such as 0 and False, a set keeps the first.
+    chosen = list(set(members))
+    assert encode(set(chosen)) == encode({*reversed(chosen)})
 
 
 @given(st.recursive(

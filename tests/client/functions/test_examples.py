@@ -15,7 +15,7 @@ import pytest
 from swarm_hub.cli.swarm import LocalHub
 from tests.conftest import EXAMPLES
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 PROGRAMS = EXAMPLES / "python"
 

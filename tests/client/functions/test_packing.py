@@ -3,8 +3,9 @@
 import collections
 import functools
 import json
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ from tests.client.functions import job
 
 LIMIT = 5
 THING = object()
+
+
+@pytest.fixture(autouse=True)
+def no_stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take back what a program does on its device: there it stands in for modules that it lacks."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if type(getattr(sys.modules[name], "__loader__", None)).__name__ == "_Absent":
+            del sys.modules[name]
 
 
 def doubled(x: int) -> int:
