@@ -162,10 +162,11 @@ class NodeView extends View {
 );
   }
 
-  /** Of the jobs that it has done shards of, the newest: what it signed, once one looks. */
+  /** Of the jobs that it got shards of, the newest: what it signed, once one looks. */
   #drawReceipts() {
-    const done = [...this.#byShard.values()].reverse().filter(({ state }) => state === "shard_done");
-    const jobs = [...new Set(done.map(({ job }) => job))].slice(0, RECEIPTS_OF);
+    // Of a shard that several do, one is told of as having done it; all have signed.
+    const newest = [...this.#byShard.values()].reverse();
+    const jobs = [...new Set(newest.map(({ job }) => job))].slice(0, RECEIPTS_OF);
     const names = jobs.map((job) => store.jobs.get(job)?.name || job);
     if (names.join() === this.#receipts.dataset.names) return;
     this.#receipts.dataset.names = names;
@@ -178,7 +179,7 @@ class NodeView extends View {
       };
       return h("details", { dataset: { key: job }, ontoggle: load },
         h("summary", names[index]), list);
-    }), !jobs.length && h("p.muted", "None: it has done no shards lately."));
+    }), !jobs.length && h("p.muted", "None: it got no shards lately."));
   }
 
   #drawGraphs() {
