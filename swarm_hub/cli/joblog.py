@@ -1,11 +1,10 @@
 """A log with a line for each input that is done, with the columns of GNU parallel's --joblog."""
 
-import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TextIO
 
+from swarm_hub.cli.linelog import LineLog
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.printable import printable
 
@@ -35,31 +34,12 @@ class Line:
         return "\t".join(_one_cell(each) for each in columns)
 
 
-class JobLog:
+class JobLog(LineLog):
     """The file; each line is there as soon as its input is done."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        self._path = path
         self.before: dict[int, tuple[int, str]] = _read(path) if resume else {}
-        try:
-            is_new = not self.before
-            self._file: TextIO = path.open("w" if is_new else "r+", encoding="utf-8")
-            if not is_new:
-                # Whoever was killed while it wrote left a part of a line.
-                self._file.seek(path.read_bytes().rfind(b"\n") + 1)
-                self._file.truncate()
-            if is_new:
-                self._write("\t".join(_COLUMNS))
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # What it still holds is what could not be written before, as was said then.
-        with contextlib.suppress(OSError):
-            self._file.close()
+        super().__init__(path, "\t".join(_COLUMNS), is_new=not self.before)
 
     def add(self, line: Line) -> None:
         """Write a line."""
@@ -73,16 +53,6 @@ class JobLog:
                     f"{self._path}: input {seq} was {command!r} and is {commands[seq]!r} now; "
                     "resume with the inputs that the log is of, or name another log"
                 )
-
-    def _write(self, text: str) -> None:
-        try:
-            self._file.write(f"{text}\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> HubError:
-        return HubError(f"--joblog {self._path}: can't be written: {error.strerror}")
 
 
 def exit_code_of(message: str) -> int:

@@ -1,10 +1,10 @@
 """The log of a `map`: a line for each range of items that is done, tab-separated."""
 
-import contextlib
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
+from swarm_hub.cli.linelog import LineLog
 from swarm_hub.exceptions import HubError
 from swarm_hub.util.printable import printable
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = ("FirstItem", "Items", "Node", "Seconds", "Exit", "Job", "Of")
 
 
-class MapLog:
+class MapLog(LineLog):
     """The file; each line is there as soon as what it tells is printed."""
 
     def __init__(
@@ -24,24 +24,8 @@ class MapLog:
         # Which call of which items it is of.
         self._of = _hash_of(packed, items)
         self.done: set[int] = self._read() if resume else set()
-        try:
-            is_new = not resume or not path.exists() or not path.stat().st_size
-            self._file: TextIO = path.open("w" if is_new else "r+", encoding="utf-8")
-            if is_new:
-                self._write("\t".join(_COLUMNS))
-            else:
-                # Whoever was killed while it wrote left a part of a line.
-                self._file.seek(path.read_bytes().rfind(b"\n") + 1)
-                self._file.truncate()
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
+        is_new = not resume or not path.exists() or not path.stat().st_size
+        super().__init__(path, "\t".join(_COLUMNS), is_new=is_new)
 
     def add(
         self, numbers: list[int], node: str, seconds: float, exit_code: int, job_id: str
@@ -77,16 +61,6 @@ class MapLog:
             if cells[4] == "0":
                 done.update(range(int(cells[0]), int(cells[0]) + min(int(cells[1]), 2**24)))
         return done
-
-    def _write(self, text: str) -> None:
-        try:
-            self._file.write(f"{text}\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> HubError:
-        return HubError(f"--joblog {self._path}: can't be written: {error.strerror}")
 
 
 def _hash_of(packed: "Packed | None", items: list[Any] | None) -> str:

@@ -1,6 +1,7 @@
 """The tables of a hub; a gateway and a worker use different ones of the same schema.
 
-They and all statements are written in SQLite's dialect; `engine/postgres_dialect.py` translates.
+They and all statements are written in SQLite's dialect; `engine/postgres_dialect.py` translates. It
+is long because all tables are here, with what each column means.
 """
 
 from typing import Any, Final

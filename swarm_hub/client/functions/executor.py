@@ -1,7 +1,6 @@
 """A swarm as an executor of `concurrent.futures`: calls that come together become one job."""
 
 import asyncio
-import contextlib
 import itertools
 import threading
 import time
@@ -14,7 +13,7 @@ from swarm_hub.client.blocking import Swarm
 from swarm_hub.client.errors import ClientError
 from swarm_hub.client.functions.answers import is_failure
 from swarm_hub.client.functions.encoding import EncodingError, encode
-from swarm_hub.client.functions.jobs import outcomes_of, packed_submission
+from swarm_hub.client.functions.jobs import cancel_sent, outcomes_of, packed_submission
 from swarm_hub.client.functions.packing import Packed, pack
 from swarm_hub.client.submission import Submission
 
@@ -22,7 +21,6 @@ _T = TypeVar("_T")
 
 # How long calls of a function are gathered for one job, and how many at most.
 _GATHER_S: Final = 0.02
-_CANCEL_WITHIN_S: Final = 5.0
 _CALLS_MAX: Final = 10_000
 # Calls that nobody has the results of yet; who submits more waits for some of them.
 _OPEN_MAX: Final = 1_000_000
@@ -186,7 +184,8 @@ class SwarmExecutor(Executor):
             if live:
                 await self._settle(batch, live)
         except asyncio.CancelledError:
-            await self._cancel(batch)
+            if batch.sending is not None:
+                await cancel_sent(self._swarm._twin, batch.sending)
             _fail(batch.futures, CancelledError())
         except Exception as error:
             # Whoever waits for a call is told why it has no result.
@@ -212,13 +211,6 @@ class SwarmExecutor(Executor):
                     future.set_exception(outcome)
                 else:
                     future.set_result(outcome)
-
-    async def _cancel(self, batch: _Batch) -> None:
-        if batch.sending is not None:
-            # It ended, or goes on unread.
-            with contextlib.suppress(ClientError, TimeoutError):
-                async with asyncio.timeout(_CANCEL_WITHIN_S):
-                    await self._swarm._twin.cancel(await batch.sending)
 
 
 async def _abandon(batch: _Batch) -> None:

@@ -1,8 +1,9 @@
 """Jobs that call a Python function for each item: sent, waited for, and read as they come."""
 
 import asyncio
+import contextlib
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Set
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,6 +13,7 @@ from swarm_hub.client.errors import ClientError, JobFailedError
 from swarm_hub.client.functions.answers import RemoteError, first_exception, is_failure, outcomes
 from swarm_hub.client.functions.encoding import EncodingError, encode
 from swarm_hub.client.functions.packing import PROGRAM_NAME, Packed, pack
+from swarm_hub.client.job_calls import AnyJob
 from swarm_hub.client.progress import Progress
 from swarm_hub.client.records import JobStatus
 from swarm_hub.client.submission import FUNCTIONS_LABEL, Submission
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # A job that takes longer is read while it runs, so that an exception of its first item ends it.
 _HELD_S: Final = 2
+_CANCEL_WITHIN_S: Final = 5.0
 _NAME_MAX_CHARS: Final = 100
 # What a job of functions is, which nobody else may say.
 _OWN_KEYS: Final = ("split", "reduce", "runtime", "abi", "entry", "args")
@@ -166,10 +169,12 @@ async def each_outcome(
     if not values:
         return
     wanted = {"on_error": "skip", **spec} if return_exceptions else dict(spec)
-    job = await swarm.submit(function, values, **wanted)
-    found = outcomes_of(swarm, job, len(values), ordered=ordered, timeout=timeout)
+    # Whoever stops while it is sent needs its id to cancel it.
+    sending = asyncio.ensure_future(swarm.submit(function, values, **wanted))
     is_whole = False
     try:
+        job = await asyncio.shield(sending)
+        found = outcomes_of(swarm, job, len(values), ordered=ordered, timeout=timeout)
         async with aclosing(found):
             async for item, outcome in found:
                 if is_failure(outcome) and not return_exceptions:
@@ -181,16 +186,15 @@ async def each_outcome(
         raise
     finally:
         if not is_whole:
-            await _cancelled(swarm, job)
+            await cancel_sent(swarm, sending)
 
 
-async def _cancelled(swarm: "AsyncSwarm", job_id: str) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await swarm.cancel(job_id)
-    except (ClientError, TimeoutError):
-        # It ended, or goes on unread; what is raised is why nobody wants it.
-        pass
+async def cancel_sent(swarm: "AsyncSwarm", sending: Awaitable[AnyJob]) -> None:
+    """Cancel a job that nobody takes the results of, once it is known which one it is."""
+    # It ended, was never taken, or goes on unread; why nobody wants it is told elsewhere.
+    with contextlib.suppress(ClientError, TimeoutError):
+        async with asyncio.timeout(_CANCEL_WITHIN_S):
+            await swarm.cancel(await sending)
 
 
 async def outcomes_of(

@@ -1,4 +1,7 @@
-"""What the gateway answers clients with, by shape; times are ISO 8601 in UTC."""
+"""What the gateway answers clients with, by shape; times are ISO 8601 in UTC.
+
+It is long because there is a shape for each answer; none of them does anything.
+"""
 
 from typing import Any, Literal, NotRequired, TypedDict
 

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm_hub.cli.swarm import LocalHub
-from swarm_hub.client import ClientError, SwarmExecutor
+from swarm_hub.client import AsyncSwarm, ClientError, SwarmExecutor
 from swarm_hub.client import Swarm as Client
 from tests.client.functions import job
 from tests.conftest import Swarm
@@ -50,6 +51,31 @@ async def test_calls_have_futures_and_those_of_a_function_are_one_job(
             assert 1 <= len([each for each in client.jobs() if each.name == "calls"]) <= 7
 
     await asyncio.to_thread(use)
+
+
+async def test_who_stops_while_its_job_is_sent_leaves_none_behind(
+    gateway: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, may_answer = asyncio.Event(), asyncio.Event()
+    submitted = AsyncSwarm._submitted
+
+    async def slowly(self: AsyncSwarm, *arguments: Any) -> str:
+        job_id = await submitted(self, *arguments)
+        sent.set()
+        await may_answer.wait()
+        return job_id
+
+    monkeypatch.setattr(AsyncSwarm, "_submitted", slowly)
+    async with AsyncSwarm(gateway.url, gateway.token) as client:
+        items = client.imap(job.endless, [0, 1], name="not wanted")
+        first = asyncio.ensure_future(anext(items))
+        await sent.wait()
+        first.cancel()
+        may_answer.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        (left,) = [each for each in await client.jobs() if each.name == "not wanted"]
+        assert (await client.wait(left.job_id)).state == "cancelled"
 
 
 async def test_who_takes_no_more_results_cancels_the_job(gateway: LocalHub) -> None:

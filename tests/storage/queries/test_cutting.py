@@ -6,7 +6,7 @@ from pathlib import Path
 
 from swarm_hub.models.shard import Cutting, Shard, ShardState, outermost
 from swarm_hub.storage import Store
-from swarm_hub.storage.queries import jobs, recovery
+from swarm_hub.storage.queries import jobs, recovery, takeover
 from swarm_hub.util.clock import Clock
 from tests.helpers.stored import put_job
 
@@ -59,14 +59,21 @@ def counted_one_by_one(shards: list[Shard]) -> Cutting:
 
 async def check_jobs(store: Store) -> None:
     seen: set[ShardState] = set()
+    expected: dict[str, Cutting] = {}
     for number in range(_JOBS):
         job_id = f"job-{number}"
         await put_job(store, job_id, ended_at=None, n_shards=0)
         shards = cut_at_random(job_id, random.Random(number))
         await store.commit([jobs.put_shards((shard, None) for shard in shards)])
-        assert await store.read(recovery.cutting_of, job_id) == counted_one_by_one(shards)
+        expected[job_id] = counted_one_by_one(shards)
+        assert await store.read(recovery.cutting_of, job_id) == expected[job_id]
         seen.update(shard.state for shard in shards)
     assert seen == set(ShardState)
+    # Of many at once, as of one after the other.
+    left = await store.read(takeover.left_jobs, list(expected))
+    assert {job_id: each.cutting for job_id, each in left.items()} == expected
+    for job_id, each in left.items():
+        assert each == await store.read(takeover.left_job, job_id)
 
 
 async def test_what_is_counted_is_what_the_shards_say(store: Store) -> None:

@@ -21,6 +21,7 @@ from swarm_hub.storage.queries import (
     recovery,
     replay_cache,
     shard_results,
+    takeover,
 )
 from swarm_hub.storage.queries.listing import JobFilter
 from tests.helpers.stored import put_job
@@ -49,6 +50,7 @@ def read_all(connection: Connection) -> None:
     receipts.page(connection, "job", None, None, 10)
     recovery.unfinished(connection, "job")
     recovery.unconfirmed_of(connection, "job")
+    takeover.left_jobs(connection, ["job"])
     replay_cache.unexpired(connection, 1.0)
     shard_results.of_shard(connection, "job", 0)
     shard_results.page(connection, "job", -1, 10)
