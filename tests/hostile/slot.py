@@ -11,13 +11,13 @@ COMPILE_S = 1.0
 
 
 @asynccontextmanager
-async def one_slot(directory: Path) -> AsyncIterator[Bench]:
+async def one_slot(directory: Path, compile_s: float = COMPILE_S) -> AsyncIterator[Bench]:
     tasks = Tasks()
     sandbox = Sandbox(
         cache_dir=directory,
         slots=1,
         spawn=tasks.spawn,
-        compile_time_s=COMPILE_S,
+        compile_time_s=compile_s,
         compile_memory_bytes=256 * MIB,
     )
     await sandbox.start()
