@@ -160,7 +160,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 # What was closed or cancelled needs a moment to be gone.
-_LEAKS_END_WITHIN_S = 5.0
+_LEAKS_END_WITHIN_S = 15.0
 
 
 def pytest_unconfigure() -> None:
@@ -343,7 +343,7 @@ async def up_nodes(client: SwarmClient) -> int:
 
 
 async def until(
-    read: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], timeout_s: float = 20
+    read: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], timeout_s: float = 60
 ) -> Any:
     """Return what `read` gives once it is `right`; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -417,7 +417,7 @@ def no_leaks(
         # The loop goes on to the end of that fixture, which lets what was closed end.
         request.getfixturevalue("no_leaks_on_the_loop")
     threads = set(threading.enumerate())
-    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    children = _offspring()
     sockets = _open_sockets().keys()
     yield
     assert not abandoned, f"asyncio.run cancelled at its end: {abandoned}"
@@ -429,13 +429,8 @@ def no_leaks(
             # The loop's default executor belongs to the loop, which ends after this check.
             if not thread.name.startswith("asyncio_")
         }
-        processes = [
-            child
-            for child in psutil.Process().children(recursive=True)
-            if child.pid not in children
-            and child.pid != warm.server_pid()
-            and _is_left(child, outliving)
-        ]
+        started = _offspring() - children - {warm.server_pid()}
+        processes = [process for pid in started if (process := _left(pid, outliving)) is not None]
         unclosed = [] if on_a_loop else _sockets_but(sockets)
         if not left and not processes and not unclosed:
             return
@@ -469,37 +464,61 @@ def _watch_ends_of_loops(monkeypatch: pytest.MonkeyPatch, abandoned: list[str]) 
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", noting)
 
 
-def _open_sockets() -> dict[int, str]:
+def _open_sockets() -> dict[int, int]:
     """Return the sockets of this process: by their inode, as a descriptor is used again."""
     found = {}
     for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):
             status = os.fstat(int(name))
             if stat.S_ISSOCK(status.st_mode):
-                found[status.st_ino] = f"socket {name}, {_ends_of(int(name))}"
+                found[status.st_ino] = int(name)
     return found
 
 
 def _sockets_but(known: Iterable[int]) -> list[str]:
     """Return the open sockets but those and the way to the server that forks for all tests."""
     kept = {*known, warm.server_link()}
-    return [where for inode, where in _open_sockets().items() if inode not in kept]
+    opened = _open_sockets()
+    left = [opened[inode] for inode in opened.keys() - kept]
+    return [f"socket {descriptor}, {_ends_of(descriptor)}" for descriptor in left]
 
 
 def _ends_of(descriptor: int) -> str:
-    with socket.socket(fileno=os.dup(descriptor)) as other:
-        try:
-            return f"{other.getsockname()} to {other.getpeername()}"
-        except OSError:
-            return f"{other.getsockname()}"
-
-
-def _is_left(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and not _of_a_hub(process, hubs)
+        with socket.socket(fileno=os.dup(descriptor)) as other:
+            try:
+                return f"{other.getsockname()} to {other.getpeername()}"
+            except OSError:
+                return f"{other.getsockname()}"
+    except OSError:
+        return "closed by now"
+
+
+def _offspring() -> set[int]:
+    """Return the processes that this one or one of those started, as the kernel lists them.
+
+    `psutil` reads all processes of the machine for that, which twice a test took a minute in all.
+    """
+    found: set[int] = set()
+    parents = [os.getpid()]
+    while parents:
+        for listed in Path(f"/proc/{parents.pop()}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it has ended
+                started = [int(pid) for pid in listed.read_text().split()]
+                parents += started
+                found.update(started)
+    return found
+
+
+def _left(pid: int, hubs: Sequence[LocalHub]) -> psutil.Process | None:
+    """Return the process if it runs and is none of a hub."""
+    try:
+        process = psutil.Process(pid)
+        is_left = process.status() != psutil.STATUS_ZOMBIE and not _of_a_hub(process, hubs)
     except psutil.NoSuchProcess:
         # It ended while it was looked at, as those of a browser do at any time.
-        return False
+        return None
+    return process if is_left else None
 
 
 def _of_a_hub(process: psutil.Process, hubs: Sequence[LocalHub]) -> bool:

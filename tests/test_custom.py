@@ -133,7 +133,7 @@ def test_run_does_so_and_says_it(tmp_path: Path) -> None:
         assert hub.stdout is not None
         assert json.loads(hub.stdout.readline())["ready"] is True
         hub.terminate()
-        _, said = hub.communicate(timeout=30)
+        _, said = hub.communicate(timeout=90)
     assert hub.returncode == 0
     assert "Safe mode: started without heater" in said
 

@@ -145,7 +145,7 @@ async def test_a_task_that_gets_no_memory_is_told_to_the_loop(
         raise MemoryError
 
     supervisor.supervise(fail, "the hungry one")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert isinstance(await told, MemoryError)
     asyncio.get_running_loop().set_exception_handler(None)
 

@@ -95,7 +95,7 @@ def running_hub(installed: Installed, cwd: Path) -> Iterator[None]:
         yield
     finally:
         hub.send_signal(signal.SIGINT)
-        out, err = hub.communicate(timeout=30)
+        out, err = hub.communicate(timeout=90)
     assert hub.returncode == 0, out + err
     assert "Traceback" not in err
 

@@ -136,7 +136,7 @@ def test_on_a_terminal_it_asks(
             stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         os.write(ours, answer.encode())
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     finally:
         os.close(ours)
         os.close(theirs)

@@ -100,7 +100,7 @@ def test_invite_join_run_and_the_worker_runs_a_job(
         assert (listed[1], listed[-1]) == ("used", node["node_id"])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_a_device_that_the_gateway_does_not_admit_is_told_so_and_configured_as_nothing(

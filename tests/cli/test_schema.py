@@ -142,7 +142,7 @@ def test_on_a_terminal_init_asks(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "swarm_hub", "init", "-c", str(tmp_path)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.write(ours, b"worker\nkitchen tablet\n")
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=90) == 0
     said = os.read(ours, 4096).decode()
     os.close(ours)
     os.close(theirs)

@@ -147,7 +147,7 @@ async def test_jobs_are_handles_here_too(gateway: RunningHub, modules: Modules) 
     def work() -> None:
         with Swarm(gateway.url, gateway.token) as swarm:
             job = swarm.submit(modules["primes"], range(100), shard_size=50, reduce="sum")
-            assert job.result(timeout=30) == 25
+            assert job.result(timeout=90) == 25
             assert [each.value for each in job.results(ordered=True)] == [15, 10]
             assert repr(job) == f"<Job {job.id} completed>"
             assert swarm.job(job.id).future().result(30) == 25

@@ -87,7 +87,7 @@ class Live:
         self._id = 0
 
     async def receive(self) -> Any:
-        return await self.socket.receive_json(timeout=10)
+        return await self.socket.receive_json(timeout=90)
 
     async def command(self, kind: str, **fields: Any) -> Any:
         """Send a command and return the next message."""

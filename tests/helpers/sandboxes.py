@@ -28,7 +28,7 @@ class Tasks:
         return task
 
     async def settle(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self._tasks:
                 await asyncio.wait(self._tasks)
 

@@ -123,7 +123,7 @@ async def test_a_lone_worker_that_needs_to_be_confirmed_waits_and_the_job_says_w
     async with swarm_with_liars(tmp_path, 1, 0, Lie()) as lying:
         job_id = await lying.client.submit(checked.module, checked.items, **checked.spec)
         waits = ""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "different owners" not in waits:
                 status = await lying.client.status(job_id)
                 waits = status["waits"] or ""

@@ -172,7 +172,7 @@ async def test_who_would_miss_events_of_their_own_is_disconnected(
             patched.setattr(gateway.hub.endpoints, "find_job_facts", unknown)
             code, body = await submit(gateway, modules["primes"], b"0:10", token=ada)
             assert code == 202
-            message = await hers.socket.receive(timeout=20)
+            message = await hers.socket.receive(timeout=90)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert (await all_of_them.receive())["event"]["data"]["job_id"] == body["job_id"]
     async with live(gateway, ada) as hers:
@@ -191,7 +191,7 @@ async def test_a_token_that_is_over_closes_its_websocket(swarm: Swarm, way: str)
             tokens(gateway).revoke(found.id)
         else:
             gateway.clock.offset_s += 3601
-        message = await client.socket.receive(timeout=20)
+        message = await client.socket.receive(timeout=90)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert "revoked or has expired" in str(message.extra)
     assert (await call(gateway, "GET", "/jobs", token=secret))[0] == 401

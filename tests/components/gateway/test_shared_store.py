@@ -319,4 +319,4 @@ async def test_what_nodes_earned_at_one_gateway_counts_at_the_other(
     earned = await trust(first)
     # Who is trusted first may do the rest alone, before the other is.
     assert any(each["trusted"] for each in earned)
-    await until(lambda: trust(second), lambda found: found == earned, timeout_s=15)
+    await until(lambda: trust(second), lambda found: found == earned)

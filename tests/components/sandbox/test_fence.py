@@ -239,7 +239,7 @@ def try_all(
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", TRIES, HERE, private, secret, last],
         capture_output=True,
-        timeout=30,
+        timeout=90,
         env={},
         check=False,
     )

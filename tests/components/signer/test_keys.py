@@ -50,7 +50,7 @@ async def signs_with(hub: RunningHub, public_key: str) -> None:
     async def current() -> str:
         return hub.hub.services[SIGNER].public_key.hex()
 
-    await until(current, lambda found: found == public_key, timeout_s=10)
+    await until(current, lambda found: found == public_key)
 
 
 async def comes_to_trust(hub: RunningHub, public_key: bytes) -> None:
@@ -392,7 +392,7 @@ async def test_a_worker_that_was_offline_is_told_at_its_next_hello(
     async def refused_it() -> bool:
         return f"its signing key {kid_of(second)} is revoked" in caplog.text
 
-    await until(refused_it, bool, timeout_s=10)
+    await until(refused_it, bool)
     await parted(worker, peer_id(second))
     assert not worker.hub.services[SIGNER].trusts(public_key_of(second))
 
@@ -407,7 +407,7 @@ async def test_an_envelope_by_a_revoked_key_is_refused_and_bans_nobody(swarm: Sw
     async def trusted() -> bool:
         return worker.hub.services[SIGNER].trusts(old.public_key)
 
-    await until(trusted, lambda found: not found, timeout_s=10)
+    await until(trusted, lambda found: not found)
     Wire(gateway).send(peer_id(worker), sealed(gateway, worker, key=old, kid=kid))
 
     async def count() -> int:
@@ -429,7 +429,7 @@ async def test_revocation_wins_over_rotation(swarm: Swarm, modules: Modules, thi
     async def trusted() -> bool:
         return worker.hub.services[SIGNER].trusts(old.public_key)
 
-    await until(trusted, lambda found: not found, timeout_s=10)
+    await until(trusted, lambda found: not found)
     assert not await thief.is_believed(
         gateway, worker, [statement(gateway, old, Thief.key).to_wire()]
     )
@@ -551,7 +551,7 @@ async def test_no_gateway_crowds_out_what_another_revokes(swarm: Swarm) -> None:
     async def revoked() -> bool:
         return worker.hub.services[SIGNER]._revocations.of("ab" * 16) is not None
 
-    await until(revoked, bool, timeout_s=10)
+    await until(revoked, bool)
 
 
 async def test_there_is_always_room_to_revoke_a_key_that_is_in_use(swarm: Swarm) -> None:

@@ -188,5 +188,5 @@ async def test_one_that_gives_up_waiting_to_be_alone_holds_nobody_up() -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await company.enter()

@@ -79,7 +79,7 @@ async def test_an_event_that_is_no_json_fails_alone(store: Store) -> None:
     with pytest.raises(StoreError):
         await broken
     await good
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await store.commit([], [event(2)])
 
 
@@ -171,11 +171,11 @@ async def test_a_reader_sees_one_snapshot_while_others_write(store: Store) -> No
     def counts(connection: Connection) -> tuple[int, int]:
         first = connection.execute(text("SELECT count(*) FROM seen")).scalar_one()
         reading.set()
-        assert written.wait(10)
+        assert written.wait(30)
         return first, connection.execute(text("SELECT count(*) FROM seen")).scalar_one()
 
     looking = asyncio.create_task(store.read(counts))
-    assert await asyncio.to_thread(reading.wait, 10)
+    assert await asyncio.to_thread(reading.wait, 30)
     await store.commit([remember(2)])
     written.set()
     assert await looking == (1, 1)

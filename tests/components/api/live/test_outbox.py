@@ -116,7 +116,7 @@ async def test_a_client_whose_answers_wait_is_let_go_by_their_size(
     async with live(gateway) as client:
         pings = [{"id": number, "type": "test/say"} for number in range(1, 9)]
         await client.socket.send_json(pings)
-        while (message := await client.socket.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
+        while (message := await client.socket.receive(timeout=90)).type is aiohttp.WSMsgType.TEXT:
             pass
         assert client.socket.close_code == 1008
         assert "read faster" in str(message.extra)

@@ -34,7 +34,7 @@ async def numbers(client: Live, count: int) -> list[int]:
 async def closes(client: Live) -> int | None:
     """Return the code with which the server closes."""
     while True:
-        message = await client.socket.receive(timeout=10)
+        message = await client.socket.receive(timeout=90)
         if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
             return client.socket.close_code
 

@@ -255,7 +255,7 @@ async def test_a_few_are_folded_at_once_and_others_told_to_come_back(
     monkeypatch.setattr(ResultCache, "fold_into", waits)
     monkeypatch.setattr(partial, "_TURN_WITHIN_S", 0.05)
     first = [asyncio.create_task(read(gateway, job_id)) for _ in range(2)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for _ in first:
             await under_way.acquire()
     code, answer = await read(gateway, job_id)

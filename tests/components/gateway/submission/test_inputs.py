@@ -29,7 +29,7 @@ class SlowReads:
 
         def slow(dataset: Dataset, first_item: int, n_items: int) -> Slice:
             self.began.set()
-            assert self.let.wait(10)
+            assert self.let.wait(30)
             return part(dataset, first_item, n_items)
 
         monkeypatch.setattr(Dataset, "part", slow)
@@ -59,7 +59,7 @@ async def test_a_job_may_end_while_a_shard_of_it_is_prepared(
 ) -> None:
     job, inputs, slow = await stored_job(store), inputs_of(store), SlowReads(monkeypatch)
     preparing = asyncio.create_task(inputs.prepare(job, "job.0.1", 0, len(BODY)))
-    await asyncio.to_thread(slow.began.wait, 10)
+    await asyncio.to_thread(slow.began.wait, 30)
     inputs.close(job.id)
     slow.let.set()
     assert (await preparing).sha == sha256_hex(BODY)

@@ -113,7 +113,7 @@ async def test_what_the_kernel_says_is_a_sign(monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(socket, "socket", lambda *_: ours)
         assert news.open()
     kernels.send(b"an address came")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await news.sign.wait()
     news.close()
     assert ours.fileno() == -1

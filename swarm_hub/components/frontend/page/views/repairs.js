@@ -54,7 +54,11 @@ class Repairs extends View {
 
   #fix(id) {
     return this.#do(async () => {
-      const { gone } = await api.post(`/repairs/${encodeURIComponent(id)}/fix`);
+      // One that is not there any more went by itself since it was drawn.
+      const { gone } = await api.post(`/repairs/${encodeURIComponent(id)}/fix`).catch((error) => {
+        if (error.status === 404) return { gone: true };
+        throw error;
+      });
       toast(gone ? "It is repaired" : "It was tried; the cause is still there", gone ? "ok" : "warn");
     });
   }

@@ -19,7 +19,7 @@ async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
         await bridge.stopping.wait()
         # What is posted now is run by trio after `main` has returned.
         ending.set()
-        assert posted.wait(10)
+        assert posted.wait(30)
 
     async def nothing() -> None: ...
 
@@ -27,13 +27,13 @@ async def test_a_call_that_comes_while_the_thread_ends_is_refused() -> None:
     bridge = TrioThread(main, ends.append)
     await bridge.start(5)
     stopping = asyncio.create_task(bridge.stop(5))
-    assert await asyncio.to_thread(ending.wait, 10)
+    assert await asyncio.to_thread(ending.wait, 30)
     calling = asyncio.create_task(bridge.call(nothing))
     await asyncio.sleep(0)
     # Behind the call on its way to the thread.
     asyncio.get_running_loop().call_soon(posted.set)
     with pytest.raises(MeshError, match="stopping"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await calling
     assert await stopping
     assert ends == [None]
@@ -73,7 +73,7 @@ async def test_a_start_that_stalls_says_where() -> None:
 
     async def main(bridge: TrioThread) -> None:
         bridge.begins("importing a library")
-        goes_on.wait(10)
+        goes_on.wait(30)
 
     bridge = TrioThread(main, lambda _error: None)
     with pytest.raises(MeshError, match=r"nothing has happened for .* was importing a library"):
@@ -110,6 +110,6 @@ async def test_a_thread_that_ends_by_itself_is_an_error() -> None:
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
     bridge = TrioThread(main, ended.set_result)
     await bridge.start(5)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert "ended by itself" in str(await ended)
     assert await bridge.stop(5)
