@@ -31,7 +31,7 @@ from tests.helpers.transitions import live
 LIFE_S_MAX: Final = 0.25
 # On a machine so busy that lives would end before their first word they are longer.
 _FIRST_WORDS: Final = 4
-_BUSY_LIFE_S_MAX: Final = 0.6
+_BUSY_LIFE_S_MAX: Final = 1.5
 _FIRST_WORD_S_MAX: Final = 30.0
 # Reading the whole database after each life would take longer than the lives.
 _WHOLE_EVERY: Final = 10

@@ -25,15 +25,16 @@ SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4)
 LIFE_S = (0.02, 0.3)
 ITEMS_A_SHARD = 10  # `spin` needs some ten milliseconds for them
 SPEC: dict[str, Any] = {"shard_size": ITEMS_A_SHARD, "reduce": "sum"}
-WORKER_KILLS = 50
+# script/nightly has those, script/test fewer.
+WORKER_KILLS = [14, pytest.param(50, marks=pytest.mark.nightly)]
 # Every so many lives comes as far as working; the others end where they happen to be.
 AT_WORK_EVERY = 7
-# More than all those lives can do.
-WORKER_SHARDS = 1200
-SWARM_KILLS = 100
+# More than each of those lives can do.
+WORKER_SHARDS_A_KILL = 24
+SWARM_KILLS = [36, pytest.param(100, marks=pytest.mark.nightly)]
 SWARM_WORKERS = 6
 # More than the swarm can do while it is killed.
-SWARM_SHARDS = 500
+SWARM_SHARDS_A_KILL = 5
 # Of the kills one in so many strikes the gateway, and one in so many a worker that had the time
 # to work; most strike one that was started a moment ago.
 GATEWAY_EVERY = 12
@@ -76,8 +77,9 @@ async def shards_done(client: SwarmClient, jobs: Mapping[str, int]) -> int | Non
 
 # Beside other tests a start takes several times as long.
 @pytest.mark.timeout(240)
-async def test_a_phone_that_is_killed_fifty_times_during_a_job_finishes_it(
-    local: LocalSwarm, modules: dict[str, bytes]
+@pytest.mark.parametrize("n_kills", WORKER_KILLS)
+async def test_a_phone_that_is_killed_again_and_again_during_a_job_finishes_it(
+    local: LocalSwarm, modules: dict[str, bytes], n_kills: int
 ) -> None:
     """Killed soon after it was seen working, or, as Android may, while it starts."""
     rng = random.Random(SEED)
@@ -87,14 +89,15 @@ async def test_a_phone_that_is_killed_fifty_times_during_a_job_finishes_it(
     kills = kills_at_work = 0
     async with SwarmClient(gateway.url, gateway.token) as client:
         await local.wait_for_workers(client, 1)
-        n_items = WORKER_SHARDS * ITEMS_A_SHARD
+        n_shards = WORKER_SHARDS_A_KILL * n_kills
+        n_items = n_shards * ITEMS_A_SHARD
         job_id = await client.submit(modules["spin"], range(n_items), **SPEC)
 
         async def at_work() -> bool:
             (node,) = await client.nodes()
             return bool(node["state"] == "up" and node["assignments"])
 
-        while kills < WORKER_KILLS:
+        while kills < n_kills:
             if kills % AT_WORK_EVERY == 0:
                 await until(at_work, bool, 30)
                 kills_at_work += 1
@@ -108,18 +111,20 @@ async def test_a_phone_that_is_killed_fifty_times_during_a_job_finishes_it(
     total_s = time.monotonic() - started
     print(
         f"\nseed {SEED}: {kills} kills of one worker ({kills_at_work} at work), 1 job of "
-        f"{WORKER_SHARDS} shards, {retries} retries, 0 lost, 0 double, {total_s:.0f} s"
+        f"{n_shards} shards, {retries} retries, 0 lost, 0 double, {total_s:.0f} s"
     )
 
 
 @pytest.mark.timeout(240)
-async def test_a_hundred_kills_of_gateway_and_workers_lose_and_double_nothing(
-    local: LocalSwarm, modules: dict[str, bytes]
+@pytest.mark.parametrize("n_kills", SWARM_KILLS)
+async def test_many_kills_of_gateway_and_workers_lose_and_double_nothing(
+    local: LocalSwarm, modules: dict[str, bytes], n_kills: int
 ) -> None:
     rng = random.Random(SEED)
     gateway = local.start_gateway()
     workers = [local.start_worker(f"phone-{number}", gateway) for number in range(SWARM_WORKERS)]
-    n_items = SWARM_SHARDS * ITEMS_A_SHARD
+    n_shards = SWARM_SHARDS_A_KILL * n_kills
+    n_items = n_shards * ITEMS_A_SHARD
     jobs: dict[str, int] = {}
     kills = gateway_kills = 0
     async with SwarmClient(gateway.url, gateway.token) as client:
@@ -140,7 +145,7 @@ async def test_a_hundred_kills_of_gateway_and_workers_lose_and_double_nothing(
                     return
 
         submitting = [asyncio.create_task(submitted(number)) for number in range(3)]
-        while kills < SWARM_KILLS:
+        while kills < n_kills:
             if kills % GATEWAY_EVERY == GATEWAY_EVERY - 1:
                 victim, gateway_kills = gateway, gateway_kills + 1
             elif kills % ELDER_EVERY == 0:
@@ -158,7 +163,7 @@ async def test_a_hundred_kills_of_gateway_and_workers_lose_and_double_nothing(
     total_s = time.monotonic() - started
     print(
         f"\nseed {SEED}: {kills} kills ({gateway_kills} of the gateway) in {killing_s:.0f} s, "
-        f"{len(jobs)} jobs of {SWARM_SHARDS} shards, {done} done by then, 0 lost, 0 double, "
+        f"{len(jobs)} jobs of {n_shards} shards, {done} done by then, 0 lost, 0 double, "
         f"{total_s:.0f} s"
     )
     assert killing_s < DONE_WITHIN_S

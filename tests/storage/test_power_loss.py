@@ -28,7 +28,7 @@ from tests.storage.powerloss import Disk, Operation, read_log, write_image
 
 pytestmark = pytest.mark.slow
 
-CRASHES = 320
+CRASHES = [100, pytest.param(320, marks=pytest.mark.nightly)]
 # A later run can be given the seed that a failure printed.
 SEED = int(os.environ.get("SWARM_HUB_TEST_SEED") or int.from_bytes(os.urandom(4), "big"))
 DATABASE = "swarm_hub.db"
@@ -174,10 +174,11 @@ def losses(record: Record, folder: Path, cuts: int) -> tuple[int, list[list[str]
     return promises.acknowledged, lost
 
 
+@pytest.mark.parametrize("crashes", CRASHES)
 def test_a_power_cut_loses_nothing_acknowledged(
-    record_of: dict[str, Record], tmp_path: Path
+    record_of: dict[str, Record], tmp_path: Path, crashes: int
 ) -> None:
-    acknowledged, lost = losses(record_of["FULL"], tmp_path / "image", CRASHES)
+    acknowledged, lost = losses(record_of["FULL"], tmp_path / "image", crashes)
     print(f"{acknowledged} acknowledged, {len(lost)} power cuts, {sum(map(bool, lost))} lost")
     assert [broken for broken in lost if broken] == [], f"SWARM_HUB_TEST_SEED={SEED} repeats it"
 
@@ -186,7 +187,7 @@ def test_without_full_synchronisation_the_same_cuts_do_lose_rows(
     record_of: dict[str, Record], tmp_path: Path
 ) -> None:
     """The simulation can fail: `synchronous=NORMAL` does not sync each commit."""
-    acknowledged, lost = losses(record_of["NORMAL"], tmp_path / "image", 100)
+    acknowledged, lost = losses(record_of["NORMAL"], tmp_path / "image", 50)
     print(f"{acknowledged} acknowledged, {len(lost)} power cuts, {sum(map(bool, lost))} lost")
     assert sum(map(bool, lost)) > len(lost) / 10, f"SWARM_HUB_TEST_SEED={SEED} repeats it"
 
