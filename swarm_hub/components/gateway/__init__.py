@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.api import CLIENT_URLS
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
+from swarm_hub.components.gateway.dispatch.hand_over import HandOver, watch
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
 from swarm_hub.components.gateway.dispatch.trust import Trust
@@ -194,6 +195,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     )
 
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher, gateways.own)
+    if hub.store.shared:
+        watch(hub, HandOver(hub, dispatcher, machine, lambda: lease_keeper.living))
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
     hub.services[NODE_LINKS] = dispatcher.links
     link_workers(hub, mesh, channel, dispatcher.links)

@@ -3,6 +3,7 @@
 from typing import Final
 
 from swarm_hub.components.scheduler.claims import UNPROVEN_SHARE
+from swarm_hub.components.scheduler.eligibility import unfit
 from swarm_hub.components.scheduler.entries import WALL_TIME_S, JobEntry, JobPlan
 from swarm_hub.components.scheduler.events import (
     Accepted,
@@ -82,6 +83,7 @@ __all__ = [
     "Withdraw",
     "adaptive_redundancy",
     "is_trusted",
+    "unfit",
 ]
 
 STRATEGY: Final = HubKey[Strategy]("scheduler")

@@ -11,7 +11,13 @@ from typing import Any, Final
 
 from swarm_hub.components.scheduler.claims import UNPROVEN_SHARE
 from swarm_hub.components.scheduler.eligibility import unfit, why
-from swarm_hub.components.scheduler.entries import AssignmentEntry, Failure, JobEntry, ShardEntry
+from swarm_hub.components.scheduler.entries import (
+    AssignmentEntry,
+    Failure,
+    JobEntry,
+    JobPlan,
+    ShardEntry,
+)
 from swarm_hub.components.scheduler.events import (
     Accepted,
     Event,
@@ -146,6 +152,17 @@ class StateMachine:
                 f"; its results need {needed} nodes of different owners, there {verb} {n_owners}"
             )
         return told
+
+    def stranded(self, job_id: str, now: float) -> JobPlan | None:
+        """Return the plan of a job of which nothing is out and which no node here may run."""
+        job = self._book.jobs.get(job_id)
+        if job is None or job.ended or any(shard.live for shard in job.shards.values()):
+            return None
+        nodes = self._book.nodes.by_id.values()
+        may_run = any(
+            not each.change.refuses and unfit(each, job.plan, now) is None for each in nodes
+        )
+        return None if may_run else job.plan
 
     # Jobs
 

@@ -32,6 +32,9 @@ from swarm_hub.storage.write import Write
 _G = schema.gateways
 _J = schema.jobs
 
+# Who owns a job that was given up.
+_NOBODY: Final = ""
+
 _INSERT = insert(_G)
 _REGISTER: Final = _INSERT.on_conflict_do_update(
     index_elements=["name"],
@@ -53,9 +56,16 @@ _ANSWER_CHANGE: Final = (
 
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
+_LIVING: Final = select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))
+# One that its gateway gave up is that of whom it was offered to, as long as that one lives.
 _ORPHANED: Final[ColumnElement[bool]] = and_(
     _J.c.gateway != bindparam("b_gateway"),
-    _J.c.gateway.not_in(select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))),
+    _J.c.gateway.not_in(_LIVING),
+    or_(
+        _J.c.offered_to.is_(None),
+        _J.c.offered_to == bindparam("b_gateway"),
+        _J.c.offered_to.not_in(_LIVING),
+    ),
 )
 _ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHANED).limit(1)
 _ASKED: Final = select(_J.c.id).where(
@@ -132,7 +142,7 @@ def end_sessions(connection: Connection) -> int:
 def adopt(
     connection: Connection, gateway: str, *, starting: bool, limit: int | None = None
 ) -> dict[str, int]:
-    """Take over unfinished jobs that no living gateway owns; returns job id → epoch.
+    """Take over unfinished jobs that no living gateway owns or was offered; returns job id → epoch.
 
     When it starts, a gateway also takes its own jobs, with a new epoch, and waits for what it may
     still be committing from before the restart; of a shared store it takes only those. With a
@@ -152,10 +162,30 @@ def adopt(
     taken = (
         update(_J)
         .where(_J.c.id.in_(list(connection.execute(found, values).scalars())))
-        .values(gateway=gateway, epoch=_J.c.epoch + 1)
+        .values(gateway=gateway, epoch=_J.c.epoch + 1, offered_to=null())
         .returning(_J.c.id, _J.c.epoch)
     )
     return {row.id: row.epoch for row in connection.execute(taken)}
+
+
+def offer(connection: Connection, gateway: str, to: str, epochs: Mapping[str, int]) -> list[str]:
+    """Give up jobs that a gateway owns with these epochs, for another to adopt; returns them.
+
+    Runs inside a write.
+    """
+    mine = (
+        select(_J.c.id, _J.c.epoch)
+        .where(_J.c.id.in_(sorted(epochs)), _J.c.finished_at.is_(None), _J.c.gateway == gateway)
+        .order_by(_J.c.id)
+        .with_for_update()
+    )
+    given = [row.id for row in connection.execute(mine) if epochs[row.id] == row.epoch]
+    connection.execute(
+        update(_J)
+        .where(_J.c.id.in_(given))
+        .values(gateway=_NOBODY, epoch=_J.c.epoch + 1, offered_to=to)
+    )
+    return given
 
 
 def owned(connection: Connection, gateway: str) -> dict[str, int]:

@@ -231,6 +231,25 @@ class Dispatcher:
             # Each costs milliseconds, and the loop has others to serve.
             await asyncio.sleep(0)
 
+    def epoch(self, job_id: str) -> int:
+        """Return how many owners an unfinished job of this gateway has had, with this one."""
+        return self._epochs.get(job_id, _FIRST_EPOCH)
+
+    async def offer_to(self, gateway_id: str, job_ids: Sequence[str]) -> None:
+        """Give jobs up, as if their lease had run out, so that another gateway adopts them.
+
+        One of which something is about to be committed stays.
+        """
+        commits = [self._pending, *([] if self._in_hand is None else [self._in_hand])]
+        busy = {job_id for each in commits for job_id in each.job_ids()} | self._faulty.keys()
+        epochs = {each: self._epochs[each] for each in job_ids if each in self._epochs}
+        idle = {job_id: epoch for job_id, epoch in epochs.items() if job_id not in busy}
+        given = await self._hub.store.change(leases.offer, self.gateway_id, gateway_id, idle)
+        for job_id in given:
+            if self._epochs.get(job_id) == epochs[job_id]:
+                _LOGGER.info("Job %s goes to gateway %s, which has workers", job_id, gateway_id)
+                self._close(job_id)
+
     async def be_sure(self) -> None:
         """Let go of jobs that another gateway took over, if the lease may have run out.
 

@@ -115,7 +115,9 @@ class LeaseKeeper:
             taken = await self._dispatcher.adopt(starting=False, limit=BATCH)
         self._taken += taken
         if self._taken and taken < BATCH:
-            _LOGGER.warning("Took over %d jobs of a gateway that is gone", self._taken)
+            _LOGGER.warning(
+                "Took over %d jobs of a gateway that is gone or has no worker for them", self._taken
+            )
             self._taken = 0
         return taken == BATCH
 
