@@ -16,7 +16,7 @@ GATEWAYS = ("giver", "taker", "third")
 
 
 def live(connection: Connection, gateway: str, for_s: float = 60.0) -> None:
-    presence.keep(connection, Presence(gateway), for_s)
+    presence.keep(connection, Presence(gateway), for_s, 3.0)
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from swarm_hub.util.within import within
 
 _LOGGER = logging.getLogger(__name__)
 
-# A gateway that has not renewed its lease for this long loses its jobs to the others.
+# A gateway that has not renewed its lease for this long loses its jobs to the others; sooner, if
+# its session with the store has ended, too.
 LEASE_S: Final = 10.0
-_RENEW_EVERY_S: Final = 3.0
+_QUIET_S: Final = 3.0
+_RENEW_EVERY_S: Final = 1.0
 _LOOK_EVERY_S: Final = 1.0
 # After a batch of jobs was taken over; the other gateways take theirs meanwhile.
 _PAUSE_S: Final = 0.02
@@ -82,9 +84,17 @@ class LeaseKeeper:
         store = self._hub.store
         # By our clock the lease ends a little before it does by the store's.
         began = self._hub.clock.monotonic()
-        self.living = await store.change(presence.keep, self._describe(), LEASE_S)
+        kept = await store.change(presence.keep, self._describe(), LEASE_S, _QUIET_S)
+        self.living = kept.living
+        if not kept.held:
+            # Another one found its session gone.
+            self._dispatcher.leased_until = began
         await self._dispatcher.be_sure()
         self._dispatcher.leased_until = began + LEASE_S
+        if kept.quiet:
+            gone = await store.change(presence.end_leases, self._gateway_id, kept.quiet, LEASE_S)
+            if gone:
+                self._heard.set()
 
     async def _look_after(self) -> None:
         while True:
