@@ -135,6 +135,19 @@ async def test_what_the_api_takes(gateway: Reloading) -> None:
         assert await answer() == before, key
 
 
+@acts("api", "public_url")
+async def test_where_clients_are_told_to_find_the_api(gateway: Reloading) -> None:
+    async def told() -> list[str]:
+        _, body = await gateway.call("GET", "/gateways")
+        return [url for each in body["gateways"] for url in each["urls"]]
+
+    before = await told()
+    await gateway.takes("api", public_url="https://swarm.example.org")
+    assert await told() == ["https://swarm.example.org"] != before
+    await gateway.reload()
+    assert await told() == before
+
+
 @acts("api", "connections", "connections_per_ip")
 @pytest.mark.parametrize(("key", "value"), [("connections", 8), ("connections_per_ip", 8)])
 async def test_how_many_connections_the_api_takes(gateway: Reloading, key: str, value: int) -> None:

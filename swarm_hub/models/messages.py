@@ -20,6 +20,7 @@ PREEMPT: Final = "preempt"
 DRAIN: Final = "drain"
 ROTATED: Final = "rotated"
 REVOKED: Final = "revoked"
+GATEWAYS: Final = "gateways"
 
 # How the reason of a NACK begins that answers a `preempt`: nothing failed.
 GAVE_WAY: Final = "gave way to other work"
@@ -34,8 +35,46 @@ _TEXT_MAX: Final = 8192
 _REASON_MAX: Final = 500
 DRAIN_REASON_MAX: Final = 200
 _SHARDS_MAX: Final = 4096
+# Of one swarm, as a worker is told of them.
+GATEWAYS_MAX: Final = 16
+# Of one gateway.
+ADDRESSES_MAX: Final = 8
+ADDRESS_MAX_CHARS: Final = 256
+_KEY_BYTES: Final = 32
 _IDS_MAX: Final = 65_536
 _SHARD: Final = ("assignment_id", "input_sha", "size_bytes", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlace:
+    """A gateway in `gateways`: who it is, the key that it signs with, and where it is."""
+
+    peer_id: str
+    key: bytes
+    addresses: tuple[str, ...]
+
+    def to_wire(self) -> list[Any]:
+        """Return the entry of the message."""
+        return [self.peer_id, self.key, list(self.addresses)]
+
+
+def read_gateways(fields: Mapping[str, Any]) -> list[GatewayPlace]:
+    """Read `gateways`."""
+    return [_place(each) for each in items(fields["gateways"], "gateways", GATEWAYS_MAX)]
+
+
+def _place(entry: object) -> GatewayPlace:
+    if not isinstance(entry, list) or len(entry) < 3:
+        raise ValueError(f"a gateway is [peer id, key, addresses], got {shown(entry)}")
+    peer_id, key, addresses = entry[:3]
+    if (
+        not is_text(peer_id, _ID_MAX, 1)
+        or not (isinstance(key, bytes) and len(key) == _KEY_BYTES)
+        or not (isinstance(addresses, list) and len(addresses) <= ADDRESSES_MAX)
+        or not all(is_text(each, ADDRESS_MAX_CHARS, 1) for each in addresses)
+    ):
+        raise ValueError("a gateway's peer id, key or addresses can't be such")
+    return GatewayPlace(peer_id, key, tuple(addresses))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from swarm_hub.models.features import read_features
+from swarm_hub.models.messages import ADDRESS_MAX_CHARS, ADDRESSES_MAX
 from swarm_hub.models.node import LABEL_MAX_CHARS, LABELS_MAX, RUNTIMES_MAX
 from swarm_hub.util.bounds import SIZE_MAX_BYTES, is_int, is_number, is_text
 from swarm_hub.util.hashing import SHA256_HEX
 
 # What is read of another gateway's row; what is written stays below it.
 PRESENCE_MAX_BYTES: Final = 32 * 1024
-# Of the API, and of the mesh.
-ADDRESSES_MAX: Final = 8
-ADDRESS_MAX_CHARS: Final = 256
 # Groups of nodes that can do the same; those with the most idle slots are told.
 KINDS_MAX: Final = 8
 _NAME_MAX_CHARS: Final = 64

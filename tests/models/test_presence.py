@@ -5,13 +5,8 @@ from typing import Any
 
 import pytest
 
-from swarm_hub.models.presence import (
-    ADDRESSES_MAX,
-    KINDS_MAX,
-    PRESENCE_MAX_BYTES,
-    NodeKind,
-    Presence,
-)
+from swarm_hub.models.messages import ADDRESSES_MAX
+from swarm_hub.models.presence import KINDS_MAX, PRESENCE_MAX_BYTES, NodeKind, Presence
 
 KIND = NodeKind(
     slots=8, idle=3, features=frozenset({"script"}), runtimes=frozenset({"ab" * 32}),

@@ -20,6 +20,7 @@ from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.gateway.nodes.gateways import Gateways
 from swarm_hub.components.gateway.nodes.history import Histories
+from swarm_hub.components.gateway.nodes.introductions import Introductions
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.labels import NodeLabels
 from swarm_hub.components.gateway.nodes.networks import Networks
@@ -197,6 +198,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher, gateways.own)
     if hub.store.shared:
         watch(hub, HandOver(hub, dispatcher, machine, lambda: lease_keeper.living))
+        Introductions(hub, mesh, channel, lambda: lease_keeper.living)
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
     hub.services[NODE_LINKS] = dispatcher.links
     link_workers(hub, mesh, channel, dispatcher.links)

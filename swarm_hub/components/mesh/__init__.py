@@ -11,6 +11,7 @@ from swarm_hub.components.mesh.blobs.exchange import TICKET
 from swarm_hub.components.mesh.express.offers import ASK as EXPRESS_ASK
 from swarm_hub.components.mesh.express.offers import OFFER as EXPRESS_OFFER
 from swarm_hub.components.mesh.identity import (
+    hearsay_address,
     is_peer_id,
     parse_dial_address,
     parse_listen_address,
@@ -88,6 +89,7 @@ __all__ = [
     "Readable",
     "decode_messages",
     "encode_message",
+    "hearsay_address",
     "is_peer_id",
     "join_messages",
     "load_libraries",

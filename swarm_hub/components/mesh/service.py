@@ -104,6 +104,9 @@ class Mesh:
         self._gossiping = [each for each in transports if isinstance(each, Gossip)]
         self.bans = bans
         self._bootnodes = tuple(bootnodes)
+        # Those that were told of by gateways that this hub obeys.
+        self._told: tuple[str, ...] = ()
+        self._dials = False
         self._heartbeat_s = heartbeat_s
         self._bulk = bulk
         self._table = PeerTable()
@@ -352,7 +355,8 @@ class Mesh:
         self.bans.apply()
         if self._capabilities.include_own_peer:
             await self._transports.dial_own()
-        self._redialler.keep_all(self._transports, by_peer(self._bootnodes))
+        self._dials = True
+        self._keep_dialling()
         self._hub.tasks.every(self._heartbeat_s, self._beat, "heartbeats")
         # What is not told is looked at.
         is_told = self._address_news.open()
@@ -492,7 +496,16 @@ class Mesh:
     def dial(self, bootnodes: Sequence[str]) -> None:
         """Stay connected to these bootnodes from now on, without ending a session with others."""
         self._bootnodes = tuple(bootnodes)
-        self._redialler.keep_all(self._transports, by_peer(self._bootnodes))
+        self._keep_dialling()
+
+    def dial_also(self, addresses: Sequence[str]) -> None:
+        """Stay connected to these as well, in place of those that were given here before."""
+        self._told = tuple(addresses)
+        self._keep_dialling()
+
+    def _keep_dialling(self) -> None:
+        if self._dials:
+            self._redialler.keep_all(self._transports, by_peer((*self._bootnodes, *self._told)))
 
     def fault(self, peer_id: str, what: str) -> None:
         """Note what is wrong with something that a peer sent."""

@@ -156,6 +156,14 @@ class EnvelopeChannel:
         """Whether this hub obeys the owner of that key."""
         return self._book.trusts(public_key)
 
+    def root_of(self, public_key: bytes) -> bytes:
+        """Return the key of `signer: trust` that trust in this one comes from."""
+        return self._book.root_of(public_key)
+
+    def introduce(self, by: Mapping[bytes, bytes]) -> None:
+        """Obey the owners of these keys too, as long as the root that named each is trusted."""
+        self._book.introduce(by)
+
     def on(self, kinds: Sequence[str], handler: Callable[[Batch], None]) -> None:
         """Hand every checked batch with a message of these kinds to `handler`, once."""
         for kind in kinds:

@@ -1,6 +1,6 @@
 """Which key is whose: pinned to peers, trusted for orders, followed to their successors."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from swarm_hub.components.signer.revocations import Revocations
@@ -22,8 +22,9 @@ class KeyBook:
     """The keys of others, as this hub believes them.
 
     A key is trusted if it is in `signer: trust`, or if a trusted key named it as its successor
-    while it was still valid. A revoked key is never trusted or obeyed. Keys are compared whole;
-    their ids are only how they are spoken of.
+    while it was still valid, or if it was introduced by the owner of such a key, for as long as one
+    of that owner's own is trusted. A revoked key is never trusted or obeyed. Keys are compared
+    whole; their ids are only how they are spoken of.
     """
 
     def __init__(
@@ -45,6 +46,10 @@ class KeyBook:
             for each in self._followed.values()
             if pinned.get(each.peer_id) == each.new
         }
+        # Key → the key of `signer: trust` whose owner introduced it.
+        self._by: Mapping[bytes, bytes] = {}
+        # Those of the reached keys that are so only by an introduction.
+        self._introduced: set[bytes] = set()
         self._reached = self._reach()
         # peer → key → what the peer's identity says of it
         self._certificates: dict[str, dict[bytes, bytes]] = {}
@@ -64,7 +69,9 @@ class KeyBook:
         if public_key not in self._reached or self._revocations.of(key_id(public_key)) is not None:
             return False
         successor = self._followed.get(public_key)
-        return successor is None or successor.overlaps(self._now())
+        if successor is not None and not successor.overlaps(self._now()):
+            return False
+        return public_key not in self._introduced or self._stands(self._reached[public_key])
 
     def root_of(self, public_key: bytes) -> bytes:
         """Return the key of `signer: trust` that trust in this one comes from.
@@ -95,6 +102,11 @@ class KeyBook:
     def trust(self, roots: Iterable[bytes]) -> None:
         """Trust these keys, and those that they lead to, from the next envelope on."""
         self._roots = set(roots)
+        self._reached = self._reach()
+
+    def introduce(self, by: Mapping[bytes, bytes]) -> None:
+        """Trust these keys instead of those introduced before; each by whose word, as `root_of`."""
+        self._by = dict(by)
         self._reached = self._reach()
 
     def replace_root(self, old: bytes, new: bytes) -> None:
@@ -203,14 +215,31 @@ class KeyBook:
 
     def _reach(self) -> dict[bytes, bytes]:
         """Return every key that trust reaches, and from which of `signer: trust`."""
-        reached, open_ends = {each: each for each in self._roots}, list(self._roots)
+        reached = {each: each for each in self._roots}
+        self._follow_all(reached, list(reached))
+        owned = set(reached)
+        named = [each for each, root in self._by.items() if root in self._roots - {each}]
+        for key in named:
+            reached.setdefault(key, self._by[key])
+        self._follow_all(reached, named)
+        self._introduced = reached.keys() - owned
+        return reached
+
+    def _follow_all(self, reached: dict[bytes, bytes], open_ends: list[bytes]) -> None:
         while open_ends:
             key = open_ends.pop()
             link = self._followed.get(key)
             if link is not None and link.new not in reached:
                 reached[link.new] = reached[key]
                 open_ends.append(link.new)
-        return reached
+
+    def _stands(self, root: bytes) -> bool:
+        """Whether a key of `signer: trust`, or one that its owner replaced it by, still counts."""
+        return any(
+            self.trusts(key)
+            for key, of in self._reached.items()
+            if of == root and key not in self._introduced
+        )
 
     def _why_not(self, pinned: bytes, rotations: Sequence[Rotation]) -> str:
         for link in rotations:

@@ -22,6 +22,7 @@ from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
+from swarm_hub.components.worker.known_gateways import KnownGateways
 from swarm_hub.components.worker.memory_share import within_share
 from swarm_hub.components.worker.notification import Notification
 from swarm_hub.components.worker.outbox import Outbox
@@ -78,6 +79,7 @@ class WorkerConfig:
     finish_within_s: float
     metered: bool | None
     node_labels: dict[str, str]
+    follow_gateways: bool
 
 
 def _auto(validator: Callable[[Any], _T], expected: str) -> Callable[[Any], _T | None]:
@@ -182,6 +184,7 @@ CONFIG_SCHEMA = cv.section(
             cv.boolean, "auto, true or false"
         ),
         cv.Key("node_labels", default=dict, reloadable=False): cv.labels,
+        cv.Key("follow_gateways", default=True, reloadable=False): cv.boolean,
     },
     _worker_config,
 )
@@ -229,6 +232,8 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     )
     drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
     Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
+    if config.follow_gateways:
+        await KnownGateways(hub, mesh, channel, drain.trust_changed).load()
     daily_data = DailyData(hub, lambda: mesh.moved_bytes, config.daily_data_bytes)
     watch = PowerPolicyWatch(
         hub, drain, telemetry, executor, _policy(config), slots, daily_data, config.finish_within_s

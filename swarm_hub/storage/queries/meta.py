@@ -17,6 +17,7 @@ _DB_ID: Final = "db_id"
 _SECRET: Final = "secret"
 _LAST_REMOVED_EVENT: Final = "last_removed_event"
 _QUARANTINES: Final = "quarantines/"
+_KNOWN_GATEWAYS: Final = "known_gateways"
 _INSERT = insert(_T)
 _PUT: Final = _INSERT.on_conflict_do_update(
     index_elements=["key"], set_={"value": _INSERT.excluded.value}
@@ -67,3 +68,15 @@ def quarantines(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Return what each node is kept from, by peer id."""
     rows = connection.execute(select(_T).where(_T.c.key.startswith(_QUARANTINES)))
     return {row.key.removeprefix(_QUARANTINES): json.loads(row.value) for row in rows}
+
+
+def put_known_gateways(gateways: Sequence[Mapping[str, Any]]) -> Write:
+    """Return the write that replaces the gateways that this worker was told of."""
+    return Write(_PUT, [{"key": _KNOWN_GATEWAYS, "value": json.dumps(gateways)}])
+
+
+def known_gateways(connection: Connection) -> list[dict[str, Any]]:
+    """Return the gateways that this worker was told of."""
+    known = select(_T.c.value).where(_T.c.key == _KNOWN_GATEWAYS)
+    found: list[dict[str, Any]] = json.loads(connection.execute(known).scalar_one_or_none() or "[]")
+    return found
