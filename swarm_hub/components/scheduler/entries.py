@@ -35,10 +35,11 @@ from swarm_hub.models.shard import (
 _STORY_MAX: Final = 20
 # What a shard's attempt may take if the job, which is of an older version, does not say.
 WALL_TIME_S: Final = 60.0
-# What it may cost a job to find the items that fail: attempts, and their wall times altogether.
+# What it may cost a job to find the items that fail: attempts, and their wall times altogether. One
+# that leaves them out may spend more of both.
 _ISOLATING_MAX: Final = 64
 _ITEMS_AN_ATTEMPT: Final = 64
-_ISOLATING_WALL_TIMES: Final = 4.0
+_ISOLATING_WALL_TIMES: Final = 4
 # What a shard of a program that was not measured on its node is taken to need.
 UNMEASURED_S: Final = 5.0
 
@@ -279,9 +280,9 @@ class JobEntry:
     n_retries: int = 0
     # Since this gateway has the job.
     n_attempts: int = 0
-    # Whether any shard was split; the items that were found so and left out, the failed attempts
-    # at parts, and how long these took.
-    is_split: bool = False
+    # How many shards as they were cut have been split; the items that were found so and left out,
+    # the failed attempts at parts, and how long these took.
+    n_split: int = 0
     n_found_items: int = 0
     n_isolating: int = 0
     isolating_s: float = 0.0
@@ -311,7 +312,7 @@ class JobEntry:
             n_done_items=cut.n_done_items,
             n_failed_items=cut.n_failed_items,
             n_retries=cut.n_retries,
-            is_split=bool(cut.splits),
+            n_split=len(cut.splits),
             n_found_items=cut.n_found_items,
             n_isolating=cut.n_isolating,
             isolating_s=cut.isolating_s,
@@ -398,12 +399,25 @@ class JobEntry:
         self._forget(shard)
 
     def may_split(self, shard: ShardEntry) -> bool:
-        """Whether a shard that failed may be split: what that costs a job is limited."""
+        """Whether a shard that failed may be split."""
+        return shard.n_items > 1 and self._may_search
+
+    @property
+    def may_be_endless(self) -> bool:
+        """Whether attempts that took all of their wall time may mean that no item ends.
+
+        Not while a job that leaves items out searches for the first: it is owed the others.
+        """
+        is_searching = self.plan.skips and not self.n_found_items and self._may_search
+        return not self.n_done_shards and not is_searching
+
+    @property
+    def _may_search(self) -> bool:
+        """Whether failing items may be searched for: what that costs a job is limited."""
         return (
             self.plan.isolates
-            and shard.n_items > 1
             and self.n_isolating < self._isolating_max
-            and self.isolating_s < _ISOLATING_WALL_TIMES * self.plan.wall_s
+            and self.isolating_s < self._isolating_wall_times * self.plan.wall_s
         )
 
     @property
@@ -413,14 +427,28 @@ class JobEntry:
         Each item that was found pays for what it takes to find one, so that these are not missed
         where many fail; a large job may pay a little more before the first is found.
         """
-        n_items = self.plan.n_items
-        found = self.n_found_items * (n_items.bit_length() + 3)
-        return max(_ISOLATING_MAX, n_items // _ITEMS_AN_ATTEMPT) + found
+        found = self.n_found_items * self._attempts_an_item
+        return max(_ISOLATING_MAX, self.plan.n_items // _ITEMS_AN_ATTEMPT) + found
+
+    @property
+    def _isolating_wall_times(self) -> int:
+        """How often its wall time the search may cost by now, where items do not end.
+
+        A job that leaves items out may find one of each shard, and more for each that it found.
+        """
+        if not self.plan.skips:
+            return _ISOLATING_WALL_TIMES
+        return (1 + self.n_split + self.n_found_items) * self._attempts_an_item
+
+    @property
+    def _attempts_an_item(self) -> int:
+        """How many attempts fail until an item is found by halves, and has failed by itself."""
+        return self.plan.n_items.bit_length() + 3
 
     def halves(self, shard: ShardEntry) -> tuple[ShardEntry, ShardEntry]:
         """Replace a shard by two new ones with its items."""
         self._forget(shard)
-        self.is_split = True
+        self.n_split += not shard.had.isolating
         n_first = shard.n_items // 2
         first = self._part(shard.first_item, n_first)
         return first, self._part(shard.first_item + n_first, shard.n_items - n_first)

@@ -259,7 +259,7 @@ class Planner:
             return given
         with_room = [node for node in self._book.nodes.with_room(now) if room(node)]
         # Of shards that were split the smallest parts first, which lead to an item soonest.
-        for index in sorted(job.wanting, reverse=True) if job.is_split else tuple(job.wanting):
+        for index in sorted(job.wanting, reverse=True) if job.n_split else tuple(job.wanting):
             if given >= limit or not with_room:
                 break
             shard = job.shards[index]

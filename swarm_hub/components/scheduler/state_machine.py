@@ -317,7 +317,7 @@ class StateMachine:
             for each in book.nodes.by_id.values()
             if not each.change.refuses and unfit(each, job.plan, now) is None
         }
-        if not job.n_done_shards and never_ends(shard, timed_out_on, able):
+        if job.may_be_endless and never_ends(shard, timed_out_on, able):
             reason = (
                 f"it does not end: {len(timed_out_on)} attempts took all of their wall time of "
                 f"{job.plan.wall_s:g} s, and none gave a result"

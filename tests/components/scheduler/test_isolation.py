@@ -150,27 +150,69 @@ def test_the_search_for_failing_items_is_limited() -> None:
     assert sorted(swarm.done + swarm.skipped) == list(range(4096))
 
 
-def test_an_endless_item_among_others_is_found_within_four_wall_times_of_search() -> None:
-    swarm = Driven(*(node(name) for name in "abc"))
-    swarm.add(JobPlan("J", "program", 24, 8, ALL, isolates=True, skips=True, wall_s=10.0))
+def run_to_wall_times(swarm: Driven, endless: set[int], wall_s: float) -> None:
+    """Have items take no time, but those that never end all of their wall time."""
     answered: set[str] = set()
-    while not swarm.ended and swarm.now < 600:
+    while not swarm.ended and swarm.now < 1000 * wall_s:
         for each, (_, at) in tuple(swarm.sent.items()):
             assignment = swarm.machine.assignment(each)
             if each in answered or assignment is None:
                 continue
-            shard = assignment.shard
-            if not shard.first_item <= 13 < shard.first_item + shard.n_items:
+            first, n_items = assignment.shard.first_item, assignment.shard.n_items
+            if endless.isdisjoint(range(first, first + n_items)):
                 answered.add(each)
                 swarm.handle(Finished(each, 0.1))
-            elif swarm.now >= at + 10.0:
+            elif swarm.now >= at + wall_s:
                 answered.add(each)
-                swarm.handle(Failed(each, TIMED_OUT))
-        swarm.until(swarm.now + 0.5)
+                swarm.handle(Failed(each, TIMED_OUT, wall_s))
+        swarm.until(swarm.now + wall_s / 20)
+
+
+@pytest.mark.parametrize("names", ["a", "abc"])
+@pytest.mark.parametrize(
+    ("n_items", "shard_size", "endless"),
+    [
+        (24, 8, {13}), (3, 3, {1}), (2, 2, {0}), (10_000, 10_000, {9_999}),
+        (5000, 2500, {0, 7, 4000}),
+    ],
+)  # fmt: skip
+def test_with_skip_all_but_the_items_that_never_end_are_done(
+    names: str, n_items: int, shard_size: int, endless: set[int]
+) -> None:
+    """Also where no shard had a result before."""
+    swarm = Driven(*(node(name) for name in names))
+    swarm.add(
+        JobPlan("J", "program", n_items, shard_size, ALL, isolates=True, skips=True, wall_s=10.0)
+    )
+    run_to_wall_times(swarm, endless, 10.0)
     assert [end.state for end in swarm.ended] == [JobState.COMPLETED]
     entry = swarm.machine.job("J")
     assert entry is not None
-    assert entry.n_failed_items == 1
+    assert entry.n_failed_items == len(endless)
+    # Three attempts at each shard, what halving takes, three at each item.
+    most = len(endless) * (n_items.bit_length() + 6) * 10.0
+    assert swarm.now <= 1.5 * most
+
+
+@pytest.mark.parametrize("n_items", [1, 2, 1000])
+def test_with_skip_a_job_of_which_no_item_ends_fails_when_the_first_was_found(n_items: int) -> None:
+    swarm = Driven(*(node(name) for name in "abc"))
+    swarm.add(plan(n_items, skips=True, wall_s=10.0))
+    run_to_wall_times(swarm, set(range(n_items)), 10.0)
+    (end,) = swarm.ended
+    assert end.state is JobState.FAILED
+    assert swarm.now <= 10.0 * (n_items.bit_length() + 12)
+
+
+def test_an_endless_item_of_a_job_that_fails_of_it_is_searched_for_four_wall_times() -> None:
+    swarm = Driven(*(node(name) for name in "abc"))
+    swarm.add(JobPlan("J", "program", 5000, 2500, ALL, isolates=True, wall_s=10.0))
+    run_to_wall_times(swarm, {4000}, 10.0)
+    (end,) = swarm.ended
+    (told,) = end.failures
+    assert isinstance(told, ItemsFailed)
+    assert told.first_item <= 4000 < told.first_item + told.n_items
+    assert told.n_items <= 2500 // 2**3
 
 
 @pytest.mark.parametrize("standstill_s", [0.0, 100.0])
