@@ -56,6 +56,8 @@ def packed_submission(
     name, value = FUNCTIONS_LABEL
     whole = {
         "name": packed.name[:_NAME_MAX_CHARS],
+        # An item does not know which others its shard has, whoever says how many.
+        "isolate": spec.get("known_answers") is None,
         **{key: each for key, each in spec.items() if each is not None},
         "labels": {**(spec.get("labels") or {}), name: value},
         "runtime": "python", "split": "lines", "reduce": "concat",
