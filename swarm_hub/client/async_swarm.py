@@ -320,6 +320,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         *,
         ordered: bool = True,
         return_exceptions: bool = False,
+        progress: Progress = None,
         timeout: float | None = None,
         **spec: Any,
     ) -> AsyncGenerator[tuple[Any, Any], None]:
@@ -327,6 +328,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
 
         In the order of the items, unless `ordered` is False. Whoever stops early cancels the job;
         one that has to outlive this program is submitted: `swarm.submit(function, items)`.
+        `progress` is told as in `wait`.
 
         >>> [(item, root) async for item, root in swarm.imap(math.isqrt, [9, 16])]
         [(9, 3), (16, 4)]
@@ -335,7 +337,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
 
         found = jobs.each_outcome(
             self, function, items, ordered=ordered, timeout=timeout, spec=spec,
-            return_exceptions=return_exceptions,
+            return_exceptions=return_exceptions, progress=progress,
         )  # fmt: skip
         async with aclosing(found):
             async for each in found:
@@ -348,6 +350,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         items: Iterable[Any],
         *,
         return_exceptions: bool = False,
+        progress: Progress = None,
         timeout: float | None = None,
         **spec: Any,
     ) -> AsyncGenerator[tuple[Any, Any], None]:
@@ -357,8 +360,8 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         [(9, 3), (16, 4)]
         """
         return self.imap(
-            function, items, ordered=False, return_exceptions=return_exceptions, timeout=timeout,
-            **spec,
+            function, items, ordered=False, return_exceptions=return_exceptions,
+            progress=progress, timeout=timeout, **spec,
         )  # fmt: skip
 
     async def as_completed(

@@ -6,8 +6,10 @@ Each call is the other's, done in the background; so are its parameters and what
 import functools
 import inspect
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
@@ -16,7 +18,7 @@ from swarm_hub.client.async_job import AsyncJob, JobHandle
 from swarm_hub.client.async_swarm import PATIENCE_S, AsyncSwarm, Tokens, Urls
 from swarm_hub.client.background import BackgroundLoop
 from swarm_hub.client.job_calls import AnyJob
-from swarm_hub.client.progress import telling
+from swarm_hub.client.progress import Tell, telling
 from swarm_hub.client.records import JobStatus
 
 _P = ParamSpec("_P")
@@ -51,18 +53,40 @@ def _twin_of(call: Callable[..., Any], returns: Any = None) -> Callable[[Any], A
     return named
 
 
+class _Heard:
+    """Progress that is told in the thread that waits; of what came meanwhile the newest alone."""
+
+    def __init__(self, named: dict[str, Any]) -> None:
+        self._progress = named.get("progress")
+        self._tell: Tell | None = None
+        self._newest: deque[JobStatus] = deque(maxlen=1)
+        self._calls: SimpleQueue[Any] = SimpleQueue()
+        if self._progress:
+            named["progress"] = self._note
+
+    @contextmanager
+    def here(self) -> Iterator["SimpleQueue[Any] | None"]:
+        """Give what the thread that waits has to call, None where nobody wants to know."""
+        with telling(self._progress) as self._tell:
+            yield None if self._tell is None else self._calls
+
+    def _note(self, status: JobStatus) -> None:
+        self._newest.append(status)
+        # Of two at most one is the end of a wait, so that the other will see this status.
+        if self._calls.qsize() < 2:
+            self._calls.put(self._say)
+
+    def _say(self) -> None:
+        if self._newest and self._tell is not None:
+            self._tell(self._newest.pop())
+
+
 def _called(call: _Call[_P, _T]) -> Callable[Concatenate[Any, _P], _T]:
     """Return the blocking form of a coroutine."""
 
     @_twin_of(call)
     def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Any:
-        if (progress := named.get("progress")) is None:
-            return twin._loop.run(call(twin._twin, *arguments, **named))
-        # Whoever is told is told in the thread that waits.
-        with telling(progress) as tell:
-            calls: SimpleQueue[Any] = SimpleQueue()
-            if tell is not None:
-                named["progress"] = lambda status: calls.put(functools.partial(tell, status))
+        with _Heard(named).here() as calls:
             return twin._loop.run(call(twin._twin, *arguments, **named), calls)
 
     found: Callable[Concatenate[Any, _P], _T] = blocking
@@ -86,7 +110,8 @@ def _each(call: _Each[_P, _T]) -> Callable[Concatenate[Any, _P], Iterator[_T]]:
 
     @_twin_of(call, Iterator)
     def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Iterator[Any]:
-        return _iterate(twin._loop, call(twin._twin, *arguments, **named))
+        heard = _Heard(named)
+        return _iterate(twin._loop, call(twin._twin, *arguments, **named), heard)
 
     found: Callable[Concatenate[Any, _P], Iterator[_T]] = blocking
     return found
@@ -97,14 +122,15 @@ def _each_job(call: _Each[_P, AsyncJob]) -> "Callable[Concatenate[Any, _P], Iter
 
     @_twin_of(call, Iterator)
     def blocking(twin: Any, /, *arguments: Any, **named: Any) -> Iterator[Any]:
-        found = _iterate(twin._loop, call(twin._twin, *arguments, **named))
+        heard = _Heard(named)
+        found = _iterate(twin._loop, call(twin._twin, *arguments, **named), heard)
         return (Job(each, twin._loop) for each in found)
 
     found: Callable[Concatenate[Any, _P], Iterator[Job]] = blocking
     return found
 
 
-def _iterate(loop: BackgroundLoop, found: AsyncGenerator[_T, None]) -> Iterator[_T]:
+def _iterate(loop: BackgroundLoop, found: AsyncGenerator[_T, None], heard: _Heard) -> Iterator[_T]:
     # A coroutine can't raise StopAsyncIteration.
     async def following() -> Any:
         return await anext(found, _END)
@@ -113,8 +139,9 @@ def _iterate(loop: BackgroundLoop, found: AsyncGenerator[_T, None]) -> Iterator[
         await found.aclose()
 
     try:
-        while (each := loop.run(following())) is not _END:
-            yield each
+        with heard.here() as calls:
+            while (each := loop.run(following(), calls)) is not _END:
+                yield each
     finally:
         if loop.is_here():
             # It is collected as garbage there.

@@ -37,17 +37,26 @@ def _bar() -> Iterator[Tell]:
         auto_refresh=False,
     )  # fmt: skip
     task: Any = None
+    # Several jobs are one bar: items, and how many of them are done, of each that runs and of those
+    # that have ended.
+    running: dict[str, tuple[int | None, int]] = {}
+    ended = (0, 0)
 
     def tell(status: JobStatus) -> None:
-        nonlocal task
+        nonlocal task, ended
         name = status.name or f"job {status.job_id[-6:]}"
         if task is None:
             task = bar.add_task(name, total=None)
-        done = status.progress
+        progress = status.progress
+        running[status.job_id] = progress.n_items, progress.items_done
+        totals, dones = zip(ended, *running.values(), strict=True)
         bar.update(
-            task, total=done.n_items, completed=done.items_done,
+            task, completed=sum(dones), total=None if None in totals else sum(totals),
             description=f"{name}: {status.state}", refresh=True,
         )  # fmt: skip
+        if status.ended:
+            n_items, n_done = running.pop(status.job_id)
+            ended = ended[0] + (n_items or 0), ended[1] + n_done
 
     with bar:
         yield tell

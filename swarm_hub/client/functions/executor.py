@@ -2,20 +2,29 @@
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any, Final, TypeVar
 
 from swarm_hub.client.blocking import Swarm
 from swarm_hub.client.errors import ClientError
 from swarm_hub.client.functions.answers import is_failure
 from swarm_hub.client.functions.encoding import EncodingError, encode
-from swarm_hub.client.functions.jobs import cancel_sent, outcomes_of, packed_submission
+from swarm_hub.client.functions.jobs import (
+    cancel_sent,
+    outcomes_of,
+    packed_submission,
+    telling_of,
+)
 from swarm_hub.client.functions.packing import Packed, pack
+from swarm_hub.client.progress import Progress, telling
 from swarm_hub.client.submission import Submission
+
+_LOGGER = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -54,16 +63,19 @@ class _Batch:
 class SwarmExecutor(Executor):
     """Calls Python functions on the devices of a swarm, as other executors do it in processes.
 
-    Without a swarm it finds one as `Swarm()` does, and closes it at its end. Other keywords are
-    keys of the spec of its jobs. Calls of one function that are submitted within some milliseconds
-    are one job; a call can be cancelled until then.
+    Without a swarm it finds one as `Swarm()` does, and closes it at its end. `progress` is called
+    with the status of each of its jobs, in a thread of its own, or True for a bar of them all.
+    Other keywords are keys of the spec of its jobs. Calls of one function that are submitted within
+    some milliseconds are one job; a call can be cancelled until then.
 
     >>> with SwarmExecutor(swarm) as executor:
     ...     executor.submit(pow, 2, 10).result()
     1024
     """
 
-    def __init__(self, swarm: Swarm | None = None, /, **spec: Any) -> None:
+    def __init__(
+        self, swarm: Swarm | None = None, /, *, progress: Progress = None, **spec: Any
+    ) -> None:
         self._swarm = Swarm() if swarm is None else swarm
         self._is_own = swarm is None
         self._spec = spec
@@ -71,6 +83,8 @@ class SwarmExecutor(Executor):
         self._gathering: _Batch | None = None
         self._open = 0
         self._is_shut = False
+        self._showing = ExitStack()
+        self._tell = self._showing.enter_context(telling(progress))
 
     def submit(self, fn: Callable[..., _T], /, *arguments: Any, **named: Any) -> Future[_T]:
         """Call a function on some device; returns the future of what it gives.
@@ -150,6 +164,7 @@ class SwarmExecutor(Executor):
             if cancel_futures and self._gathering is not None:
                 for future in self._gathering.futures:
                     future.cancel()
+            self._show_no_more()
             if not wait:
                 return
             while self._open:
@@ -162,6 +177,10 @@ class SwarmExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         while self._open and self._open + count > _OPEN_MAX:
             self._lock.wait()
+
+    def _show_no_more(self) -> None:
+        if self._is_shut and not self._open:
+            self._showing.close()
 
     def _start(self, batch: _Batch) -> None:
         self._swarm._loop.start(self._run(batch))
@@ -189,10 +208,12 @@ class SwarmExecutor(Executor):
             _fail(batch.futures, CancelledError())
         except Exception as error:
             # Whoever waits for a call is told why it has no result.
-            _fail(batch.futures, error)
+            if not _fail(batch.futures, error):
+                _LOGGER.exception("The progress of %s can't be told", batch.packed.name)
         finally:
             with self._lock:
                 self._open -= len(batch.futures)
+                self._show_no_more()
                 self._lock.notify_all()
 
     async def _settle(self, batch: _Batch, live: list[tuple[str, Future[Any]]]) -> None:
@@ -204,7 +225,7 @@ class SwarmExecutor(Executor):
         batch.sending = asyncio.ensure_future(swarm._submitted(job))
         job_id = await asyncio.shield(batch.sending)
         found = outcomes_of(swarm, job_id, len(live), ordered=False)
-        async with aclosing(found):
+        async with telling_of(swarm, job_id, self._tell), aclosing(found):
             async for number, outcome in found:
                 future = live[number][1]
                 if is_failure(outcome):
@@ -219,9 +240,10 @@ async def _abandon(batch: _Batch) -> None:
         batch.task.cancel()
 
 
-def _fail(futures: list[Future[Any]], error: BaseException) -> None:
-    for future in futures:
-        if not future.done():
-            if isinstance(error, CancelledError) and future.cancel():
-                continue
+def _fail(futures: list[Future[Any]], error: BaseException) -> bool:
+    """Give those that have no result an exception; returns whether there are any."""
+    left = [future for future in futures if not future.done()]
+    for future in left:
+        if not (isinstance(error, CancelledError) and future.cancel()):
             future.set_exception(error)
+    return bool(left)

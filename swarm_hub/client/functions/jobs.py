@@ -3,8 +3,16 @@
 import asyncio
 import contextlib
 from array import array
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Set
-from contextlib import aclosing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Set,
+)
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from swarm_hub.client.async_job import OnTimeout
@@ -163,6 +171,7 @@ async def each_outcome(
     *,
     ordered: bool,
     return_exceptions: bool,
+    progress: Progress,
     timeout: float | None,
     spec: Mapping[str, Any],
 ) -> AsyncGenerator[tuple[Any, Any], None]:
@@ -177,7 +186,7 @@ async def each_outcome(
     try:
         job = await asyncio.shield(sending)
         found = outcomes_of(swarm, job, len(values), ordered=ordered, timeout=timeout)
-        async with aclosing(found):
+        async with telling_of(swarm, job, progress), aclosing(found):
             async for item, outcome in found:
                 if is_failure(outcome) and not return_exceptions:
                     raise outcome
@@ -189,6 +198,21 @@ async def each_outcome(
     finally:
         if not is_whole:
             await cancel_sent(swarm, sending)
+
+
+@asynccontextmanager
+async def telling_of(swarm: "AsyncSwarm", job_id: str, progress: Progress) -> AsyncIterator[None]:
+    """Tell how far a job is while its results are read; its last status too, if all were."""
+    if not progress:
+        yield
+        return
+    waiting = asyncio.ensure_future(swarm.wait(job_id, progress=progress))
+    try:
+        yield
+        await waiting
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def cancel_sent(swarm: "AsyncSwarm", sending: Awaitable[AnyJob]) -> None:
