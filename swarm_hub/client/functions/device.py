@@ -2,10 +2,10 @@
 
 It is read by CPython 3.12 for WASI. Each line of a shard is an item, each line of its answer what
 became of that item: `+` and its value, or `-` and the exception. What a function prints is the
-shard's log.
+shard's log. Each import costs each interpreter that is started: importlib.abc took as long as
+starting it.
 """
 
-import importlib.abc
 import importlib.machinery
 import io
 import json
@@ -24,7 +24,7 @@ TRACE_MAX_CHARS = 16_000
 _TEXT_MAX_CHARS = 4000
 
 
-class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Absent:
     """Stands in for the client, which programs import beside the functions that they send."""
 
     def find_spec(
@@ -33,7 +33,10 @@ class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Find the client alone."""
         if name.partition(".")[0] != "swarm_hub":
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, _spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave that to the import."""
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Give any name that is asked for, to be called by nobody."""

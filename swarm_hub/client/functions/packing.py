@@ -30,17 +30,19 @@ SOURCE_MAX_BYTES: Final = 256 * 1024
 PROGRAM_NAME: Final = "swarm-hub-map.py"
 _MODULE: Final = "__swarm_main__"
 _LAMBDA: Final = "__swarm_lambda__"
-_FROM_ENCODING: Final = "from swarm_hub.client.functions.encoding import "
+# What a device's half imports for its own sake alone: it is one module there, without annotations.
+_NOT_SENT: Final = ("from swarm_hub.client.functions.encoding import ", "from typing import ")
 # A device runs it for each shard, and imports what was sent once.
 _PROGRAM: Final = """\
 import sys
 if "_swarm_functions" not in sys.modules:
-    import base64, json, types, zlib
+    import __future__, base64, json, types, zlib
     _made = types.ModuleType("_swarm_functions")
     _source, _parts = (zlib.decompress(base64.b64decode(each)).decode() for each in (
         {source!r}, {parts!r},
     ))
-    exec(compile(_source, "_swarm_functions", "exec"), _made.__dict__)
+    _flags = __future__.annotations.compiler_flag
+    exec(compile(_source, "_swarm_functions", "exec", _flags), _made.__dict__)
     sys.modules["_swarm_functions"] = _made
     _made.answer = _made.prepare(json.loads(_parts))
 _made = sys.modules["_swarm_functions"]
@@ -390,5 +392,5 @@ def _device_source() -> str:
         line
         for module in (encoding, device)
         for line in read_source(Path(inspect.getfile(module))).splitlines(keepends=True)
-        if not line.startswith(_FROM_ENCODING)
+        if not line.startswith(_NOT_SENT)
     )
