@@ -18,6 +18,8 @@ from tests.helpers.sandboxes import MIB, Tasks
 from tests.helpers.swarms import local_swarm, start_warm
 
 PYTHON = "runtimes: {javascript: false}\n"
+# An interpreter is started for each slot of a job.
+_ONE_SLOT = "worker: {slots: 1, charging_only: false, min_battery: 0}\n"
 
 _KEPT = Path(sys.prefix) / "runtimes-of-tests"
 
@@ -81,7 +83,7 @@ def running_python(folder: Path) -> Iterator[LocalSwarm]:
         ahead = await prepared("python", folder)
         gateway = swarm.start_gateway(extra=PYTHON)
         give(ahead, folder / "worker-0")
-        swarm.start_worker("worker-0", gateway, extra=PYTHON)
+        swarm.start_worker("worker-0", gateway, extra=PYTHON + _ONE_SLOT)
         async with SwarmClient(gateway.url, gateway.token) as client:
             await swarm.wait_for_workers(client, 1)
 

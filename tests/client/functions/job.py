@@ -4,6 +4,7 @@ import collections
 import datetime
 import random
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from swarm_hub.client import Swarm
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import numpy
 
 SCALE = 3
+CALLS: list[int] = []
 
 
 class BadRow(Exception):
@@ -60,6 +62,18 @@ def endless(x: int) -> int:
     while x == 1:
         pass
     return x
+
+
+def endless_at_rest(x: int) -> int:
+    while x == 1:
+        time.sleep(0.05)
+    return x
+
+
+def calls_before(x: int) -> int:
+    """Count the calls in this interpreter."""
+    CALLS.append(x)
+    return len(CALLS) - 1
 
 
 def crashes(x: int) -> int:

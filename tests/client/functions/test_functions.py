@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm_hub.cli.swarm import LocalHub
-from swarm_hub.client import ClientError, JobFailedError, RemoteError, SwarmClient
+from swarm_hub.client import ClientError, JobFailedError, JobStatus, RemoteError, SwarmClient
 from tests.client.functions import job
 from tests.conftest import Swarm
 from tests.helpers.runtimes import with_python
@@ -36,8 +36,10 @@ async def test_a_function_of_a_file_gives_what_it_gives_here(gateway: LocalHub) 
         shards = [each.value async for each in another.job(submitted.id).results(ordered=True)]
         assert shards == [[3, 6, 9, 12, 15], [18, 21, 24, 27, 30]]
         items = [*range(5), -1, 2**70]
-        pairs = [each async for each in another.imap(job.scaled, iter(items), shard_size=3)]
-        assert pairs == [(x, 3 * x + 3) for x in items]
+        told: list[JobStatus] = []
+        found = another.imap(job.scaled, iter(items), shard_size=3, progress=told.append)
+        assert [each async for each in found] == [(x, 3 * x + 3) for x in items]
+        assert (told[-1].state, told[-1].progress.items_done) == ("completed", 7)
 
 
 @pytest.mark.nightly
@@ -109,13 +111,47 @@ async def test_a_function_that_takes_too_much_ends_itself_alone(gateway: LocalHu
         assert "the most is 12,582,912; return less" in str(found[0])
         assert len(found[1]) == 1_000_000
         with pytest.raises(JobFailedError) as failed:
-            await swarm.map(job.endless, range(3), limits={"wall_time": 1}, shard_size=1)
+            await swarm.map(job.endless_at_rest, range(3), limits={"wall_time": 1}, shard_size=1)
         assert failed.value.item == 1
+
+
+@pytest.mark.nightly
+async def test_an_item_that_ends_its_interpreter_or_does_not_end_loses_no_other(
+    gateway: LocalHub,
+) -> None:
+    """In the small: test_isolation.py. The limit is above what a start takes on a busy machine."""
+    limits = {"wall_time": 4}
+    async with SwarmClient(gateway.url, gateway.token) as swarm:
         found = await swarm.map(job.crashes, range(4), return_exceptions=True)
         assert (found[0], found[2:]) == (0, [2, 3])
         assert isinstance(found[1], RemoteError)
         assert "exit 3" in str(found[1])
         assert (found[1].item, found[1].node) == (1, "worker-0")  # type: ignore[attr-defined]
+        for size, function in ((3, job.endless), (None, job.endless_at_rest)):
+            found = await swarm.map(
+                function, range(20), limits=limits, shard_size=size, return_exceptions=True
+            )
+            assert [*found[:1], *found[2:]] == [0, *range(2, 20)]
+            assert (type(found[1]), found[1].item) == (RemoteError, 1)
+            assert "longer than its limit of 4 s" in str(found[1])
+
+
+@pytest.mark.nightly
+async def test_results_that_are_compared_come_from_fresh_interpreters(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    """In the small: a call that is compared has an instance a shard in the tests of the sandbox."""
+    gateway, _ = await with_python(swarm, tmp_path, 3)
+    async with SwarmClient(gateway.url, gateway.token) as client:
+        submitted = await client.submit(job.calls_before, range(4), shard_size=2, redundancy=3)
+        assert await submitted.result(timeout=60) == [0, 1, 0, 1]
+        pages = [page async for page in client.receipts(submitted)]
+    results = [each for page in pages for each in page["results"]]
+    for index in range(2):
+        found = [each for each in results if each["index"] == index]
+        # Two who agree are a majority of three.
+        assert len({each["node_id"] for each in found}) >= 2
+        assert len({each["result_sha"] for each in found}) == 1
 
 
 async def test_a_hostile_function_finds_nothing(gateway: LocalHub) -> None:
