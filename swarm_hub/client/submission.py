@@ -147,7 +147,10 @@ def _wasm(module: Module) -> bytes:
             return module.encode()
         case str() | Path():
             return read(Path(module))
-    raise ClientError(f"module: expected a path, bytes or WAT text, got {type(module).__name__}")
+    raise ClientError(
+        "module: expected a Python function, a path, bytes or WAT text, got "
+        f"{type(module).__name__}"
+    )
 
 
 def _sent(source: Source) -> bytes | BinaryIO:

@@ -156,5 +156,7 @@ def test_a_module_is_a_path_bytes_or_wat_text(module: Any) -> None:
 
 
 def test_another_module_is_told() -> None:
-    with pytest.raises(ClientError, match="expected a path, bytes or WAT text, got int"):
+    with pytest.raises(
+        ClientError, match="expected a Python function, a path, bytes or WAT text, got int"
+    ):
         Submission.of(5, b"x", None, {})  # type: ignore[arg-type]

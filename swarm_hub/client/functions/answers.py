@@ -92,7 +92,8 @@ def _exception(kind: str, said: str, arguments: Any) -> Exception:
         made = known(*(printable(each) if isinstance(each, str) else each for each in values))
     except TypeError:
         made = known(said)
-    return made
+    # An OSError does not have the name of its file among its arguments.
+    return known(said) if isinstance(made, OSError) and str(made) != said else made
 
 
 def _placed(error: Exception, trace: str, item: int, node: str | None) -> Exception:

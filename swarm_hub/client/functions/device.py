@@ -46,7 +46,10 @@ class _Absent:
                 raise AttributeError(name)
 
             def call(*_arguments: Any, **_named: Any) -> Any:
-                raise RuntimeError(f"a function on a device can't call {module.__name__}.{name}")
+                raise RuntimeError(
+                    f"a device can't call {module.__name__}.{name}; what submits jobs stands below "
+                    'if __name__ == "__main__":'
+                )
 
             return call
 

@@ -74,10 +74,30 @@ def check(source: str, file: str, name: str | None) -> None:
                     f"{_WITHOUT_IT}. What only this machine needs is imported within "
                     'if __name__ == "__main__":, or in another function'
                 )
+    for each in top:
+        _check_submits(each, file, origins)
     for one in wanted:
         for node in ast.walk(one):
             if isinstance(node, ast.Call) and (dotted := _dotted(node.func, origins)) is not None:
                 _check_call(dotted, file, node.lineno)
+
+
+def _check_submits(top: ast.AST, file: str, origins: Mapping[str, str]) -> None:
+    """Raise ClientError for a call of the client that importing the file makes."""
+    left = [top]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        left += ast.iter_child_nodes(node)
+        if not isinstance(node, ast.Call):
+            continue
+        dotted = _dotted(node.func, origins) or ""
+        if dotted.partition(".")[0] == _CLIENT:
+            raise ClientError(
+                f"{file}, line {node.lineno}: calls {dotted}, which each device that imports the "
+                'file would do too; put what submits jobs below if __name__ == "__main__":'
+            )
 
 
 def _check_call(dotted: str, file: str, line: int) -> None:
@@ -99,6 +119,7 @@ def _at_import(tree: ast.Module) -> Iterator[ast.AST]:
             if not _is_guard(node.test):
                 left[:0] = [*node.body, *node.orelse]
         elif isinstance(node, ast.With | ast.For | ast.While | ast.ClassDef):
+            yield from (each.context_expr for each in getattr(node, "items", ()))
             left[:0] = node.body
         else:
             yield node

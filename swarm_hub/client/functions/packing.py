@@ -97,13 +97,20 @@ def pack_expression(expression: str) -> Packed:
         tree = ast.parse(expression.strip(), "<expression>", "eval")
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ClientError(f"the expression {expression!r}: {error}") from None
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    imports = [
-        f"import {name}\n"
-        for name in sorted(names)
-        if name in sys.stdlib_module_names and has_module(name) and not hasattr(builtins, name)
-    ]
-    source = "".join(imports) + f"def expression(x):\n    return ({expression.strip()}\n    )\n"
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    own = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)} | {"x"}
+    own.update(node.id for node in named if isinstance(node.ctx, ast.Store))
+    foreign = sorted({node.id for node in named if not hasattr(builtins, node.id)} - own)
+    for name in foreign:
+        if not has_module(name):
+            raise ClientError(
+                f"the expression {expression!r} names {name}, which is neither x nor of Python's "
+                "library; a function of a file is given as FILE.py:FUNCTION"
+            )
+    source = (
+        "".join(f"import {name}\n" for name in foreign)
+        + f"def expression(x):\n    return ({expression.strip()}\n    )\n"
+    )
     check(source, "<expression>", None)
     return pack_source("<expression>", source, "expression")
 

@@ -113,6 +113,11 @@ def test_what_can_not_be_meant_is_refused(make: Callable[[], Any], said: str) ->
         ("import subprocess\ndef f(x): subprocess.run(x)", "no processes"),
         ("import socket\nclass A:\n    def a(self): socket.socket()\ndef f(x): A()", "no network"),
         ("def f(x): return open(x)", "no files"),
+        (
+            "from swarm_hub.client import Swarm as S\ns = S()\ndef f(x): 0",
+            "2: calls .*Swarm, .* below",
+        ),
+        ("import swarm_hub.client as c\ndef f(x): 0\nwith c.Swarm(): 0", "line 3: calls swarm_hub"),
         ("def f(x:", "can't be read as Python"),
         ("def f(x): pass\n" + "#" * 300_000, "the most is 262,144"),
     ],
@@ -129,6 +134,7 @@ def test_what_the_sandbox_lacks_is_said_before(source: str, said: str) -> None:
         "try:\n    import numpy\nexcept ImportError:\n    numpy = None\ndef f(x): pass",
         "def f(x): pass\nif __name__ == '__main__':\n    import numpy",
         "from swarm_hub.client import Swarm\ndef f(x): pass",
+        "from swarm_hub.client import Swarm\ndef f(x): pass\ndef main():\n    with Swarm(): pass",
         "def g():\n    import numpy\ndef f(x): pass",
     ],
 )
@@ -142,6 +148,9 @@ def test_an_expression_brings_the_modules_that_it_names() -> None:
         pack_expression("x +")
     with pytest.raises(ClientError, match=r"calls os\.fork"):
         pack_expression("os.fork()")
+    assert pack_expression("[y for y in x if (lambda z: z)(y) and (w := y)]").program > b""
+    with pytest.raises(ClientError, match=r"names job, which is neither x .* as FILE\.py:FUNCTION"):
+        pack_expression("job.py")
 
 
 async def test_a_dry_run_lists_what_would_leave_and_asks_nobody() -> None:
@@ -179,6 +188,9 @@ def test_what_a_device_says_acts_on_no_terminal_and_raises_nothing_of_its_choice
     told |= {"type": "swarm_hub.client.errors.ApiError"}
     (error,) = outcomes(f"-{json.dumps(told)}\n".encode(), 4, 1, None)
     assert type(error).__name__ == "RemoteError"
+    told |= {"type": "FileNotFoundError", "arguments": encode((44, "none")), "text": "none: 'a'"}
+    (error,) = outcomes(f"-{json.dumps(told)}\n".encode(), 4, 1, None)
+    assert (type(error), str(error)) == (FileNotFoundError, "none: 'a'")
     told |= {"type": "KeyError", "arguments": encode(("a", 1))}
     (error,) = outcomes(f"-{json.dumps(told)}\n".encode(), 4, 1, None)
     assert (type(error), error.args) == (KeyError, ("a", 1))
