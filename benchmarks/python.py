@@ -16,12 +16,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 from figures import Figures, start
@@ -42,7 +42,6 @@ _LINES: Final = (
     b"import sys\ndef f(x):\n    return len(x.strip())\nprint(sum(map(f, sys.stdin)))\n",
 )
 _STARTS: Final = 5
-_ROUNDS: Final = 3
 # What a pool is given at a time; the hub finds its own.
 _CHUNKS: Final = 4
 _RUNTIMES: Final = "runtimes: {javascript: false}\n"
@@ -62,8 +61,10 @@ async def main() -> None:
             raise SystemExit("Python is not there: pip install 'swarm-hub[python]'")
         ahead = await _in_a_sandbox(figures, here, runtime, 300 if arguments.quick else 3000)
         async with _running(here, ahead) as client:
-            await _through_a_hub(figures, client, 3000 if arguments.quick else 20_000)
-            await _beside_pools(figures, client, arguments.quick, arguments.peers)
+            n_rounds = 1 if arguments.quick else 3
+            await _through_a_hub(figures, client, 1000 if arguments.quick else 20_000, n_rounds)
+            works = _QUICK if arguments.quick else _WHOLE
+            await _beside_pools(figures, client, works, n_rounds, arguments.peers)
 
 
 async def _in_a_sandbox(figures: Figures, here: Path, runtime: Runtime, n_calls: int) -> Path:
@@ -125,54 +126,79 @@ async def _running(here: Path, ahead: Path) -> AsyncIterator[SwarmClient]:
         swarm.stop()
 
 
-async def _through_a_hub(figures: Figures, client: SwarmClient, n_items: int) -> None:
+async def _through_a_hub(
+    figures: Figures, client: SwarmClient, n_items: int, n_rounds: int
+) -> None:
     # So that the speed of both is known.
     await _per_s(client, _LINES, 2000, None)
-    rates = [await _per_s(client, _LINES, 10 * n_items, None) for _ in range(3)]
+    rates = [await _per_s(client, _LINES, 10 * n_items, None) for _ in range(n_rounds)]
     figures.add(
         "python_items_per_s", median(rates), "1/s", better="higher", target=1000,
         items=10 * n_items,
     )  # fmt: skip
-    rates = [await _per_s(client, _TINY, n_items, 1) for _ in range(3)]
+    rates = [await _per_s(client, _TINY, n_items, 1) for _ in range(n_rounds)]
     figures.add("python_shards_per_s", median(rates), "1/s", better="higher", shards=n_items)
 
 
 Map = Callable[[Callable[[int], int], range], Any]
 
 
+class _Work(NamedTuple):
+    """A function, what it is called for, and the name of its figures."""
+
+    function: Callable[[int], int]
+    items: range
+    name: str
+
+
+_THOUSAND: Final = _Work(tiny, range(1000), "tiny")
+_QUICK: Final = (_THOUSAND, _Work(ten_ms, range(100), "ten_ms"))
+_WHOLE: Final = (
+    _THOUSAND,
+    _Work(ten_ms, range(1000), "ten_ms"),
+    _Work(tiny, range(200_000), "many_tiny"),
+)
+
+
 async def _beside_pools(
-    figures: Figures, client: SwarmClient, quick: bool, with_peers: bool
+    figures: Figures, client: SwarmClient, works: Sequence[_Work], n_rounds: int, peers: bool
 ) -> None:
-    """Map both functions on each system in turns; one that is not installed is named."""
+    """Map functions on each system in turns; one that is not installed is named."""
     cores = len(os.sched_getaffinity(0))
     async with AsyncExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(cores))
         systems: dict[str, Map] = {"pool": _mapping(pool, cores)}
-        for name, load in (("distributed", _on_dask), ("ray", _on_ray)) if with_peers else ():
-            if importlib.util.find_spec(name) is None:
-                figures.say(name, {"missing": "it is not installed in this Python"})
+        for package, load in (("distributed", _on_dask), ("ray", _on_ray)) if peers else ():
+            if importlib.util.find_spec(package) is None:
+                figures.say(package, {"missing": "it is not installed in this Python"})
             else:
-                systems[name] = load(stack, cores)
-        for function, n_items in ((tiny, 20_000 if quick else 200_000),
-                                  (ten_ms, 40 if quick else 1000)):  # fmt: skip
-            items = range(n_items)
-            expected = await asyncio.to_thread(systems["pool"], function, items)
-            seconds: dict[str, list[float]] = {name: [] for name in ("swarm", *systems)}
-            # A round that is not counted lets each system start and the hub learn the rate.
-            for number in range(_ROUNDS + 1):
-                for name, taken in seconds.items():
-                    started = time.perf_counter()
-                    if name == "swarm":
-                        found = await client.map(function, items)
-                    else:
-                        found = await asyncio.to_thread(systems[name], function, items)
-                    if number:
-                        taken.append(time.perf_counter() - started)
-                    assert found == expected, name
-            for name, taken in seconds.items():
-                figure, rate = f"python_{function.__name__}_{name}", n_items / median(taken)
-                figures.add(f"{figure}_per_s", rate, "1/s", better="higher", items=n_items)
+                systems[package] = load(stack, cores)
+        for work in works:
+            for system, taken in (await _in_turns(client, systems, work, n_rounds)).items():
+                figure, rate = f"python_{work.name}_{system}", len(work.items) / median(taken)
+                figures.add(f"{figure}_per_s", rate, "1/s", better="higher", items=len(work.items))
                 figures.add(f"{figure}_ms", 1000 / rate, "ms", cores=cores)
+
+
+async def _in_turns(
+    client: SwarmClient, systems: Mapping[str, Map], work: _Work, n_rounds: int
+) -> dict[str, list[float]]:
+    """Return how many seconds each system took in each round."""
+    function, items, _ = work
+    expected = await asyncio.to_thread(systems["pool"], function, items)
+    seconds: dict[str, list[float]] = {each: [] for each in ("swarm", *systems)}
+    # A round that is not counted lets each system start and the hub learn the rate.
+    for number in range(n_rounds + 1):
+        for system, taken in seconds.items():
+            started = time.perf_counter()
+            if system == "swarm":
+                found = await client.map(function, items)
+            else:
+                found = await asyncio.to_thread(systems[system], function, items)
+            if number:
+                taken.append(time.perf_counter() - started)
+            assert found == expected, system
+    return seconds
 
 
 def _mapping(pool: Executor, cores: int) -> Map:
