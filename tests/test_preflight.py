@@ -196,6 +196,10 @@ WAYS = {
         f"{GATEWAY}storage:\n  url: postgresql://h/d\n", no_driver,
         "configuration.yaml:4: storage → url", "storage: url needs the PostgreSQL driver (",
     ),
+    "the address of the database is wrong": Way(
+        f"{GATEWAY}storage:\n  url: postgresql://hub:s/ecret@db/d\n", nothing,
+        "configuration.yaml:4: storage → url", "storage: url has a port that is no number from 1",
+    ),
     "wasmtime is missing": Way(
         GATEWAY, no_wasmtime, "configuration.yaml: sandbox",
         "The sandbox needs wasmtime; install it with: pip install wasmtime",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _DEFAULT_FOLDER: Final = "backups"
 _PASSPHRASE: Final = "SWARM_HUB_PASSPHRASE"
 # What may follow `?` in a PostgreSQL address without giving a secret away.
-_HARMLESS_OPTIONS: Final = ("sslmode", "host", "port")
+_HARMLESS_OPTIONS: Final = (
+    "host", "port", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
+)  # fmt: skip
 
 
 @click.command()

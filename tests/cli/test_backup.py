@@ -207,6 +207,8 @@ def test_a_mistake_in_the_storage_section_saves_no_other_database(run: Run, made
          "'postgresql://hub@db.lan:5433/swarm?sslmode=require'"),
         ("postgresql://hub:secret@[::1]/swarm", "'postgresql://hub@[::1]/swarm'"),
         ("postgresql://hub:secret@db/swarm", "postgresql://hub@db/swarm"),
+        ("postgresql://hub:secret@a,b:5433/swarm?target_session_attrs=read-write&sslkey=key.pem",
+         "'postgresql://hub@a,b:5433/swarm?target_session_attrs=read-write&sslkey=key.pem'"),
         ("postgresql:///swarm?host=%2Frun%2Fpg", "'postgresql:///swarm?host=%2Frun%2Fpg'"),
         ("postgresql://db/it's", "'postgresql://db/it'\"'\"'s'"),
     ],

@@ -31,19 +31,25 @@ synchronous_commit = on
 class PostgresServer:
     """One server; every test takes a database of its own."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, settings: str = "") -> None:
         self._folder = folder
         self._programs = programs
+        self._settings = f"{_SETTINGS}{settings}"
         self._data = folder / "data"
         self._names = count()
         self.port = free_port()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server, whose children serve the connections."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def start(self) -> None:
         """Make the cluster at the first start, and serve it."""
         if not self._data.exists():
             self._run("initdb", "-D", self._data, "-U", "hub", "-A", "trust", "-E", "UTF8")
             with (self._data / "postgresql.conf").open("a") as settings:
-                settings.write(f"{_SETTINGS}port = {self.port}\n")
+                settings.write(f"{self._settings}port = {self.port}\n")
         log = self._folder / "log"
         self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", log, "start")
 
@@ -65,6 +71,19 @@ class PostgresServer:
     def connect(self, name: str) -> "psycopg.Connection[Any]":
         """Return a connection for looking at a database."""
         return psycopg.connect(self.url(name), autocommit=True)
+
+    def serve_tls(self, certificate: Path | None, key: Path | None) -> None:
+        """Serve new connections over TLS with copies of these, or no longer, from soon on."""
+        if certificate is not None and key is not None:
+            for source, name in ((certificate, "server.crt"), (key, "server.key")):
+                target = self._data / name
+                target.write_bytes(source.read_bytes())
+                target.chmod(0o600)
+                if _is_root():
+                    os.chown(target, _NOBODY, _NOBODY)
+        with self.connect("postgres") as connection:
+            connection.execute(f"ALTER SYSTEM SET ssl = {'off' if key is None else 'on'}")
+            connection.execute("SELECT pg_reload_conf()")
 
     def kill_backend(self, pid: int) -> None:
         """End one backend as an administrator would."""
@@ -105,13 +124,13 @@ class PostgresServer:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """Run a server for as long as the block lasts."""
+def running_server(settings: str = "") -> Iterator[PostgresServer]:
+    """Run a server for as long as the block lasts; `settings` are lines for its configuration."""
     folder = Path(tempfile.mkdtemp(prefix="swarm-hub-pg-"))
     try:
         if _is_root():
             os.chown(folder, _NOBODY, _NOBODY)
-        server = PostgresServer(folder, _programs())
+        server = PostgresServer(folder, _programs(), settings)
         server.start()
         try:
             yield server

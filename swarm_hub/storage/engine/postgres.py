@@ -17,10 +17,8 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 from ulid_transform import ulid_at_time, ulid_now
 
 from swarm_hub.exceptions import (
@@ -32,6 +30,14 @@ from swarm_hub.exceptions import (
 )
 from swarm_hub.storage import migrations, schema
 from swarm_hub.storage.engine.database import Chunk, DiskUse
+from swarm_hub.storage.engine.postgres_connection import (
+    PROGRAM,
+    SESSIONS,
+    engine_of,
+    place_of,
+    read_url,
+    refuse_pooler,
+)
 from swarm_hub.storage.engine.postgres_dialect import add_conditions
 from swarm_hub.storage.queries.leases import session_of
 from swarm_hub.util.back_off import back_off_s
@@ -47,7 +53,6 @@ _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
 _CHANNEL: Final = "swarm_hub"
-_PROGRAM: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
 # Marks are ULIDs, which sort by time. Those of dead writers are removed after a day.
 _MARKS_KEPT_S: Final = 86_400.0
@@ -60,14 +65,6 @@ _DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND va
 # Advisory locks of this program: one for the schema, one for the order of events.
 _SCHEMA_LOCK: Final = 0x5A4B0001
 _EVENTS_LOCK: Final = 0x5A4B0002
-# A hub that freezes in a transaction must not hold its locks against the other gateways. The server
-# by itself only ends it between answered statements; the driver sends many at once, and a hub that
-# freezes among those counts as active. So it is ended by whoever waits for its locks, or takes its
-# jobs over (leases.end_sessions).
-_OPTIONS: Final = (
-    "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=60000 "
-    "-c lock_timeout=5000 -c synchronous_commit=on"
-)
 _END_FROZEN: Final = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
     "WHERE datname = current_database() AND usename = current_user "
@@ -76,7 +73,14 @@ _END_FROZEN: Final = text(
     "AND query_start < clock_timestamp() - interval '4 seconds'"
 )
 _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
-_LOST: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.TooManyConnections)
+# A server that became a standby refuses writes: the next connection finds the one that takes them.
+_LOST: Final = (
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.TooManyConnections,
+    pg.ReadOnlySqlTransaction,
+)
 
 
 def _cannot_open(error: StoreError) -> StoreError:
@@ -89,21 +93,8 @@ class PostgresDatabase:
     shared = True
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url).set(drivername="postgresql+psycopg")
-        self.place = make_url(url).render_as_string(hide_password=True)
-        # The statements of `prepared` hand their values over by position.
-        self._engine = create_engine(
-            parsed,
-            poolclass=NullPool,
-            paramstyle="format",
-            connect_args={
-                "connect_timeout": 5,
-                "application_name": _PROGRAM,
-                "options": _OPTIONS,
-                "keepalives_idle": 10,
-                "tcp_user_timeout": 10_000,
-            },
-        )
+        self.place = place_of(read_url(url))
+        self._engine = engine_of(url)
         add_conditions(schema.metadata)
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -112,7 +103,7 @@ class PostgresDatabase:
         self._readers = ThreadPoolExecutor(_READERS, "store-reader", initializer=show_name)
         self._local = threading.local()
         self._connections: set[Connection] = set()
-        self._session = _PROGRAM
+        self._session = PROGRAM
         self._mark_key = f"writer:{ulid_now()}"
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
@@ -123,6 +114,8 @@ class PostgresDatabase:
             with self._engine.connect() as connection:
                 self._refuse_old(connection)
                 migrations.refuse_newer(migrations.stored_revision(connection), self.place)
+                connection.commit()
+                refuse_pooler(self._engine, connection, self.place)
         except DBAPIError as error:
             failure = self._error(error.orig or error)
             if isinstance(failure, StoreUnavailableError):
@@ -152,6 +145,7 @@ class PostgresDatabase:
         def transaction() -> None:
             # Without a mark of its own, since done twice it does no harm.
             connection = self._mine(self._engine, self._name_session)
+            refuse_pooler(self._engine, connection, self.place)
             with connection.begin():
                 prepare(connection)
 
@@ -301,6 +295,13 @@ class PostgresDatabase:
         broken = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
         if broken or isinstance(cause, (*_LOST, *_AGAIN, psycopg.InterfaceError)):
             return StoreUnavailableError(f"{self.place}: {message}")
+        if isinstance(cause, pg.ProtocolViolation):
+            return StoreError(f"{self.place}: {message} (is that a connection pooler?); {SESSIONS}")
+        if isinstance(cause, pg.InsufficientPrivilege):
+            return StoreError(
+                f"{self.place}: {message}; the role of storage: url has fewer rights than it needs "
+                "for this: tables are made and upgraded by their owner (docs/postgresql.md)"
+            )
         if isinstance(cause, pg.IdleInTransactionSessionTimeout):
             return StoreUnavailableError(f"{self.place}: {message}")
         return StoreError(f"a write failed: {message}")
