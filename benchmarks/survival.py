@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 
-from figures import Figures, start
+from figures import start
 
 from swarm_hub.cli.inspect import with_sandbox
 from swarm_hub.cli.swarm import LocalHub, LocalSwarm
@@ -44,7 +44,7 @@ async def main() -> None:
             finally:
                 swarm.stop()
         figures.add(figure, seconds, "s")
-    await _lost_gateway(figures, module)
+    figures.add("lost_gateway_back_s", await lost_gateway_s(module), "s", target=12)
 
 
 async def _lost_worker(swarm: LocalSwarm, _folder: Path, module: bytes) -> tuple[str, float]:
@@ -138,8 +138,11 @@ async def _full_disk(swarm: LocalSwarm, folder: Path, module: bytes) -> tuple[st
         return "full_disk_back_s", await _until(taken) - freed_at
 
 
-async def _lost_gateway(figures: Figures, module: bytes) -> None:
-    """From the kill of one of two gateways to the first result that the other counts."""
+async def lost_gateway_s(module: bytes) -> float:
+    """From the kill of one of two gateways to the first result that the other counts.
+
+    What the worker has finished is taken in with the job, so this is the take-over.
+    """
     from tests.helpers.postgres import running_server
 
     with running_server() as server, tempfile.TemporaryDirectory() as folder:
@@ -157,9 +160,7 @@ async def _lost_gateway(figures: Figures, module: bytes) -> None:
                 job_id = await _busy(clients[0], module)
                 hubs[0].kill()
                 killed_at = time.time()
-                # What the worker has finished is taken in with the job, so this is the take-over.
-                seconds = await _counted_after(clients[1], job_id, killed_at)
-            figures.add("lost_gateway_back_s", seconds, "s", target=12)
+                return await _counted_after(clients[1], job_id, killed_at)
         finally:
             swarm.stop()
 

@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "token": ("token", "token", "Create, list and revoke API tokens."),
     "backup": ("backup", "backup", "Save a hub to one file, even while it runs."),
     "restore": ("backup", "restore", "Restore a configuration directory from a backup."),
+    "store": ("store", "store", "Upgrade the database that gateways share."),
     "reload": ("control", "reload", "Have a running hub take its changed configuration."),
     "status": ("control", "status", "Show what the hub on this device does."),
     "repairs": ("control", "repairs", "List what a person should do about the hub here."),

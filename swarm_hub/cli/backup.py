@@ -44,7 +44,7 @@ def backup(config_dir: Path, to: str | None, as_json: bool, passphrase: bool) ->
     from swarm_hub.storage.backup.sealed import SUFFIX
     from swarm_hub.store_care import backup_source
 
-    configuration = _configuration(working_dir(config_dir))
+    configuration = with_storage(working_dir(config_dir))
     source, now = backup_source(configuration), time.time()
     target = Path(to) if to else config_dir / _DEFAULT_FOLDER
     if to is None or to.endswith(os.sep) or target.is_dir():
@@ -105,7 +105,7 @@ def _start_empty(config_dir: Path, yes: bool) -> None:
     from swarm_hub.store_care import give_up_database
 
     with locked(config_dir):
-        configuration = _configuration(config_dir)
+        configuration = with_storage(config_dir)
         if configuration.storage.shared:
             note(f"The database of {config_dir} is on a server; nothing was done")
             return
@@ -168,7 +168,8 @@ def _restore_file(file: Path, config_dir: Path, as_json: bool, yes: bool, tokens
     print_json({"config_dir": str(config_dir), **_described(done.manifest), "replaced": replaced})
 
 
-def _configuration(config_dir: Path) -> Configuration:
+def with_storage(config_dir: Path) -> Configuration:
+    """Read a configuration of which nothing but the storage section must be right."""
     configuration = read_configuration(config_dir, "hub")
     # A backup of the default database would be the wrong one, and nobody would notice.
     wrong = [each for each in configuration.problems if each.path.startswith("storage")]
@@ -180,7 +181,7 @@ def _configuration(config_dir: Path) -> Configuration:
 def _database(config_dir: Path) -> Path | None:
     """Return where the present configuration has its database; None if it can't be read."""
     try:
-        storage = _configuration(config_dir).storage
+        storage = with_storage(config_dir).storage
     except ConfigError:
         return None
     return None if storage.shared else storage.path(config_dir)

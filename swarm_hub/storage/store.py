@@ -22,6 +22,7 @@ from swarm_hub.storage.engine.space import SpaceGuard, StoreSpace
 from swarm_hub.storage.engine.sqlite import SqliteDatabase
 from swarm_hub.storage.engine.writer import Fence, Writer
 from swarm_hub.storage.queries import meta, pruning
+from swarm_hub.storage.schema import HEAD
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Metric, gauge, histogram
@@ -53,6 +54,16 @@ def look_at(url: str, config_dir: Path, *, was_made: bool, in_use: bool) -> None
     else:
         path = config_dir / url.removeprefix(SQLITE_URL)
         SqliteDatabase(path, was_made=was_made).look(in_use=in_use)
+
+
+async def upgrade_shared(url: str) -> str:
+    """Make or upgrade the tables of a PostgreSQL database; returns their schema."""
+    database = _postgres(url)
+    try:
+        await database.open()
+    finally:
+        await database.close()
+    return HEAD
 
 
 def _postgres(url: str) -> "PostgresDatabase":

@@ -23,6 +23,7 @@ ELSEWHERE: Final = {
     "demo": "tests/restart/test_demo.py",
     "run": "tests/test_runner.py",
     "join": "tests/cli/test_join.py",
+    "store upgrade": "tests/storage/test_postgresql_page.py",
     "service install": "tests/cli/test_service.py",
     "service remove": "tests/cli/test_service.py",
     "service status": "tests/cli/test_service.py",

@@ -33,7 +33,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path, programs: Path, settings: str = "") -> None:
         self._folder = folder
-        self._programs = programs
+        self.programs = programs
         self._settings = f"{_SETTINGS}{settings}"
         self._data = folder / "data"
         self._names = count()
@@ -108,7 +108,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: object) -> None:
         done = subprocess.run(
-            [str(self._programs / program), *map(str, arguments)],
+            [str(self.programs / program), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
             stderr=subprocess.STDOUT,

@@ -299,8 +299,9 @@ class PostgresDatabase:
             return StoreError(f"{self.place}: {message} (is that a connection pooler?); {SESSIONS}")
         if isinstance(cause, pg.InsufficientPrivilege):
             return StoreError(
-                f"{self.place}: {message}; the role of storage: url has fewer rights than it needs "
-                "for this: tables are made and upgraded by their owner (docs/postgresql.md)"
+                f"{self.place}: {message}; a gateway needs the rights to the tables that "
+                "docs/postgresql.md names, their owner makes and upgrades them: "
+                "swarm-hub store upgrade --url URL"
             )
         if isinstance(cause, pg.IdleInTransactionSessionTimeout):
             return StoreUnavailableError(f"{self.place}: {message}")

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -14,14 +13,10 @@ from sqlalchemy.event import listen, remove
 from swarm_hub.components.gateway.dispatch import leases as lease_keeper
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.storage.queries import leases
-from tests.conftest import RunningHub, Swarm, until
+from tests.conftest import Swarm, until
+from tests.helpers.orphans import N_LEFT, OWNERS, leave_orphans
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.rest import finished, submit
-
-_COPY = """
-INSERT INTO jobs ({columns}, id, gateway, epoch)
-SELECT {columns}, id || '-' || n, 'ghost', 1 FROM jobs, generate_series(1, {count}) AS n
-"""
 
 
 @contextmanager
@@ -39,21 +34,6 @@ def statements() -> Iterator[list[str]]:
         remove(Engine, "before_cursor_execute", seen)
 
 
-async def leave_orphans(hub: RunningHub, database: Any, module: bytes, count: int) -> str:
-    """Have as many jobs like one of `hub` belong to a gateway that is gone; returns that one."""
-    spec = {"abi": "range", "split": "range", "shard_size": 100}
-    _, body = await submit(hub, module, b"0 100\n", spec)
-    found = database.execute(
-        "SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs' "
-        "AND column_name NOT IN ('id', 'gateway', 'epoch', 'idempotency_key') "
-        "AND table_schema = current_schema()"
-    )
-    columns = ", ".join(name for (name,) in found)
-    database.execute("INSERT INTO gateways VALUES ('ghost', 1, 0)")
-    database.execute(_COPY.format(columns=columns, count=count))
-    return str(body["job_id"])
-
-
 async def take_over(
     swarm: Swarm, server: PostgresServer, url: str, module: bytes, count: int, within_s: float
 ) -> None:
@@ -61,19 +41,19 @@ async def take_over(
     hubs = [await swarm.gateway(name, extra=extra) for name in ("first", "second")]
     with server.connect(url.rpartition("/")[2]) as database:
         with statements() as said:
-            await leave_orphans(hubs[0], database, module, count)
+            spec = {"abi": "range", "split": "range", "shard_size": 100}
+            _, body = await submit(hubs[0], module, b"0 100\n", spec)
+            leave_orphans(database, body["job_id"], count)
 
             async def left() -> int:
-                row = database.execute("SELECT count(*) FROM jobs WHERE gateway = 'ghost'")
+                row = database.execute(N_LEFT)
                 return int(row.fetchall()[0][0])
 
             began = time.monotonic()
             await until(left, lambda n_jobs: n_jobs == 0, within_s)
             took_s = time.monotonic() - began
 
-        owners = Counter(
-            database.execute("SELECT gateway, epoch FROM jobs WHERE id LIKE '%%-%%'").fetchall()
-        )
+        owners = Counter(database.execute(OWNERS).fetchall())
     print(f"{took_s:.1f} s, {len(said) / count:.2f} statements a job, {owners}")
     assert {epoch for _, epoch in owners} == {2}
     # The first to look takes a few hundred before another does; of thousands each has its share.
