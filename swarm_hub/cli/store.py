@@ -19,7 +19,7 @@ def store() -> None:
 @click.option("--url", metavar="URL", help="Of the owner of the tables; else that of storage: url.")
 @json_option
 def upgrade(config_dir: Path, url: str | None, as_json: bool) -> None:
-    """Make or upgrade the tables on PostgreSQL; gateways may run, and may lack the rights for it."""
+    """Make or upgrade the tables on PostgreSQL; gateways may run meanwhile, and lack the rights."""
     from swarm_hub.cli.backup import with_storage
     from swarm_hub.storage.store import POSTGRES_URL, upgrade_shared
 

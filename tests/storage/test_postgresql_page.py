@@ -75,6 +75,7 @@ async def open_as_gateway(url: str, folder: Path) -> None:
         await store.close()
 
 
+@pytest.mark.nightly
 async def test_the_page_is_followed(
     swarm: Swarm, postgres_server: PostgresServer, modules: dict[str, bytes], tmp_path: Path
 ) -> None:

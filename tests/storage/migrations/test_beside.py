@@ -21,14 +21,16 @@ _ADD = "ALTER TABLE {} ADD COLUMN added_later TEXT NOT NULL DEFAULT 'later'"
 
 
 def declared(path: Path) -> tuple[dict[str, dict[str, Any]], set[tuple[str, str]]]:
-    """Return each table's columns (type, NOT NULL, default, key), and tables with unique indexes."""
+    """Return the columns of each table (type, NOT NULL, default, key), and what is unique in it."""
     with closing(sqlite3.connect(path)) as database:
         names = [
             name
             for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         ]
         columns = {
-            table: {name: rest for _, name, *rest in database.execute(f"PRAGMA table_info({table})")}
+            table: {
+                name: rest for _, name, *rest in database.execute(f"PRAGMA table_info({table})")
+            }
             for table in names
         }
         unique = {
@@ -56,9 +58,8 @@ async def test_a_newer_schema_keeps_all_that_an_older_gateway_reads_and_writes(
         assert known.items() <= columns.get(table, {}).items(), f"{table} lost or changed columns"
         for name in columns[table].keys() - known.keys():
             _type, not_null, default, key = columns[table][name]
-            assert not key and (default is not None or not not_null), (
-                f"{table}.{name}: an older gateway does not fill it; give it a default"
-            )
+            must_be_filled = key or (not_null and default is None)
+            assert not must_be_filled, f"an older gateway does not fill {table}.{name}"
     added = {(table, name) for table, name in unique - old_unique if table in old_columns}
     assert not added, "what is unique only now, an older gateway may write twice"
 
