@@ -20,7 +20,7 @@ from swarm_hub.components.gateway.shapes import FailureShape, FailureState
 from swarm_hub.components.gateway.submission.places import Parts, place
 from swarm_hub.components.scheduler import ItemsFailed, JobEntry
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import StoreError
+from swarm_hub.exceptions import PASSING_ERRORS, StoreError
 from swarm_hub.models.job import Job
 from swarm_hub.models.shard import ShardState
 from swarm_hub.storage.queries import failures, nodes
@@ -59,6 +59,12 @@ class Failures:
         try:
             async with asyncio.timeout(_TOLD_WITHIN_S):
                 return await self._told(job, found)
+        except (TimeoutError, *PASSING_ERRORS):
+            _LOGGER.warning(
+                "The failures of job %s are told without places and names: the store is away",
+                job.id,
+            )
+            return tuple(map(_crude, found))
         except Exception:
             _LOGGER.exception("The failures of job %s are told without places and names", job.id)
             return tuple(map(_crude, found))

@@ -14,6 +14,7 @@ from swarm_hub.components.sandbox import SANDBOX
 from swarm_hub.components.sandbox.call import CallResult
 from swarm_hub.components.scheduler import ItemsFailed, state_machine
 from swarm_hub.components.scheduler.entries import ShardEntry
+from swarm_hub.exceptions import StoreUnavailableError
 from swarm_hub.models.job import Job, JobSpec, JobState, Split
 from swarm_hub.storage import Store
 from tests.conftest import MovableClock, RunningHub, Swarm, until
@@ -237,6 +238,21 @@ async def test_a_fault_in_telling_does_not_keep_a_job_from_its_end(
     status = await ended(gateway, body["job_id"])
     short = swarm.keys("kitchen")[0][-8:]
     assert (status["state"], status["failures"]) == ("failed", [f"item 0: {SAYS}; on {short}"])
+
+
+async def test_a_store_that_is_away_is_no_fault_in_telling(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailableError("postgresql://db/d: connection refused")
+
+    monkeypatch.setattr(Store, "read", away)
+    spec = JobSpec("range", "map", Split.RANGE, 0, "sum")
+    job = Job("job", JobState.RUNNING, spec, "m", 1, "d", 20, 1, 0, 0.0, "owner")
+    found = (ItemsFailed(3, 1, "trap: gone", ("12D3KooWkitchen",)),)
+    told = await Failures(hub_on(store, tmp_path, MovableClock())).told(job, found)
+    assert told == ("item 3: trap: gone; on Wkitchen",)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_what_succeeded_in_the_end_is_not_listed(swarm: Swarm, modules: Modules) -> None:
