@@ -1,6 +1,7 @@
 """The verdict of a soak finds what must not be; the soak itself is run by script/soak."""
 
 import dataclasses
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from swarm_hub.storage import Store
 from swarm_hub.util.clock import Clock
 from tests.helpers.swarms import local_swarm
+from tests.soak.follower import Follower
 from tests.soak.jobs import Wanted, wrong_end
 from tests.soak.part import Part, Wait
 from tests.soak.stores import quick_check, sqlite_rows
@@ -160,3 +162,13 @@ def test_a_wait_is_told_with_what_a_gateway_was_away_of_it(tmp_path: Path) -> No
     part.away = [(1.0, 12.0), (11.0, 13.0), (20.0, 25.0), (90.0, 99.0)]
     part.waited(10.0, 22.0)
     assert part.waits == [Wait(12.0, 5.0)]
+
+
+def test_a_follower_misses_no_number_and_hears_none_twice(tmp_path: Path) -> None:
+    part = Part("part", local_swarm(tmp_path), tmp_path)
+    follower = Follower(part, random.Random(1))
+    for seq in (1, None, 2, 4, 4, 5):
+        follower.heard(seq)
+    assert part.problems == [
+        "a follower heard event 4 after 2", "a follower heard event 4 after 4",
+    ]  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -130,12 +130,46 @@ async def test_a_frozen_gateway_does_not_disturb_the_one_that_took_over(
     await pair.assert_counted_once(job_id)
 
 
-async def test_a_crash_of_the_server_costs_nothing_but_time(
-    pair: Pair, modules: dict[str, bytes]
+def crash(pair: Pair) -> None:
+    for _ in range(3):
+        pair.server.crash()
+
+
+def end_all_sessions(pair: Pair) -> None:
+    """End all sessions of all gateways, some of which have just been made anew."""
+    for _ in range(5):
+        with pair.server.connect(pair.name) as database:
+            database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        time.sleep(0.4)
+
+
+def restart(pair: Pair, away_s: float = 0.0) -> None:
+    pair.server.stop()
+    time.sleep(away_s)
+    pair.server.start()
+
+
+def stay_away_for_a_minute(pair: Pair) -> None:
+    restart(pair, 60.0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        crash,
+        end_all_sessions,
+        pytest.param(restart, marks=pytest.mark.nightly),
+        pytest.param(stay_away_for_a_minute, marks=pytest.mark.nightly),
+    ],
+)
+async def test_a_fault_of_the_server_costs_nothing_but_time(
+    pair: Pair, modules: dict[str, bytes], fault: Callable[[Pair], None]
 ) -> None:
     job_id = await pair.job(modules)
-    for _ in range(3):
-        await asyncio.to_thread(pair.server.crash)
+    await asyncio.to_thread(fault, pair)
     await pair.assert_counted_once(job_id)
 
 

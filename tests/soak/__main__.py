@@ -1,9 +1,10 @@
 """A soak: two swarms of real processes under load, struck by faults, then held to every promise.
 
-    python -m tests.soak [MINUTES] [--seed N] [--json]     (or script/soak, which sets up first)
+    python -m tests.soak [MINUTES] [--seed N] [--json] [--postgres] [--gateways N]
 
-One part has a gateway on SQLite and three workers, the other two gateways on one PostgreSQL and
-three workers that know both. All speak libp2p over 127.0.0.1, through TCP proxies of ours.
+(or script/soak, which sets up first). One part has a gateway on SQLite and three workers, the other
+two gateways (or N) on one PostgreSQL and three workers that know all of them; with --postgres there
+is only that one. All speak libp2p over 127.0.0.1, through TCP proxies of ours.
 
 What duplicates what, and what does not:
 - The same request with the same Idempotency-Key is sent twice at once, mostly through different
@@ -19,6 +20,10 @@ Beside these a poisoner sends what must be refused, one more worker of each part
 what it is asked, and the clocks of hubs jump by up to a day. Jobs of which the liar may take part
 have redundancy 3; the others are for the honest ones. The hubs' own clocks jump, by a component of
 the tests; the system's clock stays, which only `faketime` could change for one process.
+
+The server of the second part loses one session or all, crashes, is restarted, and in a soak of four
+minutes or more is away for one. A follower of each part hears all events, by the websocket of one
+gateway after the other, and must hear every number once.
 
 Among the jobs are some that must not complete: one that never ends, which must fail for that
 reason, and some with items on which their module fails, which must fail by these or leave out
@@ -40,16 +45,19 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from swarm_hub.cli.swarm import LocalHub
+from tests.helpers import warm
 from tests.helpers.postgres import PostgresServer, running_server
-from tests.helpers.swarms import local_swarm
+from tests.helpers.swarms import local_swarm, start_warm
 from tests.soak.faults import Faults
+from tests.soak.follower import Follower
 from tests.soak.jobs import assemble
 from tests.soak.load import Load
 from tests.soak.part import Part
@@ -61,10 +69,15 @@ _CLIENTS = 3
 _PROGRESS_EVERY_S = 10.0
 _FINISH_S = 180.0
 _SETTLE_S = 60.0
+# In a shorter one too little would be left beside it.
+_AWAY_FROM_S = 240.0
+_AWAY_S = 60.0
+_GATEWAYS_MAX = 8
 _PR_SET_CHILD_SUBREAPER = 36
 _COLUMNS = (
     "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
-    "freezes", "cuts", "express_cuts", "delays", "backend_kills", "crashes", "poison", "voted",
+    "freezes", "cuts", "express_cuts", "delays", "backend_kills", "all_backends_kills", "crashes",
+    "restarts", "away", "subscriptions", "followed", "poison", "voted",
     "lies", "jumps", "endless", "split", "skipped", "lost", "double",
 )  # fmt: skip
 
@@ -75,7 +88,15 @@ def main() -> int:
     parser.add_argument("minutes", nargs="?", type=float, default=20)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", action="store_true", help="one JSON object a part")
+    parser.add_argument("--postgres", action="store_true", help="without the part on SQLite")
+    parser.add_argument(
+        "--gateways", type=int, default=2, choices=range(1, _GATEWAYS_MAX + 1), metavar="N",
+        help="how many are on PostgreSQL",
+    )  # fmt: skip
     arguments = parser.parse_args()
+    gateways = {"sqlite": 1, "postgres": arguments.gateways}
+    if arguments.postgres:
+        del gateways["sqlite"]
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
     _adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="swarm-hub-soak-"))
@@ -84,7 +105,10 @@ def main() -> int:
         "soak: NOT with faketime; clocks jump inside the hubs only (tests/helpers/moved_clock.py)",
         file=sys.stderr, flush=True,
     )  # fmt: skip
-    parts = asyncio.run(_soak(folder, arguments.minutes * 60, seed))
+    # A hub's imports cost more than all else that a start does, and 20 minutes have many starts.
+    LocalHub.start = start_warm  # type: ignore[method-assign]
+    parts = asyncio.run(_soak(folder, arguments.minutes * 60, seed, gateways))
+    warm.stop()
     left = _left_over()
     failed = bool(left)
     for part, verdict in parts:
@@ -102,7 +126,9 @@ def main() -> int:
     return 0
 
 
-async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, Verdict | None]]:
+async def _soak(
+    folder: Path, duration_s: float, seed: int, gateways: Mapping[str, int]
+) -> list[tuple[Part, Verdict | None]]:
     running = asyncio.current_task()
     assert running is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
@@ -110,16 +136,15 @@ async def _soak(folder: Path, duration_s: float, seed: int) -> list[tuple[Part, 
     with ExitStack() as servers:
         server = await asyncio.to_thread(servers.enter_context, running_server())
         url = await asyncio.to_thread(server.new_database)
-        parts = [
-            Part(name, local_swarm(folder / name), folder / name) for name in ("sqlite", "postgres")
-        ]
+        parts = [Part(name, local_swarm(folder / name), folder / name) for name in gateways]
         loads = [Load(part, modules, random.Random(f"{seed} load {part.name}")) for part in parts]
         async with AsyncExitStack() as stack:
             try:
                 storage = f"storage: {{url: '{url}'}}\n"
-                for part, count, kept in ((parts[0], 1, ""), (parts[1], 2, storage)):
+                for part in parts:
                     rng = random.Random(f"{seed} wire {part.name}")
-                    await part.start(count, kept, rng, stack)
+                    kept = storage if part.name == "postgres" else ""
+                    await part.start(gateways[part.name], kept, rng, stack)
                 database = url.rpartition("/")[2]
                 await _strike(parts, loads, modules, duration_s, seed, server, database)
             finally:
@@ -147,18 +172,18 @@ async def _strike(
         for load in loads
         for client in (*[load.client] * _CLIENTS, load.endless_client, load.small_client)
     ]
-    faults = [
-        asyncio.create_task(
-            Faults(
-                part,
-                random.Random(f"{seed} faults {part.name}"),
-                over,
-                server if part.name == "postgres" else None,
-                database,
-            ).run()
-        )
-        for part in parts
-    ]
+    followers = {
+        part.name: Follower(part, random.Random(f"{seed} follower {part.name}")) for part in parts
+    }
+    following = [asyncio.create_task(each.run()) for each in followers.values()]
+    faults = []
+    for part in parts:
+        of_store = server if part.name == "postgres" else None
+        rng = random.Random(f"{seed} faults {part.name}")
+        struck = Faults(part, rng, over, of_store, database)
+        faults.append(asyncio.create_task(struck.run()))
+        if of_store is not None and duration_s >= _AWAY_FROM_S:
+            faults.append(asyncio.create_task(struck.stay_away(duration_s / 3, _AWAY_S)))
     faults += [
         asyncio.create_task(
             poison(part, modules, random.Random(f"{seed} poison {part.name}"), over)
@@ -167,7 +192,7 @@ async def _strike(
     ]
     try:
         ended, _ = await asyncio.wait(
-            [*clients, *faults], timeout=duration_s, return_when=asyncio.FIRST_EXCEPTION
+            [*clients, *faults, *following], timeout=duration_s, return_when=asyncio.FIRST_EXCEPTION
         )
         over.set()
         for task in ended:
@@ -183,9 +208,12 @@ async def _strike(
             if task not in late:
                 task.result()
         await asyncio.gather(*(part.settle(_SETTLE_S) for part in parts))
+        for part in parts:
+            last_seq = await asyncio.to_thread(_last_seq, part, server, database)
+            await followers[part.name].reach(last_seq, _SETTLE_S)
     finally:
         over.set()
-        tasks = [progress, *clients, *faults]
+        tasks = [progress, *clients, *faults, *following]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -227,6 +255,11 @@ def _judged(part: Part, load: Load, server: PostgresServer, database: str) -> Ve
             part.problem(finding)
     with _rows(part, server, database) as rows:
         return judge(rows, load.jobs)
+
+
+def _last_seq(part: Part, server: PostgresServer, database: str) -> int:
+    with _rows(part, server, database) as rows:
+        return int(rows("SELECT max(seq) FROM events")[0][0])
 
 
 @contextmanager

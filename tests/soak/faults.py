@@ -25,7 +25,9 @@ _DELAY_UP_TO_S = (0.02, 1.5)
 # Before NTP, after a long sleep, a wrong day; all within what a store keeps of finished jobs.
 _JUMPS_S = (-86_400, -600, -90, 90, 600, 86_400)
 _JUMPED_S = (3.0, 20.0)
-_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'swarm_hub' AND datname = %s"
+_BACKENDS = """
+SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'swarm\\_hub%%' AND datname = %s
+"""
 
 
 class Faults:
@@ -56,7 +58,14 @@ class Faults:
             (4, self._jump),
         ]
         if server is not None:
-            self._kinds += [(6, self._kill_backend), (1, self._crash)]
+            self._kinds += [
+                (6, self._kill_backend),
+                (2, self._kill_all_backends),
+                (1, self._crash),
+                (1, self._restart),
+            ]
+        # One fault of the server at a time; a crash is over when it has recovered.
+        self._server_is_free = asyncio.Lock()
 
     async def run(self) -> None:
         """Strike until the soak is over, several faults at a time."""
@@ -131,30 +140,55 @@ class Faults:
         await self._wait(_JUMPED_S)
         move_clock(hub.folder, 0)
 
+    async def stay_away(self, after_s: float, away_s: float) -> None:
+        """After a while, stop the server for that long."""
+        await self._wait((after_s, after_s))
+        await self._stop_server((away_s, away_s), "away")
+
     async def _kill_backend(self) -> None:
-        if await asyncio.to_thread(self._kill_any_backend):
+        if await asyncio.to_thread(self._kill_backends, 1):
             self._part.counts["backend_kills"] += 1
 
-    def _kill_any_backend(self) -> bool:
+    async def _kill_all_backends(self) -> None:
+        if await asyncio.to_thread(self._kill_backends, None):
+            self._part.counts["all_backends_kills"] += 1
+
+    def _kill_backends(self, at_most: int | None) -> bool:
         assert self._server is not None
         try:
             with self._server.connect("postgres") as connection:
                 rows: list[Any] = connection.execute(_BACKENDS, [self._database]).fetchall()
-            if not rows:
-                return False
-            self._server.kill_backend(self._rng.choice(rows)[0])
+            self._rng.shuffle(rows)
+            for (pid,) in rows[:at_most]:
+                self._server.kill_backend(pid)
         except psycopg.OperationalError:
-            return False  # it recovers from a crash
-        return True
+            return False  # it is away, or recovers from a crash
+        return bool(rows)
+
+    async def _restart(self) -> None:
+        await self._stop_server((0.0, 2.0), "restarts")
+
+    async def _stop_server(self, away_s: tuple[float, float], kind: str) -> None:
+        assert self._server is not None
+        async with self._server_is_free:
+            if self._over.is_set():
+                return
+            await asyncio.to_thread(self._server.stop)
+            self._part.counts[kind] += 1
+            try:
+                await self._wait(away_s)
+            finally:
+                await asyncio.to_thread(self._server.start)
 
     async def _crash(self) -> None:
         assert self._server is not None
-        try:
-            await asyncio.to_thread(self._server.crash)
-        except psycopg.OperationalError:
-            return  # it recovers from the last one
-        except AssertionError as error:
-            self._part.problem(f"PostgreSQL: {error}")
+        async with self._server_is_free:
+            try:
+                await asyncio.to_thread(self._server.crash)
+            except psycopg.OperationalError:
+                return  # it recovers from the last one
+            except AssertionError as error:
+                self._part.problem(f"PostgreSQL: {error}")
         self._part.counts["crashes"] += 1
 
     def _choose(self, hubs: list[LocalHub]) -> LocalHub | None:
