@@ -25,7 +25,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
-    "0011", "0012", "0013",
+    "0011", "0012", "0013", "0014",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
@@ -246,6 +246,17 @@ events: Final = _table(
     Column("data", Text, nullable=False),
     _partial("events_by_job", "job_id", "seq", where="job_id IS NOT NULL"),
     _partial("events_of_no_job", "seq", where="job_id IS NULL"),
+)
+
+# Events of a store that gateways share, from their commit until they are numbered: moments. The ids
+# are in the order in which they were written, with gaps.
+event_queue: Final = _table(
+    "event_queue",
+    Column("id", _BIGINT, primary_key=True),
+    Column("event_type", Text, nullable=False),
+    Column("job_id", Text),
+    Column("time_fired", _DOUBLE, nullable=False),
+    Column("data", Text, nullable=False),
 )
 
 nodes: Final = _table(
