@@ -174,6 +174,8 @@ class Collector:
 
     async def _collect_events(self) -> None:
         store = self._hub.store
+        # One that gets its number only after its job was swept would stay for ever.
+        await store.catch_up()
         before = self._hub.clock.time() - self._policy.events_kept_s
         if await store.read(events.any_older, before):
             await self._in_chunks(self._rows, lambda size: store.change(events.prune, before, size))

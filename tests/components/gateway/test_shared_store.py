@@ -148,6 +148,7 @@ async def test_a_job_is_cancelled_through_the_other_gateway(
     job_id = await slow_job(first, modules)
     _, status = await call(second, "DELETE", f"/jobs/{job_id}")
     assert status["state"] == "cancelled"
+    await first.hub.store.catch_up()
     assert first.hub.store.last_seq >= 2
 
 
@@ -178,6 +179,8 @@ async def test_a_frozen_gateway_that_wakes_up_counts_nothing_twice(
     with postgres_server.connect(name) as database:
         owner = database.execute("SELECT gateway FROM jobs").fetchone()
         database.execute("UPDATE gateways SET alive_until = 0 WHERE name = %s", owner)
+        # The other one looks at once, before the first renews its lease.
+        database.execute("SELECT pg_notify('swarm_hub', 'a test:asked')")
 
         async def owner_now() -> Any:
             return database.execute("SELECT gateway FROM jobs").fetchone()
