@@ -289,6 +289,11 @@ class Store:
         if self._sequencer is not None:
             await self._sequencer.catch_up()
 
+    async def hand_over(self) -> None:
+        """Hand over the events that are numbered, also those of other gateways."""
+        if self._sequencer is not None:
+            await self._feed.catch_up()
+
     async def introduce(self, gateway: str) -> None:
         """Name the gateway that writes to a shared store.
 

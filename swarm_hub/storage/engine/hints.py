@@ -39,6 +39,13 @@ def read(payload: str, own: str) -> Hint | None:
     return Hint(0, asked=True) if what == _ASKED else UNKNOWN
 
 
+def joined(first: Hint, second: Hint) -> Hint:
+    """Return one hint for two."""
+    known = first.last_seq is not None and second.last_seq is not None
+    last_seq = max(first.last_seq or 0, second.last_seq or 0) if known else None
+    return Hint(last_seq, asked=first.asked or second.asked)
+
+
 def of_events(gateway: str, seqs: tuple[int, int]) -> str:
     """Return the payload that tells of numbered events."""
     return f"{gateway}:{seqs[0]}-{seqs[1]}"

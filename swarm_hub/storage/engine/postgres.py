@@ -11,6 +11,7 @@ that were not on its disk are given out again.
 
 import asyncio
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,8 @@ _PATIENCE_S: Final = 10.0
 _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
+# What others tell within it is joined.
+_CALM_S: Final = 0.02
 _CHANNEL: Final = "swarm_hub"
 _PROGRAM: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
@@ -66,10 +69,6 @@ _READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
 _DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND value < :before")
 # The advisory lock of this program.
 _SCHEMA_LOCK: Final = 0x5A4B0001
-# A notification is only a hint: nobody waits for the disk to have it.
-_NOTIFY: Final = text(
-    "SELECT pg_notify(:channel, :payload), set_config('synchronous_commit', 'off', true)"
-)
 # A hub that freezes in a transaction must not hold its locks against the other gateways. The server
 # by itself only ends it between answered statements; the driver sends many at once, and a hub that
 # freezes among those counts as active. So it is ended by whoever waits for its locks, or takes its
@@ -219,10 +218,10 @@ class PostgresDatabase:
 
         def work() -> Numbered:
             connection = self._mine(self._single)
-            with connection.begin():
-                numbered = event_numbers.number(connection)
-                if numbered.seqs is not None:
-                    self._notify(connection, hints.of_events(self._gateway, numbered.seqs))
+            numbered = event_numbers.number(connection)
+            if numbered.seqs is not None:
+                told = hints.of_events(self._gateway, numbered.seqs)
+                event_numbers.notify(connection, _CHANNEL, told)
             return numbered
 
         return await self._sequenced(work)
@@ -231,19 +230,14 @@ class PostgresDatabase:
         """Tell the others that the owner of a job is asked for something."""
 
         def work() -> None:
-            connection = self._mine(self._single)
-            with connection.begin():
-                self._notify(connection, hints.of_request(self._gateway))
+            told = hints.of_request(self._gateway)
+            event_numbers.notify(self._mine(self._single), _CHANNEL, told)
 
         await self._sequenced(work)
 
     async def _sequenced(self, work: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._sequencer, self._patiently, work)
-
-    @staticmethod
-    def _notify(connection: Connection, payload: str) -> None:
-        connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
 
     async def introduce(self, gateway: str) -> None:
         """Name the session of the writer, also after a reconnect."""
@@ -272,7 +266,7 @@ class PostgresDatabase:
     async def disk_use(self) -> DiskUse:
         """Return how much space the database takes; how much it could reuse is not known."""
         size = text("SELECT pg_database_size(current_database())")
-        used = await self.read(lambda connection: int(connection.execute(size).scalar_one()))
+        used = await self.ask(lambda connection: int(connection.execute(size).scalar_one()))
         return DiskUse(used, 0)
 
     async def give_back(self, _pages: int) -> Chunk:
@@ -409,9 +403,8 @@ class PostgresDatabase:
                 # Notifications sent while nobody listened are made up for by looking at once.
                 heard(hints.UNKNOWN)
                 while not self._closing.is_set():
-                    for told in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
-                        if (hint := hints.read(told.payload, self._gateway)) is not None:
-                            heard(hint)
+                    if (hint := self._next_hint(driver.pgconn)) is not None:
+                        heard(hint)
             except (DBAPIError, psycopg.Error) as error:
                 _LOGGER.debug("Listening to the store was interrupted: %s", error)
                 self._closing.wait(_RETRY_MAX_S)
@@ -419,6 +412,22 @@ class PostgresDatabase:
                 # Closing it as if it still worked would log a traceback for each lost one.
                 if connection is not None:
                     self._drop(connection)
+
+    def _next_hint(self, driver: Any) -> Hint | None:
+        """Return what was told within a moment, joined; None if that is nothing, after a while.
+
+        The driver's own way of waiting takes several times the CPU.
+        """
+        ready, _, _ = select.select([driver.socket], [], [], _LISTEN_POLL_S)
+        if ready:
+            self._closing.wait(_CALM_S)
+        driver.consume_input()
+        found = None
+        while (told := driver.notifies()) is not None:
+            hint = hints.read(told.extra.decode(errors="replace"), self._gateway)
+            if hint is not None:
+                found = hint if found is None else hints.joined(found, hint)
+        return found
 
     def _warn_before_upgrade(self, revision: str) -> None:
         _LOGGER.warning(

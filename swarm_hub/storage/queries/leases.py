@@ -108,6 +108,12 @@ def store_now(connection: Connection) -> float:
     return time.time()
 
 
+def is_alive(connection: Connection) -> ColumnElement[bool]:
+    """Return the condition that the lease of a gateway has not run out."""
+    on_server = connection.dialect.name == "postgresql"
+    return _G.c.alive_until > (_SERVER_NOW if on_server else time.time())
+
+
 def register(gateway: str, until: float) -> Write:
     """Return the row saying that a gateway is alive until that time of the store's clock."""
     return Write(_REGISTER, [{"name": gateway, "epoch": 1, "alive_until": until}])

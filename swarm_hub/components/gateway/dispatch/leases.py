@@ -94,9 +94,11 @@ class LeaseKeeper:
         """Do what others left for this gateway; returns whether there may be more to take over."""
         store = self._hub.store
         seen = await store.ask(leases.look, self._gateway_id)
-        # Those of a gateway that is gone, and those that nobody here wanted to have at once.
-        if seen.queued or seen.newest_seq > store.last_seq:
+        if seen.queued:
+            # They may be those of a gateway that is gone.
             await store.catch_up()
+        elif seen.newest_seq > store.last_seq:
+            await store.hand_over()
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
         for job_id, asked in seen.to_change:
