@@ -283,6 +283,7 @@ class Hub:
         one that takes longer than `within_s` allows its component raises TimeoutError.
         """
         self.store.on_committed(self.bus.fire)
+        self.store.on_own_commit(self.bus.fire)
         self.endpoints.seal()
         for step in (*self._start_steps, *self._open_steps):
             try:

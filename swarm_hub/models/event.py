@@ -1,5 +1,6 @@
 """Events that dashboards follow: durable ones carry a sequence number that never repeats."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypedDict
@@ -49,6 +50,18 @@ class NewEvent:
     event_type: EventType
     data: dict[str, Any]
     job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedEvents:
+    """Events that this hub has just committed, fired on the bus before those who wait for it go on.
+
+    On a store of its own they come with their numbers at that moment, too. On one that gateways
+    share they do a little later, in between those of the others.
+    """
+
+    time_fired: float
+    events: Sequence[NewEvent]
 
 
 class EventShape(TypedDict):

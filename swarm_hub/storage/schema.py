@@ -252,6 +252,17 @@ events: Final = _table(
     _partial("events_of_no_job", "seq", where="job_id IS NULL"),
 )
 
+# Events of a store that gateways share, from their commit until they are numbered: moments. The ids
+# are in the order in which they were written, with gaps.
+event_queue: Final = _table(
+    "event_queue",
+    Column("id", _BIGINT, primary_key=True),
+    Column("event_type", Text, nullable=False),
+    Column("job_id", Text),
+    Column("time_fired", _DOUBLE, nullable=False),
+    Column("data", Text, nullable=False),
+)
+
 nodes: Final = _table(
     "nodes",
     Column("peer_id", Text, primary_key=True),

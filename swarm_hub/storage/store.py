@@ -8,13 +8,14 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
-from swarm_hub.models.event import DurableEvent, NewEvent
+from swarm_hub.models.event import CommittedEvents, DurableEvent, NewEvent
 from swarm_hub.storage.blobs.store import BlobStore
 from swarm_hub.storage.engine.database import Chunk, Database
 from swarm_hub.storage.engine.feed import EventFeed
@@ -28,7 +29,9 @@ from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Metric, gauge, histogram
 
 if TYPE_CHECKING:
+    from swarm_hub.storage.engine.hints import Hint
     from swarm_hub.storage.engine.postgres import PostgresDatabase
+    from swarm_hub.storage.engine.sequencer import Sequencer
 
 __all__ = ["Fence", "Store", "StoreSpace", "Write"]
 
@@ -78,6 +81,15 @@ def _postgres(url: str) -> "PostgresDatabase":
     return PostgresDatabase(url)
 
 
+def _sequencer_of(database: Database, feed: EventFeed) -> "Sequencer | None":
+    if database.shared is None:
+        return None
+    # A hub with a store of its own is spared the import.
+    from swarm_hub.storage.engine.sequencer import Sequencer
+
+    return Sequencer(database.shared, feed)
+
+
 class Store:
     """What components use of the store; nothing is acknowledged before `commit` has returned."""
 
@@ -92,7 +104,8 @@ class Store:
         self._space = space
         self._clock = clock
         self._feed = EventFeed(database)
-        self._writer = Writer(database, clock, self._feed, self._on_trouble)
+        self._sequencer = _sequencer_of(database, self._feed)
+        self._writer = Writer(database, clock, self._feed, self._on_trouble, self._sequencer)
         self.damaged: StoreDamagedError | None = None
         self._tell_damage: Callable[[StoreDamagedError], None] = lambda _error: None
         database.on_damage(self._found_damage)
@@ -136,6 +149,9 @@ class Store:
             self.blobs.open()
             self.db_id = await self._database.write(meta.database_id)
             self._secret = await self._database.write(meta.secret)
+            if self._database.shared is not None:
+                # What this gateway left at a kill is of the past, as all that is numbered.
+                await self._database.shared.number_events()
             await self._feed.open()
         except BaseException:
             # A damaged file is moved aside by the caller: we must not hold it open.
@@ -145,6 +161,8 @@ class Store:
         self._writer_task = asyncio.get_running_loop().create_task(
             self._writer.run(), name="store writer"
         )
+        if self._sequencer is not None:
+            self._sequencer.start()
 
     def shown_id(self, peer_id: str) -> str:
         """Return what this store is called to one peer.
@@ -157,10 +175,14 @@ class Store:
         """Have durable events handed to `publish` once they are on disk, in order."""
         self._feed.on_committed(publish)
 
+    def on_own_commit(self, tell: Callable[[CommittedEvents], None]) -> None:
+        """Have the events of each commit of this hub told to `tell`, before its callers know."""
+        self._feed.on_own_commit(tell)
+
     @property
     def shared(self) -> bool:
         """Whether other gateways may write to this store too."""
-        return self._database.shared
+        return self._database.shared is not None
 
     @property
     def free_bytes(self) -> int | None:
@@ -232,7 +254,7 @@ class Store:
     async def disk_bytes(self) -> int:
         """Return how many bytes the store takes: its database, with the log, and blob files."""
         used = (await self._database.disk_use()).used_bytes
-        if self._database.shared:
+        if self.shared:
             return used  # blob files are a cache there
         return used + await self.read(pruning.blob_files_bytes)
 
@@ -270,17 +292,56 @@ class Store:
             self._space.trip(error)
 
     async def catch_up(self) -> None:
-        """Hand over events that other gateways committed; does nothing on an unshared store."""
-        if self._database.shared:
+        """Return when every event that any gateway committed before was handed over.
+
+        Whoever read the state of a job and wants the events that led to it calls this in between:
+        on a shared store an event comes a moment later than what it tells of.
+        """
+        if self._sequencer is not None:
+            await self._sequencer.catch_up()
+
+    async def hand_over(self) -> None:
+        """Hand over the events that are numbered, also those of other gateways."""
+        if self._sequencer is not None:
             await self._feed.catch_up()
 
     async def introduce(self, gateway: str) -> None:
-        """Name the gateway that writes here; others end its session if its lease runs out."""
-        await self._database.introduce(gateway)
+        """Name the gateway that writes to a shared store.
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called when another gateway may have written; a hint."""
-        self._database.listen(heard)
+        Others end its session if its lease runs out.
+        """
+        if self._database.shared is not None:
+            await self._database.shared.introduce(gateway)
+
+    def listen(self, asked: Callable[[], None]) -> None:
+        """Hear what other gateways tell; `asked` is called when an owner is asked for something.
+
+        Each of them is only a hint, which may be lost.
+        """
+        sequencer = self._sequencer
+        if self._database.shared is None or sequencer is None:
+            return
+
+        def heard(hint: "Hint") -> None:
+            sequencer.heard(hint)
+            if hint.asked:
+                asked()
+
+        self._database.shared.listen(heard)
+
+    def follow_while(self, wanted: Callable[[], bool]) -> None:
+        """Hand over events of other gateways at once while `wanted()`.
+
+        Otherwise they come within a second. Whoever begins to want them calls `catch_up` then.
+        """
+        if self._sequencer is not None:
+            self._sequencer.follow_while(wanted)
+
+    async def hint_request(self) -> None:
+        """Tell the other gateways that the owner of a job is asked for something."""
+        if self._database.shared is not None:
+            with suppress(*PASSING_ERRORS):
+                await self._database.shared.hint_request()
 
     def commit(
         self,
@@ -358,6 +419,15 @@ class Store:
         """Run a query function of this package on a consistent snapshot."""
         return await self._database.read(lambda connection: query(connection, *args, **kwargs))
 
+    async def ask(
+        self,
+        query: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a query function that is one statement; a server is asked once, not thrice."""
+        return await self._database.ask(lambda connection: query(connection, *args, **kwargs))
+
     async def close(self) -> None:
         """Write what is left and close the files; a closed store stays closed."""
         writing, self._writer_task = self._writer_task, None
@@ -365,6 +435,8 @@ class Store:
             return
         self._writer.close()
         await writing
+        if self._sequencer is not None:
+            await self._sequencer.close()
         await self._database.close()
 
     def _submit(

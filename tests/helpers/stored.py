@@ -30,9 +30,10 @@ def hub_on(store: Store, folder: Path, clock: MovableClock) -> Hub:
 
 
 async def collect(hub: Hub, policy: RetentionPolicy, gateway: str = "") -> Collector:
-    """Do one round."""
+    """Do one round, and have its events told."""
     collector = Collector(hub, policy, gateway)
     await collector.collect()
+    await hub.store.catch_up()
     return collector
 
 

@@ -51,6 +51,7 @@ class Engine:
         self._sign = asyncio.Event()
         self._started: Callable[[], None] = lambda: None
         hub.bus.listen(DurableEvent, self._on_event)
+        hub.store.follow_while(lambda: self.leads and bool(self._kinds))
 
     def on_run(self, started: Callable[[], None]) -> None:
         """Have `started` called when a run was written, or this hub has begun to act."""

@@ -68,6 +68,7 @@ class JobFeeds:
         self._n_followers = 0
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
+        hub.store.follow_while(lambda: bool(self._feeds))
 
     async def start(self) -> None:
         """Begin; what is registered last is stopped first, before the API waits for its clients."""

@@ -8,7 +8,13 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.nodes.fleet import Fleet
 from swarm_hub.components.scheduler import StateMachine
 from swarm_hub.core import Hub
-from swarm_hub.models.event import ENDS_OF_JOBS, DurableEvent, EventType
+from swarm_hub.models.event import (
+    ENDS_OF_JOBS,
+    CommittedEvents,
+    DurableEvent,
+    EventType,
+    NewEvent,
+)
 from swarm_hub.models.job import JobState
 from swarm_hub.models.shard import ShardState
 from swarm_hub.util.metrics import Histogram, Metric, MetricKind, by_label, gauge, histogram
@@ -41,6 +47,7 @@ class JobMetrics:
         self._shard_s = Histogram()
         self._n_items = 0
         hub.bus.listen(DurableEvent, self._on_event)
+        hub.bus.listen(CommittedEvents, self._on_committed)
         hub.endpoints.add_metrics(self._read)
 
     def _on_event(self, event: DurableEvent) -> None:
@@ -49,17 +56,23 @@ class JobMetrics:
         if kind is EventType.SHARD_DONE:
             self._shard_s.observe(event.data["wall_s"])
             self._n_items += event.data["n_items"]
-        elif kind is EventType.JOB_RUNNING or kind in ENDS_OF_JOBS:
-            # A job is forgotten only after its last event was told.
-            job = self._dispatcher.job(event.job_id or "")
-            if job is None:
-                return
-            if kind is EventType.JOB_RUNNING:
-                self._stages["queued"].observe(event.time_fired - job.created_at)
-                return
-            self._stages["total"].observe(event.time_fired - job.created_at)
-            if job.started_at is not None:
-                self._stages["running"].observe(event.time_fired - job.started_at)
+
+    def _on_committed(self, committed: CommittedEvents) -> None:
+        for event in committed.events:
+            if event.event_type is EventType.JOB_RUNNING or event.event_type in ENDS_OF_JOBS:
+                self._note_times(event, committed.time_fired)
+
+    def _note_times(self, event: NewEvent, at: float) -> None:
+        # A job is forgotten only after its last event was committed.
+        job = self._dispatcher.job(event.job_id or "")
+        if job is None:
+            return
+        if event.event_type is EventType.JOB_RUNNING:
+            self._stages["queued"].observe(at - job.created_at)
+            return
+        self._stages["total"].observe(at - job.created_at)
+        if job.started_at is not None:
+            self._stages["running"].observe(at - job.started_at)
 
     def done(self) -> tuple[int, int]:
         """Return how many shards were done since the start, and how many items were in them."""

@@ -129,6 +129,9 @@ class JobService:
         self.cancelled_by: dict[str, str] = {}
         if hub.store.shared:
             hub.bus.listen(DurableEvent, self._on_event)
+            hub.store.follow_while(
+                lambda: any(dispatcher.job(job_id) is None for job_id in watchers.job_ids())
+            )
 
     @property
     def gateway_id(self) -> str:
@@ -239,6 +242,7 @@ class JobService:
             store.shared and await store.change(leases.ask_to_change, job_id, change.to_json())
         ):
             return False
+        await store.hint_request()
         give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
         while (left_s := give_up_at - self._hub.clock.monotonic()) > 0:
             with self._watchers.watching(job_id) as changed:
@@ -273,6 +277,7 @@ class JobService:
         ]
         if elsewhere:
             await store.commit(elsewhere)
+            await store.hint_request()
         give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
         await asyncio.gather(*(self._until_ended(job_id, give_up_at) for job_id in seen))
         states = await store.read(jobs.states_of, seen)
@@ -433,8 +438,11 @@ class JobService:
         return details, cursor
 
     async def has_ended(self, job_id: str) -> bool:
-        """Whether nothing more happens to a job; raises NotFound or Gone without one."""
-        return (await self._job(job_id)).state.finished
+        """Whether a job has ended and all its events are in the store; raises NotFound or Gone."""
+        ended = (await self._job(job_id)).state.finished
+        if ended:
+            await self._hub.store.catch_up()
+        return ended
 
     async def ended_at(self, job_id: str) -> str | None:
         """Return when a job ended, None if it has not, or if there is none."""
@@ -466,6 +474,7 @@ class JobService:
     async def story(self, job_id: str, after: int, limit: int) -> list[DurableEvent]:
         """Return a job's transitions in order."""
         await self._job(job_id)
+        await self._hub.store.catch_up()
         return await self._hub.store.read(events.story, job_id, after, limit)
 
     async def check_kept(self, job_id: str) -> None:
@@ -475,9 +484,14 @@ class JobService:
 
     async def end_seq(self, job_id: str) -> int | None:
         """Return the `seq` of the event that a job ended with, None if it has not ended."""
-        found = await self._hub.store.read(events.end_seq, job_id)
-        # The event of a job that ended long ago may have been removed before it.
-        return 0 if found is None and not await self._is_open(job_id) else found
+        store = self._hub.store
+        found = await store.read(events.end_seq, job_id)
+        if found is None and not await self._is_open(job_id):
+            # It may have ended just now.
+            await store.catch_up()
+            # The event of a job that ended long ago may have been removed before it.
+            found = await store.read(events.end_seq, job_id) or 0
+        return found
 
     async def _job(self, job_id: str) -> Job:
         job = await self._hub.store.read(jobs.get, job_id)

@@ -1,7 +1,7 @@
 """Requests that are held until a job changes."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -14,6 +14,10 @@ class JobWatchers:
     def watched(self, job_id: str) -> bool:
         """Whether somebody waits for that job."""
         return job_id in self._watchers
+
+    def job_ids(self) -> Iterable[str]:
+        """Return the jobs that somebody waits for."""
+        return self._watchers.keys()
 
     def job_changed(self, job_id: str) -> None:
         """Wake whoever waits for that job."""

@@ -76,7 +76,7 @@ class Budget:
         """Return jobs that are to go now."""
         now = hub.clock.time()
         if self._keep_s is not None:
-            expired = await hub.store.read(pruning.ended, now - max(self._keep_s, YOUNG_S), limit)
+            expired = await hub.store.ask(pruning.ended, now - max(self._keep_s, YOUNG_S), limit)
             if expired:
                 return [self._leave(hub, job) for job in expired]
         if hub.clock.monotonic() >= self._measure_at:

@@ -94,7 +94,7 @@ class Collector:
         if not self._hub.clock.is_settled:
             return
         try:
-            if await self._hub.store.read(pruning.collects, self._gateway):
+            if await self._hub.store.ask(pruning.collects, self._gateway):
                 await self._collect_jobs()
                 await self._expire_uploads()
                 await self._collect_blobs()
@@ -143,7 +143,7 @@ class Collector:
 
     async def _sweep(self) -> None:
         store = self._hub.store
-        if await store.read(pruning.any_unswept):
+        if await store.ask(pruning.any_unswept):
             before = self._hub.clock.time() - self._policy.job_events_kept_s
             await self._in_chunks(
                 self._rows, lambda size: store.change(pruning.sweep, before, size)
@@ -151,7 +151,7 @@ class Collector:
 
     async def _expire_uploads(self) -> None:
         store, now = self._hub.store, self._hub.clock.time()
-        if await store.read(uploads.any_expired, now):
+        if await store.ask(uploads.any_expired, now):
             await store.commit([uploads.expire(now)])
 
     async def _collect_blobs(self) -> None:
@@ -175,9 +175,11 @@ class Collector:
     async def _collect_events(self) -> None:
         store = self._hub.store
         before = self._hub.clock.time() - self._policy.events_kept_s
-        if await store.read(events.any_older, before):
+        if await store.ask(events.any_older, before):
             await self._in_chunks(self._rows, lambda size: store.change(events.prune, before, size))
-        if await store.read(pruning.any_left_events, before):
+        if await store.ask(pruning.any_left_events, before):
+            # One that gets its number only after its job was swept would stay for ever.
+            await store.catch_up()
             await self._in_chunks(
                 self._rows, lambda size: store.change(pruning.sweep_events, before, size)
             )
@@ -185,7 +187,7 @@ class Collector:
     async def _collect_tombstones(self) -> None:
         store = self._hub.store
         before = self._hub.clock.time() - _TOMBSTONES_KEPT_S
-        if await store.read(pruning.any_tombstone, before):
+        if await store.ask(pruning.any_tombstone, before):
             await self._in_chunks(
                 self._rows, lambda size: store.change(pruning.forget, before, size)
             )

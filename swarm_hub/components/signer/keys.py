@@ -62,7 +62,7 @@ class KeyWatch:
         """Apply what changed in the files, and in a store that others write to."""
         if self._hub.store.shared:
             self._revocations.add(
-                self._revocations.unknown(await self._hub.store.read(keys.revoked))
+                self._revocations.unknown(await self._hub.store.ask(keys.revoked))
             )
         async with self._lock:
             await self._read_files()

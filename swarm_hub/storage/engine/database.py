@@ -6,11 +6,16 @@ thread per transaction instead of per statement (docs/adr/002-storage-threads.md
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from swarm_hub.exceptions import StoreDamagedError
+
+if TYPE_CHECKING:
+    # A hub with a store of its own needs neither.
+    from swarm_hub.storage.engine.hints import Hint
+    from swarm_hub.storage.queries.event_numbers import Numbered
 
 _T = TypeVar("_T")
 
@@ -40,6 +45,22 @@ class Chunk:
     began: float
 
 
+class SharedDatabase(Protocol):
+    """What a database offers besides if other gateways write to it too."""
+
+    async def introduce(self, gateway: str) -> None:
+        """Name the owner of the writing connection, so that others can end it if the owner dies."""
+
+    async def number_events(self) -> "Numbered":
+        """Number what was committed, unless another gateway does so now; tell the others of it."""
+
+    async def hint_request(self) -> None:
+        """Tell the others that the owner of a job is asked for something."""
+
+    def listen(self, heard: "Callable[[Hint], None]") -> None:
+        """Have `heard` called on the loop when another gateway tells of something."""
+
+
 class Database(Protocol):
     """SQLite for one hub, PostgreSQL for several gateways.
 
@@ -47,8 +68,9 @@ class Database(Protocol):
     StoreUnavailableError, StoreConflictError, StoreDamagedError.
     """
 
-    shared: bool
-    """Whether other hubs write to it too."""
+    @property
+    def shared(self) -> SharedDatabase | None:
+        """What gateways that share it need; None if no other hub writes to it."""
 
     async def open(self) -> None:
         """Connect, and make or upgrade the schema."""
@@ -62,14 +84,8 @@ class Database(Protocol):
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on a reading connection; it sees one consistent snapshot."""
 
-    def next_seq(self, connection: Connection, last_known: int) -> int:
-        """Return the number of the next event; call it in `write`, so that none comes before it."""
-
-    async def introduce(self, gateway: str) -> None:
-        """Name the owner of the writing connection, so that others can end it if the owner dies."""
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called on the loop when another hub may have written something."""
+    async def ask(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work`, which is one statement, as `read` does but with one request to a server."""
 
     def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
         """Have `damaged` called on the loop when a call meets a damaged file."""

@@ -1,5 +1,8 @@
 """PostgreSQL as a store that several gateways share: one writing connection, two reading ones.
 
+One more numbers events and notifies, and one listens. Neither the numbering nor a notification is
+in a transaction of the writer: both are done by one gateway at a time, until its commit.
+
 A backend may be killed at any time. Each transaction leaves a mark in a row of this writer; by that
 mark we know whether a COMMIT whose answer was lost happened, so that none is lost or done twice.
 The server's own function for this, pg_xact_status, is of no use after a crash: ids of transactions
@@ -8,12 +11,13 @@ that were not on its disk are given out again.
 
 import asyncio
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import errors as pg
@@ -29,7 +33,9 @@ from swarm_hub.exceptions import (
     StoreUnavailableError,
 )
 from swarm_hub.storage import migrations, schema
+from swarm_hub.storage.engine import hints
 from swarm_hub.storage.engine.database import Chunk, DiskUse
+from swarm_hub.storage.engine.hints import Hint
 from swarm_hub.storage.engine.postgres_connection import (
     PROGRAM,
     SESSIONS,
@@ -39,6 +45,8 @@ from swarm_hub.storage.engine.postgres_connection import (
     refuse_pooler,
 )
 from swarm_hub.storage.engine.postgres_dialect import add_conditions
+from swarm_hub.storage.queries import event_numbers
+from swarm_hub.storage.queries.event_numbers import Numbered
 from swarm_hub.storage.queries.leases import session_of
 from swarm_hub.util.back_off import back_off_s
 from swarm_hub.util.thread_names import show_name
@@ -52,6 +60,8 @@ _PATIENCE_S: Final = 10.0
 _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
+# What others tell within it is joined.
+_CALM_S: Final = 0.02
 _CHANNEL: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
 # Marks are ULIDs, which sort by time. Those of dead writers are removed after a day.
@@ -62,9 +72,8 @@ _SET_MARK: Final = text(
 )
 _READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
 _DROP_OLD_MARKS: Final = text("DELETE FROM meta WHERE key LIKE 'writer:%' AND value < :before")
-# Advisory locks of this program: one for the schema, one for the order of events.
+# The advisory lock of this program.
 _SCHEMA_LOCK: Final = 0x5A4B0001
-_EVENTS_LOCK: Final = 0x5A4B0002
 _END_FROZEN: Final = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
     "WHERE datname = current_database() AND usename = current_user "
@@ -90,8 +99,6 @@ def _cannot_open(error: StoreError) -> StoreError:
 class PostgresDatabase:
     """A PostgreSQL database with the schema in it; implements `Database`."""
 
-    shared = True
-
     def __init__(self, url: str) -> None:
         self.place = place_of(read_url(url))
         self._engine = engine_of(url)
@@ -101,12 +108,21 @@ class PostgresDatabase:
         )
         self._writer = ThreadPoolExecutor(1, "store-writer", initializer=show_name)
         self._readers = ThreadPoolExecutor(_READERS, "store-reader", initializer=show_name)
+        # Each statement is a transaction of its own, so that the server needs nothing more of us.
+        self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sequencer = ThreadPoolExecutor(1, "store-sequencer", initializer=show_name)
         self._local = threading.local()
         self._connections: set[Connection] = set()
         self._session = PROGRAM
+        self._gateway = ulid_now()
         self._mark_key = f"writer:{ulid_now()}"
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
+
+    @property
+    def shared(self) -> Self:
+        """What gateways that share it need is here, too."""
+        return self
 
     def look(self) -> None:
         """Raise what `open` would raise, without changing anything; it is tried once."""
@@ -139,6 +155,7 @@ class PostgresDatabase:
             migrations.bring_to_head(connection, self.place, self._warn_before_upgrade)
             before = ulid_at_time(time.time() - _MARKS_KEPT_S)
             connection.execute(_DROP_OLD_MARKS, {"before": before})
+            event_numbers.make_counter(connection)
             # Committed before the first transaction that relies on it; see `_committed`.
             self._mark(connection)
 
@@ -172,27 +189,62 @@ class PostgresDatabase:
             self._readers, lambda: self._patiently(lambda: snapshot(self._mine(self._reading)))
         )
 
-    def next_seq(self, connection: Connection, _last_known: int) -> int:
-        """Return the number of the next event, in the order of commits over all gateways.
+    async def ask(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work`, which is one statement, on a reading connection: a snapshot by itself."""
 
-        The lock is held until the commit, so no number is missing below a visible one.
-        """
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})"))
-        highest = text("SELECT coalesce(max(seq), 0), pg_notify(:channel, '') FROM events")
-        return int(connection.execute(highest, {"channel": _CHANNEL}).one()[0]) + 1
+        def single(connection: Connection) -> _T:
+            driver: Any = connection.connection.driver_connection
+            driver.autocommit = True
+            try:
+                with connection.begin():
+                    return work(connection)
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._readers, lambda: self._patiently(lambda: single(self._mine(self._reading)))
+        )
+
+    async def number_events(self) -> Numbered:
+        """Number what was committed, unless another gateway does so now; tell the others of it."""
+
+        def work() -> Numbered:
+            connection = self._mine(self._single)
+            numbered = event_numbers.number(connection)
+            if numbered.seqs is not None:
+                told = hints.of_events(self._gateway, numbered.seqs)
+                event_numbers.notify(connection, _CHANNEL, told)
+            return numbered
+
+        return await self._sequenced(work)
+
+    async def hint_request(self) -> None:
+        """Tell the others that the owner of a job is asked for something."""
+
+        def work() -> None:
+            told = hints.of_request(self._gateway)
+            event_numbers.notify(self._mine(self._single), _CHANNEL, told)
+
+        await self._sequenced(work)
+
+    async def _sequenced(self, work: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._sequencer, self._patiently, work)
 
     async def introduce(self, gateway: str) -> None:
         """Name the session of the writer, also after a reconnect."""
-        self._session = session_of(gateway)
+        self._gateway, self._session = gateway, session_of(gateway)
         await self.write(self._name_session)
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called when another gateway committed events; a hint, which may be lost."""
+    def listen(self, heard: Callable[[Hint], None]) -> None:
+        """Have `heard` called with what another gateway tells; it may be lost."""
         loop = asyncio.get_running_loop()
 
-        def hear() -> None:
+        def hear(hint: Hint) -> None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(heard)
+                loop.call_soon_threadsafe(heard, hint)
 
         self._listener = threading.Thread(
             target=self._listen, args=(hear,), name="store-listener", daemon=True
@@ -208,7 +260,7 @@ class PostgresDatabase:
     async def disk_use(self) -> DiskUse:
         """Return how much space the database takes; how much it could reuse is not known."""
         size = text("SELECT pg_database_size(current_database())")
-        used = await self.read(lambda connection: int(connection.execute(size).scalar_one()))
+        used = await self.ask(lambda connection: int(connection.execute(size).scalar_one()))
         return DiskUse(used, 0)
 
     async def give_back(self, _pages: int) -> Chunk:
@@ -221,6 +273,7 @@ class PostgresDatabase:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._readers.shutdown)
         await loop.run_in_executor(None, self._writer.shutdown)
+        await loop.run_in_executor(None, self._sequencer.shutdown)
         if self._listener is not None:
             await loop.run_in_executor(None, self._listener.join)
         for connection in tuple(self._connections):
@@ -341,7 +394,7 @@ class PostgresDatabase:
             connection.invalidate()
             connection.close()
 
-    def _listen(self, heard: Callable[[], None]) -> None:
+    def _listen(self, heard: Callable[[Hint], None]) -> None:
         while not self._closing.is_set():
             connection: Connection | None = None
             try:
@@ -350,10 +403,10 @@ class PostgresDatabase:
                 driver.autocommit = True
                 driver.execute(f"LISTEN {_CHANNEL}")
                 # Notifications sent while nobody listened are made up for by looking at once.
-                heard()
+                heard(hints.UNKNOWN)
                 while not self._closing.is_set():
-                    for _ in driver.notifies(timeout=_LISTEN_POLL_S, stop_after=1):
-                        heard()
+                    if (hint := self._next_hint(driver.pgconn)) is not None:
+                        heard(hint)
             except (DBAPIError, psycopg.Error) as error:
                 _LOGGER.debug("Listening to the store was interrupted: %s", error)
                 self._closing.wait(_RETRY_MAX_S)
@@ -361,6 +414,22 @@ class PostgresDatabase:
                 # Closing it as if it still worked would log a traceback for each lost one.
                 if connection is not None:
                     self._drop(connection)
+
+    def _next_hint(self, driver: Any) -> Hint | None:
+        """Return what was told within a moment, joined; None if that is nothing, after a while.
+
+        The driver's own way of waiting takes several times the CPU.
+        """
+        ready, _, _ = select.select([driver.socket], [], [], _LISTEN_POLL_S)
+        if ready:
+            self._closing.wait(_CALM_S)
+        driver.consume_input()
+        found = None
+        while (told := driver.notifies()) is not None:
+            hint = hints.read(told.extra.decode(errors="replace"), self._gateway)
+            if hint is not None:
+                found = hint if found is None else hints.joined(found, hint)
+        return found
 
     def _warn_before_upgrade(self, revision: str) -> None:
         _LOGGER.warning(

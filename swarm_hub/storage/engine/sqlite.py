@@ -82,7 +82,7 @@ class _Compiler(SQLiteCompiler):
 class SqliteDatabase:
     """A database file with the schema in it; implements `Database`."""
 
-    shared = False
+    shared = None
 
     def __init__(self, path: Path, *, was_made: bool = False) -> None:
         """With `was_made` an empty or missing file counts as damaged: its content was lost."""
@@ -119,15 +119,9 @@ class SqliteDatabase:
 
         return await self._run(self._readers, snapshot)
 
-    def next_seq(self, _connection: Connection, last_known: int) -> int:
-        """Return the number after the last one, as nobody else writes here."""
-        return last_known + 1
-
-    async def introduce(self, gateway: str) -> None:
-        """Do nothing: nobody else writes here."""
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Do nothing: nobody else writes here."""
+    async def ask(self, work: Callable[[Connection], _T]) -> _T:
+        """Run `work` as `read` does: there is no server."""
+        return await self.read(work)
 
     def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
         """Have `damaged` called when any call meets a damaged file."""

@@ -1,6 +1,7 @@
 """Group commit: all that is waiting is written in one transaction, then all callers are told.
 
-There is no timer: while one transaction is on its way to the disk, the next batch gathers.
+There is no timer: while one transaction is on its way to the disk, the next batch gathers. In a
+database of its own the writer numbers the events, in a shared one the sequencer does so afterwards.
 """
 
 import asyncio
@@ -9,13 +10,13 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.sql.dml import UpdateBase
 
 from swarm_hub.exceptions import PASSING_ERRORS, StoreBusyError, StoreError
-from swarm_hub.models.event import DurableEvent, NewEvent
+from swarm_hub.models.event import CommittedEvents, DurableEvent, NewEvent
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.engine.feed import EventFeed
@@ -25,6 +26,9 @@ from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Histogram
 
+if TYPE_CHECKING:
+    from swarm_hub.storage.engine.sequencer import Sequencer
+
 _LOGGER = logging.getLogger(__name__)
 
 # Rows in one transaction; more would hold readers' checkpoints and the loop's futures too long.
@@ -33,6 +37,7 @@ BATCH_ROWS_MAX: Final = 4096
 PENDING_ROWS_MAX: Final = 65_536
 
 _INSERT_EVENTS: Final = insert(schema.events)
+_QUEUE_EVENTS: Final = insert(schema.event_queue)
 # `json.dumps` with separators builds an encoder for each event, which costs more than encoding.
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -65,11 +70,13 @@ class Writer:
         clock: Clock,
         feed: EventFeed,
         trouble: Callable[[StoreError], None],
+        sequencer: "Sequencer | None" = None,
     ) -> None:
         self._database = database
         self._trouble = trouble
         self._clock = clock
         self._feed = feed
+        self._sequencer = sequencer
         self._statements = PreparedStatements()
         self._pending: list[_Unit] = []
         self._pending_rows = 0
@@ -155,7 +162,7 @@ class Writer:
             rows = [_event_row(event, now) for unit in batch for event in unit.events]
             work = functools.partial(self._execute, batch, rows)
             began = self._clock.monotonic()
-            first_seq = await self._database.write(work)
+            await self._database.write(work)
             self.commit_s.observe(self._clock.monotonic() - began)
         except Exception as error:
             if isinstance(error, PASSING_ERRORS):
@@ -170,34 +177,43 @@ class Writer:
                 for unit in batch:
                     await self._commit([unit])
             return
-        fired = [
-            DurableEvent(seq, event.event_type, now, event.data, event.job_id)
-            for seq, event in enumerate((e for unit in batch for e in unit.events), first_seq)
-        ]
-        try:
-            await self._feed.publish(fired)
-        except StoreError as error:
-            # They are on disk; the feed reads them there when it next catches up.
-            _LOGGER.warning("Events are told later: %s", error)
+        if rows:
+            self._tell([event for unit in batch for event in unit.events], now)
         for unit in batch:
             _settle(unit.committed, None)
 
+    def _tell(self, events: Sequence[NewEvent], now: float) -> None:
+        self._feed.committed(CommittedEvents(now, events))
+        if self._sequencer is not None:
+            self._sequencer.committed()
+            return
+        first_seq = self._feed.last_seq + 1
+        self._feed.publish(
+            [
+                DurableEvent(seq, event.event_type, now, event.data, event.job_id)
+                for seq, event in enumerate(events, first_seq)
+            ]
+        )
+
     def _execute(
         self, batch: Sequence[_Unit], event_rows: list[dict[str, Any]], connection: Connection
-    ) -> int:
-        """Write a batch in the caller's transaction; returns the number of its first event."""
-        if self._database.shared:
+    ) -> None:
+        """Write a batch in the caller's transaction."""
+        if self._sequencer is not None:
             for unit in batch:
                 if unit.fence is not None:
                     leases.verify(connection, unit.fence.gateway, unit.fence.epochs)
         for write in _grouped(batch):
             self._statements.execute(connection, write.statement, write.rows)
         if not event_rows:
-            return 0
-        first_seq = self._database.next_seq(connection, self._feed.last_seq)
+            return
+        if self._sequencer is not None:
+            self._statements.execute(connection, _QUEUE_EVENTS, event_rows)
+            return
+        # Nobody else writes here.
+        first_seq = self._feed.last_seq + 1
         numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
         self._statements.execute(connection, _INSERT_EVENTS, numbered)
-        return first_seq
 
 
 def _grouped(batch: Sequence[_Unit]) -> list[Write]:

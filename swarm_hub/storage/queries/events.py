@@ -37,6 +37,11 @@ _DELETE_OF_JOB: Final = delete(_T).where(
 _COLUMNS: Final = select(_T.c.seq, _T.c.event_type, _T.c.time_fired, _T.c.data, _T.c.job_id)
 
 
+_SINCE: Final = (
+    _COLUMNS.where(_T.c.seq > bindparam("b_after")).order_by(_T.c.seq).limit(bindparam("b_limit"))
+)
+
+
 def last_seq(connection: Connection) -> int:
     """Return the highest sequence number ever stored, 0 before the first event."""
     return int(connection.execute(select(func.coalesce(func.max(_T.c.seq), 0))).scalar_one())
@@ -56,7 +61,7 @@ def newest_time(connection: Connection) -> float | None:
 
 def since(connection: Connection, seq: int, limit: int) -> list[DurableEvent]:
     """Return up to `limit` events after `seq`, in order."""
-    rows = connection.execute(_COLUMNS.where(_T.c.seq > seq).order_by(_T.c.seq).limit(limit))
+    rows = connection.execute(_SINCE, {"b_after": seq, "b_limit": limit})
     return [_event(row) for row in rows]
 
 

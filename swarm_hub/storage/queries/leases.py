@@ -6,20 +6,27 @@ its jobs and increments their epochs; a commit for a job with an older epoch is 
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
+    Double,
+    Text,
     and_,
     bindparam,
+    cast,
+    func,
     literal_column,
     null,
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -29,6 +36,7 @@ from swarm_hub.exceptions import StoreFencedError
 from swarm_hub.storage import schema
 from swarm_hub.storage.write import Write
 
+_E = schema.events
 _G = schema.gateways
 _J = schema.jobs
 
@@ -40,8 +48,13 @@ _REGISTER: Final = _INSERT.on_conflict_do_update(
     index_elements=["name"],
     set_={"epoch": _G.c.epoch + literal_column("1"), "alive_until": _INSERT.excluded.alive_until},
 )
+_SERVER_NOW: Final[ColumnElement[float]] = literal_column(
+    "extract(epoch FROM clock_timestamp())::double precision", Double()
+)
 _RENEW: Final = (
-    update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=bindparam("b_until"))
+    update(_G)
+    .where(_G.c.name == bindparam("b_name"))
+    .values(alive_until=_SERVER_NOW + bindparam("b_lease_s", type_=Double()))
 )
 _ASK_TO_CANCEL: Final = (
     update(_J)
@@ -56,33 +69,59 @@ _ANSWER_CHANGE: Final = (
 
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
-_LIVING: Final = select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))
-# One that its gateway gave up is that of whom it was offered to, as long as that one lives.
-_ORPHANED: Final[ColumnElement[bool]] = and_(
-    _J.c.gateway != bindparam("b_gateway"),
-    _J.c.gateway.not_in(_LIVING),
-    or_(
-        _J.c.offered_to.is_(None),
-        _J.c.offered_to == bindparam("b_gateway"),
-        _J.c.offered_to.not_in(_LIVING),
-    ),
-)
-_ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHANED).limit(1)
-_ASKED: Final = select(_J.c.id).where(
-    _J.c.finished_at.is_(None), _IS_MINE, _J.c.cancel_asked == literal_column("1")
-)
+_NOW: Final[ColumnElement[float]] = bindparam("b_now", type_=Double())
+
+
+def _orphaned(now: ColumnElement[float]) -> ColumnElement[bool]:
+    living = select(_G.c.name).where(_G.c.alive_until > now)
+    return and_(
+        _J.c.gateway != bindparam("b_gateway"),
+        _J.c.gateway.not_in(living),
+        # One that its gateway gave up is that of whom it was offered to, as long as that one lives.
+        or_(
+            _J.c.offered_to.is_(None),
+            _J.c.offered_to == bindparam("b_gateway"),
+            _J.c.offered_to.not_in(living),
+        ),
+    )
+
+
+_ORPHANED: Final = _orphaned(_NOW)
+
+
+def _look(now: ColumnElement[float]) -> CompoundSelect[Any]:
+    """Return one statement for all that a gateway looks for, a row for each thing it may find."""
+    nothing, open_jobs = literal_column("NULL", Text()), _J.c.finished_at.is_(None)
+    newest = cast(func.coalesce(func.max(_E.c.seq), 0), Text())
+    return union_all(
+        select(literal_column("'cancel'", Text()).label("what"), _J.c.id, nothing.label("told"))
+        .where(open_jobs, _IS_MINE, _J.c.cancel_asked == literal_column("1")),
+        select(literal_column("'change'", Text()), _J.c.id, _J.c.change_asked)
+        .where(open_jobs, _IS_MINE, _J.c.change_asked.is_not(None)),
+        select(literal_column("'orphaned'", Text()), nothing, nothing)
+        .where(select(_J.c.id).where(open_jobs, _orphaned(now)).exists()),
+        select(literal_column("'queued'", Text()), nothing, nothing)
+        .where(select(schema.event_queue.c.id).exists()),
+        select(literal_column("'newest'", Text()), nothing, newest),
+    )  # fmt: skip
+
+
+_LOOK: Final = _look(_NOW)
+_LOOK_AT_SERVER: Final = _look(_SERVER_NOW)
 _OWNED: Final = select(_J.c.id, _J.c.epoch).where(_J.c.finished_at.is_(None), _IS_MINE)
-_CHANGE_ASKED: Final = select(_J.c.id, _J.c.change_asked).where(
-    _J.c.finished_at.is_(None), _IS_MINE, _J.c.change_asked.is_not(None)
-)
 
 
 def store_now(connection: Connection) -> float:
     """Return the store's own time, so that gateways with different clocks agree on leases."""
     if connection.dialect.name == "postgresql":
-        now = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
-        return float(connection.execute(now).scalar_one())
+        return float(connection.execute(select(_SERVER_NOW)).scalar_one())
     return time.time()
+
+
+def is_alive(connection: Connection) -> ColumnElement[bool]:
+    """Return the condition that the lease of a gateway has not run out."""
+    on_server = connection.dialect.name == "postgresql"
+    return _G.c.alive_until > (_SERVER_NOW if on_server else time.time())
 
 
 def register(gateway: str, until: float) -> Write:
@@ -90,31 +129,39 @@ def register(gateway: str, until: float) -> Write:
     return Write(_REGISTER, [{"name": gateway, "epoch": 1, "alive_until": until}])
 
 
-def renew(gateway: str, until: float) -> Write:
-    """Return the renewal of a lease; a time in the past gives the lease up."""
-    return Write(_RENEW, [{"b_name": gateway, "b_until": until}])
+def renew(gateway: str, lease_s: float) -> Write:
+    """Return the renewal of a lease on a shared store; one of no length gives it up."""
+    return Write(_RENEW, [{"b_name": gateway, "b_lease_s": lease_s}])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a gateway finds in a shared store: the store's time and what there is to do."""
+    """What a gateway finds in a shared store: what there is to do, and how far the events go."""
 
-    now: float
     orphaned: bool
+    # Whether events wait to be numbered, and the newest that is.
+    queued: bool
+    newest_seq: int
     to_cancel: list[str]
     # Job id and what is asked, as `asked_change` reads it.
     to_change: list[tuple[str, str]]
 
 
 def look(connection: Connection, gateway: str) -> Seen:
-    """Return what others left for a gateway."""
-    now = store_now(connection)
-    values = {"b_gateway": gateway, "b_now": now}
+    """Return what others left for a gateway, in one statement."""
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(_LOOK_AT_SERVER, {"b_gateway": gateway})
+    else:
+        rows = connection.execute(_LOOK, {"b_gateway": gateway, "b_now": time.time()})
+    found: dict[str, list[Any]] = defaultdict(list)
+    for what, job_id, told in rows:
+        found[what].append((job_id, told))
     return Seen(
-        now,
-        connection.execute(_ANY_ORPHANED, values).one_or_none() is not None,
-        list(connection.execute(_ASKED, values).scalars()),
-        [(row.id, row.change_asked) for row in connection.execute(_CHANGE_ASKED, values)],
+        orphaned="orphaned" in found,
+        queued="queued" in found,
+        newest_seq=int(found["newest"][0][1]),
+        to_cancel=[job_id for job_id, _ in found["cancel"]],
+        to_change=found["change"],
     )
 
 

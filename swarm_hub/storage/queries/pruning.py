@@ -164,9 +164,7 @@ class JobSize:
 
 def collects(connection: Connection, gateway: str) -> bool:
     """Return whether this gateway collects: among those sharing a store, the first by name does."""
-    before = select(_G.c.name).where(
-        _G.c.name < gateway, _G.c.alive_until > leases.store_now(connection)
-    )
+    before = select(_G.c.name).where(_G.c.name < gateway, leases.is_alive(connection))
     return connection.execute(before.limit(1)).first() is None
 
 

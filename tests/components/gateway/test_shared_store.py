@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from swarm_hub.exceptions import SetupError, StoreFencedError
+from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Fence
 from swarm_hub.storage.queries import jobs, leases, shard_results
 from tests.conftest import RunningHub, Swarm, until
@@ -56,6 +57,9 @@ async def test_a_job_is_visible_and_its_result_read_through_the_other(
     _, listed = await call(second, "GET", "/jobs")
     assert [job["progress"]["shards_done"] for job in listed["jobs"]] == [20]
     assert (await call(second, "GET", f"/jobs/{job_id}/result"))[1] == 2000
+    # Whoever was told the end finds it in the story, whichever gateway numbers it.
+    _, story = await call(second, "GET", f"/jobs/{job_id}/story")
+    assert story["events"][-1]["event_type"] == "job_completed"
 
 
 async def test_what_was_done_of_a_failed_job_is_read_through_the_other(
@@ -148,6 +152,7 @@ async def test_a_job_is_cancelled_through_the_other_gateway(
     job_id = await slow_job(first, modules)
     _, status = await call(second, "DELETE", f"/jobs/{job_id}")
     assert status["state"] == "cancelled"
+    await first.hub.store.catch_up()
     assert first.hub.store.last_seq >= 2
 
 
@@ -178,6 +183,8 @@ async def test_a_frozen_gateway_that_wakes_up_counts_nothing_twice(
     with postgres_server.connect(name) as database:
         owner = database.execute("SELECT gateway FROM jobs").fetchone()
         database.execute("UPDATE gateways SET alive_until = 0 WHERE name = %s", owner)
+        # The other one looks at once, before the first renews its lease.
+        database.execute("SELECT pg_notify('swarm_hub', 'a test:asked')")
 
         async def owner_now() -> Any:
             return database.execute("SELECT gateway FROM jobs").fetchone()
@@ -223,6 +230,40 @@ async def test_a_client_that_moves_to_the_other_gateway_misses_no_event(
     assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
     kinds = Counter(event["event_type"] for event in heard)
     assert {kind: kinds[kind] for kind in JOB_EVENTS} == dict.fromkeys(JOB_EVENTS, 6)
+
+
+async def test_what_two_gateways_commit_at_once_the_websockets_of_both_hear_whole(
+    swarm: Swarm, postgres_url: str
+) -> None:
+    both = await two_gateways(swarm, postgres_url)
+
+    async def write(writer: int) -> None:
+        for number in range(40):
+            told = {"writer": writer, "number": number}
+            await both[writer].hub.store.commit([], [NewEvent(EventType.COMPONENT_FAILED, told)])
+
+    async def hear(hub: RunningHub) -> list[dict[str, Any]]:
+        heard: list[dict[str, Any]] = []
+        async with live(hub) as client:
+            begins = await client.command("subscribe_events", since=0)
+            assert begins["success"]
+            begun.release()
+            while sum(event["event_type"] == "component_failed" for event in heard) < 80:
+                heard.append((await client.receive())["event"])
+        return heard
+
+    begun = asyncio.Semaphore(0)
+    hearing = [asyncio.create_task(hear(hub)) for hub in both]
+    await begun.acquire()
+    await asyncio.gather(write(0), write(1))
+    async with asyncio.timeout(20):
+        streams = await asyncio.gather(*hearing)
+    for heard in streams:
+        assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
+        told = [each["data"] for each in heard if each["event_type"] == "component_failed"]
+        for writer in (0, 1):
+            numbers = [data["number"] for data in told if data["writer"] == writer]
+            assert numbers == list(range(40))
 
 
 async def test_a_ban_holds_at_every_gateway(swarm: Swarm, postgres_url: str) -> None:

@@ -38,7 +38,7 @@ async def test_a_gateway_frozen_among_its_statements_does_not_hold_up_the_others
     with closing(psycopg.connect(postgres_url, application_name="swarm_hub")) as frozen:
         # As the driver sends many statements: for the server this stays active, not idle.
         frozen.pgconn.enter_pipeline_mode()
-        for statement in (b"BEGIN", b"LOCK TABLE events"):
+        for statement in (b"BEGIN", b"LOCK TABLE event_queue"):
             frozen.pgconn.send_query_params(statement, None)
         frozen.pgconn.send_flush_request()
         frozen.pgconn.flush()

@@ -156,6 +156,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         for table in (
             "invites", "banned_networks", "revoked_keys", "key_rotations", "receipts",
             "replay_floors", "uploads", "automation_reader", "automations", "automation_runs",
+            "event_queue",
         ):  # fmt: skip
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         connection.execute(

@@ -95,6 +95,7 @@ class Fanout:
         self._judged_seq = 0
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_passing)
+        hub.store.follow_while(lambda: bool(self._audiences))
 
     def add(self, subscription: Subscription) -> None:
         """Offer it events from now on, together with those that want the same."""

@@ -22,7 +22,7 @@ LEASE_S: Final = 10.0
 _QUIET_S: Final = 3.0
 _RENEW_EVERY_S: Final = 1.0
 _LOOK_EVERY_S: Final = 1.0
-# After a batch of jobs was taken over; the other gateways take theirs meanwhile.
+# Before each look. After a batch of jobs was taken over the other gateways take theirs meanwhile.
 _PAUSE_S: Final = 0.02
 
 
@@ -103,17 +103,21 @@ class LeaseKeeper:
                 more = await self._look()
             except StoreError as error:
                 _LOGGER.debug("The shared store can't be asked: %s", error)
-            if more:
-                await asyncio.sleep(_PAUSE_S)
-            else:
+            if not more:
                 await within(_LOOK_EVERY_S, self._heard.wait())
+            # What others ask for meanwhile is found together.
+            await asyncio.sleep(_PAUSE_S)
             self._heard.clear()
 
     async def _look(self) -> bool:
         """Do what others left for this gateway; returns whether there may be more to take over."""
         store = self._hub.store
-        await store.catch_up()
-        seen = await store.read(leases.look, self._gateway_id)
+        seen = await store.ask(leases.look, self._gateway_id)
+        if seen.queued:
+            # They may be those of a gateway that is gone.
+            await store.catch_up()
+        elif seen.newest_seq > store.last_seq:
+            await store.hand_over()
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
         for job_id, asked in seen.to_change:

@@ -40,17 +40,21 @@ class Drains:
     async def drain(self, node_id: str, reason: str) -> None:
         """Keep a node from new work; this is on disk when it returns."""
         event = NewEvent(EventType.NODE_DRAINED, {"node_id": node_id, "reason": reason})
-        await self._hub.store.commit([nodes.drain(node_id, reason)], [event])
-        self._set(node_id, reason)
+        await self._change(node_id, reason, event)
 
     async def undrain(self, node_id: str) -> bool:
         """Give a node work again; returns whether it was drained."""
         if node_id not in self._reasons:
             return False
         event = NewEvent(EventType.NODE_UNDRAINED, {"node_id": node_id})
-        await self._hub.store.commit([nodes.drain(node_id, None)], [event])
-        self._set(node_id, None)
+        await self._change(node_id, None, event)
         return True
+
+    async def _change(self, node_id: str, reason: str | None, event: NewEvent) -> None:
+        await self._hub.store.commit([nodes.drain(node_id, reason)], [event])
+        self._set(node_id, reason)
+        # Should the event come after the next change, it would take that back for a moment.
+        await self._hub.store.catch_up()
 
     def greet(self, node_id: str) -> None:
         """Tell a node that has just connected that it is drained."""

@@ -46,6 +46,8 @@ class NodeLabels:
         event = NewEvent(EventType.NODE_LABELLED, {"node_id": node_id, "labels": kept})
         await self._hub.store.commit([nodes.label(node_id, kept)], [event])
         self._set(node_id, kept)
+        # Should the event come after the next change, it would take that back for a moment.
+        await self._hub.store.catch_up()
 
     def _on_event(self, event: DurableEvent) -> None:
         """Follow what this gateway and the others on its store give."""
