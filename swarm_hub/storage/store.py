@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
+from swarm_hub.exceptions import (
+    PASSING_ERRORS,
+    StoreAwayError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+)
 from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage.blobs.store import BlobStore
 from swarm_hub.storage.engine.database import Chunk, Database
@@ -90,6 +96,7 @@ class Store:
         self._writer_task: asyncio.Task[None] | None = None
         self.blobs = BlobStore(blob_directory, database)
         self._signs: list[asyncio.Event] = []
+        self._caught_up_at: float | None = None
 
     @classmethod
     def at(
@@ -150,6 +157,33 @@ class Store:
     def shared(self) -> bool:
         """Whether other gateways may write to this store too."""
         return self._database.shared
+
+    @property
+    def away_s(self) -> float | None:
+        """For how long the server of a shared store has been away, None while it answers."""
+        outage = self._database.outage
+        return None if outage is None else outage.lasts_s
+
+    def on_away(self, began: Callable[[], None]) -> None:
+        """Have `began` called whenever the server of a shared store goes away."""
+        if (outage := self._database.outage) is not None:
+            outage.on_begin(began)
+
+    def refuse_if_away(self) -> None:
+        """Raise StoreAwayError if the server of a shared store is away."""
+        if (outage := self._database.outage) is not None:
+            outage.refuse()
+
+    def is_unanswered(self, for_s: float) -> None:
+        """Note that what was asked of a shared store has not been answered for so long."""
+        if (outage := self._database.outage) is not None:
+            outage.begin(StoreAwayError(f"there was no answer for {for_s:.0f} s"))
+
+    @property
+    def lag_s(self) -> float | None:
+        """How long ago all events of a shared store were handed over; None before the first."""
+        at = self._caught_up_at
+        return None if at is None else self._clock.monotonic() - at
 
     @property
     def free_bytes(self) -> int | None:
@@ -215,8 +249,15 @@ class Store:
         )  # fmt: skip
 
     async def sign(self) -> None:
-        """Return when the thread that writes has made a round; raises StoreError."""
-        await self._database.write(lambda _connection: None)
+        """Return when the thread that writes has made a round; raises StoreError.
+
+        The lease of a gateway has it write to a shared store every few seconds: whoever asks for
+        this hub's health costs the server nothing.
+        """
+        if self._database.shared:
+            await self._writer.round()
+        else:
+            await self._database.write(lambda _connection: None)
 
     async def disk_bytes(self) -> int:
         """Return how many bytes the store takes: its database, with the log, and blob files."""
@@ -261,7 +302,9 @@ class Store:
     async def catch_up(self) -> None:
         """Hand over events that other gateways committed; does nothing on an unshared store."""
         if self._database.shared:
+            began = self._clock.monotonic()
             await self._feed.catch_up()
+            self._caught_up_at = began
 
     async def introduce(self, gateway: str) -> None:
         """Name the gateway that writes here; others end its session if its lease runs out."""

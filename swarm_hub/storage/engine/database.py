@@ -6,11 +6,14 @@ thread per transaction instead of per statement (docs/adr/002-storage-threads.md
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from swarm_hub.exceptions import StoreDamagedError
+
+if TYPE_CHECKING:
+    from swarm_hub.storage.engine.outage import Outage
 
 _T = TypeVar("_T")
 
@@ -49,6 +52,10 @@ class Database(Protocol):
 
     shared: bool
     """Whether other hubs write to it too."""
+
+    @property
+    def outage(self) -> "Outage | None":
+        """The time in which its server is away; None of a database that is a file."""
 
     async def open(self) -> None:
         """Connect, and make or upgrade the schema."""

@@ -32,6 +32,9 @@ from swarm_hub.storage.write import Write
 _G = schema.gateways
 _J = schema.jobs
 
+# The end of a lease that was given up instead of running out.
+_RESIGNED: Final = -1.0
+
 _INSERT = insert(_G)
 _REGISTER: Final = _INSERT.on_conflict_do_update(
     index_elements=["name"],
@@ -81,8 +84,13 @@ def register(gateway: str, until: float) -> Write:
 
 
 def renew(gateway: str, until: float) -> Write:
-    """Return the renewal of a lease; a time in the past gives the lease up."""
+    """Return the renewal of a lease."""
     return Write(_RENEW, [{"b_name": gateway, "b_until": until}])
+
+
+def resign(gateway: str) -> Write:
+    """Return what gives a lease up at once; its gateway still ends what it is writing."""
+    return renew(gateway, _RESIGNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,9 @@ def end_sessions(connection: Connection) -> int:
     """
     if connection.dialect.name != "postgresql":
         return 0
-    gone = select(_G.c.name).where(_G.c.alive_until <= store_now(connection))
+    gone = select(_G.c.name).where(
+        _G.c.alive_until <= store_now(connection), _G.c.alive_until != _RESIGNED
+    )
     names = [session_of(name) for name in connection.execute(gone).scalars()]
     ended = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "

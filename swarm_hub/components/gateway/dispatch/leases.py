@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job_change import JobChange
 from swarm_hub.storage.queries import leases
@@ -18,7 +19,10 @@ _LOGGER = logging.getLogger(__name__)
 # A gateway that has not renewed its lease for this long loses its jobs to the others.
 LEASE_S: Final = 10.0
 _RENEW_EVERY_S: Final = 3.0
+_ANSWERED_WITHIN_S: Final = LEASE_S - _RENEW_EVERY_S
 _LOOK_EVERY_S: Final = 1.0
+# Others' events are handed over within a second.
+_LAG_MAX_S: Final = 10.0
 # After a batch of jobs was taken over; the other gateways take theirs meanwhile.
 _PAUSE_S: Final = 0.02
 
@@ -31,6 +35,7 @@ class LeaseKeeper:
         self._gateway_id = gateway_id
         self._dispatcher = dispatcher
         self._heard = asyncio.Event()
+        self._keeping: list[asyncio.Task[None]] = []
         self._taken = 0
         # What others asked for and is about to be on disk.
         self._answering: set[str] = set()
@@ -52,10 +57,12 @@ class LeaseKeeper:
             await self._dispatcher.adopt(starting=True)
         finally:
             renewing.cancel()
-        self._hub.tasks.supervise(lambda: self._keep(self._dispatcher.sign), "lease")
         store.listen(self._heard.set)
-        self._hub.tasks.supervise(self._look_after, "lease_keeper")
-        self._hub.on_stop(StopStage.CLOSE, "lease_keeper", self._resign)
+        self._keeping = [
+            self._hub.tasks.supervise(lambda: self._keep(self._dispatcher.sign), "lease"),
+            self._hub.tasks.supervise(self._look_after, "lease_keeper"),
+        ]
+        self._hub.not_ready.append(self._not_ready)
 
     async def _keep(self, sign: Callable[[], Awaitable[None]] | None = None) -> None:
         """Renew the lease, each time after a sign of the dispatcher: one that is stuck loses it."""
@@ -64,7 +71,11 @@ class LeaseKeeper:
             if sign is not None:
                 await sign()
             try:
-                await self._renew()
+                async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                    await self._renew()
+            except TimeoutError:
+                # The lease has run out by now, and nobody knows when an answer comes.
+                self._hub.store.is_unanswered(_ANSWERED_WITHIN_S)
             except StoreError as error:
                 # Failing commits are logged elsewhere; the lease runs out, and others take over.
                 _LOGGER.debug("The lease can't be renewed: %s", error)
@@ -75,7 +86,8 @@ class LeaseKeeper:
         began = self._hub.clock.monotonic()
         now = await store.read(leases.store_now)
         await store.commit([leases.renew(self._gateway_id, now + LEASE_S)])
-        await self._dispatcher.be_sure()
+        if self._hub.clock.monotonic() >= self._dispatcher.leased_until:
+            await self._dispatcher.let_go_of_lost()
         self._dispatcher.leased_until = began + LEASE_S
 
     async def _look_after(self) -> None:
@@ -126,6 +138,21 @@ class LeaseKeeper:
         if not done.cancelled() and (error := done.exception()) is not None:
             _LOGGER.debug("What another gateway asked for was not done: %s", error)
 
-    async def _resign(self) -> None:
-        """Give the lease up, so that others need not wait for it to run out."""
-        await self._hub.store.commit([leases.renew(self._gateway_id, 0.0)])
+    async def resign(self) -> None:
+        """Give the lease up, so that others need not wait for it to run out, and adopt no more."""
+        for task in self._keeping:
+            task.cancel()
+        if self._keeping:
+            self._dispatcher.leased_until = -math.inf
+            try:
+                await self._hub.store.commit([leases.resign(self._gateway_id)])
+            except StoreError as error:
+                _LOGGER.warning("The lease is not given up, and runs out by itself: %s", error)
+
+    def _not_ready(self) -> Iterator[str]:
+        """Yield what keeps this gateway from its work, by what was last seen of the store."""
+        late_s = self._hub.clock.monotonic() - self._dispatcher.leased_until
+        if late_s >= 0:
+            yield "its lease" if math.isinf(late_s) else f"its lease, for {late_s:.0f} s"
+        if (lag_s := self._hub.store.lag_s) is not None and lag_s > _LAG_MAX_S:
+            yield f"events of the last {lag_s:.0f} s"
