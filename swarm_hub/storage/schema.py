@@ -25,7 +25,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
-    "0011", "0012", "0013",
+    "0011", "0012", "0013", "0014",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
@@ -88,6 +88,8 @@ jobs: Final = _table(
     Column("parts_sha", Text),
     # As `cancel_asked`: the new priority, labels or deadline as JSON, NULL if none is asked for.
     Column("change_asked", Text),
+    # Of a job that its gateway gave up (`gateway` is empty): the one that shall adopt it.
+    Column("offered_to", Text),
     # Most jobs have none; a full index would have an entry for each of those, too.
     _partial("jobs_by_key", "idem_key", where="idem_key IS NOT NULL", unique=True),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
@@ -113,6 +115,8 @@ gateways: Final = _table(
     Column("name", Text, primary_key=True),
     Column("epoch", Integer, nullable=False),
     Column("alive_until", _DOUBLE, nullable=False),
+    # What it tells the others of itself, as JSON (`models/presence.py`).
+    Column("presence", Text),
     rowid=False,
 )
 

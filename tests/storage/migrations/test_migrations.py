@@ -174,8 +174,9 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute(
             "ALTER TABLE jobs DROP COLUMN script_sha, DROP COLUMN n_done_items, "
             "DROP COLUMN n_done_shards, DROP COLUMN n_failed_items, DROP COLUMN parts_sha, "
-            "DROP COLUMN change_asked"
+            "DROP COLUMN change_asked, DROP COLUMN offered_to"
         )
+        connection.execute("ALTER TABLE gateways DROP COLUMN presence")
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
         connection.execute("DROP INDEX events_of_no_job, shards_given_up")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
