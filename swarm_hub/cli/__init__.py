@@ -45,6 +45,7 @@ _COMMANDS: Final = {
     "runtime": ("runtimes", "runtime", "List, add and remove what interprets programs."),
     "automation": ("automations", "automation", "List, trigger and trace automations."),
     "node": ("nodes", "node", "List, approve, ban and drain nodes."),
+    "gateways": ("gateways", "gateways", "List the gateways that share a store."),
     "example": ("example", "example", "Print the module of an example, to submit it."),
     "completion": ("completion", "completion", "Print a script for a shell's completion."),
     "inspect": ("inspect", "inspect_module", "Show what a Wasm module exports and needs."),

@@ -301,6 +301,7 @@ class Swarm:
     worker = _called(AsyncSwarm.worker)
     pause = _called(AsyncSwarm.pause)
     resume = _called(AsyncSwarm.resume)
+    gateways = _called(AsyncSwarm.gateways)
     banned_networks = _called(AsyncSwarm.banned_networks)
     ban_network = _called(AsyncSwarm.ban_network)
     unban_network = _called(AsyncSwarm.unban_network)

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from swarm_hub.client.calls import Calls
-from swarm_hub.client.records import Health, Invite, NetworkBan, Node, Record, WorkerState
+from swarm_hub.client.records import (
+    Health,
+    Invite,
+    LivingGateway,
+    NetworkBan,
+    Node,
+    Record,
+    WorkerState,
+)
 
 
 class DeviceCalls(Calls):
@@ -131,6 +139,14 @@ class DeviceCalls(Calls):
         True
         """
         return WorkerState(await self._json("POST", "/worker/resume"))
+
+    async def gateways(self) -> list[LivingGateway]:
+        """Return the gateways that share the hub's store and live; one of them answered.
+
+        >>> [gateway.answers for gateway in await swarm.gateways()]
+        [True]
+        """
+        return list(LivingGateway.each_of((await self._json("GET", "/gateways"))["gateways"]))
 
     async def banned_networks(self) -> list[NetworkBan]:
         """Return the networks that are banned, with reason and end.

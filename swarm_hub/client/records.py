@@ -289,6 +289,27 @@ class NetworkBan(Record):
     until: datetime | None = _told(read=_at)
 
 
+class LivingGateway(Record):
+    """A gateway of the swarm: where clients (`urls`) and workers (`addresses`) reach it.
+
+    >>> gateway = swarm.gateways()[0]
+    >>> gateway.answers, gateway.nodes
+    (True, 1)
+    """
+
+    __slots__ = ()
+
+    gateway_id: str = _told()
+    name: str = _told()
+    version: str = _told()
+    urls: list[str] = _told()
+    addresses: list[str] = _told()
+    nodes: int = _told()
+    slots: int = _told()
+    idle_slots: int = _told()
+    answers: bool = _told()
+
+
 class Invite(Record):
     """An invitation; its `link` is there only when it is made.
 

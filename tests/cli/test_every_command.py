@@ -63,6 +63,7 @@ STEPS: Final = (
     Step("pause", "2h -c {worker}"),
     Step("resume", "-c {worker}"),
     Step("invite", "-c {hub} --address /dns4/home.example/tcp/4001"),
+    Step("gateways", "-c {hub}"),
     Step("inspect", "{primes}"),
     Step("example", "primes"),
     Step("completion", "bash"),

@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from swarm_hub.helpers.obstacles import Obstacle, Site
     from swarm_hub.repairs import Repair
 
-__all__ = ["URLS", "ApiConfig"]
+__all__ = ["CLIENT_URLS", "URLS", "ApiConfig"]
 
 _LOGGER = logging.getLogger(__name__)
 
 # Where browsers find this hub.
 URLS: Final = HubKey[Callable[[], list[str]]]("urls")
+# Where clients on other devices find its API.
+CLIENT_URLS: Final = HubKey[Callable[[], list[str]]]("client_urls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ApiConfig:
     trusted_proxies: tuple[IPNetwork, ...]
     allowed_hosts: tuple[str, ...]
     cors_allowed_origins: tuple[str, ...]
+    public_url: str | None
 
 
 def _network(value: Any) -> IPNetwork:
@@ -102,6 +105,7 @@ CONFIG_SCHEMA = cv.section(
         cv.Key("trusted_proxies", default=list, reloadable=True): cv.sequence(_network),
         cv.Key("allowed_hosts", default=list, reloadable=True): cv.sequence(cv.host),
         cv.Key("cors_allowed_origins", default=list, reloadable=True): cv.sequence(origin),
+        cv.Key("public_url", default=None, reloadable=True): cv.optional(origin),
     },
     ApiConfig,
 )
@@ -162,6 +166,14 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
     )  # fmt: skip
     server.bind(config.host, config.port)
     hub.services[URLS] = server.urls
+
+    def client_urls() -> list[str]:
+        if bounds.public_url is not None:
+            return [bounds.public_url]
+        pin = f"#sha256={certificate.pin.hex()}" if certificate and certificate.self_signed else ""
+        return [f"{url}{pin}" for url in server.urls_for_others()]
+
+    hub.services[CLIENT_URLS] = client_urls
     sessions = Sessions(hub, TokenFile(hub.storage_path(TOKENS_FILE)), access, server.urls)
     for view in (*sessions.views(), *Links(hub, access).views()):
         hub.endpoints.add_view(view)

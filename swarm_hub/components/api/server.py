@@ -125,6 +125,11 @@ class ApiServer:
             found += [f"{scheme}://{_bracketed(each)}:{port}" for each in hosts]
         return sorted(dict.fromkeys(found), key=lambda url: not _LOOPBACK.search(url))
 
+    def urls_for_others(self) -> list[str]:
+        """Return the addresses of use to other devices; all of them if there are no others."""
+        found = self.urls()
+        return [url for url in found if not _LOOPBACK.search(url)] or found
+
     async def start(self) -> None:
         """Serve requests."""
         application = web.Application(

@@ -80,7 +80,7 @@ class Certificate:
         self, config: TlsConfig, config_dir: Path, clock: Clock, names: Callable[[], set[str]]
     ) -> None:
         self._paths = config_dir / config.certificate, config_dir / config.key
-        self._self_signed = config.self_signed
+        self.self_signed = config.self_signed
         self._clock = clock
         self._names = names
         self._context: ssl.SSLContext | None = None
@@ -121,7 +121,7 @@ class Certificate:
         """Load the pair if its files are others than before; returns whether they were."""
         now = self._clock.monotonic()
         self._looked_at = now
-        if self._self_signed and now - self._made_at >= _SELF_SIGNED_EVERY_S:
+        if self.self_signed and now - self._made_at >= _SELF_SIGNED_EVERY_S:
             await asyncio.to_thread(self._renew)
             self._made_at = now
         stamps = [file_stamp(path) for path in self._paths]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from swarm_hub.components.api import CLIENT_URLS
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.components.gateway.dispatch.leases import LeaseKeeper
 from swarm_hub.components.gateway.dispatch.node_messages import NodeMessages
@@ -16,6 +17,7 @@ from swarm_hub.components.gateway.links.signed import link_workers
 from swarm_hub.components.gateway.metrics import JobMetrics
 from swarm_hub.components.gateway.nodes.drains import Drains
 from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.nodes.gateways import Gateways
 from swarm_hub.components.gateway.nodes.history import Histories
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.labels import NodeLabels
@@ -188,9 +190,12 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     histories = Histories(hub, hub.services[TELEMETRY], fleet, metrics)
     JobStory(hub, dispatcher, service.cancelled_by)
     invitations = Invitations(hub, mesh, channel)
-    register(hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations, histories)
+    gateways = Gateways(hub, mesh, channel, fleet, hub.services[CLIENT_URLS])
+    register(
+        hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations, histories, gateways
+    )
 
-    lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher)
+    lease_keeper = LeaseKeeper(hub, mesh.peer_id, dispatcher, gateways.own)
     NodeMessages(hub, dispatcher, machine, dispatcher.inputs, receipts)
     hub.services[NODE_LINKS] = dispatcher.links
     link_workers(hub, mesh, channel, dispatcher.links)

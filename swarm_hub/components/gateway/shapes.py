@@ -418,6 +418,29 @@ class NetworkName(TypedDict):
     network: str
 
 
+class GatewayDetails(TypedDict):
+    """A gateway that shares this store and lives; `answers` is the one that was asked.
+
+    `urls` are where clients find its API, `addresses` where workers dial it.
+    """
+
+    gateway_id: str
+    name: str
+    version: str
+    urls: list[str]
+    addresses: list[str]
+    nodes: int
+    slots: int
+    idle_slots: int
+    answers: bool
+
+
+class GatewayList(TypedDict):
+    """The gateways that share this store and live."""
+
+    gateways: list[GatewayDetails]
+
+
 class _NewInvite(TypedDict):
     id: str
     link: str

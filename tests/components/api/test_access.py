@@ -23,6 +23,7 @@ ROUTES = [
     ("POST", "/nodes/x/ban", "admin"),
     ("POST", "/nodes/x/unban", "admin"),
     ("POST", "/nodes/x/approve", "admin"),
+    ("GET", "/gateways", "read"),
     ("GET", "/invites", "read"),
     ("POST", "/invites", "admin"),
     ("DELETE", "/invites/x", "admin"),

@@ -10,7 +10,8 @@ from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job_change import JobChange
-from swarm_hub.storage.queries import leases
+from swarm_hub.models.presence import Presence
+from swarm_hub.storage.queries import leases, presence
 from swarm_hub.storage.queries.takeover import BATCH
 from swarm_hub.util.within import within
 
@@ -30,10 +31,19 @@ _PAUSE_S: Final = 0.02
 class LeaseKeeper:
     """Keeps this gateway's lease on a shared store; its own store needs it only at the start."""
 
-    def __init__(self, hub: Hub, gateway_id: str, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        gateway_id: str,
+        dispatcher: Dispatcher,
+        describe: Callable[[], Presence],
+    ) -> None:
         self._hub = hub
         self._gateway_id = gateway_id
         self._dispatcher = dispatcher
+        self._describe = describe
+        # The gateways that lived when the lease was last renewed, this one among them.
+        self.living: list[Presence] = []
         self._heard = asyncio.Event()
         self._keeping: list[asyncio.Task[None]] = []
         self._taken = 0
@@ -47,10 +57,9 @@ class LeaseKeeper:
             await self._dispatcher.adopt(starting=True)
             return
         await store.introduce(self._gateway_id)
-        began = self._hub.clock.monotonic()
         now = await store.read(leases.store_now)
         await store.commit([leases.register(self._gateway_id, now + LEASE_S)])
-        self._dispatcher.leased_until = began + LEASE_S
+        await self._renew()
         # Many jobs take longer than the lease, and the dispatcher does not run yet.
         renewing = self._hub.tasks.spawn(self._keep(), "lease at the start")
         try:
@@ -84,8 +93,7 @@ class LeaseKeeper:
         store = self._hub.store
         # By our clock the lease ends a little before it does by the store's.
         began = self._hub.clock.monotonic()
-        now = await store.read(leases.store_now)
-        await store.commit([leases.renew(self._gateway_id, now + LEASE_S)])
+        self.living = await store.change(presence.keep, self._describe(), LEASE_S)
         if self._hub.clock.monotonic() >= self._dispatcher.leased_until:
             await self._dispatcher.let_go_of_lost()
         self._dispatcher.leased_until = began + LEASE_S

@@ -1,7 +1,9 @@
 """The nodes of this gateway: who is connected, what they can do, who gets no work or is banned."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
@@ -24,7 +26,8 @@ from swarm_hub.components.telemetry import NodeTelemetry, TelemetryBoard
 from swarm_hub.core import Hub
 from swarm_hub.exceptions import NotFound
 from swarm_hub.models.event import EventType, NewEvent
-from swarm_hub.models.node import NodeRecord, WorkerOffer
+from swarm_hub.models.node import READY, NodeRecord, WorkerOffer
+from swarm_hub.models.presence import NodeKind
 from swarm_hub.storage.queries import nodes
 from swarm_hub.util.clock import isoformat
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 # How soon gateways that share a store learn what the others know about a node's honesty.
 _STANDING_EVERY_S: Final = 5.0
+# Of so many nodes this gateway tells the others what they can do; more would not change what those
+# decide.
+_KINDS_OF_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,19 @@ class Fleet:
         return Activity(
             len(held), sum(n_held > 0 for n_held in held), self.counts()["slots"], sum(held)
         )
+
+    def kinds(self) -> tuple[NodeKind, ...]:
+        """Return what the nodes that take work can do, grouped, and how many slots are idle."""
+        slots: Counter[NodeKind] = Counter()
+        idle: Counter[NodeKind] = Counter()
+        for node_id in islice(self._offers, _KINDS_OF_MAX):
+            entry = self._machine.node(node_id)
+            if entry is None or entry.change.refuses or entry.change.limits is not None:
+                continue
+            kind = _kind(entry.change)
+            slots[kind] += entry.change.slots
+            idle[kind] += max(0, entry.change.slots - len(entry.load))
+        return tuple(replace(kind, slots=slots[kind], idle=idle[kind]) for kind in slots)
 
     def at_hand(self, node_id: str) -> AtHand:
         """Return what is known of a node besides what it measures itself."""
@@ -359,6 +378,19 @@ def _quarantines(entry: NodeEntry, now: float) -> list[Quarantine]:
         for program, faults in entry.faults.items()
         if entry.quarantined(program, now) is not None
     ]
+
+
+def _kind(change: NodeChange) -> NodeKind:
+    told = change.telemetry.runtimes or {}
+    return NodeKind(
+        slots=0,
+        idle=0,
+        features=change.features,
+        runtimes=frozenset(sha for sha, said in told.items() if said == READY),
+        labels=change.labels,
+        memory_bytes=change.memory_bytes,
+        wall_time_s=change.wall_time_s,
+    )
 
 
 def _milliseconds(seconds: float | None) -> float | None:

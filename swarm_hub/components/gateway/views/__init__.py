@@ -2,6 +2,7 @@
 
 from swarm_hub.components.gateway.job_feeds import JobFeeds
 from swarm_hub.components.gateway.nodes.fleet import Fleet
+from swarm_hub.components.gateway.nodes.gateways import Gateways
 from swarm_hub.components.gateway.nodes.history import Histories
 from swarm_hub.components.gateway.nodes.invitations import Invitations
 from swarm_hub.components.gateway.nodes.networks import Networks
@@ -10,6 +11,7 @@ from swarm_hub.components.gateway.submission.uploads import Uploads
 from swarm_hub.components.gateway.views import (
     blobs,
     commands,
+    gateways,
     history,
     invites,
     job_changes,
@@ -33,6 +35,7 @@ def register(
     banned: Networks,
     invitations: Invitations,
     histories: Histories,
+    living: Gateways,
 ) -> None:
     """Have the gateway's views and commands served."""
     views = (
@@ -44,6 +47,7 @@ def register(
         job_events.view(service, feeds),
         *shard_result.views(hub, service),
         *nodes.views(fleet),
+        gateways.view(living),
         *networks.views(banned),
         *invites.views(invitations),
         history.view(histories),
