@@ -25,7 +25,7 @@ from sqlalchemy import (
 # migration of that name in migrations/versions/ and a copy of the previous schema to the tests.
 REVISIONS: Final = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010",
-    "0011", "0012", "0013", "0014",
+    "0011", "0012", "0013", "0014", "0015",
 )  # fmt: skip
 HEAD: Final = REVISIONS[-1]
 
@@ -310,6 +310,20 @@ revoked_keys: Final = _table(
     rowid=False,
 )
 
+# Tokens of the API, if gateways share the store; else they are in a file.
+tokens: Final = _table(
+    "tokens",
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("owner", Text),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", _DOUBLE, nullable=False),
+    Column("expires_at", _DOUBLE),
+    # 1 of a token that is known to a browser alone.
+    Column("session", Integer, nullable=False),
+    rowid=False,
+)
 # The signed rotations by which a trusted key was replaced; a key has one successor.
 key_rotations: Final = _table(
     "key_rotations",
