@@ -61,6 +61,11 @@ def look_at(url: str, config_dir: Path, *, was_made: bool, in_use: bool) -> None
         SqliteDatabase(path, was_made=was_made).look(in_use=in_use)
 
 
+def look_beside(url: str) -> None:
+    """Raise the StoreError that keeps a command from using a shared store beside its gateways."""
+    _postgres(url).look(as_it_is=True)
+
+
 def _postgres(url: str) -> "PostgresDatabase":
     # Only gateways that share a store need the driver, which is an extra of this package.
     try:

@@ -126,12 +126,21 @@ class PostgresDatabase:
         self.outage = Outage(self._probe)
         self._listener: threading.Thread | None = None
 
-    def look(self) -> None:
-        """Raise what `open` would raise, without changing anything; it is tried once."""
+    def look(self, *, as_it_is: bool = False) -> None:
+        """Raise what `open` would raise, without changing anything; it is tried once.
+
+        With `as_it_is` an older schema is refused too: gateways may be using it.
+        """
         try:
             with self._engine.connect() as connection:
                 self._refuse_old(connection)
-                migrations.refuse_newer(migrations.stored_revision(connection), self.place)
+                found = migrations.stored_revision(connection)
+                migrations.refuse_newer(found, self.place)
+                if as_it_is and found not in (None, schema.HEAD):
+                    raise StoreError(
+                        f"{self.place}: the database has schema {found} of an earlier swarm_hub; "
+                        "start the hub, which upgrades it, then try again"
+                    )
         except DBAPIError as error:
             failure = self._error(error.orig or error)
             if isinstance(failure, StoreUnavailableError):

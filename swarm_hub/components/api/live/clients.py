@@ -114,7 +114,7 @@ class LiveClients:
             secret = messages.AUTH(parse_json(_raw(message.data), "auth"))["access_token"]
         except (TimeoutError, RequestError, vol.Invalid):
             secret = None
-        token = self._access.identify(request, secret)
+        token = await self._access.identify(request, secret)
         if token is None:
             await self._access.failed(request)
             problem = (
