@@ -32,6 +32,8 @@ JOIN_TOKENS_FILE: Final = "join_tokens.json"
 # All paths of the REST API begin with it; its number changes with whatever clients must not ignore.
 API_ROOT: Final = "/api/v1"
 WEBSOCKET_PATH: Final = "/api/websocket"
+# The code of refusals by a gateway that does not reach its store; another one may.
+STORE_AWAY: Final = "store_away"
 DEFAULT_API_PORT: Final = 8470
 DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_API_PORT}"
 # Where commands and the Python client find a hub.

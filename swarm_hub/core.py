@@ -214,6 +214,8 @@ class Hub:
         # What each part of the hub finds that a person should do, asked at each look.
         self.repair_sources: list[Callable[[], Iterable[Repair]]] = []
         self.control.add("repairs", self._answer_repairs)
+        # What keeps each part of the hub from its work, asked at each look; that costs nothing.
+        self.not_ready: list[Callable[[], Iterable[str]]] = []
         # How each component that can do so takes a new configuration, by domain.
         self.reloaders: dict[str, Reloader[Any]] = {}
         # From which level on it logs, and what is configured.

@@ -82,6 +82,10 @@ class StoreUnavailableError(StoreError):
     """The store can't be reached or written for now; nothing was written."""
 
 
+class StoreAwayError(StoreUnavailableError):
+    """The server of a shared store does not answer."""
+
+
 class StoreConflictError(StoreError):
     """A row with that key exists already; nothing was written."""
 

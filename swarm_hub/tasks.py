@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from swarm_hub.exceptions import StoreAwayError
 from swarm_hub.util.back_off import back_off_s
 from swarm_hub.util.exhaustion import end_if_exhausted
 from swarm_hub.util.within import within
@@ -19,6 +20,7 @@ _T = TypeVar("_T")
 
 _RESTART_FIRST_S = 0.1
 _RESTART_MAX_S = 30.0
+_STORE_AGAIN_S = 1.0
 # A task that ran this long before it failed is restarted with the shortest back-off.
 _HEALTHY_AFTER_S = 60.0
 # What failed once or twice may have been bad luck.
@@ -157,6 +159,10 @@ class TaskSupervisor:
             started = loop.time()
             try:
                 await work()
+            except StoreAwayError:
+                # That is told where it was found, and no fault of the task.
+                _LOGGER.debug("Task %s waits for the store", name)
+                await asyncio.sleep(_STORE_AGAIN_S)
             except Exception as error:
                 end_if_exhausted(error)
                 if loop.time() - started > _HEALTHY_AFTER_S:

@@ -1,8 +1,11 @@
 """Commands on API tokens; they work beside a running hub."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,11 +20,15 @@ from swarm_hub.cli.options import (
 )
 from swarm_hub.cli.tables import Column, print_table
 from swarm_hub.cli.wording import local_time
+from swarm_hub.config import read_configuration
 from swarm_hub.const import STORAGE_DIR, TOKENS_FILE
 from swarm_hub.credentials import url_for_others
-from swarm_hub.exceptions import HubError
-from swarm_hub.helpers.tokens import SCOPES, Token, TokenFile, is_expired
-from swarm_hub.util.clock import isoformat
+from swarm_hub.exceptions import ConfigError, HubError
+from swarm_hub.helpers.tokens import SCOPES, FileTokens, Token, TokenFile, Tokens, is_expired
+from swarm_hub.tasks import TaskSupervisor
+from swarm_hub.util.clock import Clock, isoformat
+
+_T = TypeVar("_T")
 
 
 @click.group()
@@ -49,7 +56,11 @@ def create(
     """Create a token; its secret is printed only this once."""
     now = time.time()
     expires_at = None if expires is None else now + expires
-    made, secret = _tokens(config_dir).create(name, scope, now, owner=owner, expires_at=expires_at)
+
+    async def create_it(tokens: Tokens) -> tuple[Token, str]:
+        return await tokens.create(name, scope, now, owner=owner, expires_at=expires_at)
+
+    made, secret = _of_tokens(config_dir, create_it)
     if as_json:
         print_json({**_shape(made), "token": secret})
         return
@@ -64,7 +75,7 @@ def create(
 @json_option
 def list_tokens(config_dir: Path, as_json: bool) -> None:
     """List the tokens, without their secrets."""
-    found = _tokens(config_dir).all()
+    found = _of_tokens(config_dir, lambda tokens: tokens.all())
     if as_json:
         print_json([_shape(each) for each in found])
         return
@@ -103,8 +114,8 @@ def _shape(token: Token) -> dict[str, Any]:
 @json_option
 @click.argument("token_id")
 def revoke(config_dir: Path, as_json: bool, token_id: str) -> None:
-    """Revoke a token; a running hub refuses it at once."""
-    if not _tokens(config_dir).revoke(token_id):
+    """Revoke a token; a running hub refuses it at once, others of its store within 2 s."""
+    if not _of_tokens(config_dir, lambda tokens: tokens.revoke(token_id)):
         raise HubError(f"there is no token {token_id}; see: swarm-hub token list")
     if as_json:
         print_json({"id": token_id, "revoked": True})
@@ -112,5 +123,39 @@ def revoke(config_dir: Path, as_json: bool, token_id: str) -> None:
         note(f"Token {token_id} is revoked")
 
 
-def _tokens(config_dir: Path) -> TokenFile:
-    return TokenFile(working_dir(config_dir) / STORAGE_DIR / TOKENS_FILE)
+def _of_tokens(config_dir: Path, work: Callable[[Tokens], Coroutine[Any, Any, _T]]) -> _T:
+    """Do something with the tokens of a directory, whether its hub runs or not."""
+    folder = working_dir(config_dir)
+
+    async def run() -> _T:
+        async with _tokens_of(folder) as tokens:
+            return await work(tokens)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _tokens_of(folder: Path) -> AsyncIterator[Tokens]:
+    path = folder / STORAGE_DIR / TOKENS_FILE
+    try:
+        storage = read_configuration(folder, "hub").storage
+    except ConfigError:
+        # Without a configuration a hub has a store of its own.
+        storage = None
+    if storage is None or not storage.shared:
+        yield FileTokens(path)
+        return
+    # The database takes long to import, and most hubs need it for no token.
+    from swarm_hub.helpers.stored_tokens import StoredTokens
+    from swarm_hub.storage import Store
+    from swarm_hub.storage.store import look_beside
+
+    await asyncio.to_thread(look_beside, storage.url)
+    store = Store.at(storage.url, folder, clock := Clock())
+    await store.open()
+    try:
+        tokens = StoredTokens(store, clock, TaskSupervisor())
+        await tokens.take_over(TokenFile(path))
+        yield tokens
+    finally:
+        await store.close()

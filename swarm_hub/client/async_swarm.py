@@ -229,6 +229,7 @@ class AsyncSwarm(JobCalls, DeviceCalls):
             await self._send(job, key, 0, taken)
 
         async with self._within(timeout, on_timeout, find) as taken:
+            await self._hub.learn()
             hold_s = 0 if progress else self._hub.hold_s
             last = await self._send(job, key, hold_s, taken)
             if last is not None and last.ended:
@@ -255,14 +256,11 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         >>> status.result
         25
         """
-        hold_s = self._hub.hold_s if every_s is None else max(1, round(every_s))
         async with self._within(timeout, on_timeout) as taken:
             taken.append(id_of(job))
             with telling(progress) as tell:
                 if tell is None:
-                    while not (status := await self.status(job, wait_s=hold_s)).ended:
-                        pass
-                    return status
+                    return await self._last_status(job, every_s)
                 status = await self.status(job)
                 tell(status)
                 if status.ended:
@@ -276,9 +274,16 @@ class AsyncSwarm(JobCalls, DeviceCalls):
                         if status.ended:
                             return status
                 # Its last event came, but not its last status.
-                while not (status := await self.status(job, wait_s=hold_s)).ended:
-                    pass
+                status = await self._last_status(job, every_s)
                 tell(status)
+                return status
+
+    async def _last_status(self, job: AnyJob, every_s: float | None) -> JobStatus:
+        while True:
+            # Whoever answers now may know of others.
+            await self._hub.learn()
+            hold_s = self._hub.hold_s if every_s is None else max(1, round(every_s))
+            if (status := await self.status(job, wait_s=hold_s)).ended:
                 return status
 
     async def results(
@@ -375,11 +380,12 @@ class AsyncSwarm(JobCalls, DeviceCalls):
         """
         handles = [each if isinstance(each, AsyncJob) else self.job(each) for each in jobs]
         free = asyncio.Semaphore(_HELD_AT_ONCE)
-        hold_s = self._hub.hold_s if len(handles) <= _HELD_AT_ONCE else 1
 
         async def ended(job: AsyncJob) -> AsyncJob:
             while not job.ended:
                 async with free:
+                    await self._hub.learn()
+                    hold_s = self._hub.hold_s if len(handles) <= _HELD_AT_ONCE else 1
                     job._status = await self.status(job, wait_s=hold_s)
             return job
 

@@ -1,6 +1,7 @@
 """Asking the gateways of a swarm: the next one where one is away, and again where all restart."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any, Final, TypeVar
 import aiohttp
 
 from swarm_hub.client.errors import UNAUTHORIZED, ApiError, ClientError, UnreachableError
+from swarm_hub.client.learning import learnt
 from swarm_hub.client.reach import Reach
-from swarm_hub.const import API_ROOT
+from swarm_hub.const import API_ROOT, STORE_AWAY
 
+_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Read = Callable[[aiohttp.ClientResponse], Awaitable[_T]]
 
@@ -29,6 +32,9 @@ _CONNECT_S: Final = 10.0
 _CONNECT_OF_SEVERAL_S: Final = 2.5
 _QUIET_S: Final = 120.0
 _QUIET_OF_SEVERAL_S: Final = 5.0
+# How long it may take to learn where the others are; whoever waits for a job waits for that first.
+_LEARN_WITHIN_S: Final = 3.0
+_LEARN_EVERY_S: Final = 60.0
 # A large body is read, checked and stored before it is answered.
 _QUIET_OF_UPLOADS_S: Final = 60.0
 
@@ -64,9 +70,12 @@ class Gateways:
     """
 
     def __init__(self, gateways: Sequence[Gateway], patience_s: float) -> None:
-        self._gateways = gateways
+        self._gateways = list(gateways)
         self._patience_s = patience_s
         self._current = 0
+        # By their numbers, when gateways told where the others are; and the ids of all of these.
+        self._told_at: dict[int, float] = {}
+        self._ids: set[str] = set()
         # Whether any has answered: only then is one that does not probably restarting.
         self._answered = False
         self._sessions: dict[
@@ -75,8 +84,9 @@ class Gateways:
 
     @property
     def hold_s(self) -> int:
-        """How long a gateway is asked to hold an answer."""
-        return _HOLD_S if len(self._gateways) == 1 else _HOLD_OF_SEVERAL_S
+        """How long a gateway is asked to hold an answer: long only if there is no other."""
+        is_alone = len(self._gateways) == 1 and self._has_told(self._current)
+        return _HOLD_S if is_alone else _HOLD_OF_SEVERAL_S
 
     @property
     def patience_s(self) -> float:
@@ -92,6 +102,43 @@ class Gateways:
         """Close what is open in this loop."""
         for holding, _ in self._sessions.pop(asyncio.get_running_loop(), {}).values():
             await holding.aclose()
+
+    async def learn(self) -> None:
+        """Have the current gateway say where the others of its store are, now and then.
+
+        What goes wrong with that is no matter: it is asked again at the next time.
+        """
+        number = self._current
+        gateway = self._gateways[number]
+        if self._has_told(number):
+            return
+        told: Any = None
+        try:
+            async with (
+                asyncio.timeout(_LEARN_WITHIN_S),
+                self.request("GET", "/gateways") as response,
+            ):
+                told = await response.json()
+        except TimeoutError:
+            self.leave(number)
+            return
+        except UnreachableError:
+            return
+        except (ClientError, aiohttp.ClientError, ValueError) as error:
+            # One of an earlier version, or no gateway at all.
+            _LOGGER.debug("%s tells of no other gateway: %s", gateway.reach.url, error)
+        self._told_at[number] = time.monotonic()
+        known = {each.reach.base for each in self._gateways}
+        for reach in learnt(told, gateway.reach, known, self._ids):
+            _LOGGER.debug("%s tells of a gateway at %s", gateway.reach.url, reach.url)
+            self._gateways.append(Gateway(reach, gateway.token))
+
+    def _has_told(self, number: int) -> bool:
+        """Whether there is no need to ask a gateway where the others are."""
+        if self._gateways[number].token is None:
+            return True
+        told_at = self._told_at.get(number)
+        return told_at is not None and time.monotonic() - told_at < _LEARN_EVERY_S
 
     def trying(self, patience_s: float | None = None) -> "Trying":
         """Return what says whether one call is worth another try."""
@@ -173,8 +220,10 @@ class Gateways:
 
     def leave(self, number: int) -> None:
         """Ask the next one from now on, unless somebody did that already."""
-        if number == self._current:
+        if number == self._current and len(self._gateways) > 1:
             self._current = (number + 1) % len(self._gateways)
+            left, found = (self._gateways[each].reach.url for each in (number, self._current))
+            _LOGGER.info("%s is away; %s is asked from now on", left, found)
 
     @property
     def were_there(self) -> bool:
@@ -218,11 +267,15 @@ class Trying:
         if self._n_away < len(self._gateways):
             # Another one was not asked yet.
             return
-        # What a gateway itself says without a time to come back will not change.
-        is_final = isinstance(error, ApiError) and error.code != _BY_PROXY
-        if is_final or left_s <= 0 or not self._gateways.were_there:
+        wait_s = _RETRY_S
+        if isinstance(error, ApiError) and error.code != _BY_PROXY:
+            if error.retry_after_s is None:
+                # What a gateway itself says without a time to come back will not change.
+                raise error
+            wait_s = max(wait_s, error.retry_after_s)
+        if wait_s > left_s or not self._gateways.were_there:
             raise self._gateways.all_away(error)
-        await asyncio.sleep(_RETRY_S)
+        await asyncio.sleep(wait_s)
 
 
 # The code of an answer that is no hub's own.
@@ -233,6 +286,9 @@ def _is_away(error: ApiError) -> bool:
     """Whether a refusal means that another gateway should be asked."""
     if error.code == _BY_PROXY:
         return error.status in _PROXY_AWAY
+    if error.code == STORE_AWAY:
+        # Another may reach it.
+        return True
     return error.status == _UNAVAILABLE and error.retry_after_s is None
 
 

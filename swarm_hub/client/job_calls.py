@@ -9,13 +9,17 @@ import aiohttp
 
 from swarm_hub.client.calls import Calls, id_of
 from swarm_hub.client.errors import UNAUTHORIZED, ApiError, ClientError
-from swarm_hub.client.gateways import as_bytes, told, unauthorized
+from swarm_hub.client.gateways import Gateway, as_bytes, told, unauthorized
 from swarm_hub.client.records import Event, Failure, JobStatus, Record, Shard
 from swarm_hub.const import WEBSOCKET_PATH
 
 AnyJob = str | Mapping[str, Any]
 
 _PAGE_MAX: Final = 500
+# Of the websocket; a pong has half of that time.
+_PING_EVERY_S: Final = 5.0
+_ANSWERED_WITHIN_S: Final = 5.0
+_CLOSED_WITHIN: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 _EVERYTHING: Final[Mapping[str, int | str]] = MappingProxyType({})
 
 
@@ -166,7 +170,8 @@ class JobCalls(Calls):
         """Yield events as they happen; `since` first yields every durable one after that `seq`.
 
         `wanted` are the filters of `subscribe_events`: `event_type`, `job_id`, `node_id`, `label`.
-        Ends when the hub closes the connection. Raises ClientError when events were lost.
+        When the connection is lost it goes on with the next gateway, or with this one when it is
+        back, after the last event that came. Raises ClientError when events were lost.
 
         >>> from contextlib import aclosing
         >>> async with aclosing(swarm.events(since=0)) as events:
@@ -175,30 +180,44 @@ class JobCalls(Calls):
         """
         trying = self._hub.trying()
         while True:
+            await self._hub.learn()
             number, gateway, session = await self._hub.connected()
             try:
-                socket = await session.ws_connect(f"{gateway.reach.base}{WEBSOCKET_PATH}")
-                break
-            except (aiohttp.ClientError, TimeoutError) as error:
-                self._hub.leave(number)
-                await trying.after(told(gateway.reach.url, error))
-        try:
-            async with socket:
-                await socket.receive_json(timeout=10)
-                await socket.send_json({"type": "auth", "access_token": gateway.token or ""})
-                if (await socket.receive_json(timeout=10))["type"] != "auth_ok":
-                    raise ApiError(UNAUTHORIZED, "unauthorized", unauthorized(gateway))
-                command = {"id": 1, "type": "subscribe_events", **wanted}
-                await socket.send_json(command if since is None else {**command, "since": since})
-                async for message in socket:
-                    if message.type is not aiohttp.WSMsgType.TEXT:
-                        return
-                    content = json.loads(message.data)
-                    if content["type"] == "event":
-                        yield Event(content["event"])
-                    elif (refused := content.get("error")) is not None:
-                        raise ApiError(400, refused["code"], refused["message"])
-                    elif (content.get("result") or {}).get("events_lost"):
-                        raise ClientError("events were lost: they are no longer kept")
-        except aiohttp.ClientConnectionError as error:
-            raise told(gateway.reach.url, error) from error
+                # A gateway that is frozen is found out by a ping that it does not answer.
+                socket = await session.ws_connect(
+                    f"{gateway.reach.base}{WEBSOCKET_PATH}", heartbeat=_PING_EVERY_S,
+                    timeout=_CLOSED_WITHIN,
+                )  # fmt: skip
+                async with socket:
+                    await _authenticate(socket, gateway)
+                    command = {"id": 1, "type": "subscribe_events", **wanted}
+                    await socket.send_json(
+                        command if since is None else {**command, "since": since}
+                    )
+                    async for message in socket:
+                        if message.type is not aiohttp.WSMsgType.TEXT:
+                            break
+                        trying = self._hub.trying()
+                        content = json.loads(message.data)
+                        if content["type"] == "event":
+                            event = Event(content["event"])
+                            since = event.get("seq") or since
+                            yield event
+                        elif (refused := content.get("error")) is not None:
+                            raise ApiError(400, refused["code"], refused["message"])
+                        elif (result := content.get("result")) is not None:
+                            if result["events_lost"]:
+                                raise ClientError("events were lost: they are no longer kept")
+                            since = result["last_seq"] if since is None else since
+                error: Exception = aiohttp.ServerDisconnectedError()
+            except (aiohttp.ClientError, aiohttp.WSMessageTypeError, TimeoutError) as failed:
+                error = failed
+            self._hub.leave(number)
+            await trying.after(told(gateway.reach.url, error))
+
+
+async def _authenticate(socket: aiohttp.ClientWebSocketResponse, gateway: Gateway) -> None:
+    await socket.receive_json(timeout=_ANSWERED_WITHIN_S)
+    await socket.send_json({"type": "auth", "access_token": gateway.token or ""})
+    if (await socket.receive_json(timeout=_ANSWERED_WITHIN_S))["type"] != "auth_ok":
+        raise ApiError(UNAUTHORIZED, "unauthorized", unauthorized(gateway))

@@ -29,6 +29,7 @@ async def job_events(
     seen = 0
     trying = hub.trying()
     while True:
+        await hub.learn()
         number = hub.current
         try:
             async with hub.request(

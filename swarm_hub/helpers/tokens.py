@@ -1,58 +1,86 @@
-"""Bearer tokens: stored hashed in one file, which is reread when another process changed it."""
+"""The tokens of a hub: in a file, or in the store if several gateways share one.
 
-import hashlib
+The file is reread when another process changed it.
+"""
+
+import asyncio
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Final
-
-from ulid_transform import ulid_now
+from typing import TYPE_CHECKING, Protocol
 
 from swarm_hub.exceptions import HubError
-from swarm_hub.util.bounds import is_text
+from swarm_hub.models.token import (
+    NAME_MAX_CHARS,
+    SCOPES,
+    SESSIONS_MAX,
+    Token,
+    hash_of,
+    is_expired,
+    new_token,
+    outdated,
+)
 from swarm_hub.util.files import exclusive, write_atomic
 
-SCOPES: Final = ("read", "submit", "admin")
-_PREFIX: Final = "swh_"
-_SECRET_MAX_CHARS: Final = 200
-NAME_MAX_CHARS: Final = 64
-SESSIONS_MAX: Final = 1000
+if TYPE_CHECKING:
+    from swarm_hub.core import Hub
+
+__all__ = [
+    "NAME_MAX_CHARS",
+    "SCOPES",
+    "SESSIONS_MAX",
+    "FileTokens",
+    "Token",
+    "TokenFile",
+    "Tokens",
+    "is_expired",
+    "tokens_of",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is stored; each scope includes those before it in `SCOPES`.
+class Tokens(Protocol):
+    """The tokens of one hub, or of all gateways that share a store."""
 
-    `owner` is whose jobs it submits and sees; tokens of one person's devices may share one. One
-    from before there were owners has none: it is an owner by itself, and sees every job. One of a
-    `session` is known to a browser alone. Times are seconds since the epoch.
-    """
+    async def find(self, secret: str, now: float) -> Token | None:
+        """Return the token with that secret, unless it has expired."""
 
-    id: str
-    name: str
-    scope: str
-    sha256: str
-    created_at: float
-    owner: str | None = None
-    expires_at: float | None = None
-    session: bool = False
+    def current(self, token: Token, now: float) -> bool:
+        """Whether a token that was found before is neither revoked nor expired, as far as known.
 
-    @property
-    def account(self) -> str:
-        """Who its jobs belong to."""
-        return self.id if self.owner is None else self.owner
+        What another gateway revoked is known within 2 s.
+        """
 
-    @property
-    def sees_all(self) -> bool:
-        """Whether it sees jobs of other owners; one that submits sees only its own."""
-        return self.owner is None or self.scope != "submit"
+    async def all(self) -> list[Token]:
+        """Return every token, oldest first."""
 
-    def allows(self, scope: str) -> bool:
-        """Whether this token includes `scope`."""
-        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+    async def create(
+        self,
+        name: str,
+        scope: str,
+        now: float,
+        *,
+        owner: str | None = None,
+        expires_at: float | None = None,
+        session: bool = False,
+    ) -> tuple[Token, str]:
+        """Add a token; returns it with its secret. Raises HubError as `new_token` does."""
+
+    async def revoke(self, token_id: str) -> bool:
+        """Remove a token; returns whether there was one with that id."""
+
+
+async def tokens_of(hub: "Hub", path: Path) -> Tokens:
+    """Return where the tokens of a hub are: `path`, or its store if others share it."""
+    if not hub.store.shared:
+        return FileTokens(path)
+    from swarm_hub.helpers.stored_tokens import StoredTokens
+
+    tokens = StoredTokens(hub.store, hub.clock, hub.tasks)
+    await tokens.take_over(TokenFile(path))
+    return tokens
 
 
 class TokenFile:
@@ -64,11 +92,11 @@ class TokenFile:
         self._by_hash: dict[str, Token] = {}
 
     def find(self, secret: str, now: float) -> Token | None:
-        """Return the token with that secret; looking up its hash leaks nothing through timing."""
-        if not is_text(secret, _SECRET_MAX_CHARS):
+        """Return the token with that secret."""
+        if (hashed := hash_of(secret)) is None:
             return None
         self._refresh()
-        token = self._by_hash.get(_hash(secret))
+        token = self._by_hash.get(hashed)
         return None if token is None or is_expired(token, now) else token
 
     def current(self, token: Token, now: float) -> bool:
@@ -91,25 +119,12 @@ class TokenFile:
         expires_at: float | None = None,
         session: bool = False,
     ) -> tuple[Token, str]:
-        """Add a token; returns it with its secret, which is shown only this once.
-
-        Its owner is called like the token unless told otherwise. Sessions that have expired go, and
-        of too many the oldest. Raises HubError for a name that is no short text.
-        """
-        for text in (name, owner or name):
-            if not is_text(text, NAME_MAX_CHARS, 1) or not text.isprintable():
-                raise HubError(
-                    f"a token's name and owner have 1 to {NAME_MAX_CHARS} printable characters"
-                )
-        secret = _PREFIX + secrets.token_urlsafe(24)
-        token = Token(
-            ulid_now(), name, scope, _hash(secret), now, owner or name, expires_at, session
-        )
+        """Add a token; returns it with its secret. Raises HubError as `new_token` does."""
+        token, secret = new_token(name, scope, now, owner, expires_at, session=session)
         with self._alone():
-            known = [each for each in self.all() if not (each.session and is_expired(each, now))]
-            sessions = [each.id for each in known if each.session]
-            over = set(sessions[: max(0, len(sessions) + session - SESSIONS_MAX)])
-            self._write([*(each for each in known if each.id not in over), token])
+            known = self.all()
+            gone = outdated(known, now, token)
+            self._write([*(each for each in known if each.id not in gone), token])
         return token, secret
 
     def revoke(self, token_id: str) -> bool:
@@ -120,6 +135,10 @@ class TokenFile:
                 return False
             self._write(kept)
         return True
+
+    def put_aside(self) -> None:
+        """Rename the file: its tokens are in a store from now on."""
+        self._path.rename(self._path.with_suffix(".json.moved"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -157,10 +176,43 @@ class TokenFile:
         write_atomic(self._path, json.dumps(plain, indent=1).encode(), mode=0o600)
 
 
-def is_expired(token: Token, now: float) -> bool:
-    """Whether a token's time is over."""
-    return token.expires_at is not None and now >= token.expires_at
+class FileTokens:
+    """Those in a file, as a hub has them: to write waits for other processes, beside the loop."""
 
+    def __init__(self, path: Path) -> None:
+        # Each is used in one thread at a time.
+        self._read, self._written = TokenFile(path), TokenFile(path)
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    async def find(self, secret: str, now: float) -> Token | None:
+        """Return the token with that secret, unless it has expired."""
+        return self._read.find(secret, now)
+
+    def current(self, token: Token, now: float) -> bool:
+        """Whether a token that was found before is neither revoked nor expired since."""
+        return self._read.current(token, now)
+
+    async def all(self) -> list[Token]:
+        """Return every token, oldest first."""
+        return self._read.all()
+
+    async def create(
+        self,
+        name: str,
+        scope: str,
+        now: float,
+        *,
+        owner: str | None = None,
+        expires_at: float | None = None,
+        session: bool = False,
+    ) -> tuple[Token, str]:
+        """Add a token; returns it with its secret. Raises HubError as `new_token` does."""
+        return await asyncio.to_thread(
+            partial(
+                self._written.create, name, scope, now, owner=owner, expires_at=expires_at,
+                session=session,
+            )
+        )  # fmt: skip
+
+    async def revoke(self, token_id: str) -> bool:
+        """Remove a token; returns whether there was one with that id."""
+        return await asyncio.to_thread(self._written.revoke, token_id)

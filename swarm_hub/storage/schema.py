@@ -321,6 +321,20 @@ revoked_keys: Final = _table(
     rowid=False,
 )
 
+# Tokens of the API, if gateways share the store; else they are in a file.
+tokens: Final = _table(
+    "tokens",
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("owner", Text),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", _DOUBLE, nullable=False),
+    Column("expires_at", _DOUBLE),
+    # 1 of a token that is known to a browser alone.
+    Column("session", Integer, nullable=False),
+    rowid=False,
+)
 # The signed rotations by which a trusted key was replaced; a key has one successor.
 key_rotations: Final = _table(
     "key_rotations",

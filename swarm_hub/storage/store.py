@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from swarm_hub.exceptions import PASSING_ERRORS, StoreDamagedError, StoreError, StoreFullError
+from swarm_hub.exceptions import (
+    PASSING_ERRORS,
+    StoreAwayError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+)
 from swarm_hub.models.event import CommittedEvents, DurableEvent, NewEvent
 from swarm_hub.storage.blobs.store import BlobStore
 from swarm_hub.storage.engine.database import Chunk, Database
@@ -67,6 +73,11 @@ async def upgrade_shared(url: str) -> str:
     finally:
         await database.close()
     return HEAD
+
+
+def look_beside(url: str) -> None:
+    """Raise the StoreError that keeps a command from using a shared store beside its gateways."""
+    _postgres(url).look(as_it_is=True)
 
 
 def _postgres(url: str) -> "PostgresDatabase":
@@ -185,6 +196,27 @@ class Store:
         return self._database.shared is not None
 
     @property
+    def away_s(self) -> float | None:
+        """For how long the server of a shared store has been away, None while it answers."""
+        outage = self._database.outage
+        return None if outage is None else outage.lasts_s
+
+    def on_away(self, began: Callable[[], None]) -> None:
+        """Have `began` called whenever the server of a shared store goes away."""
+        if (outage := self._database.outage) is not None:
+            outage.on_begin(began)
+
+    def refuse_if_away(self) -> None:
+        """Raise StoreAwayError if the server of a shared store is away."""
+        if (outage := self._database.outage) is not None:
+            outage.refuse()
+
+    def is_unanswered(self, for_s: float) -> None:
+        """Note that what was asked of a shared store has not been answered for so long."""
+        if (outage := self._database.outage) is not None:
+            outage.begin(StoreAwayError(f"there was no answer for {for_s:.0f} s"))
+
+    @property
     def free_bytes(self) -> int | None:
         """How much space was free at the last look, None if nobody looks here."""
         return None if self._space is None else self._space.free_bytes
@@ -248,8 +280,15 @@ class Store:
         )  # fmt: skip
 
     async def sign(self) -> None:
-        """Return when the thread that writes has made a round; raises StoreError."""
-        await self._database.write(lambda _connection: None)
+        """Return when the thread that writes has made a round; raises StoreError.
+
+        The lease of a gateway has it write to a shared store every few seconds: whoever asks for
+        this hub's health costs the server nothing.
+        """
+        if self._database.shared:
+            await self._writer.round()
+        else:
+            await self._database.write(lambda _connection: None)
 
     async def disk_bytes(self) -> int:
         """Return how many bytes the store takes: its database, with the log, and blob files."""

@@ -20,6 +20,8 @@ from swarm_hub.client import (
     async_swarm,
     gateways,
 )
+from swarm_hub.client.learning import learnt
+from swarm_hub.client.reach import Reach
 from swarm_hub.const import ADMIN_TOKEN_FILE, STORAGE_DIR
 
 # None breaks the connection, and ... leaves it open without a word.
@@ -315,3 +317,81 @@ def test_the_token_of_the_hub_here_is_shown_to_nobody_else(
     assert token_for("localhost") == token_for("unix:///x.sock") == "swh_here"
     assert token_for("kitchen") is None
     assert token_for("localhost", "kitchen") is None
+
+
+def gateways_told(*others: Any) -> Answer:
+    own = {"gateway_id": "own", "urls": [], "answers": True}
+    told = [
+        {"gateway_id": f"other {number}", "urls": [url] if isinstance(url, str) else url}
+        for number, url in enumerate(others)
+    ]
+    return (200, {}, {"gateways": [own, *told]})
+
+
+async def test_whoever_waits_learns_of_the_others_and_goes_on_there_when_the_first_dies() -> None:
+    ended = (200, {}, {"job_id": "01J", "state": "completed", "status": "completed"})
+
+    def first(number: int) -> Answer:
+        return gateways_told(second.url) if number == 1 else None
+
+    def answer(number: int) -> Answer:
+        return gateways_told(once.url) if number == 2 else ended
+
+    async with fake(answer) as second, fake(first) as once, AsyncSwarm(once.url, "t") as swarm:
+        assert (await swarm.wait("01J")).ended
+        assert [head.split()[1] for head in once.heads][:1] == ["/api/v1/gateways"]
+        # There it is said once which token it has, and it stays there.
+        assert set(second.sent("authorization")) == {"Bearer t"}
+        n_before = len(once.heads)
+        assert (await swarm.wait("01J")).ended
+        assert len(once.heads) == n_before
+
+
+@pytest.mark.parametrize(
+    ("by", "told", "taken"),
+    [
+        ("https://a.example", ["http://10.0.0.2:8470"], []),
+        ("https://a.example", ["https://10.0.0.2:8470"], ["https://10.0.0.2:8470"]),
+        ("http://10.0.0.1:8470", ["http://10.0.0.2:8470"], ["http://10.0.0.2:8470"]),
+        ("http://10.0.0.1:8470", ["http://127.0.0.1:1", "http://127.3.0.1", "http://[::1]:1"], []),
+        ("http://10.0.0.1:8470", ["http://x.localhost", "http://0.0.0.0:1"], []),
+        ("http://127.0.0.1:1", ["http://127.0.0.1:2"], ["http://127.0.0.1:2"]),
+        ("http://127.0.0.1:1", ["http://10.0.0.2:8470"], []),
+        ("unix:///run/api.sock", ["http://10.0.0.2:8470", "https://b"], ["https://b"]),
+        ("http://10.0.0.1:1", ["ftp://b", "https://b#sha256=no", "https://u@b", 7, "x" * 9999], []),
+        # The one that is in the same network.
+        (
+            "http://10.0.0.1:1",
+            [["http://172.17.0.1:2", "http://10.0.0.9:2"]],
+            ["http://10.0.0.9:2"],
+        ),
+        ("http://10.0.0.1:1", "many", [f"http://10.0.1.{n}:1" for n in range(15)]),
+    ],
+)
+def test_a_token_follows_to_no_address_that_is_less_safe(
+    by: str, told: Any, taken: list[str]
+) -> None:
+    told = [f"http://10.0.1.{n}:1" for n in range(99)] if told == "many" else told
+    reach = Reach.parse(by)
+    content = {
+        "gateways": [
+            {"gateway_id": f"{number}", "urls": each if isinstance(each, list) else [each]}
+            for number, each in enumerate(told)
+        ]
+    }
+    found = learnt(content, reach, {reach.base}, set())
+    assert [each.url for each in found] == taken
+    for odd in (None, [], {"gateways": 3}, {"gateways": [1, {"gateway_id": 5}, {}]}):
+        assert list(learnt(odd, reach, set(), set())) == []
+
+
+async def test_one_that_does_not_reach_its_store_is_left_and_asked_again_if_no_other_does() -> None:
+    away = (503, {"Retry-After": "0"}, {"code": "store_away", "message": "away"})
+    nodes = (200, {}, {"nodes": []})
+    async with (
+        fake(lambda _: away) as first,
+        fake(lambda number: away if number < 3 else nodes) as second,
+    ):
+        async with AsyncSwarm([first.url, second.url], "t") as swarm:
+            assert await swarm.nodes() == []
+        assert (len(first.heads), len(second.heads)) == (3, 3)

@@ -32,7 +32,7 @@ from swarm_hub.components.api.tls import TLS_SCHEMA, Certificate, TlsConfig
 from swarm_hub.const import AUDIT_FILE, DEFAULT_API_PORT, TOKENS_FILE
 from swarm_hub.core import Hub, HubKey, SimpleReloader, StopStage
 from swarm_hub.helpers import config_validation as cv
-from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.helpers.tokens import TokenFile, tokens_of
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.device import interface_ips
@@ -126,7 +126,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
             },
         )
     )  # fmt: skip
-    tokens = TokenFile(hub.storage_path(TOKENS_FILE))
+    tokens = await tokens_of(hub, hub.storage_path(TOKENS_FILE))
     logins = Logins(
         hub.clock, config.login_attempts, config.ip_ban_s, config.trusted_proxies,
         use_x_forwarded_for=config.use_x_forwarded_for,
@@ -174,7 +174,7 @@ async def async_setup(hub: Hub, config: ApiConfig) -> bool:
         return [f"{url}{pin}" for url in server.urls_for_others()]
 
     hub.services[CLIENT_URLS] = client_urls
-    sessions = Sessions(hub, TokenFile(hub.storage_path(TOKENS_FILE)), access, server.urls)
+    sessions = Sessions(hub, tokens, access, server.urls)
     for view in (*sessions.views(), *Links(hub, access).views()):
         hub.endpoints.add_view(view)
     hub.listens.add(_address(config))

@@ -13,8 +13,8 @@ from swarm_hub.components.api.connections import Connection
 from swarm_hub.components.api.cors import CrossOrigin
 from swarm_hub.components.api.logins import Logins
 from swarm_hub.endpoints import Scope
-from swarm_hub.exceptions import Forbidden, Unauthorized
-from swarm_hub.helpers.tokens import Token, TokenFile
+from swarm_hub.exceptions import Forbidden, StoreError, Unauthorized
+from swarm_hub.helpers.tokens import Token, Tokens
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.clock import Clock
 
@@ -27,7 +27,7 @@ class Access:
 
     def __init__(
         self,
-        tokens: TokenFile,
+        tokens: Tokens,
         clock: Clock,
         logins: Logins,
         allowed_hosts: Sequence[str],
@@ -51,7 +51,13 @@ class Access:
         self.check_source(request)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         secret = _secret(scheme.lower(), given.strip()) if scheme else ""
-        token = self.identify(request, secret)
+        try:
+            token = await self.identify(request, secret)
+        except StoreError:
+            # Whoever may be anybody need not be known.
+            if scope is not Scope.PUBLIC:
+                raise
+            return None
         if token is not None:
             request[CALLER] = token
             self._logins.succeeded(request)
@@ -90,7 +96,7 @@ class Access:
                 f"requests from {shown(origin)} are not allowed (api: cors_allowed_origins)",
             )
 
-    def identify(self, request: web.Request, secret: object) -> Token | None:
+    async def identify(self, request: web.Request, secret: object) -> Token | None:
         """Return the token that a request is for.
 
         Who comes by the hub's unix socket may as well read its tokens, and needs none.
@@ -98,11 +104,9 @@ class Access:
         if secret == "":
             connection = request.protocol
             return LOCAL if isinstance(connection, Connection) and connection.is_own else None
-        return self.find(secret) if isinstance(secret, str) else None
-
-    def find(self, secret: str) -> Token | None:
-        """Return the token that has this secret, unless it has expired."""
-        return self._tokens.find(secret, self._clock.time())
+        if not isinstance(secret, str):
+            return None
+        return await self._tokens.find(secret, self._clock.time())
 
     def is_current(self, token: Token) -> bool:
         """Whether a token is neither revoked nor expired since it was found."""

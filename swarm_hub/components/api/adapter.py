@@ -13,6 +13,7 @@ from multidict import MultiMapping
 
 from swarm_hub.components.api import bodies, encoding, event_stream, ranges
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.answering import Answering
 from swarm_hub.components.api.audit import CALLER
 from swarm_hub.components.api.bodies import JSON_MAX_BYTES
 from swarm_hub.components.api.errors import RETRY_AFTER_S, ClientGone
@@ -62,7 +63,9 @@ _QUERY_MAX_CHARS: Final = 4096
 _ERRORS_MAX: Final = 20
 
 
-def route(view: View, access: Access, quotas: Quotas, max_bytes: Callable[[], int]) -> web.RouteDef:
+def route(
+    view: View, access: Access, quotas: Quotas, max_bytes: Callable[[], int], answering: Answering
+) -> web.RouteDef:
     """Return the route that serves a view."""
     scope, body = view.scope, view.body
     query = vol.Schema(dict(view.query))
@@ -83,12 +86,15 @@ def route(view: View, access: Access, quotas: Quotas, max_bytes: Callable[[], in
                     await bodies.read_whole(raw, JSON_MAX_BYTES, request.count), body
                 )
             try:
-                answer = await view.handler(request)
+                answer = await answering.within_reach(view.handler(request))
             except Unauthorized:
                 # Of a view that lets people in: whoever guesses waits, and is banned in the end.
                 await access.failed(raw)
                 raise
-            return await _send(raw, answer, lambda: caller is None or access.is_current(caller))
+            sending = _send(raw, answer, lambda: caller is None or access.is_current(caller))
+            # The others are made already, and large ones lie on this device.
+            is_made = not isinstance(answer, Lines | Events)
+            return await (sending if is_made else answering.within_reach(sending))
 
     path = view.path if view.outside else API_ROOT + view.path
     # `web.get` also serves HEAD.

@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from swarm_hub import exceptions
+from swarm_hub.const import STORE_AWAY
 from swarm_hub.exceptions import RequestError
 from swarm_hub.util.strict_json import dump_json
 
@@ -51,6 +52,7 @@ RETRY_AFTER_S: Final = 2
 # What concerns the hub's own disk and database is for its log, not for clients.
 _DISK_FULL: Final = "the hub's disk is full; try again when there is space"
 _BUSY: Final = "the store can't take this at the moment; try again"
+_AWAY: Final = "the store does not answer; try again, or ask another gateway"
 _FAILED: Final = "the store refused this; see the hub's log"
 
 
@@ -71,6 +73,8 @@ def as_request_error(error: BaseException) -> RequestError | None:
             return error
         case exceptions.StoreFullError():
             return exceptions.StorageFull("disk_full", _DISK_FULL)
+        case exceptions.StoreAwayError():
+            return exceptions.Busy(STORE_AWAY, _AWAY, retry_after_s=RETRY_AFTER_S)
         case exceptions.StoreBusyError() | exceptions.StoreUnavailableError():
             return exceptions.Busy("busy", _BUSY, retry_after_s=RETRY_AFTER_S)
         case exceptions.StoreError() | exceptions.ConfigError() | exceptions.SetupError():

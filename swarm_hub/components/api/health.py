@@ -100,13 +100,17 @@ def health_views(hub: Hub) -> tuple[View, ...]:
         return Json(shape)
 
     async def ready(request: Request) -> Json:
-        """Return whether each part of the hub makes its rounds; 503 with those that do not."""
-        stuck = await hub.watchdog.stuck()
-        starting = [] if hub.state is HubState.RUNNING else [f"the hub is {hub.state}"]
-        shape: ReadyShape = {
-            "ok": not (stuck or starting),
-            "waits_for": [*starting, *stuck],
-        }
+        """Return whether the hub does its work, which is what a load balancer asks; 503 with why.
+
+        It costs no statement of the store: it tells what the parts of the hub saw last.
+        """
+        waits_for = [] if hub.state is HubState.RUNNING else [f"the hub is {hub.state}"]
+        if (away_s := hub.store.away_s) is not None:
+            waits_for.append(f"the store, for {away_s:.0f} s")
+        for not_ready in hub.not_ready:
+            waits_for += not_ready()
+        waits_for += await hub.watchdog.stuck()
+        shape: ReadyShape = {"ok": not waits_for, "waits_for": waits_for}
         if request.caller is not None:
             shape["problems"] = await hub.watchdog.problems()
         return Json(shape, Success.OK if shape["ok"] else Success.NOT_OK)

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from swarm_hub.components.api import adapter
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.answering import Answering
 from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.connections import SERVER_NAME, Connection, Connections
 from swarm_hub.components.api.cors import CrossOrigin
@@ -30,7 +31,7 @@ from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.components.api.tls import Certificate
 from swarm_hub.components.api.tls_listener import TlsListener
 from swarm_hub.const import API_ROOT, API_SOCKET, WEBSOCKET_PATH
-from swarm_hub.core import Hub
+from swarm_hub.core import Hub, HubState
 from swarm_hub.endpoints import Scope
 from swarm_hub.exceptions import (
     HubError,
@@ -97,7 +98,8 @@ class ApiServer:
         self._quotas = quotas
         self._request_max_bytes = request_max_bytes
         self._runner: web.AppRunner | None = None
-        self._live = LiveClients(hub, self._access, quotas, audit)
+        self._answering = Answering(hub.store)
+        self._live = LiveClients(hub, self._access, quotas, audit, self._answering)
         # Of each path as it was registered, with the names of its parameters.
         self._methods: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
 
@@ -134,7 +136,9 @@ class ApiServer:
             middlewares=[self._answer_errors], client_max_size=self._request_max_bytes
         )
         application.add_routes(
-            adapter.route(view, self._access, self._quotas, lambda: self._request_max_bytes)
+            adapter.route(
+                view, self._access, self._quotas, lambda: self._request_max_bytes, self._answering
+            )
             for view in self._hub.endpoints.views
         )
         application.add_routes([web.get(WEBSOCKET_PATH, self._live.handle)])
@@ -233,6 +237,9 @@ class ApiServer:
 
     async def _finish_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = SERVER_NAME
+        if self._hub.state is HubState.STOPPING:
+            # What its client asks next, another gateway has to be asked.
+            response.force_close()
         self._cors.allow(request, response)
 
     def _answer_http(self, request: web.Request, error: web.HTTPException) -> web.Response:

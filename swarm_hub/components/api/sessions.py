@@ -4,13 +4,11 @@ A code travels in the fragment of an address, which browsers send to nobody. It 
 short time, and in this process alone; only its hash is kept.
 """
 
-import asyncio
 import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypedDict
 
 import voluptuous as vol
@@ -20,7 +18,7 @@ from swarm_hub.const import __version__
 from swarm_hub.core import Hub
 from swarm_hub.endpoints import Caller, Json, Request, Scope, Success, View, text
 from swarm_hub.exceptions import Conflict, Unauthorized
-from swarm_hub.helpers.tokens import NAME_MAX_CHARS, SCOPES, Token, TokenFile
+from swarm_hub.helpers.tokens import NAME_MAX_CHARS, SCOPES, Token, Tokens
 from swarm_hub.util.clock import isoformat
 from swarm_hub.util.hashing import sha256_hex
 
@@ -102,10 +100,9 @@ class Sessions:
     """Makes codes, turns each into a token once, and revokes such tokens."""
 
     def __init__(
-        self, hub: Hub, tokens: TokenFile, access: Access, urls: Callable[[], list[str]]
+        self, hub: Hub, tokens: Tokens, access: Access, urls: Callable[[], list[str]]
     ) -> None:
         self._hub = hub
-        # Written from another thread, so it is not the one that requests look into.
         self._tokens = tokens
         self._access = access
         self._urls = urls
@@ -157,11 +154,9 @@ class Sessions:
                 "swarm-hub open",
             )
         now = self._hub.clock.time()
-        token, secret = await asyncio.to_thread(
-            partial(
-                self._tokens.create, found.name, found.scope, now, owner=found.maker.account,
-                expires_at=now + SESSION_LIVES_S, session=True,
-            )
+        token, secret = await self._tokens.create(
+            found.name, found.scope, now, owner=found.maker.account,
+            expires_at=now + SESSION_LIVES_S, session=True,
         )  # fmt: skip
         request.admitted(token)
         _LOGGER.info("Session %s (%s) begins for %s", token.id, token.scope, token.account)
@@ -192,7 +187,7 @@ class Sessions:
                 f"token {token.name!r} was not made for a session, and others may use it; revoke "
                 "it with: swarm-hub token revoke",
             )
-        await asyncio.to_thread(self._tokens.revoke, token.id)
+        await self._tokens.revoke(token.id)
         shape: EndedSession = {"name": token.name}
         return Json(shape)
 

@@ -74,6 +74,8 @@ JOBS: Final = HubKey[JobService]("jobs")
 FLEET: Final = HubKey[Fleet]("fleet")
 JOB_METRICS: Final = HubKey[JobMetrics]("job_metrics")
 _DISPATCHER_BOUND_S: Final = 45.0
+# A store that does not answer finds out by itself that the lease has run out.
+_LEAVE_WITHIN_S: Final = 1.0
 # Code that can reach nodes registers them here.
 NODE_LINKS: Final = HubKey[NodeLinks]("node_links")
 
@@ -176,7 +178,7 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
             "jobs": bounds.jobs, "jobs_per_owner": bounds.jobs_per_owner,
         }
     )  # fmt: skip
-    hub.endpoints.judge_events_by(KnownJobs(hub, dispatcher.job))
+    hub.endpoints.judge_events_by(KnownJobs(hub, dispatcher.known))
     hub.endpoints.add_event_type("job_progress")
     uploads = Uploads(
         hub,
@@ -221,8 +223,14 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
 
     hub.reloaders["gateway"] = SimpleReloader(apply)
 
+    async def leave() -> None:
+        await fleet.hold_back()
+        # Whoever waits asks elsewhere, where the jobs will be.
+        watchers.close()
+        feeds.close()
+        await lease_keeper.resign()
+
     async def start() -> None:
-        await feeds.start()
         await lease_keeper.start()
         dispatcher.start()
         hub.watchdog.watch(
@@ -230,7 +238,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
         )
 
     hub.on_start(start)
-    hub.on_stop(StopStage.INTAKE, "gateway", fleet.hold_back)
+    # Before the API, which is set up before this, closes: it waits for its clients.
+    hub.on_stop(StopStage.INTAKE, "gateway", leave, _LEAVE_WITHIN_S)
     return True
 
 

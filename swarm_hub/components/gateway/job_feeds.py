@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub
 from swarm_hub.exceptions import LimitReached, Unavailable
 from swarm_hub.models.event import (
     LAST_OF_JOBS,
@@ -66,13 +66,10 @@ class JobFeeds:
         self._hub = hub
         self._feeds: dict[str, set[JobFeed]] = defaultdict(set)
         self._n_followers = 0
+        self._closed = False
         hub.bus.listen(DurableEvent, self._on_durable)
         hub.bus.listen(EphemeralEvent, self._on_ephemeral)
         hub.store.follow_while(lambda: bool(self._feeds))
-
-    async def start(self) -> None:
-        """Begin; what is registered last is stopped first, before the API waits for its clients."""
-        self._hub.on_stop(StopStage.INTAKE, "job feeds", self._close)
 
     @contextlib.asynccontextmanager
     async def following(self, job_id: str) -> AsyncIterator[JobFeed]:
@@ -84,6 +81,7 @@ class JobFeeds:
                 retry_after_s=_RETRY_AFTER_S,
             )
         feed = JobFeed()
+        feed.closed = self._closed
         self._feeds[job_id].add(feed)
         self._n_followers += 1
         try:
@@ -142,7 +140,9 @@ class JobFeeds:
             for feed in self._feeds[job_id]:
                 feed.add(event)
 
-    async def _close(self) -> None:
+    def close(self) -> None:
+        """End every feed, and those that are still begun: the hub is stopping."""
+        self._closed = True
         for feeds in self._feeds.values():
             for feed in feeds:
                 feed.close()

@@ -161,7 +161,6 @@ class JobService:
 
     async def status(self, job_id: str, wait_s: float) -> JobStatus:
         """Return a job's status; `wait_s` holds the answer until the state changes or is final."""
-        await self._dispatcher.be_sure()
         if wait_s > 0:
             with self._watchers.watching(job_id) as changed:
                 if await self._is_open(job_id):
@@ -176,13 +175,13 @@ class JobService:
     async def _until_ended(self, job_id: str, give_up_at: float) -> None:
         while (left_s := give_up_at - self._hub.clock.monotonic()) > 0:
             with self._watchers.watching(job_id) as changed:
-                if not await self._is_open(job_id):
+                if self._watchers.closed or not await self._is_open(job_id):
                     return
                 await within(left_s, changed.wait())
 
     async def _is_open(self, job_id: str) -> bool:
         """Whether a job is unfinished, here or at another gateway of a shared store."""
-        if self._dispatcher.job(job_id) is not None:
+        if await self._dispatcher.own(job_id) is not None:
             return True
         store = self._hub.store
         return store.shared and await store.read(leases.owner, job_id) is not None
@@ -195,7 +194,7 @@ class JobService:
 
     async def owners(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Return the owners of jobs by id; those of unknown ones are left out."""
-        known = {job_id: job.owner for job_id in job_ids if (job := self._dispatcher.job(job_id))}
+        known = {each: job.owner for each in job_ids if (job := self._dispatcher.known(each))}
         rest = [job_id for job_id in job_ids if job_id not in known]
         if rest:
             known |= await self._hub.store.read(jobs.owners_of, rest)
@@ -214,8 +213,7 @@ class JobService:
 
         Raises Conflict for one that has ended.
         """
-        await self._dispatcher.be_sure()
-        job = self._dispatcher.job(job_id) or await self._job(job_id)
+        job = await self._dispatcher.own(job_id) or await self._job(job_id)
         deadline_s = change.values.get("deadline_s")
         if deadline_s is not None and job.created_at + deadline_s <= self._hub.clock.time():
             message = "that many seconds after the job was submitted are over already"
@@ -250,6 +248,8 @@ class JobService:
                     return True
                 if not await self._is_open(job_id):
                     return False
+                if self._watchers.closed:
+                    break
                 # This gateway may be the one that takes the job over, which wakes nobody.
                 await within(min(left_s, _LOOK_AGAIN_S), changed.wait())
         raise Busy(
@@ -446,7 +446,7 @@ class JobService:
 
     async def ended_at(self, job_id: str) -> str | None:
         """Return when a job ended, None if it has not, or if there is none."""
-        if self._dispatcher.job(job_id) is not None:
+        if await self._dispatcher.own(job_id) is not None:
             return None
         ended_at = await self._hub.store.read(jobs.ended_at, job_id)
         return None if ended_at is None else isoformat(ended_at)
@@ -479,7 +479,7 @@ class JobService:
 
     async def check_kept(self, job_id: str) -> None:
         """Raise NotFound for a job that was never here, Gone for one that was removed."""
-        if self._dispatcher.job(job_id) is None:
+        if await self._dispatcher.own(job_id) is None:
             await self._job(job_id)
 
     async def end_seq(self, job_id: str) -> int | None:
@@ -505,7 +505,7 @@ class JobService:
         return NotFound("not_found", f"there is no job {job_id}")
 
     async def _described(self, job_id: str) -> JobStatus:
-        job = self._dispatcher.job(job_id)
+        job = await self._dispatcher.own(job_id)
         if job is None or job.state.finished:
             found = self._dispatcher.recent.get(job_id) or await self._hub.store.read(
                 overview.overview, job_id, _BREAKDOWN_MAX + 1
@@ -568,7 +568,7 @@ class JobService:
 
     async def _cutting(self, job: Job) -> Cutting:
         """Return how far along a job is; of an unfinished one, what its gateway knows."""
-        entry = self._machine.job(job.id)
+        entry = None if self._dispatcher.known(job.id) is None else self._machine.job(job.id)
         if entry is not None:
             return Cutting(
                 entry.n_cut, entry.first_uncut, entry.n_done_shards, entry.n_done_items,

@@ -10,6 +10,8 @@ class JobWatchers:
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        # Whether nobody waits any more, as the hub is stopping.
+        self.closed = False
 
     def watched(self, job_id: str) -> bool:
         """Whether somebody waits for that job."""
@@ -24,10 +26,18 @@ class JobWatchers:
         for watcher in self._watchers.pop(job_id, ()):
             watcher.set()
 
+    def close(self) -> None:
+        """Wake everybody, and let nobody wait any more."""
+        self.closed = True
+        for job_id in tuple(self._watchers):
+            self.job_changed(job_id)
+
     @contextmanager
     def watching(self, job_id: str) -> Iterator[asyncio.Event]:
         """Give an event that is set when the job next changes."""
         changed = asyncio.Event()
+        if self.closed:
+            changed.set()
         watchers = self._watchers.setdefault(job_id, set())
         watchers.add(changed)
         try:

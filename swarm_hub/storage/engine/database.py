@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 from swarm_hub.exceptions import StoreDamagedError
 
 if TYPE_CHECKING:
-    # A hub with a store of its own needs neither.
+    # A hub with a store of its own needs none of them.
     from swarm_hub.storage.engine.hints import Hint
+    from swarm_hub.storage.engine.outage import Outage
     from swarm_hub.storage.queries.event_numbers import Numbered
 
 _T = TypeVar("_T")
@@ -71,6 +72,10 @@ class Database(Protocol):
     @property
     def shared(self) -> SharedDatabase | None:
         """What gateways that share it need; None if no other hub writes to it."""
+
+    @property
+    def outage(self) -> "Outage | None":
+        """The time in which its server is away; None of a database that is a file."""
 
     async def open(self) -> None:
         """Connect, and make or upgrade the schema."""

@@ -10,6 +10,7 @@ that were not on its disk are given out again.
 """
 
 import asyncio
+import functools
 import logging
 import select
 import threading
@@ -26,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from ulid_transform import ulid_at_time, ulid_now
 
 from swarm_hub.exceptions import (
+    StoreAwayError,
     StoreConflictError,
     StoreDamagedError,
     StoreError,
@@ -36,6 +38,7 @@ from swarm_hub.storage import migrations, schema
 from swarm_hub.storage.engine import hints
 from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.storage.engine.hints import Hint
+from swarm_hub.storage.engine.outage import Outage
 from swarm_hub.storage.engine.postgres_connection import (
     PROGRAM,
     SESSIONS,
@@ -55,8 +58,11 @@ _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _READERS: Final = 2
-# How long one call tries to get past a lost connection, in seconds.
-_PATIENCE_S: Final = 10.0
+# How long calls try to get past a lost connection, counted from the first of them that met it: a
+# server that crashed is back by then. Whoever comes later is told at once that it is away.
+_PATIENCE_S: Final = 2.0
+# At the start of a hub, and for what others hold against a call: locks and deadlocks.
+_LONG_PATIENCE_S: Final = 10.0
 _RETRY_FIRST_S: Final = 0.05
 _RETRY_MAX_S: Final = 1.0
 _LISTEN_POLL_S: Final = 0.5
@@ -117,6 +123,9 @@ class PostgresDatabase:
         self._gateway = ulid_now()
         self._mark_key = f"writer:{ulid_now()}"
         self._closing = threading.Event()
+        # When a connection was lost and none has worked since, by the monotonic clock.
+        self._lost_at: float | None = None
+        self.outage = Outage(self._probe)
         self._listener: threading.Thread | None = None
 
     @property
@@ -124,12 +133,21 @@ class PostgresDatabase:
         """What gateways that share it need is here, too."""
         return self
 
-    def look(self) -> None:
-        """Raise what `open` would raise, without changing anything; it is tried once."""
+    def look(self, *, as_it_is: bool = False) -> None:
+        """Raise what `open` would raise, without changing anything; it is tried once.
+
+        With `as_it_is` an older schema is refused too: gateways may be using it.
+        """
         try:
             with self._engine.connect() as connection:
                 self._refuse_old(connection)
-                migrations.refuse_newer(migrations.stored_revision(connection), self.place)
+                found = migrations.stored_revision(connection)
+                migrations.refuse_newer(found, self.place)
+                if as_it_is and found not in (None, schema.HEAD):
+                    raise StoreError(
+                        f"{self.place}: the database has schema {found} of an earlier swarm_hub; "
+                        "start the hub, which upgrades it, then try again"
+                    )
                 connection.commit()
                 refuse_pooler(self._engine, connection, self.place)
         except DBAPIError as error:
@@ -168,14 +186,14 @@ class PostgresDatabase:
 
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._writer, self._patiently, transaction)
+            opening = functools.partial(self._patiently, transaction, patience_s=_LONG_PATIENCE_S)
+            await loop.run_in_executor(self._writer, opening)
         except StoreUnavailableError as error:
             raise _cannot_open(error) from error
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` in one transaction, and again after a lost connection unless it committed."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._write, work)
+        return await self._answered(self._writer, functools.partial(self._write, work))
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on a reading connection; it sees one consistent snapshot."""
@@ -184,9 +202,30 @@ class PostgresDatabase:
             with connection.begin():
                 return work(connection)
 
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+        return await self._answered(
             self._readers, lambda: self._patiently(lambda: snapshot(self._mine(self._reading)))
+        )
+
+    async def _answered(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        """Have one of these threads do `work`; while the server is away that is refused at once."""
+        self.outage.refuse()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+        except StoreAwayError as error:
+            self.outage.begin(error)
+            raise
+
+    async def _probe(self) -> None:
+        """Return once the server answers a question; raises StoreError."""
+
+        def ask() -> None:
+            connection = self._mine(self._reading)
+            with connection.begin():
+                connection.execute(text("SELECT 1"))
+
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(
+            self._readers, functools.partial(self._patiently, ask, patience_s=0.0)
         )
 
     async def ask(self, work: Callable[[Connection], _T]) -> _T:
@@ -202,8 +241,7 @@ class PostgresDatabase:
                 if not driver.closed:
                     driver.autocommit = False
 
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+        return await self._answered(
             self._readers, lambda: self._patiently(lambda: single(self._mine(self._reading)))
         )
 
@@ -230,8 +268,7 @@ class PostgresDatabase:
         await self._sequenced(work)
 
     async def _sequenced(self, work: Callable[[], _T]) -> _T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._sequencer, self._patiently, work)
+        return await self._answered(self._sequencer, lambda: self._patiently(work))
 
     async def introduce(self, gateway: str) -> None:
         """Name the session of the writer, also after a reconnect."""
@@ -270,6 +307,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Close every connection."""
         self._closing.set()
+        await self.outage.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._readers.shutdown)
         await loop.run_in_executor(None, self._writer.shutdown)
@@ -312,14 +350,17 @@ class PostgresDatabase:
         return bool(found == mark)
 
     def _patiently(
-        self, attempt: Callable[[], _T], in_doubt: Callable[[], bool] = lambda: False
+        self,
+        attempt: Callable[[], _T],
+        in_doubt: Callable[[], bool] = lambda: False,
+        patience_s: float | None = None,
     ) -> _T:
         """Try again while the server is unreachable, without limit if a commit is in doubt."""
         give_up: float | None = None
         failures = 0
         while True:
             try:
-                return attempt()
+                done = attempt()
             except (DBAPIError, psycopg.Error) as error:
                 cause = error.orig if isinstance(error, DBAPIError) else error
                 failure = self._error(cause or error)
@@ -330,13 +371,22 @@ class PostgresDatabase:
                 elif not isinstance(cause, _AGAIN):
                     self._forget()
                 # Counted from the first failure: this process may have been frozen until then.
-                give_up = give_up or time.monotonic() + _PATIENCE_S
+                now = time.monotonic()
+                if isinstance(failure, StoreAwayError):
+                    self._lost_at = self._lost_at or now
+                    until = self._lost_at + (_PATIENCE_S if patience_s is None else patience_s)
+                else:
+                    until = now + _LONG_PATIENCE_S
+                give_up = give_up or until
                 delay_s = back_off_s(_RETRY_FIRST_S, failures, _RETRY_MAX_S)
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:
                     raise failure from error
                 time.sleep(delay_s)
                 failures += 1
+            else:
+                self._lost_at = None
+                return done
 
     def _error(self, cause: BaseException) -> StoreError:
         message = str(cause).strip().partition("\n")[0]
@@ -346,8 +396,8 @@ class PostgresDatabase:
             return StoreFullError(f"{self.place}: {message}")
         # An operational error without a code means that the connection broke or was never made.
         broken = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
-        if broken or isinstance(cause, (*_LOST, *_AGAIN, psycopg.InterfaceError)):
-            return StoreUnavailableError(f"{self.place}: {message}")
+        if broken or isinstance(cause, (*_LOST, psycopg.InterfaceError)):
+            return StoreAwayError(f"{self.place}: {message}")
         if isinstance(cause, pg.ProtocolViolation):
             return StoreError(f"{self.place}: {message} (is that a connection pooler?); {SESSIONS}")
         if isinstance(cause, pg.InsufficientPrivilege):
@@ -356,7 +406,7 @@ class PostgresDatabase:
                 "docs/postgresql.md names, their owner makes and upgrades them: "
                 "swarm-hub store upgrade --url URL"
             )
-        if isinstance(cause, pg.IdleInTransactionSessionTimeout):
+        if isinstance(cause, (*_AGAIN, pg.IdleInTransactionSessionTimeout)):
             return StoreUnavailableError(f"{self.place}: {message}")
         return StoreError(f"a write failed: {message}")
 

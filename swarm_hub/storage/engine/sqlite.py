@@ -83,6 +83,7 @@ class SqliteDatabase:
     """A database file with the schema in it; implements `Database`."""
 
     shared = None
+    outage = None
 
     def __init__(self, path: Path, *, was_made: bool = False) -> None:
         """With `was_made` an empty or missing file counts as damaged: its content was lost."""

@@ -83,6 +83,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._closed = False
         self._at_work = False
+        self._round = asyncio.Event()
         # How long transactions took until they were on disk.
         self.commit_s = Histogram()
 
@@ -132,7 +133,14 @@ class Writer:
             self._at_work = True
             while self._pending:
                 await self._commit(self._take_batch())
+                made, self._round = self._round, asyncio.Event()
+                made.set()
             self._at_work = False
+
+    async def round(self) -> None:
+        """Return when the transaction that is under way has ended, at once without one."""
+        if not self.idle:
+            await self._round.wait()
 
     def close(self) -> None:
         """Let `run` end once everything that was submitted is on disk."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     literal_column,
     null,
     or_,
@@ -42,6 +43,8 @@ _J = schema.jobs
 
 # Who owns a job that was given up.
 _NOBODY: Final = ""
+# The end of a lease that was given up instead of running out.
+_RESIGNED: Final = -1.0
 
 _INSERT = insert(_G)
 _REGISTER: Final = _INSERT.on_conflict_do_update(
@@ -51,10 +54,8 @@ _REGISTER: Final = _INSERT.on_conflict_do_update(
 _SERVER_NOW: Final[ColumnElement[float]] = literal_column(
     "extract(epoch FROM clock_timestamp())::double precision", Double()
 )
-_RENEW: Final = (
-    update(_G)
-    .where(_G.c.name == bindparam("b_name"))
-    .values(alive_until=_SERVER_NOW + bindparam("b_lease_s", type_=Double()))
+_RESIGN: Final = (
+    update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=literal(_RESIGNED))
 )
 _ASK_TO_CANCEL: Final = (
     update(_J)
@@ -129,9 +130,9 @@ def register(gateway: str, until: float) -> Write:
     return Write(_REGISTER, [{"name": gateway, "epoch": 1, "alive_until": until}])
 
 
-def renew(gateway: str, lease_s: float) -> Write:
-    """Return the renewal of a lease on a shared store; one of no length gives it up."""
-    return Write(_RENEW, [{"b_name": gateway, "b_lease_s": lease_s}])
+def resign(gateway: str) -> Write:
+    """Return what gives a lease up at once; its gateway still ends what it is writing."""
+    return Write(_RESIGN, [{"b_name": gateway}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,9 @@ def end_sessions(connection: Connection) -> int:
     """
     if connection.dialect.name != "postgresql":
         return 0
-    gone = select(_G.c.name).where(_G.c.alive_until <= store_now(connection))
+    gone = select(_G.c.name).where(
+        _G.c.alive_until <= store_now(connection), _G.c.alive_until != _RESIGNED
+    )
     names = [session_of(name) for name in connection.execute(gone).scalars()]
     ended = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "

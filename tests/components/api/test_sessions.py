@@ -9,8 +9,8 @@ import pytest
 from swarm_hub.cli.swarm import free_port
 from swarm_hub.components.api import URLS, logins, sessions
 from swarm_hub.const import AUDIT_FILE, STORAGE_DIR, TOKENS_FILE
-from swarm_hub.helpers import tokens
 from swarm_hub.helpers.tokens import TokenFile
+from swarm_hub.models import token
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.rest import call, live
 
@@ -148,12 +148,12 @@ async def test_the_audit_log_names_the_maker_and_the_session(gateway: RunningHub
 def test_sessions_that_are_over_leave_the_file_and_of_too_many_the_oldest(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "SESSIONS_MAX", 2)
+    monkeypatch.setattr(token, "SESSIONS_MAX", 2)
     file = TokenFile(tmp_path / "tokens.json")
     file.create("kept", "read", 0.0, expires_at=1.0)
     assert "session" not in (tmp_path / "tokens.json").read_text()
     for number in range(3):
         file.create(f"s{number}", "read", float(number), expires_at=10.0, session=True)
-    assert [token.name for token in file.all()] == ["kept", "s1", "s2"]
+    assert [each.name for each in file.all()] == ["kept", "s1", "s2"]
     file.create("new", "read", 11.0, expires_at=20.0, session=True)
-    assert [token.name for token in file.all()] == ["kept", "new"]
+    assert [each.name for each in file.all()] == ["kept", "new"]

@@ -291,7 +291,7 @@ async def test_a_worker_does_not_share_its_inbox(swarm: Swarm, postgres_url: str
 async def test_a_server_that_is_not_there_is_named_without_its_password(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarm_hub.storage.engine.postgres._PATIENCE_S", 0.2)
+    monkeypatch.setattr("swarm_hub.storage.engine.postgres._LONG_PATIENCE_S", 0.2)
     with pytest.raises(Exception, match="storage: url is right") as refused:
         await swarm.gateway(extra="storage: {url: 'postgresql://me:secret@127.0.0.1:1/x'}\n")
     assert "secret" not in str(refused.value)

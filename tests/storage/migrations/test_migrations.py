@@ -154,7 +154,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
     new = await described()
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
         for table in (
-            "invites", "banned_networks", "revoked_keys", "key_rotations", "receipts",
+            "invites", "banned_networks", "revoked_keys", "key_rotations", "receipts", "tokens",
             "replay_floors", "uploads", "automation_reader", "automations", "automation_runs",
             "event_queue",
         ):  # fmt: skip

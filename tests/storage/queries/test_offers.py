@@ -56,7 +56,7 @@ async def test_a_gateway_that_lost_a_job_meanwhile_gives_up_nothing(store: Store
 async def test_anybody_adopts_it_when_that_gateway_is_gone(store: Store) -> None:
     await put_job(store, "job", ended_at=None, gateway="giver")
     await store.change(leases.offer, "giver", "taker", {"job": 1})
-    await store.commit([leases.renew("taker", 0.0)])
+    await store.commit([leases.resign("taker")])
     assert await adopted(store, "third") == {"job": 3}
 
 
@@ -64,5 +64,5 @@ async def test_a_job_that_was_adopted_is_no_longer_kept_for_anyone(store: Store)
     await put_job(store, "job", ended_at=None, gateway="giver")
     await store.change(leases.offer, "giver", "taker", {"job": 1})
     await adopted(store, "taker")
-    await store.commit([leases.renew("taker", 0.0)])
+    await store.commit([leases.resign("taker")])
     assert await adopted(store, "giver") == {"job": 4}

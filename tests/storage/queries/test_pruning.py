@@ -147,7 +147,7 @@ async def test_of_gateways_that_live_the_first_by_name_collects(
     await Collector(hub, ttl.create(300, DAY_S), "b").collect()
     assert len(await store.read(job_ids)) == 1
     # The first gave its lease up: the next one collects, whoever owned the jobs.
-    await store.commit([leases.renew("a", 0.0)])
+    await store.commit([leases.resign("a")])
     await Collector(hub, ttl.create(300, DAY_S), "b").collect()
     assert await store.read(job_ids) == []
     assert await store.read(pruning.collects, "a")

@@ -9,6 +9,7 @@ import voluptuous as vol
 from aiohttp import WSMsgType, hdrs, web
 
 from swarm_hub.components.api.access import Access
+from swarm_hub.components.api.answering import Answering
 from swarm_hub.components.api.audit import AuditLog
 from swarm_hub.components.api.connections import Connection
 from swarm_hub.components.api.errors import ClientGone
@@ -36,11 +37,14 @@ _DEFLATE: Final = "permessage-deflate"
 class LiveClients:
     """Every websocket."""
 
-    def __init__(self, hub: Hub, access: Access, quotas: Quotas, audit: AuditLog) -> None:
+    def __init__(
+        self, hub: Hub, access: Access, quotas: Quotas, audit: AuditLog, answering: Answering
+    ) -> None:
         self._hub = hub
         self._access = access
         self._quotas = quotas
         self._audit = audit
+        self._answering = answering
         self._fanout = Fanout(hub)
         self._connections: set[LiveConnection] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -70,6 +74,7 @@ class LiveClients:
         connection = LiveConnection(
             self._hub, socket, Outbox(socket, _wire(request), self._hub.tasks), token, self._fanout,
             self._quotas, self._subscribe_schema, partial(self._audit.command, request, token),
+            self._answering,
         )  # fmt: skip
         self._connections.add(connection)
         if self._watching is None or self._watching.done():
@@ -109,7 +114,7 @@ class LiveClients:
             secret = messages.AUTH(parse_json(_raw(message.data), "auth"))["access_token"]
         except (TimeoutError, RequestError, vol.Invalid):
             secret = None
-        token = self._access.identify(request, secret)
+        token = await self._access.identify(request, secret)
         if token is None:
             await self._access.failed(request)
             problem = (

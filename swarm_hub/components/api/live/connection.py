@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 
 from swarm_hub.components.api.access import check_scope
 from swarm_hub.components.api.adapter import problems
+from swarm_hub.components.api.answering import Answering
 from swarm_hub.components.api.errors import as_request_error
 from swarm_hub.components.api.live import messages
 from swarm_hub.components.api.live.fanout import Fanout
@@ -47,6 +48,7 @@ class LiveConnection:
         quotas: Quotas,
         subscribe_schema: vol.Schema,
         audit: Callable[[str, str], None],
+        answering: Answering,
     ) -> None:
         self._hub = hub
         self.socket = socket
@@ -57,6 +59,7 @@ class LiveConnection:
         self._subscribe_schema = subscribe_schema
         # Called with the name of a command that changes something, and what came of it.
         self._audit = audit
+        self._answering = answering
         self._last_id = 0
         self._n_running = 0
         # What ends each subscription, by the id of its command.
@@ -204,7 +207,8 @@ class LiveConnection:
 
     async def _run(self, number: int, command: Command, params: Mapping[str, Any]) -> None:
         try:
-            result = await command.handler(CommandCall(number, params, self))
+            call = CommandCall(number, params, self)
+            result = await self._answering.within_reach(command.handler(call))
             if isinstance(result, EventStream):
                 self._follow(number, result)
             elif result is not REPLIED:

@@ -84,6 +84,8 @@ _RESULT_WITHIN_S: Final = 0.02
 _KEEP_WITHIN_S: Final = 0.5
 _KEEP_SPEEDS_EVERY_S: Final = 30.0
 _FIRST_EPOCH: Final = 1
+# Without a lease: as long as an answer may be on its way.
+_SURE_FOR_S: Final = 1.0
 _FAULTS_MAX: Final = 2
 _MEND_AGAIN_S: Final = 1.0
 
@@ -112,6 +114,8 @@ class Dispatcher:
         self._epochs: dict[str, int] = {}
         # By the monotonic clock; for ever on a store of one's own.
         self.leased_until = math.inf
+        # When the store last said which jobs are this gateway's.
+        self._sure_at = -math.inf
         self._pending = PendingCommit()
         # How often each job made its handling fail, and those that did since the last commit.
         self._faults: Counter[str] = Counter()
@@ -171,8 +175,21 @@ class Dispatcher:
         return sum(job.owner == owner for job in self._jobs.values())
 
     def job(self, job_id: str) -> Job | None:
-        """Return an unfinished job of this gateway."""
+        """Return an unfinished job of this gateway, for what is done about it; see `own`."""
         return self._jobs.get(job_id)
+
+    async def own(self, job_id: str) -> Job | None:
+        """Return an unfinished job that is this gateway's for sure, for whoever asks about it."""
+        await self.be_sure()
+        return self._jobs.get(job_id)
+
+    def known(self, job_id: str) -> Job | None:
+        """Return an unfinished job that is this gateway's for sure; None if the store knows."""
+        return self._jobs.get(job_id) if self._is_sure() else None
+
+    def _is_sure(self) -> bool:
+        now = self._hub.clock.monotonic()
+        return now < self.leased_until or now - self._sure_at < _SURE_FOR_S
 
     def is_read_anew(self, job_id: str) -> bool:
         """Whether a job is about to be read from the store; until then nothing is known of it."""
@@ -253,10 +270,16 @@ class Dispatcher:
     async def be_sure(self) -> None:
         """Let go of jobs that another gateway took over, if the lease may have run out.
 
-        Whoever was frozen would else tell of them what it remembers.
+        Whoever was frozen would else tell of them what it remembers. While the store is away this
+        raises StoreAwayError: nobody shall wait for what only the store can bring.
         """
-        if self._hub.clock.monotonic() < self.leased_until:
-            return
+        self._hub.store.refuse_if_away()
+        if not self._is_sure():
+            await self.let_go_of_lost()
+
+    async def let_go_of_lost(self) -> None:
+        """Ask the store which jobs are this gateway's, and let go of the others."""
+        began = self._hub.clock.monotonic()
         commits = [self._pending, *([] if self._in_hand is None else [self._in_hand])]
         new = {job_id for each in commits for job_id in each.new_jobs} | self._unsure.keys()
         remembered = {each: epoch for each, epoch in self._epochs.items() if each not in new}
@@ -265,6 +288,7 @@ class Dispatcher:
             if owned.get(job_id) != epoch and self._epochs.get(job_id) == epoch:
                 _LOGGER.warning("Job %s was taken over by another gateway, or ended", job_id)
                 self._close(job_id)
+        self._sure_at = began
 
     async def _continue(self, job_id: str, left: LeftJob | None = None) -> None:
         """Take a job as it is in the store; one that makes this fail twice is failed."""

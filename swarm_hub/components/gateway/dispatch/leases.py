@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from swarm_hub.components.gateway.dispatch.dispatcher import Dispatcher
-from swarm_hub.core import Hub, StopStage
+from swarm_hub.core import Hub
 from swarm_hub.exceptions import StoreError
 from swarm_hub.models.job_change import JobChange
 from swarm_hub.models.presence import Presence
@@ -21,7 +22,10 @@ _LOGGER = logging.getLogger(__name__)
 LEASE_S: Final = 10.0
 _QUIET_S: Final = 3.0
 _RENEW_EVERY_S: Final = 1.0
+_ANSWERED_WITHIN_S: Final = LEASE_S - _RENEW_EVERY_S
 _LOOK_EVERY_S: Final = 1.0
+# Others' events are handed over within a second.
+_LAG_MAX_S: Final = 10.0
 # Before each look. After a batch of jobs was taken over the other gateways take theirs meanwhile.
 _PAUSE_S: Final = 0.02
 
@@ -43,7 +47,10 @@ class LeaseKeeper:
         # The gateways that lived when the lease was last renewed, this one among them.
         self.living: list[Presence] = []
         self._heard = asyncio.Event()
+        self._keeping: list[asyncio.Task[None]] = []
         self._taken = 0
+        # When all events of others had last been handed over.
+        self._caught_up_at = hub.clock.monotonic()
         # What others asked for and is about to be on disk.
         self._answering: set[str] = set()
 
@@ -63,10 +70,12 @@ class LeaseKeeper:
             await self._dispatcher.adopt(starting=True)
         finally:
             renewing.cancel()
-        self._hub.tasks.supervise(lambda: self._keep(self._dispatcher.sign), "lease")
         store.listen(self._heard.set)
-        self._hub.tasks.supervise(self._look_after, "lease_keeper")
-        self._hub.on_stop(StopStage.CLOSE, "lease_keeper", self._resign)
+        self._keeping = [
+            self._hub.tasks.supervise(lambda: self._keep(self._dispatcher.sign), "lease"),
+            self._hub.tasks.supervise(self._look_after, "lease_keeper"),
+        ]
+        self._hub.not_ready.append(self._not_ready)
 
     async def _keep(self, sign: Callable[[], Awaitable[None]] | None = None) -> None:
         """Renew the lease, each time after a sign of the dispatcher: one that is stuck loses it."""
@@ -75,7 +84,11 @@ class LeaseKeeper:
             if sign is not None:
                 await sign()
             try:
-                await self._renew()
+                async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                    await self._renew()
+            except TimeoutError:
+                # The lease has run out by now, and nobody knows when an answer comes.
+                self._hub.store.is_unanswered(_ANSWERED_WITHIN_S)
             except StoreError as error:
                 # Failing commits are logged elsewhere; the lease runs out, and others take over.
                 _LOGGER.debug("The lease can't be renewed: %s", error)
@@ -86,10 +99,9 @@ class LeaseKeeper:
         began = self._hub.clock.monotonic()
         kept = await store.change(presence.keep, self._describe(), LEASE_S, _QUIET_S)
         self.living = kept.living
-        if not kept.held:
-            # Another one found its session gone.
-            self._dispatcher.leased_until = began
-        await self._dispatcher.be_sure()
+        # Another one may have found this one's session gone.
+        if not kept.held or self._hub.clock.monotonic() >= self._dispatcher.leased_until:
+            await self._dispatcher.let_go_of_lost()
         self._dispatcher.leased_until = began + LEASE_S
         if kept.quiet:
             gone = await store.change(presence.end_leases, self._gateway_id, kept.quiet, LEASE_S)
@@ -112,12 +124,14 @@ class LeaseKeeper:
     async def _look(self) -> bool:
         """Do what others left for this gateway; returns whether there may be more to take over."""
         store = self._hub.store
+        began = self._hub.clock.monotonic()
         seen = await store.ask(leases.look, self._gateway_id)
         if seen.queued:
             # They may be those of a gateway that is gone.
             await store.catch_up()
         elif seen.newest_seq > store.last_seq:
             await store.hand_over()
+        self._caught_up_at = began
         for job_id in seen.to_cancel:
             self._dispatcher.cancel(job_id)
         for job_id, asked in seen.to_change:
@@ -150,6 +164,21 @@ class LeaseKeeper:
         if not done.cancelled() and (error := done.exception()) is not None:
             _LOGGER.debug("What another gateway asked for was not done: %s", error)
 
-    async def _resign(self) -> None:
-        """Give the lease up, so that others need not wait for it to run out."""
-        await self._hub.store.commit([leases.renew(self._gateway_id, 0.0)])
+    async def resign(self) -> None:
+        """Give the lease up, so that others need not wait for it to run out, and adopt no more."""
+        for task in self._keeping:
+            task.cancel()
+        if self._keeping:
+            self._dispatcher.leased_until = -math.inf
+            try:
+                await self._hub.store.commit([leases.resign(self._gateway_id)])
+            except StoreError as error:
+                _LOGGER.warning("The lease is not given up, and runs out by itself: %s", error)
+
+    def _not_ready(self) -> Iterator[str]:
+        """Yield what keeps this gateway from its work, by what was last seen of the store."""
+        late_s = self._hub.clock.monotonic() - self._dispatcher.leased_until
+        if late_s >= 0:
+            yield "its lease" if math.isinf(late_s) else f"its lease, for {late_s:.0f} s"
+        if (lag_s := self._hub.clock.monotonic() - self._caught_up_at) > _LAG_MAX_S:
+            yield f"events of the last {lag_s:.0f} s"

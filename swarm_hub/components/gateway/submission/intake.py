@@ -222,6 +222,7 @@ class Intake:
         )  # fmt: skip
 
     def _check_room(self, owner: str) -> None:
+        self._hub.store.refuse_if_away()
         if self._hub.store.busy:
             raise Busy("busy", "the store can't keep up; try again", retry_after_s=_RETRY_AFTER_S)
         if (full := self._hub.store.full) is not None:

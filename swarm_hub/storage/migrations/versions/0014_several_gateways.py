@@ -1,4 +1,4 @@
-"""What gateways that share a store tell each other, and events that wait for their numbers."""
+"""What gateways that share a store tell each other, their tokens, events that wait for numbers."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ _DOUBLE: Final[sa.types.TypeEngine[float]] = sa.Double().with_variant(sa.REAL(),
 
 
 def upgrade() -> None:
-    """Add two columns and a table."""
+    """Add two columns and two tables."""
     op.add_column("gateways", sa.Column("presence", sa.Text()))
     op.add_column("jobs", sa.Column("offered_to", sa.Text()))
     op.create_table(
@@ -23,5 +23,18 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Text()),
         sa.Column("time_fired", _DOUBLE, nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
+        sqlite_strict=True,
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text()),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("created_at", _DOUBLE, nullable=False),
+        sa.Column("expires_at", _DOUBLE),
+        sa.Column("session", sa.Integer(), nullable=False),
+        sqlite_with_rowid=False,
         sqlite_strict=True,
     )

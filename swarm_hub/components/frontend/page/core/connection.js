@@ -199,8 +199,8 @@ export async function logout() {
 // it has everything, and asks for what came after it when the connection is back: no event is
 // missing, none comes twice.
 
-const PING_EVERY_MS = 20_000;
-const PONG_WITHIN_MS = 10_000;
+const PING_EVERY_MS = 5000;
+const PONG_WITHIN_MS = 4000;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 const HIDDEN_AFTER_MS = 5000;
 
