@@ -4,11 +4,12 @@ Work on the database is a function of a `Connection`, run whole in a thread: one
 thread per transaction instead of per statement (docs/adr/002-storage-threads.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.sql.dml import UpdateBase
 
 from swarm_hub.exceptions import StoreDamagedError
 
@@ -61,6 +62,14 @@ class Database(Protocol):
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on a reading connection; it sees one consistent snapshot."""
+
+    def execute(
+        self, connection: Connection, statement: UpdateBase, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Run a statement that is used often for each of its rows; call it in `write`.
+
+        Rows that touch the same row of the table do so in their order.
+        """
 
     def next_seq(self, connection: Connection, last_known: int) -> int:
         """Return the number of the next event; call it in `write`, so that none comes before it."""

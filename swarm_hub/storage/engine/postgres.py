@@ -31,6 +31,7 @@ from swarm_hub.exceptions import (
     StoreUnavailableError,
 )
 from swarm_hub.storage import migrations, schema
+from swarm_hub.storage.engine.batched import BatchedStatements
 from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.storage.engine.postgres_dialect import add_conditions
 from swarm_hub.storage.queries.leases import session_of
@@ -116,6 +117,7 @@ class PostgresDatabase:
         self._mark_key = f"writer:{ulid_now()}"
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
+        self.execute = BatchedStatements().execute
 
     def look(self) -> None:
         """Raise what `open` would raise, without changing anything; it is tried once."""

@@ -43,18 +43,24 @@ class PreparedStatements:
             cursor.close()
 
 
-def _prepare(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> _Prepared:
-    compiled = statement.compile(  # type: ignore[attr-defined]
+def compiled(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> SQLCompiler:
+    """Return a statement as the database takes it; its parameters are among `keys`."""
+    found = statement.compile(  # type: ignore[attr-defined]
         dialect=connection.dialect, column_keys=list(keys)
     )
-    assert isinstance(compiled, SQLCompiler)
-    order = compiled.positiontup or []
-    unknown = [name for name in order if name not in keys]
+    assert isinstance(found, SQLCompiler)
+    unknown = [name for name in found.positiontup or () if name not in keys]
     if unknown:
         raise ValueError(f"a stored statement takes only row parameters, not {unknown}")
+    return found
+
+
+def _prepare(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> _Prepared:
+    found = compiled(connection, statement, keys)
+    order = found.positiontup or []
     if not order:
-        return _Prepared(str(compiled), lambda _row: ())
+        return _Prepared(str(found), lambda _row: ())
     if len(order) == 1:
         only = order[0]
-        return _Prepared(str(compiled), lambda row: (row[only],))
-    return _Prepared(str(compiled), itemgetter(*order))
+        return _Prepared(str(found), lambda row: (row[only],))
+    return _Prepared(str(found), itemgetter(*order))

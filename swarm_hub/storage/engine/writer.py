@@ -19,8 +19,8 @@ from swarm_hub.models.event import DurableEvent, NewEvent
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.engine.feed import EventFeed
-from swarm_hub.storage.engine.prepared import PreparedStatements
 from swarm_hub.storage.queries import leases
+from swarm_hub.storage.queries.leases import Fence
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Histogram
@@ -33,16 +33,11 @@ BATCH_ROWS_MAX: Final = 4096
 PENDING_ROWS_MAX: Final = 65_536
 
 _INSERT_EVENTS: Final = insert(schema.events)
+_PLACES: Final[dict[object, int]] = {
+    table: place for place, table in enumerate(schema.metadata.tables.values())
+}
 # `json.dumps` with separators builds an encoder for each event, which costs more than encoding.
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """The jobs a unit writes for, with the epochs by which their gateway owns them."""
-
-    gateway: str
-    epochs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,6 @@ class Writer:
         self._trouble = trouble
         self._clock = clock
         self._feed = feed
-        self._statements = PreparedStatements()
         self._pending: list[_Unit] = []
         self._pending_rows = 0
         self._wake = asyncio.Event()
@@ -186,17 +180,18 @@ class Writer:
         self, batch: Sequence[_Unit], event_rows: list[dict[str, Any]], connection: Connection
     ) -> int:
         """Write a batch in the caller's transaction; returns the number of its first event."""
+        writes = _grouped(batch)
         if self._database.shared:
-            for unit in batch:
-                if unit.fence is not None:
-                    leases.verify(connection, unit.fence.gateway, unit.fence.epochs)
-        for write in _grouped(batch):
-            self._statements.execute(connection, write.statement, write.rows)
+            leases.verify(connection, [unit.fence for unit in batch if unit.fence is not None])
+            # Gateways that lock rows in one order never wait for each other in a circle.
+            writes.sort(key=lambda write: _PLACES[write.statement.table])
+        for write in writes:
+            self._database.execute(connection, write.statement, write.rows)
         if not event_rows:
             return 0
         first_seq = self._database.next_seq(connection, self._feed.last_seq)
         numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
-        self._statements.execute(connection, _INSERT_EVENTS, numbered)
+        self._database.execute(connection, _INSERT_EVENTS, numbered)
         return first_seq
 
 

@@ -6,14 +6,17 @@ its jobs and increments their epochs; a commit for a job with an older epoch is 
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
+    Text,
     and_,
+    any_,
     bindparam,
     literal_column,
     null,
@@ -65,6 +68,22 @@ _OWNED: Final = select(_J.c.id, _J.c.epoch).where(_J.c.finished_at.is_(None), _I
 _CHANGE_ASKED: Final = select(_J.c.id, _J.c.change_asked).where(
     _J.c.finished_at.is_(None), _IS_MINE, _J.c.change_asked.is_not(None)
 )
+
+# Only a shared store asks, so it is PostgreSQL's `= ANY`: one statement for any number of jobs.
+_VERIFY: Final = (
+    select(_J.c.id, _J.c.gateway, _J.c.epoch)
+    .where(_J.c.id == any_(bindparam("b_ids", type_=ARRAY(Text))))
+    .order_by(_J.c.id)
+    .with_for_update(read=True)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The jobs a unit writes for, with the epochs by which their gateway owns them."""
+
+    gateway: str
+    epochs: Mapping[str, int]
 
 
 def store_now(connection: Connection) -> float:
@@ -164,25 +183,32 @@ def owned(connection: Connection, gateway: str) -> dict[str, int]:
     return {row.id: row.epoch for row in rows}
 
 
-def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> None:
-    """Check that a gateway owns jobs with these epochs, and keep it so until the transaction ends.
+def verify(connection: Connection, fences: Sequence[Fence]) -> None:
+    """Check that gateways own jobs with these epochs, and keep it so until the transaction ends.
 
-    Raises StoreFencedError naming those it has lost.
+    Raises StoreFencedError naming those that were lost.
     """
-    rows = connection.execute(
-        select(_J.c.id, _J.c.epoch)
-        .where(_J.c.id.in_(sorted(epochs)), _J.c.gateway == gateway)
-        .order_by(_J.c.id)
-        .with_for_update(read=True)
-    )
-    owned = {(row.id, row.epoch) for row in rows}
-    if lost := [job_id for job_id, epoch in epochs.items() if (job_id, epoch) not in owned]:
+    job_ids = {job_id for fence in fences for job_id in fence.epochs}
+    if not job_ids:
+        return
+    rows = connection.execute(_VERIFY, {"b_ids": sorted(job_ids)})
+    owned = {(row.id, row.gateway, row.epoch) for row in rows}
+    lost = [
+        job_id
+        for fence in fences
+        for job_id, epoch in fence.epochs.items()
+        if (job_id, fence.gateway, epoch) not in owned
+    ]
+    if lost:
         raise StoreFencedError(lost)
 
 
-def ask_to_cancel(job_id: str) -> Write:
-    """Return the request to the owner of a job to cancel it."""
-    return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
+def ask_to_cancel(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Ask the owners of jobs to cancel them; call it in a write of its own.
+
+    One that holds jobs of this gateway, too, could wait for an owner who waits for one of those.
+    """
+    connection.execute(_ASK_TO_CANCEL, [{"b_id": job_id} for job_id in sorted(job_ids)])
 
 
 def ask_to_change(connection: Connection, job_id: str, change: Mapping[str, Any]) -> bool:
