@@ -12,15 +12,14 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
-    ColumnElement,
+    CTE,
     Connection,
     Text,
-    and_,
     any_,
     bindparam,
+    func,
     literal_column,
     null,
-    or_,
     select,
     text,
     update,
@@ -54,13 +53,32 @@ _ANSWER_CHANGE: Final = (
     .values(change_asked=null())
 )
 
+
+def _owners() -> CTE:
+    """Return the gateways that have unfinished jobs, by a step of the index for each of them.
+
+    So their jobs are not looked at, however many there are.
+    """
+    first = select(func.min(_J.c.gateway).label("gateway")).where(_J.c.finished_at.is_(None))
+    owners = first.cte("owners", recursive=True)
+    after = (
+        select(func.min(_J.c.gateway))
+        .where(_J.c.finished_at.is_(None), _J.c.gateway > owners.c.gateway)
+        .correlate(owners)
+        .scalar_subquery()
+    )
+    return owners.union_all(select(after).where(owners.c.gateway.is_not(None)))
+
+
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
-_ORPHANED: Final[ColumnElement[bool]] = and_(
-    _J.c.gateway != bindparam("b_gateway"),
-    _J.c.gateway.not_in(select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))),
+_OWNERS: Final = _owners()
+# Those among them that are gone.
+_ORPHANING: Final = select(_OWNERS.c.gateway).where(
+    _OWNERS.c.gateway != bindparam("b_gateway"),
+    _OWNERS.c.gateway.not_in(select(_G.c.name).where(_G.c.alive_until > bindparam("b_now"))),
 )
-_ANY_ORPHANED: Final = select(_J.c.id).where(_J.c.finished_at.is_(None), _ORPHANED).limit(1)
+_ANY_ORPHANING: Final = _ORPHANING.limit(1)
 _ASKED: Final = select(_J.c.id).where(
     _J.c.finished_at.is_(None), _IS_MINE, _J.c.cancel_asked == literal_column("1")
 )
@@ -121,7 +139,7 @@ def look(connection: Connection, gateway: str) -> Seen:
     values = {"b_gateway": gateway, "b_now": now}
     return Seen(
         now,
-        connection.execute(_ANY_ORPHANED, values).one_or_none() is not None,
+        connection.execute(_ANY_ORPHANING, values).first() is not None,
         list(connection.execute(_ASKED, values).scalars()),
         [(row.id, row.change_asked) for row in connection.execute(_CHANGE_ASKED, values)],
     )
@@ -157,20 +175,21 @@ def adopt(
     still be committing from before the restart; of a shared store it takes only those. With a
     `limit` others that are adopting get the rest. Runs inside a write.
     """
-    values = {"b_gateway": gateway, "b_now": store_now(connection)}
-    which = _ORPHANED
-    if starting:
-        which = _IS_MINE if connection.dialect.name == "postgresql" else or_(_ORPHANED, _IS_MINE)
+    owners = [gateway]
+    if not (starting and connection.dialect.name == "postgresql"):
+        values = {"b_gateway": gateway, "b_now": store_now(connection)}
+        orphaning = list(connection.execute(_ORPHANING, values).scalars())
+        owners = [*orphaning, *(owners if starting else ())]
     found = (
         select(_J.c.id)
-        .where(_J.c.finished_at.is_(None), which)
+        .where(_J.c.finished_at.is_(None), _J.c.gateway.in_(owners))
         .order_by(_J.c.id)
         .limit(limit)
         .with_for_update(skip_locked=not starting)
     )
     taken = (
         update(_J)
-        .where(_J.c.id.in_(list(connection.execute(found, values).scalars())))
+        .where(_J.c.id.in_(list(connection.execute(found).scalars())))
         .values(gateway=gateway, epoch=_J.c.epoch + 1)
         .returning(_J.c.id, _J.c.epoch)
     )
