@@ -19,6 +19,7 @@ from swarm_hub.exceptions import StoreError
 from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage import schema
 from swarm_hub.storage.blobs import chunks as blob_chunks
+from swarm_hub.storage.blobs.chunks import Place
 from swarm_hub.storage.blobs.files import BlobFiles, map_file, store_error
 from swarm_hub.storage.blobs.parked import ParkedUploads
 from swarm_hub.storage.blobs.spool import Spool, SpoolFolder
@@ -195,8 +196,6 @@ class BlobStore:
 
     async def beginnings(self) -> Sequence[str]:
         """Return the first two digits of the hashes of all files, perhaps of more."""
-        if self._database.shared:
-            return [f"{first:02x}" for first in range(256)]
         return await asyncio.to_thread(self._files.beginnings)
 
     async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
@@ -205,13 +204,23 @@ class BlobStore:
         `known` are the hashes with this beginning that have a row; returns how many files were
         deleted.
         """
-        if self._database.shared:
-            before = time.time() - grace_s
-            while await self._database.write(
-                lambda connection: blob_chunks.sweep(connection, prefix, before)
-            ):
-                continue
         return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
+
+    async def sweep_chunks(self, after: Place, grace_s: float) -> Place | None:
+        """Look at some chunks of a shared store, and delete those older than that without a row.
+
+        Returns where to go on, None after the last.
+        """
+        before = time.time() - grace_s
+        found, place = await self._database.read(
+            lambda connection: blob_chunks.orphans(connection, after, before)
+        )
+        more = bool(found)
+        while more:
+            more = await self._database.write(
+                lambda connection: blob_chunks.sweep(connection, found, before)
+            )
+        return place
 
     async def _put(self, sha: str, data: bytes, now: float, *, durable: bool = True) -> Write:
         is_small = len(data) <= INLINE_MAX_BYTES
