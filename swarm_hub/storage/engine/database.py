@@ -4,14 +4,14 @@ Work on the database is a function of a `Connection`, run whole in a thread: one
 thread per transaction instead of per statement (docs/adr/002-storage-threads.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.sql.dml import UpdateBase
 
 from swarm_hub.exceptions import StoreDamagedError
+from swarm_hub.storage.write import Write
 
 _T = TypeVar("_T")
 
@@ -63,12 +63,10 @@ class Database(Protocol):
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work` on a reading connection; it sees one consistent snapshot."""
 
-    def execute(
-        self, connection: Connection, statement: UpdateBase, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Run a statement that is used often for each of its rows; call it in `write`.
+    def execute(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run statements that are used often, each for all of its rows; call it in `write`.
 
-        Rows that touch the same row of the table do so in their order.
+        What touches the same row of a table does so in the order of the statements and of the rows.
         """
 
     def next_seq(self, connection: Connection, last_known: int) -> int:

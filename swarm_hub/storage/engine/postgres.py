@@ -52,8 +52,8 @@ _PROGRAM: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
 # Marks are ULIDs, which sort by time. Those of dead writers are removed after a day.
 _MARKS_KEPT_S: Final = 86_400.0
-_SET_MARK: Final = text(
-    "INSERT INTO meta (key, value) VALUES (:key, :mark) "
+_SET_MARK: Final = (
+    "INSERT INTO meta (key, value) VALUES (%s, %s) "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
@@ -254,7 +254,10 @@ class PostgresDatabase:
 
     def _mark(self, connection: Connection) -> str:
         mark: str = ulid_now()
-        connection.execute(_SET_MARK, {"key": self._mark_key, "mark": mark})
+        driver: Any = connection.connection.driver_connection
+        # With the BEGIN, which the driver else sends and waits for first.
+        with driver.pipeline():
+            driver.execute(_SET_MARK, (self._mark_key, mark))
         return mark
 
     def _committed(self, connection: Connection, mark: str) -> bool:

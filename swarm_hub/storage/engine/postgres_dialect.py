@@ -10,7 +10,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.dialects.sqlite.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.ext.compiler import compiles
 
-from swarm_hub.storage.store_time import JulianDay
+from swarm_hub.storage.queries.leases import JulianDay
 
 
 def add_conditions(metadata: MetaData) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from swarm_hub.storage.write import Write
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
@@ -26,10 +28,14 @@ class PreparedStatements:
         # The statement is kept with its compiled form, so that its `id()` can't be reused.
         self._known: dict[tuple[int, tuple[str, ...]], tuple[Executable, _Prepared]] = {}
 
-    def execute(
+    def execute(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run statements in their order, each once for each row; its rows have the same keys."""
+        for write in writes:
+            self._execute(connection, write.statement, write.rows)
+
+    def _execute(
         self, connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Run a statement once for each row; every row has the same keys."""
         keys = tuple(rows[0])
         known = self._known.get((id(statement), keys))
         if known is None:

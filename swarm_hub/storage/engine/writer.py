@@ -185,13 +185,12 @@ class Writer:
             leases.verify(connection, [unit.fence for unit in batch if unit.fence is not None])
             # Gateways that lock rows in one order never wait for each other in a circle.
             writes.sort(key=lambda write: _PLACES[write.statement.table])
-        for write in writes:
-            self._database.execute(connection, write.statement, write.rows)
+        self._database.execute(connection, writes)
         if not event_rows:
             return 0
         first_seq = self._database.next_seq(connection, self._feed.last_seq)
         numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
-        self._database.execute(connection, _INSERT_EVENTS, numbered)
+        self._database.execute(connection, [Write(_INSERT_EVENTS, numbered)])
         return first_seq
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.admission import AdmissionPolicy, Applicant, InviteRecord, Verdict
 from swarm_hub.storage import schema
-from swarm_hub.storage.store_time import STORE_TIME
+from swarm_hub.storage.queries.leases import STORE_TIME
 from swarm_hub.storage.write import Write
 
 _NODES = schema.nodes

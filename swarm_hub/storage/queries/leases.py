@@ -13,7 +13,9 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     CTE,
+    ColumnElement,
     Connection,
+    Double,
     Text,
     any_,
     bindparam,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.functions import GenericFunction
 from ulid_transform import ulid_now
 
 from swarm_hub.exceptions import StoreFencedError
@@ -102,6 +105,20 @@ class Fence:
 
     gateway: str
     epochs: Mapping[str, int]
+
+
+class JulianDay(GenericFunction[float]):
+    """SQLite's way to tell the time; `engine/postgres_dialect.py` has PostgreSQL's."""
+
+    type: Any = Double()
+    name = "julianday"
+    inherit_cache = True
+
+
+# The store's own time for statements; in PostgreSQL that at which the transaction began.
+STORE_TIME: Final[ColumnElement[float]] = (
+    JulianDay(literal_column("'now'")) - literal_column("2440587.5", Double())
+) * literal_column("86400.0", Double())
 
 
 def store_now(connection: Connection) -> float:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.node import NodeRecord, ProgramSpeed
 from swarm_hub.storage import schema
-from swarm_hub.storage.store_time import STORE_TIME
+from swarm_hub.storage.queries.leases import STORE_TIME
 from swarm_hub.storage.write import Write
 from swarm_hub.util.plain import shallow
 
