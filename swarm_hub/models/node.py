@@ -187,3 +187,5 @@ class NodeRecord:
     speeds: str | None = None
     # The labels that an administrator gave it, as JSON.
     labels: str | None = None
+    # When its owner, or how far it is trusted, was last written, by the store's clock.
+    standing_at: float | None = None

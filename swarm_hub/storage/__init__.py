@@ -3,7 +3,7 @@
 from swarm_hub.storage.blobs.spool import Spool
 from swarm_hub.storage.blobs.store import GrowingBlob
 from swarm_hub.storage.engine.space import StoreSpace
-from swarm_hub.storage.engine.writer import Fence
+from swarm_hub.storage.queries.leases import Fence
 from swarm_hub.storage.store import Store, look_at
 from swarm_hub.storage.write import Write
 

@@ -93,6 +93,14 @@ jobs: Final = _table(
     # Most jobs have none; a full index would have an entry for each of those, too.
     _partial("jobs_by_key", "idem_key", where="idem_key IS NOT NULL", unique=True),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
+    # Gateways that share a store look every second, and must not see the jobs of all others.
+    _partial("jobs_by_gateway", "gateway", "id", where="finished_at IS NULL"),
+    _partial(
+        "jobs_asked",
+        "gateway",
+        "cancel_asked",
+        where="finished_at IS NULL AND (cancel_asked = 1 OR change_asked IS NOT NULL)",
+    ),
     # Most jobs complete, and cost it nothing.
     _partial("jobs_given_up", "id", where="state IN ('failed', 'cancelled')"),
     _partial("jobs_prunable", "finished_at", where="finished_at IS NOT NULL"),
@@ -287,6 +295,10 @@ nodes: Final = _table(
     Column("speeds", Text),
     # The labels that an administrator gave it, as JSON; NULL if none.
     Column("labels", Text),
+    # When its owner or its standing was last written, by the store's clock; NULL: never.
+    Column("standing_at", _DOUBLE),
+    # Gateways that share a store look every few seconds for what others have judged.
+    _partial("nodes_by_standing", "standing_at", where="standing_at IS NOT NULL"),
 )
 
 # One-time tokens with which a new node is admitted, under their hash.

@@ -27,8 +27,9 @@ from swarm_hub.storage.engine.database import Chunk, Database
 from swarm_hub.storage.engine.feed import EventFeed
 from swarm_hub.storage.engine.space import SpaceGuard, StoreSpace
 from swarm_hub.storage.engine.sqlite import SqliteDatabase
-from swarm_hub.storage.engine.writer import Fence, Writer
+from swarm_hub.storage.engine.writer import Writer
 from swarm_hub.storage.queries import meta, pruning
+from swarm_hub.storage.queries.leases import Fence
 from swarm_hub.storage.schema import HEAD
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock

@@ -9,7 +9,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One statement with its parameter rows (executemany).
+    """One statement with its parameter rows.
 
     It reads no table but its own, so that the writer may move it ahead of writes to other tables.
     """

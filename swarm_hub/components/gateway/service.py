@@ -184,7 +184,9 @@ class JobService:
         if await self._dispatcher.own(job_id) is not None:
             return True
         store = self._hub.store
-        return store.shared and await store.read(leases.owner, job_id) is not None
+        if not store.shared or self._dispatcher.recent.get(job_id) is not None:
+            return False
+        return await store.read(leases.owner, job_id) is not None
 
     async def check_owner(self, job_id: str, owner: str) -> None:
         """Raise NotFound for a job of another owner, as if there were none of that id."""
@@ -270,13 +272,9 @@ class JobService:
         store = self._hub.store
         owners = await self.owners(job_ids)
         seen = [each for each in job_ids if each in owners and own in (None, owners[each])]
-        elsewhere = [
-            leases.ask_to_cancel(job_id)
-            for job_id in seen
-            if not self._cancel(job_id, by) and store.shared
-        ]
+        elsewhere = [each for each in seen if not self._cancel(each, by) and store.shared]
         if elsewhere:
-            await store.commit(elsewhere)
+            await store.change(leases.ask_to_cancel, elsewhere)
             await store.hint_request()
         give_up_at = self._hub.clock.monotonic() + _OWNER_WITHIN_S
         await asyncio.gather(*(self._until_ended(job_id, give_up_at) for job_id in seen))
@@ -341,7 +339,8 @@ class JobService:
         """
         await self._dispatcher.be_sure()
         if not self._cancel(job_id, by) and await self._is_open(job_id):
-            await self._hub.store.commit([leases.ask_to_cancel(job_id)])
+            await self._hub.store.change(leases.ask_to_cancel, [job_id])
+            await self._hub.store.hint_request()
         return await self.ended(job_id, _OWNER_WITHIN_S)
 
     def _cancel(self, job_id: str, by: str) -> bool:

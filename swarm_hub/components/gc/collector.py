@@ -16,6 +16,7 @@ from swarm_hub.exceptions import PASSING_ERRORS, StoreFencedError
 from swarm_hub.helpers.platforms import Platform
 from swarm_hub.models.event import EventType, NewEvent
 from swarm_hub.storage import Fence
+from swarm_hub.storage.blobs.chunks import START, Place
 from swarm_hub.storage.engine.database import Chunk
 from swarm_hub.storage.queries import events, pruning, uploads
 
@@ -33,6 +34,9 @@ _BLOBS_SHARE: Final = 20.0
 # A crash between a file and its row leaves an orphan; looking for them reads the directories.
 _SWEEP_EVERY_S: Final = 3600.0
 _ORPHAN_AFTER_S: Final = 600.0
+# How many files are looked for in one round, and as how many a read counts that finds none.
+_FILES_LOOKED_AT: Final = 2000
+_FILES_A_READ: Final = 100
 _TOMBSTONES_KEPT_S: Final = 30 * 86400.0
 # Giving pages back is worth its writes only if there are many and nobody waits for the disk.
 _FREE_MIN_BYTES: Final = 4 * 1024 * 1024
@@ -74,7 +78,10 @@ class Collector:
         self._gateway = gateway
         self._rows = Pace(first=500, low=50, high=5000)
         self._pages = Pace(first=100, low=10, high=500)
-        self._blobs_at = self._files_at = float("-inf")
+        self._blobs_at = self._files_at = self._chunks_at = float("-inf")
+        # Of the look at all files, or chunks, that is under way: what is left, and how far it got.
+        self._beginnings: list[str] = []
+        self._chunk: Place | None = None
         self._prepared = policy
 
     async def prepare(self, config: Platform[RetentionPolicy]) -> None:
@@ -100,6 +107,8 @@ class Collector:
                 await self._collect_blobs()
                 await self._collect_events()
                 await self._collect_tombstones()
+                if self._hub.store.shared:
+                    await self._collect_chunks()
             await self._collect_files()
             await self._give_back()
         except PASSING_ERRORS as error:
@@ -193,15 +202,27 @@ class Collector:
             )
 
     async def _collect_files(self) -> None:
+        """Look for files without a row: once an hour at all, in each round at some."""
         now = self._hub.clock.monotonic()
-        if now < self._files_at:
-            return
-        self._files_at = now + _SWEEP_EVERY_S
-        for prefix in await self._hub.store.blobs.beginnings():
-            if self._stopping:
-                return
+        blobs = self._hub.store.blobs
+        if not self._beginnings and now >= self._files_at:
+            self._files_at = now + _SWEEP_EVERY_S
+            self._beginnings = list(await blobs.beginnings())
+        looked_at = 0
+        while self._beginnings and looked_at < _FILES_LOOKED_AT and not self._stopping:
+            prefix = self._beginnings.pop()
             known = await self._hub.store.read(pruning.blob_files, prefix)
-            await self._hub.store.blobs.sweep(prefix, known, _ORPHAN_AFTER_S)
+            await blobs.sweep(prefix, known, _ORPHAN_AFTER_S)
+            looked_at += _FILES_A_READ + len(known)
+
+    async def _collect_chunks(self) -> None:
+        """Look for chunks without a row, which only a shared store has, likewise."""
+        now = self._hub.clock.monotonic()
+        if self._chunk is None and now >= self._chunks_at:
+            self._chunks_at = now + _SWEEP_EVERY_S
+            self._chunk = START
+        if self._chunk is not None:
+            self._chunk = await self._hub.store.blobs.sweep_chunks(self._chunk, _ORPHAN_AFTER_S)
 
     async def _give_back(self) -> None:
         store = self._hub.store

@@ -5,7 +5,7 @@ A blob's chunks commit before the row that names it. Files on this device are a 
 
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, tuple_
@@ -16,6 +16,11 @@ from swarm_hub.storage import schema
 _T = schema.blob_chunks
 
 CHUNK_BYTES: Final = 1024 * 1024
+# A chunk's key: the hash of its blob, and its number.
+Place = tuple[str, int]
+START: Final[Place] = ("", 0)
+# How many are looked at in one read; their bytes are not read.
+_LOOKED_AT: Final = 1000
 # How many go in one transaction, so that none holds the writer for long.
 _DELETED_AT_ONCE: Final = 16
 _INSERT: Final = insert(_T).on_conflict_do_nothing()
@@ -43,14 +48,28 @@ def remove(connection: Connection, shas: Sequence[str]) -> bool:
     return _delete(connection, _T.c.sha.in_(shas))
 
 
-def sweep(connection: Connection, prefix: str, put_before: float) -> bool:
-    """Delete chunks that no row names, put before `put_before`, whose hash begins with `prefix`.
+def orphans(
+    connection: Connection, after: Place, put_before: float
+) -> tuple[set[str], Place | None]:
+    """Look at the next chunks after a place; returns whose chunks no row names, and how far it got.
 
-    Deletes only some at a time; returns whether there may be more.
+    Those count that were put before `put_before`. After the last chunk the place is None.
     """
-    # "g" comes after every hex digit.
-    within = and_(_T.c.sha >= prefix, _T.c.sha < f"{prefix}g")
-    return _delete(connection, and_(within, _T.c.put_at < put_before))
+    named = exists().where(schema.blobs.c.sha == _T.c.sha).label("named")
+    page = (
+        select(_T.c.sha, _T.c.n, _T.c.put_at, named)
+        .where(tuple_(_T.c.sha, _T.c.n) > tuple_(*after))
+        .order_by(_T.c.sha, _T.c.n)
+        .limit(_LOOKED_AT)
+    )
+    rows = connection.execute(page).all()
+    found = {row.sha for row in rows if not row.named and row.put_at < put_before}
+    return found, (rows[-1].sha, rows[-1].n) if len(rows) == _LOOKED_AT else None
+
+
+def sweep(connection: Connection, shas: Collection[str], put_before: float) -> bool:
+    """Delete some chunks of `orphans`; returns whether there may be more."""
+    return _delete(connection, and_(_T.c.sha.in_(shas), _T.c.put_at < put_before))
 
 
 def _delete(connection: Connection, which: ColumnElement[bool]) -> bool:

@@ -19,6 +19,7 @@ from swarm_hub.exceptions import StoreError
 from swarm_hub.models.blob import Readable, SpooledBlob
 from swarm_hub.storage import schema
 from swarm_hub.storage.blobs import chunks as blob_chunks
+from swarm_hub.storage.blobs.chunks import Place
 from swarm_hub.storage.blobs.files import BlobFiles, map_file, store_error
 from swarm_hub.storage.blobs.parked import ParkedUploads
 from swarm_hub.storage.blobs.spool import Spool, SpoolFolder
@@ -33,7 +34,7 @@ PARKED_DIR: Final = "parked"
 # A blob that nothing refers to and that was not touched for a minute may be removed (gc); one that
 # was touched this short a time ago is there to stay.
 _TOUCHED_LATELY_S: Final = 10.0
-_TOUCHED_MAX: Final = 256
+_TOUCHED_MAX: Final = 1024
 
 _INSERT = insert(schema.blobs)
 _REMEMBER: Final = _INSERT.on_conflict_do_update(
@@ -68,18 +69,16 @@ class BlobStore:
         With `durable=False` (a worker's cache, which can be fetched again) nothing is fsynced.
         """
         if len(data) <= INLINE_MAX_BYTES:
-            sha, body = sha256_hex(data), data
+            sha = sha256_hex(data)
         else:
-            sha, body = await asyncio.to_thread(sha256_hex, data), None
-            await self._put_large(sha, data, durable)
-        row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
-        return sha, Write(_REMEMBER, [row])
+            sha = await asyncio.to_thread(sha256_hex, data)
+        return sha, await self._put(sha, data, now, durable=durable)
 
     async def touch(self, sha: str, data: bytes, now: float) -> list[Write]:
         """Store bytes that come again and again, as `put` does; none if they are there to stay."""
         if self.touched_lately(sha, now):
             return []
-        return [(await self.put(data, now))[1]]
+        return [await self._put(sha, data, now)]
 
     def touched_lately(self, sha: str, now: float) -> bool:
         """Whether `touch` needs no bytes of a blob at that time."""
@@ -197,8 +196,6 @@ class BlobStore:
 
     async def beginnings(self) -> Sequence[str]:
         """Return the first two digits of the hashes of all files, perhaps of more."""
-        if self._database.shared:
-            return [f"{first:02x}" for first in range(256)]
         return await asyncio.to_thread(self._files.beginnings)
 
     async def sweep(self, prefix: str, known: set[str], grace_s: float) -> int:
@@ -207,13 +204,31 @@ class BlobStore:
         `known` are the hashes with this beginning that have a row; returns how many files were
         deleted.
         """
-        if self._database.shared:
-            before = time.time() - grace_s
-            while await self._database.write(
-                lambda connection: blob_chunks.sweep(connection, prefix, before)
-            ):
-                continue
         return await asyncio.to_thread(self._files.sweep, prefix, known, grace_s)
+
+    async def sweep_chunks(self, after: Place, grace_s: float) -> Place | None:
+        """Look at some chunks of a shared store, and delete those older than that without a row.
+
+        Returns where to go on, None after the last.
+        """
+        before = time.time() - grace_s
+        found, place = await self._database.read(
+            lambda connection: blob_chunks.orphans(connection, after, before)
+        )
+        more = bool(found)
+        while more:
+            more = await self._database.write(
+                lambda connection: blob_chunks.sweep(connection, found, before)
+            )
+        return place
+
+    async def _put(self, sha: str, data: bytes, now: float, *, durable: bool = True) -> Write:
+        is_small = len(data) <= INLINE_MAX_BYTES
+        if not is_small:
+            await self._put_large(sha, data, durable)
+        body = data if is_small else None
+        row = {"sha": sha, "size_bytes": len(data), "last_ref": now, "body": body}
+        return Write(_REMEMBER, [row])
 
     async def _put_large(self, sha: str, data: bytes, durable: bool) -> None:
         if self._database.shared:

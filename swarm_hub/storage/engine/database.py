@@ -4,13 +4,14 @@ Work on the database is a function of a `Connection`, run whole in a thread: one
 thread per transaction instead of per statement (docs/adr/002-storage-threads.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from swarm_hub.exceptions import StoreDamagedError
+from swarm_hub.storage.write import Write
 
 if TYPE_CHECKING:
     # A hub with a store of its own needs none of them.
@@ -91,6 +92,12 @@ class Database(Protocol):
 
     async def ask(self, work: Callable[[Connection], _T]) -> _T:
         """Run `work`, which is one statement, as `read` does but with one request to a server."""
+
+    def execute(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run statements that are used often, each for all of its rows; call it in `write`.
+
+        What touches the same row of a table does so in the order of the statements and of the rows.
+        """
 
     def on_damage(self, damaged: Callable[[StoreDamagedError], None]) -> None:
         """Have `damaged` called on the loop when a call meets a damaged file."""

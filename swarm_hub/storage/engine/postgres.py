@@ -36,6 +36,7 @@ from swarm_hub.exceptions import (
 )
 from swarm_hub.storage import migrations, schema
 from swarm_hub.storage.engine import hints
+from swarm_hub.storage.engine.batched import BatchedStatements
 from swarm_hub.storage.engine.database import Chunk, DiskUse
 from swarm_hub.storage.engine.hints import Hint
 from swarm_hub.storage.engine.outage import Outage
@@ -72,8 +73,8 @@ _CHANNEL: Final = "swarm_hub"
 _OLDEST_SERVER: Final = (13,)  # older ones are not maintained any more
 # Marks are ULIDs, which sort by time. Those of dead writers are removed after a day.
 _MARKS_KEPT_S: Final = 86_400.0
-_SET_MARK: Final = text(
-    "INSERT INTO meta (key, value) VALUES (:key, :mark) "
+_SET_MARK: Final = (
+    "INSERT INTO meta (key, value) VALUES (%s, %s) "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _READ_MARK: Final = text("SELECT value FROM meta WHERE key = :key FOR UPDATE")
@@ -127,6 +128,7 @@ class PostgresDatabase:
         self._lost_at: float | None = None
         self.outage = Outage(self._probe)
         self._listener: threading.Thread | None = None
+        self.execute = BatchedStatements().execute
 
     @property
     def shared(self) -> Self:
@@ -337,7 +339,10 @@ class PostgresDatabase:
 
     def _mark(self, connection: Connection) -> str:
         mark: str = ulid_now()
-        connection.execute(_SET_MARK, {"key": self._mark_key, "mark": mark})
+        driver: Any = connection.connection.driver_connection
+        # With the BEGIN, which the driver else sends and waits for first.
+        with driver.pipeline():
+            driver.execute(_SET_MARK, (self._mark_key, mark))
         return mark
 
     def _committed(self, connection: Connection, mark: str) -> bool:

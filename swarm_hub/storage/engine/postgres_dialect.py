@@ -10,6 +10,8 @@ from sqlalchemy import MetaData
 from sqlalchemy.dialects.sqlite.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.ext.compiler import compiles
 
+from swarm_hub.storage.queries.leases import JulianDay
+
 
 def add_conditions(metadata: MetaData) -> None:
     """Have the partial indexes of a schema be partial in PostgreSQL too."""
@@ -40,3 +42,9 @@ def _do_nothing(clause: OnConflictDoNothing, compiler: Any, **kw: Any) -> str:
 def _do_update(clause: OnConflictDoUpdate, compiler: Any, **kw: Any) -> str:
     text: str = compiler.visit_on_conflict_do_update(_Target(clause), **kw)
     return text
+
+
+@compiles(JulianDay, "postgresql")
+def _julian_day(_function: JulianDay, _compiler: Any, **_kw: Any) -> str:
+    # Not the clock's time: only what stays the same in a statement can be looked up in an index.
+    return "(extract(epoch FROM transaction_timestamp())::double precision / 86400.0 + 2440587.5)"

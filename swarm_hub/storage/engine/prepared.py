@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from swarm_hub.storage.write import Write
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
@@ -26,10 +28,14 @@ class PreparedStatements:
         # The statement is kept with its compiled form, so that its `id()` can't be reused.
         self._known: dict[tuple[int, tuple[str, ...]], tuple[Executable, _Prepared]] = {}
 
-    def execute(
+    def execute(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run statements in their order, each once for each row; its rows have the same keys."""
+        for write in writes:
+            self._execute(connection, write.statement, write.rows)
+
+    def _execute(
         self, connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Run a statement once for each row; every row has the same keys."""
         keys = tuple(rows[0])
         known = self._known.get((id(statement), keys))
         if known is None:
@@ -43,18 +49,24 @@ class PreparedStatements:
             cursor.close()
 
 
-def _prepare(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> _Prepared:
-    compiled = statement.compile(  # type: ignore[attr-defined]
+def compiled(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> SQLCompiler:
+    """Return a statement as the database takes it; its parameters are among `keys`."""
+    found = statement.compile(  # type: ignore[attr-defined]
         dialect=connection.dialect, column_keys=list(keys)
     )
-    assert isinstance(compiled, SQLCompiler)
-    order = compiled.positiontup or []
-    unknown = [name for name in order if name not in keys]
+    assert isinstance(found, SQLCompiler)
+    unknown = [name for name in found.positiontup or () if name not in keys]
     if unknown:
         raise ValueError(f"a stored statement takes only row parameters, not {unknown}")
+    return found
+
+
+def _prepare(connection: Connection, statement: Executable, keys: tuple[str, ...]) -> _Prepared:
+    found = compiled(connection, statement, keys)
+    order = found.positiontup or []
     if not order:
-        return _Prepared(str(compiled), lambda _row: ())
+        return _Prepared(str(found), lambda _row: ())
     if len(order) == 1:
         only = order[0]
-        return _Prepared(str(compiled), lambda row: (row[only],))
-    return _Prepared(str(compiled), itemgetter(*order))
+        return _Prepared(str(found), lambda row: (row[only],))
+    return _Prepared(str(found), itemgetter(*order))

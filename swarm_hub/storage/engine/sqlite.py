@@ -27,6 +27,7 @@ from swarm_hub.exceptions import (
 from swarm_hub.storage import migrations
 from swarm_hub.storage.engine import damage
 from swarm_hub.storage.engine.database import Chunk, DiskUse
+from swarm_hub.storage.engine.prepared import PreparedStatements
 from swarm_hub.util.files import keep_private, refuse_unwritable, sync_directory
 from swarm_hub.util.thread_names import show_name
 
@@ -95,6 +96,8 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(_READERS, "store-reader", initializer=show_name)
         self._local = threading.local()
         self._connections: list[Connection] = []
+        # The writer's; for SQLite a statement a row costs nothing more.
+        self.execute = PreparedStatements().execute
 
     async def open(self) -> None:
         """Open the file, make or upgrade its schema; raises StoreError with what to do."""

@@ -20,8 +20,8 @@ from swarm_hub.models.event import CommittedEvents, DurableEvent, NewEvent
 from swarm_hub.storage import schema
 from swarm_hub.storage.engine.database import Database
 from swarm_hub.storage.engine.feed import EventFeed
-from swarm_hub.storage.engine.prepared import PreparedStatements
 from swarm_hub.storage.queries import leases
+from swarm_hub.storage.queries.leases import Fence
 from swarm_hub.storage.write import Write
 from swarm_hub.util.clock import Clock
 from swarm_hub.util.metrics import Histogram
@@ -38,16 +38,11 @@ PENDING_ROWS_MAX: Final = 65_536
 
 _INSERT_EVENTS: Final = insert(schema.events)
 _QUEUE_EVENTS: Final = insert(schema.event_queue)
+_PLACES: Final[dict[object, int]] = {
+    table: place for place, table in enumerate(schema.metadata.tables.values())
+}
 # `json.dumps` with separators builds an encoder for each event, which costs more than encoding.
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """The jobs a unit writes for, with the epochs by which their gateway owns them."""
-
-    gateway: str
-    epochs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,6 @@ class Writer:
         self._clock = clock
         self._feed = feed
         self._sequencer = sequencer
-        self._statements = PreparedStatements()
         self._pending: list[_Unit] = []
         self._pending_rows = 0
         self._wake = asyncio.Event()
@@ -207,21 +201,19 @@ class Writer:
         self, batch: Sequence[_Unit], event_rows: list[dict[str, Any]], connection: Connection
     ) -> None:
         """Write a batch in the caller's transaction."""
+        writes = _grouped(batch)
         if self._sequencer is not None:
-            for unit in batch:
-                if unit.fence is not None:
-                    leases.verify(connection, unit.fence.gateway, unit.fence.epochs)
-        for write in _grouped(batch):
-            self._statements.execute(connection, write.statement, write.rows)
-        if not event_rows:
-            return
-        if self._sequencer is not None:
-            self._statements.execute(connection, _QUEUE_EVENTS, event_rows)
-            return
-        # Nobody else writes here.
-        first_seq = self._feed.last_seq + 1
-        numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
-        self._statements.execute(connection, _INSERT_EVENTS, numbered)
+            leases.verify(connection, [unit.fence for unit in batch if unit.fence is not None])
+            # Gateways that lock rows in one order never wait for each other in a circle.
+            writes.sort(key=lambda write: _PLACES[write.statement.table])
+            if event_rows:
+                writes.append(Write(_QUEUE_EVENTS, event_rows))
+        elif event_rows:
+            # Nobody else writes here.
+            first_seq = self._feed.last_seq + 1
+            numbered = [{"seq": seq, **row} for seq, row in enumerate(event_rows, first_seq)]
+            writes.append(Write(_INSERT_EVENTS, numbered))
+        self._database.execute(connection, writes)
 
 
 def _grouped(batch: Sequence[_Unit]) -> list[Write]:

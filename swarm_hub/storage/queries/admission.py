@@ -7,6 +7,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.admission import AdmissionPolicy, Applicant, InviteRecord, Verdict
 from swarm_hub.storage import schema
+from swarm_hub.storage.queries.leases import STORE_TIME
 from swarm_hub.storage.write import Write
 
 _NODES = schema.nodes
@@ -34,7 +35,8 @@ _OWN: Final = (
     .values(
         owner=select(_INVITES.c.owner)
         .where(_INVITES.c.token_sha == bindparam("b_token_sha"))
-        .scalar_subquery()
+        .scalar_subquery(),
+        standing_at=STORE_TIME,
     )
 )
 _ASK: Final = _INSERT_NODE.on_conflict_do_update(

@@ -7,21 +7,22 @@ its jobs and increments their epochs; a commit for a job with an older epoch is 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
+    CTE,
     ColumnElement,
     CompoundSelect,
     Connection,
     Double,
     Text,
-    and_,
+    any_,
     bindparam,
     cast,
     func,
-    literal,
     literal_column,
     null,
     or_,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.functions import GenericFunction
 from ulid_transform import ulid_now
 
 from swarm_hub.exceptions import StoreFencedError
@@ -46,16 +48,27 @@ _NOBODY: Final = ""
 # The end of a lease that was given up instead of running out.
 _RESIGNED: Final = -1.0
 
+
+class JulianDay(GenericFunction[float]):
+    """SQLite's way to tell the time; `engine/postgres_dialect.py` has PostgreSQL's."""
+
+    type: Any = Double()
+    name = "julianday"
+    inherit_cache = True
+
+
+# The store's own time for statements; in PostgreSQL that at which the transaction began.
+STORE_TIME: Final[ColumnElement[float]] = (
+    JulianDay(literal_column("'now'")) - literal_column("2440587.5", Double())
+) * literal_column("86400.0", Double())
+
 _INSERT = insert(_G)
 _REGISTER: Final = _INSERT.on_conflict_do_update(
     index_elements=["name"],
     set_={"epoch": _G.c.epoch + literal_column("1"), "alive_until": _INSERT.excluded.alive_until},
 )
-_SERVER_NOW: Final[ColumnElement[float]] = literal_column(
-    "extract(epoch FROM clock_timestamp())::double precision", Double()
-)
 _RESIGN: Final = (
-    update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=literal(_RESIGNED))
+    update(_G).where(_G.c.name == bindparam("b_name")).values(alive_until=bindparam("b_until"))
 )
 _ASK_TO_CANCEL: Final = (
     update(_J)
@@ -68,61 +81,84 @@ _ANSWER_CHANGE: Final = (
     .values(change_asked=null())
 )
 
+
+def _owners() -> CTE:
+    """Return the gateways that have unfinished jobs, by a step of the index for each of them.
+
+    So their jobs are not looked at, however many there are.
+    """
+    first = select(func.min(_J.c.gateway).label("gateway")).where(_J.c.finished_at.is_(None))
+    owners = first.cte("owners", recursive=True)
+    after = (
+        select(func.min(_J.c.gateway))
+        .where(_J.c.finished_at.is_(None), _J.c.gateway > owners.c.gateway)
+        .correlate(owners)
+        .scalar_subquery()
+    )
+    return owners.union_all(select(after).where(owners.c.gateway.is_not(None)))
+
+
 # Built once: gateways that share a store look every second.
 _IS_MINE: Final = _J.c.gateway == bindparam("b_gateway")
-_NOW: Final[ColumnElement[float]] = bindparam("b_now", type_=Double())
+_OWNERS: Final = _owners()
+IS_ALIVE: Final = _G.c.alive_until > STORE_TIME
+_LIVING: Final = select(_G.c.name).where(IS_ALIVE)
+# One that its gateway gave up is that of whom it was offered to, as long as that one lives.
+_IS_FREE: Final = or_(
+    _J.c.offered_to.is_(None),
+    _J.c.offered_to == bindparam("b_gateway"),
+    _J.c.offered_to.not_in(_LIVING),
+)
+# The owners that are gone.
+_ORPHANING: Final = select(_OWNERS.c.gateway).where(
+    _OWNERS.c.gateway != bindparam("b_gateway"), _OWNERS.c.gateway.not_in(_LIVING)
+)
 
 
-def _orphaned(now: ColumnElement[float]) -> ColumnElement[bool]:
-    living = select(_G.c.name).where(_G.c.alive_until > now)
-    return and_(
-        _J.c.gateway != bindparam("b_gateway"),
-        _J.c.gateway.not_in(living),
-        # One that its gateway gave up is that of whom it was offered to, as long as that one lives.
-        or_(
-            _J.c.offered_to.is_(None),
-            _J.c.offered_to == bindparam("b_gateway"),
-            _J.c.offered_to.not_in(living),
-        ),
-    )
-
-
-_ORPHANED: Final = _orphaned(_NOW)
-
-
-def _look(now: ColumnElement[float]) -> CompoundSelect[Any]:
+def _look() -> CompoundSelect[Any]:
     """Return one statement for all that a gateway looks for, a row for each thing it may find."""
-    nothing, open_jobs = literal_column("NULL", Text()), _J.c.finished_at.is_(None)
+    nothing, is_open = literal_column("NULL", Text()), _J.c.finished_at.is_(None)
     newest = cast(func.coalesce(func.max(_E.c.seq), 0), Text())
+    an_orphan = select(_J.c.id).where(is_open, _J.c.gateway == _OWNERS.c.gateway, _IS_FREE)
     return union_all(
         select(literal_column("'cancel'", Text()).label("what"), _J.c.id, nothing.label("told"))
-        .where(open_jobs, _IS_MINE, _J.c.cancel_asked == literal_column("1")),
+        .where(is_open, _IS_MINE, _J.c.cancel_asked == literal_column("1")),
         select(literal_column("'change'", Text()), _J.c.id, _J.c.change_asked)
-        .where(open_jobs, _IS_MINE, _J.c.change_asked.is_not(None)),
+        .where(is_open, _IS_MINE, _J.c.change_asked.is_not(None)),
         select(literal_column("'orphaned'", Text()), nothing, nothing)
-        .where(select(_J.c.id).where(open_jobs, _orphaned(now)).exists()),
+        .where(_ORPHANING.where(an_orphan.exists()).exists()),
         select(literal_column("'queued'", Text()), nothing, nothing)
         .where(select(schema.event_queue.c.id).exists()),
         select(literal_column("'newest'", Text()), nothing, newest),
     )  # fmt: skip
 
 
-_LOOK: Final = _look(_NOW)
-_LOOK_AT_SERVER: Final = _look(_SERVER_NOW)
+_LOOK: Final = _look()
 _OWNED: Final = select(_J.c.id, _J.c.epoch).where(_J.c.finished_at.is_(None), _IS_MINE)
+
+# Only a shared store asks, so it is PostgreSQL's `= ANY`: one statement for any number of jobs.
+_VERIFY: Final = (
+    select(_J.c.id, _J.c.gateway, _J.c.epoch)
+    .where(_J.c.id == any_(bindparam("b_ids", type_=ARRAY(Text))))
+    .order_by(_J.c.id)
+    .with_for_update(read=True)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The jobs a unit writes for, with the epochs by which their gateway owns them."""
+
+    gateway: str
+    epochs: Mapping[str, int]
 
 
 def store_now(connection: Connection) -> float:
     """Return the store's own time, so that gateways with different clocks agree on leases."""
     if connection.dialect.name == "postgresql":
-        return float(connection.execute(select(_SERVER_NOW)).scalar_one())
+        now = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
+        return float(connection.execute(now).scalar_one())
     return time.time()
-
-
-def is_alive(connection: Connection) -> ColumnElement[bool]:
-    """Return the condition that the lease of a gateway has not run out."""
-    on_server = connection.dialect.name == "postgresql"
-    return _G.c.alive_until > (_SERVER_NOW if on_server else time.time())
 
 
 def register(gateway: str, until: float) -> Write:
@@ -132,7 +168,7 @@ def register(gateway: str, until: float) -> Write:
 
 def resign(gateway: str) -> Write:
     """Return what gives a lease up at once; its gateway still ends what it is writing."""
-    return Write(_RESIGN, [{"b_name": gateway}])
+    return Write(_RESIGN, [{"b_name": gateway, "b_until": _RESIGNED}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +186,7 @@ class Seen:
 
 def look(connection: Connection, gateway: str) -> Seen:
     """Return what others left for a gateway, in one statement."""
-    if connection.dialect.name == "postgresql":
-        rows = connection.execute(_LOOK_AT_SERVER, {"b_gateway": gateway})
-    else:
-        rows = connection.execute(_LOOK, {"b_gateway": gateway, "b_now": time.time()})
+    rows = connection.execute(_LOOK, {"b_gateway": gateway})
     found: dict[str, list[Any]] = defaultdict(list)
     for what, job_id, told in rows:
         found[what].append((job_id, told))
@@ -198,20 +231,20 @@ def adopt(
     still be committing from before the restart; of a shared store it takes only those. With a
     `limit` others that are adopting get the rest. Runs inside a write.
     """
-    values = {"b_gateway": gateway, "b_now": store_now(connection)}
-    which = _ORPHANED
-    if starting:
-        which = _IS_MINE if connection.dialect.name == "postgresql" else or_(_ORPHANED, _IS_MINE)
+    owners, given = [gateway], {"b_gateway": gateway}
+    if not (starting and connection.dialect.name == "postgresql"):
+        orphaning = list(connection.execute(_ORPHANING, given).scalars())
+        owners = [*orphaning, *(owners if starting else ())]
     found = (
         select(_J.c.id)
-        .where(_J.c.finished_at.is_(None), which)
+        .where(_J.c.finished_at.is_(None), _J.c.gateway.in_(owners), _IS_FREE)
         .order_by(_J.c.id)
         .limit(limit)
         .with_for_update(skip_locked=not starting)
     )
     taken = (
         update(_J)
-        .where(_J.c.id.in_(list(connection.execute(found, values).scalars())))
+        .where(_J.c.id.in_(list(connection.execute(found, given).scalars())))
         .values(gateway=gateway, epoch=_J.c.epoch + 1, offered_to=null())
         .returning(_J.c.id, _J.c.epoch)
     )
@@ -244,25 +277,32 @@ def owned(connection: Connection, gateway: str) -> dict[str, int]:
     return {row.id: row.epoch for row in rows}
 
 
-def verify(connection: Connection, gateway: str, epochs: Mapping[str, int]) -> None:
-    """Check that a gateway owns jobs with these epochs, and keep it so until the transaction ends.
+def verify(connection: Connection, fences: Sequence[Fence]) -> None:
+    """Check that gateways own jobs with these epochs, and keep it so until the transaction ends.
 
-    Raises StoreFencedError naming those it has lost.
+    Raises StoreFencedError naming those that were lost.
     """
-    rows = connection.execute(
-        select(_J.c.id, _J.c.epoch)
-        .where(_J.c.id.in_(sorted(epochs)), _J.c.gateway == gateway)
-        .order_by(_J.c.id)
-        .with_for_update(read=True)
-    )
-    owned = {(row.id, row.epoch) for row in rows}
-    if lost := [job_id for job_id, epoch in epochs.items() if (job_id, epoch) not in owned]:
+    job_ids = {job_id for fence in fences for job_id in fence.epochs}
+    if not job_ids:
+        return
+    rows = connection.execute(_VERIFY, {"b_ids": sorted(job_ids)})
+    owned = {(row.id, row.gateway, row.epoch) for row in rows}
+    lost = [
+        job_id
+        for fence in fences
+        for job_id, epoch in fence.epochs.items()
+        if (job_id, fence.gateway, epoch) not in owned
+    ]
+    if lost:
         raise StoreFencedError(lost)
 
 
-def ask_to_cancel(job_id: str) -> Write:
-    """Return the request to the owner of a job to cancel it."""
-    return Write(_ASK_TO_CANCEL, [{"b_id": job_id}])
+def ask_to_cancel(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Ask the owners of jobs to cancel them; call it in a write of its own.
+
+    One that holds jobs of this gateway, too, could wait for an owner who waits for one of those.
+    """
+    connection.execute(_ASK_TO_CANCEL, [{"b_id": job_id} for job_id in sorted(job_ids)])
 
 
 def ask_to_change(connection: Connection, job_id: str, change: Mapping[str, Any]) -> bool:

@@ -4,11 +4,12 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Integer, bindparam, select, update
+from sqlalchemy import Connection, Double, Integer, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from swarm_hub.models.node import NodeRecord, ProgramSpeed
 from swarm_hub.storage import schema
+from swarm_hub.storage.queries.leases import STORE_TIME
 from swarm_hub.storage.write import Write
 from swarm_hub.util.plain import shallow
 
@@ -55,7 +56,13 @@ _JUDGE: Final = (
         agreements=_T.c.agreements * bindparam("b_agreed", type_=Integer)
         + bindparam("b_agreed", type_=Integer),
         contradictions=_T.c.contradictions + bindparam("b_contradicted", type_=Integer),
+        standing_at=STORE_TIME,
     )
+)
+_JUDGED: Final = select(_T).where(
+    # As the index says: of the comparison alone not every planner knows that it implies this.
+    _T.c.standing_at.is_not(None),
+    _T.c.standing_at > STORE_TIME - bindparam("b_within", type_=Double),
 )
 
 _MEASURED: Final = (
@@ -149,6 +156,18 @@ def names_of(connection: Connection, peer_ids: Collection[str]) -> dict[str, str
     """Return the names of the nodes that are known, by their ids."""
     rows = connection.execute(select(_T.c.peer_id, _T.c.name).where(_T.c.peer_id.in_(peer_ids)))
     return {row.peer_id: row.name for row in rows}
+
+
+def judged(connection: Connection, within_s: float) -> list[NodeRecord]:
+    """Return the nodes whose owner or standing was written so short a time ago."""
+    rows = connection.execute(_JUDGED, {"b_within": within_s})
+    return [NodeRecord(**row._mapping) for row in rows]
+
+
+def bans_of(connection: Connection, peer_ids: Collection[str]) -> list[NodeRecord]:
+    """Return those of these nodes that are banned."""
+    query = select(_T).where(_T.c.peer_id.in_(peer_ids), _T.c.banned_at.is_not(None))
+    return [NodeRecord(**row._mapping) for row in connection.execute(query)]
 
 
 def all_nodes(connection: Connection) -> list[NodeRecord]:

@@ -164,7 +164,7 @@ class JobSize:
 
 def collects(connection: Connection, gateway: str) -> bool:
     """Return whether this gateway collects: among those sharing a store, the first by name does."""
-    before = select(_G.c.name).where(_G.c.name < gateway, leases.is_alive(connection))
+    before = select(_G.c.name).where(_G.c.name < gateway, leases.IS_ALIVE)
     return connection.execute(before.limit(1)).first() is None
 
 

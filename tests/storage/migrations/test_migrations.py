@@ -162,7 +162,7 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute(
             "ALTER TABLE nodes DROP COLUMN admission, DROP COLUMN drain_reason, "
             "DROP COLUMN agreements, DROP COLUMN contradictions, DROP COLUMN owner, "
-            "DROP COLUMN speeds, DROP COLUMN labels"
+            "DROP COLUMN speeds, DROP COLUMN labels, DROP COLUMN standing_at"
         )
         connection.execute(
             "ALTER TABLE outbox DROP COLUMN peak_memory_bytes, DROP COLUMN fuel, "
@@ -181,7 +181,9 @@ async def test_a_postgresql_of_schema_0002_is_upgraded_too(
         connection.execute("ALTER TABLE tombstones DROP COLUMN events_left")
         connection.execute("DROP INDEX events_of_no_job, shards_given_up")
         connection.execute("ALTER TABLE seen DROP COLUMN valid_until")
-        connection.execute("DROP INDEX jobs_by_key, jobs_by_result, jobs_given_up, shards_retried")
+        connection.execute(
+            "DROP INDEX jobs_by_key, jobs_by_result, jobs_given_up, shards_retried, jobs_by_gateway"
+        )
         connection.execute("ALTER TABLE jobs ADD UNIQUE (idem_key)")
         connection.execute("CREATE INDEX jobs_by_result ON jobs (id)")
         connection.execute("CREATE INDEX inbox_open ON inbox (received_at)")

@@ -16,6 +16,7 @@ from swarm_hub.storage.queries import (
     jobs,
     leases,
     listing,
+    nodes,
     pruning,
     receipts,
     recovery,
@@ -34,12 +35,14 @@ def read_all(connection: Connection) -> None:
     automations.due(connection, 1.0, 10)
     jobs.by_idempotency_key(connection, "key")
     listing.page(connection, JobFilter(states=frozenset({JobState.FAILED})), None, 10)
+    listing.page(connection, JobFilter(states=frozenset({JobState.RUNNING})), None, 10)
     leases.look(connection, "gateway")
     content.result_blobs(connection, 10)
     content.result_size(connection, "sha")
     events.any_older(connection, 1.0)
     events.story(connection, "job", 0, 10)
     failures.page(connection, "job", -1, 10)
+    nodes.judged(connection, 60.0)
     pruning.read_or_ended(connection, 1.0, 1.0, 10)
     pruning.beyond_newest(connection, 10, 1.0, 10)
     pruning.oldest(connection, 1.0, 10)
@@ -66,7 +69,7 @@ def plans(connection: Connection, queries: Callable[[Connection], None]) -> list
     return [
         row[3]
         for text in said
-        if text.startswith("SELECT")
+        if text.startswith(("SELECT", "WITH"))
         for row in driver.execute(f"EXPLAIN QUERY PLAN {text}")
     ]
 

@@ -17,6 +17,8 @@ from swarm_hub.util.plain import shallow
 # None is longer; a clock that was set back between two lives makes none so.
 _QUARANTINE_MAX_S: Final = 3600.0
 _REASON_MAX_CHARS: Final = 200
+# What was judged is found by its time, which is that at which its transaction began.
+_COMMITTED_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Trust:
         # By node; their times are those of the hub's steady clock.
         self._quarantines: dict[str, tuple[Quarantine, ...]] = {}
         self._speeds: dict[str, tuple[ProgramSpeed, ...]] = {}
+        # Up to when what others judged is known.
+        self._refreshed_at = hub.clock.steady()
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -115,12 +119,16 @@ class Trust:
         This gateway's own latest judgements may not be in the store yet; then the next refresh
         corrects it.
         """
+        clock = self._hub.clock
+        began = clock.steady()
+        within_s = began - self._refreshed_at + _COMMITTED_WITHIN_S
         changed = []
-        for record in await self._hub.store.read(nodes.all_nodes):
+        for record in await self._hub.store.read(nodes.judged, within_s):
             standing = _standing(record)
             if self.of(record.peer_id) != standing:
                 self._standings[record.peer_id] = standing
                 changed.append(record.peer_id)
+        self._refreshed_at = began
         return changed
 
     def judge(self, judged: list[tuple[str, bool]]) -> Write:

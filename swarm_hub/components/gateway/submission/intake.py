@@ -210,8 +210,8 @@ class Intake:
                 raise Gone("pruned", f"the dataset of job {job.id} has been removed (see gc:)")
             parts = None if index is None else Parts(index)
             measured = await asyncio.to_thread(chosen, job, body, parts, runs)
-            dataset_sha, row = await self._store_dataset(measured, (), now)
-        blob_rows.append(row)
+            dataset_sha, rows = await self._store_dataset(measured, (), now)
+        blob_rows += rows
         parts_sha = None
         if measured.parts:
             parts_sha, row = await blobs.put(measured.parts, now)
@@ -351,8 +351,8 @@ class Intake:
         if language is not None and not store.blobs.touched_lately(module_sha, now):
             module = await _module_of(runtime)
         blob_rows = await store.blobs.touch(module_sha, module, now)
-        dataset_sha, dataset_row = await self._store_dataset(measured, submission.parts, now)
-        blob_rows.append(dataset_row)
+        dataset_sha, dataset_rows = await self._store_dataset(measured, submission.parts, now)
+        blob_rows += dataset_rows
         if script is not None and submission.script is not None:
             blob_rows += await store.blobs.touch(script.sha, submission.script[1], now)
         parts_sha = None
@@ -375,7 +375,7 @@ class Intake:
         )
         dataset = measured.body if measured.size_bytes <= INLINE_MAX_BYTES else None
         submitted = await self._store(job, dataset, blob_rows, submission.idempotency_key, digest)
-        for sha in (module_sha, job.script_sha):
+        for sha in (module_sha, dataset_sha, job.script_sha):
             if sha is not None:
                 store.blobs.touched(sha, now)
         return submitted
@@ -405,21 +405,25 @@ class Intake:
 
     async def _store_dataset(
         self, measured: Measured, parts: Sequence[DatasetPart], now: float
-    ) -> tuple[str, Write]:
+    ) -> tuple[str, list[Write]]:
         """Store a dataset; an upload that already is the dataset, byte for byte, is on disk."""
         blobs = self._hub.store.blobs
         for part in parts:
             is_whole = len(measured.pieces) == 1 and measured.pieces[0] is part.body
             if part.spooled is not None and is_whole:
-                return part.spooled.sha, await blobs.adopt(part.spooled, now)
+                return part.spooled.sha, [await blobs.adopt(part.spooled, now)]
+        if measured.size_bytes <= INLINE_MAX_BYTES:
+            sha = sha256_hex(measured.body)
+            return sha, await blobs.touch(sha, measured.body, now)
         if measured.size_bytes <= _JOINED_HERE_BYTES:
-            return await blobs.put(measured.body, now)
+            sha, row = await blobs.put(measured.body, now)
+            return sha, [row]
         with blobs.spool() as spool:
             for piece in measured.pieces:
                 for window in windows(piece):
                     await spool.write(window)
             spooled = await spool.finish()
-            return spooled.sha, await blobs.adopt(spooled, now)
+            return spooled.sha, [await blobs.adopt(spooled, now)]
 
     def _check_sizes(self, submission: Submission) -> None:
         if len(submission.module) > self._service.module_bytes_max:

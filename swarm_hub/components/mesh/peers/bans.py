@@ -2,28 +2,26 @@
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Self
 
 from swarm_hub.components.mesh.identity import IpNetwork, ip_of, parse_networks
 from swarm_hub.components.mesh.transports.base import Bans, Session, TransportEvents
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import MeshError
+from swarm_hub.exceptions import MeshError, StoreError
 from swarm_hub.models.event import DurableEvent, EventType, NewEvent
+from swarm_hub.models.node import NodeRecord
 from swarm_hub.storage.queries import networks, nodes
 from swarm_hub.tasks import TaskSupervisor
 
 _LOGGER = logging.getLogger(__name__)
 
-_FOLLOWED: Final = frozenset(
-    {
-        EventType.NODE_BANNED,
-        EventType.NODE_UNBANNED,
-        EventType.NETWORK_BANNED,
-        EventType.NETWORK_UNBANNED,
-    }
-)
+_OF_NODES: Final = frozenset({EventType.NODE_BANNED, EventType.NODE_UNBANNED})
+_OF_NETWORKS: Final = frozenset({EventType.NETWORK_BANNED, EventType.NETWORK_UNBANNED})
+# How many peers one statement asks for.
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,9 @@ class BanList:
         self._refusing: Sequence[Bans] = ()
         self._disconnect: Callable[[str, str], Awaitable[None]] | None = None
         self._over: Callable[[str], None] = lambda _peer: None
+        # Whose bans others have changed, until they are read.
+        self._to_read: set[str] = set()
+        self._reading = False
 
     @classmethod
     async def load(cls, hub: Hub) -> Self:
@@ -151,35 +152,65 @@ class BanList:
 
     def _on_event(self, event: DurableEvent) -> None:
         """Follow the bans of other hubs on a shared store."""
-        if event.event_type in _FOLLOWED:
-            self._hub.tasks.spawn(self._follow(), "reload bans")
+        if event.event_type in _OF_NETWORKS:
+            self._hub.tasks.spawn(self._follow_networks(), "reload bans of networks")
+        elif event.event_type in _OF_NODES:
+            self._to_read.add(event.data["node_id"])
+            if not self._reading:
+                self._reading = True
+                self._hub.tasks.spawn(self._follow(), "read bans")
 
     async def _follow(self) -> None:
-        before = set(self._peers)
-        await self._reload()
+        """Read whose bans have changed, and no others: there may be many nodes."""
+        try:
+            while self._to_read:
+                await self._read(set(islice(self._to_read, _AT_ONCE)))
+        finally:
+            self._reading = False
+
+    async def _read(self, changed: set[str]) -> None:
+        # Of whom we hear again meanwhile are read again.
+        self._to_read -= changed
+        try:
+            banned = _bans(await self._hub.store.read(nodes.bans_of, changed))
+        except StoreError:
+            self._to_read |= changed
+            raise
+        for peer_id in changed - banned.keys():
+            if self._peers.pop(peer_id, None) is not None:
+                self._over(peer_id)
+        self._peers |= banned
         self.apply()
-        for peer_id in before - set(self._peers):
-            self._over(peer_id)
-        await self._cut(self._peers)
+        await self._cut(banned)
+
+    async def _follow_networks(self) -> None:
+        await self._reload_networks()
+        self.apply()
 
     async def _reload(self) -> None:
-        known = await self._hub.store.read(nodes.all_nodes)
-        self._peers = {
-            node.peer_id: Ban(node.ban_reason or "", node.ban_until)
-            for node in known
-            if node.banned_at is not None
-        }
+        self._peers = _bans(await self._hub.store.read(nodes.all_nodes))
+        await self._reload_networks()
+        self._in_force(self._peers)
+
+    async def _reload_networks(self) -> None:
         self._networks = {
             row.cidr: Ban(row.reason, row.until)
             for row in await self._hub.store.read(networks.all_banned)
         }
-        self._in_force(self._peers)
         self._in_force(self._networks)
 
     async def _cut(self, banned: dict[str, Ban]) -> None:
         if self._disconnect is not None:
             for peer_id, ban in dict(banned).items():
                 await self._disconnect(peer_id, f"banned: {ban.reason}")
+
+
+def _bans(known: Iterable[NodeRecord]) -> dict[str, Ban]:
+    return {
+        node.peer_id: Ban(node.ban_reason or "", node.ban_until)
+        for node in known
+        if node.banned_at is not None
+    }
 
 
 class SessionBans:

@@ -13,7 +13,7 @@ _DOUBLE: Final[sa.types.TypeEngine[float]] = sa.Double().with_variant(sa.REAL(),
 
 
 def upgrade() -> None:
-    """Add two columns and two tables."""
+    """Add columns, two tables and indexes."""
     op.add_column("gateways", sa.Column("presence", sa.Text()))
     op.add_column("jobs", sa.Column("offered_to", sa.Text()))
     op.create_table(
@@ -38,3 +38,17 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
         sqlite_strict=True,
     )
+    op.add_column("nodes", sa.Column("standing_at", _DOUBLE))
+    _index("jobs_by_gateway", ["gateway", "id"], "finished_at IS NULL")
+    _index(
+        "jobs_asked",
+        ["gateway", "cancel_asked"],
+        "finished_at IS NULL AND (cancel_asked = 1 OR change_asked IS NOT NULL)",
+    )
+    _index("nodes_by_standing", ["standing_at"], "standing_at IS NOT NULL")
+
+
+def _index(name: str, columns: list[str], condition: str) -> None:
+    where = sa.text(condition)
+    table = name.partition("_")[0]
+    op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
