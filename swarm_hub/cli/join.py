@@ -7,7 +7,7 @@ import platform
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from swarm_hub.cli.extend import CannotExtendError, extended, missing
 from swarm_hub.cli.options import config_option, json_option, note, print_json
 from swarm_hub.components.mesh import (
     JoinLink,
+    LinkedGateway,
     NoAnswerError,
     parse_join_link,
     peer_id_from_seed,
@@ -155,30 +156,32 @@ def _ask(config_dir: Path, link: JoinLink, device: _Device) -> None:
     from swarm_hub.helpers.signing_keys import KeyFiles
 
     now = time.time()
-    hello = signed_hello(
-        KeyFiles(config_dir / STORAGE_DIR).own(now),
-        {
-            "iss": device.peer_id,
-            "aud": link.peer_id,
-            "time": now,
-            "name": device.name,
-            # No job fits into a byte: nothing is given to a device that is about to leave.
-            "capabilities": {"worker": {"slots": 1, "memory_bytes": 1}},
-            "boot_id": secrets.token_hex(16),
-            "db_id": secrets.token_hex(16),
-        },
-        functools.partial(certify, SigningKey(device.seed)),
-        link.token,
-        now,
-    )
+
+    async def ask(asked: LinkedGateway) -> None:
+        hello = signed_hello(
+            KeyFiles(config_dir / STORAGE_DIR).own(now),
+            {
+                "iss": device.peer_id,
+                "aud": asked.peer_id,
+                "time": now,
+                "name": device.name,
+                # No job fits into a byte: nothing is given to a device that is about to leave.
+                "capabilities": {"worker": {"slots": 1, "memory_bytes": 1}},
+                "boot_id": secrets.token_hex(16),
+                "db_id": secrets.token_hex(16),
+            },
+            functools.partial(certify, SigningKey(device.seed)),
+            link.token,
+            now,
+        )
+        await visit(
+            device.seed, asked.addresses, hello,
+            decided_within_s=_DECIDED_WITHIN_S, goodbye="it has joined; now its hub may come",
+        )  # fmt: skip
+
     gateway = f"{link.name} ({link.peer_id})"
     try:
-        asyncio.run(
-            visit(
-                device.seed, link.addresses, hello,
-                decided_within_s=_DECIDED_WITHIN_S, goodbye="it has joined; now its hub may come",
-            )
-        )  # fmt: skip
+        asyncio.run(_first_reached(link.gateways, ask))
     except NotAdmittedError as error:
         raise NotAdmittedError(f"{gateway} does not admit this device: {error}") from None
     except NoAnswerError as error:
@@ -194,19 +197,38 @@ def _ask(config_dir: Path, link: JoinLink, device: _Device) -> None:
         ) from None
 
 
+async def _first_reached(
+    gateways: Sequence[LinkedGateway], ask: Callable[[LinkedGateway], Awaitable[None]]
+) -> None:
+    """Ask the gateways in turn until one is reached; the first one's failure is told."""
+    failures: list[UnreachablePeerError] = []
+    for each in gateways:
+        try:
+            await ask(each)
+        except NoAnswerError:
+            raise
+        except UnreachablePeerError as error:
+            failures.append(error)
+        else:
+            return
+    raise failures[0]
+
+
 def _configure(config_dir: Path, link: JoinLink, device: _Device) -> None:
     path = config_dir / CONFIG_FILE
     # The token first: a configuration without it would only be refused.
-    token = JoinToken(link.peer_id, link.token.hex(), link.expires_at)
+    kept = config_dir / STORAGE_DIR / JOIN_TOKENS_FILE
     try:
-        keep_join_token(config_dir / STORAGE_DIR / JOIN_TOKENS_FILE, token, time.time())
+        for each in link.gateways:
+            token = JoinToken(each.peer_id, link.token.hex(), link.expires_at)
+            keep_join_token(kept, token, time.time())
         if path.exists():
             _extend(path, link)
             return
         text = configuration(
             "join", "worker", device.name,
             # Nobody has to dial a worker, and the gateway may have the usual port.
-            mesh_port=0, bootnodes=link.addresses, trust=(link.public_key.hex(),),
+            mesh_port=0, bootnodes=link.all_addresses, trust=link.all_keys,
         )  # fmt: skip
         make_directory(config_dir, text)
     except OSError as error:
@@ -232,7 +254,7 @@ def _name_if_it_fits(config_dir: Path, name: str) -> str:
 
 def _extend(path: Path, link: JoinLink) -> None:
     content: dict[str, Any] = read_configuration(path.parent, "hub").sections
-    trust, addresses = [link.public_key.hex()], list(link.addresses)
+    trust, addresses = list(link.all_keys), list(link.all_addresses)
     additions = {}
     try:
         if new := missing(content, "signer", "trust", trust):
@@ -259,8 +281,6 @@ def _extend(path: Path, link: JoinLink) -> None:
 
 
 def _by_hand(link: JoinLink) -> str:
-    bootnodes = "".join(f"    - {quoted(each)}\n" for each in link.addresses)
-    return (
-        f"signer:\n  trust:\n    - {quoted(link.public_key.hex())}\n"
-        f"mesh:\n  bootnodes:\n{bootnodes}worker:"
-    )
+    bootnodes = "".join(f"    - {quoted(each)}\n" for each in link.all_addresses)
+    keys = "".join(f"    - {quoted(each)}\n" for each in link.all_keys)
+    return f"signer:\n  trust:\n{keys}mesh:\n  bootnodes:\n{bootnodes}worker:"

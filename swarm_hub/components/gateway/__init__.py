@@ -191,8 +191,8 @@ async def async_setup(hub: Hub, config: GatewayConfig) -> bool:
     hub.services[FLEET], hub.services[JOB_METRICS] = fleet, metrics
     histories = Histories(hub, hub.services[TELEMETRY], fleet, metrics)
     JobStory(hub, dispatcher, service.cancelled_by)
-    invitations = Invitations(hub, mesh, channel)
     gateways = Gateways(hub, mesh, channel, fleet, hub.services[CLIENT_URLS])
+    invitations = Invitations(hub, mesh, channel, gateways)
     register(
         hub, service, uploads, feeds, fleet, Networks(hub, mesh), invitations, histories, gateways
     )

@@ -58,8 +58,10 @@ from swarm_hub.util.metrics import Metric, MetricKind, by_label, gauge
 if TYPE_CHECKING:
     from swarm_hub.components.mesh.join_link import (
         ADDRESSES_MAX,
+        OTHERS_MAX,
         TOKEN_BYTES,
         JoinLink,
+        LinkedGateway,
         parse_join_link,
     )
     from swarm_hub.components.mesh.peers.visit import NoAnswerError, visit
@@ -70,6 +72,7 @@ __all__ = [
     "EXPRESS_ASK",
     "EXPRESS_OFFER",
     "MESH",
+    "OTHERS_MAX",
     "PROVIDED_MAX",
     "TICKET",
     "TOKEN_BYTES",
@@ -78,6 +81,7 @@ __all__ = [
     "Greeter",
     "Hello",
     "JoinLink",
+    "LinkedGateway",
     "Mesh",
     "Message",
     "NoAnswerError",
@@ -107,6 +111,8 @@ __getattr__ = of_gateways(
     __name__,
     {
         "ADDRESSES_MAX": "join_link",
+        "LinkedGateway": "join_link",
+        "OTHERS_MAX": "join_link",
         "TOKEN_BYTES": "join_link",
         "JoinLink": "join_link",
         "NoAnswerError": "peers.visit",

@@ -22,7 +22,12 @@ from swarm_hub.util.strict_cbor import parse_canonical_cbor, to_canonical_cbor
 
 ADDRESSES_MAX: Final = 8
 TOKEN_BYTES: Final = 16
+# Of a link that names one gateway, and of one that names others of its store, too.
 _VERSION: Final = "1"
+_VERSION_OF_SEVERAL: Final = "2"
+# Beside the one that made the link; more would make its QR code too dense for old cameras.
+OTHERS_MAX: Final = 3
+_OTHER_ADDRESSES_MAX: Final = 2
 _START: Final = "swarmhub://join/"
 _LINK_MAX: Final = 4096
 _CHECKSUM_BYTES: Final = 4
@@ -30,12 +35,27 @@ _NAME_MAX: Final = 64
 _ALPHABET: Final = frozenset(string.ascii_lowercase + "234567")
 # a: addresses, e: expires at, k: signing key, n: name, p: key of the peer id, t: token
 _FIELDS: Final = {"a": list, "e": int, "k": bytes, "n": str, "p": bytes, "t": bytes}
+# g: other gateways, each its key of the peer id, signing key and addresses
+_FIELDS_OF_SEVERAL: Final = {**_FIELDS, "g": list}
+_FIELDS_OF: Final = {_VERSION: _FIELDS, _VERSION_OF_SEVERAL: _FIELDS_OF_SEVERAL}
 _WHOLE_AGAIN: Final = "copy the whole link again, or scan the QR code"
 
 
 @dataclass(frozen=True, slots=True)
+class LinkedGateway:
+    """A gateway that a link leads to."""
+
+    peer_id: str
+    public_key: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JoinLink:
-    """An invitation: where the hub is, whom to trust, and the token that admits once."""
+    """An invitation: where the hub is, whom to trust, and the token that admits once.
+
+    `others` share the hub's store, and take the token as well.
+    """
 
     name: str
     peer_id: str
@@ -43,6 +63,22 @@ class JoinLink:
     public_key: bytes
     token: bytes
     expires_at: int
+    others: tuple[LinkedGateway, ...] = ()
+
+    @property
+    def gateways(self) -> tuple[LinkedGateway, ...]:
+        """The gateway that made the link, then the others."""
+        return (LinkedGateway(self.peer_id, self.public_key, self.addresses), *self.others)
+
+    @property
+    def all_addresses(self) -> tuple[str, ...]:
+        """The addresses of all of them."""
+        return tuple(address for each in self.gateways for address in each.addresses)
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The signing keys of all of them, in hex."""
+        return tuple(each.public_key.hex() for each in self.gateways)
 
     def to_text(self) -> str:
         """Return the link; raises JoinLinkError if it has too many addresses or too long ones."""
@@ -54,9 +90,11 @@ class JoinLink:
                 "n": "".join(filter(str.isprintable, self.name))[:_NAME_MAX],
                 "p": public_key_from_peer_id(self.peer_id),
                 "t": self.token,
+                **({"g": list(map(_told, self.others[:OTHERS_MAX]))} if self.others else {}),
             }
         )
-        link = f"{_START}{_VERSION}/{_packed(content + _checksum(content))}"
+        version = _VERSION_OF_SEVERAL if self.others else _VERSION
+        link = f"{_START}{version}/{_packed(content + _checksum(content))}"
         if len(link) > _LINK_MAX or not 0 < len(self.addresses) <= ADDRESSES_MAX:
             raise JoinLinkError(
                 f"a link holds 1 to {ADDRESSES_MAX} addresses and {_LINK_MAX} characters; "
@@ -77,14 +115,14 @@ def parse_join_link(text: str) -> JoinLink:
             "make one on the hub to join, with: swarm-hub invite"
         )
     version, _, packed = link.removeprefix(_START).rstrip(".,;:!").partition("/")
-    if version != _VERSION:
+    if version not in _FIELDS_OF:
         raise JoinLinkError(
-            f"the link has version {version[:20]!r}, this swarm-hub reads version {_VERSION}: "
-            f"upgrade the older of the two, or {_WHOLE_AGAIN}"
+            f"the link has version {version[:20]!r}, this swarm-hub reads versions "
+            f"{' and '.join(_FIELDS_OF)}: upgrade the older of the two, or {_WHOLE_AGAIN}"
         )
     if len(link) > _LINK_MAX:
         raise JoinLinkError(f"a link has at most {_LINK_MAX} characters, this one has {len(link)}")
-    return _checked(_unpacked(packed))
+    return _checked(_unpacked(packed), _FIELDS_OF[version])
 
 
 def _packed(raw: bytes) -> str:
@@ -108,7 +146,7 @@ def _unpacked(packed: str) -> bytes:
     return content
 
 
-def _checked(content: bytes) -> JoinLink:
+def _checked(content: bytes, expected: dict[str, type]) -> JoinLink:
     wrong = JoinLinkError("the link was not made by swarm-hub invite: ask for another one")
     try:
         fields: Any = parse_canonical_cbor(content)
@@ -116,13 +154,15 @@ def _checked(content: bytes) -> JoinLink:
         raise wrong from None
     if (
         not isinstance(fields, dict)
-        or fields.keys() != _FIELDS.keys()
-        or any(type(fields[name]) is not kind for name, kind in _FIELDS.items())
+        or fields.keys() != expected.keys()
+        or any(type(fields[name]) is not kind for name, kind in expected.items())
         or (len(fields["k"]), len(fields["p"]), len(fields["t"])) != (32, 32, TOKEN_BYTES)
         or not 0 <= fields["e"] < 2**37
         or not 0 < len(fields["a"]) <= ADDRESSES_MAX
         or len(fields["n"]) > _NAME_MAX
         or not fields["n"].isprintable()
+        or not all(map(_is_other, others := fields.get("g", [])))
+        or len(others) > OTHERS_MAX
     ):
         raise wrong
     peer_id = peer_id_from_public_key(fields["p"])
@@ -133,6 +173,28 @@ def _checked(content: bytes) -> JoinLink:
         fields["k"],
         fields["t"],
         fields["e"],
+        tuple(_linked(*each) for each in others),
+    )
+
+
+def _told(gateway: LinkedGateway) -> list[Any]:
+    at = [parse_dial_address(each).location for each in gateway.addresses[:_OTHER_ADDRESSES_MAX]]
+    return [public_key_from_peer_id(gateway.peer_id), gateway.public_key, at]
+
+
+def _is_other(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and [type(each) for each in value] == [bytes, bytes, list]
+        and (len(value[0]), len(value[1])) == (32, 32)
+        and 0 < len(value[2]) <= _OTHER_ADDRESSES_MAX
+    )
+
+
+def _linked(identity: bytes, public_key: bytes, locations: list[object]) -> LinkedGateway:
+    peer_id = peer_id_from_public_key(identity)
+    return LinkedGateway(
+        peer_id, public_key, tuple(str(_address(each, peer_id)) for each in locations)
     )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import cbor2
@@ -10,7 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarm_hub.components.mesh.identity import peer_id_from_seed
-from swarm_hub.components.mesh.join_link import ADDRESSES_MAX, JoinLink, parse_join_link
+from swarm_hub.components.mesh.join_link import (
+    ADDRESSES_MAX,
+    OTHERS_MAX,
+    JoinLink,
+    LinkedGateway,
+    parse_join_link,
+)
 from swarm_hub.exceptions import JoinLinkError
 
 PEER = peer_id_from_seed(b"p" * 32)
@@ -44,6 +51,17 @@ links = st.builds(
 )
 
 
+OTHER = peer_id_from_seed(b"o" * 32)
+SEVERAL = replace(
+    LINK,
+    others=(
+        LinkedGateway(
+            OTHER, b"s" * 32, tuple(f"/ip4/10.0.0.{n}/tcp/4001/p2p/{OTHER}" for n in (1, 2))
+        ),
+    ),
+)
+
+
 def packed(content: Any, **changes: Any) -> str:
     """Return a link with a right checksum around any content."""
     if isinstance(content, dict):
@@ -61,6 +79,29 @@ FIELDS: dict[str, Any] = {
 @given(links)
 def test_a_link_is_read_as_it_was_made(link: JoinLink) -> None:
     assert parse_join_link(link.to_text()) == link
+
+
+def test_a_link_names_other_gateways_of_the_store() -> None:
+    link = parse_join_link(SEVERAL.to_text())
+    assert link == SEVERAL
+    assert link.all_addresses == (*LINK.addresses, *SEVERAL.others[0].addresses)
+    assert link.all_keys == ("6b" * 32, "73" * 32)
+    # A QR code has to stay legible: no more than so many, with two addresses each.
+    many = replace(SEVERAL, others=SEVERAL.others * (OTHERS_MAX + 2))
+    assert parse_join_link(many.to_text()).others == SEVERAL.others * OTHERS_MAX
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [7], [[]], [[b"o" * 32, b"s" * 32]], [[b"o" * 31, b"s" * 32, ["/ip4/1.2.3.4/tcp/1"]]],
+        [[b"o" * 32, b"s" * 32, []]], [[b"o" * 32, b"s" * 32, ["/ip4/1.2.3.4/tcp/1"] * 3]],
+        [[b"o" * 32, b"s" * 32, [7]]], [[b"o" * 32, b"s" * 32, ["/ip4/1.2.3.4/tcp/1"]]] * 4,
+    ],
+)  # fmt: skip
+def test_other_gateways_that_no_hub_wrote_are_refused(others: list[Any]) -> None:
+    with pytest.raises(JoinLinkError, match=r"can't be used|was not made by swarm-hub invite"):
+        parse_join_link(packed(FIELDS, g=others).replace("/join/1/", "/join/2/"))
 
 
 @given(st.data())
@@ -111,7 +152,7 @@ def test_any_content_with_a_right_checksum_is_refused(content: bytes) -> None:
         ("", "has to begin with swarmhub://join/"),
         ("http://example.com/join/1/abc", "'http://example.com/join/1/abc' is not an invitation"),
         ("swarmhub://leave/1/abc", "is not an invitation"),
-        ("swarmhub://join/2/abc", "version '2', this swarm-hub reads version 1: upgrade"),
+        ("swarmhub://join/3/abc", "version '3', this swarm-hub reads versions 1 and 2: upgrade"),
         (START, "incomplete"),
         (f"{START}0189", "none contains '0'"),
         (START + "a" * 4096, "at most 4096 characters"),

@@ -4,12 +4,16 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from swarm_hub.components.gateway.nodes.gateways import Gateways
 from swarm_hub.components.gateway.shapes import Invite, NewInvite
 from swarm_hub.components.mesh import (
     ADDRESSES_MAX,
+    OTHERS_MAX,
     TOKEN_BYTES,
     JoinLink,
+    LinkedGateway,
     Mesh,
+    hearsay_address,
     parse_dial_address,
     without_loopback,
 )
@@ -36,8 +40,9 @@ _INVITES_MAX: Final = 10_000
 class Invitations:
     """Makes, lists and revokes invitations; only the hash of a token is kept."""
 
-    def __init__(self, hub: Hub, mesh: Mesh, channel: EnvelopeChannel) -> None:
+    def __init__(self, hub: Hub, mesh: Mesh, channel: EnvelopeChannel, gateways: Gateways) -> None:
         self._hub = hub
+        self._gateways = gateways
         self._mesh = mesh
         self._channel = channel
 
@@ -64,6 +69,7 @@ class Invitations:
             self._channel.public_key,
             token,
             int(now + expires_s),
+            await self._others(),
         )
         try:
             text = link.to_text()
@@ -77,7 +83,7 @@ class Invitations:
             "id": sha[:_ID_LENGTH],
             "link": text,
             "expires_at": isoformat(link.expires_at),
-            "addresses": list(link.addresses),
+            "addresses": list(link.all_addresses),
             "owner": owner,
         }
 
@@ -108,6 +114,16 @@ class Invitations:
             "unknown_invite",
             f"there is no invitation {invite_id}; see: swarm-hub invite --list",
         )
+
+    async def _others(self) -> tuple[LinkedGateway, ...]:
+        """Return other gateways of this store: a device that can't reach this one asks them."""
+        found = []
+        for each in await self._gateways.living():
+            told = [hearsay_address(at, each.peer_id, loopback_too=True) for at in each.addresses]
+            addresses = tuple(str(at) for at in told if at is not None)
+            if each.peer_id != self._mesh.peer_id and each.key and addresses:
+                found.append(LinkedGateway(each.peer_id, bytes.fromhex(each.key), addresses))
+        return tuple(found[:OTHERS_MAX])
 
     def _addresses(self, given: Sequence[str]) -> tuple[str, ...]:
         own = self._mesh.addresses()
