@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import voluptuous as vol
 
-from swarm_hub.components.mesh import MESH, Capability
+from swarm_hub.components.mesh import MESH, Capability, Mesh
 from swarm_hub.components.runtimes import RUNTIMES
 from swarm_hub.components.sandbox import SANDBOX, default_slots
-from swarm_hub.components.signer import SIGNER
+from swarm_hub.components.signer import SIGNER, EnvelopeChannel
 from swarm_hub.components.telemetry import TELEMETRY
 from swarm_hub.components.worker.assignments import Assignments
 from swarm_hub.components.worker.daily_data import DailyData
@@ -22,7 +22,6 @@ from swarm_hub.components.worker.drain import Drain, WorkerChanged
 from swarm_hub.components.worker.executor import Executor
 from swarm_hub.components.worker.hours import Hours, hours
 from swarm_hub.components.worker.intake import Intake
-from swarm_hub.components.worker.known_gateways import KnownGateways
 from swarm_hub.components.worker.memory_share import within_share
 from swarm_hub.components.worker.notification import Notification
 from swarm_hub.components.worker.outbox import Outbox
@@ -40,13 +39,16 @@ from swarm_hub.core import Hub, SimpleReloader, StopStage
 from swarm_hub.exceptions import SetupError
 from swarm_hub.helpers import config_validation as cv
 from swarm_hub.models.features import FEATURES
+from swarm_hub.models.messages import GATEWAYS
 from swarm_hub.storage import StoreSpace
+from swarm_hub.storage.queries import meta
 from swarm_hub.util.bounds import shown
 from swarm_hub.util.described import stands_for
 from swarm_hub.util.device import POWER_SOURCES, is_android, total_memory_bytes
 from swarm_hub.util.metrics import gauge
 
 if TYPE_CHECKING:
+    from swarm_hub.components.worker.known_gateways import KnownGateways
     from swarm_hub.helpers.obstacles import Obstacle, Site
     from swarm_hub.repairs import Repair
 
@@ -233,7 +235,7 @@ async def async_setup(hub: Hub, config: WorkerConfig) -> bool:
     drain = Drain(hub, mesh, channel, assignments, executor, delivery, settled)
     Intake(hub, mesh, channel, assignments, executor, delivery, outbox, drain)
     if config.follow_gateways:
-        await KnownGateways(hub, mesh, channel, drain.trust_changed).load()
+        await _follow_gateways(hub, mesh, channel, drain)
     daily_data = DailyData(hub, lambda: mesh.moved_bytes, config.daily_data_bytes)
     watch = PowerPolicyWatch(
         hub, drain, telemetry, executor, _policy(config), slots, daily_data, config.finish_within_s
@@ -370,6 +372,23 @@ def _count_kills(hub: Hub) -> None:
 
     hub.on_start(begin)
     hub.on_stop(StopStage.CLOSE, "count of kills", end)
+
+
+async def _follow_gateways(hub: Hub, mesh: Mesh, channel: EnvelopeChannel, drain: Drain) -> None:
+    """Join the gateways that others name; most swarms have one, and load nothing for this."""
+    known: KnownGateways | None = None
+
+    def following() -> "KnownGateways":
+        nonlocal known
+        if known is None:
+            from swarm_hub.components.worker.known_gateways import KnownGateways
+
+            known = KnownGateways(hub, mesh, channel, drain.trust_changed)
+        return known
+
+    channel.on((GATEWAYS,), lambda batch: following().hear(batch))
+    if kept := await hub.store.read(meta.known_gateways):
+        following().load(kept)
 
 
 def preflight(site: "Site", _config: WorkerConfig) -> "Iterator[Obstacle]":

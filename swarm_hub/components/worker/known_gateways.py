@@ -7,7 +7,7 @@ been named for a week is forgotten.
 import dataclasses
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -62,18 +62,18 @@ class KnownGateways:
         self._trust_changed = trust_changed
         # In the order in which they were named, the longest ago first.
         self._known: dict[str, _Known] = {}
-        channel.on((messages.GATEWAYS,), self._on_gateways)
 
-    async def load(self) -> None:
+    def load(self, kept: Iterable[dict[str, Any]]) -> None:
         """Take up those of the last life; call it before the mesh starts."""
         now = self._hub.clock.time()
-        for plain in await self._hub.store.read(meta.known_gateways):
+        for plain in kept:
             known = _Known.from_plain(plain)
             if now - known.named_at < _FORGOTTEN_AFTER_S:
                 self._known[known.place.peer_id] = known
         self._follow()
 
-    def _on_gateways(self, batch: Batch) -> None:
+    def hear(self, batch: Batch) -> None:
+        """Take what a gateway names."""
         if batch.trusted and not batch.replayed:
             for places in batch.read(messages.GATEWAYS, messages.read_gateways):
                 if self._take(batch, places):
