@@ -235,6 +235,19 @@ def test_no_progress_is_no_bar() -> None:
             assert tell is None
 
 
+def test_several_jobs_are_one_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.telling(True) as tell:
+        assert tell is not None
+        for job_id, state, n_items, done in (
+            ("a", "running", 10, 4), ("b", "completed", 20, 20), ("a", "completed", 10, 10),
+            ("c", "running", 5, 1),
+        ):  # fmt: skip
+            counts = {"items": n_items, "items_done": done}
+            tell(JobStatus(job_id=job_id, name=job_id, state=state, progress=counts))
+    assert "c: running" in (said := capsys.readouterr().err)
+    assert "31/35" in said
+
+
 async def test_progress_is_told_of_the_end_also_where_the_status_comes_after_the_last_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
