@@ -56,16 +56,13 @@ async def test_functions_without_a_file_are_called_on_devices(gateway: LocalHub)
 @pytest.mark.nightly
 async def test_results_and_failures_come_by_any_call(gateway: LocalHub) -> None:
     """In the small: imap_unordered is `--unordered` of test_map.py, imap's failure is that of
-    `executor.map` in test_executor.py, and a job that fails is the endless one below."""
+    `executor.map` in test_executor.py."""
     async with SwarmClient(gateway.url, gateway.token) as swarm:
         assert await swarm.map(job.scaled, iter([5, -1, 2**70])) == [18, 0, 3 * 2**70 + 3]
         unordered = [each async for each in swarm.imap_unordered(job.scaled, range(20))]
         assert sorted(unordered) == [(x, 3 * x + 3) for x in range(20)]
         with pytest.raises(ZeroDivisionError):
             _ = [each async for each in swarm.imap(job.divides, [1, 0, 2])]
-        with pytest.raises(JobFailedError, match="exit 3") as failed:
-            await swarm.map(job.crashes, range(4))
-        assert failed.value.item == 1
 
 
 @pytest.mark.nightly
@@ -110,8 +107,8 @@ async def test_a_function_that_takes_too_much_ends_itself_alone(gateway: LocalHu
         found = await swarm.map(job.returns, [20, 1], return_exceptions=True)
         assert "the most is 12,582,912; return less" in str(found[0])
         assert len(found[1]) == 1_000_000
-        with pytest.raises(JobFailedError) as failed:
-            await swarm.map(job.endless_at_rest, range(3), limits={"wall_time": 1}, shard_size=1)
+        with pytest.raises(JobFailedError, match="exit 3") as failed:
+            await swarm.map(job.crashes, range(2), shard_size=1)
         assert failed.value.item == 1
 
 
@@ -127,6 +124,9 @@ async def test_an_item_that_ends_its_interpreter_or_does_not_end_loses_no_other(
         assert isinstance(found[1], RemoteError)
         assert "exit 3" in str(found[1])
         assert (found[1].item, found[1].node) == (1, "worker-0")  # type: ignore[attr-defined]
+        with pytest.raises(JobFailedError) as failed:
+            await swarm.map(job.endless, range(3), limits=limits, shard_size=1)
+        assert failed.value.item == 1
         for size, function in ((3, job.endless), (None, job.endless_at_rest)):
             found = await swarm.map(
                 function, range(20), limits=limits, shard_size=size, return_exceptions=True
