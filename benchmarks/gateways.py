@@ -129,13 +129,16 @@ async def _swarm(
         swarm = LocalSwarm(Path(folder))
         try:
             gateways = [swarm.start_gateway(f"gateway-{n}", storage) for n in range(n_gateways)]
-            for number in range(n_workers):
-                swarm.start_worker(f"worker-{number}", *gateways)
             async with AsyncExitStack() as stack:
                 clients = [
                     await stack.enter_async_context(SwarmClient(hub.url, hub.token))
                     for hub in gateways
                 ]
+                for client in clients:
+                    await swarm.wait_for_workers(client, 0)
+                # Workers that dial too early pause for longer than gateways take.
+                for number in range(n_workers):
+                    swarm.start_worker(f"worker-{number}", *gateways)
                 for client in clients:
                     await swarm.wait_for_workers(client, n_workers)
                 yield gateways, clients

@@ -90,6 +90,9 @@ class Part:
             # It asks the other gateways itself.
             client = SwarmClient(hub.url, hub.token, patience_s=0)
             self.clients.append(await stack.enter_async_context(client))
+        # On a busy machine workers that dial too early pause for longer than a gateway takes.
+        for client in self.clients:
+            await self.swarm.wait_for_workers(client, 0)
         for number in range(WORKERS):
             dialled = []
             for gateway, bulk_port in zip(self.gateways, bulk_ports, strict=True):
