@@ -77,7 +77,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _COLUMNS = (
     "jobs", "cancelled", "sent_twice", "shards", "again", "gateway_kills", "worker_kills",
     "freezes", "cuts", "express_cuts", "delays", "backend_kills", "all_backends_kills", "crashes",
-    "restarts", "away", "subscriptions", "followed", "poison", "voted",
+    "restarts", "away", "gave_up", "subscriptions", "followed", "poison", "voted",
     "lies", "jumps", "endless", "split", "skipped", "lost", "double",
 )  # fmt: skip
 

@@ -1,9 +1,11 @@
 """The faults of a soak: each strikes, waits and heals; all heal at once when the soak is over."""
 
 import asyncio
+import math
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -25,6 +27,8 @@ _DELAY_UP_TO_S = (0.02, 1.5)
 # Before NTP, after a long sleep, a wrong day; all within what a store keeps of finished jobs.
 _JUMPS_S = (-86_400, -600, -90, 90, 600, 86_400)
 _JUMPED_S = (3.0, 20.0)
+# How long after its server is back a gateway may end that had given it up.
+_NOTICED_WITHIN_S = 15.0
 _BACKENDS = """
 SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'swarm\\_hub%%' AND datname = %s
 """
@@ -173,12 +177,14 @@ class Faults:
         async with self._server_is_free:
             if self._over.is_set():
                 return
+            self._part.store_away_until = math.inf
             await asyncio.to_thread(self._server.stop)
             self._part.counts[kind] += 1
             try:
                 await self._wait(away_s)
             finally:
                 await asyncio.to_thread(self._server.start)
+                self._part.store_away_until = time.monotonic() + _NOTICED_WITHIN_S
 
     async def _crash(self) -> None:
         assert self._server is not None

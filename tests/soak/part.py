@@ -64,6 +64,9 @@ class Part:
     waits: list[Wait] = field(default_factory=list)
     # When a gateway went away and, unless it has not yet answered again, when it came back.
     away: list[tuple[float, float]] = field(default_factory=list)
+    # A gateway that starts without the server of its store tries for a while, then gives up, so that
+    # its service manager starts it again.
+    store_away_until: float = 0.0
     _away_since: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -171,7 +174,10 @@ class Part:
             process = hub.process
             if hub.name in self.struck or process is None or process.poll() is None:
                 continue
-            self.problem(f"{hub.name} ended by itself with {process.returncode}")
+            if process.returncode == 1 and time.monotonic() < self.store_away_until:
+                self.counts["gave_up"] += 1
+            else:
+                self.problem(f"{hub.name} ended by itself with {process.returncode}")
             hub.start()
 
     async def settle(self, timeout_s: float) -> None:
