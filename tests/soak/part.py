@@ -64,8 +64,8 @@ class Part:
     waits: list[Wait] = field(default_factory=list)
     # When a gateway went away and, unless it has not yet answered again, when it came back.
     away: list[tuple[float, float]] = field(default_factory=list)
-    # A gateway that starts without the server of its store tries for a while, then gives up, so that
-    # its service manager starts it again.
+    # A gateway that starts without the server of its store tries for a while, then gives up, and is
+    # started again by its service manager.
     store_away_until: float = 0.0
     _away_since: dict[str, float] = field(default_factory=dict)
 
