@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 # How many are numbered in one statement.
 _AT_ONCE: Final = 2000
-# A table of one row, which a store of an earlier version lacks, as one lacks it that is new.
+# A store that is new lacks the row, and so does one of an earlier version.
 _MAKE_COUNTER: Final = text(
     "INSERT INTO meta (key, value) VALUES ('event_numbers', '0') ON CONFLICT DO NOTHING"
 )

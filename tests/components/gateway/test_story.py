@@ -8,7 +8,7 @@ import pytest
 
 from swarm_hub.client import SwarmClient
 from swarm_hub.components.gateway import story
-from swarm_hub.models.event import DurableEvent, EventType
+from swarm_hub.models.event import CommittedEvents, EventType, NewEvent
 from tests.conftest import Swarm, until, up_nodes
 
 
@@ -46,7 +46,8 @@ async def test_who_cancelled_a_job_is_told_and_shards_at_the_level_debug_alone(
     async with SwarmClient(gateway.url, gateway.token) as client:
         job_id = await client.submit(modules["count"], range(10))
         data = {"index": 0, "reason": "it went\nJob x completed"}
-        gateway.hub.bus.fire(DurableEvent(1, EventType.SHARD_RETURNED, 0.0, data, str(job_id)))
+        returned_shard = NewEvent(EventType.SHARD_RETURNED, data, str(job_id))
+        gateway.hub.bus.fire(CommittedEvents(0.0, [returned_shard]))
         await client.cancel(job_id)
     (returned,) = (each for each in caplog.records if "tries shard" in each.getMessage())
     assert returned.levelno == logging.DEBUG
@@ -63,8 +64,9 @@ async def test_more_lines_than_a_log_is_for_are_counted_and_not_written(
         job_id = await client.submit(modules["count"], range(10))
     caplog.clear()
     began = time.monotonic()
-    for seq in range(5000):
-        gateway.hub.bus.fire(DurableEvent(seq, EventType.JOB_RUNNING, 0.0, {}, job_id))
+    for _ in range(5000):
+        runs = NewEvent(EventType.JOB_RUNNING, {}, job_id)
+        gateway.hub.bus.fire(CommittedEvents(0.0, [runs]))
     most = (
         story._LINES_PER_S * (story._AT_ONCE_S + time.monotonic() - began) * 2 + 2
     )  # each line may come after one that says how many were left out
