@@ -25,10 +25,10 @@ async def test_three_gateways_with_the_same_modules_and_datasets_never_come_to_a
     async def submit(store: Store) -> None:
         """Write what comes with jobs of a module and a dataset at random, and of nodes."""
         for turn in range(N_TURNS):
-            chosen = [draw.choice(bodies[:N_BODIES]), draw.choice(bodies[N_BODIES:])]
+            chosen = draw.sample(bodies[:N_BODIES], 3) + draw.sample(bodies[N_BODIES:], 3)
             draw.shuffle(chosen)
             rows = [(await store.blobs.put(body, float(turn)))[1] for body in chosen]
-            names = draw.sample([f"node {number}" for number in range(N_BODIES)], 2)
+            names = draw.sample([f"node {number}" for number in range(N_BODIES)], 4)
             seen = [nodes.see(name, name, None, None, float(turn)) for name in names]
             await store.commit([*rows, *seen] if draw.random() < 0.5 else [*seen, *rows])
             asked = draw.sample(job_ids, 2)
