@@ -106,6 +106,9 @@ async def test_while_the_store_is_away_nobody_waits_and_everybody_is_told_when_t
             assert status == 503
             assert waits_for[0].startswith("the store, for ")
             assert (await call(hub, "GET", "/health/live", token=None))[0] == 200
+            with pytest.raises(aiohttp.WSMessageTypeError, match="1013"):
+                async with live(hub):
+                    pass
             # Together, not each.
             assert time.monotonic() - began < 4
     await until(lambda: is_ready(hub), lambda told: told == (200, []))

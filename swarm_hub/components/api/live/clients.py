@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from functools import partial
 from typing import Final
 
@@ -21,15 +22,19 @@ from swarm_hub.components.api.live.outbox import Outbox
 from swarm_hub.components.api.quotas import Quotas
 from swarm_hub.const import __version__
 from swarm_hub.core import Hub
-from swarm_hub.exceptions import RequestError
+from swarm_hub.exceptions import RequestError, StoreError
 from swarm_hub.helpers.tokens import Token
 from swarm_hub.util.strict_json import parse_json
+
+_LOGGER = logging.getLogger(__name__)
 
 _AUTH_TIMEOUT_S: Final = 10.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 _HEARTBEAT_S: Final = 30.0
 _WATCH_EVERY_S: Final = 0.5
 _MESSAGE_MAX_BYTES: Final = 64 * 1024
+# As it is registered for websockets; a client asks another gateway.
+_TRY_AGAIN_LATER: Final = 1013
 _LEFT: Final = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _DEFLATE: Final = "permessage-deflate"
 
@@ -114,7 +119,12 @@ class LiveClients:
             secret = messages.AUTH(parse_json(_raw(message.data), "auth"))["access_token"]
         except (TimeoutError, RequestError, vol.Invalid):
             secret = None
-        token = await self._access.identify(request, secret)
+        try:
+            token = await self._access.identify(request, secret)
+        except StoreError as error:
+            _LOGGER.debug("A websocket can't be let in for now: %s", error)
+            await socket.close(code=_TRY_AGAIN_LATER, message=b"the store does not answer")
+            return None
         if token is None:
             await self._access.failed(request)
             problem = (
