@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, Double, bindparam, select, text, update
 
 from swarm_hub.models.presence import Presence
 from swarm_hub.storage import schema
-from swarm_hub.storage.queries.leases import session_of, store_now
+from swarm_hub.storage.queries.leases import IS_ALIVE, STORE_TIME, session_of
 
 _G = schema.gateways
 # More than that share no store.
@@ -17,11 +17,16 @@ _GATEWAYS_MAX: Final = 64
 _KEEP: Final = (
     update(_G)
     .where(_G.c.name == bindparam("b_name"))
-    .values(alive_until=bindparam("b_until"), presence=bindparam("b_presence"))
+    .values(
+        alive_until=STORE_TIME + bindparam("b_lease_s", type_=Double()),
+        presence=bindparam("b_presence"),
+    )
 )
 _LIVING: Final = (
-    select(_G.c.name, _G.c.presence, _G.c.alive_until)
-    .where(_G.c.alive_until > bindparam("b_now"))
+    select(
+        _G.c.name, _G.c.presence, _G.c.alive_until, (_G.c.alive_until - STORE_TIME).label("left_s")
+    )
+    .where(IS_ALIVE)
     .order_by(_G.c.name)
     .limit(_GATEWAYS_MAX)
 )
@@ -38,7 +43,7 @@ _UP_S: Final = text(
 _END_LEASE: Final = (
     update(_G)
     .where(_G.c.name == bindparam("b_name"), _G.c.alive_until == bindparam("b_until"))
-    .values(alive_until=bindparam("b_now"))
+    .values(alive_until=STORE_TIME)
 )
 
 
@@ -59,14 +64,13 @@ def keep(connection: Connection, presence: Presence, lease_s: float, quiet_s: fl
 
     One that has not renewed its own for `quiet_s` is quiet. Runs inside a write.
     """
-    now = store_now(connection)
-    rows = connection.execute(_LIVING, {"b_now": now}).all()
-    told = {"b_until": now + lease_s, "b_presence": presence.to_json()}
+    rows = connection.execute(_LIVING).all()
+    told = {"b_lease_s": lease_s, "b_presence": presence.to_json()}
     connection.execute(_KEEP, {"b_name": presence.peer_id, **told})
     others = [row for row in rows if row.name != presence.peer_id]
     return Kept(
         [presence, *(Presence.from_json(row.name, row.presence) for row in others)],
-        {row.name: row.alive_until for row in others if row.alive_until < now + lease_s - quiet_s},
+        {row.name: row.alive_until for row in others if row.left_s < lease_s - quiet_s},
         held=len(others) < len(rows),
     )
 
@@ -87,13 +91,12 @@ def end_leases(
     if names[gateway] not in found:
         return []
     gone = [name for name in quiet if names[name] not in found]
-    now = store_now(connection)
     for name in gone:
-        connection.execute(_END_LEASE, {"b_name": name, "b_until": quiet[name], "b_now": now})
+        connection.execute(_END_LEASE, {"b_name": name, "b_until": quiet[name]})
     return gone
 
 
 def living(connection: Connection) -> list[Presence]:
     """Return the gateways whose lease has not run out, by peer id."""
-    rows = connection.execute(_LIVING, {"b_now": store_now(connection)})
+    rows = connection.execute(_LIVING)
     return [Presence.from_json(row.name, row.presence) for row in rows]

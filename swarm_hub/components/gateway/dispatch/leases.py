@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 # its session with the store has ended, too.
 LEASE_S: Final = 10.0
 _QUIET_S: Final = 3.0
-_RENEW_EVERY_S: Final = 1.0
+_RENEW_EVERY_S: Final = 1.5
 _ANSWERED_WITHIN_S: Final = LEASE_S - _RENEW_EVERY_S
 _LOOK_EVERY_S: Final = 1.0
 # Others' events are handed over within a second.
