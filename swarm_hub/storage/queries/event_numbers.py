@@ -21,11 +21,15 @@ _AT_ONCE: Final = 2000
 _MAKE_COUNTER: Final = text(
     "INSERT INTO meta (key, value) VALUES ('event_numbers', '0') ON CONFLICT DO NOTHING"
 )
+# Gateways of schema 0013 and before, beside which this one may run while a fleet is upgraded, hold
+# this lock from the number to the commit.
+_FORMER_LOCK: Final = 0x5A4B0002
 # The row is read as it is when its lock is had. All else is as it was when the statement began:
 # the newest event may be an older one, and what is queued may be gone, which DELETE skips.
 _NUMBER: Final = """
 WITH counter AS MATERIALIZED (
-    SELECT value::bigint AS seq FROM meta WHERE key = 'event_numbers' FOR UPDATE SKIP LOCKED
+    SELECT value::bigint AS seq FROM meta
+    WHERE key = 'event_numbers' AND pg_try_advisory_xact_lock(%s) FOR UPDATE SKIP LOCKED
 ), waiting AS MATERIALIZED (
     SELECT id FROM event_queue WHERE EXISTS (SELECT FROM counter) ORDER BY id LIMIT %s
 ), taken AS (
@@ -67,7 +71,7 @@ def make_counter(connection: Connection) -> None:
 
 def number(connection: Connection) -> Numbered:
     """Number what is committed, unless somebody else does; call it in a transaction of its own."""
-    found = _driver(connection).execute(_NUMBER, [_AT_ONCE]).fetchone()
+    found = _driver(connection).execute(_NUMBER, [_FORMER_LOCK, _AT_ONCE]).fetchone()
     had_turn, n_found, first_seq, last_seq = found
     seqs = None if last_seq is None else (int(first_seq), int(last_seq))
     return Numbered(seqs, had_turn and n_found < _AT_ONCE)

@@ -1,6 +1,7 @@
 """Events of a store that gateways share: numbered after their commit, each once, in order."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -93,6 +94,34 @@ async def test_three_writers_at_once_are_heard_and_read_whole_by_everybody(opene
         await has(found, 3 * each)
         assert_whole(found, 3, each)
     assert [store.last_seq for store in stores] == [3 * each] * 3
+
+
+async def test_gateways_of_the_schema_before_number_beside(
+    opened: Opens, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """A fleet is upgraded one by one; these hold a lock from the number to the commit."""
+    store = await opened()
+    each = 60
+
+    def former() -> None:
+        with postgres_server.connect(postgres_url.rpartition("/")[2]) as connection:
+            for number in range(each):
+                with connection.transaction():
+                    connection.execute("SELECT pg_advisory_xact_lock(%s)", [0x5A4B0002])
+                    (newest,) = connection.execute("SELECT max(seq) FROM events").fetchone() or (0,)
+                    told = json.dumps({"writer": 1, "number": number})
+                    connection.execute(
+                        "INSERT INTO events (seq, event_type, time_fired, data) "
+                        "VALUES (%s, 'component_failed', 0, %s)", [(newest or 0) + 1, told],
+                    )  # fmt: skip
+
+    async def write() -> None:
+        for number in range(each):
+            await store.commit([], [event(0, number)])
+
+    await asyncio.gather(asyncio.to_thread(former), write())
+    await store.catch_up()
+    assert_whole(await store.read(events.since, 0, 1000), 2, each)
 
 
 async def test_what_is_committed_is_known_to_everybody_who_catches_up(opened: Opens) -> None:
