@@ -221,9 +221,12 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_what_run_says_is_said_by_check_and_doctor_first(
-    tmp_path: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture, name: str
-) -> None:
+    tmp_path: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
     way = WAYS[name]
+    # Python keeps what it compiled beside a component of the owner's.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "configuration.yaml").write_text(way.text)
     way.make(tmp_path, stack)
     port = "".join(filter(str.isdigit, _line_of_port(tmp_path, way.text)))

@@ -18,7 +18,7 @@ from tests.soak.part import Part, Wait
 from tests.soak.stores import quick_check, sqlite_rows
 from tests.soak.verdict import judge
 
-JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0, NULL, 2, 2, 0, NULL, NULL)"  # noqa: E501
+JOB = "INSERT INTO jobs VALUES (?, 'completed', 'g', 1, ?, '', '', '{}', '', 0, '', 0, 2, 0, 0, 0, 1, 1, '[]', '', 0, x'', 2, 0, 0, NULL, 2, 2, 0, NULL, NULL, NULL)"  # noqa: E501
 RESULT = "INSERT INTO results VALUES (?, 'a', ?, ?, 1, 'n', '', 1, x'', 0, 0, 0, 0, '', 1, NULL)"
 SHARD = "INSERT INTO shards VALUES ('a', ?, ?, ?, ?, 1, ?)"
 EVENT = "INSERT INTO events VALUES (?, ?, 'a', 0, ?)"

@@ -41,6 +41,13 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
     return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
+def _shared(name: str, *columns: str, where: str) -> Index:
+    """Return an index that only gateways need that share a store; it costs pages of each job."""
+    index = _partial(name, *columns, where=where)
+    index.info["dialect"] = "postgresql"
+    return index.ddl_if(dialect="postgresql")
+
+
 def _table(
     name: str, *parts: Column[object] | Index | PrimaryKeyConstraint, rowid: bool = True
 ) -> Table:
@@ -94,8 +101,8 @@ jobs: Final = _table(
     _partial("jobs_by_key", "idem_key", where="idem_key IS NOT NULL", unique=True),
     _partial("jobs_unfinished", "id", where="finished_at IS NULL"),
     # Gateways that share a store look every second, and must not see the jobs of all others.
-    _partial("jobs_by_gateway", "gateway", "id", where="finished_at IS NULL"),
-    _partial(
+    _shared("jobs_by_gateway", "gateway", "id", where="finished_at IS NULL"),
+    _shared(
         "jobs_asked",
         "gateway",
         "cancel_asked",

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm_hub.cli.swarm import LocalHub
 from swarm_hub.client import SwarmClient
-from swarm_hub.components.gateway.dispatch.leases import LEASE_S
 from tests.conftest import until
 from tests.helpers import warm
 from tests.helpers.command_line import run_process
@@ -99,17 +99,21 @@ async def test_a_job_of_a_killed_gateway_finishes_through_the_other_in_time(
     pair.first.kill()
     killed_at = time.monotonic()
 
-    def owner() -> str:
+    def asked(query: str, value: str) -> Any:
         with pair.server.connect(pair.name) as database:
-            row = database.execute("SELECT gateway FROM jobs WHERE id = %s", [job_id]).fetchone()
+            row = database.execute(query, [value]).fetchone()
             assert row is not None
-            return str(row[0])
+            return row[0]
 
-    async def taken() -> bool:
-        return await asyncio.to_thread(owner) == pair.second.peer_id
+    lease = "SELECT alive_until FROM gateways WHERE name = %s", pair.first.peer_id
+    would_end = asked(*lease)
 
-    # Long before its lease runs out: the server says that its session has ended.
-    await until(taken, bool, LEASE_S - 3)
+    async def owner() -> Any:
+        return await asyncio.to_thread(asked, "SELECT gateway FROM jobs WHERE id = %s", job_id)
+
+    await until(owner, lambda name: name == pair.second.peer_id)
+    # It did not run out: the server said that the session of its gateway had ended.
+    assert asked(*lease) < would_end
     print(f"taken over {time.monotonic() - killed_at:.1f} s after the kill")
     await pair.assert_counted_once(job_id)
     assert "Took over 1 jobs" in pair.second.log()

@@ -361,7 +361,7 @@ class PostgresDatabase:
         patience_s: float | None = None,
     ) -> _T:
         """Try again while the server is unreachable, without limit if a commit is in doubt."""
-        give_up: float | None = None
+        began: float | None = None
         failures = 0
         while True:
             try:
@@ -376,13 +376,13 @@ class PostgresDatabase:
                 elif not isinstance(cause, _AGAIN):
                     self._forget()
                 # Counted from the first failure: this process may have been frozen until then.
-                now = time.monotonic()
+                began = began or time.monotonic()
+                give_up = began + _LONG_PATIENCE_S
                 if isinstance(failure, StoreAwayError):
-                    self._lost_at = self._lost_at or now
-                    until = self._lost_at + (_PATIENCE_S if patience_s is None else patience_s)
-                else:
-                    until = now + _LONG_PATIENCE_S
-                give_up = give_up or until
+                    # Where another connection works meanwhile, the server is not away.
+                    self._lost_at = self._lost_at or time.monotonic()
+                    lost_for_s = _PATIENCE_S if patience_s is None else patience_s
+                    give_up = min(give_up, self._lost_at + lost_for_s)
                 delay_s = back_off_s(_RETRY_FIRST_S, failures, _RETRY_MAX_S)
                 patient = in_doubt() or time.monotonic() + delay_s < give_up
                 if self._closing.is_set() or not patient:

@@ -9,7 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import Connection
 
+from swarm_hub.exceptions import StoreError
+from swarm_hub.models.presence import Presence
+from swarm_hub.storage.queries import presence
 from tests.conftest import RunningHub, Swarm, until
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.rest import call, finished, live, submit
@@ -143,14 +147,22 @@ async def test_a_gateway_that_stops_answers_who_waits_and_leaves_its_jobs_to_the
 
 async def test_a_gateway_that_wakes_up_tells_nothing_of_jobs_that_it_remembers(
     both: tuple[RunningHub, RunningHub], swarm: Swarm, modules: Modules,
-    postgres_server: PostgresServer, postgres_url: str,
+    postgres_server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     first, second = both
     _, body = await submit(first, modules["spin"], b"0 100\n", SPEC)
     job_id = body["job_id"]
     name = postgres_url.rpartition("/")[2]
+    frozen, keep = True, presence.keep
+
+    def keep_but_frozen(connection: Connection, told: Presence, *rest: float) -> presence.Kept:
+        if frozen and (told.peer_id,) == owner:
+            raise StoreError("it is frozen")
+        return keep(connection, told, *rest)
+
     with postgres_server.connect(name) as database:
         owner = database.execute("SELECT gateway FROM jobs").fetchone()
+        monkeypatch.setattr(presence, "keep", keep_but_frozen)
         database.execute("UPDATE gateways SET alive_until = 0 WHERE name = %s", owner)
 
         async def owner_now() -> Any:
@@ -163,6 +175,7 @@ async def test_a_gateway_that_wakes_up_tells_nothing_of_jobs_that_it_remembers(
     first.clock.monotonic_offset_s += 17
     assert "its lease, for" in str(await is_ready(first))
     first.clock.monotonic_offset_s += 2
+    frozen = False
     for part in ("/shards", "/story", ""):
         assert "ETag" in (await asked(first, f"/jobs/{job_id}{part}"))[2], part
     assert (await asked(first, f"/jobs/{job_id}"))[1]["state"] == "completed"

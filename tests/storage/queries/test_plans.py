@@ -80,7 +80,13 @@ async def test_every_index_is_used(store: Store) -> None:
     await store.commit([blob])
     steps = await store.read(plans, read_all)
     used = {name for step in steps for name in _INDEX.findall(step)}
-    declared = {index.name for table in schema.metadata.tables.values() for index in table.indexes}
+    # Those of a shared store alone are used by what tests/storage/queries/test_many_jobs.py plans.
+    declared = {
+        index.name
+        for table in schema.metadata.tables.values()
+        for index in table.indexes
+        if "dialect" not in index.info
+    }
     assert declared - used == set()
     # Their keys do what indexes did.
     assert (

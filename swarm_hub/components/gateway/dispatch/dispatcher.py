@@ -114,6 +114,9 @@ class Dispatcher:
         self._epochs: dict[str, int] = {}
         # By the monotonic clock; for ever on a store of one's own.
         self.leased_until = math.inf
+        # Until then nobody may have ended the lease: one that is not renewed and whose session with
+        # the store has ended, as the server may do to one that was frozen, ends early.
+        self.sure_until = math.inf
         # When the store last said which jobs are this gateway's.
         self._sure_at = -math.inf
         self._pending = PendingCommit()
@@ -189,7 +192,7 @@ class Dispatcher:
 
     def _is_sure(self) -> bool:
         now = self._hub.clock.monotonic()
-        return now < self.leased_until or now - self._sure_at < _SURE_FOR_S
+        return now < self.sure_until or now - self._sure_at < _SURE_FOR_S
 
     def is_read_anew(self, job_id: str) -> bool:
         """Whether a job is about to be read from the store; until then nothing is known of it."""

@@ -100,8 +100,9 @@ class LeaseKeeper:
         kept = await store.change(presence.keep, self._describe(), LEASE_S, _QUIET_S)
         self.living = kept.living
         # Another one may have found this one's session gone.
-        if not kept.held or self._hub.clock.monotonic() >= self._dispatcher.leased_until:
+        if not kept.held or self._hub.clock.monotonic() >= self._dispatcher.sure_until:
             await self._dispatcher.let_go_of_lost()
+        self._dispatcher.sure_until = began + _QUIET_S
         self._dispatcher.leased_until = began + LEASE_S
         if kept.quiet:
             gone = await store.change(presence.end_leases, self._gateway_id, kept.quiet, LEASE_S)
@@ -169,7 +170,7 @@ class LeaseKeeper:
         for task in self._keeping:
             task.cancel()
         if self._keeping:
-            self._dispatcher.leased_until = -math.inf
+            self._dispatcher.leased_until = self._dispatcher.sure_until = -math.inf
             try:
                 await self._hub.store.commit([leases.resign(self._gateway_id)])
             except StoreError as error:

@@ -39,12 +39,13 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.add_column("nodes", sa.Column("standing_at", _DOUBLE))
-    _index("jobs_by_gateway", ["gateway", "id"], "finished_at IS NULL")
-    _index(
-        "jobs_asked",
-        ["gateway", "cancel_asked"],
-        "finished_at IS NULL AND (cancel_asked = 1 OR change_asked IS NOT NULL)",
-    )
+    if op.get_bind().dialect.name == "postgresql":
+        _index("jobs_by_gateway", ["gateway", "id"], "finished_at IS NULL")
+        _index(
+            "jobs_asked",
+            ["gateway", "cancel_asked"],
+            "finished_at IS NULL AND (cancel_asked = 1 OR change_asked IS NOT NULL)",
+        )
     _index("nodes_by_standing", ["standing_at"], "standing_at IS NOT NULL")
 
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -70,9 +71,14 @@ async def take_over(
             return int(row.fetchall()[0][0])
 
         await until(unfinished, lambda n_jobs: n_jobs == 0, 20 + count / 20)
-        ends = database.execute(
-            "SELECT job_id FROM events WHERE event_type = 'job_completed'"
-        ).fetchall()
+
+        async def read_ends() -> list[Any]:
+            return database.execute(
+                "SELECT job_id FROM events WHERE event_type = 'job_completed'"
+            ).fetchall()
+
+        # An event comes a moment later than what it tells of.
+        ends = await until(read_ends, lambda found: len(found) > count)
     assert set(Counter(ends).values()) == {1}
     assert len(ends) == count + 1
 
