@@ -56,16 +56,18 @@ class Pair:
         with self.server.connect(self.name) as database:
             rows = database.execute("SELECT idx FROM results WHERE job_id = %s", [job_id])
             assert Counter(index for (index,) in rows) == Counter(range(N_SHARDS))
+
+            async def n_ends() -> int:
+                query = "SELECT FROM events WHERE job_id = %s AND event_type = 'job_completed'"
+                return len(database.execute(query, [job_id]).fetchall())
+
+            # An event comes a moment later than what it tells of.
+            assert await until(n_ends, bool) == 1
             events = database.execute(
                 "SELECT count(*), max(seq) - min(seq) + 1 FROM events"
             ).fetchone()
             assert events is not None
             assert events[0] == events[1]
-            ends = database.execute(
-                "SELECT count(*) FROM events WHERE job_id = %s AND event_type = 'job_completed'",
-                [job_id],
-            ).fetchone()
-            assert ends == (1,)
 
 
 @pytest.fixture
