@@ -1,4 +1,7 @@
-"""Asking the gateways of a swarm: the next one where one is away, and again where all restart."""
+"""Asking the gateways of a swarm: the next one where one is away, and again where all restart.
+
+It is long because which one is asked, and how often, depends on how each ended its last call.
+"""
 
 import asyncio
 import logging

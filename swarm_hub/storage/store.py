@@ -1,7 +1,7 @@
 """The durable store of a hub: one writer with group commit, readers beside it, blobs.
 
-The sub-modules jobs, nodes, inbox, events, seen and leases hold the statements; SQL appears
-nowhere else.
+`queries/` holds the statements; SQL appears nowhere else. It is long because whatever a component
+may do with the store, shared or not, is a method here.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 Built on PyYAML's safe loader. Untrusted or mistaken files are bounded: number and size of files,
 number of nodes, depth, no duplicate keys, and no tags but `!secret`, `!env_var`, `!include` and the
 four that include a directory. Every problem is told at once, but for those of one file's grammar.
+It is long because marks of lines have to go through all that the tags do.
 """
 
 import os

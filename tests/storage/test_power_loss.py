@@ -187,7 +187,7 @@ def test_without_full_synchronisation_the_same_cuts_do_lose_rows(
     record_of: dict[str, Record], tmp_path: Path
 ) -> None:
     """The simulation can fail: `synchronous=NORMAL` does not sync each commit."""
-    acknowledged, lost = losses(record_of["NORMAL"], tmp_path / "image", 50)
+    acknowledged, lost = losses(record_of["NORMAL"], tmp_path / "image", 100)
     print(f"{acknowledged} acknowledged, {len(lost)} power cuts, {sum(map(bool, lost))} lost")
     assert sum(map(bool, lost)) > len(lost) / 10, f"SWARM_HUB_TEST_SEED={SEED} repeats it"
 

@@ -1,4 +1,7 @@
-"""The worker: takes assignments onto its disk, runs them and delivers the results until ACKed."""
+"""The worker: takes assignments onto its disk, runs them and delivers the results until ACKed.
+
+It is long because most of it is the set-up: each part is made here and given the others.
+"""
 
 import asyncio
 import logging

@@ -7,6 +7,9 @@ A backend may be killed at any time. Each transaction leaves a mark in a row of 
 mark we know whether a COMMIT whose answer was lost happened, so that none is lost or done twice.
 The server's own function for this, pg_xact_status, is of no use after a crash: ids of transactions
 that were not on its disk are given out again.
+
+It is long because what to do about a lost connection depends on all of them: each forgets and makes
+its own, and together they tell whether the server is away.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ KEYS = st.one_of(
     st.datetimes(timezones=st.none() | FIXED), st.times(),
 )  # fmt: skip
 HASHED = st.recursive(
-    KEYS, lambda inner: st.one_of(st.lists(inner).map(tuple), st.frozensets(inner)), max_leaves=4
+    KEYS, lambda inner: st.one_of(st.lists(inner).map(tuple), st.frozensets(inner)), max_leaves=8
 )
 VALUES = st.recursive(
     st.one_of(HASHED, st.floats(), st.binary().map(bytearray)),
@@ -29,7 +29,7 @@ VALUES = st.recursive(
         st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(HASHED, inner),
         st.sets(HASHED), st.frozensets(HASHED),
     ),
-    max_leaves=8,
+    max_leaves=20,
 )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ async def test_silence_is_noticed_soon_after_the_third_missed_beat(swarm: Swarm)
     async def gone() -> list[PeerDown]:
         return downs
 
-    await until(gone, bool, timeout_s=4.5)
+    await until(gone, bool, timeout_s=2.5)
     assert "missed its heartbeats" in downs[0].reason
 
 
